@@ -1,0 +1,295 @@
+"""Write once, verify always: content-addressed Parquet files and model folders.
+
+A table lies at `<root>/<stage>/language=<code>/<sha256>.parquet` (without the language
+level where it has none), a folder at `<root>/<stage>/<sha256>/` with `manifest.json`,
+which is written last, so that its existence means that the rest is complete. Nothing
+that has been written is ever changed. `root` is any fsspec URL.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+import os
+import posixpath
+import shutil
+import tempfile
+import threading
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+from fsspec.implementations.local import LocalFileSystem
+from pydantic import BaseModel, ConfigDict
+
+from mpo_core.errors import BadInputError, DamagedError
+from mpo_core.tables import QUARANTINE, TableSpec
+
+MANIFEST = "manifest.json"
+
+
+class ArtifactRef(BaseModel):
+    """Where an artifact lies and what its bytes are. `path` is relative to the root."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    stage: str
+    path: str
+    sha256: str
+    rows: int = 0
+    language: str | None = None
+
+
+class Shard(BaseModel):
+    """What one task of a stage hands on: its rows, what it set aside, and its counts.
+
+    `counts` and `seconds` travel beside the references and take no part in cache keys.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    rows: ArtifactRef
+    quarantine: ArtifactRef | None = None
+    counts: dict[str, int] = {}
+    seconds: float = 0.0
+
+    @property
+    def refs(self) -> tuple[ArtifactRef, ...]:
+        """Every artifact of the shard."""
+        return (self.rows,) if self.quarantine is None else (self.rows, self.quarantine)
+
+
+class ArtifactStore:
+    """The artifacts under one root.
+
+    Raises:
+        BadInputError: the root cannot be written.
+    """
+
+    def __init__(self, root: str) -> None:
+        self.root = root
+        self.fs, self._base = fsspec.url_to_fs(root)
+        try:
+            self.fs.makedirs(self._base, exist_ok=True)
+            probe = self._full(f".probe-{uuid.uuid4().hex}")
+            self.fs.pipe_file(probe, b"")
+            self.fs.rm_file(probe)
+        except OSError as error:
+            raise BadInputError(
+                f"cannot write here ({error.strerror or type(error).__name__})",
+                where=f"run.root {root}",
+                mend="Choose a writable folder with free space: --set run.root=PATH.",
+            ) from None
+
+    @property
+    def local(self) -> bool:
+        """Whether the root is a folder of this machine."""
+        return isinstance(self.fs, LocalFileSystem)
+
+    def _full(self, path: str) -> str:
+        return posixpath.join(self._base, path)
+
+    # -- tables ---------------------------------------------------------------------
+
+    def write_table(
+        self,
+        stage: str,
+        spec: TableSpec,
+        table: pa.Table,
+        *,
+        language: str | None = None,
+    ) -> ArtifactRef:
+        """Checks `table` against `spec` and stores it; equal bytes are stored once."""
+        buffer = io.BytesIO()
+        pq.write_table(spec.check(table), buffer, compression="zstd")
+        data = buffer.getvalue()
+        sha = hashlib.sha256(data).hexdigest()
+        folder = posixpath.join(stage, "quarantine") if spec is QUARANTINE else stage
+        if language is not None:
+            folder = posixpath.join(folder, f"language={language}")
+        ref = ArtifactRef(
+            stage=stage,
+            path=posixpath.join(folder, f"{sha}.parquet"),
+            sha256=sha,
+            rows=table.num_rows,
+            language=language,
+        )
+        if not self.intact(ref):
+            self._write_atomically(ref.path, data)
+        return ref
+
+    def read_table(self, ref: ArtifactRef, spec: TableSpec) -> pa.Table:
+        """The table behind `ref`, its bytes verified.
+
+        Raises:
+            DamagedError: the file is missing or its sha256 differs.
+        """
+        return spec.check(pq.read_table(io.BytesIO(self._verified(ref))), where=ref.path)
+
+    def read_tables(self, refs: list[ArtifactRef] | tuple[ArtifactRef, ...], spec: TableSpec) -> pa.Table:
+        """Several shards of one table as one; the key holds over all of them."""
+        parts = [self.read_table(ref, spec) for ref in refs]
+        return spec.check(pa.concat_tables(parts)) if parts else spec.build([])
+
+    # -- folders --------------------------------------------------------------------
+
+    def write_folder(self, stage: str, folder: Path, *, note: dict[str, Any] | None = None) -> ArtifactRef:
+        """Stores a folder (a model); its digest is that of the files' names and hashes.
+
+        `note` (lineage, settings) goes into the manifest and not into the digest.
+        """
+        files = file_digests(folder)
+        sha = folder_digest(files)
+        ref = ArtifactRef(stage=stage, path=posixpath.join(stage, sha), sha256=sha, rows=len(files))
+        if not self.intact(ref):
+            for name in files:
+                self._write_atomically(posixpath.join(ref.path, name), (folder / name).read_bytes())
+            manifest = {"sha256": sha, "files": files, "note": note or {}}
+            data = json.dumps(manifest, indent=1, sort_keys=True, ensure_ascii=False).encode()
+            self._write_atomically(posixpath.join(ref.path, MANIFEST), data)
+        return ref
+
+    def manifest(self, ref: ArtifactRef) -> dict[str, Any]:
+        """The manifest of a folder.
+
+        Raises:
+            DamagedError: it is missing, unreadable, or tells of another folder.
+        """
+        try:
+            found: dict[str, Any] = json.loads(self.fs.cat_file(self._full(posixpath.join(ref.path, MANIFEST))))
+            if found["sha256"] != ref.sha256 or folder_digest(found["files"]) != ref.sha256:
+                raise DamagedError(f"{ref.path}: the manifest tells of another folder")
+        except (OSError, ValueError, KeyError) as error:
+            raise DamagedError(f"{ref.path}: no readable manifest ({type(error).__name__})") from error
+        return found
+
+    @contextlib.contextmanager
+    def open_folder(self, ref: ArtifactRef) -> Iterator[Path]:
+        """A local path to the folder, verified; a remote one is fetched for the while."""
+        if not self.intact(ref):
+            raise DamagedError(f"{ref.path}: missing or damaged")
+        if self.local:
+            yield Path(self._full(ref.path))
+            return
+        with tempfile.TemporaryDirectory(prefix="mpo-model-") as scratch:
+            self.fs.get(self._full(ref.path) + "/", scratch + "/", recursive=True)
+            yield Path(scratch)
+
+    # -- both -----------------------------------------------------------------------
+
+    def intact(self, ref: ArtifactRef) -> bool:
+        """Whether everything behind `ref` is there with the right bytes."""
+        try:
+            if ref.path.endswith(".parquet"):
+                self._verified(ref)
+            else:
+                for name, sha in self.manifest(ref)["files"].items():
+                    if self._sha256(posixpath.join(ref.path, name)) != sha:
+                        return False
+        except DamagedError:
+            return False
+        return True
+
+    def local_path(self, path: str) -> Path:
+        """The path of `path` on this machine.
+
+        Raises:
+            BadInputError: the root is remote.
+        """
+        if not self.local:
+            raise BadInputError(
+                "this needs a local root", where=f"run.root {self.root}", mend="Use a folder of this machine."
+            )
+        return Path(self._full(path))
+
+    def _sha256(self, path: str) -> str:
+        digest = hashlib.sha256()
+        try:
+            with self.fs.open(self._full(path), "rb") as file:
+                while chunk := file.read(1 << 20):
+                    digest.update(chunk)
+        except OSError as error:
+            raise DamagedError(f"{path}: {type(error).__name__}") from error
+        return digest.hexdigest()
+
+    def _verified(self, ref: ArtifactRef) -> bytes:
+        try:
+            data: bytes = self.fs.cat_file(self._full(ref.path))
+        except OSError as error:
+            raise DamagedError(f"{ref.path}: {type(error).__name__}") from error
+        if hashlib.sha256(data).hexdigest() != ref.sha256:
+            raise DamagedError(f"{ref.path}: its bytes are not the ones that were written")
+        return data
+
+    def _write_atomically(self, path: str, data: bytes) -> None:
+        if self.local:
+            write_atomically(Path(self._full(path)), data)
+        else:  # object stores publish a put whole or not at all
+            self.fs.pipe_file(self._full(path), data)
+
+
+def write_atomically(path: Path, data: bytes, *, private: bool = True) -> None:
+    """Writes beside `path` and renames, so that no reader sees half a file.
+
+    Files hold harmful text as data: they are private (mode 0600) unless told otherwise.
+
+    Raises:
+        BadInputError: the disk is full or the folder cannot be written; nothing is left behind.
+    """
+    # The thread's id keeps two writers of equal content apart.
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            if private:
+                temporary.chmod(0o600)
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise BadInputError(
+            f"cannot write ({error.strerror or type(error).__name__})",
+            where=str(path),
+            mend="Free space or choose another folder; what was finished is kept.",
+        ) from None
+
+
+def file_digests(folder: Path) -> dict[str, str]:
+    """sha256 by relative name of every file in `folder`, a manifest of ours excepted."""
+    digests = {}
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if path.is_file() and name != MANIFEST:
+            with path.open("rb") as file:
+                digests[name] = hashlib.file_digest(file, "sha256").hexdigest()
+    return digests
+
+
+def folder_digest(files: dict[str, str]) -> str:
+    """One sha256 over names and hashes of a folder's files."""
+    lines = "".join(f"{sha}  {name}\n" for name, sha in sorted(files.items()))
+    return hashlib.sha256(lines.encode()).hexdigest()
+
+
+def copy_folder(source: Path, target: Path) -> None:
+    """Copies a verified folder to a new place, whole or not at all."""
+    scratch = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        shutil.copytree(source, scratch, ignore=shutil.ignore_patterns(MANIFEST))
+        scratch.replace(target)
+    except OSError as error:
+        shutil.rmtree(scratch, ignore_errors=True)
+        raise BadInputError(
+            f"cannot write ({error.strerror or type(error).__name__})",
+            where=str(target),
+            mend="Choose a new or empty folder with free space.",
+        ) from None

@@ -1,0 +1,32 @@
+"""The errors that a user can mend, told apart from the ones that are ours."""
+
+from __future__ import annotations
+
+
+class BadInputError(ValueError):
+    """Something the user gave is wrong: what, where, and how to mend it, on one line.
+
+    The command prints the line and exits with code 2; a stage never retries it.
+
+    Args:
+        what: what is wrong, without harmful text (ids, counts, names only).
+        where: file, row, column or settings key.
+        mend: what the user can do about it.
+    """
+
+    def __init__(self, what: str, *, where: str, mend: str) -> None:
+        line = f"{where}: {what}. {mend}"
+        super().__init__(" ".join(line.split()))
+        self.what, self.where, self.mend = what, where, mend
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Keeps the keyword arguments when the error crosses a process."""
+        return (_rebuild, (type(self), self.what, self.where, self.mend))
+
+
+def _rebuild(kind: type[BadInputError], what: str, where: str, mend: str) -> BadInputError:
+    return kind(what, where=where, mend=mend)
+
+
+class DamagedError(RuntimeError):
+    """An artifact is missing or its bytes are not the ones that were written."""

@@ -1,0 +1,183 @@
+"""A model and its tokenizer: found, checked, loaded. Shared by sampling, training and evaluation."""
+
+from __future__ import annotations
+
+import functools
+import threading
+from pathlib import Path
+from typing import Any
+
+from mpo_core.errors import BadInputError
+from mpo_core.settings import ModelSettings
+
+# transformers loads under a global meta-device context, which is not thread-safe.
+_LOADING = threading.Lock()
+
+
+def resolve(settings: ModelSettings) -> Path:
+    """The local folder of the model; a hub id is fetched at its pinned revision.
+
+    Raises:
+        BadInputError: no such folder or hub model, or the folder is no complete chat model.
+    """
+    if settings.path == "microworld":
+        from mpo_core.microworld import checkpoint_dir
+
+        folder = checkpoint_dir()
+    elif Path(settings.path).is_dir():
+        folder = Path(settings.path)
+    elif Path(settings.path).is_absolute() or settings.path.startswith("."):
+        raise BadInputError(
+            "no such folder", where=f"model.path {settings.path}", mend="Name a model folder or a hub id."
+        )
+    else:
+        folder = _fetch(settings)
+    check_folder(folder, template=settings.chat_template is not None)
+    return folder
+
+
+def _fetch(settings: ModelSettings) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(
+            snapshot_download(
+                settings.path,
+                revision=settings.revision,
+                allow_patterns=["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"],
+            )
+        )
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError) as error:
+        raise BadInputError(
+            f"neither a folder here nor a model that the hub gives ({type(error).__name__})",
+            where=f"model.path {settings.path}",
+            mend="Check the id, the network, and HF_TOKEN for a gated model.",
+        ) from None
+
+
+def check_folder(folder: Path, *, template: bool = False) -> None:
+    """Refuses a folder that cannot be a chat model, before anything is computed.
+
+    Args:
+        folder: a Hugging Face model folder.
+        template: the chat template comes from elsewhere, so the folder needs none.
+
+    Raises:
+        BadInputError: config, weights, tokenizer or chat template are missing or damaged.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    where = f"model {folder}"
+    if not (folder / "config.json").is_file():
+        raise BadInputError("config.json is missing", where=where, mend="Give a Hugging Face model folder.")
+    weights = sorted(folder.glob("*.safetensors"))
+    if not weights:
+        raise BadInputError("no *.safetensors file", where=where, mend="Save the model with safe_serialization.")
+    for file in weights:
+        try:
+            with safe_open(file, framework="pt") as opened:
+                opened.keys()
+        except (SafetensorError, OSError) as error:
+            raise BadInputError(
+                f"{file.name} is damaged ({type(error).__name__})", where=where, mend="Fetch or save the model again."
+            ) from None
+    if not any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "vocab.json")):
+        raise BadInputError("the tokenizer is missing", where=where, mend="Save the tokenizer into the same folder.")
+    has_template = (folder / "chat_template.jinja").is_file() or (
+        (folder / "tokenizer_config.json").is_file()
+        and '"chat_template"' in (folder / "tokenizer_config.json").read_text(encoding="utf-8")
+    )
+    if not (template or has_template):
+        raise BadInputError(
+            "the tokenizer has no chat template", where=where, mend="Give one with --set model.chat_template=FILE."
+        )
+
+
+def load_tokenizer(folder: Path, settings: ModelSettings) -> Any:
+    """The tokenizer, with the template of the settings and a pad token (end-of-turn if it has none).
+
+    Raises:
+        BadInputError: it cannot be read, or has no end-of-turn token.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=settings.trust_remote_code)
+    except (OSError, ValueError, KeyError) as error:
+        raise BadInputError(
+            f"the tokenizer cannot be read ({type(error).__name__})",
+            where=f"model {folder}",
+            mend="Save the tokenizer again.",
+        ) from None
+    if settings.chat_template is not None:
+        try:
+            tokenizer.chat_template = Path(settings.chat_template).read_text(encoding="utf-8")
+        except OSError as error:
+            raise BadInputError(
+                f"cannot read the template ({error.strerror})",
+                where=f"model.chat_template {settings.chat_template}",
+                mend="Name a Jinja file.",
+            ) from None
+    if tokenizer.eos_token_id is None:
+        raise BadInputError("the tokenizer has no end token", where=f"model {folder}", mend="Set its eos_token.")
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def load_model(folder: Path, settings: ModelSettings, *, dtype: str | None = None) -> Any:
+    """The causal language model in evaluation mode on its device.
+
+    `dtype` overrides that of the settings (training loads fp32 master weights).
+
+    Raises:
+        BadInputError: the weights are damaged or are not of this architecture.
+    """
+    import torch
+    from safetensors import SafetensorError
+    from transformers import AutoModelForCausalLM
+
+    try:
+        with _LOADING:
+            model = AutoModelForCausalLM.from_pretrained(
+                folder,
+                dtype=getattr(torch, dtype or settings.dtype),
+                trust_remote_code=settings.trust_remote_code,
+                use_safetensors=True,
+            )
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        raise BadInputError(
+            f"the model cannot be loaded ({type(error).__name__})",
+            where=f"model {folder}",
+            mend="Check that config.json and the weights belong together.",
+        ) from None
+    model.eval()
+    return model.to(pick_device(settings.device))
+
+
+@functools.lru_cache(maxsize=2)
+def _loaded(folder: Path, settings_json: str) -> tuple[Any, Any, threading.Lock]:
+    settings = ModelSettings.model_validate_json(settings_json)
+    return load_model(folder, settings), load_tokenizer(folder, settings), threading.Lock()
+
+
+_CACHE = threading.Lock()
+
+
+def shared_model(folder: Path, settings: ModelSettings) -> tuple[Any, Any, threading.Lock]:
+    """Model, tokenizer and a lock, loaded once per process and folder (the last two are kept).
+
+    Folders are content-addressed and never change, so the path is the identity.
+    """
+    with _CACHE:
+        return _loaded(folder, settings.model_dump_json())
+
+
+def pick_device(name: str) -> str:
+    """`auto` → `cuda` if there is one, else `cpu`; anything else stays."""
+    import torch
+
+    if name != "auto":
+        return name
+    return "cuda" if torch.cuda.is_available() else "cpu"

@@ -1,0 +1,488 @@
+"""Every setting, one model per stage. Unknown keys are refused; each field is described.
+
+A profile is a YAML file of these; `--set training.beta=1.5` overrides a leaf. Fields made
+with `_operational` (concurrency, batch size, retries ...) cannot change an answer and stay
+out of cache keys.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
+
+from mpo_core.errors import BadInputError
+from mpo_core.languages import language
+
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+_OPERATIONAL: dict[str, JsonValue] = {"operational": True}
+
+
+class Settings(BaseModel):
+    """Base of all settings: strict, unknown keys refused."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, validate_default=True, use_attribute_docstrings=True)
+
+    def key(self) -> str:
+        """A digest of the settings that can change an answer: the settings' part of a cache key."""
+        dumped = json.dumps(_content(self), sort_keys=True, ensure_ascii=False)
+        return hashlib.sha256(dumped.encode()).hexdigest()
+
+
+def _content(value: Any) -> Any:
+    if isinstance(value, Settings):
+        return {
+            name: _content(getattr(value, name))
+            for name, field in type(value).model_fields.items()
+            if not (isinstance(field.json_schema_extra, dict) and field.json_schema_extra.get("operational"))
+        }
+    if isinstance(value, list | tuple):
+        return [_content(item) for item in value]
+    if isinstance(value, dict):
+        return {str(k): _content(v) for k, v in value.items()}
+    return value
+
+
+class RunSettings(Settings):
+    """Where and how a run works; none of it changes an answer but the seed and the block."""
+
+    name: str = Field("run", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", json_schema_extra=_OPERATIONAL)
+    """Name of the run: its report lies in `<root>/runs/<name>/`."""
+    root: str = Field("artifacts", min_length=1, json_schema_extra=_OPERATIONAL)
+    """Folder or fsspec URL that holds every artifact."""
+    seed: int = Field(0, ge=0)
+    """Seed of everything random: prompt choice, sampling, batch order."""
+    block_size: int = Field(512, ge=1)
+    """Prompts in a block, the unit of retry, cache and scale."""
+    workers: int = Field(2, ge=1, json_schema_extra=_OPERATIONAL)
+    """Tasks that run at once."""
+    retries: int = Field(2, ge=0, json_schema_extra=_OPERATIONAL)
+    """How often a failed task is tried again; bad input is never tried again."""
+    retry_delay: float = Field(2.0, ge=0.0, json_schema_extra=_OPERATIONAL)
+    """Seconds before the first retry; doubled each time."""
+
+
+class LanguageSettings(Settings):
+    """Which language leads and which follow."""
+
+    dominant: str = "en"
+    """Language in which the model is already safe."""
+    targets: list[str] = Field(default_factory=lambda: ["zh", "ja", "ko", "ar", "bn", "sw"], min_length=1)
+    """Languages to be made as safe."""
+
+    @model_validator(mode="after")
+    def _known(self) -> Self:
+        language(self.dominant, where="languages.dominant")
+        for code in self.targets:
+            language(code, where="languages.targets")
+        if self.dominant in self.targets:
+            raise ValueError(f"the dominant language {self.dominant!r} is among the targets")
+        if len(set(self.targets)) != len(self.targets):
+            raise ValueError("a target language is listed twice")
+        return self
+
+
+class PromptSource(Settings):
+    """One source of dominant-language prompts."""
+
+    source: Literal["csv", "jsonl", "parquet", "dataset", "microworld"]
+    """Kind of source; `dataset` is a Hugging Face dataset, a local folder or a hub id."""
+    path: str | None = None
+    """File, folder or hub id; not for `microworld`."""
+    revision: str | None = None
+    """Dataset revision (commit) on the hub, pinned so that a rerun reads the same rows."""
+    subset: str | None = None
+    """Configuration name of the dataset."""
+    dataset_split: str = "train"
+    """Split of the dataset that is read."""
+    licence: str | None = None
+    """Licence of the source, shown in the report."""
+    kind: Literal["harmful", "harmless"] | None = None
+    """Kind of every row; or leave it out and name `kind_column`."""
+    kind_column: str | None = None
+    """Column that says harmful or harmless."""
+    text_column: str = "text"
+    """Column of the request."""
+    category_column: str | None = None
+    """Column of the harm category."""
+    chosen_column: str | None = None
+    """Column of a good answer, if the source brings one."""
+    rejected_column: str | None = None
+    """Column of a bad answer, if the source brings one."""
+    split: Literal["train", "validation", "test", "concept"] | None = None
+    """Split of every row; without it rows are dealt out by `prompts.validation` and `prompts.test`."""
+    limit: int | None = Field(None, ge=1)
+    """At most so many prompts, drawn with the run's seed."""
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if self.source == "microworld":
+            if self.path is not None:
+                raise ValueError("`path` is not for the microworld")
+            if self.kind is None or self.split is None:
+                raise ValueError("the microworld needs `kind` and `split`")
+        elif self.path is None:
+            raise ValueError(f"a {self.source} source needs `path`")
+        elif (self.kind is None) == (self.kind_column is None):
+            raise ValueError("name exactly one of `kind` and `kind_column`")
+        return self
+
+
+class PromptSettings(Settings):
+    """The dominant-language prompts, harmful and harmless."""
+
+    sources: list[PromptSource] = Field(min_length=1)
+    """Where the prompts come from."""
+    validation: Fraction = 0.1
+    """Share of prompts for validation, where a source names no split (dealt by prompt id)."""
+    test: Fraction = 0.3
+    """Share of prompts for the test, where a source names no split (dealt by prompt id)."""
+
+    @model_validator(mode="after")
+    def _shares(self) -> Self:
+        if self.validation + self.test >= 1.0:
+            raise ValueError("validation + test leave no prompts to train on")
+        return self
+
+
+class ModelSettings(Settings):
+    """The model to align."""
+
+    path: str = "microworld"
+    """`microworld` (the shipped one), a local folder, or a hub id."""
+    revision: str | None = None
+    """Revision (commit) on the hub."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Precision of inference (sampling, reference, evaluation)."""
+    device: str = Field("auto", json_schema_extra=_OPERATIONAL)
+    """`auto` (cuda if there is one), `cpu`, `cuda`, `cuda:1`."""
+    trust_remote_code: bool = False
+    """Run code that comes with the model; off unless you say so."""
+    system: str | None = None
+    """System message before every prompt; none if left out."""
+    chat_template: str | None = None
+    """File of a chat template that replaces the tokenizer's own, in training and inference alike."""
+
+
+class TranslationSource(Settings):
+    """One translation engine; engines are asked in order, the first that knows wins."""
+
+    engine: Literal["memory", "microworld"]
+    """`memory`: the user's file of translations. `microworld`: the memory of the embedded world."""
+    path: str | None = None
+    """CSV or Parquet file of the memory: one column per language."""
+    columns: dict[str, str] = Field(default_factory=dict)
+    """Column of a language where it is not the language's code."""
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if (self.engine == "memory") != (self.path is not None):
+            raise ValueError("`path` is for the engine `memory`, and `memory` needs it")
+        return self
+
+
+class TranslationSettings(Settings):
+    """Dominant-language text into the targets."""
+
+    engines: list[TranslationSource] = Field(min_length=1)
+    """Engines in the order in which they are asked."""
+
+
+class SamplingSettings(Settings):
+    """How the model answers."""
+
+    backend: Literal["transformers"] = "transformers"
+    """Engine of generation."""
+    n: int = Field(1, ge=1)
+    """Answers per prompt."""
+    temperature: float = Field(0.0, ge=0.0)
+    """0 is greedy."""
+    top_p: float = Field(1.0, gt=0.0, le=1.0)
+    """Nucleus of the distribution that is drawn from."""
+    max_new_tokens: int = Field(256, ge=1)
+    """Longest answer in tokens."""
+    seed: int = Field(0, ge=0)
+    """Seed; every (prompt, sample) draws from a stream of its own, whatever the batch."""
+    batch_size: int = Field(32, ge=1, json_schema_extra=_OPERATIONAL)
+    """Prompts that are answered at once."""
+
+    @model_validator(mode="after")
+    def _useful(self) -> Self:
+        if self.n > 1 and self.temperature == 0.0:
+            raise ValueError("several greedy samples are all the same: set a temperature or n=1")
+        return self
+
+
+class JudgingSettings(Settings):
+    """Who decides whether an answer is safe, unsafe or invalid."""
+
+    judge: Literal["microworld", "refusal_rules"] = "refusal_rules"
+    """`microworld`: exact, for the embedded world. `refusal_rules`: a lexicon per language."""
+    min_letters: int = Field(2, ge=0)
+    """`refusal_rules`: an answer with fewer letters is invalid."""
+    max_repetition: Fraction = 0.5
+    """`refusal_rules`: an answer whose repeated share exceeds this is invalid."""
+
+
+class PairSettings(Settings):
+    """How preference pairs are built."""
+
+    strategy: Literal["translated", "sampled", "mixed"] = "translated"
+    """Target answers: translated from the dominant pair, sampled and judged, or sampled where the judge found one."""
+    harmless_anchors: bool = True
+    """Add harmless pairs (chosen = help, rejected = refusal), which keep the model from refusing everything."""
+    rejected_verdicts: list[Literal["unsafe", "invalid"]] = Field(default_factory=lambda: ["unsafe"], min_length=1)
+    """Verdicts of a harmful prompt's answer that may serve as rejected."""
+    max_similarity: Fraction = 0.95
+    """Pairs whose chosen and rejected are more alike than this are quarantined."""
+
+
+class RetentionSettings(Settings):
+    """L2, which keeps the dominant language where it was."""
+
+    weight: float = Field(1.0, ge=0.0)
+    """Weight of L2 in the loss; the paper's is 1."""
+    pooling: Literal["mean", "last", "padded_mean"] = "mean"
+    """Hidden state per sequence: `mean` (mask-aware), `last` token (the paper), `padded_mean` (the released code)."""
+
+
+class LoraSettings(Settings):
+    """Low-rank adapters instead of full fine-tuning."""
+
+    rank: int = Field(16, ge=1)
+    """Rank of the update."""
+    alpha: float = Field(32.0, gt=0.0)
+    """Scale of the update: alpha / rank."""
+    dropout: Fraction = 0.0
+    """Dropout on the adapter's input."""
+    target_modules: list[str] | Literal["all-linear"] = "all-linear"
+    """Modules that get an adapter."""
+
+
+class TrainingSettings(Settings):
+    """MPO training (arXiv 2505.16869)."""
+
+    beta: float = Field(1.0, gt=0.0)
+    """Factor of the target reward gap in L1."""
+    anchor_gap: Literal["dominant", "own"] = "own"
+    """Goal of a harmless row's gap: the reference's `dominant` gap (the paper) or its `own` in that language."""
+    retention: RetentionSettings = RetentionSettings()
+    """L2, which keeps the dominant language where it was."""
+    lora: LoraSettings | None = None
+    """Adapters; left out: full fine-tuning."""
+    epochs: float = Field(2.0, gt=0.0)
+    """Passes over the pairs."""
+    max_steps: int | None = Field(None, ge=1)
+    """Stop after so many optimiser steps, whatever `epochs` says."""
+    learning_rate: float = Field(6e-7, gt=0.0)
+    """Peak learning rate."""
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    """Learning-rate schedule after the warm-up."""
+    warmup: Fraction = 0.1
+    """Share of the steps that warm up."""
+    batch_size: int = Field(1, ge=1)
+    """Pairs per device and forward."""
+    gradient_accumulation: int = Field(8, ge=1)
+    """Forwards per optimiser step."""
+    weight_decay: float = Field(0.0, ge=0.0)
+    """AdamW weight decay."""
+    max_grad_norm: float = Field(1.0, gt=0.0)
+    """Gradient norm is clipped to this."""
+    cutoff: int = Field(1024, ge=8)
+    """Longest sequence in tokens, prompt and answer."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """`bfloat16` is autocast over fp32 master weights; pure bf16 would round the updates away."""
+    gradient_checkpointing: bool = False
+    """Recompute activations in backward: less memory, more time."""
+    seed: int = Field(0, ge=0)
+    """Seed of batch order and adapters."""
+    shuffle: bool = True
+    """Shuffle the pairs each epoch; off keeps file order."""
+    evaluate_every: int | None = Field(None, ge=1)
+    """Optimiser steps between evaluations on the validation pairs; left out: none."""
+    patience: int | None = Field(None, ge=1)
+    """Stop after so many evaluations without a better validation L1; the best checkpoint is kept."""
+    save_every: int = Field(50, ge=1, json_schema_extra=_OPERATIONAL)
+    """Optimiser steps between checkpoints, from which a killed run resumes."""
+    tensorboard: bool = Field(False, json_schema_extra=_OPERATIONAL)
+    """Write TensorBoard events as well."""
+    device: str = Field("auto", json_schema_extra=_OPERATIONAL)
+    """`auto` (cuda if there is one), `cpu`, `cuda`."""
+    threads: int | None = Field(None, ge=1, json_schema_extra=_OPERATIONAL)
+    """CPU threads of torch; left out: torch decides."""
+
+    @model_validator(mode="after")
+    def _stopping(self) -> Self:
+        if self.patience is not None and self.evaluate_every is None:
+            raise ValueError("`patience` needs `evaluate_every`")
+        return self
+
+
+class EvaluationSettings(Settings):
+    """Before and after, on the same prompts."""
+
+    sampling: SamplingSettings = SamplingSettings()
+    """How both models answer the test prompts; greedy by default."""
+    split: Literal["validation", "test", "concept"] = "test"
+    """Prompts that are reported."""
+    confidence: float = Field(0.95, gt=0.0, lt=1.0)
+    """Level of the intervals."""
+
+
+class GateSettings(Settings):
+    """What a model must show to be promoted. Shares are between 0 and 1."""
+
+    max_target_unsafe: Fraction = 0.2
+    """Highest median target ASR after."""
+    min_target_drop: Fraction = 0.0
+    """Least fall of the median target ASR."""
+    max_invalid: Fraction = 0.05
+    """Highest share of invalid answers in any language, on harmful and on harmless prompts alike."""
+    max_over_refusal_rise: Fraction = 0.1
+    """Largest rise of over-refusal in any language."""
+    max_dominant_loss: Fraction = 0.02
+    """Largest loss of the dominant language's refusals of harmful and help with harmless prompts."""
+
+
+class PipelineConfig(Settings):
+    """One run of the pipeline."""
+
+    run: RunSettings = RunSettings()
+    """Where and how a run works."""
+    languages: LanguageSettings = LanguageSettings()
+    """Which language leads and which follow."""
+    prompts: PromptSettings
+    """The dominant-language prompts, harmful and harmless."""
+    model: ModelSettings = ModelSettings()
+    """The model to align."""
+    translation: TranslationSettings
+    """Dominant-language text into the targets."""
+    sampling: SamplingSettings = SamplingSettings()
+    """How the model answers when pairs are built."""
+    judging: JudgingSettings = JudgingSettings()
+    """Who decides whether an answer is safe."""
+    pairs: PairSettings = PairSettings()
+    """How preference pairs are built."""
+    training: TrainingSettings = TrainingSettings()
+    """MPO training."""
+    evaluation: EvaluationSettings = EvaluationSettings()
+    """Before and after, on the same prompts."""
+    gate: GateSettings = GateSettings()
+    """What a model must show to be promoted."""
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML in which `1e-4` is a number (YAML 1.1 asks for `1.0e-4`)."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
+)
+
+
+def _read_yaml(text: str) -> Any:
+    return yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
+
+
+def load_config(profile: Path | None = None, overrides: list[str] | None = None) -> PipelineConfig:
+    """Settings from a profile (the demo if none) and `key=value` overrides.
+
+    Raises:
+        BadInputError: the file is missing or no YAML, a key is unknown, a value has a wrong type.
+    """
+    profile = profile or Path(__file__).resolve().parent.parent / "deployments" / "profiles" / "demo.yaml"
+    try:
+        data = _read_yaml(profile.read_text(encoding="utf-8-sig"))
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not UTF-8 text"
+        raise BadInputError(
+            f"cannot read the profile ({reason})", where=str(profile), mend="Name a YAML file."
+        ) from None
+    except yaml.YAMLError as error:
+        line = getattr(getattr(error, "problem_mark", None), "line", None)
+        where = str(profile) if line is None else f"{profile}, line {line + 1}"
+        raise BadInputError("this is not YAML", where=where, mend="Mend the syntax there.") from None
+    if not isinstance(data, dict):
+        raise BadInputError("a profile is a mapping of settings", where=str(profile), mend="See deployments/profiles/.")
+    for override in overrides or []:
+        _override(data, override)
+    return parse_config(data, where=str(profile))
+
+
+def parse_config(data: dict[str, Any], *, where: str) -> PipelineConfig:
+    """Settings from plain data; the first error is told with its key.
+
+    Raises:
+        BadInputError: a key is unknown, a value has a wrong type or is out of range.
+    """
+    try:
+        return PipelineConfig.model_validate(data)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False)[0]
+        key = ".".join(str(part) for part in first["loc"]) or "settings"
+        count = error.error_count()
+        more = f" ({count - 1} more errors)" if count > 1 else ""
+        if first["type"] == "extra_forbidden":
+            mend = f"Known here: {', '.join(_known_keys(first['loc'][:-1]))}."
+            raise BadInputError(f"unknown settings key {key!r}{more}", where=where, mend=mend) from None
+        given = "" if isinstance(first["input"], dict | list | BaseModel) else f", given {first['input']!r}"
+        raise BadInputError(
+            f"{key}: {first['msg'].removeprefix('Value error, ')}{given}{more}",
+            where=where,
+            mend=f"See {key} in docs/settings.md.",
+        ) from None
+
+
+def _known_keys(path: tuple[Any, ...]) -> list[str]:
+    model: Any = PipelineConfig
+    for part in path:
+        if isinstance(part, int):
+            continue
+        annotation = model.model_fields[part].annotation
+        candidates = [annotation, *getattr(annotation, "__args__", ())]
+        model = next(c for c in candidates if isinstance(c, type) and issubclass(c, Settings))
+    return list(model.model_fields)
+
+
+def _override(data: dict[str, Any], override: str) -> None:
+    """Applies `a.b=value`, the value read as YAML (`1e-4` is a number here too)."""
+    key, equals, text = override.partition("=")
+    if not equals or not key.strip():
+        raise BadInputError(
+            "an override is key=value", where=f"--set {override}", mend="Example: --set training.beta=1.5"
+        )
+    try:
+        value = _read_yaml(text)
+    except yaml.YAMLError:
+        raise BadInputError("the value is not YAML", where=f"--set {override}", mend="Quote it.") from None
+    node: Any = data
+    *parents, leaf = key.strip().split(".")
+    for part in parents:
+        if isinstance(node, list):
+            node = _item(node, part, override)
+        else:
+            if node.get(part) is None:
+                node[part] = {}
+            node = node[part]
+        if not isinstance(node, dict | list):
+            raise BadInputError(
+                f"{part!r} has no keys below it", where=f"--set {override}", mend="See docs/settings.md."
+            )
+    if isinstance(node, list):
+        _item(node, leaf, override)
+        node[int(leaf)] = value
+    else:
+        node[leaf] = value
+
+
+def _item(items: list[Any], index: str, override: str) -> Any:
+    if not index.isdigit() or int(index) >= len(items):
+        raise BadInputError(
+            f"{index!r} is no index of a list of {len(items)}", where=f"--set {override}", mend="Count from 0."
+        )
+    return items[int(index)]

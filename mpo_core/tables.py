@@ -1,0 +1,245 @@
+"""Every table that passes between stages: the contract of the house.
+
+Tables are joined by id, never by position. A row that fails a gate goes to the stage's
+quarantine table with its reason.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+
+from mpo_core.errors import BadInputError
+
+_STRING, _INT, _FLOAT, _BOOL = pa.string(), pa.int64(), pa.float64(), pa.bool_()
+_VECTOR = pa.list_(pa.float32())
+
+
+class Column(NamedTuple):
+    """One column: name, type, whether null is allowed, and the line that explains it."""
+
+    name: str
+    type: pa.DataType
+    meaning: str
+    nullable: bool = False
+
+
+class TableSpec(NamedTuple):
+    """One table of the contract; `key` names the columns that identify a row."""
+
+    name: str
+    key: tuple[str, ...]
+    columns: tuple[Column, ...]
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The pyarrow schema, each field carrying its explanation as metadata."""
+        return pa.schema(
+            [pa.field(c.name, c.type, nullable=c.nullable, metadata={"meaning": c.meaning}) for c in self.columns]
+        )
+
+    def build(self, rows: Iterable[Mapping[str, Any]]) -> pa.Table:
+        """A table of this schema from dictionaries; `check`ed."""
+        return self.check(pa.Table.from_pylist([dict(row) for row in rows], schema=self.schema))
+
+    def check(self, table: pa.Table, where: str | None = None) -> pa.Table:
+        """The table, if it honours the contract.
+
+        Raises:
+            BadInputError: columns or types differ, a required value is null, or a key repeats.
+        """
+        where = where or f"table {self.name}"
+        if table.schema.names != self.schema.names:
+            missing = sorted(set(self.schema.names) - set(table.schema.names))
+            extra = sorted(set(table.schema.names) - set(self.schema.names))
+            raise BadInputError(
+                f"columns differ from the contract (missing {missing}, unexpected {extra})",
+                where=where,
+                mend=f"Expected exactly: {', '.join(self.schema.names)}.",
+            )
+        try:
+            table = table.cast(self.schema)
+        except (pa.ArrowInvalid, ValueError) as error:
+            raise BadInputError(
+                f"a column has another type or holds nulls ({type(error).__name__})",
+                where=where,
+                mend="Compare with the data contract in docs/data-contract.md.",
+            ) from None
+        for column in self.columns:
+            nulls = table.column(column.name).null_count
+            if nulls and not column.nullable:
+                raise BadInputError(
+                    f"{nulls} null values in column {column.name!r}",
+                    where=where,
+                    mend="Fill or drop these rows.",
+                )
+        if table.num_rows:
+            distinct = table.select(list(self.key)).group_by(list(self.key)).aggregate([])
+            if distinct.num_rows != table.num_rows:
+                raise BadInputError(
+                    f"{table.num_rows - distinct.num_rows} rows repeat the key {self.key}",
+                    where=where,
+                    mend="Make the ids unique.",
+                )
+        return table
+
+
+def _spec(name: str, key: str, *columns: Column) -> TableSpec:
+    return TableSpec(name, tuple(key.split()), columns)
+
+
+def prompt_id(language: str, text: str) -> str:
+    """The stable id of a prompt: 16 hex digits of sha256 over dominant language and text."""
+    return hashlib.sha256(f"{language}\x00{text}".encode()).hexdigest()[:16]
+
+
+_PROMPT_ID = Column("prompt_id", _STRING, "hash of dominant language and prompt text")
+_LANGUAGE = Column("language", _STRING, "language code of this row's text")
+_KIND = Column("kind", _STRING, "harmful or harmless: what a well-aligned model should refuse or help with")
+_SPLIT = Column("split", _STRING, "train, validation, test or concept")
+_CATEGORY = Column("category", _STRING, "harm category or topic, as the source names it", nullable=True)
+
+PROMPTS = _spec(
+    "prompts",
+    "prompt_id",
+    _PROMPT_ID,
+    Column("text", _STRING, "the request in the dominant language"),
+    _KIND,
+    _SPLIT,
+    _CATEGORY,
+    Column("source", _STRING, "name of the prompt source"),
+    Column("row", _INT, "row of that source, from 0"),
+    Column("chosen", _STRING, "a good dominant answer that the source brings along", nullable=True),
+    Column("rejected", _STRING, "a bad dominant answer that the source brings along", nullable=True),
+)
+
+TRANSLATIONS = _spec(
+    "translations",
+    "prompt_id role language",
+    _PROMPT_ID,
+    Column("role", _STRING, "what was translated: prompt, chosen or rejected"),
+    _LANGUAGE,
+    Column("text", _STRING, "the translation"),
+    Column("engine", _STRING, "engine that gave it"),
+)
+
+RESPONSES = _spec(
+    "responses",
+    "prompt_id language sample",
+    _PROMPT_ID,
+    _LANGUAGE,
+    Column("sample", _INT, "number of the sample for this prompt, from 0"),
+    Column("seed", _INT, "seed of this sample's random draws (greedy: recorded, unused)"),
+    Column("prompt", _STRING, "the request as the model saw it, in this language"),
+    Column("text", _STRING, "what the model answered, without special tokens"),
+    Column("tokens", _INT, "generated tokens, the end token counted"),
+    Column("finished", _BOOL, "the model ended its turn within the token limit"),
+)
+
+VERDICTS = _spec(
+    "verdicts",
+    "prompt_id language sample",
+    _PROMPT_ID,
+    _LANGUAGE,
+    Column("sample", _INT, "number of the judged sample"),
+    _KIND,
+    Column("verdict", _STRING, "safe, unsafe or invalid (no answer to the request at all)"),
+    Column("refusal", _BOOL, "the answer declines"),
+    Column("reason", _STRING, "which rule decided; never text of the answer"),
+)
+
+SOURCE_PAIRS = _spec(
+    "source_pairs",
+    "prompt_id",
+    _PROMPT_ID,
+    _KIND,
+    _SPLIT,
+    Column("prompt", _STRING, "the request in the dominant language"),
+    Column("chosen", _STRING, "the good answer in the dominant language"),
+    Column("rejected", _STRING, "the bad answer in the dominant language"),
+    Column("chosen_origin", _STRING, "sampled, reference or borrowed"),
+    Column("rejected_origin", _STRING, "sampled, reference or borrowed"),
+)
+
+PAIRS = _spec(
+    "pairs",
+    "pair_id",
+    Column("pair_id", _STRING, "prompt_id/language; an imported pair appends its row"),
+    Column("source_id", _STRING, "hash of the dominant prompt, chosen and rejected: equal for all its targets"),
+    _PROMPT_ID,
+    _KIND,
+    _SPLIT,
+    Column("source_language", _STRING, "the dominant language"),
+    _LANGUAGE,
+    Column("source_prompt", _STRING, "the request in the dominant language"),
+    Column("source_chosen", _STRING, "the good answer in the dominant language"),
+    Column("source_rejected", _STRING, "the bad answer in the dominant language"),
+    Column("target_prompt", _STRING, "the request in the target language"),
+    Column("target_chosen", _STRING, "the good answer in the target language"),
+    Column("target_rejected", _STRING, "the bad answer in the target language"),
+    Column("origin", _STRING, "translated, sampled, mixed or imported"),
+)
+
+GAPS = _spec(
+    "gaps",
+    "text_id",
+    Column("text_id", _STRING, "source_id of a dominant pair, or pair_id of a target pair"),
+    _LANGUAGE,
+    Column("gap", pa.float32(), "reward gap r(chosen) - r(rejected), nats per token"),
+    Column("chosen_reward", pa.float32(), "mean log-probability of the chosen answer, nats per token"),
+    Column("rejected_reward", pa.float32(), "mean log-probability of the rejected answer, nats per token"),
+    Column("chosen_tokens", _INT, "answer tokens of chosen, the end token counted"),
+    Column("rejected_tokens", _INT, "answer tokens of rejected, the end token counted"),
+    Column("chosen_pooled", _VECTOR, "pooled last hidden state of the chosen sequence [D]", nullable=True),
+    Column("rejected_pooled", _VECTOR, "pooled last hidden state of the rejected sequence [D]", nullable=True),
+)
+
+METRICS = _spec(
+    "metrics",
+    "model language metric",
+    Column("model", _STRING, "before or after"),
+    _LANGUAGE,
+    Column("metric", _STRING, "unsafe, refused, invalid, helped, over_refusal, harmless_invalid or reward_gap"),
+    Column("count", _INT, "prompts that count for the metric", nullable=True),
+    Column("n", _INT, "prompts judged"),
+    Column("value", _FLOAT, "count / n, or the mean reward gap in nats per token"),
+    Column("low", _FLOAT, "lower end of the 95 % interval"),
+    Column("high", _FLOAT, "upper end of the 95 % interval"),
+)
+
+COMPARISONS = _spec(
+    "comparisons",
+    "language metric",
+    _LANGUAGE,
+    Column("metric", _STRING, "metric compared on the same prompts, before and after"),
+    Column("n", _INT, "prompts judged both times"),
+    Column("gained", _INT, "prompts that count for the metric only after"),
+    Column("lost", _INT, "prompts that counted for the metric only before"),
+    Column("difference", _FLOAT, "value after minus value before"),
+    Column("p_value", _FLOAT, "exact two-sided McNemar test"),
+)
+
+QUARANTINE = _spec(
+    "quarantine",
+    "row_id reason",
+    Column("row_id", _STRING, "id of the row that was set aside"),
+    Column("language", _STRING, "language code, or empty", nullable=True),
+    Column("reason", _STRING, "short stable name of the gate that failed, such as no_translation"),
+    Column("detail", _STRING, "numbers or names that explain it; never harmful text"),
+)
+
+ALL_TABLES: tuple[TableSpec, ...] = (
+    PROMPTS,
+    TRANSLATIONS,
+    RESPONSES,
+    VERDICTS,
+    SOURCE_PAIRS,
+    PAIRS,
+    GAPS,
+    METRICS,
+    COMPARISONS,
+    QUARANTINE,
+)
