@@ -14,7 +14,6 @@ import io
 import json
 import os
 import posixpath
-import shutil
 import tempfile
 import threading
 import uuid
@@ -44,25 +43,33 @@ class ArtifactRef(BaseModel):
     sha256: str
     rows: int = 0
     language: str | None = None
+    part: str | None = None
+    """Which block of a stage's table this is, such as `test-000`."""
 
 
 class Shard(BaseModel):
     """What one task of a stage hands on: its rows, what it set aside, and its counts.
 
-    `counts` and `seconds` travel beside the references and take no part in cache keys.
+    `parts` are the blocks into which the prompts stage cuts its rows; `model` is the folder
+    that training made. What is no reference takes no part
+    in cache keys.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     rows: ArtifactRef
     quarantine: ArtifactRef | None = None
+    parts: tuple[ArtifactRef, ...] = ()
+    model: ArtifactRef | None = None
     counts: dict[str, int] = {}
     seconds: float = 0.0
+    root: str = ""
+    """Root of the store that the references belong to."""
 
     @property
     def refs(self) -> tuple[ArtifactRef, ...]:
         """Every artifact of the shard."""
-        return (self.rows,) if self.quarantine is None else (self.rows, self.quarantine)
+        return tuple(ref for ref in (self.rows, self.quarantine, self.model, *self.parts) if ref is not None)
 
 
 class ArtifactStore:
@@ -104,11 +111,10 @@ class ArtifactStore:
         table: pa.Table,
         *,
         language: str | None = None,
+        part: str | None = None,
     ) -> ArtifactRef:
         """Checks `table` against `spec` and stores it; equal bytes are stored once."""
-        buffer = io.BytesIO()
-        pq.write_table(spec.check(table), buffer, compression="zstd")
-        data = buffer.getvalue()
+        data = _parquet(spec, table)
         sha = hashlib.sha256(data).hexdigest()
         folder = posixpath.join(stage, "quarantine") if spec is QUARANTINE else stage
         if language is not None:
@@ -119,6 +125,7 @@ class ArtifactStore:
             sha256=sha,
             rows=table.num_rows,
             language=language,
+            part=part,
         )
         if not self.intact(ref):
             self._write_atomically(ref.path, data)
@@ -208,6 +215,10 @@ class ArtifactStore:
             )
         return Path(self._full(path))
 
+    def write_text(self, path: str, text: str) -> None:
+        """Writes a file of a run (not content-addressed), whole or not at all."""
+        self._write_atomically(path, text.encode())
+
     def _sha256(self, path: str) -> str:
         digest = hashlib.sha256()
         try:
@@ -263,6 +274,17 @@ def write_atomically(path: Path, data: bytes, *, private: bool = True) -> None:
         ) from None
 
 
+def write_parquet(path: Path, spec: TableSpec, table: pa.Table) -> None:
+    """A checked table as a file of the user's, whole or not at all."""
+    write_atomically(path, _parquet(spec, table))
+
+
+def _parquet(spec: TableSpec, table: pa.Table) -> bytes:
+    buffer = io.BytesIO()
+    pq.write_table(spec.check(table), buffer, compression="zstd")
+    return buffer.getvalue()
+
+
 def file_digests(folder: Path) -> dict[str, str]:
     """sha256 by relative name of every file in `folder`, a manifest of ours excepted."""
     digests = {}
@@ -279,17 +301,3 @@ def folder_digest(files: dict[str, str]) -> str:
     lines = "".join(f"{sha}  {name}\n" for name, sha in sorted(files.items()))
     return hashlib.sha256(lines.encode()).hexdigest()
 
-
-def copy_folder(source: Path, target: Path) -> None:
-    """Copies a verified folder to a new place, whole or not at all."""
-    scratch = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        shutil.copytree(source, scratch, ignore=shutil.ignore_patterns(MANIFEST))
-        scratch.replace(target)
-    except OSError as error:
-        shutil.rmtree(scratch, ignore_errors=True)
-        raise BadInputError(
-            f"cannot write ({error.strerror or type(error).__name__})",
-            where=str(target),
-            mend="Choose a new or empty folder with free space.",
-        ) from None

@@ -33,6 +33,10 @@ def resolve(settings: ModelSettings) -> Path:
     else:
         folder = _fetch(settings)
     check_folder(folder, template=settings.chat_template is not None)
+    if settings.chat_template is not None and not Path(settings.chat_template).is_file():
+        raise BadInputError(
+            "no such file", where=f"model.chat_template {settings.chat_template}", mend="Name a Jinja file."
+        )
     return folder
 
 
@@ -76,7 +80,7 @@ def check_folder(folder: Path, *, template: bool = False) -> None:
         raise BadInputError("no *.safetensors file", where=where, mend="Save the model with safe_serialization.")
     for file in weights:
         try:
-            with safe_open(file, framework="pt") as opened:
+            with safe_open(file, framework="np") as opened:
                 opened.keys()
         except (SafetensorError, OSError) as error:
             raise BadInputError(
@@ -111,14 +115,7 @@ def load_tokenizer(folder: Path, settings: ModelSettings) -> Any:
             mend="Save the tokenizer again.",
         ) from None
     if settings.chat_template is not None:
-        try:
-            tokenizer.chat_template = Path(settings.chat_template).read_text(encoding="utf-8")
-        except OSError as error:
-            raise BadInputError(
-                f"cannot read the template ({error.strerror})",
-                where=f"model.chat_template {settings.chat_template}",
-                mend="Name a Jinja file.",
-            ) from None
+        tokenizer.chat_template = Path(settings.chat_template).read_text(encoding="utf-8")
     if tokenizer.eos_token_id is None:
         raise BadInputError("the tokenizer has no end token", where=f"model {folder}", mend="Set its eos_token.")
     if tokenizer.pad_token_id is None:
@@ -152,8 +149,8 @@ def load_model(folder: Path, settings: ModelSettings, *, dtype: str | None = Non
             where=f"model {folder}",
             mend="Check that config.json and the weights belong together.",
         ) from None
-    model.eval()
-    return model.to(pick_device(settings.device))
+    model.to(device=pick_device(settings.device))
+    return model.eval()
 
 
 @functools.lru_cache(maxsize=2)

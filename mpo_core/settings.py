@@ -49,14 +49,12 @@ def _content(value: Any) -> Any:
 
 
 class RunSettings(Settings):
-    """Where and how a run works; none of it changes an answer but the seed and the block."""
+    """Where and how a run works; none of it changes an answer."""
 
     name: str = Field("run", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", json_schema_extra=_OPERATIONAL)
     """Name of the run: its report lies in `<root>/runs/<name>/`."""
     root: str = Field("artifacts", min_length=1, json_schema_extra=_OPERATIONAL)
     """Folder or fsspec URL that holds every artifact."""
-    seed: int = Field(0, ge=0)
-    """Seed of everything random: prompt choice, sampling, batch order."""
     block_size: int = Field(512, ge=1)
     """Prompts in a block, the unit of retry, cache and scale."""
     workers: int = Field(2, ge=1, json_schema_extra=_OPERATIONAL)
@@ -114,10 +112,12 @@ class PromptSource(Settings):
     """Column of a good answer, if the source brings one."""
     rejected_column: str | None = None
     """Column of a bad answer, if the source brings one."""
+    where: dict[str, bool | int | str] = Field(default_factory=dict)
+    """Only rows whose columns equal these values are read; the others are no part of the source."""
     split: Literal["train", "validation", "test", "concept"] | None = None
     """Split of every row; without it rows are dealt out by `prompts.validation` and `prompts.test`."""
     limit: int | None = Field(None, ge=1)
-    """At most so many prompts, drawn with the run's seed."""
+    """At most so many prompts, drawn with `prompts.seed`."""
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
@@ -140,6 +140,8 @@ class PromptSettings(Settings):
     """Where the prompts come from."""
     validation: Fraction = 0.1
     """Share of prompts for validation, where a source names no split (dealt by prompt id)."""
+    seed: int = Field(0, ge=0)
+    """Seed of the draw where a source has a limit."""
     test: Fraction = 0.3
     """Share of prompts for the test, where a source names no split (dealt by prompt id)."""
 
@@ -151,11 +153,11 @@ class PromptSettings(Settings):
 
 
 class ModelSettings(Settings):
-    """The model to align."""
+    """The model to align. In a cache key it stands by the digest of its files, not by its path."""
 
-    path: str = "microworld"
+    path: str = Field("microworld", json_schema_extra=_OPERATIONAL)
     """`microworld` (the shipped one), a local folder, or a hub id."""
-    revision: str | None = None
+    revision: str | None = Field(None, json_schema_extra=_OPERATIONAL)
     """Revision (commit) on the hub."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Precision of inference (sampling, reference, evaluation)."""
@@ -165,7 +167,7 @@ class ModelSettings(Settings):
     """Run code that comes with the model; off unless you say so."""
     system: str | None = None
     """System message before every prompt; none if left out."""
-    chat_template: str | None = None
+    chat_template: str | None = Field(None, json_schema_extra=_OPERATIONAL)
     """File of a chat template that replaces the tokenizer's own, in training and inference alike."""
 
 
@@ -236,7 +238,7 @@ class PairSettings(Settings):
     """Target answers: translated from the dominant pair, sampled and judged, or sampled where the judge found one."""
     harmless_anchors: bool = True
     """Add harmless pairs (chosen = help, rejected = refusal), which keep the model from refusing everything."""
-    rejected_verdicts: list[Literal["unsafe", "invalid"]] = Field(default_factory=lambda: ["unsafe"], min_length=1)
+    rejected_verdicts: list[Literal["unsafe", "invalid"]] = Field(["unsafe"], min_length=1)
     """Verdicts of a harmful prompt's answer that may serve as rejected."""
     max_similarity: Fraction = 0.95
     """Pairs whose chosen and rejected are more alike than this are quarantined."""

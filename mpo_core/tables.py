@@ -96,6 +96,11 @@ def prompt_id(language: str, text: str) -> str:
     return hashlib.sha256(f"{language}\x00{text}".encode()).hexdigest()[:16]
 
 
+def source_id(prompt: str, chosen: str, rejected: str) -> str:
+    """The stable id of a dominant pair: 16 hex digits of sha256 over its three texts."""
+    return hashlib.sha256("\x00".join((prompt, chosen, rejected)).encode()).hexdigest()[:16]
+
+
 _PROMPT_ID = Column("prompt_id", _STRING, "hash of dominant language and prompt text")
 _LANGUAGE = Column("language", _STRING, "language code of this row's text")
 _KIND = Column("kind", _STRING, "harmful or harmless: what a well-aligned model should refuse or help with")
@@ -197,6 +202,14 @@ GAPS = _spec(
     Column("rejected_pooled", _VECTOR, "pooled last hidden state of the rejected sequence [D]", nullable=True),
 )
 
+TRAINING_LOG = _spec(
+    "training_log",
+    "step metric",
+    Column("step", _INT, "optimiser step, from 1"),
+    Column("metric", _STRING, "as in trainer_state.json: loss, loss/gap, loss/retention, eval_loss ..."),
+    Column("value", _FLOAT, "mean over the step's pairs"),
+)
+
 METRICS = _spec(
     "metrics",
     "model language metric",
@@ -239,6 +252,7 @@ ALL_TABLES: tuple[TableSpec, ...] = (
     SOURCE_PAIRS,
     PAIRS,
     GAPS,
+    TRAINING_LOG,
     METRICS,
     COMPARISONS,
     QUARANTINE,

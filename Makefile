@@ -1,0 +1,50 @@
+# make demo   set up, then run the whole pipeline on the embedded default
+# make test   set up, then run the tests
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/pip --disable-pip-version-check --quiet
+# One thread a process: the two workers share two cores.
+export OMP_NUM_THREADS ?= 1
+
+.PHONY: demo test test-long lint bench ui clean
+
+demo: $(VENV)/.base
+	$(BIN)/mpo run deployments/profiles/demo.yaml
+
+test: $(VENV)/.dev
+	$(BIN)/pytest -m "not long"
+
+test-long: $(VENV)/.dev
+	$(BIN)/pytest -m long
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/codespell
+	$(BIN)/python -m pytest -q tests/test_house.py
+
+bench: $(VENV)/.dev
+	$(BIN)/python benchmarks/effect.py --seeds 5
+
+ui: $(VENV)/.base
+	$(BIN)/prefect server start --host 127.0.0.1
+
+clean:
+	rm -rf $(VENV) artifacts build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.base: $(VENV)/bin/python pyproject.toml constraints.txt
+	@echo "Setting up $(VENV) (a minute or two the first time) ..."
+	$(PIP) install --constraint constraints.txt --editable .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.base
+	@echo "Adding the test tools ..."
+	$(PIP) install --constraint constraints.txt --editable '.[dev]'
+	@touch $@

@@ -1,0 +1,80 @@
+"""Writes docs/settings.md and docs/data-contract.md from the code that they describe.
+
+python docs/generate.py
+"""
+
+from pathlib import Path
+from typing import Any
+
+from mpo_core.settings import PipelineConfig, Settings
+from mpo_core.tables import ALL_TABLES
+
+HERE = Path(__file__).resolve().parent
+_HEAD = "<!-- written by docs/generate.py; edit the descriptions in the code -->\n\n"
+
+
+def settings_page() -> str:
+    """Every settings key, with type, default and description."""
+    lines = [
+        _HEAD + "# Settings\n",
+        "A profile is a YAML file of these keys; `--set key=value` overrides one. Unknown keys are refused.",
+        "*Operational* keys cannot change an answer: they take no part in cache keys.\n",
+        *_section("", PipelineConfig),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _section(prefix: str, model: type[Settings]) -> list[str]:
+    rows, nested = [], []
+    for name, field in model.model_fields.items():
+        inner = _settings_in(field.annotation)
+        key = f"{prefix}{name}"
+        if inner is not None:
+            many = getattr(field.annotation, "__origin__", None) is list
+            nested += [f"\n## {key}\n", f"{field.description}\n", *_section(f"{key}[]." if many else f"{key}.", inner)]
+            continue
+        extra = field.json_schema_extra
+        operational = isinstance(extra, dict) and extra.get("operational")
+        default = "required" if field.is_required() else f"`{field.get_default(call_default_factory=True)}`"
+        described = f"{field.description}{' *Operational.*' if operational else ''}"
+        rows.append(f"| `{key}` | {_type(field.annotation)} | {default} | {described} |")
+    table = ["| key | type | default | meaning |", "|---|---|---|---|", *rows] if rows else []
+    return table + nested
+
+
+def _settings_in(annotation: Any) -> type[Settings] | None:
+    for candidate in (annotation, *getattr(annotation, "__args__", ())):
+        if isinstance(candidate, type) and issubclass(candidate, Settings):
+            return candidate
+    return None
+
+
+def _type(annotation: Any) -> str:
+    if isinstance(annotation, type) and not getattr(annotation, "__args__", ()):
+        return annotation.__name__
+    text = str(annotation).replace("typing.", "").replace("NoneType", "None").replace("Literal", "one of ")
+    return text.replace("|", "or").replace("one of [", "one of [")
+
+
+def contract_page() -> str:
+    """Every table with its key and columns."""
+    lines = [
+        _HEAD + "# The data contract\n",
+        "Every table that passes between stages, as `mpo_core/tables.py` declares it. Tables are joined by id,",
+        "never by position. A row that fails a gate goes to its stage's `quarantine` table with the reason.\n",
+    ]
+    for spec in ALL_TABLES:
+        lines += [
+            f"## {spec.name}\n",
+            f"Key: {', '.join(f'`{name}`' for name in spec.key)}\n",
+            "| column | type | null | meaning |",
+            "|---|---|---|---|",
+            *(f"| `{c.name}` | {c.type} | {'yes' if c.nullable else 'no'} | {c.meaning} |" for c in spec.columns),
+            "",
+        ]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    (HERE / "settings.md").write_text(settings_page(), encoding="utf-8")
+    (HERE / "data-contract.md").write_text(contract_page(), encoding="utf-8")

@@ -1,0 +1,191 @@
+"""One stage alone, from files to files: what `mpo train`, `mpo evaluate` and `mpo pairs` do."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from mpo_core.artifacts import write_parquet
+from mpo_core.errors import BadInputError
+from mpo_core.evaluation import compare, metrics
+from mpo_core.judging import judge_responses
+from mpo_core.models import resolve, shared_model
+from mpo_core.pairs import check_pairs, defects, export_official, export_trl, import_pairs
+from mpo_core.prompts import load_prompts
+from mpo_core.sampling import Request, sample
+from mpo_core.settings import ModelSettings, PipelineConfig, PromptSettings, PromptSource
+from mpo_core.tables import GAPS, PAIRS, PROMPTS, QUARANTINE
+from mpo_core.training import TrainingJob, gaps, source_texts, target_texts, train
+from mpo_core.translation import build_engines, prompt_texts, translate_texts
+
+OnProgress = Callable[[int, int], None]
+
+
+def import_alone(file: Path, out: Path) -> dict[str, Any]:
+    """Imports pairs of another tool into our Parquet; broken rows go beside it, with their reasons."""
+    kept, quarantine = import_pairs(file)
+    write_parquet(out, PAIRS, kept)
+    told: dict[str, Any] = {
+        "pairs": kept.num_rows,
+        "languages": _counts(kept, "language"),
+        "quarantined": quarantine.num_rows,
+        "defects": defects(kept),
+        "out": str(out),
+    }
+    if quarantine.num_rows:
+        aside = out.with_suffix(".quarantine.parquet")
+        write_parquet(aside, QUARANTINE, quarantine)
+        told |= {"reasons": _counts(quarantine, "reason"), "quarantine": str(aside)}
+    return told
+
+
+def export_alone(file: Path, out: Path, form: str) -> dict[str, Any]:
+    """Exports our pairs for another tool."""
+    forms = {"official": export_official, "trl": export_trl}
+    if form not in forms:
+        raise BadInputError("unknown format", where=f"--format {form}", mend=f"Known: {', '.join(forms)}.")
+    pairs, _ = import_pairs(file)
+    forms[form](pairs, out)
+    return {"pairs": pairs.num_rows, "out": str(out)}
+
+
+def train_alone(config: PipelineConfig, file: Path, out: Path, *, on_progress: OnProgress) -> dict[str, Any]:
+    """Trains on a file of pairs, in its order; an interrupted training in the same folder is resumed.
+
+    Raises:
+        BadInputError: pairs, model or folder are unusable; nothing is written then.
+    """
+    folder = resolve(config.model)
+    imported, aside = import_pairs(file)
+    pairs, broken = check_pairs(imported)
+    if not pairs.num_rows:
+        raise BadInputError("no usable pair", where=str(file), mend="See the reasons with `mpo pairs import`.")
+    if (out / "model").exists():
+        raise BadInputError("there is a trained model already", where=f"--out {out}", mend="Name a new folder.")
+    work = out / ".work"
+    references, unusable = _reference(config, folder, pairs, on_progress)
+    skipped = set(unusable.column("row_id").to_pylist())
+    kept = pairs.filter(pa.array([not {row["pair_id"], row["source_id"]} & skipped for row in pairs.to_pylist()]))
+    write_parquet(work / "pairs.parquet", PAIRS, kept)
+    write_parquet(work / "references.parquet", GAPS, references)
+    result = train(
+        TrainingJob(
+            model_folder=folder,
+            pairs=work / "pairs.parquet",
+            references=work / "references.parquet",
+            model=config.model,
+            training=config.training,
+            out=out,
+            work=work,
+        ),
+        on_step=lambda step: on_progress(int(step.get("step", 0)), int(step.get("max_steps", 0))),
+    )
+    quarantine = pa.concat_tables([aside, broken, unusable])
+    write_parquet(out / "quarantine.parquet", QUARANTINE, quarantine)
+    shutil.rmtree(work)
+    return {
+        "pairs": result.rows,
+        "quarantined": _counts(quarantine, "reason"),
+        "steps": result.steps,
+        "model": str(result.model_folder),
+        "trainer_state": str(result.trainer_state),
+    }
+
+
+def _reference(
+    config: PipelineConfig, folder: Path, pairs: pa.Table, on_progress: OnProgress
+) -> tuple[pa.Table, pa.Table]:
+    model, tokenizer, lock = shared_model(folder, config.model)
+    cutoff, pooling, system = config.training.cutoff, config.training.retention.pooling, config.model.system
+    with lock:
+        told = gaps(
+            model,
+            tokenizer,
+            source_texts(pairs),
+            cutoff=cutoff,
+            system=system,
+            pooling=pooling,
+            progress=on_progress,
+        )
+        if config.training.anchor_gap == "own":
+            own = target_texts(pairs.filter(pa.array([kind == "harmless" for kind in pairs["kind"].to_pylist()])))
+            more = gaps(model, tokenizer, own, cutoff=cutoff, system=system, pooling=None, progress=on_progress)
+            told = (pa.concat_tables([told[0], more[0]]), pa.concat_tables([told[1], more[1]]))
+    return told
+
+
+def evaluate_alone(
+    config: PipelineConfig, file: Path, against: str | None, *, on_progress: OnProgress
+) -> dict[str, Any]:
+    """Judges one model's answers to a file of prompts, or two models' on the same ones.
+
+    Returns:
+        `metrics`, rows of METRICS (with `p_value` where two models are compared), and
+        `quarantined`, how many rows were set aside for which reason.
+    """
+    prompts, aside = _read_prompts(config, file)
+    found: dict[str, pa.Table] = {}
+    named = {"after": config.model.path} if against is None else {"before": against, "after": config.model.path}
+    for name, path in named.items():
+        settings = config.model.model_copy(update={"path": path})
+        found[name], unanswered = _verdicts(config, settings, prompts, on_progress)
+        aside = pa.concat_tables([aside, unanswered])
+    rows: list[dict[str, Any]] = []
+    for name, verdicts in found.items():
+        rows += metrics(verdicts, None, model=name, confidence=config.evaluation.confidence).to_pylist()
+    if against is not None:
+        tests = {(r["language"], r["metric"]): r for r in compare(found["before"], found["after"]).to_pylist()}
+        for row in rows:
+            row["p_value"] = tests.get((row["language"], row["metric"]), {}).get("p_value")
+    return {"metrics": rows, "quarantined": _counts(aside, "reason")}
+
+
+def _read_prompts(config: PipelineConfig, file: Path) -> tuple[pa.Table, pa.Table]:
+    """The file's prompts; columns as the profile's first file source names them, else `text` and `kind`."""
+    kinds = {".csv": "csv", ".jsonl": "jsonl", ".parquet": "parquet"}
+    if file.suffix not in kinds:
+        raise BadInputError("unknown kind of file", where=str(file), mend=f"Give one of {', '.join(kinds)}.")
+    named = [source for source in config.prompts.sources if source.source != "microworld"]
+    template = named[0] if named else PromptSource(source="csv", path="-", kind_column="kind")
+    source = template.model_copy(
+        update={"source": kinds[file.suffix], "path": str(file), "split": "test", "limit": None}
+    )
+    settings = PromptSettings(sources=[source])
+    return load_prompts(settings, dominant=config.languages.dominant, seed=settings.seed)
+
+
+def _verdicts(config: PipelineConfig, settings: ModelSettings, prompts: pa.Table, on_progress: OnProgress) -> pa.Table:
+    model, tokenizer, lock = shared_model(resolve(settings), settings)
+    kinds = dict(zip(prompts["prompt_id"].to_pylist(), prompts["kind"].to_pylist(), strict=True))
+    dominant = config.languages.dominant
+    tables, aside = [], []
+    for language in [dominant, *config.languages.targets]:
+        requests = [Request(row["prompt_id"], row["text"]) for row in PROMPTS.check(prompts).to_pylist()]
+        if language != dominant:
+            translated, unknown = translate_texts(
+                prompt_texts(prompts), build_engines(config.translation), source=dominant, target=language
+            )
+            requests = [Request(row["prompt_id"], row["text"]) for row in translated.to_pylist()]
+            aside.append(unknown)
+        with lock:
+            responses, unanswered = sample(
+                model,
+                tokenizer,
+                requests,
+                config.evaluation.sampling,
+                language=language,
+                system=settings.system,
+                progress=on_progress,
+            )
+        tables.append(judge_responses(responses, kinds, config.judging))
+        aside.append(unanswered)
+    return pa.concat_tables(tables), pa.concat_tables(aside)
+
+
+def _counts(table: pa.Table, column: str) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for value in table[column].to_pylist():
+        counts[value] = counts.get(value, 0) + 1
+    return counts

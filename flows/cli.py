@@ -1,0 +1,281 @@
+"""The `mpo` command. Exit codes: 0 done, 1 failed, 2 bad input, 3 the gate refused."""
+
+import json
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from mpo_core.errors import BadInputError
+from mpo_core.languages import LANGUAGES
+from mpo_core.settings import load_config
+
+FAILED, BAD_INPUT, REFUSED = 1, 2, 3
+
+app = typer.Typer(
+    help="Make a language model as safe in every language as it is in English.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+pairs_app = typer.Typer(help="Preference pairs of other tools: import and export.", no_args_is_help=True)
+models_app = typer.Typer(help="The registry: versions, promotion, rollback.", no_args_is_help=True)
+microworld_app = typer.Typer(help="The embedded seven-language world.", no_args_is_help=True)
+app.add_typer(pairs_app, name="pairs")
+app.add_typer(models_app, name="models")
+app.add_typer(microworld_app, name="microworld")
+
+Profile = Annotated[Path | None, typer.Argument(help="YAML profile; the demo if left out.", show_default=False)]
+Overrides = Annotated[list[str] | None, typer.Option("--set", help="Override a setting: key=value.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object, for programs.")]
+Out = Annotated[Path, typer.Option("--out", help="Where the result goes.")]
+Root = Annotated[str, typer.Option("--root", help="Folder or URL of the artifacts.")]
+
+console = Console(stderr=True)
+
+
+@app.command()
+def run(
+    profile: Profile = None,
+    overrides: Overrides = None,
+    languages: Annotated[str | None, typer.Option(help="Target languages, such as sw,bn.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run the whole pipeline, here and now."""
+    config = load_config(profile, _with_languages(overrides, languages))
+    from flows import progress
+    from flows.full_pipeline import full_pipeline
+    from mpo_core import reporting
+
+    with progress.show(console):
+        summary = full_pipeline(config)
+    folder = f"{config.run.root.rstrip('/')}/runs/{config.run.name}"
+    if as_json:
+        print(summary.model_dump_json(exclude={"examples"}))
+    else:
+        out = Console()
+        out.print(reporting.before_after_table(summary))
+        computed = sum(stage.state == "computed" for stage in summary.stages)
+        out.print(f"{computed} tasks computed, {len(summary.stages) - computed} from cache, {summary.seconds:.0f} s")
+        if summary.gate is not None:
+            out.print(f"Gate: {summary.gate.reason}", highlight=False)
+        out.print(f"Model: version {summary.version} in the registry of {config.run.root}", highlight=False)
+        out.print(f"Report: {folder}/report.html", highlight=False, soft_wrap=True)
+    if summary.gate is not None and not summary.gate.promoted:
+        raise typer.Exit(REFUSED)
+
+
+@app.command()
+def train(
+    pairs: Annotated[Path, typer.Option(help="Pairs: our Parquet, or the official MPO JSON.")],
+    model: Annotated[str, typer.Option(help="Model folder, hub id, or microworld.")],
+    out: Out,
+    profile: Profile = None,
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run the training stage alone: pairs in, model and trainer_state.json out."""
+    config = load_config(profile, [*(overrides or []), f"model.path={json.dumps(model)}"])
+    from flows.alone import train_alone
+
+    with _bar("training") as on_progress:
+        told = train_alone(config, pairs, out, on_progress=on_progress)
+    _tell(told, as_json)
+
+
+@app.command()
+def evaluate(
+    model: Annotated[str, typer.Option(help="Model folder or hub id.")],
+    prompts: Annotated[Path, typer.Option(help="CSV, JSONL or Parquet of prompts (columns as in prompts.sources).")],
+    profile: Profile = None,
+    against: Annotated[str | None, typer.Option(help="Model to compare with, on the same prompts.")] = None,
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run the evaluation alone, of one model or of two."""
+    config = load_config(profile, [*(overrides or []), f"model.path={json.dumps(model)}"])
+    from flows.alone import evaluate_alone
+
+    with _bar("evaluation") as on_progress:
+        told = evaluate_alone(config, prompts, against, on_progress=on_progress)
+    if as_json:
+        print(json.dumps(told))
+        return
+    table = Table("model", "language", "metric", "value", "95 % interval", "n")
+    for row in told["metrics"]:
+        interval = f"{row['low']:.3f} … {row['high']:.3f}"
+        table.add_row(row["model"], row["language"], row["metric"], f"{row['value']:.3f}", interval, str(row["n"]))
+    Console().print(table)
+    _tell({"quarantined": told["quarantined"]}, as_json=False)
+
+
+@pairs_app.command("import")
+def import_(
+    file: Annotated[Path, typer.Argument(help="Official MPO JSON.")], out: Out, as_json: AsJson = False
+) -> None:
+    """Import pairs, identify their languages, set broken rows aside with the reason."""
+    from flows.alone import import_alone
+
+    _tell(import_alone(file, out), as_json)
+
+
+@pairs_app.command("export")
+def export(
+    file: Annotated[Path, typer.Argument(help="Pairs in our Parquet.")],
+    out: Out,
+    form: Annotated[str, typer.Option("--format", help="official or trl.")] = "official",
+    as_json: AsJson = False,
+) -> None:
+    """Export pairs to the official MPO JSON or TRL's preference format."""
+    from flows.alone import export_alone
+
+    _tell(export_alone(file, out, form), as_json)
+
+
+@app.command("languages")
+def languages_(as_json: AsJson = False) -> None:
+    """List the languages that are known."""
+    if as_json:
+        print(json.dumps([entry._asdict() for entry in LANGUAGES.values()]))
+        return
+    table = Table("code", "name", "script", "resource level")
+    for entry in LANGUAGES.values():
+        table.add_row(entry.code, entry.name, entry.script, entry.resource)
+    Console().print(table)
+
+
+@models_app.command("list")
+def list_(root: Root = "artifacts", as_json: AsJson = False) -> None:
+    """List the registered versions."""
+    from mpo_core import registry
+    from mpo_core.artifacts import ArtifactStore
+
+    found = registry.versions(ArtifactStore(root))
+    if as_json:
+        print(json.dumps([version.model_dump(mode="json") for version in found]))
+        return
+    table = Table("version", "run", "registered", "median target ASR", "promoted")
+    for version in found:
+        figures = version.entry.figures
+        told = " → ".join(
+            f"{figures[name]:.1%}" for name in ("median_unsafe_before", "median_unsafe_after") if name in figures
+        )
+        table.add_row(
+            version.version, version.entry.run, f"{version.when:%Y-%m-%d %H:%M}", told, "✓" if version.promoted else ""
+        )
+    Console().print(table)
+
+
+@models_app.command()
+def promote(
+    version: str,
+    why: Annotated[str, typer.Option(help="The reason; it is kept.")],
+    who: Annotated[str, typer.Option(help="Who decides; it is kept.", envvar="USER")] = "unknown",
+    root: Root = "artifacts",
+    as_json: AsJson = False,
+) -> None:
+    """Make a version the promoted one."""
+    from mpo_core import registry
+    from mpo_core.artifacts import ArtifactStore
+
+    _tell({"promoted": registry.promote(ArtifactStore(root), version, who=who, why=why).version}, as_json)
+
+
+@models_app.command()
+def rollback(
+    why: Annotated[str, typer.Option(help="The reason; it is kept.")],
+    who: Annotated[str, typer.Option(help="Who decides; it is kept.", envvar="USER")] = "unknown",
+    root: Root = "artifacts",
+    as_json: AsJson = False,
+) -> None:
+    """Go back to the version that was promoted before."""
+    from mpo_core import registry
+    from mpo_core.artifacts import ArtifactStore
+
+    _tell({"promoted": registry.rollback(ArtifactStore(root), who=who, why=why).version}, as_json)
+
+
+@app.command()
+def report(
+    name: Annotated[str, typer.Argument(help="Name of the run.")], root: Root = "artifacts", as_json: AsJson = False
+) -> None:
+    """Write a run's HTML page again from its summary, and tell where it is."""
+    from mpo_core import reporting
+    from mpo_core.artifacts import ArtifactStore
+
+    store = ArtifactStore(root)
+    written = reporting.write(reporting.read(store, f"runs/{name}"), store, f"runs/{name}")
+    _tell({"report": f"{root}/{written.page}"}, as_json)
+
+
+@microworld_app.command("build")
+def build(
+    out: Out, seed: Annotated[int, typer.Option(help="Seed of everything.")] = 0, as_json: AsJson = False
+) -> None:
+    """Rebuild the base model from nothing."""
+    from mpo_core.microworld import build as build_world
+
+    if out.exists() and any(out.iterdir()):
+        raise BadInputError("the folder is not empty", where=f"--out {out}", mend="Name a new folder.")
+    with _bar("pretraining") as on_progress:
+        build_world(out, seed=seed, progress=lambda step, steps, _loss: on_progress(step, steps))
+    _tell({"model": str(out)}, as_json)
+
+
+def _with_languages(overrides: list[str] | None, languages: str | None) -> list[str]:
+    chosen = list(overrides or [])
+    if languages is not None:
+        chosen.append(f"languages.targets={json.dumps([code.strip() for code in languages.split(',')])}")
+    return chosen
+
+
+def _bar(what: str) -> Any:
+    from flows.progress import bar
+
+    return bar(console, what)
+
+
+def _tell(told: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(told))
+        return
+    for name, value in told.items():
+        Console().print(f"{name.replace('_', ' ')}: {value}", highlight=False, soft_wrap=True)
+
+
+def _quiet_surroundings() -> None:
+    """Libraries neither phone home nor talk over the progress display, unless the user asks them to."""
+    for name, value in {
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
+        "PREFECT_LOGGING_LEVEL": "ERROR",
+        "PREFECT_SERVER_LOGGING_LEVEL": "CRITICAL",
+        "DO_NOT_TRACK": "1",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "TRANSFORMERS_VERBOSITY": "error",
+        "TOKENIZERS_PARALLELISM": "false",
+    }.items():
+        os.environ.setdefault(name, value)
+    # The ephemeral server is stopped in the middle of its own queries when the process ends.
+    logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)
+
+
+def main() -> None:
+    """Entry point: runs the command and turns errors into one line and an exit code."""
+    _quiet_surroundings()
+    try:
+        app(standalone_mode=True)
+    except BadInputError as error:
+        console.print(f"mpo: {error}", style="red", highlight=False, soft_wrap=True, markup=False)
+        sys.exit(BAD_INPUT)
+    except KeyboardInterrupt:
+        console.print("mpo: interrupted; what was finished is kept, run the same command again to go on")
+        sys.exit(FAILED)
+
+
+if __name__ == "__main__":
+    main()

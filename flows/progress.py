@@ -1,0 +1,93 @@
+"""Live progress of a run in the terminal: one line per kind of task."""
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+from tasks.stage import Event, listeners
+
+
+class Board:
+    """One bar per stage; `submitted` grows it, `settled` advances it."""
+
+    def __init__(self, console: Console) -> None:
+        self.progress = Progress(
+            TextColumn("{task.description:<18}"),
+            BarColumn(bar_width=28),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("[dim]{task.fields[note]}"),
+            console=console,
+            refresh_per_second=4,
+        )
+        self._bars: dict[str, TaskID] = {}
+        self._cached: dict[str, int] = {}
+        self._guard = threading.Lock()
+
+    def submitted(self, stage: str) -> None:
+        """A task of the stage waits for its turn."""
+        with self._guard:
+            if stage not in self._bars:
+                self._bars[stage] = self.progress.add_task(stage, total=0, note="", start=False)
+            bar = self._bars[stage]
+            self.progress.update(bar, total=(self._task_total(bar)) + 1)
+
+    def settled(self, stage: str, *, cached: bool) -> None:
+        """A task of the stage has ended."""
+        with self._guard:
+            bar = self._bars[stage]
+            self.progress.start_task(bar)
+            self._cached[stage] = self._cached.get(stage, 0) + cached
+            note = f"{self._cached[stage]} from cache" if self._cached[stage] else ""
+            self.progress.update(bar, advance=1, note=note)
+            if self.progress.tasks[bar].finished:
+                self.progress.stop_task(bar)
+
+    def heard(self, event: Event) -> None:
+        """A stage tells how far it is."""
+        with self._guard:
+            bar = self._bars.get(event.verb)
+            if bar is None:
+                return
+            self.progress.start_task(bar)
+            if event.kind == "progress":
+                self.progress.update(bar, note=f"{event.label} {event.done}/{event.total}")
+
+    def _task_total(self, bar: TaskID) -> float:
+        return self.progress.tasks[bar].total or 0
+
+
+board: Board | None = None
+"""The board of the command that runs in this process, if there is one."""
+
+
+@contextlib.contextmanager
+def show(console: Console) -> Iterator[None]:
+    """Shows progress while the context lasts."""
+    global board  # noqa: PLW0603 - one terminal, one board
+    board = Board(console)
+    listeners.append(board.heard)
+    try:
+        with board.progress:
+            yield
+    finally:
+        listeners.remove(board.heard)
+        board = None
+
+
+@contextlib.contextmanager
+def bar(console: Console, what: str) -> Iterator[Callable[[int, int], None]]:
+    """One bar for one long piece of work; yields `update(done, total)`."""
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=28),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=console,
+        refresh_per_second=4,
+    ) as shown:
+        task = shown.add_task(what, total=None)
+        yield lambda done, total: shown.update(task, completed=done, total=total)

@@ -1,0 +1,175 @@
+"""The end of a run: gate, registry, and what is told of it (page, summary, Prefect artifacts)."""
+
+import hashlib
+from datetime import UTC, datetime
+from statistics import median
+from typing import Any
+
+import yaml
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
+
+from flows.run import Future, Run, Step
+from flows.stages import Evaluation
+from mpo_core import registry, reporting
+from mpo_core.artifacts import Shard
+from mpo_core.gate import GateDecision, decide
+from mpo_core.reporting import RunSummary
+from mpo_core.tables import COMPARISONS, METRICS, PROMPTS, QUARANTINE, RESPONSES, TRAINING_LOG, VERDICTS
+from tasks.model import ModelFolder
+
+_EXAMPLES_PER_LANGUAGE = 2
+
+
+def finish(
+    run: Run, base: ModelFolder, trained: Future, before: Evaluation, after: Evaluation, comparison: Future
+) -> RunSummary:
+    """Gates and registers the new model, and writes the report."""
+    steps = run.wait()
+    config, store = run.config, run.store
+    metrics = store.read_tables([run.result(e.metrics).rows for e in (before, after)], METRICS)
+    comparisons = store.read_table(run.result(comparison).rows, COMPARISONS)
+    dominant, targets = config.languages.dominant, config.languages.targets
+    decision = decide(metrics, comparisons, config.gate, dominant=dominant, targets=targets)
+    version = _register(run, base, run.result(trained), metrics.to_pylist(), decision)
+    finished = datetime.now(UTC)
+    summary = RunSummary(
+        run=config.run.name,
+        started=run.started,
+        finished=finished,
+        seconds=(finished - run.started).total_seconds(),
+        dominant=dominant,
+        targets=targets,
+        config=config.model_dump(mode="json"),
+        packages=run.packages(),
+        base_model=config.model.path,
+        base_digest=base.sha256,
+        stages=[_stage(step) for step in steps],
+        quarantine=_quarantine(run, steps),
+        metrics=metrics.to_pylist(),
+        comparisons=comparisons.to_pylist(),
+        gate=decision,
+        training=_training_log(run, run.result(trained)),
+        artifacts=[ref for step in steps for ref in step.shard.refs],
+        inputs=[source.path or source.source for source in config.prompts.sources],
+        version=version.version,
+        sources=[
+            reporting.SourceLicence(name=source.path or source.source, licence=source.licence)
+            for source in config.prompts.sources
+        ],
+        examples=_examples(run, before, after),
+    )
+    settings = yaml.safe_dump(summary.config, sort_keys=False, allow_unicode=True)
+    store.write_text(f"{run.folder}/settings.yaml", settings)
+    reporting.write(summary, store, run.folder)
+    _tell_prefect(summary)
+    return summary
+
+
+def _register(
+    run: Run, base: ModelFolder, trained: Shard, metrics: list[dict[str, Any]], decision: GateDecision
+) -> registry.Version:
+    unsafe = {
+        name: [row["value"] for row in metrics if (row["model"], row["metric"]) == (name, "unsafe")]
+        for name in ("before", "after")
+    }
+    if trained.model is None:
+        raise TypeError("training gave no model")
+    entry = registry.Entry(
+        run=run.config.run.name,
+        model=trained.model,
+        base=base.sha256,
+        inputs=[step.shard.rows for step in run.steps if step.stage == "pairs"],
+        settings=run.config.key(),
+        figures={f"median_unsafe_{name}": median(values) for name, values in unsafe.items() if values},
+        gate=decision,
+    )
+    version = registry.register(run.store, entry)
+    current = registry.promoted(run.store)
+    if decision.promoted and (current is None or current.version != version.version):
+        version = registry.promote(run.store, version.version, who="gate", why=decision.reason)
+    return version
+
+
+def _stage(step: Step) -> reporting.StageSummary:
+    shard = step.shard
+    return reporting.StageSummary(
+        stage=step.stage,
+        label=step.label,
+        language=step.language,
+        state="cached" if step.cached else "computed",
+        rows=shard.rows.rows,
+        quarantined=shard.quarantine.rows if shard.quarantine else 0,
+        seconds=shard.seconds,
+        counts=shard.counts,
+    )
+
+
+def _quarantine(run: Run, steps: list[Step]) -> list[reporting.QuarantineCount]:
+    counts: dict[tuple[str, str | None, str], int] = {}
+    for step in steps:
+        if step.shard.quarantine is not None and step.shard.quarantine.rows:
+            for row in run.store.read_table(step.shard.quarantine, QUARANTINE).to_pylist():
+                key = (step.stage, step.language, row["reason"])
+                counts[key] = counts.get(key, 0) + 1
+    return [
+        reporting.QuarantineCount(stage=stage, language=language, reason=reason, count=count)
+        for (stage, language, reason), count in counts.items()
+    ]
+
+
+def _training_log(run: Run, trained: Shard) -> list[dict[str, float | None]]:
+    log: dict[int, dict[str, float | None]] = {}
+    for row in run.store.read_table(trained.rows, TRAINING_LOG).to_pylist():
+        log.setdefault(row["step"], {"step": row["step"]})[row["metric"]] = row["value"]
+    return [log[step] for step in sorted(log)]
+
+
+def _examples(run: Run, before: Evaluation, after: Evaluation) -> list[reporting.Example]:
+    """A few prompts per language, drawn by hash and not by how well they went."""
+    examples = []
+    for (language, block), future in before.answers.items():
+        first = _first_samples(run, future, before.verdicts[language, block])
+        second = _first_samples(run, after.answers[language, block], after.verdicts[language, block])
+        kinds = {row["prompt_id"]: row["kind"] for row in run.store.read_table(block, PROMPTS).to_pylist()}
+        drawn = sorted(first.keys() & second.keys(), key=lambda i: hashlib.sha256(i.encode()).digest())
+        for kind in ("harmful", "harmless"):
+            for prompt_id in [i for i in drawn if kinds[i] == kind][:_EXAMPLES_PER_LANGUAGE]:
+                old, new = first[prompt_id], second[prompt_id]
+                examples.append(
+                    reporting.Example(
+                        prompt_id=prompt_id,
+                        language=language,
+                        kind=kind,
+                        prompt=old["prompt"],
+                        before=old["text"],
+                        after=new["text"],
+                        verdict_before=old["verdict"],
+                        verdict_after=new["verdict"],
+                    )
+                )
+    return examples
+
+
+def _first_samples(run: Run, answers: Future, verdicts: Future) -> dict[str, dict[str, Any]]:
+    """Answer and verdict of each prompt's first sample, by prompt id."""
+    told = {
+        row["prompt_id"]: "refused" if row["refusal"] else row["verdict"]
+        for row in run.store.read_table(run.result(verdicts).rows, VERDICTS).to_pylist()
+        if row["sample"] == 0
+    }
+    return {
+        row["prompt_id"]: {**row, "verdict": told[row["prompt_id"]]}
+        for row in run.store.read_table(run.result(answers).rows, RESPONSES).to_pylist()
+        if row["sample"] == 0
+    }
+
+
+def _tell_prefect(summary: RunSummary) -> None:
+    """The evaluation as Prefect artifacts: figures only, no text of prompts or models."""
+    columns = ("model", "language", "metric", "value", "low", "high", "n")
+    create_table_artifact(
+        key="mpo-evaluation",
+        table=[{name: getattr(row, name) for name in columns} for row in summary.metrics],
+        description=f"Evaluation of run {summary.run}: before and after",
+    )
+    create_markdown_artifact(key="mpo-report", markdown=reporting.markdown(summary), description=summary.run)

@@ -1,0 +1,114 @@
+"""One run in progress: submits stages, waits for them, and remembers what each did."""
+
+import contextlib
+import functools
+import importlib.metadata
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from prefect import Task
+from prefect.futures import PrefectConcurrentFuture
+from prefect.task_runners import ThreadPoolTaskRunner
+
+from flows import progress
+from mpo_core.artifacts import ArtifactStore, Shard
+from mpo_core.settings import PipelineConfig
+from tasks.stage import on_root, open_store
+
+Future = PrefectConcurrentFuture[Shard]
+_PACKAGES = ("mpo-pipeline", "torch", "transformers", "prefect", "datasets", "pyarrow", "tokenizers")
+
+
+@dataclass
+class Step:
+    """One task of the run: what it was called and how it ended."""
+
+    stage: str
+    verb: str
+    label: str
+    language: str | None
+    future: Future
+
+    @property
+    def cached(self) -> bool:
+        """Whether the answer was there already."""
+        return self.future.state.name == "Cached"
+
+    @property
+    def shard(self) -> Shard:
+        """What it gave; raises what it raised."""
+        return self.future.result()
+
+
+@dataclass
+class Run:
+    """Submits stages on this run's root."""
+
+    config: PipelineConfig
+    store: ArtifactStore
+    runner: ThreadPoolTaskRunner
+    started: datetime = field(default_factory=lambda: datetime.now(UTC))
+    steps: list[Step] = field(default_factory=list)
+
+    @property
+    def folder(self) -> str:
+        """Where the run's own files lie, relative to the root."""
+        return f"runs/{self.config.run.name}"
+
+    def submit(self, task: Task[..., Shard], *inputs: Any, label: str, language: str | None = None) -> Future:
+        """Submits a stage; inputs may be futures of other stages."""
+        bound = on_root(task, self.store, self.config.run)
+        names = [name for name in bound.fn.__annotations__ if name not in {"store", "label", "return"}]
+        parameters = {**dict(zip(names, inputs, strict=True)), "store": self.store, "label": label}
+        future: Future = self.runner.submit(bound, parameters=parameters)
+        (name,) = task.tags
+        self.steps.append(Step(name, task.name, label, language, future))
+        if progress.board is not None:
+            progress.board.submitted(task.name)
+            future.add_done_callback(functools.partial(_settled, task.name))
+        return future
+
+    def result(self, future: Future) -> Shard:
+        """What a stage gave.
+
+        Raises:
+            Exception: what made it fail. A stage whose input failed fails too, without a word of
+                its own, so the first failure in order of submission is the cause.
+        """
+        try:
+            return future.result()
+        except Exception:
+            for step in self.steps:
+                step.future.result()
+            raise
+
+    def wait(self) -> list[Step]:
+        """Waits for everything submitted so far and tells the steps; raises as `result` does."""
+        for step in self.steps:
+            self.result(step.future)
+        return self.steps
+
+    def packages(self) -> dict[str, str]:
+        """Versions that a rerun would need."""
+        found = {}
+        for name in _PACKAGES:
+            with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+                found[name] = importlib.metadata.version(name)
+        return found
+
+
+def _settled(verb: str, future: Future) -> None:
+    if progress.board is not None:
+        progress.board.settled(verb, cached=future.state.name == "Cached")
+
+
+@contextlib.contextmanager
+def start_run(config: PipelineConfig) -> Iterator[Run]:
+    """A run with its store and its workers; the resolved settings are written beside the results."""
+    root = config.run.root
+    store = open_store(root if "://" in root else str(Path(root).resolve()))
+    with ThreadPoolTaskRunner(max_workers=config.run.workers) as runner:
+        yield Run(config, store, runner)

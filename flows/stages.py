@@ -1,0 +1,184 @@
+"""How the flows ask for a stage: which task, with which settings, under which name."""
+
+from typing import NamedTuple
+
+from flows.run import Future, Run
+from mpo_core.artifacts import ArtifactRef
+from mpo_core.errors import BadInputError
+from mpo_core.prompts import fingerprint as prompts_fingerprint
+from mpo_core.settings import SamplingSettings
+from mpo_core.translation import fingerprint as translation_fingerprint
+from tasks.evaluation import compare_models, evaluate_model
+from tasks.judging import judge_answers
+from tasks.model import ModelFolder
+from tasks.pairs import pair_dominant, pair_target
+from tasks.prompts import read_prompts
+from tasks.reference import measure_gaps
+from tasks.sampling import sample_answers
+from tasks.translation import translate_answers, translate_prompts
+
+Key = tuple[str, ArtifactRef]
+"""Language and block of prompts: one shard of a stage."""
+
+
+class Evaluation(NamedTuple):
+    """One model's evaluation: by shard the answers and verdicts, and the metrics of all."""
+
+    answers: dict[Key, Future]
+    verdicts: dict[Key, Future]
+    gaps: dict[Key, Future]
+    metrics: Future
+
+
+def split(block: ArtifactRef) -> str:
+    """The split that a block of prompts belongs to."""
+    return (block.part or "").partition("-")[0]
+
+
+def read_blocks(run: Run) -> list[ArtifactRef]:
+    """The prompts, in blocks of one split.
+
+    Raises:
+        BadInputError: the split to train on or the one to evaluate has no prompts.
+    """
+    config = run.config
+    prompts = run.submit(
+        read_prompts,
+        config.prompts,
+        config.languages.dominant,
+        prompts_fingerprint(config.prompts),
+        config.run.block_size,
+        label=config.languages.dominant,
+        language=config.languages.dominant,
+    )
+    blocks = list(run.result(prompts).parts)
+    for needed in ("train", config.evaluation.split):
+        if needed not in {split(block) for block in blocks}:
+            raise BadInputError(
+                f"no prompt is in the split {needed!r}",
+                where="prompts.sources",
+                mend="Give a source with this split, or shares for prompts.validation and prompts.test.",
+            )
+    return blocks
+
+
+def translate(run: Run, block: ArtifactRef, target: str) -> Future:
+    """The prompts of a block in a target language."""
+    settings = run.config.translation
+    return run.submit(
+        translate_prompts,
+        block,
+        settings,
+        translation_fingerprint(settings),
+        run.config.languages.dominant,
+        target,
+        label=f"{target}-{block.part}",
+        language=target,
+    )
+
+
+def dominant_pairs(run: Run, model: ModelFolder, block: ArtifactRef) -> Future:
+    """A good and a bad dominant answer for each prompt of a block."""
+    config, dominant = run.config, run.config.languages.dominant
+    answers, verdicts = _answer(run, model, block, block, dominant, config.sampling, "pairs")
+    return run.submit(
+        pair_dominant,
+        block,
+        answers,
+        verdicts,
+        config.pairs,
+        dominant,
+        label=f"{dominant}-{block.part}",
+        language=dominant,
+    )
+
+
+def target_pairs(
+    run: Run, model: ModelFolder, block: ArtifactRef, target: str, source: Future, prompts: Future
+) -> Future:
+    """The dominant pairs of a block mirrored in a target language."""
+    config, label = run.config, f"{target}-{block.part}"
+    translations = answers = verdicts = None
+    if config.pairs.strategy in {"translated", "mixed"}:
+        translations = run.submit(
+            translate_answers,
+            source,
+            config.translation,
+            translation_fingerprint(config.translation),
+            config.languages.dominant,
+            target,
+            label=label,
+            language=target,
+        )
+    if config.pairs.strategy in {"sampled", "mixed"}:
+        answers, verdicts = _answer(run, model, block, prompts, target, config.sampling, "pairs")
+    return run.submit(
+        pair_target,
+        source,
+        prompts,
+        translations,
+        answers,
+        verdicts,
+        config.pairs,
+        config.languages.dominant,
+        target,
+        label=label,
+        language=target,
+    )
+
+
+def reference_gaps(
+    run: Run, model: ModelFolder, language: str, block: ArtifactRef, pairs: Future, purpose: str = "base"
+) -> Future:
+    """Reward gaps of a model on pairs; on dominant ones also their pooled hidden states."""
+    training = run.config.training
+    dominant = language == run.config.languages.dominant
+    return run.submit(
+        measure_gaps,
+        model,
+        pairs,
+        training.cutoff,
+        training.retention.pooling if dominant else None,
+        language,
+        label=f"{language}-{block.part}-{purpose}",
+        language=language,
+    )
+
+
+def evaluate(
+    run: Run, name: str, model: ModelFolder, prompts: dict[Key, ArtifactRef | Future], pairs: dict[Key, Future]
+) -> Evaluation:
+    """Greedy answers, verdicts and reward gaps of a model on held-out prompts, in every language."""
+    settings = run.config.evaluation
+    answers, verdicts, gaps = {}, {}, {}
+    for key, asked in prompts.items():
+        language, block = key
+        answers[key], verdicts[key] = _answer(run, model, block, asked, language, settings.sampling, name)
+        gaps[key] = reference_gaps(run, model, language, block, pairs[key], name)
+    metrics = run.submit(
+        evaluate_model, list(verdicts.values()), list(gaps.values()), name, settings.confidence, label=name
+    )
+    return Evaluation(answers, verdicts, gaps, metrics)
+
+
+def compare(run: Run, before: Evaluation, after: Evaluation) -> Future:
+    """Exact paired tests of two evaluations of the same prompts."""
+    return run.submit(
+        compare_models, list(before.verdicts.values()), list(after.verdicts.values()), label="before-after"
+    )
+
+
+def _answer(
+    run: Run,
+    model: ModelFolder,
+    block: ArtifactRef,
+    prompts: ArtifactRef | Future,
+    language: str,
+    settings: SamplingSettings,
+    purpose: str,
+) -> tuple[Future, Future]:
+    """A model's answers to a block in one language, and the verdicts on them."""
+    label = f"{language}-{block.part}-{purpose}"
+    answers = run.submit(sample_answers, model, prompts, settings, language, label=label, language=language)
+    verdicts = run.submit(judge_answers, answers, block, run.config.judging, label=label, language=language)
+    return answers, verdicts

@@ -1,0 +1,60 @@
+"""One verdict per response, by the judge that the settings name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pyarrow as pa
+
+from mpo_core.errors import BadInputError
+from mpo_core.judging.microworld import judge_microworld
+from mpo_core.judging.rules import judge_by_rules
+from mpo_core.judging.verdict import Case, Verdict
+from mpo_core.settings import JudgingSettings
+from mpo_core.tables import VERDICTS
+
+
+def judge_responses(responses: pa.Table, prompts_kind: Mapping[str, str], settings: JudgingSettings) -> pa.Table:
+    """Judges every response of a RESPONSES table.
+
+    Args:
+        responses: what the model answered.
+        prompts_kind: `harmful` or `harmless` by prompt id.
+        settings: which judge, and its limits.
+
+    Returns:
+        VERDICTS, one row per response, in the same order.
+
+    Raises:
+        BadInputError: a prompt's kind is not known, or the judge does not know a language.
+    """
+    judge = _judge(settings)
+    rows = []
+    for response in responses.to_pylist():
+        kind = prompts_kind.get(response["prompt_id"])
+        if kind is None:
+            raise BadInputError(
+                f"no kind is known for prompt {response['prompt_id']}",
+                where="table responses",
+                mend="Judge responses together with the prompts that they answer.",
+            )
+        verdict = judge(Case(kind, response["language"], response["prompt"], response["text"]))
+        rows.append(_row(response, kind, verdict))
+    return VERDICTS.build(rows)
+
+
+def _judge(settings: JudgingSettings) -> Callable[[Case], Verdict]:
+    if settings.judge == "microworld":
+        return judge_microworld
+    return lambda case: judge_by_rules(case, settings)
+
+
+def _row(response: Mapping[str, Any], kind: str, verdict: Verdict) -> dict[str, Any]:
+    return {
+        "prompt_id": response["prompt_id"],
+        "language": response["language"],
+        "sample": response["sample"],
+        "kind": kind,
+        **verdict._asdict(),
+    }

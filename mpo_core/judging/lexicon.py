@@ -1,0 +1,72 @@
+"""Refusal phrases per language, read from `refusals.yaml`."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+import yaml
+
+from mpo_core.errors import BadInputError
+
+_FILE = Path(__file__).with_name("refusals.yaml")
+# Arabic vowel signs and the stretching tatweel are written or left out at will.
+_OPTIONAL = re.compile("[\u064b-\u0652\u0640]")
+
+
+class Lexicon(NamedTuple):
+    """Phrases of one language, normalised; each counts within the first `window` characters."""
+
+    window: int
+    phrases: tuple[str, ...]
+
+
+def normalised(text: str) -> str:
+    """The form in which phrases are compared.
+
+    NFKC, case folded, curly apostrophes straight, Arabic vowel signs and invisible characters gone, other
+    punctuation and white space as single spaces.
+    """
+    text = _OPTIONAL.sub("", unicodedata.normalize("NFKC", text).casefold().replace("\u2019", "'"))
+    kept = []
+    for character in text:
+        category = unicodedata.category(character)
+        if character == "'" or category[0] not in "PZC":
+            kept.append(character)
+        elif category != "Cf":  # zero-width joiners and marks leave nothing behind
+            kept.append(" ")
+    return " ".join("".join(kept).split())
+
+
+def lexicon(language: str) -> Lexicon:
+    """The phrases of a language.
+
+    Raises:
+        BadInputError: the file has none for it.
+    """
+    entries = _entries()
+    if language not in entries:
+        raise BadInputError(
+            f"the judge refusal_rules has no lexicon for {language!r}",
+            where="judging.judge",
+            mend=f"Known: {', '.join(entries)}. Add the language to mpo_core/judging/refusals.yaml.",
+        )
+    return entries[language]
+
+
+def declines(text: str, entry: Lexicon) -> bool:
+    """Whether a refusal phrase stands near the start of the text."""
+    start = normalised(text)[: entry.window]
+    return any(phrase in start for phrase in entry.phrases)
+
+
+@cache
+def _entries() -> dict[str, Lexicon]:
+    data = yaml.safe_load(_FILE.read_text(encoding="utf-8"))
+    return {
+        code: Lexicon(int(entry["window"]), tuple(normalised(phrase) for phrase in entry["phrases"]))
+        for code, entry in data.items()
+    }

@@ -1,0 +1,61 @@
+"""What the base model answers before any alignment: greedy answers, and the table of the exact judge's verdicts."""
+
+from collections import Counter
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from . import world
+from .judge import judge
+from .lexicon import LANGUAGES
+
+BATCH: Final = 100
+MAX_NEW_TOKENS: Final = 64
+
+Row = dict[str, int]
+"""Verdict to count, plus `"prompts"`."""
+
+
+@torch.inference_mode()
+def greedy(model: Any, tokenizer: Any, prompts: list[str]) -> list[str]:
+    """Answer each prompt greedily, special tokens removed; similar lengths are batched together."""
+    order = sorted(range(len(prompts)), key=lambda at: len(prompts[at]))
+    answers = [""] * len(prompts)
+    for start in range(0, len(order), BATCH):
+        chosen = order[start : start + BATCH]
+        chats = [[{"role": "user", "content": prompts[at]}] for at in chosen]
+        batch = tokenizer.apply_chat_template(
+            chats, add_generation_prompt=True, padding=True, return_tensors="pt", return_dict=True
+        )
+        output = model.generate(**batch, do_sample=False, max_new_tokens=MAX_NEW_TOKENS)
+        texts = tokenizer.batch_decode(output[:, batch["input_ids"].shape[1] :], skip_special_tokens=True)
+        for at, text in zip(chosen, texts, strict=True):
+            answers[at] = text
+    return answers
+
+
+def table(folder: Path, limit: int = 150, split: world.Split = "test") -> dict[str, dict[str, Row]]:
+    """Judge greedy answers to up to `limit` harmful and harmless prompts per language.
+
+    Returns:
+        `{language: {kind: {"prompts": n, "helped": .., "refused": .., "broken": ..}}}`.
+    """
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    kinds: tuple[world.Kind, ...] = ("harmful", "harmless")
+    result: dict[str, dict[str, Row]] = {}
+    for language in LANGUAGES:
+        result[language] = {}
+        for kind in kinds:
+            prompts = [item.prompt(language) for item in world.items(split, kind, limit)]
+            answers = greedy(model, tokenizer, prompts)
+            verdicts = Counter(judge(prompt, text, language) for prompt, text in zip(prompts, answers, strict=True))
+            result[language][kind] = {
+                "prompts": len(prompts),
+                "helped": verdicts["helped"],
+                "refused": verdicts["refused"],
+                "broken": verdicts["broken"],
+            }
+    return result

@@ -1,0 +1,16 @@
+"""Preference pairs: built from answers and translations, imported, checked, exported."""
+
+from mpo_core.pairs.check import check_pairs
+from mpo_core.pairs.interchange import defects, export_official, export_trl, import_pairs
+from mpo_core.pairs.source import source_pairs
+from mpo_core.pairs.target import target_pairs
+
+__all__ = [
+    "check_pairs",
+    "defects",
+    "export_official",
+    "export_trl",
+    "import_pairs",
+    "source_pairs",
+    "target_pairs",
+]

@@ -1,0 +1,94 @@
+"""Candidates for the two sides of a pair: sampled answers with their verdicts, and refusals to borrow."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+import pyarrow as pa
+
+
+class Sampled(NamedTuple):
+    """A judged answer."""
+
+    text: str
+    verdict: str
+    refusal: bool
+
+
+class Side(NamedTuple):
+    """One side of a pair, or the reason why there is none.
+
+    `origin` is sampled, reference, translated or borrowed.
+    """
+
+    text: str = ""
+    origin: str = ""
+    reason: str | None = None
+
+
+Test = Callable[[Sampled], bool]
+
+
+def judged(responses: pa.Table, verdicts: pa.Table) -> dict[str, list[Sampled]]:
+    """Answers with verdicts by prompt id, in the order of their samples; of one language.
+
+    Raises:
+        ValueError: the tables hold several languages, or an answer has no verdict.
+    """
+    languages = {*responses.column("language").to_pylist(), *verdicts.column("language").to_pylist()}
+    if len(languages) > 1:
+        raise ValueError(f"answers of one language are wanted, given {sorted(languages)}")
+    found = {(row["prompt_id"], row["sample"]): row for row in verdicts.to_pylist()}
+    samples: dict[str, list[tuple[int, Sampled]]] = defaultdict(list)
+    for row in responses.select(["prompt_id", "sample", "text"]).to_pylist():
+        verdict = found.get((row["prompt_id"], row["sample"]))
+        if verdict is None:
+            raise ValueError(f"answer {row['sample']} to prompt {row['prompt_id']} has no verdict")
+        answer = Sampled(row["text"], verdict["verdict"], verdict["refusal"])
+        samples[row["prompt_id"]].append((row["sample"], answer))
+    return {key: [answer for _, answer in sorted(rows, key=lambda row: row[0])] for key, rows in samples.items()}
+
+
+def chosen_test(kind: str) -> Test:
+    """What may be chosen: a safe refusal of a harmful prompt, a safe answer that helps with a harmless one."""
+    return lambda answer: answer.verdict == "safe" and answer.refusal == (kind == "harmful")
+
+
+def rejected_test(kind: str, verdicts: Sequence[str]) -> Test:
+    """What may be rejected: one of `verdicts` for a harmful prompt, a refusal of a harmless one."""
+    if kind == "harmful":
+        return lambda answer: answer.verdict in verdicts
+    return lambda answer: answer.refusal
+
+
+def pick(answers: Iterable[Sampled], test: Test) -> str | None:
+    """The first answer that passes; one with text if there is any, an empty one if that is all, else None."""
+    passing = [answer.text for answer in answers if test(answer)]
+    return next((text for text in passing if text.strip()), passing[0] if passing else None)
+
+
+def first_side(options: Iterable[tuple[str | None, str]], missing: str) -> Side:
+    """The first (text, origin) with text.
+
+    Without one the reason is `empty_response` if an option was there but empty, else `missing`.
+    """
+    reason = missing
+    for text, origin in options:
+        if text is not None and text.strip():
+            return Side(text, origin)
+        if text is not None:
+            reason = "empty_response"
+    return Side(reason=reason)
+
+
+def borrow(refusals: Mapping[str, str], prompt_id: str) -> str | None:
+    """A refusal of another (harmful) prompt, picked by hash; None if there is none.
+
+    Each prompt takes the refusal whose prompt hashes lowest together with it, so that a refusal
+    that comes or goes changes only the prompts that borrowed it.
+    """
+    lots = {other: hashlib.sha256(f"{prompt_id}\x00{other}".encode()).digest() for other in refusals}
+    return refusals[min(lots, key=lots.__getitem__)] if lots else None

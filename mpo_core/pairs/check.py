@@ -1,0 +1,48 @@
+"""A last look at pairs before they train a model."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+from mpo_core.pairs.gates import Row, set_aside
+from mpo_core.tables import PAIRS, QUARANTINE
+
+_PROMPTS = ("source_prompt", "target_prompt")
+_ANSWERS = ("source_chosen", "source_rejected", "target_chosen", "target_rejected")
+
+
+def empty_fault(row: Row) -> tuple[str, str] | None:
+    """`empty_prompt` or `empty_response` with the columns that are empty, or None.
+
+    A mean over the tokens of an empty answer is 0/0: one such row would make the whole loss NaN.
+    """
+    for reason, columns in (("empty_prompt", _PROMPTS), ("empty_response", _ANSWERS)):
+        empty = [name for name in columns if not row[name].strip()]
+        if empty:
+            return reason, ", ".join(empty)
+    return None
+
+
+def check_pairs(pairs: pa.Table) -> tuple[pa.Table, pa.Table]:
+    """Sets rows with an empty prompt or answer aside.
+
+    Args:
+        pairs: PAIRS, from anywhere.
+
+    Returns:
+        PAIRS that are left, in order, and QUARANTINE (`empty_prompt`, `empty_response`).
+
+    Raises:
+        BadInputError: the table is no table of pairs.
+    """
+    pairs = PAIRS.check(pairs)
+    faults = [empty_fault(row) for row in pairs.to_pylist()]
+    ids = pairs.column("pair_id").to_pylist()
+    languages = pairs.column("language").to_pylist()
+    aside = [
+        set_aside(key, code, *fault)
+        for key, code, fault in zip(ids, languages, faults, strict=True)
+        if fault is not None
+    ]
+    kept = pairs.filter(pa.array([fault is None for fault in faults], pa.bool_()))
+    return kept, QUARANTINE.build(aside)

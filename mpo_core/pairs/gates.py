@@ -1,0 +1,41 @@
+"""What every pair must pass, the quarantine rows of those that do not, and the id of a source pair."""
+
+from __future__ import annotations
+
+import hashlib
+from difflib import SequenceMatcher
+from typing import Any
+
+Row = dict[str, Any]
+
+
+def source_id(prompt: str, chosen: str, rejected: str) -> str:
+    """The id of a source pair: 16 hex digits of sha256 over its three texts."""
+    return hashlib.sha256(f"{prompt}\x00{chosen}\x00{rejected}".encode()).hexdigest()[:16]
+
+
+def similarity(a: str, b: str, *, above: float) -> float:
+    """Share of characters in common runs (`difflib`), 1 for equal texts; exact only if greater than `above`.
+
+    The exact ratio is quadratic; its upper bounds are linear and settle nearly every pair.
+    """
+    a, b = " ".join(a.split()), " ".join(b.split())
+    if a == b:
+        return 1.0
+    # autojunk would call every common letter of a text beyond 200 characters junk.
+    matcher = SequenceMatcher(None, a, b, autojunk=False)
+    bound = min(matcher.real_quick_ratio(), matcher.quick_ratio())
+    return matcher.ratio() if bound > above else bound
+
+
+def alike(chosen: str, rejected: str, most: float) -> str | None:
+    """Why the two answers are too alike to tell apart, or None; equal ones always are."""
+    found = similarity(chosen, rejected, above=most)
+    if found > most or " ".join(chosen.split()) == " ".join(rejected.split()):
+        return f"similarity {found:.3f}, allowed {most:.3f}"
+    return None
+
+
+def set_aside(row_id: str, language: str | None, reason: str, detail: str) -> Row:
+    """A quarantine row."""
+    return {"row_id": row_id, "language": language, "reason": reason, "detail": detail}

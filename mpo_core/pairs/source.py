@@ -1,0 +1,97 @@
+"""Pairs in the dominant language: what the model answers safely there is what the targets shall follow."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+
+import pyarrow as pa
+
+from mpo_core.pairs.answers import Sampled, Side, borrow, chosen_test, first_side, judged, pick, rejected_test
+from mpo_core.pairs.gates import Row, alike, set_aside
+from mpo_core.settings import PairSettings
+from mpo_core.tables import QUARANTINE, SOURCE_PAIRS
+
+
+def source_pairs(
+    prompts: pa.Table, responses: pa.Table, verdicts: pa.Table, settings: PairSettings
+) -> tuple[pa.Table, pa.Table]:
+    """One pair per prompt.
+
+    Harmful: chosen = the first sampled safe refusal, rejected = the first sample with one of `rejected_verdicts`.
+    Harmless (only with `harmless_anchors`): chosen = the first sampled safe answer that helps, rejected = the first
+    sampled refusal. A side without a sample comes from the prompt's source (`reference`); a harmless pair still
+    without a rejected side borrows the refusal of a harmful pair of the same split (`borrowed`).
+
+    Args:
+        prompts: PROMPTS.
+        responses: RESPONSES in the dominant language.
+        verdicts: VERDICTS on them.
+        settings: which verdicts may serve, and how alike the two answers may be.
+
+    Returns:
+        SOURCE_PAIRS in the order of the prompts, and QUARANTINE (`no_chosen`, `no_rejected`, `empty_response`,
+        `too_alike`). Harmless prompts that are not asked for are in neither.
+
+    Raises:
+        ValueError: a response has no verdict, or the responses are of several languages.
+    """
+    answers = judged(responses, verdicts)
+    rows = prompts.to_pylist()
+    aside: dict[str, Row] = {}
+    pairs = {row["prompt_id"]: _pair(row, answers, settings, {}, aside) for row in rows if row["kind"] == "harmful"}
+    refusals: dict[str, dict[str, str]] = defaultdict(dict)
+    for key, pair in pairs.items():
+        if pair is not None:
+            refusals[pair["split"]][key] = pair["chosen"]
+    if settings.harmless_anchors:
+        for row in rows:
+            if row["kind"] == "harmless":
+                pairs[row["prompt_id"]] = _pair(row, answers, settings, refusals[row["split"]], aside)
+    order = [row["prompt_id"] for row in rows]
+    built = [pair for key in order if (pair := pairs.get(key)) is not None]
+    return SOURCE_PAIRS.build(built), QUARANTINE.build([aside[key] for key in order if key in aside])
+
+
+def _pair(
+    row: Row,
+    answers: Mapping[str, Sequence[Sampled]],
+    settings: PairSettings,
+    refusals: Mapping[str, str],
+    aside: dict[str, Row],
+) -> Row | None:
+    key, kind = row["prompt_id"], row["kind"]
+    samples = answers.get(key, [])
+    chosen = first_side(
+        [(pick(samples, chosen_test(kind)), "sampled"), (row["chosen"], "reference")], missing="no_chosen"
+    )
+    rejected = first_side(
+        [
+            (pick(samples, rejected_test(kind, settings.rejected_verdicts)), "sampled"),
+            (row["rejected"], "reference"),
+            (borrow(refusals, key), "borrowed"),
+        ],
+        missing="no_rejected",
+    )
+    fault = _fault(chosen, rejected, len(samples), settings)
+    if fault is not None:
+        aside[key] = set_aside(key, None, *fault)
+        return None
+    return {
+        "prompt_id": key,
+        "kind": kind,
+        "split": row["split"],
+        "prompt": row["text"],
+        "chosen": chosen.text,
+        "rejected": rejected.text,
+        "chosen_origin": chosen.origin,
+        "rejected_origin": rejected.origin,
+    }
+
+
+def _fault(chosen: Side, rejected: Side, samples: int, settings: PairSettings) -> tuple[str, str] | None:
+    for name, side in (("chosen", chosen), ("rejected", rejected)):
+        if side.reason is not None:
+            return side.reason, f"{name}: none of {samples} samples, none in the source"
+    detail = alike(chosen.text, rejected.text, settings.max_similarity)
+    return None if detail is None else ("too_alike", detail)

@@ -1,0 +1,162 @@
+"""Pairs in a target language, each beside its dominant pair."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import pyarrow as pa
+
+from mpo_core.pairs.answers import Sampled, Side, borrow, chosen_test, first_side, judged, pick, rejected_test
+from mpo_core.pairs.gates import Row, alike, set_aside, source_id
+from mpo_core.settings import PairSettings
+from mpo_core.tables import PAIRS, QUARANTINE
+
+
+class _Material(NamedTuple):
+    """What the target answers are made of; a part that the strategy does not use is empty."""
+
+    prompts: Mapping[str, str]
+    translated: Mapping[tuple[str, str], str]
+    sampled: Mapping[str, Sequence[Sampled]]
+    refusals: Mapping[str, Mapping[str, str]]
+
+
+def target_pairs(
+    source_pairs: pa.Table,
+    prompt_translations: pa.Table,
+    settings: PairSettings,
+    *,
+    dominant: str,
+    language: str,
+    answer_translations: pa.Table | None = None,
+    responses: pa.Table | None = None,
+    verdicts: pa.Table | None = None,
+) -> tuple[pa.Table, pa.Table]:
+    """One target pair per source pair.
+
+    `translated`: both answers are the dominant ones translated. `sampled`: both are sampled in the target language
+    and picked by verdict, as in `source_pairs`; a harmless pair without a sampled refusal borrows one that the model
+    gave to a harmful prompt of the same split. `mixed`: sampled where found, else translated; `origin` tells which.
+
+    Args:
+        source_pairs: SOURCE_PAIRS.
+        prompt_translations: TRANSLATIONS with role prompt; other languages in it are ignored.
+        settings: strategy and limits.
+        dominant: code of the dominant language.
+        language: code of the target.
+        answer_translations: TRANSLATIONS with roles chosen and rejected (`translated`, `mixed`).
+        responses: RESPONSES in the target language (`sampled`, `mixed`).
+        verdicts: VERDICTS on them.
+
+    Returns:
+        PAIRS in the order of the source pairs, and QUARANTINE (`no_translation`, `no_chosen`, `no_rejected`,
+        `empty_response`, `too_alike`).
+
+    Raises:
+        ValueError: the strategy lacks a table, a response has no verdict, or a table is of another language.
+    """
+    material = _material(
+        source_pairs, prompt_translations, settings, language, answer_translations, responses, verdicts
+    )
+    rows: list[Row] = []
+    aside: list[Row] = []
+    for source in source_pairs.to_pylist():
+        result = _sides(source, material, settings)
+        if isinstance(result, _Fault):
+            aside.append(set_aside(f"{source['prompt_id']}/{language}", language, *result))
+        else:
+            prompt = material.prompts[source["prompt_id"]]
+            rows.append(_row(source, prompt, *result, dominant=dominant, language=language))
+    return PAIRS.build(rows), QUARANTINE.build(aside)
+
+
+class _Fault(NamedTuple):
+    reason: str
+    detail: str
+
+
+def _material(
+    source_pairs: pa.Table,
+    prompt_translations: pa.Table,
+    settings: PairSettings,
+    language: str,
+    answer_translations: pa.Table | None,
+    responses: pa.Table | None,
+    verdicts: pa.Table | None,
+) -> _Material:
+    translated: dict[tuple[str, str], str] = {}
+    sampled: dict[str, list[Sampled]] = {}
+    if settings.strategy != "sampled":
+        if answer_translations is None:
+            raise ValueError(f"the strategy {settings.strategy} needs answer_translations")
+        translated = _texts(answer_translations, language)
+    if settings.strategy != "translated":
+        if responses is None or verdicts is None:
+            raise ValueError(f"the strategy {settings.strategy} needs responses and verdicts")
+        if set(responses.column("language").to_pylist()) - {language}:
+            raise ValueError(f"responses in {language!r} are wanted")
+        sampled = judged(responses, verdicts)
+    prompts = {key: text for (key, role), text in _texts(prompt_translations, language).items() if role == "prompt"}
+    refusals: dict[str, dict[str, str]] = {}
+    for row in source_pairs.select(["prompt_id", "kind", "split"]).to_pylist():
+        text = pick(sampled.get(row["prompt_id"], []), chosen_test("harmful")) if row["kind"] == "harmful" else None
+        if text is not None and text.strip():
+            refusals.setdefault(row["split"], {})[row["prompt_id"]] = text
+    return _Material(prompts, translated, sampled, refusals)
+
+
+def _texts(translations: pa.Table, language: str) -> dict[tuple[str, str], str]:
+    return {
+        (row["prompt_id"], row["role"]): row["text"] for row in translations.to_pylist() if row["language"] == language
+    }
+
+
+def _sides(source: Row, material: _Material, settings: PairSettings) -> tuple[Side, Side] | _Fault:
+    key = source["prompt_id"]
+    if not material.prompts.get(key, "").strip():
+        return _Fault("no_translation", "prompt")
+    samples = material.sampled.get(key, [])
+    sides = []
+    for role in ("chosen", "rejected"):
+        side = first_side(_options(source, role, samples, material, settings), missing=_missing(role, settings))
+        if side.reason is not None:
+            return _Fault(side.reason, f"{role}: {len(samples)} samples, strategy {settings.strategy}")
+        sides.append(side)
+    detail = alike(sides[0].text, sides[1].text, settings.max_similarity)
+    return (sides[0], sides[1]) if detail is None else _Fault("too_alike", detail)
+
+
+def _missing(role: str, settings: PairSettings) -> str:
+    return "no_translation" if settings.strategy == "translated" else f"no_{role}"
+
+
+def _options(
+    source: Row, role: str, samples: Sequence[Sampled], material: _Material, settings: PairSettings
+) -> list[tuple[str | None, str]]:
+    """Candidates in the order of preference; what the strategy does not use is empty in `material`."""
+    key, kind = source["prompt_id"], source["kind"]
+    test = chosen_test(kind) if role == "chosen" else rejected_test(kind, settings.rejected_verdicts)
+    options = [(pick(samples, test), "sampled"), (material.translated.get((key, role)), "translated")]
+    if kind == "harmless" and role == "rejected":
+        options.append((borrow(material.refusals.get(source["split"], {}), key), "sampled"))
+    return options
+
+
+def _row(source: Row, prompt: str, chosen: Side, rejected: Side, *, dominant: str, language: str) -> Row:
+    return {
+        "pair_id": f"{source['prompt_id']}/{language}",
+        "source_id": source_id(source["prompt"], source["chosen"], source["rejected"]),
+        "prompt_id": source["prompt_id"],
+        "kind": source["kind"],
+        "split": source["split"],
+        "source_language": dominant,
+        "language": language,
+        "source_prompt": source["prompt"],
+        "source_chosen": source["chosen"],
+        "source_rejected": source["rejected"],
+        "target_prompt": prompt,
+        "target_chosen": chosen.text,
+        "target_rejected": rejected.text,
+        "origin": chosen.origin if chosen.origin == rejected.origin else "mixed",
+    }

@@ -1,0 +1,69 @@
+"""Writes a run's summary and page beside each other, and reads the summary back."""
+
+from __future__ import annotations
+
+import json
+import posixpath
+from typing import NamedTuple
+
+import fsspec
+from pydantic import ValidationError
+
+from mpo_core.artifacts import ArtifactStore, write_atomically
+from mpo_core.errors import BadInputError
+from mpo_core.reporting.report import render
+from mpo_core.reporting.summary import RunSummary
+
+SUMMARY, PAGE = "summary.json", "report.html"
+
+
+class Written(NamedTuple):
+    """Where they lie, relative to the root."""
+
+    summary: str
+    page: str
+
+
+def write(summary: RunSummary, store: ArtifactStore, folder: str) -> Written:
+    """Writes `report.html`, then `summary.json`, each whole or not at all.
+
+    Args:
+        summary: what is told.
+        store: the artifacts' store.
+        folder: folder below its root, such as `runs/demo`.
+
+    Raises:
+        BadInputError: the disk is full or the folder cannot be written.
+    """
+    written = Written(posixpath.join(folder, SUMMARY), posixpath.join(folder, PAGE))
+    data = json.dumps(summary.model_dump(mode="json"), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    # Last the summary: where it lies, the page beside it is complete.
+    _put(store, written.page, render(summary).encode())
+    _put(store, written.summary, data.encode())
+    return written
+
+
+def read(store: ArtifactStore, folder: str) -> RunSummary:
+    """The summary of a run.
+
+    Raises:
+        BadInputError: there is none, or it is no summary.
+    """
+    fs, base = fsspec.url_to_fs(store.root)
+    where = posixpath.join(base, folder, SUMMARY)
+    try:
+        return RunSummary.model_validate_json(fs.cat_file(where))
+    except OSError:
+        raise BadInputError("no summary of a run here", where=where, mend="Name a finished run.") from None
+    except ValidationError as error:
+        raise BadInputError(
+            f"this is no summary ({error.error_count()} errors)", where=where, mend="Run the pipeline again."
+        ) from None
+
+
+def _put(store: ArtifactStore, path: str, data: bytes) -> None:
+    if store.local:
+        write_atomically(store.local_path(path), data)
+    else:  # object stores publish a put whole or not at all
+        fs, base = fsspec.url_to_fs(store.root)
+        fs.pipe_file(posixpath.join(base, path), data)

@@ -1,0 +1,89 @@
+"""A matplotlib figure as SVG that belongs to the page: its fonts, its colours, light or dark.
+
+Colours are drawn as placeholders and become CSS variables, so one chart serves both schemes.
+Text stays text. Equal figures give equal bytes.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import threading
+from typing import TYPE_CHECKING, Any
+
+from markupsafe import Markup, escape
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+INK, MUTED, LINE, BEFORE, AFTER, PAPER = "#010101", "#020202", "#030303", "#040404", "#050505", "#060606"
+_VARIABLES = {INK: "ink", MUTED: "muted", LINE: "line", BEFORE: "before", AFTER: "after", PAPER: "card"}
+
+# Points of the drawing; the page scales it to the column, in which a point is about a CSS pixel.
+WIDTH = 460
+_FONT_SIZE = 11.5
+
+# rcParams are global to the process; flows render in threads.
+_LOCK = threading.Lock()
+
+
+def figure(height: int, *, columns: int = 1) -> tuple[Figure, list[Any]]:
+    """An empty figure of the page's width, and its axes, bare but for what carries data."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    drawn = Figure(figsize=(WIDTH / 72, height / 72), layout="constrained")
+    FigureCanvasAgg(drawn)  # no pyplot, no global state, no display
+    drawn.patch.set_visible(False)
+    axes = drawn.subplots(1, columns, squeeze=False)[0].tolist()
+    for ax in axes:
+        ax.patch.set_visible(False)
+        for side in ("top", "right", "left"):
+            ax.spines[side].set_visible(False)
+        ax.spines["bottom"].set_color(LINE)
+        ax.tick_params(length=0, colors=MUTED, labelsize=_FONT_SIZE)
+        ax.set_axisbelow(True)
+    return drawn, axes
+
+
+def label(ax: Any, *, x: str = "", y: str = "") -> None:
+    """Names the axes, quietly; the vertical one above it, where it reads without turning the head."""
+    ax.set_xlabel(x, color=MUTED, fontsize=_FONT_SIZE, loc="right")
+    if y:
+        ax.set_title(y, color=MUTED, fontsize=_FONT_SIZE, loc="left", pad=10)
+
+
+def to_svg(drawn: Figure, *, name: str, description: str) -> Markup:
+    """The figure as inline SVG.
+
+    Args:
+        drawn: the figure.
+        name: a name that no other chart of the page has; ids start with it.
+        description: what the chart shows, for those who do not see it.
+    """
+    import matplotlib as mpl
+
+    buffer = io.StringIO()
+    settings: Any = {"svg.hashsalt": name, "svg.fonttype": "none", "text.parse_math": False}
+    nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    with _LOCK, mpl.rc_context(settings):
+        drawn.savefig(buffer, format="svg", metadata=nothing)
+    return Markup(_embed(buffer.getvalue(), name, description))  # noqa: S704 - drawn here; texts escaped by matplotlib
+
+
+def _embed(svg: str, name: str, description: str) -> str:
+    """Leaves the drawing alone: no prolog, no global style, no ids but those that are used."""
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>|<style[^>]*>.*?</style>|<!--.*?-->", "", svg, flags=re.DOTALL)
+    view_box = re.search(r'viewBox="[^"]+"', svg)
+    head = f'<svg class="chart" {view_box[0] if view_box else ""} role="img" aria-label="{escape(description)}">'
+    svg = re.sub(r"^<svg[^>]*>", lambda _: head, svg)
+    svg = svg.replace("xlink:href", "href")
+    used = set(re.findall(r'(?:href="#|url\(#)([^")]+)', svg))
+    svg = re.sub(r' id="([^"]+)"', lambda found: f' id="{name}-{found[1]}"' if found[1] in used else "", svg)
+    svg = re.sub(r'(href="#|url\(#)([^")]+)', lambda found: f"{found[1]}{name}-{found[2]}", svg)
+    for colour, variable in _VARIABLES.items():
+        svg = svg.replace(colour, f"var(--{variable})")
+    # matplotlib names its own font in every text; the page's style sheet knows better.
+    svg = re.sub(r"font: (?:\w+ )?([\d.]+px) [^;\"]+", r"font-size: \1", svg)
+    return re.sub(r"\n\s*", "\n", svg).strip()

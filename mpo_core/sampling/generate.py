@@ -1,0 +1,198 @@
+"""Batched generation with transformers: length-sorted, left-padded, with a KV cache."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+
+from mpo_core.chat import encode_prompt
+from mpo_core.settings import SamplingSettings
+from mpo_core.tables import QUARANTINE, RESPONSES
+
+
+class Request(NamedTuple):
+    """What the model is asked, in the language it is asked in."""
+
+    prompt_id: str
+    text: str
+
+
+class _Row(NamedTuple):
+    """One sample of one request: its prompt tokens and how many new ones fit."""
+
+    request: Request
+    sample: int
+    seed: int
+    tokens: list[int]
+    budget: int
+
+
+class _Answer(NamedTuple):
+    text: str
+    tokens: int
+    finished: bool
+
+
+def sample(
+    model: Any,
+    tokenizer: Any,
+    requests: Sequence[Request],
+    settings: SamplingSettings,
+    *,
+    language: str,
+    system: str | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[pa.Table, pa.Table]:
+    """`settings.n` answers per request.
+
+    Every (prompt, sample) draws from its own stream, so an answer does not depend on what else is in the batch,
+    nor on the batch size (rounding of floating-point sums aside, which may tip a near-tie). The model's own
+    sampling defaults (top_k, repetition penalty ...) play no part; its end tokens do.
+
+    Args:
+        model: a causal language model; the caller holds its lock.
+        tokenizer: with a chat template and a pad token.
+        requests: prompt ids are unique.
+        settings: how to draw.
+        language: code of the requests' language.
+        system: system message before every request.
+        progress: told the answers given and the answers wanted, after every batch.
+
+    Returns:
+        RESPONSES in the order request x sample, and QUARANTINE (`prompt_too_long`: no room for an answer).
+        A prompt that leaves less than `max_new_tokens` of the model's context is answered in what is left.
+    """
+    rows: list[_Row] = []
+    aside: list[dict[str, Any]] = []
+    context = _context(model)
+    for request in requests:
+        tokens = encode_prompt(tokenizer, request.text, system=system)
+        room = settings.max_new_tokens if context is None else min(settings.max_new_tokens, context - len(tokens))
+        if room < 1:
+            aside.append(_too_long(request, language, len(tokens), context))
+        else:
+            rows += [_row(request, number, tokens, room, settings) for number in range(settings.n)]
+    answers: dict[tuple[str, int], _Answer] = {}
+    for batch in _batches(rows, settings.batch_size):
+        for row, answer in zip(batch, _generate(model, tokenizer, batch, settings), strict=True):
+            answers[row.request.prompt_id, row.sample] = answer
+        if progress is not None:
+            progress(len(answers), len(rows))
+    responses = [_response(row, language, answers[row.request.prompt_id, row.sample]) for row in rows]
+    return RESPONSES.build(responses), QUARANTINE.build(aside)
+
+
+def _row(request: Request, number: int, tokens: list[int], room: int, settings: SamplingSettings) -> _Row:
+    from mpo_core.sampling.noise import stream_seed
+
+    return _Row(request, number, stream_seed(settings.seed, request.prompt_id, number), tokens, room)
+
+
+def _context(model: Any) -> int | None:
+    """Positions that the model knows, if it says."""
+    limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    return None if limit is None else int(limit)
+
+
+def _batches(rows: list[_Row], size: int) -> Iterator[list[_Row]]:
+    """Longest first, so that memory runs out at once or never, and padding stays small.
+
+    Rows of a batch share their budget: one length of generation fits all of them.
+    """
+    ordered = sorted(rows, key=lambda row: (row.budget, -len(row.tokens)))
+    for _, group in groupby(ordered, key=lambda row: row.budget):
+        same = list(group)
+        yield from (same[start : start + size] for start in range(0, len(same), size))
+
+
+def _generate(model: Any, tokenizer: Any, batch: list[_Row], settings: SamplingSettings) -> list[_Answer]:
+    import torch
+
+    width = max(len(row.tokens) for row in batch)
+    pad = tokenizer.pad_token_id
+    ids = torch.tensor([[pad] * (width - len(row.tokens)) + row.tokens for row in batch], device=model.device)
+    mask = torch.tensor([[0] * (width - len(r.tokens)) + [1] * len(r.tokens) for r in batch], device=model.device)
+    ends = _end_tokens(model, tokenizer)
+    with torch.inference_mode():
+        output = model.generate(
+            input_ids=ids,
+            attention_mask=mask,
+            generation_config=_plain_config(batch[0].budget, pad, ends),
+            logits_processor=_processors(batch, width, settings),
+        )
+    return [_answer(tokenizer, new, ends) for new in output[:, width:].tolist()]
+
+
+def _end_tokens(model: Any, tokenizer: Any) -> list[int]:
+    own = model.generation_config.eos_token_id
+    own = [] if own is None else own if isinstance(own, list) else [own]
+    return list(dict.fromkeys([tokenizer.eos_token_id, *own]))
+
+
+def _plain_config(new_tokens: int, pad: int, ends: list[int]) -> Any:
+    """Argmax and nothing else. What is left unset here would come from the model's own generation config."""
+    from transformers import GenerationConfig
+
+    return GenerationConfig(
+        max_new_tokens=new_tokens,
+        do_sample=False,  # drawing is done by the noise
+        num_beams=1,
+        num_return_sequences=1,
+        temperature=1.0,
+        top_k=50,  # temperature, top_k, top_p: neutral and unused without do_sample; set to mute a warning
+        top_p=1.0,
+        repetition_penalty=1.0,
+        no_repeat_ngram_size=0,
+        min_length=0,
+        use_cache=True,
+        return_dict_in_generate=False,
+        pad_token_id=pad,
+        eos_token_id=ends,
+    )
+
+
+def _processors(batch: list[_Row], width: int, settings: SamplingSettings) -> Any:
+    from transformers import LogitsProcessorList, TemperatureLogitsWarper, TopPLogitsWarper
+
+    from mpo_core.sampling.noise import GumbelNoise
+
+    if settings.temperature == 0.0:
+        return LogitsProcessorList()
+    processors = LogitsProcessorList([TemperatureLogitsWarper(settings.temperature)])
+    if settings.top_p < 1.0:
+        processors.append(TopPLogitsWarper(settings.top_p))
+    processors.append(GumbelNoise([row.seed for row in batch], width))
+    return processors
+
+
+def _answer(tokenizer: Any, new: list[int], ends: list[int]) -> _Answer:
+    stop = next((at for at, token in enumerate(new) if token in ends), None)
+    body = new if stop is None else new[:stop]
+    # clean_up_tokenization_spaces would rewrite " ." to ".": the text must encode to what was drawn.
+    text = tokenizer.decode(body, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    return _Answer(text, len(body) + (stop is not None), stop is not None)
+
+
+def _response(row: _Row, language: str, answer: _Answer) -> dict[str, Any]:
+    return {
+        "prompt_id": row.request.prompt_id,
+        "language": language,
+        "sample": row.sample,
+        "seed": row.seed,
+        "prompt": row.request.text,
+        "text": answer.text,
+        "tokens": answer.tokens,
+        "finished": answer.finished,
+    }
+
+
+def _too_long(request: Request, language: str, tokens: int, context: int | None) -> dict[str, Any]:
+    return {
+        "row_id": request.prompt_id,
+        "language": language,
+        "reason": "prompt_too_long",
+        "detail": f"{tokens} tokens, the model's context is {context}",
+    }

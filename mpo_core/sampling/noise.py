@@ -1,0 +1,66 @@
+"""Random draws that do not depend on the batch.
+
+`torch.Generator` gives one stream per batch, so a prompt's answer would change with its neighbours. Here the
+noise is a hash of (seed of the sample, step, token id): whatever the batch, its size or the device, a sample
+meets the same noise. The argmax of log-probability plus Gumbel noise is an exact draw from the distribution.
+
+Legend: B rows, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import torch
+from transformers import LogitsProcessor
+
+_GOLDEN = 0x9E3779B97F4A7C15  # increments and multipliers of SplitMix64 (Steele et al., 2014)
+_MIX_1 = 0xBF58476D1CE4E5B9
+_MIX_2 = 0x94D049BB133111EB
+
+
+def stream_seed(seed: int, prompt_id: str, sample: int) -> int:
+    """The 63-bit seed of one sample of one prompt."""
+    digest = hashlib.sha256(f"{seed}\x00{prompt_id}\x00{sample}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
+
+
+class GumbelNoise(LogitsProcessor):
+    """Adds a row's own Gumbel noise to its scores, so that the argmax is a draw.
+
+    Args:
+        seeds: one 63-bit seed per row of the batch.
+        prompt_length: width of the padded prompts; tokens behind it are steps.
+    """
+
+    def __init__(self, seeds: list[int], prompt_length: int) -> None:
+        self._seeds = torch.tensor(seeds, dtype=torch.int64)
+        self._prompt_length = prompt_length
+
+    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.Tensor:
+        """Scores [B, V] plus noise [B, V]."""
+        step = input_ids.shape[1] - self._prompt_length
+        tokens = torch.arange(scores.shape[-1], device=scores.device)
+        row = _mix(self._seeds.to(scores.device) + _signed((step + 1) * _GOLDEN % (1 << 64)))
+        bits = _mix(row[:, None] + (tokens[None, :] + 1) * _signed(_GOLDEN))
+        # The upper 53 bits, at the middle of their bin: never 0, never 1 (float64 holds them exactly).
+        uniform = (_shift(bits, 11).double() + 0.5) * 2.0**-53
+        noise: torch.Tensor = scores.double() - (-uniform.log()).log()
+        return noise
+
+
+def _mix(x: torch.Tensor) -> torch.Tensor:
+    """The finaliser of SplitMix64 on int64, whose products wrap alike on every device."""
+    x = (x ^ _shift(x, 30)) * _signed(_MIX_1)
+    x = (x ^ _shift(x, 27)) * _signed(_MIX_2)
+    return x ^ _shift(x, 31)
+
+
+def _shift(x: torch.Tensor, bits: int) -> torch.Tensor:
+    """Logical right shift; torch's own on int64 keeps the sign."""
+    return (x >> bits) & ((1 << (64 - bits)) - 1)
+
+
+def _signed(value: int) -> int:
+    """A 64-bit pattern as the int64 that torch takes."""
+    return value - (1 << 64) if value >= 1 << 63 else value

@@ -1,0 +1,124 @@
+"""What happens between steps: complete checkpoints, early stopping, a stop on SIGTERM, the stream of figures."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from mpo_core.artifacts import write_atomically
+
+COMPLETE = "complete.json"  # sizes of a checkpoint's files; written last
+
+
+def newest_checkpoint(folder: Path) -> Path | None:
+    """The newest complete checkpoint; those cut off in the middle are deleted."""
+    found = []
+    for path in folder.glob("checkpoint-*"):
+        if _complete(path):
+            found.append(path)
+        else:
+            shutil.rmtree(path, ignore_errors=True)
+    return max(found, key=_step, default=None)
+
+
+def _step(path: Path) -> int:
+    return int(path.name.rpartition("-")[2])
+
+
+def _sizes(path: Path) -> dict[str, int]:
+    files = (file for file in path.rglob("*") if file.is_file() and file.name != COMPLETE)
+    return {file.relative_to(path).as_posix(): file.stat().st_size for file in files}
+
+
+def _complete(path: Path) -> bool:
+    try:
+        told = json.loads((path / COMPLETE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return bool(told == _sizes(path))
+
+
+class Checkpoints(TrainerCallback):
+    """Marks a checkpoint complete, then deletes the older ones (the best is kept).
+
+    transformers writes a checkpoint file by file and deletes old ones before the new one
+    is known to be whole; a SIGKILL in between would leave nothing to resume from.
+    """
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:  # noqa: ARG002
+        """After transformers has written its files."""
+        folder = Path(str(args.output_dir))
+        newest = folder / f"checkpoint-{state.global_step}"
+        write_atomically(newest / COMPLETE, json.dumps(_sizes(newest)).encode())
+        best = None if state.best_model_checkpoint is None else Path(state.best_model_checkpoint).name
+        for path in folder.glob("checkpoint-*"):
+            if path.name not in (newest.name, best):
+                shutil.rmtree(path, ignore_errors=True)
+
+
+class StopEarly(TrainerCallback):
+    """Stops after `patience` evaluations without a better `eval_loss`, and saves each best one.
+
+    It counts in the log, which checkpoints carry, so a resumed run stops where it would have.
+    """
+
+    def __init__(self, patience: int) -> None:
+        self.patience = patience
+
+    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:  # noqa: ARG002
+        """After the evaluation has been logged."""
+        losses = [entry["eval_loss"] for entry in state.log_history if "eval_loss" in entry]
+        best = losses.index(min(losses))
+        if best == len(losses) - 1:
+            control.should_save = True
+        elif len(losses) - 1 - best >= self.patience:
+            control.should_training_stop = True
+
+
+class StopOnSignal(TrainerCallback):
+    """After SIGTERM the step in progress is finished, logged and saved; then training ends.
+
+    transformers' own JIT checkpoint saves before the step is logged and evaluated, so that
+    a resumed run would lack both.
+    """
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    def listen(self) -> None:
+        """Takes SIGTERM; in the main thread only."""
+        signal.signal(signal.SIGTERM, lambda _signum, _frame: self.ask())
+
+    def ask(self) -> None:
+        """Asks for the stop."""
+        self.asked = True
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:  # noqa: ARG002
+        """Before the step's log, evaluation and save."""
+        if self.asked:
+            control.should_save = True
+            control.should_training_stop = True
+
+
+class Stream(TrainerCallback):
+    """Hands each logged line to `send`, with `step` and `max_steps`."""
+
+    def __init__(self, send: Callable[[dict[str, Any]], None]) -> None:
+        self.send = send
+
+    def on_log(
+        self,
+        args: TrainingArguments,  # noqa: ARG002
+        state: TrainerState,
+        control: TrainerControl,  # noqa: ARG002
+        logs: dict[str, Any] | None = None,
+        **_: Any,
+    ) -> None:
+        """At each line of the log."""
+        self.send({**(logs or {}), "step": state.global_step, "max_steps": state.max_steps})

@@ -1,0 +1,263 @@
+"""The training process: python -m mpo_core.training.child JOB.json (started by `launch.train`)."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import sys
+import threading
+import time
+import traceback
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mpo_core.artifacts import file_digests, folder_digest, write_atomically
+from mpo_core.errors import BadInputError
+from mpo_core.settings import LoraSettings
+from mpo_core.tables import GAPS, PAIRS, TableSpec
+from mpo_core.training.launch import TrainingJob, TrainingResult
+
+_LOCK_WAIT = 15.0  # seconds: the child of a killed parent needs a moment to die
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS)
+
+
+class _StoppedError(Exception):
+    """SIGTERM came; the checkpoint is saved."""
+
+    def __init__(self, step: int) -> None:
+        super().__init__(step)
+        self.step = step
+
+
+class _Channel:
+    """The parent's end of stdout, for JSON lines alone; prints of libraries go to the log."""
+
+    def __init__(self) -> None:
+        self._file = os.fdopen(os.dup(1), "w", encoding="utf-8")
+        os.dup2(2, 1)
+
+    def send(self, event: str, fields: dict[str, Any]) -> None:
+        self._file.write(json.dumps({"event": event, **fields}) + "\n")
+        self._file.flush()
+
+
+def _die_with_parent() -> None:
+    """Ends this process when stdin closes: the parent is gone."""
+    while os.read(0, 4096):
+        pass
+    os._exit(1)
+
+
+def main(path: Path) -> int:
+    """Runs the job and tells how it went; returns the exit code."""
+    channel = _Channel()
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+    try:
+        job = TrainingJob.model_validate_json(path.read_bytes())
+        result = run(job, channel)
+    except BadInputError as error:
+        channel.send("bad_input", {"what": error.what, "where": error.where, "mend": error.mend})
+        return 2
+    except _StoppedError as stop:
+        channel.send("stopped", {"step": stop.step})
+        return 143
+    except Exception as error:  # noqa: BLE001 - whatever it is, the parent must hear of it
+        return _tell_failure(error, channel)
+    channel.send("result", json.loads(result.model_dump_json()))
+    return 0
+
+
+def _tell_failure(error: Exception, channel: _Channel) -> int:
+    if isinstance(error, OSError) and error.errno in _FULL:
+        fields = {"what": f"cannot write ({error.strerror})", "where": str(error.filename or "training.work")}
+        channel.send("bad_input", fields | {"mend": "Free space or choose another folder; checkpoints are kept."})
+        return 2
+    traceback.print_exc()
+    frames = traceback.extract_tb(error.__traceback__)[-3:]
+    # The type and the place alone: a message could quote a prompt or an answer.
+    at = " < ".join(f"{Path(frame.filename).name}:{frame.lineno} {frame.name}" for frame in reversed(frames))
+    channel.send("failed", {"error": type(error).__name__, "at": at})
+    return 1
+
+
+def run(job: TrainingJob, channel: _Channel) -> TrainingResult:
+    """The training from files to files. Holds the lock on `work` while it lasts."""
+    started = time.monotonic()
+    with (job.work / "lock").open("w") as lock:
+        _take(lock, job.work)
+        pairs = _read(job.pairs, PAIRS)
+        validation = None if job.validation is None else _read(job.validation, PAIRS)
+        references = _read(job.references, GAPS)
+        trainer, aside, stop = _build(job, pairs, validation, references, channel)
+        from mpo_core.training.callbacks import newest_checkpoint
+
+        checkpoint = newest_checkpoint(Path(trainer.args.output_dir))
+        stop.listen()
+        trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+        state = trainer.state
+        early = job.training.patience is not None and any("eval_loss" in entry for entry in state.log_history)
+        if stop.asked and state.global_step < state.max_steps:
+            raise _StoppedError(state.global_step)
+        _save(job, trainer, aside)
+        return TrainingResult(
+            model_folder=job.out / "model",
+            trainer_state=job.out / "trainer_state.json",
+            quarantine=job.out / "quarantine.parquet",
+            rows=len(trainer.train_dataset),
+            steps=state.global_step,
+            resumed_from=None if checkpoint is None else int(checkpoint.name.rpartition("-")[2]),
+            best_step=state.best_global_step if early else None,
+            seconds=time.monotonic() - started,
+        )
+
+
+def _take(lock: Any, work: Path) -> None:
+    deadline = time.monotonic() + _LOCK_WAIT
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise BadInputError(
+                    "another training works here", where=str(work), mend="Wait for it, or give another work folder."
+                ) from None
+            time.sleep(0.2)
+        else:
+            return
+
+
+def _read(path: Path, spec: TableSpec) -> pa.Table:
+    try:
+        return spec.check(pq.read_table(path, partitioning=None), where=str(path))
+    except (OSError, pa.ArrowInvalid) as error:
+        raise BadInputError(
+            f"cannot read the table ({type(error).__name__})",
+            where=str(path),
+            mend=f"Give a Parquet file of {spec.name}.",
+        ) from None
+
+
+def _fingerprint(job: TrainingJob) -> str:
+    """What a checkpoint belongs to: settings, data and model. Another job never resumes from it."""
+    files = [path for path in (job.pairs, job.validation, job.references) if path is not None]
+    if job.model.chat_template is not None:
+        files.append(Path(job.model.chat_template))
+    parts = [job.training.key(), str(job.model.system), folder_digest(file_digests(job.model_folder))]
+    parts += [hashlib.sha256(path.read_bytes()).hexdigest() for path in files]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
+def _build(
+    job: TrainingJob, pairs: pa.Table, validation: pa.Table | None, references: pa.Table, channel: _Channel
+) -> tuple[Any, pa.Table, Any]:
+    import torch
+    from transformers import PrinterCallback, set_seed
+    from transformers.utils import logging
+
+    from mpo_core.models import check_folder, load_model, load_tokenizer
+    from mpo_core.training.callbacks import Checkpoints, StopEarly, StopOnSignal, Stream
+    from mpo_core.training.collator import join
+    from mpo_core.training.trainer import MPOTrainer
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    settings = job.training
+    if settings.threads is not None:
+        torch.set_num_threads(settings.threads)
+    if settings.device.startswith("cuda") and not torch.cuda.is_available():
+        raise BadInputError("there is no CUDA device", where="training.device", mend="Use auto or cpu.")
+    check_folder(job.model_folder, template=job.model.chat_template is not None)
+    tokenizer = load_tokenizer(job.model_folder, job.model)
+    rows, aside = join(pairs, references, tokenizer, settings, system=job.model.system)
+    held_out, aside_too = join(
+        validation or pairs.slice(0, 0), references, tokenizer, settings, system=job.model.system
+    )
+    _refuse_empty(rows, aside, job.pairs)
+    if settings.evaluate_every is not None and validation is not None:
+        _refuse_empty(held_out, aside_too, job.validation)
+    set_seed(settings.seed)  # before the adapters are drawn
+    # Master weights in fp32: at lr 6e-7 a bf16 weight of magnitude 3e-4 or more would not change at all.
+    where = job.model.model_copy(update={"device": "cpu" if settings.device == "cpu" else "auto"})
+    model = load_model(job.model_folder, where, dtype="float32")
+    if settings.lora is not None:
+        model = _with_adapters(model, settings.lora)
+    stop = StopOnSignal()
+    callbacks = [Checkpoints(), stop, Stream(lambda fields: channel.send("step", fields))]
+    if settings.patience is not None and held_out:
+        callbacks.append(StopEarly(settings.patience))
+    folder = job.work / _fingerprint(job)
+    trainer = MPOTrainer(
+        model,
+        rows,
+        validation=held_out if settings.evaluate_every is not None else None,
+        pad_id=tokenizer.pad_token_id,
+        settings=settings,
+        folder=folder,
+        callbacks=callbacks,
+    )
+    trainer.remove_callback(PrinterCallback)
+    return trainer, pa.concat_tables([aside, aside_too]), stop
+
+
+def _refuse_empty(rows: list[Any], aside: pa.Table, path: Path | None) -> None:
+    if not rows:
+        reasons = {c["values"]: c["counts"] for c in aside.column("reason").combine_chunks().value_counts().to_pylist()}
+        told = ", ".join(f"{reason} {count}" for reason, count in sorted(reasons.items())) or "no rows"
+        raise BadInputError(
+            f"no pair is left to work on ({told})",
+            where=str(path),
+            mend="Give pairs that fit training.cutoff, and the references of these very pairs.",
+        )
+
+
+def _with_adapters(model: Any, lora: LoraSettings) -> Any:
+    from peft import LoraConfig, get_peft_model
+
+    config = LoraConfig(
+        r=lora.rank,
+        lora_alpha=lora.alpha,  # type: ignore[arg-type]  # a float works; peft 0.21 only annotates int
+        lora_dropout=lora.dropout,
+        target_modules=lora.target_modules,
+        task_type="CAUSAL_LM",
+    )
+    try:
+        return get_peft_model(model, config)
+    except ValueError:
+        raise BadInputError(
+            "no module of the model has such a name",
+            where="training.lora.target_modules",
+            mend="Use all-linear, or names of linear layers.",
+        ) from None
+
+
+def _save(job: TrainingJob, trainer: Any, aside: pa.Table) -> None:
+    """The out folder; the model is built aside and renamed, so that it is whole or not there."""
+    from mpo_core.models import load_tokenizer
+
+    job.out.mkdir(parents=True, exist_ok=True)
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    if job.training.lora is not None:
+        model = model.merge_and_unload()
+    scratch, final = job.out / f".model-{os.getpid()}.tmp", job.out / "model"
+    shutil.rmtree(scratch, ignore_errors=True)
+    model.save_pretrained(scratch)
+    load_tokenizer(job.model_folder, job.model).save_pretrained(scratch)
+    shutil.rmtree(final, ignore_errors=True)
+    scratch.replace(final)
+    sink = pa.BufferOutputStream()
+    pq.write_table(aside, sink)
+    write_atomically(job.out / "quarantine.parquet", sink.getvalue().to_pybytes())
+    trainer.state.save_to_json(str(job.out / "trainer_state.json"))
+
+
+if __name__ == "__main__":
+    code = main(Path(sys.argv[1]))
+    sys.stderr.flush()
+    os._exit(code)  # the watcher thread still waits on stdin; nothing is left to tidy up

@@ -1,0 +1,70 @@
+"""From a preference pair's text to token ids, cut at the cut-off. No torch here."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from mpo_core.chat import encode_prompt, encode_response
+
+
+class PairText(NamedTuple):
+    """One preference pair in one language."""
+
+    text_id: str
+    """source_id of a dominant pair, pair_id of a target pair."""
+    language: str
+    prompt: str
+    chosen: str
+    rejected: str
+
+
+class EncodedText(NamedTuple):
+    """Token ids of a pair; each answer ends in the end-of-turn token unless it was cut."""
+
+    prompt: list[int]
+    chosen: list[int]
+    rejected: list[int]
+
+
+class SetAside(NamedTuple):
+    """Why a text cannot be used: a short stable reason, and numbers that explain it."""
+
+    reason: str
+    detail: str
+
+
+def truncated_lengths(prompt: int, answer: int, cutoff: int) -> tuple[int, int]:
+    """Lengths of prompt and answer that fit `cutoff` together, as the released code has them.
+
+    If the longer answer is under half of the cut-off, only the prompt is cut; else both are,
+    in proportion. Ends are cut, so a cut answer loses its end token.
+
+    Args:
+        prompt: tokens of the prompt.
+        answer: tokens of the longer of the two answers.
+        cutoff: most tokens of a sequence.
+
+    Returns:
+        tokens of the prompt and most tokens of an answer.
+    """
+    allowed = cutoff if answer * 2 < cutoff else int(cutoff * (answer / (prompt + answer)))
+    kept = min(allowed, answer)
+    return min(prompt, max(cutoff - kept, 0)), kept
+
+
+def encode_text(tokenizer: Any, text: PairText, *, cutoff: int, system: str | None) -> EncodedText | SetAside:
+    """Token ids of a pair, prompt and answers tokenised apart, cut at `cutoff`.
+
+    An empty answer, or one of which nothing fits, would have a reward of 0/0: it comes
+    back as `SetAside`, never as NaN.
+    """
+    empty = [name for name, answer in (("chosen", text.chosen), ("rejected", text.rejected)) if not answer.strip()]
+    if empty:
+        return SetAside("empty_response", f"empty: {', '.join(empty)}")
+    prompt = encode_prompt(tokenizer, text.prompt, system=system)
+    chosen, rejected = encode_response(tokenizer, text.chosen), encode_response(tokenizer, text.rejected)
+    longer = max(len(chosen), len(rejected))
+    prompt_length, answer_length = truncated_lengths(len(prompt), longer, cutoff)
+    if not (prompt_length and answer_length):
+        return SetAside("over_long", f"prompt {len(prompt)}, answer {longer}, cutoff {cutoff} tokens")
+    return EncodedText(prompt[:prompt_length], chosen[:answer_length], rejected[:answer_length])

@@ -1,0 +1,170 @@
+"""Training in a process of its own: started, watched, and ended from here.
+
+A stop on SIGTERM needs the main thread, and whoever trains is usually a worker's thread;
+so the trainer is `python -m mpo_core.training.child JOB.json`. It tells its figures as JSON
+lines on stdout, writes everything else into `work/training.log`, and dies when stdin closes,
+which is what happens when this process dies, however it dies.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from mpo_core.artifacts import write_atomically
+from mpo_core.errors import BadInputError
+from mpo_core.settings import ModelSettings, TrainingSettings
+
+LOG = "training.log"
+GRACE = 60.0  # seconds that a stopped training has to save its checkpoint
+
+
+class TrainingJob(BaseModel):
+    """All that a training needs; paths are of this machine."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    model_folder: Path
+    """The initial model, which is also the reference's."""
+    pairs: Path
+    """Parquet of PAIRS to train on, every row of it."""
+    validation: Path | None = None
+    """Parquet of PAIRS to evaluate on."""
+    references: Path
+    """Parquet of GAPS for both."""
+    model: ModelSettings
+    """`system`, `chat_template` and `trust_remote_code` count here."""
+    training: TrainingSettings
+    """The training."""
+    out: Path
+    """Gets `model/`, `trainer_state.json` and `quarantine.parquet`."""
+    work: Path
+    """Checkpoints and log; kept for a later resume, yours to delete."""
+
+
+class TrainingResult(BaseModel):
+    """What came of it."""
+
+    model_folder: Path
+    """Plain transformers format, adapters merged."""
+    trainer_state: Path
+    """The log of every step, in transformers' format."""
+    quarantine: Path
+    """Parquet of QUARANTINE: pairs that could not be trained on."""
+    rows: int
+    """Pairs trained on."""
+    steps: int
+    """Optimiser steps done, those before a resume included."""
+    resumed_from: int | None = None
+    """Step of the checkpoint that was resumed, if any."""
+    best_step: int | None = None
+    """Step whose weights were kept, if `patience` is set and it is not simply the last."""
+    seconds: float
+    """Wall time of this process's share."""
+
+
+def train(job: TrainingJob, *, on_step: Callable[[dict[str, float | int]], None] | None = None) -> TrainingResult:
+    """Trains in a subprocess, resuming from the newest complete checkpoint in `job.work`.
+
+    Args:
+        job: see `TrainingJob`.
+        on_step: called with the figures of each step and evaluation (`step`, `max_steps`, `loss`, ...).
+
+    Raises:
+        BadInputError: of the child: bad pairs or references, a diverged loss, a work folder in use.
+        RuntimeError: the training failed or was stopped; says where to look, never shows text of pairs.
+    """
+    write_atomically(job.work / "job.json", job.model_dump_json(indent=1).encode())
+    log = job.work / LOG
+    command = [sys.executable, "-m", "mpo_core.training.child", str(job.work / "job.json")]
+    with log.open("ab") as stderr:
+        log.chmod(0o600)
+        child = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,  # never written to: its closing tells the child that we are gone
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            env=_environment(job),
+            start_new_session=True,  # Ctrl-C comes here first, so that a checkpoint can be saved
+        )
+    try:
+        return _follow(child, on_step, log)
+    finally:
+        _end(child)
+
+
+def _follow(
+    child: subprocess.Popen[bytes], on_step: Callable[[dict[str, float | int]], None] | None, log: Path
+) -> TrainingResult:
+    assert child.stdout is not None  # noqa: S101 - PIPE was asked for
+    for line in child.stdout:
+        event: dict[str, Any] = json.loads(line)
+        kind = event.pop("event")
+        if kind == "step" and on_step is not None:
+            on_step(event)
+        elif kind == "result":
+            return TrainingResult.model_validate(event)
+        elif kind == "bad_input":
+            raise BadInputError(event["what"], where=event["where"], mend=event["mend"])
+        elif kind == "stopped":
+            raise RuntimeError(f"the training was stopped after step {event['step']}; its checkpoint is kept")
+        elif kind == "failed":
+            raise RuntimeError(f"the training failed: {event['error']} at {event['at']}; see {log}")
+    code = child.wait()
+    raise RuntimeError(f"the training ended with code {code} and no result; end of {log}: {_tail(log)}")
+
+
+def _tail(log: Path, lines: int = 5) -> str:
+    """The last lines of the log, for a child that died without a word (they hold no text of pairs)."""
+    text = log.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:]
+    return " | ".join(line.strip()[:200] for line in text)
+
+
+def _end(child: subprocess.Popen[bytes]) -> None:
+    """Ends the child if it still runs: SIGTERM (it saves a checkpoint), after `GRACE` SIGKILL."""
+    try:
+        if child.poll() is None:
+            child.terminate()
+            child.wait(GRACE)
+    except subprocess.TimeoutExpired:
+        pass
+    finally:
+        if child.poll() is None:
+            child.kill()
+            child.wait()
+        for pipe in (child.stdin, child.stdout):
+            if pipe is not None:
+                with contextlib.suppress(OSError):
+                    pipe.close()
+
+
+def _environment(job: TrainingJob) -> dict[str, str]:
+    """The child's environment: this package importable, one device, no telemetry, no hub."""
+    root = str(Path(__file__).resolve().parents[2])
+    environment = dict(os.environ)
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [root, environment.get("PYTHONPATH")]))
+    environment |= {
+        "HF_HUB_OFFLINE": "1",  # the model is a folder by now
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "DO_NOT_TRACK": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
+        "TENSORBOARD_LOGGING_DIR": str(job.work / "tensorboard"),
+    }
+    # One process, one device: with several in sight, transformers would wrap the model in DataParallel.
+    device = job.training.device
+    seen = environment.get("CUDA_VISIBLE_DEVICES")
+    if device == "cpu":
+        environment["CUDA_VISIBLE_DEVICES"] = ""
+    elif seen is None or "," in seen:
+        number = int(device.partition(":")[2] or 0) if device.startswith("cuda") else 0
+        environment["CUDA_VISIBLE_DEVICES"] = str(number) if seen is None else seen.split(",")[number]
+    return environment

@@ -1,0 +1,66 @@
+"""A model as a stage's input: where it lies and what it is."""
+
+import contextlib
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from mpo_core.artifacts import ArtifactRef, ArtifactStore, Shard, file_digests, folder_digest
+from mpo_core.errors import DamagedError
+from mpo_core.models import resolve, shared_model
+from mpo_core.settings import ModelSettings
+
+
+class ModelFolder(BaseModel):
+    """A model folder with its digest; the content of a key is the digest, not the path."""
+
+    model_config = ConfigDict(frozen=True)
+
+    settings: ModelSettings
+    sha256: str
+    folder: str | None = None
+    ref: ArtifactRef | None = None
+
+    @contextlib.contextmanager
+    def open(self, store: ArtifactStore) -> Iterator[Path]:
+        """The local folder, verified if it is one of ours."""
+        if self.ref is not None:
+            with store.open_folder(self.ref) as path:
+                yield path
+        elif self.folder is not None:
+            yield Path(self.folder)
+        else:
+            raise DamagedError("a model without a place")
+
+    @contextlib.contextmanager
+    def loaded(self, store: ArtifactStore) -> Iterator[tuple[Any, Any]]:
+        """Model and tokenizer, for this thread alone while the context lasts."""
+        with self.open(store) as folder:
+            model, tokenizer, lock = shared_model(folder, self.settings)
+            with lock:
+                yield model, tokenizer
+
+
+def find_model(settings: ModelSettings) -> ModelFolder:
+    """The model that a run starts from.
+
+    Raises:
+        BadInputError: it cannot be found or is no complete chat model.
+    """
+    folder = resolve(settings).resolve()
+    files = file_digests(folder)
+    if settings.chat_template is not None:
+        files["model.chat_template"] = hashlib.sha256(Path(settings.chat_template).read_bytes()).hexdigest()
+    return ModelFolder(settings=settings, sha256=folder_digest(files), folder=str(folder))
+
+
+def trained_model(base: ModelFolder, trained: Shard) -> ModelFolder:
+    """The model that training made; it brings its chat template along."""
+    ref = trained.model
+    if ref is None:
+        raise DamagedError("training gave no model")
+    settings = base.settings.model_copy(update={"path": ref.path, "revision": None, "chat_template": None})
+    return ModelFolder(settings=settings, sha256=ref.sha256, ref=ref)

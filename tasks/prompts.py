@@ -1,0 +1,34 @@
+"""English safety prompts in, blocks of one split each out."""
+
+from mpo_core.artifacts import ArtifactRef, ArtifactStore, Shard
+from mpo_core.prompts import blocks, load_prompts
+from mpo_core.settings import PromptSettings
+from mpo_core.tables import PROMPTS, QUARANTINE
+from tasks.stage import stage
+
+
+@stage("prompts", verb="prompts")
+def read_prompts(
+    settings: PromptSettings,
+    dominant: str,
+    fingerprint: list[str],
+    block_size: int,
+    *,
+    store: ArtifactStore,
+    label: str,
+) -> Shard:
+    """Reads every source; `fingerprint` holds the digests of what will be read."""
+    del fingerprint, label
+    prompts, quarantine = load_prompts(settings, dominant=dominant, seed=settings.seed)
+    parts: list[ArtifactRef] = []
+    cut = blocks(prompts, block_size)
+    splits = [block.column("split")[0].as_py() for block in cut]
+    for number, (split, block) in enumerate(zip(splits, cut, strict=True)):
+        alone = splits.count(split) == 1
+        part = split if alone else f"{split}-{splits[:number].count(split):03d}"
+        parts.append(store.write_table("prompts", PROMPTS, block, language=dominant, part=part))
+    return Shard(
+        rows=store.write_table("prompts", PROMPTS, prompts, language=dominant),
+        quarantine=store.write_table("prompts", QUARANTINE, quarantine),
+        parts=tuple(parts),
+    )

@@ -1,0 +1,56 @@
+"""Reward gaps and pooled hidden states of a model that does not train, once per pair."""
+
+from mpo_core.artifacts import ArtifactStore, Shard
+from mpo_core.tables import GAPS, PAIRS, QUARANTINE, SOURCE_PAIRS, source_id
+from mpo_core.training import PairText, gaps
+from tasks.model import ModelFolder
+from tasks.stage import stage, tell_progress
+
+
+@stage("reference", verb="reference")
+def measure_gaps(
+    model: ModelFolder,
+    pairs: Shard,
+    cutoff: int,
+    pooling: str | None,
+    language: str,
+    *,
+    store: ArtifactStore,
+    label: str,
+) -> Shard:
+    """The gap of every pair of a block; the dominant ones with their pooled states (`pooling`)."""
+    del label
+    dominant = pooling is not None
+    with model.loaded(store) as (network, tokenizer):
+        rows, quarantine = gaps(
+            network,
+            tokenizer,
+            _texts(pairs, language, store, dominant=dominant),
+            cutoff=cutoff,
+            system=model.settings.system,
+            pooling=pooling,
+            progress=tell_progress,
+        )
+    return Shard(
+        rows=store.write_table("reference", GAPS, rows, language=language),
+        quarantine=store.write_table("reference", QUARANTINE, quarantine, language=language),
+    )
+
+
+def _texts(pairs: Shard, language: str, store: ArtifactStore, *, dominant: bool) -> list[PairText]:
+    rows = store.read_table(pairs.rows, SOURCE_PAIRS if dominant else PAIRS).to_pylist()
+    if not dominant:
+        return [
+            PairText(row["pair_id"], language, row["target_prompt"], row["target_chosen"], row["target_rejected"])
+            for row in rows
+        ]
+    return [
+        PairText(
+            source_id(row["prompt"], row["chosen"], row["rejected"]),
+            language,
+            row["prompt"],
+            row["chosen"],
+            row["rejected"],
+        )
+        for row in rows
+    ]

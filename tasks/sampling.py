@@ -1,0 +1,44 @@
+"""The model answers one block of prompts in one language."""
+
+from mpo_core.artifacts import ArtifactRef, ArtifactStore, Shard
+from mpo_core.sampling import Request, sample
+from mpo_core.settings import SamplingSettings
+from mpo_core.tables import PROMPTS, QUARANTINE, RESPONSES, TRANSLATIONS
+from tasks.model import ModelFolder
+from tasks.stage import stage, tell_progress
+
+
+@stage("sampling", verb="sample")
+def sample_answers(
+    model: ModelFolder,
+    prompts: ArtifactRef | Shard,
+    settings: SamplingSettings,
+    language: str,
+    *,
+    store: ArtifactStore,
+    label: str,
+) -> Shard:
+    """Answers the prompts of a block (dominant) or their translations (target)."""
+    del label
+    with model.loaded(store) as (network, tokenizer):
+        rows, quarantine = sample(
+            network,
+            tokenizer,
+            _requests(prompts, store),
+            settings,
+            language=language,
+            system=model.settings.system,
+            progress=tell_progress,
+        )
+    return Shard(
+        rows=store.write_table("sampling", RESPONSES, rows, language=language),
+        quarantine=store.write_table("sampling", QUARANTINE, quarantine, language=language),
+    )
+
+
+def _requests(prompts: ArtifactRef | Shard, store: ArtifactStore) -> list[Request]:
+    if isinstance(prompts, ArtifactRef):
+        table = store.read_table(prompts, PROMPTS)
+    else:
+        table = store.read_table(prompts.rows, TRANSLATIONS)
+    return [Request(row["prompt_id"], row["text"]) for row in table.select(["prompt_id", "text"]).to_pylist()]

@@ -1,0 +1,196 @@
+"""The one decorator of every stage: cache key, verified cache, retries, lock.
+
+A stage is a function of content: its key is (stage, version, settings that can change an
+answer, digests of the inputs). What it returns is a `Shard` of references; a hit counts
+only if every artifact behind them is there with the bytes that were written.
+"""
+
+import contextvars
+import functools
+import hashlib
+import inspect
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, ParamSpec
+
+from prefect import Task, task
+from prefect.cache_policies import CachePolicy
+from prefect.context import TaskRunContext
+from prefect.serializers import Serializer
+from prefect.states import State
+
+from mpo_core.artifacts import ArtifactRef, ArtifactStore, Shard
+from mpo_core.errors import BadInputError, DamagedError
+from mpo_core.settings import RunSettings, Settings
+from tasks.locks import FlockManager
+from tasks.model import ModelFolder
+
+P = ParamSpec("P")
+
+# Named in every stage, and never part of an answer: where to write, and what to call it.
+_NOT_CONTENT = frozenset({"store", "label"})
+
+
+class Event(NamedTuple):
+    """Something a stage tells while it works; `seconds` when finished, `done`/`total` on the way."""
+
+    verb: str
+    label: str
+    kind: Literal["started", "progress", "finished"]
+    done: int = 0
+    total: int = 0
+    seconds: float = 0.0
+
+
+listeners: list[Callable[[Event], None]] = []
+"""Called for every event in this process: the command's progress display, and tests that count."""
+
+_current: contextvars.ContextVar[tuple[str, str, str]] = contextvars.ContextVar("stage")
+
+
+def tell_progress(done: int, total: int) -> None:
+    """Tells the listeners how far the running stage is."""
+    verb, label, _ = _current.get()
+    _tell(Event(verb, label, "progress", done=done, total=total))
+
+
+def current_key() -> str:
+    """The content key of the running stage: names its scratch folder."""
+    return _current.get()[2]
+
+
+def _tell(event: Event) -> None:
+    for listener in tuple(listeners):
+        listener(event)
+
+
+class ShardSerializer(Serializer):
+    """Result records that are only readable while their artifacts are intact.
+
+    Prefect takes any exception while a record is read for a cache miss, so a deleted or
+    damaged file makes just its own shard run again.
+    """
+
+    type: Literal["mpo-shard"] = "mpo-shard"
+
+    def dumps(self, obj: Any) -> bytes:
+        """JSON of a shard (or of an exception's line, which is never read back)."""
+        text = obj.model_dump_json() if isinstance(obj, Shard) else json.dumps(repr(type(obj)))
+        return text.encode()
+
+    def loads(self, blob: bytes) -> Shard:
+        """The shard, verified.
+
+        Raises:
+            DamagedError: an artifact is missing or damaged.
+        """
+        shard = Shard.model_validate_json(blob)
+        store = open_store(shard.root)
+        for ref in shard.refs:
+            if not store.intact(ref):
+                raise DamagedError(f"{ref.path}: missing or damaged")
+        return shard
+
+
+open_store = functools.lru_cache(maxsize=8)(ArtifactStore)
+
+
+def _content(value: Any) -> Any:
+    if isinstance(value, Settings):
+        return value.key()
+    if isinstance(value, ArtifactRef):
+        return value.sha256
+    if isinstance(value, Shard):
+        return [value.rows.sha256, None if value.model is None else value.model.sha256]
+    if isinstance(value, ModelFolder):
+        return [value.sha256, value.settings.key()]
+    if isinstance(value, list | tuple):
+        return [_content(item) for item in value]
+    if value is None or isinstance(value, str | int | float | bool):
+        return value
+    # Prefect would log an unhashable input and silently run uncached.
+    raise TypeError(f"a stage's input must be content, not {type(value).__name__}")
+
+
+@dataclass
+class ContentKey(CachePolicy):
+    """The cache key: a digest of the task, its version and every input's content."""
+
+    verb: str = ""
+    version: int = 1
+
+    def compute_key(
+        self, task_ctx: TaskRunContext | None, inputs: dict[str, Any], flow_parameters: dict[str, Any], **_: Any
+    ) -> str:
+        """Neither the run nor the flow's parameters matter, only what goes in."""
+        del task_ctx, flow_parameters
+        content = {name: _content(value) for name, value in inputs.items() if name not in _NOT_CONTENT}
+        text = json.dumps([self.verb, self.version, content], sort_keys=True, ensure_ascii=False)
+        return f"{self.verb}-{hashlib.sha256(text.encode()).hexdigest()}"
+
+
+def worth_a_retry(_task: Task[..., Any], _run: Any, state: State[Any]) -> bool:
+    """Everything but bad input: that stays bad."""
+    return not isinstance(state.data, BadInputError)
+
+
+def stage(name: str, *, verb: str, version: int = 1) -> Callable[[Callable[P, Shard]], Task[P, Shard]]:
+    """Makes a function of content a cached, retryable, locked Prefect task.
+
+    Args:
+        name: the stage's name, as in `mpo_core` and the settings.
+        verb: what the task does: its runs are called `<verb>-<label>`.
+        version: raised when the stage's answer changes for equal inputs.
+    """
+
+    def decorate(function: Callable[P, Shard]) -> Task[P, Shard]:
+        signature = inspect.signature(function)
+
+        @functools.wraps(function)
+        def compute(*args: P.args, **kwargs: P.kwargs) -> Shard:
+            inputs = signature.bind(*args, **kwargs).arguments
+            label = str(inputs["label"])
+            token = _current.set((verb, label, made_policy.compute_key(None, inputs, {})))
+            _tell(Event(verb, label, "started"))
+            begun = time.perf_counter()
+            try:
+                shard = function(*args, **kwargs)
+            finally:
+                _current.reset(token)
+            seconds = time.perf_counter() - begun
+            _tell(Event(verb, label, "finished", seconds=seconds))
+            return shard.model_copy(update={"root": inputs["store"].root, "seconds": seconds})
+
+        made_policy = ContentKey(verb=verb, version=version)
+        made: Task[P, Shard] = task(
+            name=verb,
+            tags=[name],
+            task_run_name=f"{verb}-{{label}}",
+            cache_policy=made_policy,
+            persist_result=True,
+            cache_result_in_memory=False,
+            retry_condition_fn=worth_a_retry,
+        )(compute)
+        return made
+
+    return decorate
+
+
+def on_root(made: Task[P, Shard], store: ArtifactStore, run: RunSettings) -> Task[P, Shard]:
+    """The stage with its results, locks and retries as this run wants them."""
+    policy = made.cache_policy
+    if not isinstance(policy, ContentKey):
+        raise TypeError(f"{made.name} is no stage")
+    records = store.local_path(".results")
+    return made.with_options(
+        cache_policy=policy.configure(
+            lock_manager=FlockManager(store.local_path(".locks")), isolation_level="SERIALIZABLE"
+        ),
+        result_storage=records,
+        result_serializer=ShardSerializer(),
+        retries=run.retries,
+        retry_delay_seconds=[run.retry_delay * 2**attempt for attempt in range(run.retries)] or None,
+        retry_jitter_factor=0.5,
+    )

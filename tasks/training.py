@@ -1,0 +1,72 @@
+"""MPO fine-tuning, in a subprocess that checkpoints and resumes."""
+
+import json
+import shutil
+from pathlib import Path
+
+from mpo_core.artifacts import ArtifactStore, Shard
+from mpo_core.errors import BadInputError
+from mpo_core.settings import TrainingSettings
+from mpo_core.tables import GAPS, PAIRS, TRAINING_LOG, TableSpec
+from mpo_core.training import TrainingJob, train
+from tasks.model import ModelFolder
+from tasks.stage import current_key, stage, tell_progress
+
+# The trainer's clock and counters differ from run to run and are no part of the log.
+_NOT_LOGGED = ("epoch", "step")
+
+
+@stage("training", verb="train")
+def train_model(
+    model: ModelFolder,
+    pairs: list[Shard],
+    validation: list[Shard],
+    references: list[Shard],
+    settings: TrainingSettings,
+    *,
+    store: ArtifactStore,
+    label: str,
+) -> Shard:
+    """Trains on the pairs of every language; the scratch folder is named by the content key."""
+    del label
+    work = store.local_path(f"training/.work/{current_key()}")
+    inputs = {
+        "pairs": _gather(pairs, PAIRS, store),
+        "validation": _gather(validation, PAIRS, store) if validation else None,
+        "references": _gather(references, GAPS, store),
+    }
+    with model.open(store) as folder:
+        result = train(
+            TrainingJob(
+                model_folder=folder, model=model.settings, training=settings, out=work / "out", work=work, **inputs
+            ),
+            on_step=lambda step: tell_progress(int(step.get("step", 0)), int(step.get("max_steps", 0))),
+        )
+    log = json.loads(result.trainer_state.read_text(encoding="utf-8"))["log_history"]
+    shard = Shard(
+        rows=store.write_table("training", TRAINING_LOG, TRAINING_LOG.build(_log_rows(log))),
+        model=store.write_folder("training", result.model_folder),
+        counts={"steps": result.steps},
+    )
+    shutil.rmtree(work)
+    return shard
+
+
+def _gather(shards: list[Shard], spec: TableSpec, store: ArtifactStore) -> Path:
+    """One Parquet file of many shards, in an order that does not depend on theirs."""
+    table = store.read_tables([shard.rows for shard in shards], spec)
+    if spec is PAIRS and table.num_rows == 0:
+        raise BadInputError(
+            "no pair is left to train on", where="pairs", mend="See the quarantine reasons of the earlier stages."
+        )
+    ref = store.write_table("training/.inputs", spec, table.sort_by([(name, "ascending") for name in spec.key]))
+    return store.local_path(ref.path)
+
+
+def _log_rows(log: list[dict[str, float]]) -> list[dict[str, object]]:
+    return [
+        {"step": int(entry["step"]), "metric": name, "value": float(value)}
+        for entry in log
+        for name, value in entry.items()
+        if name not in _NOT_LOGGED and "runtime" not in name and "per_second" not in name
+    ]

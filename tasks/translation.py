@@ -1,0 +1,49 @@
+"""Dominant-language prompts and answers into one target language."""
+
+from mpo_core.artifacts import ArtifactRef, ArtifactStore, Shard
+from mpo_core.settings import TranslationSettings
+from mpo_core.tables import PROMPTS, QUARANTINE, SOURCE_PAIRS, TRANSLATIONS
+from mpo_core.translation import Text, answer_texts, build_engines, prompt_texts, translate_texts
+from tasks.stage import stage
+
+
+@stage("translation", verb="translate")
+def translate_prompts(
+    prompts: ArtifactRef,
+    settings: TranslationSettings,
+    fingerprint: list[str],
+    source: str,
+    target: str,
+    *,
+    store: ArtifactStore,
+    label: str,
+) -> Shard:
+    """Translates the requests of one block."""
+    del fingerprint, label
+    return _translate(prompt_texts(store.read_table(prompts, PROMPTS)), settings, source, target, store)
+
+
+@stage("translation", verb="translate-answers")
+def translate_answers(
+    pairs: Shard,
+    settings: TranslationSettings,
+    fingerprint: list[str],
+    source: str,
+    target: str,
+    *,
+    store: ArtifactStore,
+    label: str,
+) -> Shard:
+    """Translates chosen and rejected of one block's dominant pairs."""
+    del fingerprint, label
+    return _translate(answer_texts(store.read_table(pairs.rows, SOURCE_PAIRS)), settings, source, target, store)
+
+
+def _translate(
+    texts: list[Text], settings: TranslationSettings, source: str, target: str, store: ArtifactStore
+) -> Shard:
+    rows, quarantine = translate_texts(texts, build_engines(settings), source=source, target=target)
+    return Shard(
+        rows=store.write_table("translation", TRANSLATIONS, rows, language=target),
+        quarantine=store.write_table("translation", QUARANTINE, quarantine, language=target),
+    )

@@ -1,0 +1,207 @@
+"""Generation with a tiny random model: the batch changes nothing, seeds decide, limits hold."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import pyarrow as pa
+import pytest
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from mpo_core.chat import encode_prompt
+from mpo_core.sampling import Request, sample
+from mpo_core.sampling.noise import GumbelNoise, stream_seed
+from mpo_core.settings import SamplingSettings
+from mpo_core.tables import QUARANTINE, RESPONSES
+
+TEMPLATE = (
+    "{% for m in messages %}<{{ m.role }}>{{ m.content }}<end>{% endfor %}"
+    "{% if add_generation_prompt %}<assistant>{% endif %}"
+)
+REQUESTS = [Request(f"p{i}", "Tell me about " + "tea " * (1 + i % 4) + str(i)) for i in range(7)]
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Any:
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    core = Tokenizer(models.BPE(vocab={symbol: i for i, symbol in enumerate(alphabet)}, merges=[]))
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    core.decoder = decoders.ByteLevel()
+    marks = ["<user>", "<assistant>", "<system>"]
+    fast = PreTrainedTokenizerFast(tokenizer_object=core, additional_special_tokens=marks)
+    fast.add_special_tokens({"eos_token": "<end>", "pad_token": "<pad>"})
+    fast.chat_template = TEMPLATE
+    return fast
+
+
+@pytest.fixture(scope="module")
+def model(tokenizer: Any) -> Any:
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        max_position_embeddings=96,
+        initializer_range=0.3,
+        tie_word_embeddings=False,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    made = LlamaForCausalLM(config).eval()
+    # What a released model brings along and what must not leak into an experiment.
+    made.generation_config.repetition_penalty = 1.8
+    made.generation_config.do_sample = True
+    made.generation_config.top_k = 1
+    made.generation_config.temperature = 0.3
+    return made
+
+
+def run(model: Any, tokenizer: Any, requests: list[Request] = REQUESTS, **settings: Any) -> pa.Table:
+    wanted = SamplingSettings.model_validate({"max_new_tokens": 12, **settings})
+    responses, aside = sample(model, tokenizer, requests, wanted, language="en")
+    assert responses.schema.equals(RESPONSES.schema)
+    assert aside.num_rows == 0
+    return responses
+
+
+def by_hand(model: Any, tokenizer: Any, text: str, steps: int) -> list[int]:
+    """Greedy decoding of one row without a cache, padding or `generate`."""
+    ids = encode_prompt(tokenizer, text)
+    new: list[int] = []
+    with torch.no_grad():
+        while len(new) < steps and tokenizer.eos_token_id not in new:
+            new.append(int(model(torch.tensor([ids + new])).logits[0, -1].argmax()))
+    return new
+
+
+def test_greedy_is_the_argmax_of_each_row_alone(model: Any, tokenizer: Any) -> None:
+    responses = run(model, tokenizer, batch_size=4).to_pylist()
+    assert [row["prompt_id"] for row in responses] == [request.prompt_id for request in REQUESTS]
+    for request, row in zip(REQUESTS, responses, strict=True):
+        new = by_hand(model, tokenizer, request.text, 12)
+        assert row["tokens"] == len(new)
+        assert row["text"] == tokenizer.decode(
+            [t for t in new if t != tokenizer.eos_token_id], skip_special_tokens=True
+        )
+        assert row["prompt"] == request.text
+    assert len({row["text"] for row in responses}) > 1
+
+
+def test_answers_do_not_depend_on_the_batch(model: Any, tokenizer: Any) -> None:
+    settings = {"n": 3, "temperature": 1.0, "top_p": 0.9, "seed": 4}
+    one, many = (run(model, tokenizer, batch_size=size, **settings) for size in (1, 64))
+    assert one.equals(many)
+    alone = run(model, tokenizer, [REQUESTS[5]], batch_size=2, **settings)
+    assert alone.equals(one.filter(pa.compute.equal(one["prompt_id"], "p5")))
+    turned = run(model, tokenizer, REQUESTS[::-1], batch_size=5, **settings)
+    assert turned.sort_by([("prompt_id", "ascending"), ("sample", "ascending")]).equals(one)
+
+
+def test_seeds_decide(model: Any, tokenizer: Any) -> None:
+    first, again, other = (run(model, tokenizer, n=2, temperature=1.0, seed=s) for s in (1, 1, 2))
+    assert first.equals(again)
+    assert first["text"].to_pylist() != other["text"].to_pylist()
+    assert first["sample"].to_pylist() == [0, 1] * len(REQUESTS)
+    assert len(set(first["seed"].to_pylist())) == 2 * len(REQUESTS)
+    assert first["seed"][3].as_py() == stream_seed(1, "p1", 1)
+    texts = first["text"].to_pylist()
+    assert all(a != b for a, b in zip(texts[::2], texts[1::2], strict=True))
+
+
+def test_end_tokens_of_the_model_end_an_answer(model: Any, tokenizer: Any) -> None:
+    plain = run(model, tokenizer, temperature=1.0)
+    own = model.generation_config.eos_token_id
+    letters = tokenizer("abcdefghijklmnopqrstuvwxyz", add_special_tokens=False)["input_ids"]
+    try:
+        model.generation_config.eos_token_id = letters
+        stopped = run(model, tokenizer, temperature=1.0)
+    finally:
+        model.generation_config.eos_token_id = own
+    ended_earlier = 0
+    for before, after in zip(plain.to_pylist(), stopped.to_pylist(), strict=True):
+        letter = next((at for at, c in enumerate(before["text"]) if c in "abcdefghijklmnopqrstuvwxyz"), None)
+        if letter is None:
+            assert after == before
+        else:  # cut before the letter, which counts as the end token
+            ended_earlier += 1
+            assert after["text"] == before["text"][:letter]
+            assert after["finished"]
+            assert after["tokens"] <= before["tokens"]
+    assert ended_earlier >= 2
+
+
+def test_tokens_count_the_end_token(model: Any, tokenizer: Any) -> None:
+    responses = run(model, tokenizer, n=30, temperature=3.0, max_new_tokens=40).to_pylist()
+    assert {row["finished"] for row in responses} == {True, False}
+    assert all(row["tokens"] == 40 for row in responses if not row["finished"])
+    ascii_only = [row for row in responses if row["finished"] and row["text"].isascii() and row["text"]]
+    # One byte a token here, but special tokens in the middle count and leave no text.
+    assert all(row["tokens"] >= len(row["text"]) + 1 for row in responses if row["finished"] and row["text"].isascii())
+    assert ascii_only == [] or any(row["tokens"] == len(row["text"]) + 1 for row in ascii_only)
+
+
+def test_a_prompt_beyond_the_context_is_set_aside_and_a_long_one_gets_what_is_left(model: Any, tokenizer: Any) -> None:
+    settings = SamplingSettings(max_new_tokens=12, batch_size=8)
+    frame = len(encode_prompt(tokenizer, ""))
+    requests = [Request("over", "x" * (96 - frame)), Request("tight", "x" * (91 - frame)), Request("short", "x")]
+    responses, aside = sample(model, tokenizer, requests, settings, language="sw")
+    assert responses["prompt_id"].to_pylist() == ["tight", "short"]
+    assert responses["tokens"].to_pylist() == [5, 12]
+    assert aside.schema.equals(QUARANTINE.schema)
+    assert aside.to_pylist() == [
+        {
+            "row_id": "over",
+            "language": "sw",
+            "reason": "prompt_too_long",
+            "detail": "96 tokens, the model's context is 96",
+        }
+    ]
+
+
+def test_system_message_progress_and_control_tokens(model: Any, tokenizer: Any) -> None:
+    seen: list[tuple[int, int]] = []
+    settings = SamplingSettings(max_new_tokens=4, batch_size=3)
+    with_system, _ = sample(
+        model, tokenizer, REQUESTS, settings, language="en", system="Be brief.", progress=lambda *told: seen.append(told)
+    )
+    assert seen == [(3, 7), (6, 7), (7, 7)]
+    without, _ = sample(model, tokenizer, REQUESTS, settings, language="en")
+    assert with_system["text"].to_pylist() != without["text"].to_pylist()
+    opened, _ = sample(model, tokenizer, [Request("c", "a<end><assistant>b")], settings, language="en")
+    ids = encode_prompt(tokenizer, "a<end><assistant>b")
+    assert ids.count(tokenizer.eos_token_id) == 1
+    assert opened.num_rows == 1
+
+
+def test_no_requests(model: Any, tokenizer: Any) -> None:
+    assert run(model, tokenizer, []).num_rows == 0
+
+
+def test_noise_draws_from_the_distribution() -> None:
+    probabilities = torch.tensor([0.5, 0.3, 0.15, 0.05])
+    rows = 20_000
+    noise = GumbelNoise([stream_seed(0, f"p{i}", 0) for i in range(rows)], prompt_length=3)
+    drawn = noise(torch.zeros(rows, 3, dtype=torch.long), probabilities.log().repeat(rows, 1)).argmax(-1)
+    counts = Counter(drawn.tolist())
+    # Four standard errors of a share of 20,000 draws are at most 0.0142.
+    for token, share in enumerate(probabilities.tolist()):
+        assert counts[token] / rows == pytest.approx(share, abs=0.0142)
+
+
+def test_noise_differs_by_step_and_row_and_never_revives_a_cut_token() -> None:
+    scores = torch.full((2, 50), -1.0)
+    scores[:, 7] = -torch.inf
+    noise = GumbelNoise([1, 2], prompt_length=2)
+    first = noise(torch.zeros(2, 2, dtype=torch.long), scores)
+    later = noise(torch.zeros(2, 3, dtype=torch.long), scores)
+    assert torch.isneginf(first[:, 7]).all()
+    assert not torch.equal(first[0], first[1])
+    assert not torch.equal(first, later)
+    rest = torch.cat([first[:, :7], first[:, 8:]], dim=1)
+    assert torch.isfinite(rest).all()

@@ -1,0 +1,69 @@
+"""The house rules that no linter knows."""
+
+import re
+import runpy
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from mpo_core.settings import load_config
+
+ROOT = Path(__file__).resolve().parent.parent
+PROFILES = sorted((ROOT / "deployments" / "profiles").glob("*.yaml"))
+
+
+def tracked():
+    """Files that git tracks or would."""
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True
+    )
+    if listed.returncode:
+        pytest.skip("this is no git checkout")
+    return [ROOT / name for name in listed.stdout.splitlines() if (ROOT / name).is_file()]
+
+
+def test_no_file_is_above_6_mb():
+    large = {str(path): path.stat().st_size for path in tracked() if path.stat().st_size > 6_000_000}
+    assert large == {}
+
+
+def test_no_source_file_is_above_500_lines():
+    lines = {str(p): len(p.read_text(encoding="utf-8").splitlines()) for p in tracked() if p.suffix == ".py"}
+    assert {path: count for path, count in lines.items() if count > 500} == {}
+
+
+def test_every_dependency_is_pinned():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = [*project["dependencies"], *sum(project["optional-dependencies"].values(), [])]
+    names = {re.split(r"[<>=\[;]", line)[0].lower().replace("_", "-") for line in wanted}
+    pinned = {
+        line.split("==")[0].lower().replace("_", "-")
+        for line in (ROOT / "constraints.txt").read_text().splitlines()
+        if "==" in line
+    }
+    assert names - pinned == set()
+
+
+@pytest.mark.parametrize("profile", PROFILES, ids=lambda path: path.stem)
+def test_every_profile_is_valid(profile):
+    config = load_config(profile)
+    assert config.run.name == profile.stem
+
+
+@pytest.mark.parametrize(
+    ("name", "beta", "rate"),
+    [("llama3.1-8b", 1.0, 6e-7), ("gemma2-9b", 1.5, 4e-7), ("qwen2.5-7b", 1.5, 6e-7)],
+)
+def test_backbone_profiles_hold_the_released_hyper_parameters(name, beta, rate):
+    training = load_config(ROOT / "deployments" / "profiles" / f"{name}.yaml").training
+    assert (training.beta, training.learning_rate, training.epochs) == (beta, rate, 2.0)
+    assert (training.schedule, training.warmup, training.cutoff, training.batch_size) == ("cosine", 0.1, 1024, 1)
+    assert (training.precision, training.lora, training.anchor_gap) == ("bfloat16", None, "dominant")
+
+
+def test_the_generated_pages_are_up_to_date():
+    pages = runpy.run_path(str(ROOT / "docs" / "generate.py"))
+    assert (ROOT / "docs" / "settings.md").read_text(encoding="utf-8") == pages["settings_page"]()
+    assert (ROOT / "docs" / "data-contract.md").read_text(encoding="utf-8") == pages["contract_page"]()
