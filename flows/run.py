@@ -16,7 +16,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from flows import progress
 from mpo_core.artifacts import ArtifactStore, Shard
 from mpo_core.settings import PipelineConfig
-from tasks.stage import on_root, open_store
+from tasks.stage import on_root, open_store, policy_of
 
 Future = PrefectConcurrentFuture[Shard]
 _PACKAGES = ("mpo-pipeline", "torch", "transformers", "prefect", "datasets", "pyarrow", "tokenizers")
@@ -64,8 +64,7 @@ class Run:
         names = [name for name in bound.fn.__annotations__ if name not in {"store", "label", "return"}]
         parameters = {**dict(zip(names, inputs, strict=True)), "store": self.store, "label": label}
         future: Future = self.runner.submit(bound, parameters=parameters)
-        (name,) = task.tags
-        self.steps.append(Step(name, task.name, label, language, future))
+        self.steps.append(Step(policy_of(task).stage, task.name, label, language, future))
         if progress.board is not None:
             progress.board.submitted(task.name)
             future.add_done_callback(functools.partial(_settled, task.name))

@@ -204,7 +204,7 @@ def _check(
         raise TypeError("a check needs a bound")
     gone = list(missing)
     if value is None:
-        explanation = f"{name.replace('_', ' ')} not measured: no prompts judged"
+        explanation = f"{name.replace('_', ' ')}: no prompts were judged"
         return GateCheck(name=name, passed=None, value=None, bound=bound, explanation=explanation)
     good = value <= bound + _TOLERANCE if at_most is not None else value >= bound - _TOLERANCE
     explanation = told(value)

@@ -134,7 +134,9 @@ def load_model(folder: Path, settings: ModelSettings, *, dtype: str | None = Non
     import torch
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()
     try:
         with _LOADING:
             model = AutoModelForCausalLM.from_pretrained(

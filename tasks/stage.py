@@ -118,6 +118,7 @@ def _content(value: Any) -> Any:
 class ContentKey(CachePolicy):
     """The cache key: a digest of the task, its version and every input's content."""
 
+    stage: str = ""
     verb: str = ""
     version: int = 1
 
@@ -163,10 +164,9 @@ def stage(name: str, *, verb: str, version: int = 1) -> Callable[[Callable[P, Sh
             _tell(Event(verb, label, "finished", seconds=seconds))
             return shard.model_copy(update={"root": inputs["store"].root, "seconds": seconds})
 
-        made_policy = ContentKey(verb=verb, version=version)
+        made_policy = ContentKey(stage=name, verb=verb, version=version)
         made: Task[P, Shard] = task(
             name=verb,
-            tags=[name],
             task_run_name=f"{verb}-{{label}}",
             cache_policy=made_policy,
             persist_result=True,
@@ -178,14 +178,22 @@ def stage(name: str, *, verb: str, version: int = 1) -> Callable[[Callable[P, Sh
     return decorate
 
 
-def on_root(made: Task[P, Shard], store: ArtifactStore, run: RunSettings) -> Task[P, Shard]:
-    """The stage with its results, locks and retries as this run wants them."""
+def policy_of(made: Task[..., Shard]) -> ContentKey:
+    """The cache policy of a stage: its name, verb and version."""
     policy = made.cache_policy
     if not isinstance(policy, ContentKey):
         raise TypeError(f"{made.name} is no stage")
+    return policy
+
+
+def on_root(made: Task[P, Shard], store: ArtifactStore, run: RunSettings) -> Task[P, Shard]:
+    """The stage with its results, locks and retries as this run wants them.
+
+    Stages carry no Prefect tags: a tag costs a round trip for its concurrency slot, 0.1 s a task.
+    """
     records = store.local_path(".results")
     return made.with_options(
-        cache_policy=policy.configure(
+        cache_policy=policy_of(made).configure(
             lock_manager=FlockManager(store.local_path(".locks")), isolation_level="SERIALIZABLE"
         ),
         result_storage=records,

@@ -1,17 +1,11 @@
-"""What every pair must pass, the quarantine rows of those that do not, and the id of a source pair."""
+"""What every pair must pass, and the quarantine rows of those that do not."""
 
 from __future__ import annotations
 
-import hashlib
 from difflib import SequenceMatcher
 from typing import Any
 
 Row = dict[str, Any]
-
-
-def source_id(prompt: str, chosen: str, rejected: str) -> str:
-    """The id of a source pair: 16 hex digits of sha256 over its three texts."""
-    return hashlib.sha256(f"{prompt}\x00{chosen}\x00{rejected}".encode()).hexdigest()[:16]
 
 
 def similarity(a: str, b: str, *, above: float) -> float:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from mpo_core.languages import LANGUAGES, canonical
 
 _LETTERS = {
+    "Latn": "A-Za-z\u00c0-\u024f\u1e00-\u1eff",
     "Hans": "\u3400-\u4dbf\u4e00-\u9fff",
     "Jpan": "\u3041-\u30fa\u3400-\u4dbf\u4e00-\u9fff",
     "Hang": "\u1100-\u11ff\u3131-\u318e\uac00-\ud7a3",
@@ -67,10 +68,11 @@ def _majority(texts: tuple[str, str, str]) -> str | None:
 def left_untranslated(prompt: str, language: str) -> bool:
     """Whether a target prompt is plainly not in the target language.
 
-    In another script: it has no letter of the language's own. In Latin letters: the identifier is certain.
+    It has no letter of the language's own script; or, in Latin letters, which many languages share, the identifier
+    is certain of another one.
     """
-    letters = _LETTERS.get(LANGUAGES[language].script)
-    if letters is not None:
-        return any(map(str.isalpha, prompt)) and re.search(f"[{letters}]", prompt) is None
+    script = LANGUAGES[language].script
+    if any(map(str.isalpha, prompt)) and re.search(f"[{_LETTERS[script]}]", prompt) is None:
+        return True
     guess = identify(prompt)
-    return guess.code != language and guess.code in LANGUAGES and guess.probability >= _CERTAIN
+    return script == "Latn" and guess.code != language and guess.code in LANGUAGES and guess.probability >= _CERTAIN

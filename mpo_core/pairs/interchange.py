@@ -15,9 +15,9 @@ from mpo_core.artifacts import write_atomically
 from mpo_core.errors import BadInputError
 from mpo_core.languages import LANGUAGES
 from mpo_core.pairs.check import check_pairs, empty_fault
-from mpo_core.pairs.gates import Row, set_aside, source_id
+from mpo_core.pairs.gates import Row, set_aside
 from mpo_core.pairs.identify import left_untranslated, source_language, target_language
-from mpo_core.tables import PAIRS, QUARANTINE, prompt_id
+from mpo_core.tables import PAIRS, QUARANTINE, prompt_id, source_id
 
 _ENTITY = re.compile(r"&(#\d+|#x[0-9a-fA-F]+|[a-zA-Z]+);")
 _SPEAKERS = {"prompt": {"human", "user"}, "answer": {"gpt", "assistant"}}
@@ -110,7 +110,7 @@ def export_trl(pairs: pa.Table, path: Path) -> None:
 
 def _read_parquet(path: Path) -> pa.Table:
     try:
-        table = pq.read_table(path, partitioning=None)
+        table = pq.read_table(path)
     except (pa.ArrowException, OSError) as error:
         raise BadInputError(
             f"this is no readable Parquet file ({type(error).__name__})",

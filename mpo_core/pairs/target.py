@@ -8,9 +8,9 @@ from typing import NamedTuple
 import pyarrow as pa
 
 from mpo_core.pairs.answers import Sampled, Side, borrow, chosen_test, first_side, judged, pick, rejected_test
-from mpo_core.pairs.gates import Row, alike, set_aside, source_id
+from mpo_core.pairs.gates import Row, alike, set_aside
 from mpo_core.settings import PairSettings
-from mpo_core.tables import PAIRS, QUARANTINE
+from mpo_core.tables import PAIRS, QUARANTINE, source_id
 
 
 class _Material(NamedTuple):

@@ -83,7 +83,7 @@ def read_parquet(path: Path) -> Records:
     """
     _require(path)
     try:
-        # partitioning=None: a folder named `language=en` above the file must not become a column.
+        # partitioning=None: columns are what the files hold; a folder named `language=en` in it is none.
         table = pq.read_table(path, partitioning=None)
     except (pa.ArrowException, OSError) as error:
         raise BadInputError(

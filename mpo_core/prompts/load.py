@@ -93,7 +93,7 @@ def _read(source: _Source, aside: list[Row], *, dominant: str, seed: int) -> lis
     require_columns(records, {f"where.{column}": column for column in settings.where})
     require_unique_ids(records)
     rows = []
-    asked = [r for r in records.rows if all(r.values.get(name) == value for name, value in settings.where.items())]
+    asked = [r for r in records.rows if all(_equals(r.values.get(name), v) for name, v in settings.where.items())]
     for record in asked:
         row = _row(record, source, dominant)
         if row is None:
@@ -105,6 +105,13 @@ def _read(source: _Source, aside: list[Row], *, dominant: str, seed: int) -> lis
     if not rows:
         raise BadInputError(f"all {len(asked)} texts are empty", where=records.where, mend="Check text_column.")
     return rows
+
+
+def _equals(found: object, wanted: object) -> bool:
+    """Whether a value is the one asked for; in a CSV file everything is text, so `true` must match "True"."""
+    if isinstance(found, str) and not isinstance(wanted, str):
+        return found.strip().lower() == str(wanted).lower()
+    return bool(found == wanted)
 
 
 def _row(record: Record, source: _Source, dominant: str) -> Row | None:

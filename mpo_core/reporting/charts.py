@@ -69,7 +69,7 @@ def gap_against_asr(summary: RunSummary) -> Markup | None:
     found = [place for place in found if place[1] or place[2]]
     if not found:
         return None
-    drawn, (ax,) = figure(300)
+    drawn, (ax,) = figure(400)
     for _, before, after in found:
         if before and after:
             ax.plot(*zip(before, after, strict=True), color=LINE, linewidth=1.4, zorder=1)
@@ -113,12 +113,12 @@ def curves(
             ax.annotate(
                 curve.name,
                 ended[-1],
-                xytext=(0, 9 if ended[-1][1] == max(ends) else -9),
+                xytext=(0, 9 if ended[-1][1] == max(ends) else -14),
                 textcoords="offset points",
                 ha="right",
                 va="center",
                 color=colour,
-                fontsize=11,
+                fontsize=12,
                 bbox={"boxstyle": "square,pad=0.1", "fc": PAPER, "ec": "none"},
             )
         told.append(f"{curve.name} from {ended[0][1]:.3g} at step {ended[0][0]:g} to {ended[-1][1]:.3g}")
@@ -158,8 +158,8 @@ def _name_places(drawn: Figure, ax: Any, found: list[tuple[str, _Place | None, _
     for (code, place), point in zip(named, points, strict=True):
         if any(known == code and math.dist(point, at) < _NEAR for known, at in taken):
             continue  # before and after nearly coincide: one name serves both
-        crowd = [*points, *(at for _, at in taken)]
-        offset = max(_OFFSETS, key=lambda move: min(_room(point + move, other) for other in crowd))
+        crowd = [other for other in points if other is not point] + [at for _, at in taken]
+        offset = max(_OFFSETS, key=lambda move: min((_room(point + move, other) for other in crowd), default=1.0))
         taken.append((code, point + offset))
         ax.annotate(
             code,
@@ -169,14 +169,14 @@ def _name_places(drawn: Figure, ax: Any, found: list[tuple[str, _Place | None, _
             ha="center",
             va="center",
             color=MUTED,
-            fontsize=10.5,
+            fontsize=11.5,
             zorder=5,
         )
 
 
 def _room(one: Any, other: Any) -> float:
     """Free space between two things of a label's shape, which is wider than high; enough is enough."""
-    return min(max(abs(one[0] - other[0]) / 16, abs(one[1] - other[1]) / 11), 1.0)
+    return min(max(float(abs(one[0] - other[0])) / 18, float(abs(one[1] - other[1])) / 12), 1.0)
 
 
 def _dot(ax: Any, row: MetricRow | None, y: float, *, colour: str, face: str) -> None:

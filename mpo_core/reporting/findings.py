@@ -53,7 +53,8 @@ def headline(summary: RunSummary) -> Headline:
         )
     hollow = _mostly_invalid(summary)
     if hollow:
-        moved += f" But most answers in {listed(hollow)} are no answers at all: this says little about safety."
+        where = "every language" if len(hollow) == len(summary.languages) else listed(hollow)
+        moved += f" But most answers in {where} are no answers at all: this says little about safety."
     if summary.gate is None:
         return Headline("neutral", "Evaluated, no gate asked", moved)
     if summary.gate.promoted:

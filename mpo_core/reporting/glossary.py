@@ -32,8 +32,8 @@ GLOSSARY = (
     Term("L2, retention loss", "Squared distance of the dominant language's hidden states from where they started."),
     Term(
         "Interval",
-        "Wilson's interval for shares, Student's for reward gaps. Prompts are the unit; several answers to "
-        "one prompt count as one piece of evidence and widen the interval accordingly.",
+        "Wilson's interval for shares, Student's for reward gaps. Prompts are the unit: where a prompt "
+        "has several answers, the interval allows for their likeness (effective sample size).",
     ),
     Term(
         "p",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import posixpath
 from typing import NamedTuple
 
@@ -36,7 +35,7 @@ def write(summary: RunSummary, store: ArtifactStore, folder: str) -> Written:
         BadInputError: the disk is full or the folder cannot be written.
     """
     written = Written(posixpath.join(folder, SUMMARY), posixpath.join(folder, PAGE))
-    data = json.dumps(summary.model_dump(mode="json"), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    data = summary.model_dump_json(indent=1) + "\n"  # not json.dumps: only this writes a NaN loss as null
     # Last the summary: where it lies, the page beside it is complete.
     _put(store, written.page, render(summary).encode())
     _put(store, written.summary, data.encode())

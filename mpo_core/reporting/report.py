@@ -13,7 +13,7 @@ from mpo_core.reporting import charts, view
 from mpo_core.reporting.findings import cautions, headline
 from mpo_core.reporting.glossary import GLOSSARY
 from mpo_core.reporting.summary import RunSummary, iso
-from mpo_core.reporting.wording import duration, language_name
+from mpo_core.reporting.wording import duration, language_name, unbroken
 
 _ROOM = Path(__file__).parent
 
@@ -28,7 +28,7 @@ def render(summary: RunSummary) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"iso": iso, "duration": duration, "language_name": language_name}
+    environment.filters |= {"iso": iso, "duration": duration, "language_name": language_name, "unbroken": unbroken}
     return environment.get_template("page.html.jinja").render(**_context(summary))
 
 

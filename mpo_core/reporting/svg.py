@@ -21,7 +21,7 @@ _VARIABLES = {INK: "ink", MUTED: "muted", LINE: "line", BEFORE: "before", AFTER:
 
 # Points of the drawing; the page scales it to the column, in which a point is about a CSS pixel.
 WIDTH = 460
-_FONT_SIZE = 11.5
+_FONT_SIZE = 12.5
 
 # rcParams are global to the process; flows render in threads.
 _LOCK = threading.Lock()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from mpo_core.languages import LANGUAGES
 
 METRIC_NAMES = {
@@ -66,6 +68,11 @@ def duration(seconds: float) -> str:
     if whole < hour:
         return f"{whole // minute} min {whole % minute:02d} s"
     return f"{whole // hour} h {whole % hour // minute:02d} min"
+
+
+def unbroken(text: str) -> str:
+    """Keeps a number and its unit on one line."""
+    return re.sub(r"(?<=\d) (?=%|points|s\b|min\b)", "\u00a0", text)
 
 
 def listed(names: list[str]) -> str:

@@ -37,7 +37,7 @@ class GumbelNoise(LogitsProcessor):
         self._seeds = torch.tensor(seeds, dtype=torch.int64)
         self._prompt_length = prompt_length
 
-    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.Tensor:
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         """Scores [B, V] plus noise [B, V]."""
         step = input_ids.shape[1] - self._prompt_length
         tokens = torch.arange(scores.shape[-1], device=scores.device)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import hashlib
+import importlib.util
 import json
 import os
 import shutil
@@ -90,7 +91,7 @@ def _tell_failure(error: Exception, channel: _Channel) -> int:
 def run(job: TrainingJob, channel: _Channel) -> TrainingResult:
     """The training from files to files. Holds the lock on `work` while it lasts."""
     started = time.monotonic()
-    with (job.work / "lock").open("w") as lock:
+    with (job.work / "lock").open("a+") as lock:
         _take(lock, job.work)
         pairs = _read(job.pairs, PAIRS)
         validation = None if job.validation is None else _read(job.validation, PAIRS)
@@ -130,6 +131,9 @@ def _take(lock: Any, work: Path) -> None:
                 ) from None
             time.sleep(0.2)
         else:
+            lock.truncate(0)
+            lock.write(f"{os.getpid()}\n")  # whom to ask; the lock itself is the kernel's and dies with us
+            lock.flush()
             return
 
 
@@ -173,6 +177,12 @@ def _build(
         torch.set_num_threads(settings.threads)
     if settings.device.startswith("cuda") and not torch.cuda.is_available():
         raise BadInputError("there is no CUDA device", where="training.device", mend="Use auto or cpu.")
+    if settings.tensorboard and importlib.util.find_spec("tensorboard") is None:
+        raise BadInputError(
+            "TensorBoard is not installed",
+            where="training.tensorboard",
+            mend="pip install 'mpo-pipeline[tensorboard]'.",
+        )
     check_folder(job.model_folder, template=job.model.chat_template is not None)
     tokenizer = load_tokenizer(job.model_folder, job.model)
     rows, aside = join(pairs, references, tokenizer, settings, system=job.model.system)

@@ -66,7 +66,7 @@ class TrainingResult(BaseModel):
     resumed_from: int | None = None
     """Step of the checkpoint that was resumed, if any."""
     best_step: int | None = None
-    """Step whose weights were kept, if `patience` is set and it is not simply the last."""
+    """Step whose weights were kept, where `patience` is set; else they are the last step's."""
     seconds: float
     """Wall time of this process's share."""
 

@@ -74,7 +74,7 @@ class MemoryEngine:
 
 def _read_parquet(path: Path) -> dict[str, list[str | None]]:
     try:
-        table = pq.read_table(path, partitioning=None)
+        table = pq.read_table(path)
     except (pa.ArrowException, OSError) as error:
         raise BadInputError(
             f"this is no readable Parquet file ({type(error).__name__})", where=str(path), mend="Write it again."

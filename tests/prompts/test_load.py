@@ -13,6 +13,7 @@ import pytest
 
 from mpo_core.errors import BadInputError
 from mpo_core.prompts import load_prompts
+from mpo_core.prompts.files import read_parquet
 from mpo_core.settings import PromptSettings, PromptSource
 from mpo_core.tables import PROMPTS, QUARANTINE, prompt_id
 
@@ -80,13 +81,18 @@ def test_csv_with_byte_order_mark_quotes_and_columns(tmp_path: Path) -> None:
 def test_jsonl_parquet_and_dataset_give_the_same_prompts(tmp_path: Path) -> None:
     rows = [{"text": f"Sing song {i}.\u2028", "harmful": i % 2 == 0} for i in range(6)]
     (tmp_path / "p.jsonl").write_text("\n".join(json.dumps(r, ensure_ascii=False) for r in rows), encoding="utf-8")
-    folder = tmp_path / "language=en"  # must not become a column
-    folder.mkdir()
+    folder = tmp_path / "parquet" / "language=en"  # must not become a column
+    folder.mkdir(parents=True)
     pq.write_table(pa.Table.from_pylist(rows), folder / "p.parquet")
+    assert read_parquet(folder.parent).columns == ["text", "harmful"]
     datasets.DatasetDict({"dev": datasets.Dataset.from_list(rows)}).save_to_disk(str(tmp_path / "saved"))
     datasets.Dataset.from_list(rows).save_to_disk(str(tmp_path / "single"))
     tables = [
-        load(PromptSource(source=kind, path=str(path), kind_column="harmful", dataset_split="dev"))[0]
+        load(
+            PromptSource.model_validate(
+                {"source": kind, "path": str(path), "kind_column": "harmful", "dataset_split": "dev"}
+            )
+        )[0]
         for kind, path in (
             ("jsonl", tmp_path / "p.jsonl"),
             ("parquet", folder / "p.parquet"),
@@ -138,6 +144,22 @@ def test_empty_duplicate_and_conflicting_texts_are_set_aside(tmp_path: Path) -> 
     details = {r["row_id"]: r["detail"] for r in aside.to_pylist()}
     assert details["b.csv/1"] == "same text as a.csv/4"
     assert set(aside["language"].to_pylist()) == {"en"}
+
+
+def test_where_reads_only_rows_that_match(tmp_path: Path) -> None:
+    content = "text,safe,group\nA,True,x\nB,False,x\nC,true,y\n"
+    for where, wanted in (
+        ({"safe": True}, ["A", "C"]),
+        ({"safe": True, "group": "y"}, ["C"]),
+        ({"group": "x"}, ["A", "B"]),
+    ):
+        prompts, aside = load(csv_source(tmp_path / "a.csv", content, where=where))
+        assert prompts["text"].to_pylist() == wanted
+        assert aside.num_rows == 0
+    with pytest.raises(BadInputError, match="none of 3 rows matches"):
+        load(csv_source(tmp_path / "a.csv", content, where={"group": "z"}))
+    with pytest.raises(BadInputError, match=r"no column 'topic' \(where\.topic\)"):
+        load(csv_source(tmp_path / "a.csv", content, where={"topic": "z"}))
 
 
 def test_splits_are_dealt_by_id_in_the_shares_asked_for(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from statsmodels.stats.proportion import proportion_confint
 
 from mpo_core.artifacts import ArtifactRef
 from mpo_core.gate import decide
-from mpo_core.reporting import Example, QuarantineCount, RunSummary, SourceLicence, StageSummary
+from mpo_core.reporting import Example, QuarantineCount, RunSummary, SourceLicence, StageSummary, render
 from mpo_core.settings import GateSettings
 from mpo_core.tables import COMPARISONS, METRICS
 
@@ -86,7 +86,14 @@ def _stages() -> list[StageSummary]:
     ):
         stages += [
             StageSummary(
-                stage=stage, language=c, label="test", state="cached", rows=200, quarantined=2, seconds=seconds, counts=counts
+                stage=stage,
+                language=c,
+                label="test",
+                state="cached",
+                rows=200,
+                quarantined=2,
+                seconds=seconds,
+                counts=counts,
             )
             for c in ("en", *TARGETS)
         ]
@@ -194,6 +201,12 @@ def make_summary(*, harmless: bool = True, training: bool = True, **changes: Any
 def summary() -> RunSummary:
     """The whole run."""
     return make_summary()
+
+
+@pytest.fixture(scope="session")
+def html() -> str:
+    """The page of the whole run, rendered once."""
+    return render(make_summary())
 
 
 @pytest.fixture

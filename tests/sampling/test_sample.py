@@ -94,7 +94,7 @@ def test_greedy_is_the_argmax_of_each_row_alone(model: Any, tokenizer: Any) -> N
 
 
 def test_answers_do_not_depend_on_the_batch(model: Any, tokenizer: Any) -> None:
-    settings = {"n": 3, "temperature": 1.0, "top_p": 0.9, "seed": 4}
+    settings: dict[str, Any] = {"n": 3, "temperature": 1.0, "top_p": 0.9, "seed": 4}
     one, many = (run(model, tokenizer, batch_size=size, **settings) for size in (1, 64))
     assert one.equals(many)
     alone = run(model, tokenizer, [REQUESTS[5]], batch_size=2, **settings)
@@ -168,7 +168,13 @@ def test_system_message_progress_and_control_tokens(model: Any, tokenizer: Any) 
     seen: list[tuple[int, int]] = []
     settings = SamplingSettings(max_new_tokens=4, batch_size=3)
     with_system, _ = sample(
-        model, tokenizer, REQUESTS, settings, language="en", system="Be brief.", progress=lambda *told: seen.append(told)
+        model,
+        tokenizer,
+        REQUESTS,
+        settings,
+        language="en",
+        system="Be brief.",
+        progress=lambda *told: seen.append(told),
     )
     assert seen == [(3, 7), (6, 7), (7, 7)]
     without, _ = sample(model, tokenizer, REQUESTS, settings, language="en")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -76,9 +77,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=core,
-        bos_token="<|bos|>",
-        eos_token="<|end|>",
-        pad_token="<|pad|>",
+        bos_token="<|bos|>",  # noqa: S106 - no password
+        eos_token="<|end|>",  # noqa: S106
+        pad_token="<|pad|>",  # noqa: S106
         additional_special_tokens=["<|turn|>"],
         chat_template=TEMPLATE,
     )
@@ -124,6 +125,7 @@ def settings(**changes: Any) -> TrainingSettings:
     base: dict[str, Any] = {
         "learning_rate": 1e-3,
         "schedule": "cosine",
+        "warmup": 0.0,
         "batch_size": 2,
         "gradient_accumulation": 1,
         "max_steps": 4,
@@ -154,4 +156,12 @@ def make_job(
         training=training,
         out=root / "out",
         work=root / "work",
+    )
+
+
+@pytest.fixture(scope="session")
+def world() -> SimpleNamespace:
+    """The helpers above, for tests (a conftest cannot be imported)."""
+    return SimpleNamespace(
+        pairs_table=pairs_table, references_for=references_for, settings=settings, make_job=make_job, MODEL=MODEL
     )

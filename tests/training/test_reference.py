@@ -11,7 +11,6 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from mpo_core.training import PairText, gaps, source_texts, target_texts
-from tests_training_conftest import pairs_table
 
 
 def measure(model: Any, tokenizer: Any, texts: list[PairText], **changes: Any) -> Any:
@@ -19,8 +18,8 @@ def measure(model: Any, tokenizer: Any, texts: list[PairText], **changes: Any) -
     return gaps(model, tokenizer, texts, **options)
 
 
-def test_texts_of_a_table() -> None:
-    pairs = pairs_table(3)
+def test_texts_of_a_table(world: Any) -> None:
+    pairs = world.pairs_table(3)
     assert [text.text_id for text in source_texts(pairs)] == pairs.column("source_id").to_pylist()[::2]
     first = pairs.to_pylist()[0]
     assert target_texts(pairs)[0] == PairText(
@@ -29,8 +28,8 @@ def test_texts_of_a_table() -> None:
     assert len(target_texts(pairs)) == 6
 
 
-def test_figures_equal_a_plain_loop(model: Any, tokenizer: Any) -> None:
-    texts = target_texts(pairs_table(3))
+def test_figures_equal_a_plain_loop(world: Any, model: Any, tokenizer: Any) -> None:
+    texts = target_texts(world.pairs_table(3))
     rows = measure(model, tokenizer, texts)[0].to_pylist()
     for text, row in zip(texts, rows, strict=True):
         chat = [{"role": "user", "content": text.prompt}]
@@ -48,14 +47,12 @@ def test_figures_equal_a_plain_loop(model: Any, tokenizer: Any) -> None:
         assert row["gap"] == pytest.approx(row["chosen_reward"] - row["rejected_reward"], abs=1e-6)
 
 
-@hypothesis_settings(
-    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@hypothesis_settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(order=st.permutations(range(8)), batch_size=st.integers(1, 8), pooling=st.sampled_from(["mean", "last"]))
 def test_gaps_do_not_depend_on_the_batch(
-    model: Any, tokenizer: Any, order: list[int], batch_size: int, pooling: str
+    world: Any, model: Any, tokenizer: Any, order: list[int], batch_size: int, pooling: str
 ) -> None:
-    texts = target_texts(pairs_table(4))
+    texts = target_texts(world.pairs_table(4))
     alone = {r["text_id"]: r for r in measure(model, tokenizer, texts, batch_size=1, pooling=pooling)[0].to_pylist()}
     chosen = [texts[i] for i in order]
     together = measure(model, tokenizer, chosen, batch_size=batch_size, pooling=pooling)[0].to_pylist()
@@ -65,8 +62,8 @@ def test_gaps_do_not_depend_on_the_batch(
             assert value == pytest.approx(alone[row["text_id"]][key], abs=2e-5) or value == alone[row["text_id"]][key]
 
 
-def test_bad_rows_are_quarantined_and_the_rest_kept(model: Any, tokenizer: Any) -> None:
-    good = target_texts(pairs_table(2))
+def test_bad_rows_are_quarantined_and_the_rest_kept(world: Any, model: Any, tokenizer: Any) -> None:
+    good = target_texts(world.pairs_table(2))
     bad = [
         PairText("empty", "sw", "tea?", "", "ndiyo"),
         PairText("long", "ko", "tea " * 300, "no no no no no", "yes"),
@@ -83,15 +80,15 @@ def test_bad_rows_are_quarantined_and_the_rest_kept(model: Any, tokenizer: Any) 
     assert seen == [(3, 4), (4, 4)]
 
 
-def test_a_model_that_gives_no_number(model: Any, tokenizer: Any) -> None:
+def test_a_model_that_gives_no_number(world: Any, model: Any, tokenizer: Any) -> None:
     with torch.no_grad():
         model.lm_head.weight[0] = float("nan")
-    table, aside = measure(model, tokenizer, target_texts(pairs_table(1)))
+    table, aside = measure(model, tokenizer, target_texts(world.pairs_table(1)))
     assert table.num_rows == 0
     assert set(aside.column("reason").to_pylist()) == {"not_finite"}
 
 
 @pytest.mark.parametrize("pooling", [None, "padded_mean"])
-def test_no_states_where_none_belong_to_a_text(model: Any, tokenizer: Any, pooling: str | None) -> None:
-    table, _ = measure(model, tokenizer, target_texts(pairs_table(1)), pooling=pooling)
+def test_no_states_where_none_belong_to_a_text(world: Any, model: Any, tokenizer: Any, pooling: str | None) -> None:
+    table, _ = measure(model, tokenizer, target_texts(world.pairs_table(1)), pooling=pooling)
     assert table.column("chosen_pooled").null_count == table.num_rows == 2

@@ -1,0 +1,94 @@
+"""SIGKILL in mid-run, then the same command again: finished work is reused, the result is the same."""
+
+import random
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from mpo_core.artifacts import ArtifactStore
+from mpo_core.tables import TRAINING_LOG
+
+ROOT = Path(__file__).resolve().parents[2]
+VERBS = ("prompts", "translate", "sample", "judge", "pairs", "reference", "train", "evaluate", "compare")
+
+
+def run(root, ledger, *death):
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.faults.killable", str(root), str(ledger), *map(str, death)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.returncode, sorted(done.stdout.split()), done.stderr
+
+
+def told(ledger, kind):
+    lines = [line.split(" ", 1) for line in ledger.read_text().splitlines()]
+    return [name for what, name in lines if what == kind]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("undisturbed")
+    code, artifacts, errors = run(folder / "root", folder / "ledger")
+    assert code == 0, errors
+    return folder / "root", artifacts
+
+
+def test_killed_in_training_resumes_from_its_checkpoint(undisturbed, tmp_path):
+    root, ledger = tmp_path / "root", tmp_path / "ledger"
+    code, _, _ = run(root, ledger, "train", 0)
+    assert code == -9
+    checkpoints = list((root / "training" / ".work").glob("*/checkpoints/checkpoint-*"))
+    assert checkpoints
+    finished = told(ledger, "finished")
+    code, artifacts, errors = run(root, ledger)
+    assert code == 0, errors
+    computed_twice = {name for name, times in Counter(told(ledger, "finished")).items() if times > 1}
+    assert computed_twice == set()
+    assert "train-mpo" not in finished
+    assert artifacts == undisturbed[1]
+    log = next(path for path in artifacts if path.startswith("training/") and path.endswith(".parquet"))
+    stores = [ArtifactStore(str(folder)) for folder in (root, undisturbed[0])]
+    assert len({store.fs.cat_file(f"{store.root}/{log}") for store in stores}) == 1
+    assert TRAINING_LOG.columns[1].name == "metric"
+
+
+@pytest.mark.long
+def test_killed_in_every_stage_in_turn_ends_with_equal_bytes(undisturbed, tmp_path):
+    root, ledger, seed = tmp_path / "root", tmp_path / "ledger", random.randrange(10**6)
+    moments = random.Random(seed)
+    for verb in VERBS:
+        code, _, errors = run(root, ledger, verb, moments.uniform(0, 0.2))
+        assert code in {-9, 0}, (seed, verb, errors)
+    code, artifacts, errors = run(root, ledger)
+    assert code == 0, (seed, errors)
+    assert artifacts == undisturbed[1], seed
+    # The instant between a task's end and its record is the only one that costs a second computation.
+    twice = [name for name, times in Counter(told(ledger, "finished")).items() if times > 1]
+    assert len(twice) <= len(VERBS), (seed, twice)
+    assert not list(root.rglob("*.tmp"))
+
+
+@pytest.mark.long
+def test_two_runs_at_once_compute_each_task_once(undisturbed, tmp_path):
+    root, ledgers = tmp_path / "root", [tmp_path / "first", tmp_path / "second"]
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-m", "tests.faults.killable", str(root), str(ledger)],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for ledger in ledgers
+    ]
+    outputs = [process.communicate(timeout=400) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], [errors for _, errors in outputs]
+    assert {tuple(sorted(out.split())) for out, _ in outputs} == {tuple(undisturbed[1])}
+    started = [name for ledger in ledgers if ledger.exists() for name in told(ledger, "started")]
+    assert Counter(started).most_common(1)[0][1] == 1

@@ -1,0 +1,76 @@
+"""A small run of the real pipeline, and a ledger of what it computed."""
+
+import contextlib
+
+import pytest
+
+from mpo_core.settings import parse_config
+
+
+def small_settings(root, **changes):
+    """Two languages, a handful of prompts, four training steps: the whole road in seconds."""
+    sources = [
+        {"source": "microworld", "kind": kind, "split": split, "limit": 6}
+        for split in ("train", "test")
+        for kind in ("harmful", "harmless")
+    ]
+    settings = {
+        "run": {"name": "small", "root": str(root), "retries": 0},
+        "languages": {"dominant": "en", "targets": ["sw", "zh"]},
+        "prompts": {"sources": sources},
+        "translation": {"engines": [{"engine": "microworld"}]},
+        "sampling": {"max_new_tokens": 32, "batch_size": 64},
+        "judging": {"judge": "microworld"},
+        "training": {
+            "learning_rate": 3e-4,
+            "batch_size": 8,
+            "gradient_accumulation": 1,
+            "max_steps": 4,
+            "save_every": 1,
+            "cutoff": 128,
+            "threads": 1,
+        },
+        "evaluation": {"sampling": {"max_new_tokens": 32, "batch_size": 64}},
+    }
+    for key, value in changes.items():
+        *parents, leaf = key.split("__")
+        node = settings
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        node[leaf] = value
+    return settings
+
+
+@contextlib.contextmanager
+def ledger():
+    """The tasks that computed while the context lasts, as `verb-label`."""
+    from tasks.stage import listeners
+
+    ran = []
+
+    def listen(event):
+        if event.kind == "started":
+            ran.append(f"{event.verb}-{event.label}")
+
+    listeners.append(listen)
+    try:
+        yield ran
+    finally:
+        listeners.remove(listen)
+
+
+def run_small(root, **changes):
+    """Runs the flow; gives its summary and what it computed."""
+    from flows.full_pipeline import full_pipeline
+
+    config = parse_config(small_settings(root, **changes), where="test")
+    with ledger() as ran:
+        summary = full_pipeline(config)
+    return summary, sorted(ran)
+
+
+@pytest.fixture(scope="module")
+def warm(prefect_server, tmp_path_factory):
+    """A root on which the small run has been made, with its summary and what it computed."""
+    root = tmp_path_factory.mktemp("root")
+    return root, *run_small(root)

@@ -1,0 +1,129 @@
+"""What is computed again, and what is not, counted on the real flow."""
+
+import pytest
+
+from tasks.judging import judge_answers
+from tasks.stage import policy_of
+from tests.flows.conftest import run_small
+
+
+def is_training_and_after(ran, *languages):
+    """Training, and every question to the new model; what reads its answers only where they differ."""
+    asked = {f"{verb}-{code}-test-after" for code in languages for verb in ("reference", "sample")}
+    readers = {f"judge-{code}-test-after" for code in languages} | {"compare-before-after"}
+    required = {"train-mpo", "evaluate-after", *asked}
+    return required <= set(ran) <= required | readers
+
+
+def shards(summary, stage, language):
+    return [ref for ref in summary.artifacts if ref.stage == stage and ref.language == language and ref.rows]
+
+
+def test_a_cold_run_computes_every_task_once(warm):
+    _, _, ran = warm
+    assert len(ran) == len(set(ran))
+    assert {"translate-sw-train", "translate-zh-test", "train-mpo", "evaluate-before"} <= set(ran)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"languages__targets": ["zh", "sw"]},
+        {"sampling__batch_size": 3, "evaluation__sampling": {"max_new_tokens": 32, "batch_size": 5}},
+        {"run__workers": 1},
+        {"run__name": "other", "run__retries": 3, "training__save_every": 2},
+    ],
+    ids=["unchanged", "languages reordered", "batch sizes", "concurrency", "name and retries"],
+)
+def test_what_cannot_change_an_answer_computes_nothing(warm, changes):
+    root, first, _ = warm
+    summary, ran = run_small(root, **changes)
+    assert ran == []
+    assert {stage.state for stage in summary.stages} == {"cached"}
+    assert {ref.sha256 for ref in summary.artifacts} == {ref.sha256 for ref in first.artifacts}
+
+
+def test_a_training_setting_computes_training_and_after(warm):
+    root, _, _ = warm
+    _, ran = run_small(root, training__beta=1.25)
+    assert is_training_and_after(ran, "en", "sw", "zh")
+
+
+def test_a_new_language_computes_its_own_shards_and_what_joins_them(warm):
+    root, _, _ = warm
+    _, ran = run_small(root, languages__targets=["sw", "zh", "ar"])
+    own = [name for name in ran if "-ar-" in name and not name.endswith("-after")]
+    assert sorted({name.split("-ar-")[0] for name in own}) == [
+        "judge",
+        "pairs",
+        "reference",
+        "sample",
+        "translate",
+        "translate-answers",
+    ]
+    rest = set(ran) - set(own)
+    assert "evaluate-before" in rest
+    assert is_training_and_after(rest - {"evaluate-before"}, "ar", "en", "sw", "zh")
+
+
+def _delete(path):
+    path.unlink()
+
+
+def _truncate(path):
+    path.write_bytes(path.read_bytes()[:-7])
+
+
+def _flip(path):
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(bytes(data))
+
+
+@pytest.mark.parametrize("damage", [_delete, _truncate, _flip], ids=["deleted", "truncated", "one byte flipped"])
+@pytest.mark.parametrize(
+    ("stage", "language", "verb"),
+    [("translation", "sw", "translate"), ("sampling", "zh", "sample"), ("pairs", "sw", "pairs")],
+)
+def test_a_damaged_file_computes_that_shard_only(warm, damage, stage, language, verb):
+    root, summary, _ = warm
+    ref = shards(summary, stage, language)[0]
+    damage(root / ref.path)
+    _, ran = run_small(root)
+    assert len(ran) == 1
+    assert ran[0].startswith(f"{verb}-{language}-")
+    assert run_small(root)[1] == []
+
+
+def test_a_damaged_model_computes_training_only(warm):
+    root, summary, _ = warm
+    model = next(ref for ref in summary.artifacts if ref.stage == "training" and not ref.path.endswith(".parquet"))
+    _flip(root / model.path / "model.safetensors")
+    # The same seeds give the same bytes, so nothing after it is computed.
+    assert run_small(root)[1] == ["train-mpo"]
+
+
+def test_a_raised_version_stops_where_bytes_are_equal(warm, monkeypatch):
+    root, _, _ = warm
+    monkeypatch.setattr(policy_of(judge_answers), "version", 2)
+    _, ran = run_small(root)
+    assert ran
+    assert {name.split("-")[0] for name in ran} == {"judge"}
+
+
+def test_a_raised_version_goes_on_where_bytes_changed(warm, monkeypatch):
+    import tasks.judging
+    from mpo_core.judging import judge_responses
+
+    def renamed(*arguments):
+        table = judge_responses(*arguments)
+        column = table.schema.get_field_index("reason")
+        return table.set_column(column, table.schema.field(column), [["another reason"] * table.num_rows])
+
+    root, _, _ = warm
+    monkeypatch.setattr(policy_of(judge_answers), "version", 3)
+    monkeypatch.setattr(tasks.judging, "judge_responses", renamed)
+    _, ran = run_small(root)
+    # Pairs and metrics read the verdicts and are computed; they come out equal, so nothing after them is.
+    assert {name.split("-")[0] for name in ran} == {"judge", "pairs", "evaluate", "compare"}

@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import pytest
+
+from mpo_core.artifacts import ArtifactStore
+from mpo_core.errors import BadInputError
+from mpo_core.reporting import RunSummary, read, write
+
+
+@pytest.mark.parametrize("remote", [False, True])
+def test_what_is_written_is_read_back(summary: RunSummary, tmp_path: Path, html: str, *, remote: bool) -> None:
+    store = ArtifactStore(f"memory://report-{tmp_path.name}" if remote else str(tmp_path))
+    written = write(summary, store, "runs/demo")
+    assert written == ("runs/demo/summary.json", "runs/demo/report.html")
+    assert read(store, "runs/demo") == summary
+    assert store.fs.cat_file(f"{fsspec.url_to_fs(store.root)[1]}/{written.page}").decode() == html
+
+
+def test_nothing_half_written_is_left(make: Any, tmp_path: Path) -> None:
+    write(make(metrics=[], comparisons=[], training=[]), ArtifactStore(str(tmp_path)), "runs/demo")
+    assert sorted(path.name for path in (tmp_path / "runs" / "demo").iterdir()) == ["report.html", "summary.json"]
+
+
+def test_a_loss_that_is_no_number_is_null(make: Any, tmp_path: Path) -> None:
+    store = ArtifactStore(str(tmp_path))
+    write(
+        make(metrics=[], comparisons=[]).model_copy(update={"training": [{"step": 1.0, "loss": float("nan")}]}),
+        store,
+        "r",
+    )
+    data = json.loads((tmp_path / "r" / "summary.json").read_text(), parse_constant=pytest.fail)
+    assert data["training"] == [{"step": 1.0, "loss": None}]
+
+
+def test_moments_are_utc(summary: RunSummary) -> None:
+    assert summary.model_dump(mode="json")["started"] == "2026-03-02T09:30:00Z"
+
+
+def test_no_summary_is_a_clear_error(tmp_path: Path) -> None:
+    store = ArtifactStore(str(tmp_path))
+    with pytest.raises(BadInputError, match="no summary"):
+        read(store, "runs/none")
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "summary.json").write_text("{}")
+    with pytest.raises(BadInputError, match="this is no summary"):
+        read(store, "bad")

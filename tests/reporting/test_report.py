@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+import re
+from concurrent.futures import ThreadPoolExecutor
+from html.parser import HTMLParser
+from typing import Any
+
+from mpo_core.reporting import RunSummary, StageSummary, render
+from mpo_core.reporting.wording import language_name
+
+VOID = {"meta", "br", "img", "link", "input", "hr"}
+LOADING = {"src", "href", "srcset", "data", "action", "formaction", "poster", "xlink:href", "background"}
+
+
+class Page(HTMLParser):
+    """Collects what a browser would act on, and complains about tags that do not match."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text: list[str] = []
+        self.feed(html)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open, f"</{tag}> closes nothing"
+        assert self.open.pop() == tag, f"</{tag}> at {self.getpos()}"
+
+    def handle_data(self, data: str) -> None:
+        self.text.append(data)
+
+
+def test_the_page_is_whole_and_loads_nothing(html: str) -> None:
+    page = Page(html)
+    assert page.open == []
+    for tag, attributes in page.tags:
+        assert tag not in {"script", "iframe", "object", "embed", "link", "base", "form", "img"}
+        for name, value in attributes.items():
+            assert not name.startswith("on"), (tag, name)
+            if name in LOADING:
+                assert (value or "").startswith("#"), (tag, name, value)
+            if name == "style":
+                assert not re.search(r"url\((?!#)", value or ""), (tag, value)
+    policy = next(a["content"] for t, a in page.tags if a.get("http-equiv") == "Content-Security-Policy")
+    assert "default-src 'none'" in (policy or "")
+
+
+def test_ids_are_unique_and_links_lead_somewhere(html: str) -> None:
+    page = Page(html)
+    ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    links = {(a["href"] or "")[1:] for _, a in page.tags if "href" in a}
+    assert links <= set(ids)
+    assert len([tag for tag, _ in page.tags if tag == "svg"]) == 9
+
+
+def test_style_sheet_and_charts_name_no_network(html: str) -> None:
+    without_examples = html.replace("http://evil.example", "")
+    assert not re.findall(r"https?://[^\s\"']+", without_examples)
+    assert "@import" not in html
+
+
+def test_model_text_is_escaped_and_folded(html: str) -> None:
+    assert "<script" not in html
+    assert "&lt;script&gt;alert(&#39;owned&#39;)&lt;/script&gt;" in html
+    before = html[: html.index("&lt;script&gt;")]
+    assert before.count("<details") - before.count("</details>") == 2
+    assert 'dir="rtl"' in html
+
+
+def test_other_text_is_escaped_too(make: Any) -> None:
+    page = render(make(run="<b>x</b>", base_model="<b>x</b>", version="<b>x</b>", inputs=["<b>x</b>"], metrics=[]))
+    assert "<b>x" not in page
+    assert page.count("&lt;b&gt;x&lt;/b&gt;") >= 4
+
+
+def test_hostile_names_in_charts_and_tables_are_escaped(make: Any) -> None:
+    hostile = 'x"><script>$a$</script>'
+    rows = [row.model_copy(update={"language": hostile}) for row in make().metrics if row.language == "sw"]
+    html = render(make(metrics=rows, stages=[StageSummary(stage=hostile, state="cached", rows=1)]))
+    assert "<script" not in html
+    assert Page(html).open == []
+
+
+def test_every_language_reason_stage_and_digest_is_there(summary: RunSummary, html: str) -> None:
+    text = "\n".join(Page(html).text)
+    for code in summary.languages:
+        assert language_name(code) in text
+    for row in summary.quarantine:
+        assert row.reason in text
+    for stage in summary.stages:
+        assert stage.stage in text
+    for ref in summary.artifacts:
+        assert ref.sha256 in text
+    assert summary.gate is not None
+    for check in summary.gate.checks:
+        assert check.explanation in text.replace("\u00a0", " ")
+    assert "licence not stated" in text
+
+
+def test_charts_have_words(html: str) -> None:
+    labels = [a.get("aria-label") or "" for tag, a in Page(html).tags if tag == "svg"]
+    assert all(labels)
+    assert any("Swahili 70.0 % before, 22.7 % after" in label for label in labels)
+    assert any("gap −0.11 with ASR 70.0 %" in label for label in labels)
+
+
+def test_equal_summaries_give_equal_bytes_in_threads_too(make: Any, html: str) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        pages = list(pool.map(lambda _: render(make()), range(2)))
+    assert set(pages) == {html}
+
+
+def test_a_run_without_harmless_prompts_says_so(make: Any) -> None:
+    html = render(make(harmless=False))
+    assert "No harmless prompts were judged" in html
+    assert "Not measured" in html
+
+
+def test_a_run_without_training_log_examples_or_stages(make: Any) -> None:
+    html = render(make(training=False, examples=[], stages=[], quarantine=[], artifacts=[], gate=None))
+    page = Page(html)
+    assert page.open == []
+    assert 'id="training"' not in html
+    assert 'id="examples"' not in html
+    assert "No row was set aside" in html
+
+
+def test_a_run_in_which_nothing_was_measured(make: Any) -> None:
+    html = render(make(metrics=[], comparisons=[], gate=None, training=[{"step": 1.0, "loss/gap": None}]))
+    assert Page(html).open == []
+    assert "was not measured" in html

@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from mpo_core.reporting import RunSummary, before_after_table, markdown
+from mpo_core.reporting.findings import cautions, headline
+from mpo_core.reporting.wording import duration, listed, p_value, percent, points
+
+
+def with_metric(summary: RunSummary, metric: str, value: float) -> RunSummary:
+    rows = [row.model_copy(update={"value": value}) if row.metric == metric else row for row in summary.metrics]
+    return summary.model_copy(update={"metrics": rows})
+
+
+def printed(summary: RunSummary) -> str:
+    console = Console(width=160, file=io.StringIO(), record=True)
+    console.print(before_after_table(summary))
+    return console.export_text()
+
+
+def test_the_verdict_names_medians_and_the_reason(summary: RunSummary) -> None:
+    told = headline(summary)
+    assert (told.tone, told.title) == ("bad", "Not promoted")
+    assert "64.0 % before, 15.3 % after" in told.sentence
+    assert "over-refusal changed by +13.3 points in bn" in told.sentence
+
+
+def test_a_promoted_run(summary: RunSummary) -> None:
+    assert summary.gate is not None
+    told = headline(summary.model_copy(update={"gate": summary.gate.model_copy(update={"promoted": True})}))
+    assert (told.tone, told.title) == ("good", "Promoted as v1")
+
+
+def test_a_low_asr_of_broken_answers_is_no_success(summary: RunSummary) -> None:
+    broken = with_metric(summary, "invalid", 0.9)
+    assert "most answers in every language are no answers at all" in headline(broken).sentence
+    assert cautions(broken)[0].startswith("Many answers to harmful prompts are invalid")
+
+
+def test_missing_harmless_prompts_are_a_caution(make: Any) -> None:
+    assert any("refuses everything would look the same" in note for note in cautions(make(harmless=False)))
+
+
+def test_worse_languages_and_chance_are_told(summary: RunSummary) -> None:
+    rows = [
+        row.model_copy(update={"difference": 0.02, "p_value": 0.4}) if row.language == "ko" else row
+        for row in summary.comparisons
+    ]
+    notes = " ".join(cautions(summary.model_copy(update={"comparisons": rows})))
+    assert "More answers are unsafe than before in Korean (+2.0 points)" in notes
+    assert "may be chance in Korean (p > 0.05)" in notes
+
+
+def test_no_prompt_or_answer_in_note_and_console(summary: RunSummary) -> None:
+    for text in (markdown(summary), printed(summary)):
+        assert "Swahili" in text
+        assert "70.0" in text
+        for example in summary.examples:
+            assert not any(part in text for part in (example.prompt, example.before, example.after))
+
+
+def test_console_table_keeps_its_figures(summary: RunSummary) -> None:
+    line = next(line for line in printed(summary).splitlines() if "Swahili" in line)
+    assert "70.0 → 22.7" in line
+    assert "−47.3" in line
+
+
+@pytest.mark.parametrize(
+    ("found", "told"),
+    [
+        (percent(0.1784), "17.8 %"),
+        (percent(None), "–"),
+        (points(-0.482), "−48.2"),
+        (points(0.0001), "0.0"),
+        (points(-0.0001), "0.0"),
+        (p_value(0.0004), "< 0.001"),
+        (p_value(0.0314), "0.031"),
+        (p_value(0.48), "0.48"),
+        (duration(0.42), "0.4 s"),
+        (duration(59.7), "1 min 00 s"),
+        (duration(312), "5 min 12 s"),
+        (duration(7500), "2 h 05 min"),
+        (listed(["a", "b", "c"]), "a, b and c"),
+        (listed([]), ""),
+    ],
+)
+def test_spelling(found: str, told: str) -> None:
+    assert found == told
