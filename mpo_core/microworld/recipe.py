@@ -56,6 +56,7 @@ def build(
         (out / "recipe.json").unlink(missing_ok=True)
         model.generation_config.update(do_sample=False, max_new_tokens=64, pad_token_id=0)
         model.save_pretrained(out)
+        (out / "model.safetensors").chmod(0o644)  # written as 0600, which a package for others cannot be
         tokenizer.save(str(out / "tokenizer.json"))
         _write_json(out / "tokenizer_config.json", words.tokenizer_config(pretrain.MAX_POSITION))
         trained = time.perf_counter() - started

@@ -1,6 +1,9 @@
 """SIGKILL in mid-run, then the same command again: finished work is reused, the result is the same."""
 
+import contextlib
+import os
 import random
+import signal
 import subprocess
 import sys
 from collections import Counter
@@ -8,22 +11,33 @@ from pathlib import Path
 
 import pytest
 
-from mpo_core.artifacts import ArtifactStore
-from mpo_core.tables import TRAINING_LOG
-
 ROOT = Path(__file__).resolve().parents[2]
 VERBS = ("prompts", "translate", "sample", "judge", "pairs", "reference", "train", "evaluate", "compare")
 
 
+def start(root, ledger, *death):
+    """The run in a session of its own: Prefect's temporary server outlives a killed run, and holds its pipes."""
+    with ledger.with_suffix(".out").open("wb") as out, ledger.with_suffix(".err").open("wb") as err:
+        return subprocess.Popen(
+            [sys.executable, "-m", "tests.faults.killable", str(root), str(ledger), *map(str, death)],
+            cwd=ROOT,
+            stdout=out,
+            stderr=err,
+            start_new_session=True,
+        )
+
+
+def end(process, ledger):
+    try:
+        code = process.wait(timeout=300)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    return code, sorted(ledger.with_suffix(".out").read_text().split()), ledger.with_suffix(".err").read_text()
+
+
 def run(root, ledger, *death):
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.faults.killable", str(root), str(ledger), *map(str, death)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return done.returncode, sorted(done.stdout.split()), done.stderr
+    return end(start(root, ledger, *death), ledger)
 
 
 def told(ledger, kind):
@@ -43,7 +57,7 @@ def test_killed_in_training_resumes_from_its_checkpoint(undisturbed, tmp_path):
     root, ledger = tmp_path / "root", tmp_path / "ledger"
     code, _, _ = run(root, ledger, "train", 0)
     assert code == -9
-    checkpoints = list((root / "training" / ".work").glob("*/checkpoints/checkpoint-*"))
+    checkpoints = list((root / "training" / ".work").rglob("checkpoint-*"))
     assert checkpoints
     finished = told(ledger, "finished")
     code, artifacts, errors = run(root, ledger)
@@ -51,11 +65,8 @@ def test_killed_in_training_resumes_from_its_checkpoint(undisturbed, tmp_path):
     computed_twice = {name for name, times in Counter(told(ledger, "finished")).items() if times > 1}
     assert computed_twice == set()
     assert "train-mpo" not in finished
+    # Paths are digests: the same tables, the same losses, the same weights, byte for byte.
     assert artifacts == undisturbed[1]
-    log = next(path for path in artifacts if path.startswith("training/") and path.endswith(".parquet"))
-    stores = [ArtifactStore(str(folder)) for folder in (root, undisturbed[0])]
-    assert len({store.fs.cat_file(f"{store.root}/{log}") for store in stores}) == 1
-    assert TRAINING_LOG.columns[1].name == "metric"
 
 
 @pytest.mark.long
@@ -77,18 +88,9 @@ def test_killed_in_every_stage_in_turn_ends_with_equal_bytes(undisturbed, tmp_pa
 @pytest.mark.long
 def test_two_runs_at_once_compute_each_task_once(undisturbed, tmp_path):
     root, ledgers = tmp_path / "root", [tmp_path / "first", tmp_path / "second"]
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-m", "tests.faults.killable", str(root), str(ledger)],
-            cwd=ROOT,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for ledger in ledgers
-    ]
-    outputs = [process.communicate(timeout=400) for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], [errors for _, errors in outputs]
-    assert {tuple(sorted(out.split())) for out, _ in outputs} == {tuple(undisturbed[1])}
+    processes = [start(root, ledger) for ledger in ledgers]
+    results = [end(process, ledger) for process, ledger in zip(processes, ledgers, strict=True)]
+    assert [code for code, _, _ in results] == [0, 0], [errors for _, _, errors in results]
+    assert {tuple(artifacts) for _, artifacts, _ in results} == {tuple(undisturbed[1])}
     started = [name for ledger in ledgers if ledger.exists() for name in told(ledger, "started")]
     assert Counter(started).most_common(1)[0][1] == 1
