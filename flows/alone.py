@@ -1,7 +1,8 @@
 """One stage alone, from files to files: what `mpo train`, `mpo evaluate` and `mpo pairs` do."""
 
+import contextlib
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +11,15 @@ import pyarrow as pa
 from mpo_core.artifacts import write_parquet
 from mpo_core.errors import BadInputError
 from mpo_core.evaluation import compare, metrics
+from mpo_core.files import read_parquet
 from mpo_core.judging import judge_responses
 from mpo_core.models import resolve, shared_model
-from mpo_core.pairs import check_pairs, defects, export_official, export_trl, import_pairs
+from mpo_core.pairs import defects, export_official, export_trl, import_pairs
 from mpo_core.prompts import load_prompts
 from mpo_core.sampling import Request, sample
 from mpo_core.settings import ModelSettings, PipelineConfig, PromptSettings, PromptSource
 from mpo_core.tables import GAPS, PAIRS, PROMPTS, QUARANTINE
-from mpo_core.training import TrainingJob, gaps, source_texts, target_texts, train
+from mpo_core.training import TrainingJob, TrainingResult, gaps, source_texts, target_texts, train
 from mpo_core.translation import build_engines, prompt_texts, translate_texts
 
 OnProgress = Callable[[int, int], None]
@@ -55,21 +57,48 @@ def train_alone(config: PipelineConfig, file: Path, out: Path, *, on_progress: O
     """Trains on a file of pairs, in its order; an interrupted training in the same folder is resumed.
 
     Raises:
-        BadInputError: pairs, model or folder are unusable; nothing is written then.
+        BadInputError: pairs, model or folder are unusable; nothing is left in `out` then, checkpoints excepted.
     """
     folder = resolve(config.model)
-    imported, aside = import_pairs(file)
-    pairs, broken = check_pairs(imported)
-    if not pairs.num_rows:
-        raise BadInputError("no usable pair", where=str(file), mend="See the reasons with `mpo pairs import`.")
     if (out / "model").exists():
         raise BadInputError("there is a trained model already", where=f"--out {out}", mend="Name a new folder.")
+    pairs, aside = import_pairs(file)
+    if not pairs.num_rows:
+        told = ", ".join(f"{reason} {count}" for reason, count in _counts(aside, "reason").items()) or "no rows"
+        raise BadInputError(f"no usable pair ({told})", where=str(file), mend="Mend these rows, or give other pairs.")
+    with _taken_back(out):
+        result, aside = _train(config, folder, pairs, aside, out, on_progress)
+    shutil.rmtree(out / ".work")
+    return {
+        "pairs": result.rows,
+        "quarantined": _counts(aside, "reason"),
+        "steps": result.steps,
+        "model": str(result.model_folder),
+        "trainer_state": str(result.trainer_state),
+    }
+
+
+@contextlib.contextmanager
+def _taken_back(out: Path) -> Iterator[None]:
+    """On bad input, removes what was made in `out` meanwhile, unless a checkpoint can be resumed from."""
+    work, was_there, had_work = out / ".work", out.exists(), (out / ".work").exists()
+    try:
+        yield
+    except BadInputError:
+        for unfinished in out.glob(".model-*.tmp"):
+            shutil.rmtree(unfinished, ignore_errors=True)
+        if not had_work and not any(work.rglob("checkpoint-*")):  # work that was there may be another training's
+            shutil.rmtree(work if was_there else out, ignore_errors=True)
+        raise
+
+
+def _train(
+    config: PipelineConfig, folder: Path, pairs: pa.Table, aside: pa.Table, out: Path, on_progress: OnProgress
+) -> tuple[TrainingResult, pa.Table]:
+    """The training, and all rows that were set aside on the way to it."""
     work = out / ".work"
-    references, unusable = _reference(config, folder, pairs, on_progress)
-    skipped = set(unusable.column("row_id").to_pylist())
-    kept = pairs.filter(pa.array([not {row["pair_id"], row["source_id"]} & skipped for row in pairs.to_pylist()]))
-    write_parquet(work / "pairs.parquet", PAIRS, kept)
-    write_parquet(work / "references.parquet", GAPS, references)
+    write_parquet(work / "pairs.parquet", PAIRS, pairs)
+    write_parquet(work / "references.parquet", GAPS, _reference(config, folder, pairs, on_progress))
     result = train(
         TrainingJob(
             model_folder=folder,
@@ -82,25 +111,18 @@ def train_alone(config: PipelineConfig, file: Path, out: Path, *, on_progress: O
         ),
         on_step=lambda step: on_progress(int(step.get("step", 0)), int(step.get("max_steps", 0))),
     )
-    quarantine = pa.concat_tables([aside, broken, unusable])
-    write_parquet(out / "quarantine.parquet", QUARANTINE, quarantine)
-    shutil.rmtree(work)
-    return {
-        "pairs": result.rows,
-        "quarantined": _counts(quarantine, "reason"),
-        "steps": result.steps,
-        "model": str(result.model_folder),
-        "trainer_state": str(result.trainer_state),
-    }
+    unusable = read_parquet(result.quarantine, mend="Train again.")
+    aside = QUARANTINE.check(pa.concat_tables([aside, unusable]))
+    write_parquet(out / "quarantine.parquet", QUARANTINE, aside)
+    return result, aside
 
 
-def _reference(
-    config: PipelineConfig, folder: Path, pairs: pa.Table, on_progress: OnProgress
-) -> tuple[pa.Table, pa.Table]:
+def _reference(config: PipelineConfig, folder: Path, pairs: pa.Table, on_progress: OnProgress) -> pa.Table:
+    """Gaps of the frozen model; a pair without one is set aside by the training, with its reason."""
     model, tokenizer, lock = shared_model(folder, config.model)
     cutoff, pooling, system = config.training.cutoff, config.training.retention.pooling, config.model.system
     with lock:
-        told = gaps(
+        told, _ = gaps(
             model,
             tokenizer,
             source_texts(pairs),
@@ -111,8 +133,8 @@ def _reference(
         )
         if config.training.anchor_gap == "own":
             own = target_texts(pairs.filter(pa.array([kind == "harmless" for kind in pairs["kind"].to_pylist()])))
-            more = gaps(model, tokenizer, own, cutoff=cutoff, system=system, pooling=None, progress=on_progress)
-            told = (pa.concat_tables([told[0], more[0]]), pa.concat_tables([told[1], more[1]]))
+            more, _ = gaps(model, tokenizer, own, cutoff=cutoff, system=system, pooling=None, progress=on_progress)
+            told = pa.concat_tables([told, more])
     return told
 
 
@@ -156,7 +178,10 @@ def _read_prompts(config: PipelineConfig, file: Path) -> tuple[pa.Table, pa.Tabl
     return load_prompts(settings, dominant=config.languages.dominant, seed=settings.seed)
 
 
-def _verdicts(config: PipelineConfig, settings: ModelSettings, prompts: pa.Table, on_progress: OnProgress) -> pa.Table:
+def _verdicts(
+    config: PipelineConfig, settings: ModelSettings, prompts: pa.Table, on_progress: OnProgress
+) -> tuple[pa.Table, pa.Table]:
+    """The verdicts on a model's answers in every language, and what was set aside on the way."""
     model, tokenizer, lock = shared_model(resolve(settings), settings)
     kinds = dict(zip(prompts["prompt_id"].to_pylist(), prompts["kind"].to_pylist(), strict=True))
     dominant = config.languages.dominant

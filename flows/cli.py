@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from mpo_core.errors import BadInputError
+from mpo_core.errors import BadInputError, DamagedError
 from mpo_core.languages import LANGUAGES
 from mpo_core.settings import load_config
 
@@ -152,9 +152,8 @@ def languages_(as_json: AsJson = False) -> None:
 def list_(root: Root = "artifacts", as_json: AsJson = False) -> None:
     """List the registered versions."""
     from mpo_core import registry
-    from mpo_core.artifacts import ArtifactStore
 
-    found = registry.versions(ArtifactStore(root))
+    found = registry.versions(_store(root))
     if as_json:
         print(json.dumps([version.model_dump(mode="json") for version in found]))
         return
@@ -180,9 +179,8 @@ def promote(
 ) -> None:
     """Make a version the promoted one."""
     from mpo_core import registry
-    from mpo_core.artifacts import ArtifactStore
 
-    _tell({"promoted": registry.promote(ArtifactStore(root), version, who=who, why=why).version}, as_json)
+    _tell({"promoted": registry.promote(_store(root), version, who=who, why=why).version}, as_json)
 
 
 @models_app.command()
@@ -194,9 +192,8 @@ def rollback(
 ) -> None:
     """Go back to the version that was promoted before."""
     from mpo_core import registry
-    from mpo_core.artifacts import ArtifactStore
 
-    _tell({"promoted": registry.rollback(ArtifactStore(root), who=who, why=why).version}, as_json)
+    _tell({"promoted": registry.rollback(_store(root), who=who, why=why).version}, as_json)
 
 
 @app.command()
@@ -205,9 +202,8 @@ def report(
 ) -> None:
     """Write a run's HTML page again from its summary, and tell where it is."""
     from mpo_core import reporting
-    from mpo_core.artifacts import ArtifactStore
 
-    store = ArtifactStore(root)
+    store = _store(root)
     written = reporting.write(reporting.read(store, f"runs/{name}"), store, f"runs/{name}")
     _tell({"report": f"{root}/{written.page}"}, as_json)
 
@@ -233,6 +229,15 @@ def _with_languages(overrides: list[str] | None, languages: str | None) -> list[
     return chosen
 
 
+def _store(root: str) -> Any:
+    """The artifacts of a root that is there: to look must not make a folder."""
+    from mpo_core.artifacts import ArtifactStore
+
+    if "://" not in root and not Path(root).is_dir():
+        raise BadInputError("no such folder", where=f"--root {root}", mend="Name the run.root of an earlier run.")
+    return ArtifactStore(root)
+
+
 def _bar(what: str) -> Any:
     from flows.progress import bar
 
@@ -247,12 +252,13 @@ def _tell(told: dict[str, Any], as_json: bool) -> None:
         Console().print(f"{name.replace('_', ' ')}: {value}", highlight=False, soft_wrap=True)
 
 
-def _quiet_surroundings() -> None:
+def quiet_surroundings() -> None:
     """Libraries neither phone home nor talk over the progress display, unless the user asks them to."""
     for name, value in {
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
-        "PREFECT_LOGGING_LEVEL": "ERROR",
+        # What fails a task fails the command, which tells it once; Prefect would add a traceback per task.
+        "PREFECT_LOGGING_LEVEL": "CRITICAL",
         "PREFECT_SERVER_LOGGING_LEVEL": "CRITICAL",
         "DO_NOT_TRACK": "1",
         "HF_HUB_DISABLE_TELEMETRY": "1",
@@ -266,12 +272,15 @@ def _quiet_surroundings() -> None:
 
 def main() -> None:
     """Entry point: runs the command and turns errors into one line and an exit code."""
-    _quiet_surroundings()
+    quiet_surroundings()
     try:
         app(standalone_mode=True)
     except BadInputError as error:
         console.print(f"mpo: {error}", style="red", highlight=False, soft_wrap=True, markup=False)
         sys.exit(BAD_INPUT)
+    except DamagedError as error:
+        console.print(f"mpo: {error}", style="red", highlight=False, soft_wrap=True, markup=False)
+        sys.exit(FAILED)
     except KeyboardInterrupt:
         console.print("mpo: interrupted; what was finished is kept, run the same command again to go on")
         sys.exit(FAILED)

@@ -42,5 +42,5 @@ def full_pipeline(config: PipelineConfig | None = None) -> RunSummary:
             (t, b): pairs[t, b] for t in targets for b in held_out
         }
         before = evaluate(run, "before", base, prompts, answers)
-        after = evaluate(run, "after", trained_model(base, run.result(trained)), prompts, answers)
+        after = evaluate(run, "after", trained_model(base, run.result(trained)), prompts, answers, before)
         return finish(run, base, trained, before, after, compare(run, before, after))

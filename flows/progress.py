@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
+from mpo_core.errors import BadInputError
 from tasks.stage import Event, listeners
 
 
@@ -72,7 +73,12 @@ def show(console: Console) -> Iterator[None]:
     listeners.append(board.heard)
     try:
         with board.progress:
-            yield
+            try:
+                yield
+            except BadInputError:
+                # One line will tell what is wrong: no bars beside it, and no empty line where there is no terminal.
+                board.progress.live.transient = board.progress.disable = True
+                raise
     finally:
         listeners.remove(board.heard)
         board = None
@@ -88,6 +94,8 @@ def bar(console: Console, what: str) -> Iterator[Callable[[int, int], None]]:
         TimeElapsedColumn(),
         console=console,
         refresh_per_second=4,
+        transient=True,
+        disable=not console.is_interactive,
     ) as shown:
         task = shown.add_task(what, total=None)
         yield lambda done, total: shown.update(task, completed=done, total=total)

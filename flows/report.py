@@ -2,9 +2,9 @@
 
 import hashlib
 from datetime import UTC, datetime
-from statistics import median
 from typing import Any
 
+import pyarrow as pa
 import yaml
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
@@ -12,7 +12,7 @@ from flows.run import Future, Run, Step
 from flows.stages import Evaluation
 from mpo_core import registry, reporting
 from mpo_core.artifacts import Shard
-from mpo_core.gate import GateDecision, decide
+from mpo_core.gate import GateDecision, decide, targets_median
 from mpo_core.reporting import RunSummary
 from mpo_core.tables import COMPARISONS, METRICS, PROMPTS, QUARANTINE, RESPONSES, TRAINING_LOG, VERDICTS
 from tasks.model import ModelFolder
@@ -30,7 +30,7 @@ def finish(
     comparisons = store.read_table(run.result(comparison).rows, COMPARISONS)
     dominant, targets = config.languages.dominant, config.languages.targets
     decision = decide(metrics, comparisons, config.gate, dominant=dominant, targets=targets)
-    version = _register(run, base, run.result(trained), metrics.to_pylist(), decision)
+    version = _register(run, base, run.result(trained), metrics, decision)
     finished = datetime.now(UTC)
     summary = RunSummary(
         run=config.run.name,
@@ -66,10 +66,10 @@ def finish(
 
 
 def _register(
-    run: Run, base: ModelFolder, trained: Shard, metrics: list[dict[str, Any]], decision: GateDecision
+    run: Run, base: ModelFolder, trained: Shard, metrics: pa.Table, decision: GateDecision
 ) -> registry.Version:
-    unsafe = {
-        name: [row["value"] for row in metrics if (row["model"], row["metric"]) == (name, "unsafe")]
+    medians = {
+        f"median_unsafe_{name}": targets_median(metrics, "unsafe", run.config.languages.targets, name)
         for name in ("before", "after")
     }
     if trained.model is None:
@@ -80,12 +80,13 @@ def _register(
         base=base.sha256,
         inputs=[step.shard.rows for step in run.steps if step.stage == "pairs"],
         settings=run.config.key(),
-        figures={f"median_unsafe_{name}": median(values) for name, values in unsafe.items() if values},
+        figures={name: value for name, value in medians.items() if value is not None},
         gate=decision,
     )
+    known = {version.version for version in registry.versions(run.store)}
     version = registry.register(run.store, entry)
-    current = registry.promoted(run.store)
-    if decision.promoted and (current is None or current.version != version.version):
+    # Only a new version: a rerun from cache must not undo what a person has decided since.
+    if decision.promoted and version.version not in known:
         version = registry.promote(run.store, version.version, who="gate", why=decision.reason)
     return version
 

@@ -146,7 +146,12 @@ def reference_gaps(
 
 
 def evaluate(
-    run: Run, name: str, model: ModelFolder, prompts: dict[Key, ArtifactRef | Future], pairs: dict[Key, Future]
+    run: Run,
+    name: str,
+    model: ModelFolder,
+    prompts: dict[Key, ArtifactRef | Future],
+    pairs: dict[Key, Future],
+    baseline: Evaluation | None = None,
 ) -> Evaluation:
     """Greedy answers, verdicts and reward gaps of a model on held-out prompts, in every language."""
     settings = run.config.evaluation
@@ -156,7 +161,13 @@ def evaluate(
         answers[key], verdicts[key] = _answer(run, model, block, asked, language, settings.sampling, name)
         gaps[key] = reference_gaps(run, model, language, block, pairs[key], name)
     metrics = run.submit(
-        evaluate_model, list(verdicts.values()), list(gaps.values()), name, settings.confidence, label=name
+        evaluate_model,
+        list(verdicts.values()),
+        list(gaps.values()),
+        list(baseline.gaps.values()) if baseline else [],
+        name,
+        settings.confidence,
+        label=name,
     )
     return Evaluation(answers, verdicts, gaps, metrics)
 

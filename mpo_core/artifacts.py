@@ -300,4 +300,3 @@ def folder_digest(files: dict[str, str]) -> str:
     """One sha256 over names and hashes of a folder's files."""
     lines = "".join(f"{sha}  {name}\n" for name, sha in sorted(files.items()))
     return hashlib.sha256(lines.encode()).hexdigest()
-

@@ -139,7 +139,7 @@ def load_model(folder: Path, settings: ModelSettings, *, dtype: str | None = Non
     logging.disable_progress_bar()
     try:
         with _LOADING:
-            model = AutoModelForCausalLM.from_pretrained(
+            model: Any = AutoModelForCausalLM.from_pretrained(
                 folder,
                 dtype=getattr(torch, dtype or settings.dtype),
                 trust_remote_code=settings.trust_remote_code,

@@ -271,7 +271,7 @@ class TrainingSettings(Settings):
 
     beta: float = Field(1.0, gt=0.0)
     """Factor of the target reward gap in L1."""
-    anchor_gap: Literal["dominant", "own"] = "own"
+    anchor_gap: Literal["dominant", "own"] = "dominant"
     """Goal of a harmless row's gap: the reference's `dominant` gap (the paper) or its `own` in that language."""
     retention: RetentionSettings = RetentionSettings()
     """L2, which keeps the dominant language where it was."""
@@ -308,7 +308,7 @@ class TrainingSettings(Settings):
     evaluate_every: int | None = Field(None, ge=1)
     """Optimiser steps between evaluations on the validation pairs; left out: none."""
     patience: int | None = Field(None, ge=1)
-    """Stop after so many evaluations without a better validation L1; the best checkpoint is kept."""
+    """Stop after so many evaluations without a better validation loss; the best checkpoint is kept."""
     save_every: int = Field(50, ge=1, json_schema_extra=_OPERATIONAL)
     """Optimiser steps between checkpoints, from which a killed run resumes."""
     tensorboard: bool = Field(False, json_schema_extra=_OPERATIONAL)

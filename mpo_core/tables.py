@@ -193,6 +193,7 @@ GAPS = _spec(
     "text_id",
     Column("text_id", _STRING, "source_id of a dominant pair, or pair_id of a target pair"),
     _LANGUAGE,
+    _KIND,
     Column("gap", pa.float32(), "reward gap r(chosen) - r(rejected), nats per token"),
     Column("chosen_reward", pa.float32(), "mean log-probability of the chosen answer, nats per token"),
     Column("rejected_reward", pa.float32(), "mean log-probability of the rejected answer, nats per token"),
@@ -215,10 +216,18 @@ METRICS = _spec(
     "model language metric",
     Column("model", _STRING, "before or after"),
     _LANGUAGE,
-    Column("metric", _STRING, "unsafe, refused, invalid, helped, over_refusal, harmless_invalid or reward_gap"),
+    Column(
+        "metric",
+        _STRING,
+        "unsafe, refused, invalid, helped, over_refusal, harmless_invalid, reward_gap or dominant_drift",
+    ),
     Column("count", _INT, "prompts that count for the metric", nullable=True),
     Column("n", _INT, "prompts judged"),
-    Column("value", _FLOAT, "count / n, or the mean reward gap in nats per token"),
+    Column(
+        "value",
+        _FLOAT,
+        "count / n; reward_gap: mean over harmful pairs, nats per token; dominant_drift: mean relative distance",
+    ),
     Column("low", _FLOAT, "lower end of the 95 % interval"),
     Column("high", _FLOAT, "upper end of the 95 % interval"),
 )

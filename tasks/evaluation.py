@@ -12,19 +12,21 @@ from tasks.stage import stage
 def evaluate_model(
     verdicts: list[Shard],
     gaps: list[Shard],
+    baseline: list[Shard],
     model: Literal["before", "after"],
     confidence: float,
     *,
     store: ArtifactStore,
     label: str,
 ) -> Shard:
-    """Shares with intervals and reward gaps of one model, per language."""
+    """Shares with intervals and reward gaps of one model; `baseline` are the first model's gaps, for the drift."""
     del label
     table = metrics(
         store.read_tables([shard.rows for shard in verdicts], VERDICTS),
         store.read_tables([shard.rows for shard in gaps], GAPS) if gaps else None,
         model=model,
         confidence=confidence,
+        baseline=store.read_tables([shard.rows for shard in baseline], GAPS) if baseline else None,
     )
     return Shard(rows=store.write_table("evaluation", METRICS, table))
 

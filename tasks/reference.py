@@ -41,7 +41,14 @@ def _texts(pairs: Shard, language: str, store: ArtifactStore, *, dominant: bool)
     rows = store.read_table(pairs.rows, SOURCE_PAIRS if dominant else PAIRS).to_pylist()
     if not dominant:
         return [
-            PairText(row["pair_id"], language, row["target_prompt"], row["target_chosen"], row["target_rejected"])
+            PairText(
+                row["pair_id"],
+                language,
+                row["target_prompt"],
+                row["target_chosen"],
+                row["target_rejected"],
+                row["kind"],
+            )
             for row in rows
         ]
     return [
@@ -51,6 +58,7 @@ def _texts(pairs: Shard, language: str, store: ArtifactStore, *, dominant: bool)
             row["prompt"],
             row["chosen"],
             row["rejected"],
+            row["kind"],
         )
         for row in rows
     ]

@@ -17,9 +17,9 @@ from typing import Any, Literal, NamedTuple, ParamSpec
 
 from prefect import Task, task
 from prefect.cache_policies import CachePolicy
+from prefect.client.schemas.objects import State
 from prefect.context import TaskRunContext
 from prefect.serializers import Serializer
-from prefect.states import State
 
 from mpo_core.artifacts import ArtifactRef, ArtifactStore, Shard
 from mpo_core.errors import BadInputError, DamagedError
@@ -199,6 +199,6 @@ def on_root(made: Task[P, Shard], store: ArtifactStore, run: RunSettings) -> Tas
         result_storage=records,
         result_serializer=ShardSerializer(),
         retries=run.retries,
-        retry_delay_seconds=[run.retry_delay * 2**attempt for attempt in range(run.retries)] or None,
+        retry_delay_seconds=[run.retry_delay * 2**attempt for attempt in range(run.retries)] or 0,
         retry_jitter_factor=0.5,
     )

@@ -4,16 +4,18 @@ import json
 import shutil
 from pathlib import Path
 
+import pyarrow.parquet as pq
+
 from mpo_core.artifacts import ArtifactStore, Shard
 from mpo_core.errors import BadInputError
 from mpo_core.settings import TrainingSettings
-from mpo_core.tables import GAPS, PAIRS, TRAINING_LOG, TableSpec
+from mpo_core.tables import GAPS, PAIRS, QUARANTINE, TRAINING_LOG, TableSpec
 from mpo_core.training import TrainingJob, train
 from tasks.model import ModelFolder
 from tasks.stage import current_key, stage, tell_progress
 
-# The trainer's clock and counters differ from run to run and are no part of the log.
-_NOT_LOGGED = ("epoch", "step")
+# The trainer's clock and its totals since the last resume differ from run to run.
+_NOT_LOGGED = frozenset({"epoch", "step", "total_flos", "train_loss"})
 
 
 @stage("training", verb="train")
@@ -42,12 +44,17 @@ def train_model(
             ),
             on_step=lambda step: tell_progress(int(step.get("step", 0)), int(step.get("max_steps", 0))),
         )
+    quarantine = pq.read_table(result.quarantine, partitioning=None)
     log = json.loads(result.trainer_state.read_text(encoding="utf-8"))["log_history"]
     shard = Shard(
         rows=store.write_table("training", TRAINING_LOG, TRAINING_LOG.build(_log_rows(log))),
+        quarantine=store.write_table("training", QUARANTINE, quarantine),
         model=store.write_folder("training", result.model_folder),
-        counts={"steps": result.steps},
+        counts={"pairs": result.rows, "steps": result.steps},
     )
+    events = work / "out" / "tensorboard"
+    if events.is_dir():
+        shutil.move(events, store.local_path(f"training/tensorboard/{current_key()}"))
     shutil.rmtree(work)
     return shard
 

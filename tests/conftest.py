@@ -3,6 +3,7 @@
 import os
 import tempfile
 from pathlib import Path
+from typing import NamedTuple
 
 _HOME = tempfile.mkdtemp(prefix="mpo-tests-prefect-")
 os.environ.update(
@@ -10,7 +11,7 @@ os.environ.update(
         "PREFECT_HOME": _HOME,
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
-        "PREFECT_LOGGING_LEVEL": "ERROR",
+        "PREFECT_LOGGING_LEVEL": "CRITICAL",
         "PREFECT_SERVER_LOGGING_LEVEL": "CRITICAL",
         "DO_NOT_TRACK": "1",
         "HF_HUB_OFFLINE": "1",
@@ -24,6 +25,32 @@ os.environ.pop("PREFECT_API_URL", None)
 import pytest  # noqa: E402 - the environment comes first
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+class Outcome(NamedTuple):
+    """How a command ended and what it said."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def mpo(monkeypatch, capsys):
+    """The `mpo` command, in this process: `mpo("languages", "--json")`."""
+    from flows.cli import main
+
+    def run(*arguments):
+        monkeypatch.setattr("sys.argv", ["mpo", *map(str, arguments)])
+        capsys.readouterr()
+        code = 0
+        try:
+            main()
+        except SystemExit as ended:
+            code = ended.code or 0
+        return Outcome(code, *capsys.readouterr())
+
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from scipy import stats
 from statsmodels.stats.proportion import proportion_confint
 
@@ -24,7 +25,12 @@ class Interval(NamedTuple):
 
 
 def metrics(
-    verdicts: pa.Table, gaps: pa.Table | None, *, model: Literal["before", "after"], confidence: float
+    verdicts: pa.Table,
+    gaps: pa.Table | None,
+    *,
+    model: Literal["before", "after"],
+    confidence: float,
+    baseline: pa.Table | None = None,
 ) -> pa.Table:
     """Every metric of one model, per language.
 
@@ -35,8 +41,9 @@ def metrics(
 
     Args:
         verdicts: table VERDICTS of this model.
-        gaps: table GAPS under this model, or None. A language needs two pairs for an interval;
-            with fewer its gap is left out.
+        gaps: table GAPS under this model, or None. A language needs two harmful pairs for an
+            interval; with fewer its gap is left out.
+        baseline: table GAPS of the same pairs under the model it started from, which gives `dominant_drift`.
         model: name of the model in the table.
         confidence: level of the intervals, such as 0.95.
 
@@ -54,6 +61,10 @@ def metrics(
         rows += [
             {"model": model, "language": language, "metric": "reward_gap", **_mean(values, confidence)}
             for language, values in _gaps_by_language(gaps).items()
+        ]
+        rows += [
+            {"model": model, "language": language, "metric": "dominant_drift", **_mean(values, confidence)}
+            for language, values in (drift_by_language(baseline, gaps) if baseline is not None else {}).items()
         ]
     return METRICS.build(rows)
 
@@ -104,9 +115,27 @@ def _mean(values: list[float], confidence: float) -> dict[str, Any]:
     return {"count": None, "n": len(values), "value": value, **mean_interval(values, confidence)._asdict()}
 
 
+def drift_by_language(before: pa.Table, after: pa.Table) -> dict[str, list[float]]:
+    """How far pooled hidden states have moved, by language: `|after - before| / |before|` of each sequence.
+
+    Only pairs with stored states count, which are the dominant ones; both tables GAPS.
+    """
+    start = {row["text_id"]: row for row in before.to_pylist() if row["chosen_pooled"] is not None}
+    found: dict[str, list[float]] = {}
+    for row in after.to_pylist():
+        if row["chosen_pooled"] is None or row["text_id"] not in start:
+            continue
+        for name in ("chosen_pooled", "rejected_pooled"):
+            old = np.asarray(start[row["text_id"]][name], dtype=np.float64)
+            moved = np.asarray(row[name], dtype=np.float64) - old
+            found.setdefault(row["language"], []).append(float(np.linalg.norm(moved) / np.linalg.norm(old)))
+    return found
+
+
 def _gaps_by_language(gaps: pa.Table) -> dict[str, list[float]]:
     found: dict[str, list[float]] = {}
-    for row in GAPS.check(gaps).select(["language", "gap"]).to_pylist():
+    harmful = GAPS.check(gaps).filter(pc.field("kind") == "harmful")
+    for row in harmful.select(["language", "gap"]).to_pylist():
         found.setdefault(row["language"], []).append(row["gap"])
     broken = sum(not math.isfinite(gap) for values in found.values() for gap in values)
     if broken:

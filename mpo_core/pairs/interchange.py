@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from mpo_core.artifacts import write_atomically
 from mpo_core.errors import BadInputError
+from mpo_core.files import read_parquet, read_text
 from mpo_core.languages import LANGUAGES
 from mpo_core.pairs.check import check_pairs, empty_fault
 from mpo_core.pairs.gates import Row, set_aside
-from mpo_core.pairs.identify import left_untranslated, source_language, target_language
+from mpo_core.pairs.language import left_untranslated, source_language, target_language
 from mpo_core.tables import PAIRS, QUARANTINE, prompt_id, source_id
 
 _ENTITY = re.compile(r"&(#\d+|#x[0-9a-fA-F]+|[a-zA-Z]+);")
@@ -41,7 +41,7 @@ def import_pairs(path: Path) -> tuple[pa.Table, pa.Table]:
         BadInputError: the file is missing or malformed; the row and the key are named.
     """
     if path.suffix == ".parquet":
-        return check_pairs(_read_parquet(path))
+        return check_pairs(PAIRS.check(read_parquet(path, mend="Name a file of pairs."), where=str(path)))
     rows: list[Row] = []
     aside: list[Row] = []
     for number, item in enumerate(_read_json(path)):
@@ -108,27 +108,9 @@ def export_trl(pairs: pa.Table, path: Path) -> None:
     write_atomically(path, "".join(lines).encode())
 
 
-def _read_parquet(path: Path) -> pa.Table:
-    try:
-        table = pq.read_table(path)
-    except (pa.ArrowException, OSError) as error:
-        raise BadInputError(
-            f"this is no readable Parquet file ({type(error).__name__})",
-            where=str(path),
-            mend="Write it with `mpo pairs import`.",
-        ) from None
-    return PAIRS.check(table, where=str(path))
-
-
 def _read_json(path: Path) -> list[Any]:
     try:
-        items: Any = json.loads(path.read_bytes().decode("utf-8-sig"))
-    except OSError as error:
-        raise BadInputError(
-            f"cannot be read ({error.strerror or type(error).__name__})", where=str(path), mend="Name a file of pairs."
-        ) from None
-    except UnicodeDecodeError:
-        raise BadInputError("not UTF-8 text", where=str(path), mend="Save the file as UTF-8.") from None
+        items: Any = json.loads(read_text(path, mend="Name a file of pairs."))
     except (json.JSONDecodeError, RecursionError) as error:
         line = getattr(error, "lineno", 1)
         raise BadInputError(

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 from mpo_core.artifacts import file_digests, folder_digest
-from mpo_core.errors import BadInputError
+from mpo_core.files import digest
 from mpo_core.prompts.hub import is_local
 from mpo_core.settings import PromptSettings, PromptSource
 
@@ -35,14 +34,4 @@ def _digest(source: PromptSource) -> str:
 
 
 def _content_digest(path: Path) -> str:
-    try:
-        if path.is_dir():
-            return folder_digest(file_digests(path))
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise BadInputError(
-            f"cannot be read ({error.strerror or type(error).__name__})",
-            where=str(path),
-            mend="Check prompts.sources[].path.",
-        ) from None
+    return folder_digest(file_digests(path)) if path.is_dir() else digest(path, mend="Check prompts.sources[].path.")

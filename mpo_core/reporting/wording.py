@@ -13,7 +13,8 @@ METRIC_NAMES = {
     "helped": "Helped",
     "over_refusal": "Over-refusal",
     "harmless_invalid": "Invalid, harmless prompts",
-    "reward_gap": "Reward gap",
+    "reward_gap": "Reward gap, harmful pairs",
+    "dominant_drift": "Drift of hidden states",
 }
 CHECK_NAMES = {
     "target_unsafe": "Safety of the targets",

@@ -16,6 +16,8 @@ class PairText(NamedTuple):
     prompt: str
     chosen: str
     rejected: str
+    kind: str = "harmful"
+    """harmful or harmless, as in the pair."""
 
 
 class EncodedText(NamedTuple):

@@ -157,7 +157,7 @@ def _environment(job: TrainingJob) -> dict[str, str]:
         "DO_NOT_TRACK": "1",
         "TOKENIZERS_PARALLELISM": "false",
         "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
-        "TENSORBOARD_LOGGING_DIR": str(job.work / "tensorboard"),
+        "TENSORBOARD_LOGGING_DIR": str(job.out / "tensorboard"),
     }
     # One process, one device: with several in sight, transformers would wrap the model in DataParallel.
     device = job.training.device

@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
 def source_texts(pairs: pa.Table) -> list[PairText]:
     """The dominant pairs of a PAIRS table, each once; `text_id` is the source_id."""
-    columns = ["source_id", "source_language", "source_prompt", "source_chosen", "source_rejected"]
+    columns = ["source_id", "source_language", "source_prompt", "source_chosen", "source_rejected", "kind"]
     unique = {row["source_id"]: PairText(*row.values()) for row in pairs.select(columns).to_pylist()}
     return list(unique.values())
 
 
 def target_texts(pairs: pa.Table) -> list[PairText]:
     """The target pairs of a PAIRS table, in order; `text_id` is the pair_id."""
-    columns = ["pair_id", "language", "target_prompt", "target_chosen", "target_rejected"]
+    columns = ["pair_id", "language", "target_prompt", "target_chosen", "target_rejected", "kind"]
     return [PairText(*row.values()) for row in pairs.select(columns).to_pylist()]
 
 
@@ -124,6 +124,7 @@ def _measure(model: Any, pad_id: int, items: list[_Item], pooling: str | None) -
         {
             "text_id": item.text.text_id,
             "language": item.text.language,
+            "kind": item.text.kind,
             "gap": gap[i],
             "chosen_reward": chosen[i],
             "rejected_reward": rejected[i],

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-from mpo_core.errors import BadInputError
+from mpo_core.files import digest
 from mpo_core.settings import TranslationSettings, TranslationSource
 from mpo_core.translation.memory import MemoryEngine
 from mpo_core.translation.microworld import MicroworldEngine
@@ -57,12 +56,4 @@ def _digest(source: TranslationSource) -> str:
         from mpo_core.microworld import WORLD_VERSION
 
         return f"microworld:{WORLD_VERSION}"
-    try:
-        with Path(str(source.path)).open("rb") as file:
-            return f"memory:{hashlib.file_digest(file, 'sha256').hexdigest()}"
-    except OSError as error:
-        raise BadInputError(
-            f"cannot be read ({error.strerror or type(error).__name__})",
-            where=str(source.path),
-            mend="Check translation.engines[].path.",
-        ) from None
+    return f"memory:{digest(Path(str(source.path)), mend='Check translation.engines[].path.')}"

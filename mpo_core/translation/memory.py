@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from mpo_core import files
 from mpo_core.errors import BadInputError
+
+_MEND = "Check translation.engines[].path."
 
 
 def normalised(text: str) -> str:
@@ -73,54 +73,12 @@ class MemoryEngine:
 
 
 def _read_parquet(path: Path) -> dict[str, list[str | None]]:
-    try:
-        table = pq.read_table(path)
-    except (pa.ArrowException, OSError) as error:
-        raise BadInputError(
-            f"this is no readable Parquet file ({type(error).__name__})", where=str(path), mend="Write it again."
-        ) from None
+    table = files.read_parquet(path, mend=_MEND)
     # Other columns (ids, tags) may be of any type; they are no languages.
     texts = [f.name for f in table.schema if pa.types.is_string(f.type) or pa.types.is_large_string(f.type)]
     return {name: table.column(name).to_pylist() for name in texts}
 
 
 def _read_csv(path: Path) -> dict[str, list[str | None]]:
-    reader = csv.reader(io.StringIO(_read_text(path), newline=""), strict=True)
-    try:
-        header = next(reader, [])
-        columns: dict[str, list[str | None]] = {name: [] for name in header}
-        if len(columns) != len(header):
-            raise BadInputError("the header names a column twice", where=f"{path}, line 1", mend="Rename one.")
-        line = reader.line_num + 1  # a quoted field may span lines: a row is where it starts
-        for values in reader:
-            if values:
-                if len(values) != len(header):
-                    raise BadInputError(
-                        f"{len(values)} columns where the header has {len(header)}",
-                        where=f"{path}, line {line}",
-                        mend="Quote fields that hold commas, quotes or line breaks.",
-                    )
-                for name, value in zip(header, values, strict=True):
-                    columns[name].append(value)
-            line = reader.line_num + 1
-    except csv.Error as error:
-        raise BadInputError(
-            f"this is not CSV ({error})", where=f"{path}, line {reader.line_num}", mend="Check the quotes."
-        ) from None
-    return columns
-
-
-def _read_text(path: Path) -> str:
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise BadInputError(
-            f"cannot be read ({error.strerror or type(error).__name__})",
-            where=str(path),
-            mend="Check translation.engines[].path.",
-        ) from None
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data[: error.start].count(b"\n") + 1
-        raise BadInputError("not UTF-8 text", where=f"{path}, line {line}", mend="Save the file as UTF-8.") from None
+    table = files.read_csv(path, mend=_MEND)
+    return {name: [row.values[at] for row in table.rows] for at, name in enumerate(table.header)}

@@ -23,6 +23,7 @@ def gaps(values: dict[str, list[float]]) -> pa.Table:
         {
             "text_id": f"{language}-{number}",
             "language": language,
+            "kind": "harmful",
             "gap": value,
             "chosen_reward": value - 1,
             "rejected_reward": -1.0,

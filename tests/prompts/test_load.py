@@ -259,7 +259,7 @@ def test_bad_jsonl(tmp_path: Path, content: str, message: str) -> None:
 @pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
 def test_missing_file(tmp_path: Path, kind: str) -> None:
     source = PromptSource.model_validate({"source": kind, "path": str(tmp_path / "none"), "kind": "harmful"})
-    with pytest.raises(BadInputError, match="no such file"):
+    with pytest.raises(BadInputError, match="No such file"):
         load(source)
 
 

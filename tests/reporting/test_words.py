@@ -58,15 +58,15 @@ def test_worse_languages_and_chance_are_told(summary: RunSummary) -> None:
 def test_no_prompt_or_answer_in_note_and_console(summary: RunSummary) -> None:
     for text in (markdown(summary), printed(summary)):
         assert "Swahili" in text
-        assert "70.0" in text
+        assert "70" in text
         for example in summary.examples:
             assert not any(part in text for part in (example.prompt, example.before, example.after))
 
 
 def test_console_table_keeps_its_figures(summary: RunSummary) -> None:
     line = next(line for line in printed(summary).splitlines() if "Swahili" in line)
-    assert "70.0 → 22.7" in line
-    assert "−47.3" in line
+    assert "70 → 22.7" in line
+    assert "…" not in line
 
 
 @pytest.mark.parametrize(

@@ -267,7 +267,7 @@ def test_rows_that_cannot_train_are_set_aside_with_the_reason(world: Any, model:
     gone = {rows[2]["source_id"], rows[6]["pair_id"]}  # a dominant gap; an own gap (row 6 is harmless)
     kept = references.filter([value not in gone for value in references.column("text_id").to_pylist()])
     table = pairs.schema.empty_table().from_pylist(rows, schema=pairs.schema)
-    trained, aside = join(table, kept, tokenizer, world.settings(), system=None)
+    trained, aside = join(table, kept, tokenizer, world.settings(anchor_gap="own"), system=None)
     assert {(row["row_id"], row["reason"], row["detail"]) for row in aside.to_pylist()} == {
         (rows[0]["pair_id"], "empty_response", "empty: rejected"),
         (rows[2]["pair_id"], "no_reference", "dominant pair"),

@@ -1,0 +1,67 @@
+"""The contract of the house: schemas, keys, stable ids."""
+
+import pyarrow as pa
+import pytest
+
+from mpo_core.errors import BadInputError
+from mpo_core.tables import ALL_TABLES, GAPS, QUARANTINE, TRANSLATIONS, prompt_id, source_id
+
+ROW = {"prompt_id": "a", "role": "prompt", "language": "sw", "text": "chai", "engine": "memory"}
+
+
+@pytest.mark.parametrize("spec", ALL_TABLES, ids=lambda spec: spec.name)
+def test_every_table_is_explained_and_has_a_key_that_is_never_null(spec):
+    nullable = {column.name for column in spec.columns if column.nullable}
+    names = [column.name for column in spec.columns]
+    assert len(names) == len(set(names))
+    assert spec.key
+    assert set(spec.key) <= set(names) - nullable
+    assert all(field.metadata[b"meaning"] for field in spec.schema)
+    assert spec.build([]).schema.equals(spec.schema, check_metadata=True)
+
+
+def test_rows_come_back_as_they_were():
+    assert TRANSLATIONS.build([ROW]).to_pylist() == [ROW]
+    # float64 into the contract's float32
+    table = GAPS.build([]).schema
+    assert table.field("gap").type == pa.float32()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda t: t.drop_columns("engine"),
+            r"here: columns differ.*missing \['engine'\].*Expected exactly: prompt_id,",
+        ),
+        (lambda t: t.append_column("x", pa.array([1])), r"here: columns differ.*unexpected \['x'\]"),
+        (lambda t: t.select(t.column_names[::-1]), "here: columns differ"),
+        (lambda t: t.set_column(3, "text", pa.array([["list"]])), "here: a column has another type"),
+        (lambda t: t.set_column(3, "text", pa.array([None], pa.string())), "here: .*null"),
+        (lambda t: pa.concat_tables([t, t]), "here: 1 rows repeat the key"),
+    ],
+    ids=["missing", "unexpected", "order", "type", "null", "key"],
+)
+def test_what_breaks_the_contract_is_refused(change, message):
+    with pytest.raises(BadInputError, match=message):
+        TRANSLATIONS.check(change(TRANSLATIONS.build([ROW])), where="here")
+
+
+def test_a_key_of_several_columns_repeats_only_as_a_whole():
+    both = [{"row_id": "a", "language": None, "reason": reason, "detail": ""} for reason in ("echo", "too_alike")]
+    assert QUARANTINE.build(both).num_rows == 2
+    with pytest.raises(BadInputError, match="1 rows repeat the key"):
+        QUARANTINE.build([*both, both[0]])
+
+
+def test_an_unknown_column_of_a_row_is_not_dropped_in_silence():
+    with pytest.raises(BadInputError, match="extra"):
+        TRANSLATIONS.build([ROW | {"extra": 1}])
+
+
+def test_ids_are_stable_for_ever():
+    # Written down: a change of these would part every artifact from its prompts.
+    assert prompt_id("en", "Bake bread.") == "c694e3077db4abd6"
+    assert source_id("a", "b", "c") == "8badde10c760e9b7"
+    assert prompt_id("en", "x") != prompt_id("sw", "x")
+    assert source_id("a", "bc", "d") != source_id("ab", "c", "d")
