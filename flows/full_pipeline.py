@@ -28,9 +28,10 @@ def full_pipeline(config: PipelineConfig | None = None) -> RunSummary:
         pairs = {(t, b): target_pairs(run, base, b, t, source[b], translated[t, b]) for t, b in translated}
 
         # Reward gaps of the frozen model, to which the targets are pulled (L1), and the states that stay put (L2).
-        reference = [reference_gaps(run, base, dominant, b, source[b]) for b in blocks]
+        learned = [b for b in blocks if split(b) in {"train", "validation"}]
+        reference = [reference_gaps(run, base, dominant, b, source[b]) for b in learned]
         if run.config.training.anchor_gap == "own":
-            reference += [reference_gaps(run, base, t, b, pairs[t, b]) for t, b in pairs]
+            reference += [reference_gaps(run, base, t, b, pairs[t, b]) for t in targets for b in learned]
         train = [pairs[t, b] for t, b in pairs if split(b) == "train"]
         validation = [pairs[t, b] for t, b in pairs if split(b) == "validation"]
         trained = run.submit(train_model, base, train, validation, reference, run.config.training, label="mpo")

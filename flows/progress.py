@@ -72,12 +72,11 @@ def show(console: Console) -> Iterator[None]:
     board = Board(console)
     listeners.append(board.heard)
     try:
-        with board.progress:
+        with board.progress.live:
             try:
                 yield
             except BadInputError:
-                # One line will tell what is wrong: no bars beside it, and no empty line where there is no terminal.
-                board.progress.live.transient = board.progress.disable = True
+                board.progress.live.transient = True  # one line will tell what is wrong: no bars beside it
                 raise
     finally:
         listeners.remove(board.heard)

@@ -16,7 +16,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from flows import progress
 from mpo_core.artifacts import ArtifactStore, Shard
 from mpo_core.settings import PipelineConfig
-from tasks.stage import on_root, open_store, policy_of
+from tasks.stage import on_root, open_store, policy_of, stopping
 
 Future = PrefectConcurrentFuture[Shard]
 _PACKAGES = ("mpo-pipeline", "torch", "transformers", "prefect", "datasets", "pyarrow", "tokenizers")
@@ -109,5 +109,10 @@ def start_run(config: PipelineConfig) -> Iterator[Run]:
     """A run with its store and its workers; the resolved settings are written beside the results."""
     root = config.run.root
     store = open_store(root if "://" in root else str(Path(root).resolve()))
+    stopping.clear()
     with ThreadPoolTaskRunner(max_workers=config.run.workers) as runner:
-        yield Run(config, store, runner)
+        try:
+            yield Run(config, store, runner)
+        except BaseException:
+            stopping.set()  # the runner waits for its threads: they end at their next word
+            raise

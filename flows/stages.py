@@ -139,6 +139,7 @@ def reference_gaps(
         pairs,
         training.cutoff,
         training.retention.pooling if dominant else None,
+        training.precision,
         language,
         label=f"{language}-{block.part}-{purpose}",
         language=language,

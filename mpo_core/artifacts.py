@@ -172,7 +172,7 @@ class ArtifactStore:
             found: dict[str, Any] = json.loads(self.fs.cat_file(self._full(posixpath.join(ref.path, MANIFEST))))
             if found["sha256"] != ref.sha256 or folder_digest(found["files"]) != ref.sha256:
                 raise DamagedError(f"{ref.path}: the manifest tells of another folder")
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise DamagedError(f"{ref.path}: no readable manifest ({type(error).__name__})") from error
         return found
 

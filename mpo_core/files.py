@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import hashlib
 import io
@@ -73,10 +74,10 @@ def read_text(path: Path, *, mend: str) -> str:
         data = path.read_bytes()
     except OSError as error:
         raise _unreadable(path, error, mend) from None
+    data = data.removeprefix(codecs.BOM_UTF8)
     try:
-        return data.decode("utf-8-sig")
+        return data.decode()
     except UnicodeDecodeError as error:
-        # The codec counts from behind the byte-order mark, which holds no line break.
         line = data[: error.start].count(b"\n") + 1
         raise BadInputError("not UTF-8 text", where=f"{path}, line {line}", mend="Save the file as UTF-8.") from None
 

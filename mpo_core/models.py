@@ -10,6 +10,8 @@ from typing import Any
 from mpo_core.errors import BadInputError
 from mpo_core.settings import ModelSettings
 
+_FILES = ("*.json", "*.safetensors", "*.jinja", "*.model", "*.txt")
+
 # transformers loads under a global meta-device context, which is not thread-safe.
 _LOADING = threading.Lock()
 
@@ -49,7 +51,7 @@ def _fetch(settings: ModelSettings) -> Path:
             snapshot_download(
                 settings.path,
                 revision=settings.revision,
-                allow_patterns=["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"],
+                allow_patterns=[*_FILES, *(["*.py"] if settings.trust_remote_code else [])],
             )
         )
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError) as error:
@@ -102,7 +104,7 @@ def load_tokenizer(folder: Path, settings: ModelSettings) -> Any:
     """The tokenizer, with the template of the settings and a pad token (end-of-turn if it has none).
 
     Raises:
-        BadInputError: it cannot be read, or has no end-of-turn token.
+        BadInputError: it cannot be read, has no end-of-turn token, or its chat template cannot be rendered.
     """
     from transformers import AutoTokenizer
 
@@ -120,7 +122,26 @@ def load_tokenizer(folder: Path, settings: ModelSettings) -> Any:
         raise BadInputError("the tokenizer has no end token", where=f"model {folder}", mend="Set its eos_token.")
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
+    _try_template(tokenizer, settings, folder)
     return tokenizer
+
+
+def _try_template(tokenizer: Any, settings: ModelSettings, folder: Path) -> None:
+    """Renders a request once: Gemma's template refuses a system message, a user's own may be no Jinja."""
+    from jinja2 import TemplateError
+
+    turns = [{"role": "user", "content": "x"}]
+    named = f"model.chat_template {settings.chat_template}" if settings.chat_template else f"model {folder}"
+    for where, extra in ((named, []), ("model.system", [{"role": "system", "content": settings.system}])):
+        if extra and settings.system is None:
+            continue
+        try:
+            tokenizer.apply_chat_template([*extra, *turns], add_generation_prompt=True, tokenize=False)
+        except (TemplateError, ValueError, TypeError) as error:
+            what = "the chat template takes no system message" if extra else "the chat template cannot be rendered"
+            raise BadInputError(
+                f"{what} ({type(error).__name__})", where=where, mend="Mend it, or leave it out."
+            ) from None
 
 
 def load_model(folder: Path, settings: ModelSettings, *, dtype: str | None = None) -> Any:
@@ -139,11 +160,13 @@ def load_model(folder: Path, settings: ModelSettings, *, dtype: str | None = Non
     logging.disable_progress_bar()
     try:
         with _LOADING:
-            model: Any = AutoModelForCausalLM.from_pretrained(
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
                 folder,
                 dtype=getattr(torch, dtype or settings.dtype),
                 trust_remote_code=settings.trust_remote_code,
                 use_safetensors=True,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,  # told below: by itself this is a RuntimeError like any other
             )
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise BadInputError(
@@ -151,6 +174,15 @@ def load_model(folder: Path, settings: ModelSettings, *, dtype: str | None = Non
             where=f"model {folder}",
             mend="Check that config.json and the weights belong together.",
         ) from None
+    model, told = loaded
+    # transformers would go on with random weights in their place.
+    unfit = sorted([*told["missing_keys"], *(key for key, *_ in told["mismatched_keys"])])
+    if unfit:
+        raise BadInputError(
+            f"{len(unfit)} weights are missing or of another shape, the first is {unfit[0]}",
+            where=f"model {folder}",
+            mend="Check that config.json and the weights belong together.",
+        )
     model.to(device=pick_device(settings.device))
     return model.eval()
 
@@ -171,6 +203,12 @@ def shared_model(folder: Path, settings: ModelSettings) -> tuple[Any, Any, threa
     """
     with _CACHE:
         return _loaded(folder, settings.model_dump_json())
+
+
+def forget_models() -> None:
+    """Drops the loaded models that nobody uses: training wants the memory."""
+    with _CACHE:
+        _loaded.cache_clear()
 
 
 def pick_device(name: str) -> str:

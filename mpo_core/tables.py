@@ -62,7 +62,7 @@ class TableSpec(NamedTuple):
             )
         try:
             table = table.cast(self.schema)
-        except (pa.ArrowInvalid, ValueError) as error:
+        except (pa.ArrowException, ValueError) as error:
             raise BadInputError(
                 f"a column has another type or holds nulls ({type(error).__name__})",
                 where=where,
@@ -98,7 +98,7 @@ def prompt_id(language: str, text: str) -> str:
 
 def source_id(prompt: str, chosen: str, rejected: str) -> str:
     """The stable id of a dominant pair: 16 hex digits of sha256 over its three texts."""
-    return hashlib.sha256("\x00".join((prompt, chosen, rejected)).encode()).hexdigest()[:16]
+    return hashlib.sha256(f"{prompt}\x00{chosen}\x00{rejected}".encode()).hexdigest()[:16]
 
 
 _PROMPT_ID = Column("prompt_id", _STRING, "hash of dominant language and prompt text")

@@ -36,10 +36,11 @@ class ModelFolder(BaseModel):
             raise DamagedError("a model without a place")
 
     @contextlib.contextmanager
-    def loaded(self, store: ArtifactStore) -> Iterator[tuple[Any, Any]]:
-        """Model and tokenizer, for this thread alone while the context lasts."""
+    def loaded(self, store: ArtifactStore, dtype: str | None = None) -> Iterator[tuple[Any, Any]]:
+        """Model and tokenizer, for this thread alone while the context lasts; `dtype` overrides the settings'."""
+        settings = self.settings if dtype is None else self.settings.model_copy(update={"dtype": dtype})
         with self.open(store) as folder:
-            model, tokenizer, lock = shared_model(folder, self.settings)
+            model, tokenizer, lock = shared_model(folder, settings)
             with lock:
                 yield model, tokenizer
 

@@ -13,6 +13,7 @@ def measure_gaps(
     pairs: Shard,
     cutoff: int,
     pooling: str | None,
+    precision: str,
     language: str,
     *,
     store: ArtifactStore,
@@ -21,7 +22,8 @@ def measure_gaps(
     """The gap of every pair of a block; the dominant ones with their pooled states (`pooling`)."""
     del label
     dominant = pooling is not None
-    with model.loaded(store) as (network, tokenizer):
+    # The numbers of training, not of sampling: fp32 weights, under autocast where training is.
+    with model.loaded(store, dtype="float32") as (network, tokenizer):
         rows, quarantine = gaps(
             network,
             tokenizer,
@@ -29,6 +31,7 @@ def measure_gaps(
             cutoff=cutoff,
             system=model.settings.system,
             pooling=pooling,
+            precision=precision,
             progress=tell_progress,
         )
     return Shard(

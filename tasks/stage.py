@@ -10,6 +10,7 @@ import functools
 import hashlib
 import inspect
 import json
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -47,11 +48,24 @@ class Event(NamedTuple):
 listeners: list[Callable[[Event], None]] = []
 """Called for every event in this process: the command's progress display, and tests that count."""
 
+stopping = threading.Event()
+"""Set when the run is interrupted: tasks in other threads end at their next word."""
+
 _current: contextvars.ContextVar[tuple[str, str, str]] = contextvars.ContextVar("stage")
 
 
+class InterruptedRunError(RuntimeError):
+    """The run was interrupted; what was finished is kept."""
+
+
 def tell_progress(done: int, total: int) -> None:
-    """Tells the listeners how far the running stage is."""
+    """Tells the listeners how far the running stage is.
+
+    Raises:
+        InterruptedRunError: the run was interrupted, and this stage is to end.
+    """
+    if stopping.is_set():
+        raise InterruptedRunError("interrupted")
     verb, label, _ = _current.get()
     _tell(Event(verb, label, "progress", done=done, total=total))
 
@@ -133,8 +147,8 @@ class ContentKey(CachePolicy):
 
 
 def worth_a_retry(_task: Task[..., Any], _run: Any, state: State[Any]) -> bool:
-    """Everything but bad input: that stays bad."""
-    return not isinstance(state.data, BadInputError)
+    """Everything but bad input, which stays bad, and an interrupt, which is meant."""
+    return not isinstance(state.data, BadInputError | InterruptedRunError)
 
 
 def stage(name: str, *, verb: str, version: int = 1) -> Callable[[Callable[P, Shard]], Task[P, Shard]]:
@@ -154,6 +168,8 @@ def stage(name: str, *, verb: str, version: int = 1) -> Callable[[Callable[P, Sh
             inputs = signature.bind(*args, **kwargs).arguments
             label = str(inputs["label"])
             token = _current.set((verb, label, made_policy.compute_key(None, inputs, {})))
+            if stopping.is_set():
+                raise InterruptedRunError("interrupted")
             _tell(Event(verb, label, "started"))
             begun = time.perf_counter()
             try:

@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 
 from mpo_core.artifacts import ArtifactStore, Shard
 from mpo_core.errors import BadInputError
+from mpo_core.models import forget_models
 from mpo_core.settings import TrainingSettings
 from mpo_core.tables import GAPS, PAIRS, QUARANTINE, TRAINING_LOG, TableSpec
 from mpo_core.training import TrainingJob, train
@@ -37,6 +38,7 @@ def train_model(
         "validation": _gather(validation, PAIRS, store) if validation else None,
         "references": _gather(references, GAPS, store),
     }
+    forget_models()
     with model.open(store) as folder:
         result = train(
             TrainingJob(

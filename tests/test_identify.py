@@ -28,11 +28,10 @@ def test_a_sentence_is_in_its_language(code):
 
 
 def test_a_macro_language_is_ours(monkeypatch):
-    class Fixed:
-        def classify(self, text):
-            return "wuu", 0.75
+    from types import SimpleNamespace
 
-    monkeypatch.setattr("mpo_core.identify._identifier", Fixed)
+    fixed = SimpleNamespace(classify=lambda _text: ("wuu", 0.75))
+    monkeypatch.setattr("mpo_core.identify._identifier", lambda: fixed)
     assert identify("x") == ("zh", 0.75)
 
 

@@ -44,6 +44,7 @@ def gaps(
     cutoff: int,
     system: str | None,
     pooling: str | None,
+    precision: str = "float32",
     batch_size: int = 16,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[pa.Table, pa.Table]:
@@ -60,6 +61,7 @@ def gaps(
         cutoff: most tokens of a sequence, as in training.
         system: system message before each prompt.
         pooling: `mean` or `last`; None or `padded_mean` leaves the states null.
+        precision: `bfloat16` computes under autocast, as training does, so that L2 starts near zero.
         batch_size: texts per forward (two sequences each).
         progress: called with (done, all) after each batch.
 
@@ -73,7 +75,7 @@ def gaps(
     items.sort(key=lambda item: -len(item.ids.prompt) - max(len(item.ids.chosen), len(item.ids.rejected)))
     for start in range(0, len(items), batch_size):
         batch = items[start : start + batch_size]
-        for row in _measure(model, tokenizer.pad_token_id, batch, pooling):
+        for row in _measure(model, tokenizer.pad_token_id, batch, pooling, precision):
             if math.isfinite(row["chosen_reward"]) and math.isfinite(row["rejected_reward"]):
                 rows[row["text_id"]] = row
             else:
@@ -103,7 +105,9 @@ def _aside(text_id: str, language: str, why: SetAside) -> dict[str, Any]:
     return {"row_id": text_id, "language": language, "reason": why.reason, "detail": why.detail}
 
 
-def _measure(model: Any, pad_id: int, items: list[_Item], pooling: str | None) -> list[dict[str, Any]]:
+def _measure(
+    model: Any, pad_id: int, items: list[_Item], pooling: str | None, precision: str
+) -> list[dict[str, Any]]:
     import torch
 
     from mpo_core.training.collator import stack
@@ -112,7 +116,8 @@ def _measure(model: Any, pad_id: int, items: list[_Item], pooling: str | None) -
 
     model.eval()
     batch = {key: value.to(model.device) for key, value in stack([item.ids for item in items], pad_id).items()}
-    with torch.no_grad():
+    autocast = torch.autocast(model.device.type, torch.bfloat16, enabled=precision == "bfloat16")
+    with torch.no_grad(), autocast:
         rewards, hidden = response_rewards(model, batch)
         pooled: Tensor | None = None
         if pooling in ("mean", "last"):

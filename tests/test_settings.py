@@ -1,0 +1,233 @@
+"""Strict settings, overrides, and what of them is content."""
+
+import json
+
+import pytest
+import yaml
+
+from mpo_core.errors import BadInputError
+from mpo_core.settings import (
+    ModelSettings,
+    PipelineConfig,
+    PromptSource,
+    RunSettings,
+    SamplingSettings,
+    Settings,
+    TrainingSettings,
+    load_config,
+    parse_config,
+)
+from tests.flows.conftest import small_settings
+
+
+def every_model(model=PipelineConfig):
+    """The settings' classes, found through their fields."""
+    found, queue = [], [model]
+    while queue:
+        current = queue.pop()
+        found.append(current)
+        for field in current.model_fields.values():
+            parts = [field.annotation, *getattr(field.annotation, "__args__", ())]
+            queue += [part for part in parts if isinstance(part, type) and issubclass(part, Settings)]
+    return found
+
+
+@pytest.fixture
+def profile(tmp_path):
+    path = tmp_path / "p.yaml"
+    path.write_text("\ufeff" + yaml.safe_dump(small_settings("root")), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("model", every_model(), ids=lambda model: model.__name__)
+def test_every_field_is_described_and_unknown_keys_are_refused(model):
+    assert [name for name, field in model.model_fields.items() if not field.description] == []
+    assert model.model_config["extra"] == "forbid"
+    assert model.model_config["strict"]
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("training.betta=1", r"p\.yaml: unknown settings key 'training\.betta'\. Known here: beta, anchor_gap,"),
+        ("trainning.beta=1", r"unknown settings key 'trainning'\. Known here: run, languages,"),
+        (
+            "training.retention.wait=1",
+            r"unknown settings key 'training\.retention\.wait'\. Known here: weight, pooling",
+        ),
+        ("training.lora={rank: 4, alfa: 1}", r"unknown settings key 'training\.lora\.alfa'.*rank, alpha"),
+        ("prompts.sources.1.columns=1", r"unknown settings key 'prompts\.sources\.1\.columns'.*text_column"),
+        ("training.beta=high", r"training\.beta: Input should be a valid number, given 'high'\. See training\.beta in"),
+        ("training.beta=0", r"training\.beta: Input should be greater than 0, given 0"),
+        ("training.epochs='2'", r"training\.epochs: Input should be a valid number, given '2'"),
+        ("training.batch_size=1.5", r"training\.batch_size: Input should be a valid integer"),
+        ("training.shuffle=1", r"training\.shuffle: Input should be a valid boolean, given 1"),
+        ("training.schedule=step", r"training\.schedule: Input should be 'cosine', 'linear' or 'constant'"),
+        ("training.patience=2", r"training: `patience` needs `evaluate_every`"),
+        ("languages.targets=[sw, xx]", r"languages\.targets: unknown language 'xx'\. Known: en,"),
+        ("languages.targets=[sw, sw]", r"languages: a target language is listed twice"),
+        ("languages.targets=[en]", r"the dominant language 'en' is among the targets"),
+        ("languages.targets=sw", r"languages\.targets: Input should be a valid list, given 'sw'"),
+        ("sampling.n=3", r"sampling: several greedy samples are all the same"),
+        ("run.name=../up", r"run\.name: String should match pattern"),
+        ("prompts.test=0.95", r"prompts: validation \+ test leave no prompts"),
+        ("translation.engines=[{engine: memory}]", r"translation\.engines\.0: `path` is for the engine `memory`"),
+    ],
+)
+def test_a_wrong_setting_is_told_with_its_path(profile, override, message):
+    with pytest.raises(BadInputError, match=message) as caught:
+        load_config(profile, [override])
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ({"source": "csv", "kind": "harmful"}, "a csv source needs `path`"),
+        ({"source": "csv", "path": "x"}, "exactly one of `kind` and `kind_column`"),
+        ({"source": "csv", "path": "x", "kind": "harmful", "kind_column": "k"}, "exactly one of"),
+        ({"source": "microworld", "kind": "harmful"}, "the microworld needs `kind` and `split`"),
+        (
+            {"source": "microworld", "kind": "harmful", "split": "train", "path": "x"},
+            "`path` is not for the microworld",
+        ),
+    ],
+)
+def test_a_source_is_complete_or_refused(source, message):
+    with pytest.raises(ValueError, match=message):
+        PromptSource.model_validate(source)
+
+
+@pytest.mark.parametrize(
+    ("override", "value"),
+    [
+        ("training.learning_rate=1e-4", 1e-4),
+        ("training.learning_rate=6E-7", 6e-7),
+        ("training.learning_rate=2.5e+0", 2.5),
+        ("training.max_steps=null", None),
+        ("training.lora.rank=4", 4),
+        ("languages.targets=[zh, ko]", ["zh", "ko"]),
+        ("prompts.sources.1.limit=3", 3),
+        ("model.system='a: b, #1'", "a: b, #1"),
+        ("run.root=s3://bucket/x=y", "s3://bucket/x=y"),
+        (" training.beta =2", 2.0),
+    ],
+)
+def test_an_override_sets_its_leaf_and_nothing_else(profile, override, value):
+    *parents, leaf = override.partition("=")[0].strip().split(".")
+    plain, changed = (load_config(profile, given).model_dump() for given in ([], [override]))
+    node, other = changed, plain
+    for part in parents:
+        node = node[int(part)] if isinstance(node, list) else node[part]
+        other = (other[int(part)] if isinstance(other, list) else other[part]) if other else {}
+    assert node[leaf if isinstance(node, dict) else int(leaf)] == value
+    if other:
+        node[leaf] = other[leaf]
+        assert changed == plain
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("training.beta", r"--set training\.beta: an override is key=value"),
+        ("=1", "an override is key=value"),
+        ("training.beta.x=1", r"training\.beta: Input should be a valid number"),
+        ("run.name.first=1", "'name' has no keys below it"),
+        ("prompts.sources.9.limit=1", "'9' is no index of a list of 4"),
+        ("prompts.sources.first.limit=1", "'first' is no index of a list of 4"),
+        ("training.beta=[1", "the value is not YAML"),
+    ],
+)
+def test_a_malformed_override_is_told(profile, override, message):
+    with pytest.raises(BadInputError, match=message):
+        load_config(profile, [override])
+
+
+def test_the_last_override_wins(profile):
+    assert load_config(profile, ["training.beta=2", "training.beta=3"]).training.beta == 3.0
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"a: [1", r"p\.yaml, line \d: this is not YAML"),
+        (b"- a\n- b\n", "a profile is a mapping"),
+        (b"", "a profile is a mapping"),
+        (b"\xff", "not UTF-8 text"),
+        (b"run: {name: x}\n", r"prompts: Field required"),
+        (b"run: !!python/object:os.system {}\n", "this is not YAML"),
+    ],
+)
+def test_a_profile_that_is_none(tmp_path, content, message):
+    path = tmp_path / "p.yaml"
+    path.write_bytes(content)
+    with pytest.raises(BadInputError, match=message):
+        load_config(path)
+
+
+def test_a_missing_profile(tmp_path):
+    with pytest.raises(BadInputError, match=r"none\.yaml: cannot read the profile \(No such file"):
+        load_config(tmp_path / "none.yaml")
+
+
+@pytest.mark.parametrize(
+    ("settings", "operational", "content"),
+    [
+        (
+            SamplingSettings(),
+            {"batch_size": 7},
+            {"n": 2, "temperature": 0.5, "top_p": 0.9, "max_new_tokens": 9, "seed": 1},
+        ),
+        (
+            TrainingSettings(evaluate_every=5),
+            {"save_every": 7, "tensorboard": True, "device": "cpu", "threads": 3},
+            {"beta": 2.0, "learning_rate": 1e-3, "seed": 1, "anchor_gap": "own", "patience": 3, "epochs": 1.0},
+        ),
+        (
+            ModelSettings(),
+            {"path": "elsewhere", "revision": "abc", "device": "cpu", "chat_template": "file"},
+            {"dtype": "bfloat16", "system": "Be kind.", "trust_remote_code": True},
+        ),
+        (
+            RunSettings(),
+            {"name": "b", "root": "elsewhere", "workers": 9, "retries": 0, "retry_delay": 0.0},
+            {"block_size": 1},
+        ),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_the_key_changes_with_content_and_with_nothing_else(settings, operational, content):
+    for name, value in operational.items():
+        assert getattr(settings, name) != value
+        assert settings.model_copy(update={name: value}).key() == settings.key(), name
+    keys = {settings.model_copy(update={name: value}).key() for name, value in content.items()}
+    assert len(keys | {settings.key()}) == len(content) + 1
+
+
+def test_the_key_reaches_into_nested_settings():
+    plain = parse_config(small_settings("a"), where="test")
+    same = parse_config(small_settings("b", evaluation__sampling={"max_new_tokens": 32, "batch_size": 1}), where="test")
+    other = parse_config(small_settings("a", evaluation__sampling={"max_new_tokens": 33}), where="test")
+    assert plain.key() == same.key() != other.key()
+    lora = TrainingSettings.model_validate({"lora": {"rank": 2}})
+    assert (
+        len({TrainingSettings().key(), lora.key(), TrainingSettings.model_validate({"lora": {"rank": 3}}).key()}) == 3
+    )
+
+
+def test_defaults_are_not_shared_between_runs():
+    first, second = (parse_config(small_settings("root"), where="test") for _ in range(2))
+    first.languages.targets.append("ko")
+    first.pairs.rejected_verdicts.append("invalid")
+    first.training.retention.weight = 9.0
+    assert second.languages.targets == ["sw", "zh"]
+    assert TrainingSettings().retention.weight == 1.0
+    assert parse_config(small_settings("root"), where="test").pairs.rejected_verdicts == ["unsafe"]
+
+
+def test_resolved_settings_read_back_as_they_were(tmp_path):
+    config = parse_config(small_settings("root"), where="test")
+    path = tmp_path / "settings.yaml"
+    path.write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False), encoding="utf-8")
+    assert load_config(path) == config
+    assert PipelineConfig.model_validate_json(json.dumps(config.model_dump(mode="json"))) == config
