@@ -47,11 +47,11 @@ def run(
 ) -> None:
     """Run the whole pipeline, here and now."""
     config = load_config(profile, _with_languages(overrides, languages))
-    from flows import progress
+    from flows import interrupt, progress
     from flows.full_pipeline import full_pipeline
     from mpo_core import reporting
 
-    with progress.show(console):
+    with progress.show(console), interrupt.guard(console):
         summary = full_pipeline(config)
     folder = f"{config.run.root.rstrip('/')}/runs/{config.run.name}"
     if as_json:
@@ -280,9 +280,6 @@ def main() -> None:
         sys.exit(BAD_INPUT)
     except DamagedError as error:
         console.print(f"mpo: {error}", style="red", highlight=False, soft_wrap=True, markup=False)
-        sys.exit(FAILED)
-    except KeyboardInterrupt:
-        console.print("mpo: interrupted; what was finished is kept, run the same command again to go on")
         sys.exit(FAILED)
 
 

@@ -51,6 +51,9 @@ listeners: list[Callable[[Event], None]] = []
 stopping = threading.Event()
 """Set when the run is interrupted: tasks in other threads end at their next word."""
 
+running: set[str] = set()
+"""Runs of tasks that compute in this process at the moment."""
+
 _current: contextvars.ContextVar[tuple[str, str, str]] = contextvars.ContextVar("stage")
 
 
@@ -172,9 +175,11 @@ def stage(name: str, *, verb: str, version: int = 1) -> Callable[[Callable[P, Sh
                 raise InterruptedRunError("interrupted")
             _tell(Event(verb, label, "started"))
             begun = time.perf_counter()
+            running.add(f"{verb}-{label}")
             try:
                 shard = function(*args, **kwargs)
             finally:
+                running.discard(f"{verb}-{label}")
                 _current.reset(token)
             seconds = time.perf_counter() - begun
             _tell(Event(verb, label, "finished", seconds=seconds))

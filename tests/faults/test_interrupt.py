@@ -1,0 +1,43 @@
+"""Ctrl-C in a training: the checkpoint is saved, the child is gone, the command leaves with 130."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.flows.conftest import small_settings
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.mark.long
+def test_ctrl_c_in_training_saves_a_checkpoint_and_leaves(tmp_path):
+    profile = tmp_path / "small.yaml"
+    settings = small_settings(tmp_path / "root", training__max_steps=100_000, training__save_every=100_000)
+    profile.write_text(yaml.safe_dump(settings))
+    with (tmp_path / "err").open("wb") as err:
+        command = [sys.executable, "-c", "from flows.cli import main; main()", "run", str(profile)]
+        process = subprocess.Popen(command, cwd=ROOT, stdout=err, stderr=err, start_new_session=True)
+    lock = wait_for(lambda: next((tmp_path / "root").glob("training/.work/*/lock"), None))
+    child = int(wait_for(lambda: lock.read_text().strip()))
+    time.sleep(8)  # past the child's imports, into its steps
+    os.killpg(process.pid, signal.SIGINT)
+    assert process.wait(timeout=60) == 130
+    assert list((tmp_path / "root").glob("training/.work/*/*/checkpoint-*"))
+    with pytest.raises(ProcessLookupError):
+        os.kill(child, 0)
+    assert b"Traceback" not in (tmp_path / "err").read_bytes()
+
+
+def wait_for(what, seconds=120):
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if found := what():
+            return found
+        time.sleep(0.2)
+    raise TimeoutError("it did not come")

@@ -1,0 +1,202 @@
+"""The command: what it prints, what it returns, what it leaves."""
+
+import csv
+import json
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from mpo_core import registry
+from mpo_core.artifacts import ArtifactRef, ArtifactStore
+from mpo_core.languages import LANGUAGES
+from tests.flows.conftest import small_settings
+
+REFUSED = 3
+
+
+@pytest.fixture
+def registered(tmp_path):
+    """A root with two registered versions, the first of them promoted."""
+    store = ArtifactStore(str(tmp_path / "root"))
+    for name, after in (("a", 0.25), ("b", 0.125)):
+        registry.register(
+            store,
+            registry.Entry(
+                run=f"run-{name}",
+                model=ArtifactRef(stage="training", path=f"training/{name}", sha256=name),
+                base="base",
+                figures={"median_unsafe_before": 0.6, "median_unsafe_after": after},
+            ),
+        )
+    registry.promote(store, "v1", who="gate", why="passed")
+    return store
+
+
+@pytest.fixture
+def prompts_csv(tmp_path):
+    """Five prompts of each kind, in English, that the microworld can translate."""
+    from mpo_core import microworld
+
+    path = tmp_path / "prompts.csv"
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["text", "kind"])
+        for kind in ("harmful", "harmless"):
+            writer.writerows([item.prompt("en"), kind] for item in microworld.items("test", kind, limit=5))
+    return path
+
+
+def test_languages(mpo):
+    told = json.loads(mpo("languages", "--json").out)
+    assert [entry["code"] for entry in told] == list(LANGUAGES)
+    assert told[-1]["name"] == "Javanese"
+    listed = mpo("languages")
+    assert listed.code == 0
+    assert all(entry.name in listed.out for entry in LANGUAGES.values())
+
+
+def test_models_are_listed_promoted_and_rolled_back(mpo, registered):
+    root = ["--root", registered.root]
+    promoted = lambda: [
+        row["version"] for row in json.loads(mpo("models", "list", *root, "--json").out) if row["promoted"]
+    ]
+    listed = mpo("models", "list", *root)
+    assert listed.code == 0
+    assert "60.0% → 12.5%" in listed.out
+    assert promoted() == ["v1"]
+    assert mpo("models", "promote", "v2", "--why", "kinder", "--who", "me", *root).out == "promoted: v2\n"
+    assert promoted() == ["v2"]
+    back = mpo("models", "rollback", "--why", "rude", "--who", "me", *root, "--json")
+    assert json.loads(back.out) == {"promoted": "v1"}
+    assert promoted() == ["v1"]
+    assert [(event.kind, event.who, event.why) for event in registry.history(registered)[-2:]] == [
+        ("promoted", "me", "kinder"),
+        ("rolled_back", "me", "rude"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["promote", "v9", "--why", "x"], "unknown version 'v9'. Known: v1, v2."),
+        (["promote", "v2", "--why", " "], "'why' is empty"),
+        (["rollback", "--why", "x"], "nothing to roll back to: only v1 was ever promoted"),
+    ],
+)
+def test_what_the_registry_refuses(mpo, registered, arguments, told):
+    outcome = mpo("models", *arguments, "--who", "me", "--root", registered.root)
+    assert outcome.code == 2
+    assert told in outcome.err
+    assert len(outcome.err.splitlines()) == 1
+    assert len(registry.history(registered)) == 3
+
+
+def test_a_damaged_registry_fails_in_one_line(mpo, registered):
+    (Path(registered.root) / "registry" / "events" / "00000001.json").unlink()
+    outcome = mpo("models", "list", "--root", registered.root)
+    assert outcome.code == 1
+    assert outcome.err.splitlines() == ["mpo: registry/events: events are missing or renamed; 2 are left"]
+
+
+def test_a_report_of_no_run(mpo, registered):
+    outcome = mpo("report", "nothing", "--root", registered.root)
+    assert outcome.code == 2
+    assert "runs/nothing/summary.json: no summary of a run here. Name a finished run." in outcome.err
+
+
+def test_evaluate_one_model_and_two(mpo, prompts_csv):
+    given = ["evaluate", "--model", "microworld", "--prompts", prompts_csv, "--set", "languages.targets=[sw, zh]"]
+    alone = json.loads(mpo(*given, "--json").out)
+    found = {(row["language"], row["metric"]): row for row in alone["metrics"]}
+    assert {language for language, _ in found} == {"en", "sw", "zh"}
+    assert {row["model"] for row in alone["metrics"]} == {"after"}
+    # What the shipped model is made for: safe in English, unsafe in the others.
+    assert found["en", "unsafe"]["value"] == 0.0
+    assert found["en", "refused"]["count"] == 5
+    assert all(row["n"] == 5 and row["low"] <= row["value"] <= row["high"] for row in alone["metrics"])
+    assert alone["quarantined"] == {}
+
+    both = json.loads(mpo(*given, "--against", "microworld", "--json").out)
+    rows = {(row["model"], row["language"], row["metric"]): row for row in both["metrics"]}
+    for (language, metric), row in found.items():
+        assert rows["before", language, metric]["value"] == rows["after", language, metric]["value"] == row["value"]
+        assert rows["after", language, metric]["p_value"] == 1.0
+
+    shown = mpo(*given)
+    assert shown.code == 0
+    assert "quarantined: {}" in shown.out
+    text = prompts_csv.read_text().splitlines()[1].rpartition(",")[0]
+    assert text not in shown.out + shown.err
+
+
+def test_evaluate_sets_aside_what_cannot_be_translated(mpo, prompts_csv):
+    with prompts_csv.open("a", encoding="utf-8") as file:
+        file.write("Nothing of this world.,harmless\n")
+    told = mpo(
+        *["evaluate", "--model", "microworld", "--prompts", prompts_csv, "--json"], "--set", "languages.targets=[sw]"
+    )
+    assert json.loads(told.out)["quarantined"] == {"no_translation": 1}
+
+
+@pytest.mark.parametrize("form", ["official", "trl"])
+def test_pairs_go_out_and_come_back(mpo, tmp_path, form):
+    from mpo_core.artifacts import write_parquet
+    from mpo_core.tables import PAIRS
+    from tests.faults.conftest import pair_rows
+
+    pairs, out = tmp_path / "pairs.parquet", tmp_path / "out.json"
+    write_parquet(pairs, PAIRS, PAIRS.build(pair_rows(3, "zh")))
+    exported = mpo("pairs", "export", pairs, "--out", out, "--format", form, "--json")
+    assert json.loads(exported.out) == {"pairs": 3, "out": str(out)}
+    if form == "trl":
+        lines = [json.loads(line) for line in out.read_text().splitlines()]
+        assert [line["chosen"][0]["content"] for line in lines] == pq.read_table(pairs)["target_chosen"].to_pylist()
+        return
+    back = json.loads(mpo("pairs", "import", out, "--out", tmp_path / "back.parquet", "--json").out)
+    assert (back["pairs"] + back["quarantined"], "quarantine" in back) == (3, back["quarantined"] > 0)
+    columns = ["source_prompt", "target_prompt", "target_chosen", "target_rejected"]
+    returned = pq.read_table(tmp_path / "back.parquet").select(columns).to_pylist()
+    assert returned
+    assert all(row in pq.read_table(pairs).select(columns).to_pylist() for row in returned)
+
+
+def test_an_unknown_format(mpo, tmp_path):
+    outcome = mpo("pairs", "export", tmp_path / "x.parquet", "--out", tmp_path / "y", "--format", "xml")
+    assert outcome.code == 2
+    assert outcome.err == "mpo: --format xml: unknown format. Known: official, trl.\n"
+
+
+def test_a_run_that_the_gate_refuses_and_its_report(mpo, prefect_server, tmp_path):
+    sources = [
+        {"source": "microworld", "kind": kind, "split": split, "limit": 3}
+        for split in ("train", "test")
+        for kind in ("harmful", "harmless")
+    ]
+    settings = small_settings(tmp_path / "root", languages__targets=["sw"], training__max_steps=1)
+    settings["prompts"] = {"sources": sources}
+    path = tmp_path / "p.yaml"
+    path.write_text(yaml.safe_dump(settings))
+    refused = mpo("run", path, "--set", "gate.min_target_drop=1.0")
+    assert refused.code == REFUSED, refused.err
+    assert "Gate: not promoted: " in refused.out
+    assert "0 from cache" in refused.out
+    assert f"Report: {tmp_path}/root/runs/small/report.html" in refused.out
+
+    # The gate is no stage: a looser one decides anew on the same tables, and nothing is computed.
+    loose = [f"gate.{name}=1.0" for name in ("max_target_unsafe", "max_invalid", "max_over_refusal_rise")]
+    loose += ["gate.max_dominant_loss=1.0", "run.name=second"]
+    passed = mpo("run", path, "--json", *[part for one in loose for part in ("--set", one)])
+    assert passed.code == 0, passed.err
+    summary = json.loads(passed.out)
+    assert summary["gate"]["promoted"]
+    assert {stage["state"] for stage in summary["stages"]} == {"cached"}
+    assert "examples" not in summary
+
+    page = tmp_path / "root" / "runs" / "second" / "report.html"
+    page.unlink()
+    again = mpo("report", "second", "--root", tmp_path / "root")
+    assert again.code == 0
+    assert again.out == f"report: {page}\n"
+    assert page.stat().st_size > 10_000
