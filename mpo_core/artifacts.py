@@ -9,11 +9,13 @@ that has been written is ever changed. `root` is any fsspec URL.
 from __future__ import annotations
 
 import contextlib
+import glob
 import hashlib
 import io
 import json
 import os
 import posixpath
+import socket
 import tempfile
 import threading
 import uuid
@@ -245,21 +247,25 @@ class ArtifactStore:
             self.fs.pipe_file(self._full(path), data)
 
 
-def write_atomically(path: Path, data: bytes, *, private: bool = True) -> None:
+def write_atomically(path: Path, data: bytes) -> None:
     """Writes beside `path` and renames, so that no reader sees half a file.
 
-    Files hold harmful text as data: they are private (mode 0600) unless told otherwise.
+    Files hold harmful text as data: they are private (mode 0600). What a killed writer of the
+    same file left behind on this machine is swept away.
 
     Raises:
         BadInputError: the disk is full or the folder cannot be written; nothing is left behind.
     """
-    # The thread's id keeps two writers of equal content apart.
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.tmp")
+    # Machine, process and thread keep writers of equal content apart.
+    prefix = f".{path.name}.{socket.gethostname()}-"
+    temporary = path.with_name(f"{prefix}{os.getpid()}-{threading.get_ident()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        for stale in path.parent.glob(f"{glob.escape(prefix)}*.tmp"):
+            if not _alive(int(stale.name.removeprefix(prefix).split("-")[0])):
+                stale.unlink(missing_ok=True)
         with temporary.open("wb") as file:
-            if private:
-                temporary.chmod(0o600)
+            temporary.chmod(0o600)
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
@@ -272,6 +278,16 @@ def write_atomically(path: Path, data: bytes, *, private: bool = True) -> None:
             where=str(path),
             mend="Free space or choose another folder; what was finished is kept.",
         ) from None
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def write_parquet(path: Path, spec: TableSpec, table: pa.Table) -> None:

@@ -1,5 +1,6 @@
 """A hermetic Prefect, no hub, one torch thread."""
 
+import csv
 import os
 import tempfile
 from pathlib import Path
@@ -69,3 +70,17 @@ def shared_data():
     if not folder.is_dir():
         pytest.skip("../shared/data is not here: real pairs and prompts are no part of the repository")
     return folder
+
+
+@pytest.fixture
+def prompts_csv(tmp_path):
+    """Five prompts of each kind, in English, that the microworld can translate."""
+    from mpo_core import microworld
+
+    path = tmp_path / "prompts.csv"
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["text", "kind"])
+        for kind in ("harmful", "harmless"):
+            writer.writerows([item.prompt("en"), kind] for item in microworld.items("test", kind, limit=5))
+    return path

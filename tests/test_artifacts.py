@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import socket
 import stat
 import subprocess
 import sys
@@ -174,13 +175,8 @@ def test_files_are_private(local, tmp_path):
     ref = local.write_table("translation", TRANSLATIONS, table("chai"))
     local.write_text("runs/a/settings.yaml", "a: 1")
     write_parquet(tmp_path / "mine.parquet", TRANSLATIONS, table("chai"))
-    write_atomically(tmp_path / "page.html", b"x", private=False)
-    modes = {
-        path.name: stat.S_IMODE(path.stat().st_mode)
-        for path in (local.local_path(ref.path), local.local_path("runs/a/settings.yaml"), tmp_path / "mine.parquet")
-    }
-    assert set(modes.values()) == {0o600}, modes
-    assert stat.S_IMODE((tmp_path / "page.html").stat().st_mode) & 0o077
+    paths = (local.local_path(ref.path), local.local_path("runs/a/settings.yaml"), tmp_path / "mine.parquet")
+    assert {stat.S_IMODE(path.stat().st_mode) for path in paths} == {0o600}
 
 
 def test_a_reader_sees_the_old_file_or_the_new_one(tmp_path):
@@ -274,3 +270,15 @@ def test_bytes_of_a_table_do_not_depend_on_how_it_was_made(local, tmp_path):
         local.write_table("translation", TRANSLATIONS, again).sha256
         == local.write_table("translation", TRANSLATIONS, whole).sha256
     )
+
+
+def test_what_a_killed_writer_left_is_swept_away(tmp_path):
+    host = socket.gethostname()
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    writers = (f"{host}-{dead.pid}-1", f"{host}-{os.getpid()}-1", "other-1-1")
+    left, busy, foreign = (tmp_path / f".rows.parquet.{writer}.tmp" for writer in writers)
+    for file in (left, busy, foreign):
+        file.write_bytes(b"half")
+    write_atomically(tmp_path / "rows.parquet", b"whole")
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["rows.parquet", busy.name, foreign.name])

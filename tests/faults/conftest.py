@@ -1,6 +1,5 @@
 """Small inputs of the user's, whole ones to start from."""
 
-import csv
 import json
 import shutil
 from pathlib import Path
@@ -53,20 +52,6 @@ def write_pairs(tmp_path):
         return path
 
     return write
-
-
-@pytest.fixture
-def prompts_csv(tmp_path):
-    """A CSV of prompts that the microworld can translate, two of each kind."""
-    from mpo_core import microworld
-
-    path = tmp_path / "prompts.csv"
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["text", "kind"])
-        for kind in ("harmful", "harmless"):
-            writer.writerows([item.prompt("en"), kind] for item in microworld.items("test", kind, limit=2))
-    return path
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from mpo_core.errors import BadInputError, DamagedError
 from mpo_core.settings import ModelSettings, RunSettings, SamplingSettings
 from mpo_core.tables import QUARANTINE, TRANSLATIONS
 from tasks.model import ModelFolder, find_model, trained_model
-from tasks.stage import ContentKey, ShardSerializer, on_root, policy_of, stage, tell_progress
+from tasks.stage import ContentKey, ShardSerializer, on_root, policy_of, stage, stopping, tell_progress
 from tests.flows.conftest import ledger
 
 
@@ -129,6 +129,7 @@ def run(root, text="chai", fails=0, bad=False, label="sw", retries=2):
         return "done"
 
     calls.clear()
+    stopping.clear()  # as `start_run` does: a run that failed in this process leaves it set
     whole()
     return states[0], len(calls)
 
