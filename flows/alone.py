@@ -87,9 +87,8 @@ def _taken_back(out: Path) -> Iterator[None]:
     except BadInputError:
         for unfinished in out.glob(".model-*.tmp"):
             shutil.rmtree(unfinished, ignore_errors=True)
-        if not had_work and not any(
-            work.rglob("checkpoint-*/complete.json")
-        ):  # work that was there may be another training's
+        # Work that was there before may be another training's.
+        if not had_work and not any(work.rglob("checkpoint-*/complete.json")):
             shutil.rmtree(work if was_there else out, ignore_errors=True)
         raise
 

@@ -297,12 +297,12 @@ def test_a_full_disk(write_pairs, tmp_path):
         train, r"out/\.work/pairs\.parquet: cannot write \(File too large\)", "Free space or choose another folder"
     )
     assert not (tmp_path / "out").exists()
-    for command in (["import", pairs], ["export", pairs]):
-        outcome = limited("pairs", *command, "--out", tmp_path / "new.parquet", size=500)
-        one_line(outcome, r"new\.parquet: cannot write \(File too large\)", "Free space")
+    outcome = limited("pairs", "export", pairs, "--out", tmp_path / "new.json", size=500)
+    one_line(outcome, r"new\.json: cannot write \(File too large\)", "Free space")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["pairs.parquet"]
 
 
+@pytest.mark.long
 @pytest.mark.xfail(strict=True, reason="mpo_core.training.child tells no SafetensorError and no EFBIG from a failure")
 def test_a_disk_that_fills_while_a_model_is_trained(write_pairs, tmp_path):
     out = tmp_path / "out"
