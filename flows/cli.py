@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from mpo_core.errors import BadInputError, DamagedError
+from mpo_core.errors import BadInputError, DamagedError, StageFailedError
 from mpo_core.languages import LANGUAGES
 from mpo_core.settings import load_config
 
@@ -278,7 +278,7 @@ def main() -> None:
     except BadInputError as error:
         console.print(f"mpo: {error}", style="red", highlight=False, soft_wrap=True, markup=False)
         sys.exit(BAD_INPUT)
-    except DamagedError as error:
+    except (DamagedError, StageFailedError) as error:
         console.print(f"mpo: {error}", style="red", highlight=False, soft_wrap=True, markup=False)
         sys.exit(FAILED)
 

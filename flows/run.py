@@ -109,10 +109,12 @@ def start_run(config: PipelineConfig) -> Iterator[Run]:
     """A run with its store and its workers; the resolved settings are written beside the results."""
     root = config.run.root
     store = open_store(root if "://" in root else str(Path(root).resolve()))
-    stopping.clear()
-    with ThreadPoolTaskRunner(max_workers=config.run.workers) as runner:
-        try:
-            yield Run(config, store, runner)
-        except BaseException:
-            stopping.set()  # the runner waits for its threads: they end at their next word
-            raise
+    try:
+        with ThreadPoolTaskRunner(max_workers=config.run.workers) as runner:
+            try:
+                yield Run(config, store, runner)
+            except BaseException:
+                stopping.set()  # the runner waits for its threads: they end at their next word
+                raise
+    finally:
+        stopping.clear()

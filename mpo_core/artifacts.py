@@ -257,7 +257,7 @@ def write_atomically(path: Path, data: bytes) -> None:
         BadInputError: the disk is full or the folder cannot be written; nothing is left behind.
     """
     # Machine, process and thread keep writers of equal content apart.
-    prefix = f".{path.name}.{socket.gethostname()}-"
+    prefix = f".{path.name}.{socket.gethostname()}@"
     temporary = path.with_name(f"{prefix}{os.getpid()}-{threading.get_ident()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -28,5 +28,9 @@ def _rebuild(kind: type[BadInputError], what: str, where: str, mend: str) -> Bad
     return kind(what, where=where, mend=mend)
 
 
+class StageFailedError(RuntimeError):
+    """A stage's own process failed; says where to look, and never shows text of prompts or answers."""
+
+
 class DamagedError(RuntimeError):
     """An artifact is missing or its bytes are not the ones that were written."""

@@ -42,8 +42,17 @@ class TableSpec(NamedTuple):
         )
 
     def build(self, rows: Iterable[Mapping[str, Any]]) -> pa.Table:
-        """A table of this schema from dictionaries; `check`ed."""
-        return self.check(pa.Table.from_pylist([dict(row) for row in rows], schema=self.schema))
+        """A table of this schema from dictionaries; `check`ed.
+
+        Raises:
+            TypeError: a row has a key that the table has no column for; it would be lost.
+        """
+        names = {column.name for column in self.columns}
+        listed = [dict(row) for row in rows]
+        lost = set().union(*listed) - names if listed else set()
+        if lost:
+            raise TypeError(f"table {self.name} has no column {', '.join(sorted(lost))}")
+        return self.check(pa.Table.from_pylist(listed, schema=self.schema))
 
     def check(self, table: pa.Table, where: str | None = None) -> pa.Table:
         """The table, if it honours the contract.

@@ -170,9 +170,9 @@ def stage(name: str, *, verb: str, version: int = 1) -> Callable[[Callable[P, Sh
         def compute(*args: P.args, **kwargs: P.kwargs) -> Shard:
             inputs = signature.bind(*args, **kwargs).arguments
             label = str(inputs["label"])
-            token = _current.set((verb, label, made_policy.compute_key(None, inputs, {})))
             if stopping.is_set():
                 raise InterruptedRunError("interrupted")
+            token = _current.set((verb, label, made_policy.compute_key(None, inputs, {})))
             _tell(Event(verb, label, "started"))
             begun = time.perf_counter()
             running.add(f"{verb}-{label}")

@@ -276,7 +276,7 @@ def test_what_a_killed_writer_left_is_swept_away(tmp_path):
     host = socket.gethostname()
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
-    writers = (f"{host}-{dead.pid}-1", f"{host}-{os.getpid()}-1", "other-1-1")
+    writers = (f"{host}@{dead.pid}-1", f"{host}@{os.getpid()}-1", "other@1-1")
     left, busy, foreign = (tmp_path / f".rows.parquet.{writer}.tmp" for writer in writers)
     for file in (left, busy, foreign):
         file.write_bytes(b"half")

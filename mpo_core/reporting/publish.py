@@ -8,7 +8,7 @@ from typing import NamedTuple
 import fsspec
 from pydantic import ValidationError
 
-from mpo_core.artifacts import ArtifactStore, write_atomically
+from mpo_core.artifacts import ArtifactStore
 from mpo_core.errors import BadInputError
 from mpo_core.reporting.report import render
 from mpo_core.reporting.summary import RunSummary
@@ -37,8 +37,8 @@ def write(summary: RunSummary, store: ArtifactStore, folder: str) -> Written:
     written = Written(posixpath.join(folder, SUMMARY), posixpath.join(folder, PAGE))
     data = summary.model_dump_json(indent=1) + "\n"  # not json.dumps: only this writes a NaN loss as null
     # Last the summary: where it lies, the page beside it is complete.
-    _put(store, written.page, render(summary).encode())
-    _put(store, written.summary, data.encode())
+    store.write_text(written.page, render(summary))
+    store.write_text(written.summary, data)
     return written
 
 
@@ -58,11 +58,3 @@ def read(store: ArtifactStore, folder: str) -> RunSummary:
         raise BadInputError(
             f"this is no summary ({error.error_count()} errors)", where=where, mend="Run the pipeline again."
         ) from None
-
-
-def _put(store: ArtifactStore, path: str, data: bytes) -> None:
-    if store.local:
-        write_atomically(store.local_path(path), data)
-    else:  # object stores publish a put whole or not at all
-        fs, base = fsspec.url_to_fs(store.root)
-        fs.pipe_file(posixpath.join(base, path), data)

@@ -8,6 +8,7 @@ import hashlib
 import importlib.util
 import json
 import os
+import re
 import shutil
 import sys
 import threading
@@ -17,16 +18,16 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from mpo_core.artifacts import file_digests, folder_digest, write_atomically
+from mpo_core.artifacts import file_digests, folder_digest, write_parquet
 from mpo_core.errors import BadInputError
+from mpo_core.files import read_parquet
 from mpo_core.settings import LoraSettings
-from mpo_core.tables import GAPS, PAIRS, TableSpec
+from mpo_core.tables import GAPS, PAIRS, QUARANTINE, TableSpec
 from mpo_core.training.launch import TrainingJob, TrainingResult
 
 _LOCK_WAIT = 15.0  # seconds: the child of a killed parent needs a moment to die
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS)
+_UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS)
 
 
 class _StoppedError(Exception):
@@ -76,8 +77,10 @@ def main(path: Path) -> int:
 
 
 def _tell_failure(error: Exception, channel: _Channel) -> int:
-    if isinstance(error, OSError) and error.errno in _FULL:
-        fields = {"what": f"cannot write ({error.strerror})", "where": str(error.filename or "training.work")}
+    code = _unwritable(error)
+    if code is not None:
+        where = str(getattr(error, "filename", None) or "training: model or checkpoint")
+        fields = {"what": f"cannot write ({os.strerror(code)})", "where": where}
         channel.send("bad_input", fields | {"mend": "Free space or choose another folder; checkpoints are kept."})
         return 2
     traceback.print_exc()
@@ -86,6 +89,19 @@ def _tell_failure(error: Exception, channel: _Channel) -> int:
     at = " < ".join(f"{Path(frame.filename).name}:{frame.lineno} {frame.name}" for frame in reversed(frames))
     channel.send("failed", {"error": type(error).__name__, "at": at})
     return 1
+
+
+def _unwritable(error: BaseException) -> int | None:
+    """The errno of a full or forbidden disk; safetensors and torch tell it in words of their own."""
+    if isinstance(error, OSError) and error.errno in _UNWRITABLE:
+        return error.errno
+    told = re.search(r"os error (\d+)", str(error))
+    if type(error).__name__ == "SafetensorError" and told and int(told[1]) in _UNWRITABLE:
+        return int(told[1])
+    # torch.save (PyTorch 2.13, inline_container.cc) names no errno.
+    if isinstance(error, RuntimeError) and re.search(r"unexpected pos|failed writing file", str(error)):
+        return errno.ENOSPC
+    return None
 
 
 def run(job: TrainingJob, channel: _Channel) -> TrainingResult:
@@ -138,14 +154,7 @@ def _take(lock: Any, work: Path) -> None:
 
 
 def _read(path: Path, spec: TableSpec) -> pa.Table:
-    try:
-        return spec.check(pq.read_table(path, partitioning=None), where=str(path))
-    except (OSError, pa.ArrowInvalid) as error:
-        raise BadInputError(
-            f"cannot read the table ({type(error).__name__})",
-            where=str(path),
-            mend=f"Give a Parquet file of {spec.name}.",
-        ) from None
+    return spec.check(read_parquet(path, mend=f"Give a Parquet file of {spec.name}."), where=str(path))
 
 
 def _fingerprint(job: TrainingJob) -> str:
@@ -256,15 +265,16 @@ def _save(job: TrainingJob, trainer: Any, aside: pa.Table) -> None:
     if job.training.lora is not None:
         model = model.merge_and_unload()
     scratch, final = job.out / f".model-{os.getpid()}.tmp", job.out / "model"
-    shutil.rmtree(scratch, ignore_errors=True)
-    model.save_pretrained(scratch)
-    load_tokenizer(job.model_folder, job.model).save_pretrained(scratch)
-    shutil.rmtree(final, ignore_errors=True)
-    scratch.replace(final)
-    sink = pa.BufferOutputStream()
-    pq.write_table(aside, sink)
-    write_atomically(job.out / "quarantine.parquet", sink.getvalue().to_pybytes())
-    trainer.state.save_to_json(str(job.out / "trainer_state.json"))
+    try:
+        model.save_pretrained(scratch)
+        load_tokenizer(job.model_folder, job.model).save_pretrained(scratch)
+        write_parquet(job.out / "quarantine.parquet", QUARANTINE, aside)
+        trainer.state.save_to_json(str(job.out / "trainer_state.json"))
+        shutil.rmtree(final, ignore_errors=True)
+        scratch.replace(final)  # last: where the model is, everything is
+    except BaseException:
+        shutil.rmtree(scratch, ignore_errors=True)
+        raise
 
 
 if __name__ == "__main__":

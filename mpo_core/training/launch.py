@@ -20,7 +20,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from mpo_core.artifacts import write_atomically
-from mpo_core.errors import BadInputError
+from mpo_core.errors import BadInputError, StageFailedError
 from mpo_core.settings import ModelSettings, TrainingSettings
 
 LOG = "training.log"
@@ -80,7 +80,7 @@ def train(job: TrainingJob, *, on_step: Callable[[dict[str, float | int]], None]
 
     Raises:
         BadInputError: of the child: bad pairs or references, a diverged loss, a work folder in use.
-        RuntimeError: the training failed or was stopped; says where to look, never shows text of pairs.
+        StageFailedError: the training failed or was stopped; says where to look, never shows text of pairs.
     """
     write_atomically(job.work / "job.json", job.model_dump_json(indent=1).encode())
     log = job.work / LOG
@@ -115,11 +115,11 @@ def _follow(
         elif kind == "bad_input":
             raise BadInputError(event["what"], where=event["where"], mend=event["mend"])
         elif kind == "stopped":
-            raise RuntimeError(f"the training was stopped after step {event['step']}; its checkpoint is kept")
+            raise StageFailedError(f"the training was stopped after step {event['step']}; its checkpoint is kept")
         elif kind == "failed":
-            raise RuntimeError(f"the training failed: {event['error']} at {event['at']}; see {log}")
+            raise StageFailedError(f"the training failed: {event['error']} at {event['at']}; see {log}")
     code = child.wait()
-    raise RuntimeError(f"the training ended with code {code} and no result; end of {log}: {_tail(log)}")
+    raise StageFailedError(f"the training ended with code {code} and no result; end of {log}: {_tail(log)}")
 
 
 def _tail(log: Path, lines: int = 5) -> str:

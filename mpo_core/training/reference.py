@@ -105,9 +105,7 @@ def _aside(text_id: str, language: str, why: SetAside) -> dict[str, Any]:
     return {"row_id": text_id, "language": language, "reason": why.reason, "detail": why.detail}
 
 
-def _measure(
-    model: Any, pad_id: int, items: list[_Item], pooling: str | None, precision: str
-) -> list[dict[str, Any]]:
+def _measure(model: Any, pad_id: int, items: list[_Item], pooling: str | None, precision: str) -> list[dict[str, Any]]:
     import torch
 
     from mpo_core.training.collator import stack

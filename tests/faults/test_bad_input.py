@@ -303,7 +303,6 @@ def test_a_full_disk(write_pairs, tmp_path):
 
 
 @pytest.mark.long
-@pytest.mark.xfail(strict=True, reason="mpo_core.training.child tells no SafetensorError and no EFBIG from a failure")
 def test_a_disk_that_fills_while_a_model_is_trained(write_pairs, tmp_path):
     out = tmp_path / "out"
     train = limited("train", "--pairs", write_pairs(), "--model", "microworld", "--out", out, *FAST, size=300_000)
