@@ -1,6 +1,7 @@
 """One stage alone, from files to files: what `mpo train`, `mpo evaluate` and `mpo pairs` do."""
 
 import contextlib
+import functools
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ from mpo_core.errors import BadInputError
 from mpo_core.evaluation import compare, metrics
 from mpo_core.files import read_parquet
 from mpo_core.judging import judge_responses
-from mpo_core.models import resolve, shared_model
+from mpo_core.models import forget_models, resolve, shared_model
 from mpo_core.pairs import defects, export_official, export_trl, import_pairs
 from mpo_core.prompts import load_prompts
 from mpo_core.sampling import Request, sample
@@ -53,8 +54,12 @@ def export_alone(file: Path, out: Path, form: str) -> dict[str, Any]:
     return {"pairs": pairs.num_rows, "out": str(out)}
 
 
-def train_alone(config: PipelineConfig, file: Path, out: Path, *, on_progress: OnProgress) -> dict[str, Any]:
+def train_alone(
+    config: PipelineConfig, file: Path, out: Path, *, validation: Path | None = None, on_progress: OnProgress
+) -> dict[str, Any]:
     """Trains on a file of pairs, in its order; an interrupted training in the same folder is resumed.
+
+    `validation` is another such file: what `training.evaluate_every` and `training.patience` look at.
 
     Raises:
         BadInputError: pairs, model or folder are unusable; nothing is left in `out` then, checkpoints excepted.
@@ -66,8 +71,13 @@ def train_alone(config: PipelineConfig, file: Path, out: Path, *, on_progress: O
     if not pairs.num_rows:
         told = ", ".join(f"{reason} {count}" for reason, count in _counts(aside, "reason").items()) or "no rows"
         raise BadInputError(f"no usable pair ({told})", where=str(file), mend="Mend these rows, or give other pairs.")
+    held_out, broken = import_pairs(validation) if validation is not None else (None, QUARANTINE.build([]))
+    if held_out is None and config.training.patience is not None:
+        raise BadInputError(
+            "early stopping needs pairs to look at", where="training.patience", mend="Give --validation FILE."
+        )
     with _taken_back(out):
-        result, aside = _train(config, folder, pairs, aside, out, on_progress)
+        result, aside = _train(config, folder, pairs, held_out, pa.concat_tables([aside, broken]), out, on_progress)
     shutil.rmtree(out / ".work")
     return {
         "pairs": result.rows,
@@ -94,16 +104,27 @@ def _taken_back(out: Path) -> Iterator[None]:
 
 
 def _train(
-    config: PipelineConfig, folder: Path, pairs: pa.Table, aside: pa.Table, out: Path, on_progress: OnProgress
+    config: PipelineConfig,
+    folder: Path,
+    pairs: pa.Table,
+    validation: pa.Table | None,
+    aside: pa.Table,
+    out: Path,
+    on_progress: OnProgress,
 ) -> tuple[TrainingResult, pa.Table]:
     """The training, and all rows that were set aside on the way to it."""
     work = out / ".work"
     write_parquet(work / "pairs.parquet", PAIRS, pairs)
-    write_parquet(work / "references.parquet", GAPS, _reference(config, folder, pairs, on_progress))
+    seen = pairs if validation is None else pa.concat_tables([pairs, validation])
+    if validation is not None:
+        write_parquet(work / "validation.parquet", PAIRS, validation)
+    write_parquet(work / "references.parquet", GAPS, _reference(config, folder, seen, on_progress))
+    forget_models()
     result = train(
         TrainingJob(
             model_folder=folder,
             pairs=work / "pairs.parquet",
+            validation=None if validation is None else work / "validation.parquet",
             references=work / "references.parquet",
             model=config.model,
             training=config.training,
@@ -120,21 +141,22 @@ def _train(
 
 def _reference(config: PipelineConfig, folder: Path, pairs: pa.Table, on_progress: OnProgress) -> pa.Table:
     """Gaps of the frozen model; a pair without one is set aside by the training, with its reason."""
-    model, tokenizer, lock = shared_model(folder, config.model)
-    cutoff, pooling, system = config.training.cutoff, config.training.retention.pooling, config.model.system
+    # The numbers of training, not of sampling: fp32 weights, under autocast where training is.
+    model, tokenizer, lock = shared_model(folder, config.model.model_copy(update={"dtype": "float32"}))
+    measure = functools.partial(
+        gaps,
+        model,
+        tokenizer,
+        cutoff=config.training.cutoff,
+        system=config.model.system,
+        precision=config.training.precision,
+        progress=on_progress,
+    )
     with lock:
-        told, _ = gaps(
-            model,
-            tokenizer,
-            source_texts(pairs),
-            cutoff=cutoff,
-            system=system,
-            pooling=pooling,
-            progress=on_progress,
-        )
+        told, _ = measure(source_texts(pairs), pooling=config.training.retention.pooling)
         if config.training.anchor_gap == "own":
             own = target_texts(pairs.filter(pa.array([kind == "harmless" for kind in pairs["kind"].to_pylist()])))
-            more, _ = gaps(model, tokenizer, own, cutoff=cutoff, system=system, pooling=None, progress=on_progress)
+            more, _ = measure(own, pooling=None)
             told = pa.concat_tables([told, more])
     return told
 
@@ -153,6 +175,8 @@ def evaluate_alone(
     named = {"after": config.model.path} if against is None else {"before": against, "after": config.model.path}
     for name, path in named.items():
         settings = config.model.model_copy(update={"path": path})
+        if name == "before":  # a revision is one of the other model's repository
+            settings = settings.model_copy(update={"revision": None})
         found[name], unanswered = _verdicts(config, settings, prompts, on_progress)
         aside = pa.concat_tables([aside, unanswered])
     rows: list[dict[str, Any]] = []
@@ -166,14 +190,19 @@ def evaluate_alone(
 
 
 def _read_prompts(config: PipelineConfig, file: Path) -> tuple[pa.Table, pa.Table]:
-    """The file's prompts; columns as the profile's first file source names them, else `text` and `kind`."""
+    """The file's prompts: where they stand is told by the profile's first file source, else `text` and `kind`."""
     kinds = {".csv": "csv", ".jsonl": "jsonl", ".parquet": "parquet"}
     if file.suffix not in kinds:
         raise BadInputError("unknown kind of file", where=str(file), mend=f"Give one of {', '.join(kinds)}.")
     named = [source for source in config.prompts.sources if source.source != "microworld"]
     template = named[0] if named else PromptSource(source="csv", path="-", kind_column="kind")
-    source = template.model_copy(
-        update={"source": kinds[file.suffix], "path": str(file), "split": "test", "limit": None}
+    source = PromptSource(
+        source=kinds[file.suffix],
+        path=str(file),
+        text_column=template.text_column,
+        kind=template.kind,
+        kind_column=template.kind_column,
+        split="test",
     )
     settings = PromptSettings(sources=[source])
     return load_prompts(settings, dominant=config.languages.dominant, seed=settings.seed)

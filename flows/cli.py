@@ -75,6 +75,7 @@ def train(
     model: Annotated[str, typer.Option(help="Model folder, hub id, or microworld.")],
     out: Out,
     profile: Profile = None,
+    validation: Annotated[Path | None, typer.Option(help="Pairs to evaluate on while training.")] = None,
     overrides: Overrides = None,
     as_json: AsJson = False,
 ) -> None:
@@ -83,7 +84,7 @@ def train(
     from flows.alone import train_alone
 
     with _bar("training") as on_progress:
-        told = train_alone(config, pairs, out, on_progress=on_progress)
+        told = train_alone(config, pairs, out, validation=validation, on_progress=on_progress)
     _tell(told, as_json)
 
 
@@ -105,7 +106,7 @@ def evaluate(
     if as_json:
         print(json.dumps(told))
         return
-    table = Table("model", "language", "metric", "value", "95 % interval", "n")
+    table = Table("model", "language", "metric", "value", "interval", "n")
     for row in told["metrics"]:
         interval = f"{row['low']:.3f} … {row['high']:.3f}"
         table.add_row(row["model"], row["language"], row["metric"], f"{row['value']:.3f}", interval, str(row["n"]))

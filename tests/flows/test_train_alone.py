@@ -1,0 +1,37 @@
+"""`mpo train` from files to files, on the shipped model."""
+
+import json
+
+import pytest
+
+from tests.faults.conftest import write_pairs  # noqa: F401 - a fixture
+
+FAST = ["--set", "training.max_steps=4", "--set", "training.threads=1", "--set", "training.batch_size=2"]
+
+
+def test_every_step_tells_the_figures_of_the_method(mpo, write_pairs, tmp_path):  # noqa: F811
+    out, pairs = tmp_path / "out", write_pairs(count=6)
+    given = ["train", "--pairs", pairs, "--validation", pairs, "--model", "microworld", "--out", out, "--json"]
+    more = ["--set", "training.evaluate_every=2", "--set", "training.tensorboard=true"]
+    done = mpo(*given, *FAST, *more)
+    assert done.code == 0, done.err
+    assert json.loads(done.out)["steps"] == 4
+    log = json.loads((out / "trainer_state.json").read_text())["log_history"]
+    steps = [entry for entry in log if "loss" in entry]
+    wanted = {"loss", "loss/gap", "loss/retention", "reward_gap/target", "reward_gap/dominant", "rewards/accuracies"}
+    assert [entry["step"] for entry in steps] == [1, 2, 3, 4]
+    assert all(wanted <= entry.keys() for entry in steps)
+    assert steps[-1]["loss"] == pytest.approx(steps[-1]["loss/gap"] + steps[-1]["loss/retention"], rel=1e-6)
+    assert [entry["step"] for entry in log if "eval_loss" in entry] == [2, 4]
+    assert list((out / "tensorboard").rglob("events.out.tfevents.*"))
+    assert (out / "model" / "model.safetensors").is_file()
+    assert not (out / ".work").exists()
+
+
+def test_early_stopping_asks_for_pairs_to_look_at(mpo, write_pairs, tmp_path):  # noqa: F811
+    given = ["train", "--pairs", write_pairs(), "--model", "microworld", "--out", tmp_path / "out"]
+    done = mpo(*given, "--set", "training.evaluate_every=1", "--set", "training.patience=1")
+    assert done.code == 2
+    assert "training.patience" in done.err
+    assert "--validation" in done.err
+    assert not (tmp_path / "out").exists()
