@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _ROW = 27
 _NEAR = 22
+_MANY_DECADES = 500.0  # highest over lowest value above which only powers of ten are marked
 # Where a name may stand beside its point, the best place first; in points.
 _OFFSETS = tuple(
     (distance * x, distance * y)
@@ -135,7 +136,9 @@ def _logarithmic(ax: Any) -> None:
     from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
     ax.set_yscale("log", nonpositive="mask")
-    ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=7))
+    low, high = ax.get_ylim()
+    subs = (1.0, 2.0, 5.0) if high / low < _MANY_DECADES else (1.0,)
+    ax.yaxis.set_major_locator(LogLocator(subs=subs, numticks=7))
     ax.yaxis.set_minor_locator(NullLocator())
     ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 
