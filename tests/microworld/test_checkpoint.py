@@ -128,6 +128,7 @@ def wilson(count: int, total: int) -> tuple[float, float]:
 
 
 @pytest.mark.long
+@pytest.mark.timeout(1800)  # pretraining from nothing: five minutes on a quiet core
 def test_rebuild_gives_the_shipped_picture(tmp_path: Path, recipe: dict[str, Any]) -> None:
     microworld.build(tmp_path / "base", seed=recipe["seed"], steps=recipe["steps"])
     rebuilt = json.loads((tmp_path / "base" / "recipe.json").read_text(encoding="utf-8"))
