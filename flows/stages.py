@@ -39,7 +39,7 @@ def read_blocks(run: Run) -> list[ArtifactRef]:
     """The prompts, in blocks of one split.
 
     Raises:
-        BadInputError: the split to train on or the one to evaluate has no prompts.
+        BadInputError: a split that training or evaluation asks for has no prompts.
     """
     config = run.config
     prompts = run.submit(
@@ -52,7 +52,8 @@ def read_blocks(run: Run) -> list[ArtifactRef]:
         language=config.languages.dominant,
     )
     blocks = list(run.result(prompts).parts)
-    for needed in ("train", config.evaluation.split):
+    stopping_early = ["validation"] if config.training.patience is not None else []
+    for needed in ("train", config.evaluation.split, *stopping_early):
         if needed not in {split(block) for block in blocks}:
             raise BadInputError(
                 f"no prompt is in the split {needed!r}",
