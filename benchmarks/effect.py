@@ -30,7 +30,7 @@ BARS = {
 def run_seed(seed: int, root: str, extra: list[str]) -> Any:
     """One whole run of the demo with everything random set to `seed`."""
     from flows.full_pipeline import full_pipeline
-    from mpo_core.settings import load_config
+    from mpo_core.profiles import load_config
 
     seeds = [f"prompts.seed={seed}", f"training.seed={seed}", f"sampling.seed={seed}"]
     overrides = [f"run.root={root}", f"run.name=effect-{seed}", *seeds, *extra]

@@ -33,6 +33,8 @@ def import_alone(file: Path, out: Path) -> dict[str, Any]:
     told: dict[str, Any] = {
         "pairs": kept.num_rows,
         "languages": _counts(kept, "language"),
+        "kinds": _counts(kept, "kind"),
+        "splits": _counts(kept, "split"),
         "quarantined": quarantine.num_rows,
         "defects": defects(kept),
         "out": str(out),
@@ -51,7 +53,8 @@ def export_alone(file: Path, out: Path, form: str) -> dict[str, Any]:
         raise BadInputError("unknown format", where=f"--format {form}", mend=f"Known: {', '.join(forms)}.")
     pairs, _ = import_pairs(file)
     forms[form](pairs, out)
-    return {"pairs": pairs.num_rows, "out": str(out)}
+    counts = {f"{name}s": _counts(pairs, name) for name in ("language", "kind", "split")}
+    return {"pairs": pairs.num_rows, **counts, "out": str(out)}
 
 
 def train_alone(

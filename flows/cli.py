@@ -9,16 +9,18 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
+from mpo_core import __version__
 from mpo_core.errors import BadInputError, DamagedError, StageFailedError
 from mpo_core.languages import LANGUAGES
-from mpo_core.settings import load_config
+from mpo_core.profiles import load_config
 
 FAILED, BAD_INPUT, REFUSED = 1, 2, 3
 
 app = typer.Typer(
     help="Make a language model as safe in every language as it is in English.",
+    epilog="Exit codes: 0 done, 1 failed, 2 bad input, 3 the gate refused, 130 interrupted.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
@@ -30,7 +32,10 @@ app.add_typer(models_app, name="models")
 app.add_typer(microworld_app, name="microworld")
 
 Profile = Annotated[Path | None, typer.Argument(help="YAML profile; the demo if left out.", show_default=False)]
-Overrides = Annotated[list[str] | None, typer.Option("--set", help="Override a setting: key=value.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Override a setting, such as training.beta=1.5; all are in docs/settings.md."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object, for programs.")]
 Out = Annotated[Path, typer.Option("--out", help="Where the result goes.")]
 Root = Annotated[str, typer.Option("--root", help="Folder or URL of the artifacts.")]
@@ -47,23 +52,26 @@ def run(
 ) -> None:
     """Run the whole pipeline, here and now."""
     config = load_config(profile, _with_languages(overrides, languages))
-    from flows import interrupt, progress
+    _require_server()
+    from flows import progress
     from flows.full_pipeline import full_pipeline
     from mpo_core import reporting
 
-    with progress.show(console), interrupt.guard(console):
+    with progress.show(console):
         summary = full_pipeline(config)
     folder = f"{config.run.root.rstrip('/')}/runs/{config.run.name}"
     if as_json:
         print(summary.model_dump_json(exclude={"examples"}))
     else:
         out = Console()
+        out.print()
         out.print(reporting.before_after_table(summary))
         computed = sum(stage.state == "computed" for stage in summary.stages)
         out.print(f"{computed} tasks computed, {len(summary.stages) - computed} from cache, {summary.seconds:.0f} s")
         if summary.gate is not None:
             out.print(f"Gate: {summary.gate.reason}", highlight=False)
-        out.print(f"Model: version {summary.version} in the registry of {config.run.root}", highlight=False)
+        model = next(f"{config.run.root}/{ref.path}" for ref in summary.artifacts if _is_model(ref))
+        out.print(f"Model: {model} (version {summary.version} in the registry)", highlight=False, soft_wrap=True)
         out.print(f"Report: {folder}/report.html", highlight=False, soft_wrap=True)
     if summary.gate is not None and not summary.gate.promoted:
         raise typer.Exit(REFUSED)
@@ -158,15 +166,31 @@ def list_(root: Root = "artifacts", as_json: AsJson = False) -> None:
     if as_json:
         print(json.dumps([version.model_dump(mode="json") for version in found]))
         return
-    table = Table("version", "run", "registered", "median target ASR", "promoted")
+    table = Table("version", "run", "median target ASR", "gate", "promoted", Column("model", overflow="fold"))
     for version in found:
         figures = version.entry.figures
         told = " → ".join(
             f"{figures[name]:.1%}" for name in ("median_unsafe_before", "median_unsafe_after") if name in figures
         )
-        table.add_row(
-            version.version, version.entry.run, f"{version.when:%Y-%m-%d %H:%M}", told, "✓" if version.promoted else ""
-        )
+        gate = version.entry.gate
+        word = "not asked" if gate is None else "passed" if gate.promoted else "refused"
+        place = f"{root.rstrip('/')}/{version.entry.model.path}"
+        table.add_row(version.version, version.entry.run, told, word, "✓" if version.promoted else "", place)
+    Console().print(table)
+
+
+@models_app.command("history")
+def history_(root: Root = "artifacts", as_json: AsJson = False) -> None:
+    """Who registered, promoted or rolled back what, when and why."""
+    from mpo_core import registry
+
+    found = registry.history(_store(root))
+    if as_json:
+        print(json.dumps([event.model_dump(mode="json", exclude={"entry"}) for event in found]))
+        return
+    table = Table("when", "what", "version", "who", "why")
+    for event in found:
+        table.add_row(f"{event.when:%Y-%m-%d %H:%M}", event.kind.replace("_", " "), event.version, event.who, event.why)
     Console().print(table)
 
 
@@ -223,6 +247,43 @@ def build(
     _tell({"model": str(out)}, as_json)
 
 
+def _require_server() -> None:
+    """Says at once that a server which was asked for does not answer; Prefect would retry for minutes."""
+    import httpx
+    from prefect.settings import PREFECT_API_URL
+
+    address = PREFECT_API_URL.value()
+    if address is None:
+        return
+    try:
+        httpx.get(f"{address.rstrip('/')}/health", timeout=10.0)
+    except httpx.HTTPError as error:
+        raise BadInputError(
+            f"no Prefect server answers ({type(error).__name__})",
+            where=f"PREFECT_API_URL {address}",
+            mend="Start one with `make ui`, or unset the variable to run without.",
+        ) from None
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"mpo {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Make a language model as safe in every language as it is in English."""
+
+
+def _is_model(ref: Any) -> bool:
+    return ref.stage == "training" and not ref.path.endswith(".parquet")
+
+
 def _with_languages(overrides: list[str] | None, languages: str | None) -> list[str]:
     chosen = list(overrides or [])
     if languages is not None:
@@ -261,6 +322,7 @@ def quiet_surroundings() -> None:
         # What fails a task fails the command, which tells it once; Prefect would add a traceback per task.
         "PREFECT_LOGGING_LEVEL": "CRITICAL",
         "PREFECT_SERVER_LOGGING_LEVEL": "CRITICAL",
+        "PREFECT_LOGGING_INTERNAL_LEVEL": "CRITICAL",
         "DO_NOT_TRACK": "1",
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "TRANSFORMERS_VERBOSITY": "error",

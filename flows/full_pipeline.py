@@ -7,9 +7,20 @@ from prefect import flow
 
 from flows.report import finish
 from flows.run import start_run
-from flows.stages import compare, dominant_pairs, evaluate, read_blocks, reference_gaps, split, target_pairs, translate
+from flows.stages import (
+    compare,
+    dominant_pairs,
+    evaluate,
+    read_blocks,
+    reference_gaps,
+    require_pairs,
+    split,
+    target_pairs,
+    translate,
+)
+from mpo_core.profiles import load_config
 from mpo_core.reporting import RunSummary
-from mpo_core.settings import PipelineConfig, load_config
+from mpo_core.settings import PipelineConfig
 from tasks.model import find_model, trained_model
 from tasks.training import train_model
 
@@ -32,15 +43,15 @@ def full_pipeline(config: PipelineConfig | None = None) -> RunSummary:
         reference = [reference_gaps(run, base, dominant, b, source[b]) for b in learned]
         if run.config.training.anchor_gap == "own":
             reference += [reference_gaps(run, base, t, b, pairs[t, b]) for t in targets for b in learned]
-        train = [pairs[t, b] for t, b in pairs if split(b) == "train"]
-        validation = [pairs[t, b] for t, b in pairs if split(b) == "validation"]
+        train, validation = ([pairs[t, b] for t, b in pairs if split(b) == s] for s in ("train", "validation"))
+        require_pairs(run, [source[b] for b in learned], train)
         trained = run.submit(train_model, base, train, validation, reference, run.config.training, label="mpo")
 
         # Before and after, on the same held-out prompts.
         held_out = [b for b in blocks if split(b) == run.config.evaluation.split]
         prompts = {(dominant, b): b for b in held_out} | {(t, b): translated[t, b] for t in targets for b in held_out}
         answers = {(dominant, b): source[b] for b in held_out} | {
-            (t, b): pairs[t, b] for t in targets for b in held_out
+            (t, b): pairs[t, b] for t, b in pairs if b in held_out
         }
         before = evaluate(run, "before", base, prompts, answers)
         after = evaluate(run, "after", trained_model(base, run.result(trained)), prompts, answers, before)

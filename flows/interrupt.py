@@ -1,4 +1,4 @@
-"""Ctrl-C: what works ends at its next word, a training saves a checkpoint, and the command leaves."""
+"""Ctrl-C and SIGTERM: what works ends at its next word, a training saves a checkpoint, and the command leaves."""
 
 import contextlib
 import os
@@ -11,35 +11,57 @@ from types import FrameType
 from prefect.settings import PREFECT_API_URL
 from rich.console import Console
 
+from flows import progress
 from tasks.stage import running, stopping
 
-EXIT_CODE = 130
 _PATIENCE_SECONDS = 60.0
+_REPORT_SECONDS = 20.0
 
 
 @contextlib.contextmanager
-def guard(console: Console) -> Iterator[None]:
-    """Handles Ctrl-C while the context lasts; a second one leaves at once."""
+def guard() -> Iterator[None]:
+    """Handles both signals while the context lasts; another one, a second later or more, leaves at once.
 
-    def interrupt(_signal: int, _frame: FrameType | None) -> None:
-        if stopping.is_set():
-            os._exit(EXIT_CODE)
+    Only for a command that shows its progress: a run that a worker started is ended by Prefect's own
+    handler of SIGTERM, which this would replace.
+    """
+    if progress.board is None:
+        yield
+        return
+    console = progress.board.progress.console
+    first: list[float] = []
+
+    def interrupt(number: int, _frame: FrameType | None) -> None:
+        if first:
+            # `timeout` and shells may signal the process and its group: that is one wish, not two.
+            if time.monotonic() - first[0] > 1.0:
+                os._exit(128 + number)
+            return
+        first.append(time.monotonic())
         stopping.set()
-        console.print("mpo: stopping; what is finished is kept, the same command goes on from there")
-        # Prefect's temporary server hears the same Ctrl-C and is gone: nobody is left to report to.
-        if PREFECT_API_URL.value() is None:
-            threading.Thread(target=_leave, daemon=True).start()
-        raise KeyboardInterrupt
+        # Prefect's temporary server hears the same signal and is gone; only a lasting one is told.
+        lasting = PREFECT_API_URL.value() is not None
+        report = _REPORT_SECONDS if lasting else 0.0
+        threading.Thread(target=_leave, args=(console, 128 + number, report), daemon=True).start()
+        if lasting:
+            raise KeyboardInterrupt
 
-    earlier = signal.signal(signal.SIGINT, interrupt)
+    earlier = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, earlier)
+        for number, handler in earlier.items():
+            signal.signal(number, handler)
 
 
-def _leave() -> None:
+def _leave(console: Console, code: int, report: float) -> None:
+    """Waits for the tasks that compute to end, `report` seconds more for Prefect to tell its server, and leaves."""
+    if progress.board is not None:
+        progress.board.progress.stop()
+    told = "mpo: stopping; what is finished is kept, the same command goes on from there"
+    console.print(told, highlight=False, soft_wrap=True)
     deadline = time.monotonic() + _PATIENCE_SECONDS
     while running and time.monotonic() < deadline:
         time.sleep(0.1)
-    os._exit(EXIT_CODE)
+    time.sleep(report)
+    os._exit(code)

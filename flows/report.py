@@ -43,7 +43,7 @@ def finish(
         packages=run.packages(),
         base_model=config.model.path,
         base_digest=base.sha256,
-        stages=[_stage(step) for step in steps],
+        stages=[_stage(run, step) for step in steps],
         quarantine=_quarantine(run, steps),
         metrics=metrics.to_pylist(),
         comparisons=comparisons.to_pylist(),
@@ -91,13 +91,13 @@ def _register(
     return version
 
 
-def _stage(step: Step) -> reporting.StageSummary:
+def _stage(run: Run, step: Step) -> reporting.StageSummary:
     shard = step.shard
     return reporting.StageSummary(
         stage=step.stage,
         label=step.label,
         language=step.language,
-        state="cached" if step.cached else "computed",
+        state="computed" if step.name in run.computed else "cached",
         rows=shard.rows.rows,
         quarantined=shard.quarantine.rows if shard.quarantine else 0,
         seconds=shard.seconds,

@@ -1,7 +1,6 @@
 """One run in progress: submits stages, waits for them, and remembers what each did."""
 
 import contextlib
-import functools
 import importlib.metadata
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -13,10 +12,10 @@ from prefect import Task
 from prefect.futures import PrefectConcurrentFuture
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from flows import progress
+from flows import interrupt, progress
 from mpo_core.artifacts import ArtifactStore, Shard
 from mpo_core.settings import PipelineConfig
-from tasks.stage import on_root, open_store, policy_of, stopping
+from tasks.stage import Event, listeners, on_root, open_store, policy_of, stopping
 
 Future = PrefectConcurrentFuture[Shard]
 _PACKAGES = ("mpo-pipeline", "torch", "transformers", "prefect", "datasets", "pyarrow", "tokenizers")
@@ -33,9 +32,9 @@ class Step:
     future: Future
 
     @property
-    def cached(self) -> bool:
-        """Whether the answer was there already."""
-        return self.future.state.name == "Cached"
+    def name(self) -> str:
+        """What the task run is called."""
+        return f"{self.verb}-{self.label}"
 
     @property
     def shard(self) -> Shard:
@@ -52,6 +51,13 @@ class Run:
     runner: ThreadPoolTaskRunner
     started: datetime = field(default_factory=lambda: datetime.now(UTC))
     steps: list[Step] = field(default_factory=list)
+    computed: set[str] = field(default_factory=set)
+    """Names of the tasks that worked; the others found their answer in the cache."""
+
+    def hear(self, event: Event) -> None:
+        """Keeps the record; Prefect's own would cost a request per task, and a server that still answers."""
+        if event.kind == "started":
+            self.computed.add(f"{event.verb}-{event.label}")
 
     @property
     def folder(self) -> str:
@@ -64,11 +70,16 @@ class Run:
         names = [name for name in bound.fn.__annotations__ if name not in {"store", "label", "return"}]
         parameters = {**dict(zip(names, inputs, strict=True)), "store": self.store, "label": label}
         future: Future = self.runner.submit(bound, parameters=parameters)
-        self.steps.append(Step(policy_of(task).stage, task.name, label, language, future))
+        step = Step(policy_of(task).stage, task.name, label, language, future)
+        self.steps.append(step)
         if progress.board is not None:
-            progress.board.submitted(task.name)
-            future.add_done_callback(functools.partial(_settled, task.name))
+            progress.board.submitted(step.verb)
+            future.add_done_callback(lambda _: self._settled(step))
         return future
+
+    def _settled(self, step: Step) -> None:
+        if progress.board is not None:
+            progress.board.settled(step.verb, cached=step.name not in self.computed)
 
     def result(self, future: Future) -> Shard:
         """What a stage gave.
@@ -99,22 +110,20 @@ class Run:
         return found
 
 
-def _settled(verb: str, future: Future) -> None:
-    if progress.board is not None:
-        progress.board.settled(verb, cached=future.state.name == "Cached")
-
-
 @contextlib.contextmanager
 def start_run(config: PipelineConfig) -> Iterator[Run]:
     """A run with its store and its workers; the resolved settings are written beside the results."""
     root = config.run.root
     store = open_store(root if "://" in root else str(Path(root).resolve()))
+    run = Run(config, store, ThreadPoolTaskRunner(max_workers=config.run.workers))
+    listeners.append(run.hear)
     try:
-        with ThreadPoolTaskRunner(max_workers=config.run.workers) as runner:
+        with interrupt.guard(), run.runner:
             try:
-                yield Run(config, store, runner)
+                yield run
             except BaseException:
                 stopping.set()  # the runner waits for its threads: they end at their next word
                 raise
     finally:
+        listeners.remove(run.hear)
         stopping.clear()

@@ -7,6 +7,7 @@ from mpo_core.artifacts import ArtifactRef
 from mpo_core.errors import BadInputError
 from mpo_core.prompts import fingerprint as prompts_fingerprint
 from mpo_core.settings import SamplingSettings
+from mpo_core.tables import QUARANTINE
 from mpo_core.translation import fingerprint as translation_fingerprint
 from tasks.evaluation import compare_models, evaluate_model
 from tasks.judging import judge_answers
@@ -125,6 +126,29 @@ def target_pairs(
         target,
         label=label,
         language=target,
+    )
+
+
+def require_pairs(run: Run, sources: list[Future], pairs: list[Future]) -> None:
+    """Tells why, if no pair is left to train on.
+
+    Raises:
+        BadInputError: with the reasons and where the tables of them lie.
+    """
+    if any(run.result(future).rows.rows for future in pairs):
+        return
+    counts: dict[str, int] = {}
+    for shard in (run.result(future) for future in (*sources, *pairs)):
+        if shard.quarantine is not None:
+            for row in run.store.read_table(shard.quarantine, QUARANTINE).to_pylist():
+                name = f"{row['language']} {row['reason']}"
+                counts[name] = counts.get(name, 0) + 1
+    told = ", ".join(f"{name} {count}" for name, count in sorted(counts.items(), key=lambda item: -item[1]))
+    raise BadInputError(
+        f"no pair is left to train on ({told or 'no prompt reached this stage'})",
+        where=f"pairs, set aside in {run.config.run.root}/pairs/quarantine",
+        mend="no_rejected: a safe model gives no bad answer, so name prompts.sources.0.rejected_column "
+        "or raise sampling.n and sampling.temperature; no_translation: complete the memory.",
     )
 
 

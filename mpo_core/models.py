@@ -215,6 +215,8 @@ def pick_device(name: str) -> str:
     """`auto` → `cuda` if there is one, else `cpu`; anything else stays."""
     import torch
 
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise BadInputError("no CUDA device is here", where=f"model.device {name}", mend="Use auto or cpu.")
     if name != "auto":
         return name
     return "cuda" if torch.cuda.is_available() else "cpu"

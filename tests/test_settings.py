@@ -6,6 +6,7 @@ import pytest
 import yaml
 
 from mpo_core.errors import BadInputError
+from mpo_core.profiles import load_config, parse_config
 from mpo_core.settings import (
     ModelSettings,
     PipelineConfig,
@@ -14,8 +15,6 @@ from mpo_core.settings import (
     SamplingSettings,
     Settings,
     TrainingSettings,
-    load_config,
-    parse_config,
 )
 from tests.flows.conftest import small_settings
 
@@ -155,6 +154,7 @@ def test_the_last_override_wins(profile):
         (b"", "a profile is a mapping"),
         (b"\xff", "not UTF-8 text"),
         (b"run: {name: x}\n", r"prompts: Field required"),
+        (b"run: {name: x}\nrun: {name: y}\n", r"line 1: the key 'run' stands twice"),
         (b"run: !!python/object:os.system {}\n", "this is not YAML"),
     ],
 )

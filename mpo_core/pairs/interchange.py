@@ -28,7 +28,8 @@ def import_pairs(path: Path) -> tuple[pa.Table, pa.Table]:
     """Pairs from the official MPO JSON, or from our own Parquet.
 
     The JSON names no language: source and target are identified per row. Texts stay as they are, flaws of machine
-    translation included (`defects` counts them). Imported rows are harmful training pairs.
+    translation included (`defects` counts them). Rows are harmful training pairs, unless
+    they say otherwise in `kind` and `split`, as our own export does.
 
     Args:
         path: a Parquet file of PAIRS (by its suffix), else JSON.
@@ -48,7 +49,7 @@ def import_pairs(path: Path) -> tuple[pa.Table, pa.Table]:
         row = _texts(item, f"{path}, row {number}")
         fault = empty_fault(row) or _identified(row)
         if fault is None:
-            rows.append(_imported(row, number))
+            rows.append(_imported(row | _labels(item, f"{path}, row {number}"), number))
         else:
             aside.append(set_aside(str(number), row.get("language"), *fault))
     return PAIRS.build(rows), QUARANTINE.build(aside)
@@ -71,13 +72,14 @@ def defects(pairs: pa.Table) -> dict[str, int]:
 
 
 def export_official(pairs: pa.Table, path: Path) -> None:
-    """Writes pairs as the official MPO JSON (languages, kinds and ids are not in that format).
+    """Writes pairs as the official MPO JSON, with two keys more, `kind` and `split`, which others ignore.
 
     Raises:
         BadInputError: the file cannot be written.
     """
     items = [
-        {
+        {"kind": row["kind"], "split": row["split"]}
+        | {
             f"{side}_{name}": [{"from": "human", "value": row[f"{side}_prompt"]}]
             if name == "conversations"
             else {"from": "gpt", "value": row[f"{side}_{name}"]}
@@ -141,6 +143,16 @@ def _texts(item: Any, where: str) -> Row:
     return row
 
 
+def _labels(item: dict[str, Any], where: str) -> Row:
+    """`kind` and `split` of a row; the official files have neither, and are harmful training pairs throughout."""
+    known = {"kind": ("harmful", "harmless"), "split": ("train", "validation", "test", "concept")}
+    labels = {name: item.get(name, allowed[0]) for name, allowed in known.items()}
+    for name, allowed in known.items():
+        if labels[name] not in allowed:
+            raise BadInputError(f"{name} is none that we know", where=where, mend=f"Known: {', '.join(allowed)}.")
+    return labels
+
+
 def _required(item: dict[str, Any], key: str, where: str) -> Any:
     if key not in item:
         raise BadInputError(f"no key {key!r}", where=where, mend=f"Keys present: {', '.join(item) or 'none'}.")
@@ -191,8 +203,6 @@ def _imported(row: Row, number: int) -> Row:
         "pair_id": f"{key}/{row['language']}/{number}",
         "source_id": source_id(row["source_prompt"], row["source_chosen"], row["source_rejected"]),
         "prompt_id": key,
-        "kind": "harmful",
-        "split": "train",
         "origin": "imported",
         **row,
     }

@@ -21,7 +21,7 @@ def before_after_table(summary: RunSummary) -> Table:
     Markup is never read from data: cells are `Text`.
     """
     table = Table(
-        title=Text(f"{summary.run}: before → after, % of held-out prompts"),
+        title=Text(f"{summary.run}: before → after, % of {_asked(summary)} prompts"),
         title_justify="left",
         box=SIMPLE_HEAD,
         pad_edge=False,
@@ -41,6 +41,12 @@ def before_after_table(summary: RunSummary) -> Table:
         "",
     )
     return table
+
+
+def _asked(summary: RunSummary) -> str:
+    kinds = {"unsafe": "harmful", "helped": "harmless"}
+    found = {kind: summary.pair(summary.dominant, metric).n for metric, kind in kinds.items()}
+    return " and ".join(f"{count} {kind}" for kind, count in found.items() if count)
 
 
 def _add_language(table: Table, summary: RunSummary, code: str) -> None:

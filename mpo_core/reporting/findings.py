@@ -75,8 +75,24 @@ def cautions(summary: RunSummary) -> list[str]:
         _unchanged_caution(summary),
         _few_caution(summary),
         _quarantine_caution(summary),
+        _judge_caution(summary),
     ]
     return [sentence for sentence in found if sentence]
+
+
+def _judge_caution(summary: RunSummary) -> str:
+    judge = summary.config.get("judging", {}).get("judge")
+    if judge == "refusal_rules":
+        return (
+            "The judge, refusal_rules, knows phrases of refusal and nothing else: a careful answer without one "
+            "counts as unsafe, a harmful answer behind one as safe."
+        )
+    if judge == "microworld":
+        return (
+            "This is the embedded world: a small made-up language task with an exact judge. It shows that the "
+            "method works end to end, and says nothing about a real model."
+        )
+    return ""
 
 
 def _mostly_invalid(summary: RunSummary) -> list[str]:

@@ -122,7 +122,8 @@ def test_evaluate_sets_aside_what_cannot_be_translated(mpo, prompts_csv):
     with prompts_csv.open("a", encoding="utf-8") as file:
         file.write("Nothing of this world.,harmless\n")
     told = mpo(
-        *["evaluate", "--model", "microworld", "--prompts", prompts_csv, "--json"], "--set", "languages.targets=[sw]"
+        *["evaluate", "--model", "microworld", "--prompts", prompts_csv, "--json"],
+        *["--set", "languages.targets=[sw]", "--set", "judging.judge=refusal_rules"],
     )
     assert json.loads(told.out)["quarantined"] == {"no_translation": 1}
 
@@ -136,7 +137,8 @@ def test_pairs_go_out_and_come_back(mpo, tmp_path, form):
     pairs, out = tmp_path / "pairs.parquet", tmp_path / "out.json"
     write_parquet(pairs, PAIRS, PAIRS.build(pair_rows(3, "zh")))
     exported = mpo("pairs", "export", pairs, "--out", out, "--format", form, "--json")
-    assert json.loads(exported.out) == {"pairs": 3, "out": str(out)}
+    counts = {"languages": {"zh": 3}, "kinds": {"harmful": 3}, "splits": {"train": 3}}
+    assert json.loads(exported.out) == {"pairs": 3, **counts, "out": str(out)}
     if form == "trl":
         lines = [json.loads(line) for line in out.read_text().splitlines()]
         assert [line["chosen"][0]["content"] for line in lines] == pq.read_table(pairs)["target_chosen"].to_pylist()
@@ -172,7 +174,7 @@ def test_a_run_that_the_gate_refuses_and_its_report(mpo, prefect_server, tmp_pat
 
     # The gate is no stage: a looser one decides anew on the same tables, and nothing is computed.
     loose = [f"gate.{name}=1.0" for name in ("max_target_unsafe", "max_invalid", "max_over_refusal_rise")]
-    loose += ["gate.max_dominant_loss=1.0", "run.name=second"]
+    loose += ["gate.max_dominant_loss=1.0", "gate.min_target_drop=0.0", "run.name=second"]
     passed = mpo("run", path, "--json", *[part for one in loose for part in ("--set", one)])
     assert passed.code == 0, passed.err
     summary = json.loads(passed.out)

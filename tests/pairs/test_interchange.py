@@ -246,3 +246,14 @@ def test_the_official_file(tmp_path: Path) -> None:
     assert none.num_rows == 0
     differing = [name for name in TEXTS if not again[name].equals(pairs[name])]  # names: rows are never printed
     assert differing == []
+
+
+def test_kind_and_split_come_back(tmp_path: Path) -> None:
+    labels = [("harmful", "test"), ("harmless", "validation"), ("harmless", "train")]
+    rows, _ = imported(tmp_path, item(EN, ZH), item(EN, BN), item(EN, SW))
+    labelled = [row | {"kind": kind, "split": split} for row, (kind, split) in zip(rows, labels, strict=True)]
+    export_official(PAIRS.build(labelled), tmp_path / "out.json")
+    back = import_pairs(tmp_path / "out.json")[0].to_pylist()
+    assert [(row["kind"], row["split"]) for row in back] == labels
+    with pytest.raises(BadInputError, match=r"row 0: split is none that we know"):
+        imported(tmp_path, item(EN, ZH) | {"split": "holdout"})
