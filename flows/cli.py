@@ -114,10 +114,12 @@ def evaluate(
     if as_json:
         print(json.dumps(told))
         return
-    table = Table("model", "language", "metric", "value", "interval", "n")
+    table = Table("model", "language", "metric", "value", "interval", "n", *(["p"] if against else []))
     for row in told["metrics"]:
         interval = f"{row['low']:.3f} … {row['high']:.3f}"
-        table.add_row(row["model"], row["language"], row["metric"], f"{row['value']:.3f}", interval, str(row["n"]))
+        table.add_row(
+            row["model"], row["language"], row["metric"], f"{row['value']:.3f}", interval, str(row["n"]), *_p_value(row)
+        )
     Console().print(table)
     _tell({"quarantined": told["quarantined"]}, as_json=False)
 
@@ -245,6 +247,13 @@ def build(
     with _bar("pretraining") as on_progress:
         build_world(out, seed=seed, progress=lambda step, steps, _loss: on_progress(step, steps))
     _tell({"model": str(out)}, as_json)
+
+
+def _p_value(row: dict[str, Any]) -> list[str]:
+    """The cell of the paired test, where two models are compared; a model's own rows before have none."""
+    if "p_value" not in row:
+        return []
+    return ["" if row["p_value"] is None or row["model"] == "before" else f"{row['p_value']:.3f}"]
 
 
 def _require_server() -> None:
