@@ -31,6 +31,7 @@ def finish(
     dominant, targets = config.languages.dominant, config.languages.targets
     decision = decide(metrics, comparisons, config.gate, dominant=dominant, targets=targets)
     version = _register(run, base, run.result(trained), metrics, decision)
+    sources = _sources(run)
     finished = datetime.now(UTC)
     summary = RunSummary(
         run=config.run.name,
@@ -50,12 +51,9 @@ def finish(
         gate=decision,
         training=_training_log(run, run.result(trained)),
         artifacts=[ref for step in steps for ref in step.shard.refs],
-        inputs=[source.path or source.source for source in config.prompts.sources],
+        inputs=[source.name for source in sources],
         version=version.version,
-        sources=[
-            reporting.SourceLicence(name=source.path or source.source, licence=source.licence)
-            for source in config.prompts.sources
-        ],
+        sources=sources,
         examples=_examples(run, before, after),
     )
     settings = yaml.safe_dump(summary.config, sort_keys=False, allow_unicode=True)
@@ -89,6 +87,16 @@ def _register(
     if decision.promoted and version.version not in known:
         version = registry.promote(run.store, version.version, who="gate", why=decision.reason)
     return version
+
+
+def _sources(run: Run) -> list[reporting.SourceLicence]:
+    """Each source once; the microworld is this project's own and has its licence."""
+    licences: dict[str, str | None] = {}
+    for source in run.config.prompts.sources:
+        own = "Apache-2.0" if source.source == "microworld" else None
+        name = source.path or source.source
+        licences[name] = source.licence or licences.get(name) or own
+    return [reporting.SourceLicence(name=name, licence=licence) for name, licence in licences.items()]
 
 
 def _stage(run: Run, step: Step) -> reporting.StageSummary:
