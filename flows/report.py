@@ -23,7 +23,7 @@ _EXAMPLES_PER_LANGUAGE = 2
 def finish(
     run: Run, base: ModelFolder, trained: Future, before: Evaluation, after: Evaluation, comparison: Future
 ) -> RunSummary:
-    """Gates and registers the new model, and writes the report."""
+    """Gates and registers the new model, and writes the report with the resolved settings beside it."""
     steps = run.wait()
     config, store = run.config, run.store
     metrics = store.read_tables([run.result(e.metrics).rows for e in (before, after)], METRICS)

@@ -112,7 +112,7 @@ class Run:
 
 @contextlib.contextmanager
 def start_run(config: PipelineConfig) -> Iterator[Run]:
-    """A run with its store and its workers; the resolved settings are written beside the results."""
+    """A run with its store and its workers, and a record of what computes in it."""
     root = config.run.root
     store = open_store(root if "://" in root else str(Path(root).resolve()))
     run = Run(config, store, ThreadPoolTaskRunner(max_workers=config.run.workers))
