@@ -14,7 +14,7 @@ from mpo_core.errors import BadInputError
 from mpo_core.evaluation import compare, metrics
 from mpo_core.files import read_parquet
 from mpo_core.judging import judge_responses
-from mpo_core.models import forget_models, resolve, shared_model
+from mpo_core.models import forget_models, model_digest, resolve, shared_model
 from mpo_core.pairs import defects, export_official, export_trl, import_pairs
 from mpo_core.prompts import load_prompts
 from mpo_core.sampling import Request, sample
@@ -153,13 +153,13 @@ def _reference(config: PipelineConfig, folder: Path, pairs: pa.Table, on_progres
         cutoff=config.training.cutoff,
         system=config.model.system,
         precision=config.training.precision,
+        digest=model_digest(folder, config.model),
         progress=on_progress,
     )
     with lock:
         told, _ = measure(source_texts(pairs), pooling=config.training.retention.pooling)
-        if config.training.anchor_gap == "own":
-            own = target_texts(pairs.filter(pa.array([kind == "harmless" for kind in pairs["kind"].to_pylist()])))
-            more, _ = measure(own, pooling=None)
+        if config.training.references_targets:
+            more, _ = measure(target_texts(pairs), pooling=None)
             told = pa.concat_tables([told, more])
     return told
 

@@ -41,7 +41,7 @@ def full_pipeline(config: PipelineConfig | None = None) -> RunSummary:
         # Reward gaps of the frozen model, to which the targets are pulled (L1), and the states that stay put (L2).
         learned = [b for b in blocks if split(b) in {"train", "validation"}]
         reference = [reference_gaps(run, base, dominant, b, source[b]) for b in learned]
-        if run.config.training.anchor_gap == "own":
+        if run.config.training.references_targets:
             reference += [reference_gaps(run, base, t, b, pairs[t, b]) for t in targets for b in learned]
         train, validation = ([pairs[t, b] for t, b in pairs if split(b) == s] for s in ("train", "validation"))
         require_pairs(run, [source[b] for b in learned], train)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import threading
 from pathlib import Path
 from typing import Any
 
+from mpo_core.artifacts import file_digests, folder_digest
 from mpo_core.errors import BadInputError
 from mpo_core.settings import ModelSettings
 
@@ -98,6 +100,14 @@ def check_folder(folder: Path, *, template: bool = False) -> None:
         raise BadInputError(
             "the tokenizer has no chat template", where=where, mend="Give one with --set model.chat_template=FILE."
         )
+
+
+def model_digest(folder: Path, settings: ModelSettings) -> str:
+    """What a model is: the digest of its files, and of the chat template that the settings put over them."""
+    files = file_digests(folder)
+    if settings.chat_template is not None:
+        files["model.chat_template"] = hashlib.sha256(Path(settings.chat_template).read_bytes()).hexdigest()
+    return folder_digest(files)
 
 
 def load_tokenizer(folder: Path, settings: ModelSettings) -> Any:

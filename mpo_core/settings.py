@@ -263,11 +263,35 @@ class LoraSettings(Settings):
     """Modules that get an adapter."""
 
 
-class TrainingSettings(Settings):
-    """MPO training (arXiv 2505.16869)."""
+Positive = Annotated[float, Field(gt=0.0)]
 
-    beta: float = Field(1.0, gt=0.0)
-    """Factor of the target reward gap in L1."""
+# The smallest relative step that a bfloat16 weight can take is 2^-9 of it; below this learning rate,
+# which AdamW's first updates have the size of, a weight of the usual magnitude 0.02 does not move.
+_PURE_BFLOAT16_RATE = 0.02 * 2**-9
+
+# beta where the settings name none: TRL 1.16's defaults; MPO's is the paper's for LLaMA-3.1-8B.
+_BETA = {"mpo": 1.0, "simpo": 2.0}
+
+
+class TrainingSettings(Settings):
+    """Preference training: MPO (arXiv 2505.16869), or a method to compare it with."""
+
+    method: Literal["mpo", "sft", "dpo", "ipo", "rdpo", "cpo", "kto", "orpo", "r_dpo", "simpo"] = "mpo"
+    """The objective. All but `mpo` see the target pairs alone, without L2."""
+    beta: Positive | dict[str, Positive] | None = None
+    """Factor of the target gap in L1, one or per language; in other methods as in TRL. Left out: the method's usual."""
+    label_smoothing: float = Field(0.1, ge=0.0, lt=0.5)
+    """rdpo: share of pairs taken to be labelled the wrong way round."""
+    cpo_alpha: float = Field(1.0, ge=0.0)
+    """cpo: weight of the likelihood of chosen."""
+    simpo_gamma: float = Field(0.5, ge=0.0)
+    """simpo: margin between the rewards."""
+    length_alpha: float = Field(0.01, ge=0.0)
+    """r_dpo: weight of the difference of lengths."""
+    desirable_weight: float = Field(1.0, gt=0.0)
+    """kto: weight of chosen answers."""
+    undesirable_weight: float = Field(1.0, gt=0.0)
+    """kto: weight of rejected answers."""
     anchor_gap: Literal["dominant", "own"] = "dominant"
     """Goal of a harmless row's gap: the reference's `dominant` gap (the paper) or its `own` in that language."""
     retention: RetentionSettings = RetentionSettings()
@@ -285,9 +309,9 @@ class TrainingSettings(Settings):
     warmup: Fraction = 0.1
     """Share of the steps that warm up."""
     batch_size: int = Field(1, ge=1)
-    """Pairs per device and forward."""
+    """Pairs per device; times `gradient_accumulation`, the pairs of an optimiser step. A padded forward has so many."""
     gradient_accumulation: int = Field(8, ge=1)
-    """Forwards per optimiser step."""
+    """Factor of the pairs of an optimiser step; 1 x 8 and 8 x 1 are the same computation when packed."""
     weight_decay: float = Field(0.0, ge=0.0)
     """AdamW weight decay."""
     max_grad_norm: float = Field(1.0, gt=0.0)
@@ -295,13 +319,21 @@ class TrainingSettings(Settings):
     cutoff: int = Field(1024, ge=8)
     """Longest sequence in tokens, prompt and answer."""
     precision: Literal["float32", "bfloat16"] = "float32"
-    """`bfloat16` is autocast over fp32 master weights; pure bf16 would round the updates away."""
+    """`bfloat16` is autocast over the weights."""
+    weights: Literal["float32", "bfloat16"] = "float32"
+    """What holds the weights. `bfloat16` is for the frozen base under LoRA: it would round small updates away."""
     gradient_checkpointing: bool = False
     """Recompute activations in backward: less memory, more time."""
     seed: int = Field(0, ge=0)
-    """Seed of batch order and adapters."""
-    shuffle: bool = True
-    """Shuffle the pairs each epoch; off keeps file order."""
+    """Seed of the order and of the adapters."""
+    order: Literal["grouped", "shuffled", "file"] = "grouped"
+    """`grouped`: shuffled by dominant pair, its rows together; `shuffled` by row; `file` order."""
+    layout: Literal["auto", "packed", "padded"] = Field("auto", json_schema_extra=_OPERATIONAL)
+    """`packed` without padding, the prompt once for both answers, or `padded`; `auto` packs where the model can."""
+    tokens_per_forward: int = Field(4096, ge=1, json_schema_extra=_OPERATIONAL)
+    """Packed: most tokens of a forward, which bounds memory; a longer pair goes alone."""
+    logit_memory: int = Field(256, ge=0, json_schema_extra=_OPERATIONAL)
+    """MiB of token probabilities kept for backward; beyond it they are computed again."""
     evaluate_every: int | None = Field(None, ge=1)
     """Optimiser steps between evaluations on the validation pairs; left out: none."""
     patience: int | None = Field(None, ge=1)
@@ -315,10 +347,42 @@ class TrainingSettings(Settings):
     threads: int | None = Field(None, ge=1, json_schema_extra=_OPERATIONAL)
     """CPU threads of torch; left out: torch decides."""
 
+    @property
+    def step_rows(self) -> int:
+        """Pairs per device of an optimiser step."""
+        return self.batch_size * self.gradient_accumulation
+
+    @property
+    def needs_target_reference(self) -> bool:
+        """Whether the method compares with the reference's log-probabilities of the target pairs."""
+        return self.method in {"dpo", "ipo", "rdpo", "r_dpo", "kto"}
+
+    @property
+    def references_targets(self) -> bool:
+        """Whether the reference has to measure target pairs too."""
+        return self.needs_target_reference or (self.method == "mpo" and self.anchor_gap == "own")
+
+    def beta_of(self, language: str) -> float:
+        """beta in a language."""
+        if isinstance(self.beta, dict):
+            return self.beta.get(language, self.beta.get("default", _BETA.get(self.method, 0.1)))
+        return self.beta if self.beta is not None else _BETA.get(self.method, 0.1)
+
     @model_validator(mode="after")
     def _stopping(self) -> Self:
         if self.patience is not None and self.evaluate_every is None:
             raise ValueError("`patience` needs `evaluate_every`")
+        return self
+
+    @model_validator(mode="after")
+    def _numbers(self) -> Self:
+        if self.weights == "bfloat16" and self.lora is None and self.learning_rate < _PURE_BFLOAT16_RATE:
+            raise ValueError(
+                f"`weights: bfloat16` would round away the updates of a learning rate under {_PURE_BFLOAT16_RATE:.0e}; "
+                "keep float32 weights and set `precision: bfloat16`"
+            )
+        if self.layout == "packed" and self.retention.pooling == "padded_mean":
+            raise ValueError("`retention.pooling: padded_mean` counts pads; it needs `layout: padded`")
         return self
 
 

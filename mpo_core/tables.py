@@ -195,6 +195,7 @@ PAIRS = _spec(
     Column("target_chosen", _STRING, "the good answer in the target language"),
     Column("target_rejected", _STRING, "the bad answer in the target language"),
     Column("origin", _STRING, "translated, sampled, mixed or imported"),
+    Column("weight", pa.float32(), "how much the pair counts in training; null is 1", nullable=True),
 )
 
 GAPS = _spec(
@@ -208,6 +209,8 @@ GAPS = _spec(
     Column("rejected_reward", pa.float32(), "mean log-probability of the rejected answer, nats per token"),
     Column("chosen_tokens", _INT, "answer tokens of chosen, the end token counted"),
     Column("rejected_tokens", _INT, "answer tokens of rejected, the end token counted"),
+    Column("ids", _STRING, "digest of the token ids: text, chat template, tokenizer and cut-off"),
+    Column("model", _STRING, "digest of the model that was measured"),
     Column("chosen_pooled", _VECTOR, "pooled last hidden state of the chosen sequence [D]", nullable=True),
     Column("rejected_pooled", _VECTOR, "pooled last hidden state of the rejected sequence [D]", nullable=True),
 )

@@ -1,16 +1,15 @@
 """A model as a stage's input: where it lies and what it is."""
 
 import contextlib
-import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from mpo_core.artifacts import ArtifactRef, ArtifactStore, Shard, file_digests, folder_digest
+from mpo_core.artifacts import ArtifactRef, ArtifactStore, Shard
 from mpo_core.errors import DamagedError
-from mpo_core.models import resolve, shared_model
+from mpo_core.models import model_digest, resolve, shared_model
 from mpo_core.settings import ModelSettings
 
 
@@ -52,10 +51,7 @@ def find_model(settings: ModelSettings) -> ModelFolder:
         BadInputError: it cannot be found or is no complete chat model.
     """
     folder = resolve(settings).resolve()
-    files = file_digests(folder)
-    if settings.chat_template is not None:
-        files["model.chat_template"] = hashlib.sha256(Path(settings.chat_template).read_bytes()).hexdigest()
-    return ModelFolder(settings=settings, sha256=folder_digest(files), folder=str(folder))
+    return ModelFolder(settings=settings, sha256=model_digest(folder, settings), folder=str(folder))
 
 
 def trained_model(base: ModelFolder, trained: Shard) -> ModelFolder:

@@ -32,6 +32,7 @@ def measure_gaps(
             system=model.settings.system,
             pooling=pooling,
             precision=precision,
+            digest=model.sha256,
             progress=tell_progress,
         )
     return Shard(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import functools
 import hashlib
 import importlib.util
 import json
@@ -19,7 +20,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from mpo_core.artifacts import file_digests, folder_digest, write_parquet
+from mpo_core.artifacts import write_parquet
 from mpo_core.errors import BadInputError
 from mpo_core.files import read_parquet
 from mpo_core.settings import LoraSettings
@@ -159,10 +160,10 @@ def _read(path: Path, spec: TableSpec) -> pa.Table:
 
 def _fingerprint(job: TrainingJob) -> str:
     """What a checkpoint belongs to: settings, data and model. Another job never resumes from it."""
+    from mpo_core.models import model_digest
+
     files = [path for path in (job.pairs, job.validation, job.references) if path is not None]
-    if job.model.chat_template is not None:
-        files.append(Path(job.model.chat_template))
-    parts = [job.training.key(), str(job.model.system), folder_digest(file_digests(job.model_folder))]
+    parts = [job.training.key(), str(job.model.system), model_digest(job.model_folder, job.model)]
     parts += [hashlib.sha256(path.read_bytes()).hexdigest() for path in files]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
@@ -174,7 +175,7 @@ def _build(
     from transformers import PrinterCallback, set_seed
     from transformers.utils import logging
 
-    from mpo_core.models import check_folder, load_model, load_tokenizer
+    from mpo_core.models import check_folder, load_model, load_tokenizer, model_digest
     from mpo_core.training.callbacks import Checkpoints, StopEarly, StopOnSignal, Stream
     from mpo_core.training.collator import join
     from mpo_core.training.trainer import MPOTrainer
@@ -194,17 +195,22 @@ def _build(
         )
     check_folder(job.model_folder, template=job.model.chat_template is not None)
     tokenizer = load_tokenizer(job.model_folder, job.model)
-    rows, aside = join(pairs, references, tokenizer, settings, system=job.model.system)
-    held_out, aside_too = join(
-        validation or pairs.slice(0, 0), references, tokenizer, settings, system=job.model.system
+    told = functools.partial(
+        join,
+        references=references,
+        tokenizer=tokenizer,
+        settings=settings,
+        system=job.model.system,
+        model=model_digest(job.model_folder, job.model),
     )
+    (rows, aside), (held_out, aside_too) = told(pairs), told(validation or pairs.slice(0, 0))
     _refuse_empty(rows, aside, job.pairs)
     if settings.evaluate_every is not None and validation is not None:
         _refuse_empty(held_out, aside_too, job.validation)
     set_seed(settings.seed)  # before the adapters are drawn
     # Master weights in fp32: at lr 6e-7 a bf16 weight of magnitude 3e-4 or more would not change at all.
     where = job.model.model_copy(update={"device": "cpu" if settings.device == "cpu" else "auto"})
-    model = load_model(job.model_folder, where, dtype="float32")
+    model = load_model(job.model_folder, where, dtype=settings.weights)
     if settings.lora is not None:
         model = _with_adapters(model, settings.lora)
     stop = StopOnSignal()

@@ -1,8 +1,7 @@
-"""Pairs joined with their reference by id, and batches of them."""
+"""Pairs joined with their reference by id: the rows that training works on."""
 
 from __future__ import annotations
 
-import math
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -13,26 +12,43 @@ from mpo_core.errors import BadInputError
 from mpo_core.settings import TrainingSettings
 from mpo_core.tables import QUARANTINE
 from mpo_core.training.encoding import EncodedText, PairText, SetAside, encode_text
-from mpo_core.training.objective import IGNORE
 from mpo_core.training.reference import source_texts, target_texts
-
-MULTIPLE = 8  # padded lengths are rounded up to this, as in the released code
 
 
 class PairRow(NamedTuple):
     """One row of training: a target pair, its dominant pair, and what the reference says."""
 
     pair_id: str
+    source_id: str
+    language: str
     target: EncodedText
     source: EncodedText
     anchor_gap: float
     """Goal of the target gap, nats per token."""
+    beta: float
+    weight: float
+    """How much the row counts in the mean."""
     pooled: tuple[Tensor, Tensor] | None
     """[D] of the reference on dominant chosen and rejected; None for `padded_mean`."""
+    reference: tuple[float, float] | None
+    """Summed log-probability of the target's chosen and rejected, where the method compares with it."""
+
+
+class _Found(NamedTuple):
+    target: EncodedText
+    source: EncodedText
+    gap: float
+    reference: tuple[float, float] | None
 
 
 def join(
-    pairs: pa.Table, references: pa.Table, tokenizer: Any, settings: TrainingSettings, *, system: str | None
+    pairs: pa.Table,
+    *,
+    references: pa.Table,
+    tokenizer: Any,
+    settings: TrainingSettings,
+    system: str | None,
+    model: str | None = None,
 ) -> tuple[list[PairRow], pa.Table]:
     """The rows of training in the order of `pairs`; what cannot be trained on is set aside.
 
@@ -41,108 +57,118 @@ def join(
 
     Args:
         pairs: PAIRS.
-        references: GAPS of the dominant pairs, and of the harmless target pairs for `own`.
+        references: GAPS of the dominant pairs for `mpo`; of the harmless target pairs for
+            `own`; of all target pairs where the method compares with them.
         tokenizer: of the model that trains.
-        settings: cutoff, anchor_gap and retention count here.
+        settings: method, beta, cutoff, anchor_gap and retention count here.
         system: system message before each prompt.
+        model: digest of the initial model, which the references must be of; None checks nothing.
 
     Returns:
         rows, and QUARANTINE with reasons `empty_response`, `over_long`, `no_reference`.
 
     Raises:
-        BadInputError: the references hold no pooled states where retention needs them.
+        BadInputError: the references are of another model, template, tokenizer, cut-off or
+            text, or hold no pooled states where retention needs them.
     """
-    columns = references.select(["text_id", "gap", "chosen_pooled", "rejected_pooled"]).to_pylist()
-    known = {row["text_id"]: row for row in columns}
+    known = {row["text_id"]: row for row in references.drop_columns(["chosen_pooled", "rejected_pooled"]).to_pylist()}
+    _refuse_other_model(known, model)
     sources = {
         text.text_id: encode_text(tokenizer, text, cutoff=settings.cutoff, system=system)
         for text in source_texts(pairs)
     }
-    states = {} if settings.retention.pooling == "padded_mean" else _states(known, sources)
+    states = _states(references, sources, settings)
     rows: list[PairRow] = []
     aside: list[dict[str, str]] = []
-    meta = pairs.select(["source_id", "kind"]).to_pylist()
+    meta = pairs.select(["source_id", "weight"]).to_pylist()
     for text, about in zip(target_texts(pairs), meta, strict=True):
         source_id = about["source_id"]
-        own = settings.anchor_gap == "own" and about["kind"] == "harmless"
-        found = _usable(tokenizer, text, sources[source_id], settings.cutoff, system)
-        if not isinstance(found, SetAside):
-            missing = {source_id, text.text_id if own else source_id} - known.keys()
-            if missing:
-                found = SetAside("no_reference", "target pair" if source_id not in missing else "dominant pair")
+        target = encode_text(tokenizer, text, cutoff=settings.cutoff, system=system)
+        found = _match(text, target, source_id, sources[source_id], known, settings)
         if isinstance(found, SetAside):
             aside.append({"row_id": text.text_id, "language": text.language, **found._asdict()})
             continue
-        anchor = known[text.text_id if own else source_id]["gap"]
-        rows.append(PairRow(text.text_id, found[0], found[1], anchor, states.get(source_id)))
+        weight = 1.0 if about["weight"] is None else about["weight"]
+        rows.append(
+            PairRow(
+                text.text_id,
+                source_id,
+                text.language,
+                found.target,
+                found.source,
+                found.gap,
+                settings.beta_of(text.language),
+                weight,
+                states.get(source_id),
+                found.reference,
+            )
+        )
     return rows, QUARANTINE.build(aside)
 
 
-def _usable(
-    tokenizer: Any, text: PairText, source: EncodedText | SetAside, cutoff: int, system: str | None
-) -> tuple[EncodedText, EncodedText] | SetAside:
+def _match(
+    text: PairText,
+    target: EncodedText | SetAside,
+    source_id: str,
+    source: EncodedText | SetAside,
+    known: dict[str, dict[str, Any]],
+    settings: TrainingSettings,
+) -> _Found | SetAside:
+    """The row's token ids with the figures that its method takes from the reference."""
     if isinstance(source, SetAside):
         return SetAside(source.reason, f"dominant pair, {source.detail}")
-    target = encode_text(tokenizer, text, cutoff=cutoff, system=system)
-    return target if isinstance(target, SetAside) else (target, source)
+    if isinstance(target, SetAside):
+        return target
+    own = settings.anchor_gap == "own" and text.kind == "harmless"
+    needs_source = settings.method == "mpo"
+    needs_target = settings.needs_target_reference or (needs_source and own)
+    for needed, name, ids, what in (
+        (needs_source, source_id, source, "dominant pair"),
+        (needs_target, text.text_id, target, "target pair"),
+    ):
+        if needed and name not in known:
+            return SetAside("no_reference", what)
+        if needed and known[name]["ids"] != ids.digest():
+            raise BadInputError(
+                "the reference is of another text, chat template, tokenizer or cut-off",
+                where=f"references, {what} {name}",
+                mend="Compute the references of these very pairs with these settings.",
+            )
+    gap = known[text.text_id if own else source_id]["gap"] if needs_source else 0.0
+    reference = None
+    if settings.needs_target_reference:
+        row = known[text.text_id]
+        reference = (
+            row["chosen_reward"] * row["chosen_tokens"],
+            row["rejected_reward"] * row["rejected_tokens"],
+        )
+    return _Found(target, source, gap, reference)
 
 
-def _states(known: dict[str, dict[str, Any]], sources: dict[str, Any]) -> dict[str, tuple[Tensor, Tensor]]:
+def _refuse_other_model(known: dict[str, dict[str, Any]], model: str | None) -> None:
+    others = {row["model"] for row in known.values()} - {model}
+    if model is not None and others:
+        raise BadInputError(
+            f"the references are of another model ({', '.join(sorted(digest[:12] for digest in others))})",
+            where=f"references, model {model[:12]}",
+            mend="Compute the references with the model that is to be trained.",
+        )
+
+
+def _states(
+    references: pa.Table, sources: dict[str, EncodedText | SetAside], settings: TrainingSettings
+) -> dict[str, tuple[Tensor, Tensor]]:
+    if settings.retention.pooling == "padded_mean" or settings.method != "mpo":
+        return {}
     states = {}
-    for source_id in sources.keys() & known.keys():
-        row = known[source_id]
+    for row in references.select(["text_id", "chosen_pooled", "rejected_pooled"]).to_pylist():
+        if row["text_id"] not in sources:
+            continue
         if row["chosen_pooled"] is None or row["rejected_pooled"] is None:
             raise BadInputError(
                 "the references hold no pooled hidden states",
                 where="training.retention.pooling",
                 mend="Compute the references anew with this pooling.",
             )
-        states[source_id] = (torch.tensor(row["chosen_pooled"]), torch.tensor(row["rejected_pooled"]))
+        states[row["text_id"]] = (torch.tensor(row["chosen_pooled"]), torch.tensor(row["rejected_pooled"]))
     return states
-
-
-def stack(texts: list[EncodedText], pad_id: int) -> dict[str, Tensor]:
-    """Chosen rows, then rejected rows, right-padded to the longest, rounded up to `MULTIPLE`.
-
-    Args:
-        texts: n encoded pairs.
-        pad_id: token id of the padding; it counts in `padded_mean`.
-
-    Returns:
-        `input_ids`, `attention_mask`, `labels`, each int64 [2n, T]; labels are the answers.
-    """
-    rows = [(text.prompt, text.chosen) for text in texts] + [(text.prompt, text.rejected) for text in texts]
-    length = math.ceil(max(len(prompt) + len(answer) for prompt, answer in rows) / MULTIPLE) * MULTIPLE
-    input_ids = torch.full((len(rows), length), pad_id)
-    attention_mask = torch.zeros_like(input_ids)
-    labels = torch.full_like(input_ids, IGNORE)
-    for i, (prompt, answer) in enumerate(rows):
-        end = len(prompt) + len(answer)
-        input_ids[i, :end] = torch.tensor(prompt + answer)
-        attention_mask[i, :end] = 1
-        labels[i, len(prompt) : end] = torch.tensor(answer)
-    return {"input_ids": input_ids, "attention_mask": attention_mask, "labels": labels}
-
-
-class PairCollator:
-    """Batches of `PairRow`: target and dominant sequences padded apart.
-
-    A batch of n rows holds `pair_ids` (n names), `target` and `source` (see `stack`),
-    `anchor_gap` [n] and, unless pooling is `padded_mean`, `reference` [2n, D].
-    """
-
-    def __init__(self, pad_id: int) -> None:
-        self.pad_id = pad_id
-
-    def __call__(self, rows: list[PairRow]) -> dict[str, Any]:
-        """The batch of these rows."""
-        batch: dict[str, Any] = {
-            "pair_ids": [row.pair_id for row in rows],
-            "target": stack([row.target for row in rows], self.pad_id),
-            "source": stack([row.source for row in rows], self.pad_id),
-            "anchor_gap": torch.tensor([row.anchor_gap for row in rows], dtype=torch.float32),
-        }
-        states = [row.pooled for row in rows if row.pooled is not None]
-        if states:
-            batch["reference"] = torch.stack([chosen for chosen, _ in states] + [rejected for _, rejected in states])
-        return batch

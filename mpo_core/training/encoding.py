@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any, NamedTuple
 
 from mpo_core.chat import encode_prompt, encode_response
@@ -26,6 +27,10 @@ class EncodedText(NamedTuple):
     prompt: list[int]
     chosen: list[int]
     rejected: list[int]
+
+    def digest(self) -> str:
+        """16 hex digits of sha256 over the ids: what text, template, tokenizer and cut-off made of the pair."""
+        return hashlib.sha256(repr(tuple(self)).encode()).hexdigest()[:16]
 
 
 class SetAside(NamedTuple):

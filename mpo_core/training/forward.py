@@ -1,64 +1,119 @@
-"""One forward pass that gives what MPO needs: last hidden states, and logits only where asked."""
+"""One forward pass that gives what training needs: log-probabilities of answers, pooled states."""
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+from types import MethodType
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
-from mpo_core.training.objective import mean_log_probability, predicting
+from mpo_core.errors import BadInputError
+from mpo_core.training.attention import NAME, packable, register
+from mpo_core.training.head import Head, describe_head, log_probability
+from mpo_core.training.layout import Layout
+
+KEEP = 256 * 2**20  # bytes of probabilities kept for backward, see head.py
 
 
-class Forward(NamedTuple):
-    """What comes out: B sequences, T tokens, D width, N asked positions, V vocabulary."""
+class Output(NamedTuple):
+    """What comes out of a forward over s scored and k pooled items; D width."""
 
-    hidden: Tensor
-    """[B, T, D], last hidden layer after the final norm."""
-    logits: Tensor
-    """[N, V], with the model's own scaling and soft-capping (Gemma-2, Cohere, Granite)."""
+    log_p: Tensor
+    """[2s], summed log-probability of the answers, chosen and rejected of each item in turn."""
+    pooled: Tensor
+    """[2k, D], in the same manner."""
 
 
-def backbone(model: Any) -> Any:
-    """The model below the output head, whatever wraps it (adapters, a parallel wrapper)."""
+def inner(model: Any) -> Any:
+    """The causal language model inside adapters and parallel wrappers."""
     model = getattr(model, "module", model)
-    if hasattr(model, "get_base_model"):  # peft
-        model = model.get_base_model()
-    return model.base_model
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
-def forward(model: Any, input_ids: Tensor, attention_mask: Tensor, asked: Tensor) -> Forward:
-    """Runs `model.forward`, with the output head at the `asked` positions alone.
-
-    The whole pass stays inside `model.forward`, so that the hooks of autocast, DDP and FSDP
-    run; the hidden states are picked up on their way by a hook on the backbone
-    (`output_hidden_states` would keep those of every layer).
-
-    Args:
-        model: a causal language model, bare or wrapped.
-        input_ids: [B, T].
-        attention_mask: [B, T].
-        asked: bool [B, T], positions whose logits are wanted; none at all is fine and free.
-    """
-    caught: list[Tensor] = []
-    handle = backbone(model).register_forward_hook(lambda _m, _i, out: caught.append(out.last_hidden_state))
+@contextlib.contextmanager
+def scoring(model: Any, *, packed: bool, keep: int = KEEP) -> Iterator[None]:
+    """While it lasts, `model(layout=...)` returns an `Output`; afterwards the model is as before."""
+    attach(model, packed=packed, keep=keep)
     try:
-        # A boolean [B, T] mask selects before the head: [N, D] -> [N, V].
-        output = model(input_ids=input_ids, attention_mask=attention_mask, logits_to_keep=asked, use_cache=False)
+        yield
     finally:
-        handle.remove()
-    return Forward(hidden=caught[0], logits=output.logits)
+        detach(model)
 
 
-def response_rewards(model: Any, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-    """Rewards of answers (eq. 1) and the hidden states of their sequences.
+def attach(model: Any, *, packed: bool, keep: int = KEEP) -> None:
+    """Makes `model(layout=...)` return an `Output`.
+
+    The method `forward` is replaced on the instance, not wrapped from outside: so everything
+    runs inside the forward that DDP, FSDP, autocast and adapters hook into.
 
     Args:
-        model: a causal language model.
-        batch: `input_ids`, `attention_mask`, `labels`, each [B, T].
+        model: a causal language model, bare or with adapters.
+        packed: layouts will be packed; else padded.
+        keep: bytes of probabilities kept for backward.
 
-    Returns:
-        rewards [B] in nats per token, hidden states [B, T, D].
+    Raises:
+        BadInputError: the model's logits are not a linear function of its last hidden states
+            as `head.Head` describes it.
     """
-    labels = batch["labels"]
-    out = forward(model, batch["input_ids"], batch["attention_mask"], predicting(labels))
-    return mean_log_probability(out.logits, labels), out.hidden
+    bare = inner(model)
+    head = describe_head(bare.config)
+    _check_head(bare, head)
+    bare._mpo_attention = bare.config._attn_implementation  # noqa: SLF001
+    if packed:
+        register()
+        bare.set_attn_implementation(NAME)
+
+    def forward(self: Any, layout: Layout) -> Output:
+        hidden = self.base_model(**layout.inputs, use_cache=False).last_hidden_state.flatten(0, 1)  # [R * T, D]
+        out = self.get_output_embeddings()
+        log_p = log_probability(
+            hidden[layout.predicting], out.weight, out.bias, layout.targets, head, keep=keep
+        )  # [N]
+        sums = [part.sum() for part in log_p.split(layout.answers)]
+        # Pooled in float32: autocast has left the states in bfloat16.
+        return Output(torch.stack(sums) if sums else log_p, layout.pool(hidden))
+
+    bare.forward = MethodType(forward, bare)
+
+
+def detach(model: Any) -> None:
+    """Gives the model its own forward and attention back."""
+    bare = inner(model)
+    vars(bare).pop("forward", None)
+    bare.set_attn_implementation(vars(bare).pop("_mpo_attention"))
+
+
+def can_pack(model: Any) -> bool:
+    """Whether layouts for this model may be packed."""
+    return packable(inner(model))
+
+
+def _check_head(model: Any, head: Head) -> None:
+    """Compares the model's own logits with ours, on three tokens."""
+    device = next(model.parameters()).device
+    ids = torch.arange(3, device=device).unsqueeze(0)
+    was_training = model.training
+    model.eval()
+    with torch.no_grad():
+        own = model(input_ids=ids, use_cache=False).logits[0]
+        out = model.get_output_embeddings()
+        linear = isinstance(out, torch.nn.Linear)
+        hidden = model.base_model(input_ids=ids, use_cache=False).last_hidden_state[0]
+        ours = torch.stack(
+            [
+                log_probability(hidden, out.weight, out.bias, token.expand(3), head, keep=0)
+                for token in ids[0]
+            ],
+            dim=1,
+        ) if linear else own
+    model.train(was_training)
+    theirs = own.float().log_softmax(-1)[:, : ids.shape[1]]
+    if not linear or not torch.allclose(ours.float(), theirs, atol=2e-2 if own.dtype != torch.float32 else 1e-3):
+        raise BadInputError(
+            f"the output head of {type(model).__name__} is none that training knows",
+            where="model",
+            mend="Train a model whose logits are a linear layer of the last hidden states, soft-capped or scaled.",
+        )

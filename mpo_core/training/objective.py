@@ -1,7 +1,7 @@
 """The equations of MPO (arXiv 2505.16869), nothing else. Everything is summed in float32.
 
-Shapes: B sequences, n pairs (B = 2n: chosen rows, then rejected rows), T tokens, D width,
-V vocabulary, N answer tokens of the whole batch.
+Shapes: n pairs, T tokens of one sequence, D width. Pairs of tensors lie in turn: chosen and
+rejected of the first pair, then of the second.
 """
 
 from __future__ import annotations
@@ -11,57 +11,36 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-IGNORE = -100  # label of a position that is no answer token
 Pooling = Literal["mean", "last", "padded_mean"]
 
 
-def predicting(labels: Tensor) -> Tensor:
-    """Positions whose next token is an answer token.
-
-    Args:
-        labels: [B, T], the answer's token ids, `IGNORE` elsewhere.
-
-    Returns:
-        bool [B, T]; N of them are true.
-    """
-    mask = torch.zeros_like(labels, dtype=torch.bool)
-    mask[:, :-1] = labels[:, 1:] != IGNORE
-    return mask
-
-
-def mean_log_probability(logits: Tensor, labels: Tensor) -> Tensor:
+def mean_log_probability(log_p: Tensor, tokens: Tensor) -> Tensor:
     """Eq. 1: r(y|x) = (1/|y|) sum_i log pi(y_i | x, y_<i), the end token counted in |y|.
 
     Args:
-        logits: [N, V] at the positions of `predicting(labels)`, in that order.
-        labels: [B, T].
+        log_p: [2n], summed log-probabilities of answers, nats.
+        tokens: [2n], answer tokens. An answer without one would be 0/0: callers set such
+            rows aside first.
 
     Returns:
-        [B] in nats per token. A sequence without an answer token would be 0/0: callers
-        set such rows aside first.
+        [2n] in nats per token.
     """
-    targets = labels[:, 1:]
-    answer = targets != IGNORE
-    log_p = logits.float().log_softmax(-1).gather(-1, targets[answer].unsqueeze(-1)).squeeze(-1)  # [N]
-    # Back to [B, T-1], so that each row is summed alone and in a fixed order.
-    per_token = log_p.new_zeros(answer.shape).masked_scatter(answer, log_p)
-    return per_token.sum(-1) / answer.sum(-1)
+    return _wide(log_p) / tokens
 
 
 def reward_gap(rewards: Tensor) -> Tensor:
     """Eq. 2: RG(x, y_w, y_l) = r(y_w|x) - r(y_l|x).
 
     Args:
-        rewards: [2n], chosen rows then rejected rows, nats per token.
+        rewards: [2n], chosen and rejected in turn, nats per token.
 
     Returns:
         [n] in nats per token.
     """
-    chosen, rejected = rewards.chunk(2)
-    return chosen - rejected
+    return rewards[0::2] - rewards[1::2]
 
 
-def gap_loss(target_gap: Tensor, anchor_gap: Tensor, *, beta: float) -> Tensor:
+def gap_loss(target_gap: Tensor, anchor_gap: Tensor, beta: Tensor | float) -> Tensor:
     """L1 of eq. 4, per pair: (beta * RG_target(policy) - RG_dominant(reference))^2.
 
     beta multiplies the target gap only, as in the released code.
@@ -69,62 +48,62 @@ def gap_loss(target_gap: Tensor, anchor_gap: Tensor, *, beta: float) -> Tensor:
     Args:
         target_gap: [n], of the policy.
         anchor_gap: [n], of the frozen reference.
-        beta: factor of the target gap.
+        beta: factor of the target gap, one or [n].
 
     Returns:
         [n]; L1 is its mean.
     """
-    return (beta * target_gap.float() - anchor_gap.float()).square()
+    return (beta * _wide(target_gap) - _wide(anchor_gap)).square()
 
 
-def pool(hidden: Tensor, attention_mask: Tensor, pooling: Pooling) -> Tensor:
-    """One vector per sequence from the last hidden layer, after the final norm.
+def pool(parts: list[Tensor], pooling: Pooling) -> Tensor:
+    """One vector of a sequence from the last hidden layer, after the final norm.
 
     Args:
-        hidden: [B, T, D], right-padded.
-        attention_mask: [B, T], 1 at tokens.
+        parts: the sequence's states in order, [T1, D], [T2, D] ...; for `padded_mean` the
+            states of its pads too.
         pooling: `mean` over the tokens; `last` token (the paper); `padded_mean` over every
             position, pads included (the released code), so that it depends on the batch.
 
     Returns:
-        [B, D] in float32.
+        [D] in float32.
     """
-    hidden = hidden.float()
-    if pooling == "padded_mean":
-        return hidden.mean(dim=1)
-    lengths = attention_mask.sum(-1)  # [B]
     if pooling == "last":
-        return hidden[torch.arange(len(hidden), device=hidden.device), lengths - 1]
-    return (hidden * attention_mask.unsqueeze(-1)).sum(1) / lengths.unsqueeze(-1)
+        return _wide(parts[-1][-1])
+    return torch.stack([_wide(part).sum(0) for part in parts]).sum(0) / sum(map(len, parts))
 
 
 def retention_loss(pooled: Tensor, reference: Tensor) -> Tensor:
     """L2 of eq. 5, per pair: the squared distance of hidden states, a mean over width.
 
     Args:
-        pooled: [2n, D], of the policy on the dominant sequences, chosen rows then rejected.
+        pooled: [2n, D], of the policy on the dominant sequences.
         reference: [2n, D], of the frozen reference.
 
     Returns:
         [n], chosen and rejected averaged; L2 is its mean, equal to a mean over 2n x D.
     """
-    per_sequence = (pooled.float() - reference.float()).square().mean(-1)  # [2n]
-    return torch.stack(per_sequence.chunk(2)).mean(0)
+    per_sequence = (_wide(pooled) - _wide(reference)).square().mean(-1)  # [2n]
+    return per_sequence.view(-1, 2).mean(-1)
 
 
-def total_loss(gap: Tensor, retention: Tensor, *, weight: float, rows: float | Tensor) -> Tensor:
-    """Eq. 6: L = L1 + weight * L2, this batch's share of a mean over `rows` pairs.
+def weighted_mean(loss: Tensor, weights: Tensor, total: float) -> Tensor:
+    """A forward's share of eq. 6, the mean over the pairs of an optimiser step.
 
-    Dividing by the pairs of the whole optimiser step, not of this batch, is what makes
-    gradient accumulation exact when the last batch is smaller.
+    Dividing by the weight of the whole step, not of this forward, is what makes it exact to
+    cut a step into forwards of any size.
 
     Args:
-        gap: [n] from `gap_loss`.
-        retention: [n] from `retention_loss`.
-        weight: weight of L2; 1 in the paper.
-        rows: pairs of the optimiser step.
+        loss: [n], per pair.
+        weights: [n]; 1 where pairs count alike.
+        total: sum of the weights of all pairs of the optimiser step.
 
     Returns:
         a scalar.
     """
-    return (gap.sum() + weight * retention.sum()) / rows
+    return (loss * weights).sum() / total
+
+
+def _wide(tensor: Tensor) -> Tensor:
+    """In float32, unless it is wider already."""
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))

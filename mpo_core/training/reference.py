@@ -7,15 +7,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
 from mpo_core.tables import GAPS, QUARANTINE
 from mpo_core.training.encoding import EncodedText, PairText, SetAside, encode_text
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 def source_texts(pairs: pa.Table) -> list[PairText]:
@@ -31,11 +28,6 @@ def target_texts(pairs: pa.Table) -> list[PairText]:
     return [PairText(*row.values()) for row in pairs.select(columns).to_pylist()]
 
 
-class _Item(NamedTuple):
-    text: PairText
-    ids: EncodedText
-
-
 def gaps(
     model: Any,
     tokenizer: Any,
@@ -44,15 +36,16 @@ def gaps(
     cutoff: int,
     system: str | None,
     pooling: str | None,
+    digest: str = "",
     precision: str = "float32",
-    batch_size: int = 16,
+    tokens_per_forward: int = 4096,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[pa.Table, pa.Table]:
     """Reward gap (eq. 2) and pooled hidden states of each text under `model`, frozen.
 
-    The figures do not depend on `batch_size` beyond rounding: pads are masked. Hence
-    `padded_mean`, which is a property of a batch and not of a text, gives null states here;
-    the trainer takes those in its own batches.
+    The figures do not depend on the cut into forwards beyond rounding. Hence `padded_mean`,
+    which is a property of a batch and not of a text, gives null states here; the trainer
+    takes those in its own batches.
 
     Args:
         model: the reference, a causal language model.
@@ -61,80 +54,106 @@ def gaps(
         cutoff: most tokens of a sequence, as in training.
         system: system message before each prompt.
         pooling: `mean` or `last`; None or `padded_mean` leaves the states null.
+        digest: of the model, written beside each figure; training refuses those of another.
         precision: `bfloat16` computes under autocast, as training does, so that L2 starts near zero.
-        batch_size: texts per forward (two sequences each).
-        progress: called with (done, all) after each batch.
+        tokens_per_forward: most tokens of a forward; a longer pair goes alone.
+        progress: called with (done, all) after each forward.
 
     Returns:
         GAPS in the order of `texts`, and QUARANTINE with reasons `empty_response`,
         `over_long`, `not_finite`.
     """
+    from mpo_core.training.forward import can_pack, scoring
+
     items, aside = _encode(tokenizer, texts, cutoff=cutoff, system=system)
     rows: dict[str, dict[str, Any]] = {}
-    # Longest first: the least padding, and memory runs out at once or never.
-    items.sort(key=lambda item: -len(item.ids.prompt) - max(len(item.ids.chosen), len(item.ids.rejected)))
-    for start in range(0, len(items), batch_size):
-        batch = items[start : start + batch_size]
-        for row in _measure(model, tokenizer.pad_token_id, batch, pooling, precision):
-            if math.isfinite(row["chosen_reward"]) and math.isfinite(row["rejected_reward"]):
-                rows[row["text_id"]] = row
-            else:
-                aside.append(
-                    _aside(row["text_id"], row["language"], SetAside("not_finite", "the model gave no number"))
-                )
-        if progress is not None:
-            progress(start + len(batch), len(items))
+    packed, done = can_pack(model), 0
+    model.eval()
+    with scoring(model, packed=packed, keep=0):
+        for batch in _batches(items, tokens_per_forward, packed=packed):
+            for row in _measure(model, tokenizer.pad_token_id, batch, pooling, precision, packed=packed):
+                if math.isfinite(row["chosen_reward"]) and math.isfinite(row["rejected_reward"]):
+                    rows[row["text_id"]] = row | {"model": digest}
+                else:
+                    why = SetAside("not_finite", "the model gave no number")
+                    aside.append(_aside(row["text_id"], row["language"], why))
+            done += len(batch)
+            if progress is not None:
+                progress(done, len(items))
     ordered = [rows[text.text_id] for text in texts if text.text_id in rows]
     return GAPS.build(ordered), QUARANTINE.build(aside)
 
 
+class _Encoded(NamedTuple):
+    text: PairText
+    ids: EncodedText
+
+
 def _encode(
     tokenizer: Any, texts: list[PairText], *, cutoff: int, system: str | None
-) -> tuple[list[_Item], list[dict[str, Any]]]:
+) -> tuple[list[_Encoded], list[dict[str, Any]]]:
     items, aside = [], []
     for text in texts:
         ids = encode_text(tokenizer, text, cutoff=cutoff, system=system)
         if isinstance(ids, SetAside):
             aside.append(_aside(text.text_id, text.language, ids))
         else:
-            items.append(_Item(text, ids))
+            items.append(_Encoded(text, ids))
     return items, aside
+
+
+def _batches(items: list[_Encoded], budget: int, *, packed: bool) -> list[list[_Encoded]]:
+    """Neighbours in length together, the longest first: the least padding, and memory runs out at once or never."""
+    batches: list[list[_Encoded]] = []
+    cost = 0
+    for item in sorted(items, key=lambda item: -sum(map(len, item.ids))):
+        # A padded pair takes twice the tokens of the longest sequence of its batch.
+        longest = (batches[-1] if batches and cost else [item])[0].ids
+        tokens = sum(map(len, item.ids)) if packed else 2 * (len(longest.prompt) + max(map(len, longest[1:])))
+        if not batches or cost + tokens > budget:
+            batches.append([])
+            cost = 0
+        batches[-1].append(item)
+        cost += tokens
+    return batches
 
 
 def _aside(text_id: str, language: str, why: SetAside) -> dict[str, Any]:
     return {"row_id": text_id, "language": language, "reason": why.reason, "detail": why.detail}
 
 
-def _measure(model: Any, pad_id: int, items: list[_Item], pooling: str | None, precision: str) -> list[dict[str, Any]]:
+def _measure(
+    model: Any, pad_id: int, encoded: list[_Encoded], pooling: str | None, precision: str, *, packed: bool
+) -> list[dict[str, Any]]:
     import torch
 
-    from mpo_core.training.collator import stack
-    from mpo_core.training.forward import response_rewards
-    from mpo_core.training.objective import pool, reward_gap
+    from mpo_core.training.layout import Item, pack, pad
+    from mpo_core.training.objective import mean_log_probability, reward_gap
 
-    model.eval()
-    batch = {key: value.to(model.device) for key, value in stack([item.ids for item in items], pad_id).items()}
+    kept = pooling in ("mean", "last")
+    how = "last" if pooling == "last" else "mean"
+    items = [Item(one.ids, scored=True, pooled=kept) for one in encoded]
+    layout = (pack(items, how) if packed else pad(items, how, pad_id)).to(model.device)
     autocast = torch.autocast(model.device.type, torch.bfloat16, enabled=precision == "bfloat16")
     with torch.no_grad(), autocast:
-        rewards, hidden = response_rewards(model, batch)
-        pooled: Tensor | None = None
-        if pooling in ("mean", "last"):
-            pooled = pool(hidden, batch["attention_mask"], "mean" if pooling == "mean" else "last")
-    gap = reward_gap(rewards).tolist()
-    chosen, rejected = (half.tolist() for half in rewards.chunk(2))
-    states = [None] * (2 * len(items)) if pooled is None else pooled.cpu().tolist()
+        out = model(layout=layout)
+    tokens = torch.tensor(layout.answers, device=out.log_p.device)
+    rewards = mean_log_probability(out.log_p, tokens)
+    gap, told = reward_gap(rewards).tolist(), rewards.tolist()
+    states = out.pooled.cpu().tolist() if kept else [None] * len(told)
     return [
         {
-            "text_id": item.text.text_id,
-            "language": item.text.language,
-            "kind": item.text.kind,
+            "text_id": one.text.text_id,
+            "language": one.text.language,
+            "kind": one.text.kind,
             "gap": gap[i],
-            "chosen_reward": chosen[i],
-            "rejected_reward": rejected[i],
-            "chosen_tokens": len(item.ids.chosen),
-            "rejected_tokens": len(item.ids.rejected),
-            "chosen_pooled": states[i],
-            "rejected_pooled": states[len(items) + i],
+            "chosen_reward": told[2 * i],
+            "rejected_reward": told[2 * i + 1],
+            "chosen_tokens": len(one.ids.chosen),
+            "rejected_tokens": len(one.ids.rejected),
+            "ids": one.ids.digest(),
+            "chosen_pooled": states[2 * i],
+            "rejected_pooled": states[2 * i + 1],
         }
-        for i, item in enumerate(items)
+        for i, one in enumerate(encoded)
     ]

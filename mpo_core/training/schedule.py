@@ -5,23 +5,23 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import torch
+from accelerate import PartialState
 from torch.utils.data import Sampler
 from transformers import TrainingArguments
 
 from mpo_core.models import pick_device
 from mpo_core.settings import TrainingSettings
 
+Order = Literal["grouped", "shuffled", "file"]
 
-def total_steps(settings: TrainingSettings, rows: int) -> int:
+
+def total_steps(settings: TrainingSettings, rows: int, *, processes: int = 1) -> int:
     """Optimiser steps of a whole training on so many rows."""
-    return settings.max_steps or math.ceil(settings.epochs * _steps_per_epoch(settings, rows))
-
-
-def _steps_per_epoch(settings: TrainingSettings, rows: int) -> int:
-    # The last step of an epoch may have fewer micro-batches, and its last one fewer rows.
-    return math.ceil(math.ceil(rows / settings.batch_size) / settings.gradient_accumulation)
+    per_epoch = math.ceil(rows / (settings.step_rows * processes))
+    return settings.max_steps or math.ceil(settings.epochs * per_epoch)
 
 
 def training_arguments(
@@ -36,20 +36,21 @@ def training_arguments(
         evaluates: there are validation rows.
         use_cache: as the model's config has it; transformers would write False into the saved model.
     """
-    warmup = math.ceil(settings.warmup * total_steps(settings, rows))
+    warmup = math.ceil(settings.warmup * total_steps(settings, rows, processes=PartialState().num_processes))
     schedule = "constant_with_warmup" if settings.schedule == "constant" else settings.schedule
     every = settings.evaluate_every if evaluates else None
     arguments = TrainingArguments(
         output_dir=str(folder),
-        per_device_train_batch_size=settings.batch_size,
-        per_device_eval_batch_size=settings.batch_size,
-        gradient_accumulation_steps=settings.gradient_accumulation,
+        # A batch of the loader is a whole optimiser step; the trainer cuts it into forwards by itself.
+        per_device_train_batch_size=settings.step_rows,
+        per_device_eval_batch_size=settings.step_rows,
+        gradient_accumulation_steps=1,
         num_train_epochs=settings.epochs,
         max_steps=settings.max_steps or -1,
         learning_rate=settings.learning_rate,
         lr_scheduler_type=schedule,
         warmup_steps=warmup,
-        optim="adamw_torch",
+        optim="adamw_torch_fused",
         adam_beta1=0.9,
         adam_beta2=0.999,
         adam_epsilon=1e-8,
@@ -83,38 +84,58 @@ def training_arguments(
     return arguments
 
 
-class EpochOrder(Sampler[int]):
-    """The rows' order in an epoch, a function of seed and epoch alone, so that a resumed run finds it again."""
+class EpochSteps(Sampler[list[int]]):
+    """The rows of each optimiser step of an epoch, over all processes.
 
-    def __init__(self, rows: int, *, seed: int, shuffle: bool) -> None:
-        self.rows, self.seed, self.shuffle, self.epoch = rows, seed, shuffle, 0
+    A function of seed and epoch alone, so that a resumed run finds the same order again.
+
+    Args:
+        sources: source_id of each row, in file order.
+        step_rows: rows of an optimiser step; the last of an epoch may have fewer.
+        seed: of the order.
+        order: `file`; `shuffled`; or `grouped`, which shuffles the sources and keeps the rows
+            of one source together, so that their dominant pair goes through the model once.
+    """
+
+    def __init__(self, sources: list[str], *, step_rows: int, seed: int, order: Order) -> None:
+        self.sources, self.step_rows, self.seed, self.order, self.epoch = sources, step_rows, seed, order, 0
+
+    @property
+    def batch_sampler(self) -> EpochSteps:
+        """Itself: Trainer looks one level below the loader's sampler for `set_epoch`."""
+        return self
 
     def set_epoch(self, epoch: int) -> None:
-        """Called by the loader before each epoch."""
+        """Called by the trainer before each epoch."""
         self.epoch = epoch
 
-    def order(self, epoch: int) -> list[int]:
+    def rows(self, epoch: int) -> list[int]:
         """Row numbers in the order of `epoch`."""
-        if not self.shuffle:
-            return list(range(self.rows))
+        numbers = list(range(len(self.sources)))
+        if self.order == "file":
+            return numbers
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
-        return torch.randperm(self.rows, generator=generator).tolist()
+        shuffled = torch.randperm(len(numbers), generator=generator).tolist()
+        if self.order == "shuffled":
+            return shuffled
+        first: dict[str, int] = {}
+        for place, number in enumerate(shuffled):
+            first.setdefault(self.sources[number], place)
+        return sorted(shuffled, key=lambda number: first[self.sources[number]])
 
-    def __iter__(self) -> Iterator[int]:
-        return iter(self.order(self.epoch))
+    def steps(self, epoch: int) -> list[list[int]]:
+        """Row numbers of each optimiser step of `epoch`."""
+        numbers = self.rows(epoch)
+        return [numbers[start : start + self.step_rows] for start in range(0, len(numbers), self.step_rows)]
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return iter(self.steps(self.epoch))
 
     def __len__(self) -> int:
-        return self.rows
+        return math.ceil(len(self.sources) / self.step_rows)
 
-
-def planned_batches(settings: TrainingSettings, rows: int) -> Iterator[list[int]]:
-    """Row numbers of every micro-batch of the training, in order."""
-    order = EpochOrder(rows, seed=settings.seed, shuffle=settings.shuffle)
-    per_epoch = _steps_per_epoch(settings, rows)
-    for step in range(total_steps(settings, rows)):
-        epoch, step_of_epoch = divmod(step, per_epoch)
-        numbers = order.order(epoch)
-        for micro in range(settings.gradient_accumulation):
-            start = (step_of_epoch * settings.gradient_accumulation + micro) * settings.batch_size
-            if start < rows:
-                yield numbers[start : start + settings.batch_size]
+    def all_steps(self, total: int) -> Iterator[list[int]]:
+        """Row numbers of the first `total` optimiser steps of the training."""
+        for step in range(total):
+            epoch, step_of_epoch = divmod(step, len(self))
+            yield self.steps(epoch)[step_of_epoch]

@@ -1,8 +1,10 @@
-"""MPOTrainer: the loop of transformers with the objective of MPO and a reference that is a table."""
+"""MPOTrainer: the loop of transformers over whole optimiser steps, with a reference that is a table."""
 
 from __future__ import annotations
 
+import contextlib
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,38 +17,52 @@ from transformers.trainer_utils import EvalLoopOutput
 
 from mpo_core.errors import BadInputError
 from mpo_core.settings import TrainingSettings
-from mpo_core.training.collator import PairCollator, PairRow
-from mpo_core.training.forward import forward, response_rewards
-from mpo_core.training.objective import gap_loss, pool, retention_loss, reward_gap, total_loss
-from mpo_core.training.schedule import EpochOrder, planned_batches, training_arguments
+from mpo_core.training.collator import PairRow
+from mpo_core.training.forward import Output, attach, can_pack
+from mpo_core.training.objective import mean_log_probability, retention_loss, reward_gap, weighted_mean
+from mpo_core.training.objectives import OBJECTIVES, Scores
+from mpo_core.training.plan import Forward, by_rows, by_tokens, share
+from mpo_core.training.schedule import EpochSteps, total_steps, training_arguments
 
 
-class Measured(NamedTuple):
-    """The terms of a batch, one figure per pair, each [n]."""
+class Step(NamedTuple):
+    """An optimiser step: all its rows, and this process's share of them in forwards."""
 
-    gap_loss: Tensor
-    retention: Tensor
-    target_gap: Tensor
-    anchor_gap: Tensor
+    rows: list[PairRow]
+    forwards: list[Forward]
+
+    @property
+    def weight(self) -> float:
+        """Sum of the rows' weights."""
+        return math.fsum(row.weight for row in self.rows)
+
+    @property
+    def mean_chosen_tokens(self) -> float:
+        """Answer tokens of chosen, a mean over the rows."""
+        return sum(len(row.target.chosen) for row in self.rows) / len(self.rows)
 
 
 class Means:
-    """Means over the pairs of all micro-batches since they were last taken."""
+    """Weighted means over the pairs of all forwards since they were last taken."""
+
+    NAMES = ("loss/gap", "loss/retention", "reward_gap/target", "reward_gap/dominant", "rewards/accuracies")
 
     def __init__(self) -> None:
-        self.rows, self.sums = 0, [0.0] * 5
+        self.weight = 0.0
+        self.sums = torch.zeros(len(self.NAMES), dtype=torch.float64)
 
-    def add(self, measured: Measured) -> None:
-        """Counts a batch in."""
-        gap_loss_, retention, target, anchor = (term.detach().double() for term in measured)
-        sums = torch.stack([gap_loss_.sum(), retention.sum(), target.sum(), anchor.sum(), (target > 0).sum()])
-        self.sums = [a + b for a, b in zip(self.sums, sums.tolist(), strict=True)]
-        self.rows += len(target)
+    def add(self, **terms: tuple[Tensor, Tensor]) -> None:
+        """Counts in terms by name, each as ([n] figures, [n] weights)."""
+        for name, (figures, weights) in terms.items():
+            at = self.NAMES.index(name.replace("__", "/"))
+            self.sums[at] += (figures.detach().double() * weights.double()).sum().cpu()
 
-    def take(self) -> dict[str, float]:
-        """The means by name of the log; starts anew."""
-        names = ("loss/gap", "loss/retention", "reward_gap/target", "reward_gap/dominant", "rewards/accuracies")
-        means = {name: value / max(self.rows, 1) for name, value in zip(names, self.sums, strict=True)}
+    def take(self, accelerator: Any) -> dict[str, float]:
+        """The means over all processes; starts anew."""
+        sums = self.sums
+        if accelerator.num_processes > 1:
+            sums = accelerator.reduce(sums.to(accelerator.device, torch.float32), "sum").double().cpu()
+        means = dict(zip(self.NAMES, (sums / max(self.weight, 1e-30)).tolist(), strict=True))
         self.__init__()  # type: ignore[misc]
         return means
 
@@ -55,7 +71,7 @@ class MPOTrainer(Trainer):
     """Trains on `PairRow`s; the reference is in the rows, not in memory.
 
     Args:
-        model: the policy in float32, bare or with adapters, as it is before any training.
+        model: the policy, bare or with adapters, as it is before any training.
         rows: pairs with their reference.
         validation: pairs to evaluate on, or none.
         pad_id: token id of the padding.
@@ -75,127 +91,174 @@ class MPOTrainer(Trainer):
         folder: Path,
         callbacks: list[Any] | None = None,
     ) -> None:
-        self.settings = settings
+        self.settings, self.pad_id = settings, pad_id
+        self.packed = _packs(model, settings)
+        self._with_sources = settings.method == "mpo" and settings.retention.weight > 0
         self._means = Means()
-        self._step_ids: list[str] = []
         self._layouts: dict[tuple[str, ...], Tensor] = {}
+        attach(model, packed=self.packed, keep=settings.logit_memory * 2**20)
         super().__init__(
             model=model,
             args=training_arguments(
                 settings, folder, len(rows), evaluates=bool(validation), use_cache=model.config.use_cache
             ),
-            data_collator=PairCollator(pad_id),
-            train_dataset=rows,
-            eval_dataset=validation or None,
+            data_collator=self._step,
+            train_dataset=rows,  # type: ignore[arg-type]  # a list is a dataset
+            eval_dataset=validation or None,  # type: ignore[arg-type]
             callbacks=callbacks,
         )
-        self.loss_is_scaled_for_ga = True  # compute_loss divides by the rows of the whole step
-        if settings.retention.pooling == "padded_mean":
+        self.order = EpochSteps(
+            [row.source_id for row in rows],
+            step_rows=settings.step_rows * self.accelerator.num_processes,
+            seed=settings.seed,
+            order=settings.order,
+        )
+        if settings.retention.pooling == "padded_mean" and self._with_sources:
             self._remember_layouts(rows, validation or [])
 
     # -- data -----------------------------------------------------------------------
 
     def get_train_dataloader(self) -> DataLoader[Any]:
-        """Batches in the order of `EpochOrder`."""
+        """Whole optimiser steps in the order of `EpochSteps`; each process takes its share by itself."""
         rows: Any = self.train_dataset
-        order = EpochOrder(len(rows), seed=self.settings.seed, shuffle=self.settings.shuffle)
-        loader = DataLoader(rows, batch_size=self.settings.batch_size, sampler=order, collate_fn=self.data_collator)
-        prepared: DataLoader[Any] = self.accelerator.prepare(loader)
-        return prepared
+        return DataLoader(rows, batch_sampler=self.order, collate_fn=self._step)
 
-    def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any) -> tuple[list[Any], Any]:
-        """The micro-batches of an optimiser step and how many rows they hold together."""
-        samples, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
-        self._step_ids = [pair_id for sample in samples for pair_id in sample["pair_ids"]]
-        return samples, len(self._step_ids)
+    def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any) -> tuple[list[Any], None]:  # noqa: ARG002
+        """The optimiser step; its weight, not a count of tokens, divides its loss."""
+        return [next(epoch_iterator)], None
+
+    def floating_point_ops(self, inputs: Any) -> int:  # noqa: ARG002
+        """Not counted here: `benchmarks/training.py` does, and without padding."""
+        return 0
+
+    def _step(self, rows: list[PairRow]) -> Step:
+        """Cuts a step into this process's forwards, as many as any other process has."""
+        processes, rank = self.accelerator.num_processes, self.accelerator.process_index
+        shares = [self._cut(share(rows, other, processes)) for other in range(processes)]
+        mine = shares[rank]
+        # The collectives of FSDP and DeepSpeed need equally many forwards everywhere.
+        return Step(rows, mine + [Forward([], [])] * (max(map(len, shares)) - len(mine)))
+
+    def _cut(self, rows: list[PairRow]) -> list[Forward]:
+        if self.packed:
+            return by_tokens(rows, self.settings.tokens_per_forward, sources=self._with_sources)
+        return by_rows(rows, self.settings.batch_size, sources=self._with_sources)
 
     def _remember_layouts(self, rows: list[PairRow], validation: list[PairRow]) -> None:
-        """Reference states of `padded_mean`, in the very batches of the training.
+        """Reference states of `padded_mean`, in the very forwards of the training.
 
         Pads count in that mean, so it belongs to a batch. One pass of the model, not trained
         yet, over every batch to come; the same sums in the same order make L2 of the first
         step exactly 0. (Rounding instead of 0 would be a gradient of noise, which AdamW's
         first step turns into updates of up to the learning rate.)
         """
-        size = self.settings.batch_size
-        batches = [[rows[i] for i in numbers] for numbers in planned_batches(self.settings, len(rows))]
-        batches += [validation[start : start + size] for start in range(0, len(validation), size)]
+        processes = self.accelerator.num_processes
+        total = total_steps(self.settings, len(rows), processes=processes)
+        steps = [self._step([rows[i] for i in numbers]) for numbers in self.order.all_steps(total)]
+        steps += self._steps(validation)
         model: Any = self.model
-        collate: Any = self.data_collator
         model.eval()
-        for batch in batches:
-            key = tuple(row.pair_id for row in batch)
+        for forward in (forward for step in steps for forward in step.forwards if forward.sources):
+            key = _names(forward)
             if key not in self._layouts:
-                source = self._prepare_inputs(collate(batch)["source"])
                 with torch.no_grad(), self._autocast():
-                    self._layouts[key] = self._pooled(model, source).cpu()
+                    self._layouts[key] = self._run(model, forward).pooled.cpu()
+
+    def _steps(self, rows: list[PairRow]) -> list[Step]:
+        """Rows in their order, in steps as large as those of the training."""
+        size = self.settings.step_rows * self.accelerator.num_processes
+        return [self._step(rows[start : start + size]) for start in range(0, len(rows), size)]
+
+    # -- loss -----------------------------------------------------------------------
 
     def _autocast(self) -> Any:
         return torch.autocast(self.args.device.type, torch.bfloat16, enabled=self.args.bf16)
 
-    # -- loss -----------------------------------------------------------------------
+    def _run(self, model: Any, forward: Forward) -> Output:
+        layout = forward.layout(packed=self.packed, pooling=self.settings.retention.pooling, pad_id=self.pad_id)
+        out: Output = model(layout=layout.to(self.args.device))
+        return out
 
-    def _pooled(self, model: Any, source: dict[str, Tensor]) -> Tensor:
-        # The source branch needs hidden states only: no position asks for logits.
-        nothing = torch.zeros_like(source["input_ids"], dtype=torch.bool)
-        hidden = forward(model, source["input_ids"], source["attention_mask"], nothing).hidden
-        return pool(hidden, source["attention_mask"], self.settings.retention.pooling)
+    def share_of_loss(self, model: Any, forward: Forward, step: Step) -> Tensor:
+        """What a forward adds to the loss of its step (eq. 6), a scalar."""
+        out = self._run(model, forward)
+        loss = 0.0 * (out.log_p.sum() + out.pooled.sum())
+        if forward.targets:
+            loss = loss + self._target_loss(out, forward.targets, step)
+        if forward.sources:
+            loss = loss + self.settings.retention.weight * self._retention(out, forward, step)
+        return loss
 
-    def measure(self, model: Any, batch: dict[str, Any]) -> Measured:
-        """The terms of the loss on a batch of `PairCollator`, one figure per pair."""
-        # Source first: in this order the sums are those of the released code.
-        with torch.set_grad_enabled(torch.is_grad_enabled() and self.settings.retention.weight > 0):
-            pooled = self._pooled(model, batch["source"])
-        reference = batch.get("reference")
-        if reference is None:
-            reference = self._layouts[tuple(batch["pair_ids"])].to(pooled.device)
-        rewards, _ = response_rewards(model, batch["target"])
-        target_gap = reward_gap(rewards)
-        anchor = batch["anchor_gap"]
-        loss = gap_loss(target_gap, anchor, beta=self.settings.beta)
-        return Measured(loss, retention_loss(pooled, reference), target_gap, anchor)
-
-    def compute_loss(
-        self,
-        model: Any,
-        inputs: dict[str, Any],
-        return_outputs: bool = False,  # noqa: FBT001, FBT002 - the signature of transformers
-        num_items_in_batch: Any = None,
-    ) -> Any:
-        """This batch's share of the loss of the optimiser step (eq. 6)."""
-        measured = self.measure(model, inputs)
-        self._refuse_non_finite(measured, inputs["pair_ids"])
-        self._means.add(measured)
-        rows = num_items_in_batch or len(inputs["pair_ids"])
-        loss = total_loss(
-            measured.gap_loss, measured.retention, weight=self.settings.retention.weight, rows=float(rows)
+    def _target_loss(self, out: Output, rows: list[PairRow], step: Step) -> Tensor:
+        scores = _scores(out.log_p, rows, step)
+        weights = scores.chosen.new_tensor([row.weight for row in rows])
+        loss = OBJECTIVES[self.settings.method](scores, self.settings)
+        _refuse_non_finite(loss, [row.pair_id for row in rows], self.state.global_step + 1)
+        tokens = torch.stack([scores.chosen_tokens, scores.rejected_tokens], dim=1).flatten()
+        gap = reward_gap(mean_log_probability(out.log_p, tokens))
+        self._means.add(
+            loss__gap=(loss, weights),
+            reward_gap__target=(gap, weights),
+            reward_gap__dominant=(scores.anchor_gap, weights),
+            rewards__accuracies=(gap > 0, weights),
         )
-        return (loss, {}) if return_outputs else loss
+        return weighted_mean(loss, weights, step.weight)
 
-    def _refuse_non_finite(self, measured: Measured, pair_ids: list[str]) -> None:
-        finite = torch.isfinite(measured.gap_loss) & torch.isfinite(measured.retention)
-        if not bool(finite.all()):
-            bad = [name for name, good in zip(pair_ids, finite.tolist(), strict=True) if not good]
-            self._diverged("the loss is not finite", bad)
+    def _retention(self, out: Output, forward: Forward, step: Step) -> Tensor:
+        if self.settings.retention.pooling == "padded_mean":
+            reference = self._layouts[_names(forward)]
+        else:
+            reference = torch.stack([state for one in forward.sources for state in one.row.pooled or ()])
+        loss = retention_loss(out.pooled, reference.to(out.pooled.device))
+        _refuse_non_finite(loss, [one.row.pair_id for one in forward.sources], self.state.global_step + 1)
+        weights = loss.new_tensor([one.weight for one in forward.sources])
+        self._means.add(loss__retention=(loss, weights))
+        return weighted_mean(loss, weights, step.weight)
 
-    def _diverged(self, what: str, pair_ids: list[str]) -> None:
-        raise BadInputError(
-            f"{what} on pairs {', '.join(pair_ids)}",
-            where=f"training, step {self.state.global_step + 1}",
-            mend="Lower training.learning_rate, or look at these pairs; the last checkpoint is kept.",
-        )
+    def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Tensor:  # noqa: ARG002
+        """Forward and backward of every part of an optimiser step; returns its loss."""
+        step: Step = inputs
+        model.train()
+        self._means.weight += step.weight
+        self._step_ids = [row.pair_id for row in step.rows]
+        # DDP, FSDP and DeepSpeed average gradients over the processes; a step's loss is a sum.
+        processes = self.accelerator.num_processes
+        total = torch.zeros((), device=self.args.device)
+        for i, forward in enumerate(step.forwards):
+            with self._last_syncs(model, last=i == len(step.forwards) - 1):
+                with self.compute_loss_context_manager():
+                    loss = self.share_of_loss(model, forward, step) * processes
+                self.accelerator.backward(loss)
+            total += loss.detach()
+        return total
+
+    @contextlib.contextmanager
+    def _last_syncs(self, model: Any, *, last: bool) -> Iterator[None]:
+        """Under DDP the gradients travel with the last backward only."""
+        if last or self.accelerator.num_processes == 1:
+            yield
+        else:
+            with self.accelerator.no_sync(model):
+                yield
 
     # -- figures --------------------------------------------------------------------
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Adds the terms of the loss, means over the step's rows, to a step's log."""
         if "loss" in logs:
-            logs.update(self._means.take())
+            logs.update(self._taken())
             if not math.isfinite(logs.get("grad_norm", 0.0)):
                 # The weights are spoilt by now, but nothing of them has been saved.
                 self.state.global_step -= 1
-                self._diverged("the gradient is not finite", self._step_ids)
+                raise _diverged("the gradient is not finite", self._step_ids, self.state.global_step + 1)
         super().log(logs, start_time)
+
+    def _taken(self) -> dict[str, float]:
+        means = self._means.take(self.accelerator)
+        unmeasured = [] if self._with_sources else ["loss/retention"]
+        if self.settings.method != "mpo":  # these terms are MPO's own
+            unmeasured += ["loss/gap", "reward_gap/dominant"]
+        return {name: value for name, value in means.items() if name not in unmeasured}
 
     def evaluation_loop(
         self,
@@ -206,17 +269,63 @@ class MPOTrainer(Trainer):
         metric_key_prefix: str = "eval",
     ) -> EvalLoopOutput:
         """The same terms on the validation pairs."""
+        rows: list[PairRow] = list(dataloader.dataset)  # type: ignore[call-overload]
         model = self.model_wrapped
         model.eval()
-        means = Means()
-        for inputs in dataloader:
-            batch: dict[str, Any] = self._prepare_inputs(inputs)
-            with torch.no_grad():
-                measured = self.measure(model, batch)
-            self._refuse_non_finite(measured, batch["pair_ids"])
-            means.add(measured)
-        rows, taken = means.rows, means.take()
-        taken.pop("reward_gap/dominant")
-        taken["loss"] = taken["loss/gap"] + self.settings.retention.weight * taken["loss/retention"]
+        self._means = Means()
+        loss, weight = 0.0, 0.0
+        for step in self._steps(rows):
+            for forward in step.forwards:
+                with torch.no_grad(), self.compute_loss_context_manager():
+                    loss += float(self.share_of_loss(model, forward, step)) * step.weight
+            weight += step.weight
+        if self.accelerator.num_processes > 1:
+            loss = float(self.accelerator.reduce(torch.tensor(loss, device=self.args.device), "sum"))
+        self._means.weight = weight
+        taken = self._taken() | {"loss": loss / weight}
+        taken.pop("reward_gap/dominant", None)
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in taken.items()}
-        return EvalLoopOutput(predictions=np.empty(0), label_ids=None, metrics=metrics, num_samples=rows)
+        return EvalLoopOutput(predictions=np.empty(0), label_ids=None, metrics=metrics, num_samples=len(rows))
+
+
+def _packs(model: Any, settings: TrainingSettings) -> bool:
+    if settings.layout == "packed" and not can_pack(model):
+        raise BadInputError(
+            "this model's attention cannot be packed", where="training.layout packed", mend="Use auto or padded."
+        )
+    return settings.layout != "padded" and settings.retention.pooling != "padded_mean" and can_pack(model)
+
+
+def _names(forward: Forward) -> tuple[str, ...]:
+    return tuple(source.row.source_id for source in forward.sources)
+
+
+def _scores(log_p: Tensor, rows: list[PairRow], step: Step) -> Scores:
+    chosen, rejected = log_p[0::2], log_p[1::2]
+    return Scores(
+        chosen=chosen,
+        rejected=rejected,
+        chosen_tokens=chosen.new_tensor([len(row.target.chosen) for row in rows]),
+        rejected_tokens=chosen.new_tensor([len(row.target.rejected) for row in rows]),
+        beta=chosen.new_tensor([row.beta for row in rows]),
+        anchor_gap=chosen.new_tensor([row.anchor_gap for row in rows]),
+        reference_chosen=chosen.new_tensor([row.reference[0] if row.reference else 0.0 for row in rows]),
+        reference_rejected=chosen.new_tensor([row.reference[1] if row.reference else 0.0 for row in rows]),
+        mean_chosen_tokens=step.mean_chosen_tokens,
+        kl=0.0,
+    )
+
+
+def _refuse_non_finite(loss: Tensor, names: list[str], step: int) -> None:
+    finite = torch.isfinite(loss)
+    if not bool(finite.all()):
+        bad = [name for name, good in zip(names, finite.tolist(), strict=True) if not good]
+        raise _diverged("the loss is not finite", bad, step)
+
+
+def _diverged(what: str, pair_ids: list[str], step: int) -> BadInputError:
+    return BadInputError(
+        f"{what} on pairs {', '.join(pair_ids)}",
+        where=f"training, step {step}",
+        mend="Lower training.learning_rate, or look at these pairs; the last checkpoint is kept.",
+    )

@@ -11,10 +11,10 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from mpo_core.models import load_model, load_tokenizer
+from mpo_core.models import load_model, load_tokenizer, model_digest
 from mpo_core.settings import ModelSettings, TrainingSettings
 from mpo_core.tables import PAIRS
-from mpo_core.training import TrainingJob, gaps, source_texts, train
+from mpo_core.training import PairText, TrainingJob, gaps, source_texts, train
 
 GOLDEN = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "golden"
 pytestmark = pytest.mark.skipif(not GOLDEN.is_dir(), reason=f"no golden run at {GOLDEN}")
@@ -55,7 +55,7 @@ def run(tmp_path: Path, **changes: Any) -> list[dict[str, Any]]:
     pairs = golden_pairs()
     pq.write_table(pairs, tmp_path / "pairs.parquet")
     model, tokenizer = load_model(GOLDEN / "model", MODEL), load_tokenizer(GOLDEN / "model", MODEL)
-    references, aside = gaps(model, tokenizer, source_texts(pairs), cutoff=1024, system=None, pooling="mean")
+    references, aside = gaps(model, tokenizer, source_texts(pairs), cutoff=1024, system=None, pooling="mean", digest=model_digest(GOLDEN / "model", MODEL))
     assert aside.num_rows == 0
     pq.write_table(references, tmp_path / "references.parquet")
     settings = TrainingSettings.model_validate(
@@ -66,7 +66,7 @@ def run(tmp_path: Path, **changes: Any) -> list[dict[str, Any]]:
             "batch_size": 4,
             "gradient_accumulation": 1,
             "max_steps": 12,
-            "shuffle": False,
+            "order": "file",
             "anchor_gap": "dominant",
             "retention": {"pooling": "padded_mean"},
             "device": "cpu",
@@ -105,31 +105,32 @@ def test_twelve_steps_of_the_official_trainer(tmp_path: Path) -> None:
 
 
 def test_first_batch_of_the_reference() -> None:
-    from mpo_core.training.collator import stack
-    from mpo_core.training.encoding import EncodedText, PairText, encode_text
-    from mpo_core.training.forward import response_rewards
-    from mpo_core.training.objective import pool, reward_gap
+    from mpo_core.training.encoding import EncodedText, encode_text
+    from mpo_core.training.forward import scoring
+    from mpo_core.training.layout import Item, pad
+    from mpo_core.training.objective import mean_log_probability, reward_gap
 
     official = json.loads((GOLDEN / "first_batch.json").read_text())
     model, tokenizer = load_model(GOLDEN / "model", MODEL), load_tokenizer(GOLDEN / "model", MODEL)
     rows = golden_pairs().slice(0, 4).to_pylist()
     for side in ("source", "target"):
-        encoded = []
+        items = []
         for row, sequences in zip(rows, official["sequences"], strict=True):
             text = PairText("x", "en", *(row[f"{side}_{part}"] for part in ("prompt", "chosen", "rejected")))
             ids = encode_text(tokenizer, text, cutoff=1024, system=None)
             assert isinstance(ids, EncodedText)
             assert ids.prompt + ids.chosen == sequences[f"{side}_chosen"]["input_ids"]
             assert ids.prompt + ids.rejected == sequences[f"{side}_rejected"]["input_ids"]
-            encoded.append(ids)
-        batch = stack(encoded, tokenizer.pad_token_id)
-        assert list(batch["input_ids"].shape) == official["batch"][f"{side}_shape"]
-        with torch.no_grad():
-            rewards, hidden = response_rewards(model, batch)
+            items.append(Item(ids, scored=True, pooled=side == "source"))
+        layout = pad(items, "padded_mean", tokenizer.pad_token_id)
+        assert list(layout.inputs["input_ids"].shape) == official["batch"][f"{side}_shape"]
+        with torch.no_grad(), scoring(model, packed=False):
+            out = model(layout=layout)
+        rewards = mean_log_probability(out.log_p, torch.tensor(layout.answers))
         expected = official["initial"]["policy"]
         assert reward_gap(rewards).tolist() == pytest.approx(expected[f"{side}_gap"], abs=1e-6)
-        assert rewards[:4].tolist() == pytest.approx(expected[f"{side}_chosen_mean_logp"], abs=2e-6)
+        assert rewards[::2].tolist() == pytest.approx(expected[f"{side}_chosen_mean_logp"], abs=2e-6)
         if side == "source":
-            pooled = pool(hidden, batch["attention_mask"], "padded_mean")
-            torch.testing.assert_close(pooled[:4], torch.tensor(expected["source_chosen_pooled"]), atol=1e-6, rtol=0)
-            torch.testing.assert_close(pooled[4:], torch.tensor(expected["source_rejected_pooled"]), atol=1e-6, rtol=0)
+            for half, name in ((0, "chosen"), (1, "rejected")):
+                states = torch.tensor(expected[f"source_{name}_pooled"])
+                torch.testing.assert_close(out.pooled[half::2], states, atol=1e-6, rtol=0)

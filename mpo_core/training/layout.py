@@ -1,0 +1,147 @@
+"""Pairs laid out as the tensors of one forward: packed without padding, or padded.
+
+Packed: one row, pair after pair as [prompt | chosen | rejected], the prompt computed once for
+both answers. Padded: a row per sequence, all chosen, then all rejected, right-padded, as in
+the released code.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from mpo_core.training.attention import Segment
+from mpo_core.training.encoding import EncodedText
+from mpo_core.training.objective import Pooling, pool
+
+MULTIPLE = 8  # padded lengths are rounded up to this, as in the released code
+
+
+class Item(NamedTuple):
+    """A pair that goes through the model, and what is wanted of it."""
+
+    ids: EncodedText
+    scored: bool
+    """The rewards of its answers (eq. 1)."""
+    pooled: bool
+    """The pooled hidden states of its sequences."""
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of the packed pair."""
+        return sum(map(len, self.ids))
+
+
+class Layout(NamedTuple):
+    """The tensors of a forward: R rows, T tokens each, N answer tokens to score."""
+
+    inputs: dict[str, Any]
+    """Arguments of the backbone: `input_ids`, `position_ids` and `segments`, or `attention_mask`; [R, T]."""
+    predicting: Tensor
+    """[N], positions in R * T whose next token is an answer token."""
+    targets: Tensor
+    """[N], these next tokens."""
+    answers: list[int]
+    """Lengths of the scored answers, chosen and rejected of each scored item in turn; their sum is N."""
+    spans: list[int]
+    """Cuts R * T into spans of tokens."""
+    pooled: list[tuple[int, ...]]
+    """For chosen and rejected of each pooled item in turn, the spans that make up the sequence."""
+    pooling: Pooling
+
+    def to(self, device: torch.device) -> Layout:
+        """The same on another device."""
+        inputs = {name: value.to(device) if isinstance(value, Tensor) else value for name, value in self.inputs.items()}
+        return self._replace(inputs=inputs, predicting=self.predicting.to(device), targets=self.targets.to(device))
+
+    def pool(self, hidden: Tensor) -> Tensor:
+        """[2k, D] of the k pooled items, chosen and rejected in turn; `hidden` is [R * T, D]."""
+        spans = hidden.split(self.spans)
+        found = [pool([spans[i] for i in parts], self.pooling) for parts in self.pooled]
+        return torch.stack(found) if found else hidden.new_zeros(0, hidden.shape[-1])
+
+
+def pack(items: list[Item], pooling: Pooling) -> Layout:
+    """One row without padding.
+
+    Args:
+        items: at least one.
+        pooling: `mean` or `last`; `padded_mean` has no meaning without pads.
+    """
+    ids: list[int] = []
+    positions: list[int] = []
+    predicting: list[int] = []
+    targets: list[int] = []
+    answers: list[int] = []
+    spans: list[int] = []
+    pooled: list[tuple[int, ...]] = []
+    for (prompt, *both), scored, wants_states in items:
+        begin, prompt_span = len(ids), len(spans)
+        ids += prompt
+        positions += range(len(prompt))
+        spans.append(len(prompt))
+        for answer in both:
+            start = len(ids)
+            if scored:
+                # The prompt's last token predicts the first token of either answer.
+                predicting += [begin + len(prompt) - 1, *range(start, start + len(answer) - 1)]
+                targets += answer
+                answers.append(len(answer))
+            if wants_states:
+                pooled.append((prompt_span, len(spans)))
+            ids += answer
+            positions += range(len(prompt), len(prompt) + len(answer))
+            spans.append(len(answer))
+    inputs = {
+        "input_ids": torch.tensor([ids]),
+        "position_ids": torch.tensor([positions]),
+        "segments": [Segment(*map(len, item.ids)) for item in items],
+    }
+    return Layout(inputs, _long(predicting), _long(targets), answers, spans, pooled, pooling)
+
+
+def pad(items: list[Item], pooling: Pooling, pad_id: int) -> Layout:
+    """A row per sequence, chosen rows first, right-padded to the longest and up to `MULTIPLE`.
+
+    Args:
+        items: n, at least one.
+        pooling: how states are pooled; `padded_mean` counts the pads.
+        pad_id: token id of the padding.
+    """
+    n = len(items)
+    rows = [(item.ids.prompt, item.ids.chosen) for item in items] + [
+        (item.ids.prompt, item.ids.rejected) for item in items
+    ]
+    length = math.ceil(max(len(prompt) + len(answer) for prompt, answer in rows) / MULTIPLE) * MULTIPLE
+    input_ids = torch.full((len(rows), length), pad_id)
+    attention_mask = torch.zeros_like(input_ids)
+    spans: list[int] = []
+    for i, (prompt, answer) in enumerate(rows):
+        end = len(prompt) + len(answer)
+        input_ids[i, :end] = torch.tensor(prompt + answer)
+        attention_mask[i, :end] = 1
+        spans += [end, length - end]
+    predicting: list[int] = []
+    targets: list[int] = []
+    answers: list[int] = []
+    pooled: list[tuple[int, ...]] = []
+    for i, item in enumerate(items):
+        for row in (i, n + i):
+            prompt, answer = rows[row]
+            if item.scored:
+                start = row * length + len(prompt) - 1
+                predicting += range(start, start + len(answer))
+                targets += answer
+                answers.append(len(answer))
+            if item.pooled:
+                pooled.append((2 * row, 2 * row + 1) if pooling == "padded_mean" else (2 * row,))
+    inputs = {"input_ids": input_ids, "attention_mask": attention_mask}
+    return Layout(inputs, _long(predicting), _long(targets), answers, spans, pooled, pooling)
+
+
+def _long(numbers: list[int]) -> Tensor:
+    # Named, because an empty list would become floats.
+    return torch.tensor(numbers, dtype=torch.long)

@@ -1,0 +1,32 @@
+"""What every objective is computed from."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+
+class Scores(NamedTuple):
+    """Of n target pairs; each [n] and float32 unless said otherwise."""
+
+    chosen: Tensor
+    """Summed log-probability of chosen under the policy, nats."""
+    rejected: Tensor
+    """Of rejected."""
+    chosen_tokens: Tensor
+    """Answer tokens of chosen, the end token counted."""
+    rejected_tokens: Tensor
+    """Of rejected."""
+    beta: Tensor
+    """The method's beta, by the pair's language."""
+    anchor_gap: Tensor
+    """Goal of the target gap, nats per token; zero where the method has none."""
+    reference_chosen: Tensor
+    """`chosen` under the frozen reference; zero where the method does not compare with it."""
+    reference_rejected: Tensor
+    """Of rejected."""
+    mean_chosen_tokens: float
+    """Mean of `chosen_tokens` over all pairs of the optimiser step: a mean over its tokens from one over its pairs."""
+    kl: float
+    """kto: estimate of how far the policy is from the reference, over the optimiser step; else 0."""

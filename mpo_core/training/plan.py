@@ -1,0 +1,108 @@
+"""An optimiser step cut into forwards.
+
+The loss of a step is a sum over its pairs, so the cut changes rounding alone. A dominant pair
+that several rows share goes through the model once, weighted by those rows.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from mpo_core.training.collator import PairRow
+from mpo_core.training.layout import Item, Layout, pack, pad
+from mpo_core.training.objective import Pooling
+
+
+class Source(NamedTuple):
+    """A dominant pair of a step."""
+
+    row: PairRow
+    """Any row that it belongs to."""
+    weight: float
+    """Sum of the weights of all the step's rows that it belongs to."""
+
+
+class Forward(NamedTuple):
+    """What goes through the model at one time. Both lists empty: this process has nothing left to do."""
+
+    targets: list[PairRow]
+    sources: list[Source]
+
+    def layout(self, *, packed: bool, pooling: Pooling, pad_id: int) -> Layout:
+        """Its tensors: the targets are scored, the sources pooled."""
+        items = [Item(row.target, scored=True, pooled=False) for row in self.targets]
+        items += [Item(source.row.source, scored=False, pooled=True) for source in self.sources]
+        return pack(items, pooling) if packed else pad(items, pooling, pad_id)
+
+
+def by_tokens(rows: list[PairRow], budget: int, *, sources: bool) -> list[Forward]:
+    """Packed forwards of at most `budget` tokens; a longer pair goes alone.
+
+    Longest first, each into the first forward with room: few forwards, and the memory that
+    the training needs shows in its first step.
+
+    Args:
+        rows: of the step.
+        budget: tokens of a forward.
+        sources: the dominant pairs are wanted too.
+    """
+    work = [(Item(row.target, scored=True, pooled=False).tokens, Forward([row], [])) for row in rows]
+    if sources:
+        found = _sources(rows)
+        work += [(Item(one.row.source, scored=False, pooled=True).tokens, Forward([], [one])) for one in found]
+    forwards: list[Forward] = []
+    room: list[int] = []
+    for tokens, one in sorted(work, key=lambda pair: -pair[0]):
+        at = next((i for i, left in enumerate(room) if left >= tokens), None)
+        if at is None:
+            at = len(forwards)
+            forwards.append(Forward([], []))
+            room.append(budget)
+        room[at] -= tokens
+        forwards[at].targets.extend(one.targets)
+        forwards[at].sources.extend(one.sources)
+    return forwards
+
+
+def by_rows(rows: list[PairRow], size: int, *, sources: bool) -> list[Forward]:
+    """Padded forwards of `size` rows in their order, dominant pairs before targets, as the released code has them."""
+    forwards = []
+    for start in range(0, len(rows), size):
+        batch = rows[start : start + size]
+        if sources:
+            forwards.append(Forward([], _sources(batch)))
+        forwards.append(Forward(batch, []))
+    return forwards
+
+
+def share(rows: list[PairRow], rank: int, processes: int) -> list[PairRow]:
+    """The rows of a step that a process works on; rows of one source stay together.
+
+    Each group, the heaviest first, goes to the process that has the fewest tokens so far.
+    Every process computes the same shares.
+    """
+    if processes == 1:
+        return rows
+    groups: dict[str, list[PairRow]] = {}
+    for row in rows:
+        groups.setdefault(row.source_id, []).append(row)
+    shares: list[list[PairRow]] = [[] for _ in range(processes)]
+    load = [0] * processes
+    for group in sorted(groups.values(), key=lambda group: -_tokens(group)):
+        lightest = load.index(min(load))
+        shares[lightest].extend(group)
+        load[lightest] += _tokens(group)
+    return shares[rank]
+
+
+def _tokens(rows: list[PairRow]) -> int:
+    return sum(sum(map(len, row.target)) for row in rows)
+
+
+def _sources(rows: list[PairRow]) -> list[Source]:
+    weights: dict[str, float] = {}
+    first: dict[str, PairRow] = {}
+    for row in rows:
+        first.setdefault(row.source_id, row)
+        weights[row.source_id] = weights.get(row.source_id, 0.0) + row.weight
+    return [Source(first[name], weight) for name, weight in weights.items()]
