@@ -4,7 +4,8 @@ python docs/generate.py
 """
 
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from mpo_core.settings import PipelineConfig, Settings
 from mpo_core.tables import ALL_TABLES
@@ -50,10 +51,15 @@ def _settings_in(annotation: Any) -> type[Settings] | None:
 
 
 def _type(annotation: Any) -> str:
-    if isinstance(annotation, type) and not getattr(annotation, "__args__", ()):
-        return annotation.__name__
-    text = str(annotation).replace("typing.", "").replace("NoneType", "None").replace("Literal", "one of ")
-    return text.replace("|", "or").replace("one of [", "one of [")
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return _type(arguments[0])
+    if origin is Literal:
+        return f"one of {list(arguments)}"
+    if origin in (Union, UnionType):
+        return " or ".join(map(_type, arguments))
+    name: str = (origin or annotation).__name__.replace("NoneType", "None")
+    return f"{name}[{', '.join(map(_type, arguments))}]" if arguments else name
 
 
 def contract_page() -> str:

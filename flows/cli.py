@@ -14,7 +14,7 @@ from rich.table import Column, Table
 from mpo_core import __version__
 from mpo_core.errors import BadInputError, DamagedError, StageFailedError
 from mpo_core.languages import LANGUAGES
-from mpo_core.profiles import load_config
+from mpo_core.profiles import load_config, parse_config
 
 FAILED, BAD_INPUT, REFUSED = 1, 2, 3
 
@@ -75,6 +75,41 @@ def run(
         out.print(f"Report: {folder}/report.html", highlight=False, soft_wrap=True)
     if summary.gate is not None and not summary.gate.promoted:
         raise typer.Exit(REFUSED)
+
+
+@app.command()
+def compare(
+    profile: Profile = None,
+    methods: Annotated[str | None, typer.Option(help="Which of the profile's methods, such as mpo,dpo.")] = None,
+    seeds: Annotated[int | None, typer.Option(help="How many seeds, counted from 0.", min=1)] = None,
+    flipped: Annotated[str | None, typer.Option(help="Shares of swapped low-resource answers, such as 0,0.2.")] = None,
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+) -> None:
+    """Train and evaluate several methods side by side, on the same pairs."""
+    asked = list(overrides or [])
+    if seeds is not None:
+        asked.append(f"compare.seeds={list(range(seeds))}")
+    if flipped is not None:
+        asked.append(f"compare.flipped=[{flipped}]")
+    config = load_config(profile, asked)
+    if methods is not None:
+        config = parse_config(_with_methods(config, methods.split(",")), where=f"--methods {methods}")
+    _require_server()
+    from flows import progress
+    from flows.compare import compare_methods
+    from mpo_core import reporting
+
+    with progress.show(console):
+        summary = compare_methods(config)
+    if as_json:
+        print(summary.model_dump_json())
+        return
+    out = Console()
+    out.print()
+    out.print(reporting.methods_table(summary))
+    folder = f"{config.run.root.rstrip('/')}/runs/{config.run.name}"
+    out.print(f"Report: {folder}/methods.html", highlight=False, soft_wrap=True)
 
 
 @app.command()
@@ -298,6 +333,14 @@ def _with_languages(overrides: list[str] | None, languages: str | None) -> list[
     if languages is not None:
         chosen.append(f"languages.targets={json.dumps([code.strip() for code in languages.split(',')])}")
     return chosen
+
+
+def _with_methods(config: Any, names: list[str]) -> dict[str, Any]:
+    """The settings with these methods alone: as the profile tunes them, else with the settings of `training`."""
+    data: dict[str, Any] = config.model_dump(mode="json")
+    tuned = data["compare"]["methods"]
+    data["compare"]["methods"] = {name.strip(): tuned.get(name.strip(), {}) for name in names}
+    return data
 
 
 def _store(root: str) -> Any:

@@ -9,14 +9,11 @@ from flows.report import finish
 from flows.run import start_run
 from flows.stages import (
     compare,
-    dominant_pairs,
     evaluate,
+    preference_pairs,
     read_blocks,
-    reference_gaps,
+    references,
     require_pairs,
-    split,
-    target_pairs,
-    translate,
 )
 from mpo_core.profiles import load_config
 from mpo_core.reporting import RunSummary
@@ -29,30 +26,18 @@ from tasks.training import train_model
 def full_pipeline(config: PipelineConfig | None = None) -> RunSummary:
     """Prompts → translation → sampling → judging → pairs → reference → training → evaluation → gate → registry."""
     with start_run(config or load_config()) as run:
-        dominant, targets = run.config.languages.dominant, sorted(run.config.languages.targets)
-        base = find_model(run.config.model)
-        blocks = read_blocks(run)
-        translated = {(t, b): translate(run, b, t) for b in blocks for t in targets}
+        config, base = run.config, find_model(run.config.model)
 
-        # Preference pairs: a good and a bad answer in the dominant language, mirrored in every target.
-        source = {b: dominant_pairs(run, base, b) for b in blocks}
-        pairs = {(t, b): target_pairs(run, base, b, t, source[b], translated[t, b]) for t, b in translated}
+        # A good and a bad answer to every prompt in the dominant language, mirrored in every target.
+        pairs = preference_pairs(run, base, read_blocks(run))
 
         # Reward gaps of the frozen model, to which the targets are pulled (L1), and the states that stay put (L2).
-        learned = [b for b in blocks if split(b) in {"train", "validation"}]
-        reference = [reference_gaps(run, base, dominant, b, source[b]) for b in learned]
-        if run.config.training.references_targets:
-            reference += [reference_gaps(run, base, t, b, pairs[t, b]) for t in targets for b in learned]
-        train, validation = ([pairs[t, b] for t, b in pairs if split(b) == s] for s in ("train", "validation"))
-        require_pairs(run, [source[b] for b in learned], train)
-        trained = run.submit(train_model, base, train, validation, reference, run.config.training, label="mpo")
+        reference = references(run, base, pairs, config.training)
+        require_pairs(run, pairs)
+        train, validation = (list(pairs.of(name).target.values()) for name in ("train", "validation"))
+        trained = run.submit(train_model, base, train, validation, reference, config.training, label="mpo")
 
         # Before and after, on the same held-out prompts.
-        held_out = [b for b in blocks if split(b) == run.config.evaluation.split]
-        prompts = {(dominant, b): b for b in held_out} | {(t, b): translated[t, b] for t in targets for b in held_out}
-        answers = {(dominant, b): source[b] for b in held_out} | {
-            (t, b): pairs[t, b] for t, b in pairs if b in held_out
-        }
-        before = evaluate(run, "before", base, prompts, answers)
-        after = evaluate(run, "after", trained_model(base, run.result(trained)), prompts, answers, before)
+        before = evaluate(run, "before", base, pairs)
+        after = evaluate(run, "after", trained_model(base, run.result(trained)), pairs, before)
         return finish(run, base, trained, before, after, compare(run, before, after))

@@ -3,7 +3,7 @@
 import contextlib
 import importlib.metadata
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -53,6 +53,12 @@ class Run:
     steps: list[Step] = field(default_factory=list)
     computed: set[str] = field(default_factory=set)
     """Names of the tasks that worked; the others found their answer in the cache."""
+    tag: str = ""
+    """Ends every label, where a flow asks for the same stages more than once."""
+
+    def variant(self, config: PipelineConfig, tag: str) -> "Run":
+        """The same run with other settings; its stages are part of this one's record."""
+        return replace(self, config=config, tag=tag)
 
     def hear(self, event: Event) -> None:
         """Keeps the record; Prefect's own would cost a request per task, and a server that still answers."""
@@ -66,6 +72,7 @@ class Run:
 
     def submit(self, task: Task[..., Shard], *inputs: Any, label: str, language: str | None = None) -> Future:
         """Submits a stage; inputs may be futures of other stages."""
+        label = f"{label}-{self.tag}" if self.tag else label
         bound = on_root(task, self.store, self.config.run)
         names = [name for name in bound.fn.__annotations__ if name not in {"store", "label", "return"}]
         parameters = {**dict(zip(names, inputs, strict=True)), "store": self.store, "label": label}

@@ -6,7 +6,7 @@ from flows.run import Future, Run
 from mpo_core.artifacts import ArtifactRef
 from mpo_core.errors import BadInputError
 from mpo_core.prompts import fingerprint as prompts_fingerprint
-from mpo_core.settings import SamplingSettings
+from mpo_core.settings import SamplingSettings, TrainingSettings
 from mpo_core.tables import QUARANTINE
 from mpo_core.translation import fingerprint as translation_fingerprint
 from tasks.evaluation import compare_models, evaluate_model
@@ -29,6 +29,37 @@ class Evaluation(NamedTuple):
     verdicts: dict[Key, Future]
     gaps: dict[Key, Future]
     metrics: Future
+
+
+class Pairs(NamedTuple):
+    """Preference pairs by block of prompts, and by language where there are many."""
+
+    dominant: str
+    translated: dict[Key, Future]
+    """The prompts in the target languages."""
+    source: dict[ArtifactRef, Future]
+    """The dominant pairs."""
+    target: dict[Key, Future]
+    """Their mirrors."""
+
+    def of(self, name: str) -> "Pairs":
+        """Those of one split."""
+        return Pairs(
+            self.dominant,
+            {key: future for key, future in self.translated.items() if split(key[1]) == name},
+            {block: future for block, future in self.source.items() if split(block) == name},
+            {key: future for key, future in self.target.items() if split(key[1]) == name},
+        )
+
+    @property
+    def prompts(self) -> dict[Key, ArtifactRef | Future]:
+        """The prompts in every language."""
+        return {(self.dominant, block): block for block in self.source} | dict(self.translated)
+
+    @property
+    def answers(self) -> dict[Key, Future]:
+        """The pairs in every language."""
+        return {(self.dominant, block): future for block, future in self.source.items()} | self.target
 
 
 def split(block: ArtifactRef) -> str:
@@ -129,16 +160,34 @@ def target_pairs(
     )
 
 
-def require_pairs(run: Run, sources: list[Future], pairs: list[Future]) -> None:
+def preference_pairs(run: Run, model: ModelFolder, blocks: list[ArtifactRef]) -> Pairs:
+    """A good and a bad answer to every prompt in the dominant language, mirrored in every target."""
+    translated = {(t, b): translate(run, b, t) for b in blocks for t in sorted(run.config.languages.targets)}
+    source = {b: dominant_pairs(run, model, b) for b in blocks}
+    target = {(t, b): target_pairs(run, model, b, t, source[b], translated[t, b]) for t, b in translated}
+    return Pairs(run.config.languages.dominant, translated, source, target)
+
+
+def references(run: Run, model: ModelFolder, pairs: Pairs, training: TrainingSettings) -> list[Future]:
+    """What the frozen model says of the pairs of training and validation, as far as the method asks."""
+    learned = [block for block in pairs.source if split(block) in {"train", "validation"}]
+    found = [reference_gaps(run, model, pairs.dominant, b, pairs.source[b]) for b in learned]
+    if training.references_targets:
+        found += [reference_gaps(run, model, t, b, pairs.target[t, b]) for t, b in pairs.target if b in learned]
+    return found
+
+
+def require_pairs(run: Run, pairs: Pairs) -> None:
     """Tells why, if no pair is left to train on.
 
     Raises:
         BadInputError: with the reasons and where the tables of them lie.
     """
-    if any(run.result(future).rows.rows for future in pairs):
+    train = pairs.of("train")
+    if any(run.result(future).rows.rows for future in train.target.values()):
         return
     counts: dict[str, int] = {}
-    for shard in (run.result(future) for future in (*sources, *pairs)):
+    for shard in map(run.result, (*train.source.values(), *train.target.values())):
         if shard.quarantine is not None:
             for row in run.store.read_table(shard.quarantine, QUARANTINE).to_pylist():
                 name = f"{row['language']} {row['reason']}"
@@ -175,17 +224,17 @@ def evaluate(
     run: Run,
     name: str,
     model: ModelFolder,
-    prompts: dict[Key, ArtifactRef | Future],
-    pairs: dict[Key, Future],
+    pairs: Pairs,
     baseline: Evaluation | None = None,
 ) -> Evaluation:
     """Greedy answers, verdicts and reward gaps of a model on held-out prompts, in every language."""
     settings = run.config.evaluation
+    held_out = pairs.of(settings.split)
     answers, verdicts, gaps = {}, {}, {}
-    for key, asked in prompts.items():
+    for key, asked in held_out.prompts.items():
         language, block = key
         answers[key], verdicts[key] = _answer(run, model, block, asked, language, settings.sampling, name)
-        gaps[key] = reference_gaps(run, model, language, block, pairs[key], name)
+        gaps[key] = reference_gaps(run, model, language, block, held_out.answers[key], name)
     metrics = run.submit(
         evaluate_model,
         list(verdicts.values()),

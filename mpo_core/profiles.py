@@ -76,10 +76,13 @@ def parse_config(data: dict[str, Any], *, where: str) -> PipelineConfig:
     try:
         return PipelineConfig.model_validate(data)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False)[0]
-        key = ".".join(str(part) for part in first["loc"]) or "settings"
-        count = error.error_count()
-        more = f" ({count - 1} more errors)" if count > 1 else ""
+        errors = error.errors(include_url=False, include_context=False)
+        # Each member of a union complains; the deepest complaint is of the member that was meant.
+        about = [one for one in errors if _key(one["loc"]).startswith(_key(errors[0]["loc"]))]
+        first = max(about, key=lambda one: len(_key(one["loc"])))
+        key = _key(first["loc"])
+        others = len(errors) - len(about)
+        more = f" ({others} more errors)" if others else ""
         if first["type"] == "extra_forbidden":
             mend = f"Known here: {', '.join(_known_keys(first['loc'][:-1]))}."
             raise BadInputError(f"unknown settings key {key!r}{more}", where=where, mend=mend) from None
@@ -89,6 +92,11 @@ def parse_config(data: dict[str, Any], *, where: str) -> PipelineConfig:
             where=where,
             mend=f"See {key} in docs/settings.md.",
         ) from None
+
+
+def _key(path: tuple[int | str, ...]) -> str:
+    """The key as the profile has it: pydantic puts a union's member, such as `list[str]`, into the path."""
+    return ".".join(str(part) for part in path if re.fullmatch(r"\w+", str(part))) or "settings"
 
 
 def _known_keys(path: tuple[Any, ...]) -> list[str]:

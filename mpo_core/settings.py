@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
@@ -279,7 +280,7 @@ class TrainingSettings(Settings):
     method: Literal["mpo", "sft", "dpo", "ipo", "rdpo", "cpo", "kto", "orpo", "r_dpo", "simpo"] = "mpo"
     """The objective. All but `mpo` see the target pairs alone, without L2."""
     beta: Positive | dict[str, Positive] | None = None
-    """Factor of the target gap in L1, one or per language; in other methods as in TRL. Left out: the method's usual."""
+    """Factor of the target gap in L1, one or by language code (and `default`); else as in TRL. None: its usual."""
     label_smoothing: float = Field(0.1, ge=0.0, lt=0.5)
     """rdpo: share of pairs taken to be labelled the wrong way round."""
     cpo_alpha: float = Field(1.0, ge=0.0)
@@ -309,7 +310,7 @@ class TrainingSettings(Settings):
     warmup: Fraction = 0.1
     """Share of the steps that warm up."""
     batch_size: int = Field(1, ge=1)
-    """Pairs per device; times `gradient_accumulation`, the pairs of an optimiser step. A padded forward has so many."""
+    """Pairs per process; times `gradient_accumulation` and `processes`, of a step. A padded forward has so many."""
     gradient_accumulation: int = Field(8, ge=1)
     """Factor of the pairs of an optimiser step; 1 x 8 and 8 x 1 are the same computation when packed."""
     weight_decay: float = Field(0.0, ge=0.0)
@@ -345,12 +346,16 @@ class TrainingSettings(Settings):
     device: str = Field("auto", pattern=_DEVICE, json_schema_extra=_OPERATIONAL)
     """`auto` (cuda if there is one), `cpu`, `cuda`, `cuda:1`."""
     threads: int | None = Field(None, ge=1, json_schema_extra=_OPERATIONAL)
-    """CPU threads of torch; left out: torch decides."""
+    """CPU threads of torch, per process; left out: torch decides."""
+    processes: int = Field(1, ge=1)
+    """Devices of this machine that train together, a process each. A factor of the pairs of an optimiser step."""
+    parallel: Literal["ddp", "fsdp2", "zero2", "zero3"] = Field("ddp", json_schema_extra=_OPERATIONAL)
+    """What several processes share out: `ddp` the pairs alone; the others, moments, gradients or weights as well."""
 
     @property
     def step_rows(self) -> int:
-        """Pairs per device of an optimiser step."""
-        return self.batch_size * self.gradient_accumulation
+        """Pairs of an optimiser step."""
+        return self.batch_size * self.gradient_accumulation * self.processes
 
     @property
     def needs_target_reference(self) -> bool:
@@ -363,7 +368,7 @@ class TrainingSettings(Settings):
         return self.needs_target_reference or (self.method == "mpo" and self.anchor_gap == "own")
 
     def beta_of(self, language: str) -> float:
-        """beta in a language."""
+        """The beta of a language."""
         if isinstance(self.beta, dict):
             return self.beta.get(language, self.beta.get("default", _BETA.get(self.method, 0.1)))
         return self.beta if self.beta is not None else _BETA.get(self.method, 0.1)
@@ -375,6 +380,13 @@ class TrainingSettings(Settings):
         return self
 
     @model_validator(mode="after")
+    def _languages_of_beta(self) -> Self:
+        for code in self.beta if isinstance(self.beta, dict) else ():
+            if code != "default":
+                language(code, where="training.beta")
+        return self
+
+    @model_validator(mode="after")
     def _numbers(self) -> Self:
         if self.weights == "bfloat16" and self.lora is None and self.learning_rate < _PURE_BFLOAT16_RATE:
             raise ValueError(
@@ -383,6 +395,14 @@ class TrainingSettings(Settings):
             )
         if self.layout == "packed" and self.retention.pooling == "padded_mean":
             raise ValueError("`retention.pooling: padded_mean` counts pads; it needs `layout: padded`")
+        return self
+
+    @model_validator(mode="after")
+    def _several(self) -> Self:
+        if self.processes > 1 and ":" in self.device:
+            raise ValueError(f"`device: {self.device}` is one device; with `processes` say `cuda`, `cpu` or `auto`")
+        if self.processes > 1 and self.parallel != "ddp" and self.retention.pooling == "padded_mean":
+            raise ValueError("`retention.pooling: padded_mean` needs the whole model in each process: `parallel: ddp`")
         return self
 
 
@@ -412,6 +432,28 @@ class GateSettings(Settings):
     """Largest loss of the dominant language's refusals of harmful and help with harmless prompts."""
 
 
+class CompareSettings(Settings):
+    """Training methods side by side, on the same pairs."""
+
+    methods: dict[str, dict[str, JsonValue]] = {"mpo": {}, "sft": {}, "dpo": {}}
+    """By name, the settings of `training` that differ; `method` is the name's first word unless it is among them."""
+    seeds: list[int] = Field([0], min_length=1)
+    """Each draws other training prompts and another order."""
+    flipped: list[Fraction] = Field([0.0], min_length=1)
+    """Shares of the low-resource languages' training pairs whose answers are swapped, to see who notices."""
+
+    def training(self, name: str, base: TrainingSettings, seed: int) -> TrainingSettings:
+        """The training settings of a method."""
+        changes = {"method": re.split(r"\W", name, maxsplit=1)[0], **self.methods[name], "seed": seed}
+        return TrainingSettings.model_validate({**base.model_dump(), **changes})
+
+    @model_validator(mode="after")
+    def _methods(self) -> Self:
+        for name in self.methods:
+            self.training(name, TrainingSettings(), 0)
+        return self
+
+
 class PipelineConfig(Settings):
     """One run of the pipeline."""
 
@@ -437,3 +479,5 @@ class PipelineConfig(Settings):
     """Before and after, on the same prompts."""
     gate: GateSettings = GateSettings()
     """What a model must show to be promoted."""
+    compare: CompareSettings = CompareSettings()
+    """Which methods `mpo compare` puts side by side; a plain run leaves it aside."""

@@ -256,6 +256,28 @@ COMPARISONS = _spec(
     Column("p_value", _FLOAT, "exact two-sided McNemar test"),
 )
 
+METHOD_RUNS = _spec(
+    "method_runs",
+    "method flipped seed figure",
+    Column("method", _STRING, "name of the training method, or `base` for the model before any training"),
+    Column("flipped", _FLOAT, "share of the low-resource languages' training pairs whose answers were swapped"),
+    Column("seed", _INT, "seed of training prompts and order; 0 for `base`"),
+    Column("figure", _STRING, "such as target_unsafe, low_unsafe, dominant_drift, seconds, peak_mib"),
+    Column("value", _FLOAT, "of this one training"),
+)
+
+METHODS = _spec(
+    "methods",
+    "method flipped figure",
+    Column("method", _STRING, "name of the training method, or `base`"),
+    Column("flipped", _FLOAT, "share of swapped low-resource training pairs"),
+    Column("figure", _STRING, "as in method_runs"),
+    Column("n", _INT, "seeds"),
+    Column("mean", _FLOAT, "mean over seeds"),
+    Column("low", _FLOAT, "lower end of Student's interval over seeds, cut at what a share can be", nullable=True),
+    Column("high", _FLOAT, "its upper end", nullable=True),
+)
+
 QUARANTINE = _spec(
     "quarantine",
     "row_id reason",
@@ -276,5 +298,7 @@ ALL_TABLES: tuple[TableSpec, ...] = (
     TRAINING_LOG,
     METRICS,
     COMPARISONS,
+    METHOD_RUNS,
+    METHODS,
     QUARANTINE,
 )

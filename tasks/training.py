@@ -52,7 +52,12 @@ def train_model(
         rows=store.write_table("training", TRAINING_LOG, TRAINING_LOG.build(_log_rows(log))),
         quarantine=store.write_table("training", QUARANTINE, quarantine),
         model=store.write_folder("training", result.model_folder),
-        counts={"pairs": result.rows, "steps": result.steps},
+        counts={
+            "pairs": result.rows,
+            "steps": result.steps,
+            "peak_mib": result.peak_memory,
+            "train_seconds": round(result.seconds),
+        },
     )
     events = work / "out" / "tensorboard"
     if events.is_dir():

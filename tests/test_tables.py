@@ -23,7 +23,8 @@ def test_every_table_is_explained_and_has_a_key_that_is_never_null(spec):
 def test_rows_come_back_as_they_were():
     assert TRANSLATIONS.build([ROW]).to_pylist() == [ROW]
     gap = {"text_id": "a", "language": "sw", "kind": "harmful", "gap": 0.1, "chosen_reward": 1, "rejected_reward": 2.0}
-    [row] = GAPS.build([gap | {"chosen_tokens": 1, "rejected_tokens": 2}]).to_pylist()
+    more = {"chosen_tokens": 1, "rejected_tokens": 2, "ids": "i", "model": "m"}
+    [row] = GAPS.build([gap | more]).to_pylist()
     assert row["gap"] == pa.scalar(0.1, pa.float32()).as_py()
     assert row["chosen_pooled"] is None
 

@@ -1,6 +1,7 @@
 """Preference pairs: built from answers and translations, imported, checked, exported."""
 
 from mpo_core.pairs.check import check_pairs
+from mpo_core.pairs.flip import flip_answers
 from mpo_core.pairs.interchange import defects, export_official, export_trl, import_pairs
 from mpo_core.pairs.source import source_pairs
 from mpo_core.pairs.target import target_pairs
@@ -10,6 +11,7 @@ __all__ = [
     "defects",
     "export_official",
     "export_trl",
+    "flip_answers",
     "import_pairs",
     "source_pairs",
     "target_pairs",

@@ -1,6 +1,7 @@
 """What a run did and showed: `summary.json`, one HTML page, a console table, a markdown note."""
 
 from mpo_core.reporting.console import before_after_table
+from mpo_core.reporting.methods import MethodsSummary, methods_markdown, methods_table, picture, write_methods
 from mpo_core.reporting.note import markdown
 from mpo_core.reporting.publish import read, write
 from mpo_core.reporting.report import render
@@ -17,6 +18,7 @@ from mpo_core.reporting.summary import (
 __all__ = [
     "ComparisonRow",
     "Example",
+    "MethodsSummary",
     "MetricRow",
     "QuarantineCount",
     "RunSummary",
@@ -24,7 +26,11 @@ __all__ = [
     "StageSummary",
     "before_after_table",
     "markdown",
+    "methods_markdown",
+    "methods_table",
+    "picture",
     "read",
     "render",
     "write",
+    "write_methods",
 ]

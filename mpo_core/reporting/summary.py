@@ -14,12 +14,14 @@ Model = Literal["before", "after"]
 Seconds = Annotated[float, Field(ge=0.0)]
 
 
-class _Record(BaseModel):
+class Record(BaseModel):
+    """Base of all that is told: frozen, strict, described."""
+
     # A loss may be NaN; JSON has no NaN, so it is written as null and read back as None.
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="null", use_attribute_docstrings=True)
 
 
-class StageSummary(_Record):
+class StageSummary(Record):
     """What one task did: a stage, in one language and block where it is cut that way."""
 
     stage: str
@@ -35,7 +37,7 @@ class StageSummary(_Record):
     """Counts that the stage keeps of its own, such as `refused`."""
 
 
-class QuarantineCount(_Record):
+class QuarantineCount(Record):
     """How many rows a stage set aside for one reason."""
 
     stage: str
@@ -44,7 +46,7 @@ class QuarantineCount(_Record):
     count: int
 
 
-class MetricRow(_Record):
+class MetricRow(Record):
     """One row of table METRICS."""
 
     model: Model
@@ -75,7 +77,7 @@ class Pair(NamedTuple):
         return row.n if row else None
 
 
-class ComparisonRow(_Record):
+class ComparisonRow(Record):
     """One row of table COMPARISONS."""
 
     language: str
@@ -87,14 +89,14 @@ class ComparisonRow(_Record):
     p_value: float
 
 
-class SourceLicence(_Record):
+class SourceLicence(Record):
     """A source of prompts or of the model, and the licence it came with."""
 
     name: str
     licence: str | None = None
 
 
-class Example(_Record):
+class Example(Record):
     """One prompt and what both models answered. Text of models and data: shown folded, escaped."""
 
     prompt_id: str
@@ -107,7 +109,7 @@ class Example(_Record):
     verdict_after: str | None = None
 
 
-class RunSummary(_Record):
+class RunSummary(Record):
     """One run, whole."""
 
     run: str

@@ -9,6 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
+from accelerate import PartialState
+from accelerate.utils import reduce
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from mpo_core.artifacts import write_atomically
@@ -53,6 +56,9 @@ class Checkpoints(TrainerCallback):
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:  # noqa: ARG002
         """After transformers has written its files."""
+        PartialState().wait_for_everyone()  # each process writes some of them
+        if not state.is_world_process_zero:
+            return
         folder = Path(str(args.output_dir))
         newest = folder / f"checkpoint-{state.global_step}"
         write_atomically(newest / COMPLETE, json.dumps(_sizes(newest)).encode())
@@ -82,7 +88,7 @@ class StopEarly(TrainerCallback):
 
 
 class StopOnSignal(TrainerCallback):
-    """After SIGTERM the step in progress is finished, logged and saved; then training ends.
+    """After SIGTERM the step in progress is finished, logged and saved; then training ends, in every process.
 
     transformers' own JIT checkpoint saves before the step is logged and evaluated, so that
     a resumed run would lack both.
@@ -101,6 +107,10 @@ class StopOnSignal(TrainerCallback):
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:  # noqa: ARG002
         """Before the step's log, evaluation and save."""
+        processes = PartialState()
+        if processes.num_processes > 1:
+            # The signal reaches them in different steps, and whoever went on alone would wait for ever.
+            self.asked = bool(reduce(torch.tensor(float(self.asked), device=processes.device), "sum") > 0)
         if self.asked:
             control.should_save = True
             control.should_training_stop = True

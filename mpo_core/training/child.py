@@ -1,4 +1,7 @@
-"""The training process: python -m mpo_core.training.child JOB.json (started by `launch.train`)."""
+"""The training process: python -m mpo_core.training.child JOB.json (started by `launch.train`).
+
+Of several processes, the first takes the lock, tells the figures and writes what is left behind.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,8 @@ import importlib.util
 import json
 import os
 import re
+import resource
+import select
 import shutil
 import sys
 import threading
@@ -23,7 +28,7 @@ import pyarrow as pa
 from mpo_core.artifacts import write_parquet
 from mpo_core.errors import BadInputError
 from mpo_core.files import read_parquet
-from mpo_core.settings import LoraSettings
+from mpo_core.settings import LoraSettings, TrainingSettings
 from mpo_core.tables import GAPS, PAIRS, QUARANTINE, TableSpec
 from mpo_core.training.launch import TrainingJob, TrainingResult
 
@@ -47,14 +52,22 @@ class _Channel:
         os.dup2(2, 1)
 
     def send(self, event: str, fields: dict[str, Any]) -> None:
-        self._file.write(json.dumps({"event": event, **fields}) + "\n")
-        self._file.flush()
+        if _first() or event in ("bad_input", "failed"):
+            self._file.write(json.dumps({"event": event, **fields}) + "\n")
+            self._file.flush()
+
+
+def _first() -> bool:
+    """Whether this is the first process, or the only one."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def _die_with_parent() -> None:
-    """Ends this process when stdin closes: the parent is gone."""
-    while os.read(0, 4096):
-        pass
+    """Ends this process when stdin closes, or when whoever started it is gone."""
+    parent = os.getppid()
+    while os.getppid() == parent:
+        if select.select([0], [], [], 1.0)[0] and not os.read(0, 4096):
+            break
     os._exit(1)
 
 
@@ -109,14 +122,17 @@ def run(job: TrainingJob, channel: _Channel) -> TrainingResult:
     """The training from files to files. Holds the lock on `work` while it lasts."""
     started = time.monotonic()
     with (job.work / "lock").open("a+") as lock:
-        _take(lock, job.work)
+        if _first():
+            _take(lock, job.work)
+        _join(job.training)
         pairs = _read(job.pairs, PAIRS)
         validation = None if job.validation is None else _read(job.validation, PAIRS)
         references = _read(job.references, GAPS)
         trainer, aside, stop = _build(job, pairs, validation, references, channel)
         from mpo_core.training.callbacks import newest_checkpoint
 
-        checkpoint = newest_checkpoint(Path(trainer.args.output_dir))
+        with trainer.accelerator.main_process_first():  # it removes the incomplete ones
+            checkpoint = newest_checkpoint(Path(trainer.args.output_dir))
         stop.listen()
         trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
         state = trainer.state
@@ -133,7 +149,34 @@ def run(job: TrainingJob, channel: _Channel) -> TrainingResult:
             resumed_from=None if checkpoint is None else int(checkpoint.name.rpartition("-")[2]),
             best_step=state.best_global_step if early else None,
             seconds=time.monotonic() - started,
+            peak_memory=_peak_memory(),
         )
+
+
+def _join(settings: TrainingSettings) -> None:
+    """Meets the other processes of this training, if there are any, and takes this one's device."""
+    import torch
+    from accelerate import PartialState
+
+    devices = torch.cuda.device_count()
+    if settings.device.startswith("cuda") and not devices:
+        raise BadInputError("there is no CUDA device", where="training.device", mend="Use auto or cpu.")
+    on_cpu = settings.device == "cpu" or not devices
+    if not on_cpu and settings.processes > devices:
+        raise BadInputError(
+            f"there are {devices} CUDA devices for {settings.processes} processes",
+            where="training.processes",
+            mend="Use as many processes as devices, or training.device cpu.",
+        )
+    PartialState(cpu=on_cpu)
+
+
+def _peak_memory() -> int:
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() // 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 2**10
 
 
 def _take(lock: Any, work: Path) -> None:
@@ -163,7 +206,8 @@ def _fingerprint(job: TrainingJob) -> str:
     from mpo_core.models import model_digest
 
     files = [path for path in (job.pairs, job.validation, job.references) if path is not None]
-    parts = [job.training.key(), str(job.model.system), model_digest(job.model_folder, job.model)]
+    settings = job.training
+    parts = [settings.key(), settings.parallel, str(job.model.system), model_digest(job.model_folder, job.model)]
     parts += [hashlib.sha256(path.read_bytes()).hexdigest() for path in files]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
@@ -175,7 +219,7 @@ def _build(
     from transformers import PrinterCallback, set_seed
     from transformers.utils import logging
 
-    from mpo_core.models import check_folder, load_model, load_tokenizer, model_digest
+    from mpo_core.models import check_folder, load_tokenizer, model_digest
     from mpo_core.training.callbacks import Checkpoints, StopEarly, StopOnSignal, Stream
     from mpo_core.training.collator import join
     from mpo_core.training.trainer import MPOTrainer
@@ -185,8 +229,6 @@ def _build(
     settings = job.training
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
-    if settings.device.startswith("cuda") and not torch.cuda.is_available():
-        raise BadInputError("there is no CUDA device", where="training.device", mend="Use auto or cpu.")
     if settings.tensorboard and importlib.util.find_spec("tensorboard") is None:
         raise BadInputError(
             "TensorBoard is not installed",
@@ -209,10 +251,8 @@ def _build(
         _refuse_empty(held_out, aside_too, job.validation)
     set_seed(settings.seed)  # before the adapters are drawn
     # Master weights in fp32: at lr 6e-7 a bf16 weight of magnitude 3e-4 or more would not change at all.
-    where = job.model.model_copy(update={"device": "cpu" if settings.device == "cpu" else "auto"})
-    model = load_model(job.model_folder, where, dtype=settings.weights)
-    if settings.lora is not None:
-        model = _with_adapters(model, settings.lora)
+    # Several processes load it beside their devices: what is sharded may not fit on one.
+    model = _load(job, "cpu" if settings.device == "cpu" or settings.processes > 1 else "auto")
     stop = StopOnSignal()
     callbacks = [Checkpoints(), stop, Stream(lambda fields: channel.send("step", fields))]
     if settings.patience is not None and held_out:
@@ -229,6 +269,16 @@ def _build(
     )
     trainer.remove_callback(PrinterCallback)
     return trainer, pa.concat_tables([aside, aside_too]), stop
+
+
+def _load(job: TrainingJob, device: str) -> Any:
+    """The initial model on a device, with adapters if it gets any."""
+    from mpo_core.models import load_model
+
+    settings = job.training
+    where = job.model.model_copy(update={"device": device})
+    model = load_model(job.model_folder, where, dtype=settings.weights)
+    return model if settings.lora is None else _with_adapters(model, settings.lora)
 
 
 def _refuse_empty(rows: list[Any], aside: pa.Table, path: Path | None) -> None:
@@ -262,12 +312,26 @@ def _with_adapters(model: Any, lora: LoraSettings) -> Any:
         ) from None
 
 
+def _whole(job: TrainingJob, trainer: Any) -> Any:
+    """The trained model in one piece, in the first process; every process takes part."""
+    if job.training.processes == 1 or job.training.parallel == "ddp":
+        return trainer.accelerator.unwrap_model(trainer.model)
+    weights = trainer.accelerator.get_state_dict(trainer.model_wrapped)
+    if not _first():
+        return None
+    model = _load(job, "cpu")
+    model.load_state_dict(weights, assign=True)
+    return model
+
+
 def _save(job: TrainingJob, trainer: Any, aside: pa.Table) -> None:
     """The out folder; the model is built aside and renamed, so that it is whole or not there."""
     from mpo_core.models import load_tokenizer
 
+    model = _whole(job, trainer)
+    if not _first():
+        return
     job.out.mkdir(parents=True, exist_ok=True)
-    model = trainer.accelerator.unwrap_model(trainer.model)
     if job.training.lora is not None:
         model = model.merge_and_unload()
     scratch, final = job.out / f".model-{os.getpid()}.tmp", job.out / "model"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -65,7 +66,7 @@ def join(
         model: digest of the initial model, which the references must be of; None checks nothing.
 
     Returns:
-        rows, and QUARANTINE with reasons `empty_response`, `over_long`, `no_reference`.
+        rows, and QUARANTINE with reasons `empty_response`, `over_long`, `no_reference`, `no_weight`.
 
     Raises:
         BadInputError: the references are of another model, template, tokenizer, cut-off or
@@ -84,11 +85,13 @@ def join(
     for text, about in zip(target_texts(pairs), meta, strict=True):
         source_id = about["source_id"]
         target = encode_text(tokenizer, text, cutoff=settings.cutoff, system=system)
-        found = _match(text, target, source_id, sources[source_id], known, settings)
+        weight = 1.0 if about["weight"] is None else about["weight"]
+        found: _Found | SetAside = SetAside("no_weight", f"weight {weight}")
+        if 0.0 < weight < math.inf:
+            found = _match(text, target, source_id, sources[source_id], known, settings)
         if isinstance(found, SetAside):
             aside.append({"row_id": text.text_id, "language": text.language, **found._asdict()})
             continue
-        weight = 1.0 if about["weight"] is None else about["weight"]
         rows.append(
             PairRow(
                 text.text_id,

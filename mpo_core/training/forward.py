@@ -22,7 +22,7 @@ class Output(NamedTuple):
     """What comes out of a forward over s scored and k pooled items; D width."""
 
     log_p: Tensor
-    """[2s], summed log-probability of the answers, chosen and rejected of each item in turn."""
+    """[2s], summed log-probability of the answers, chosen and rejected of each item in turn; [3s] with prompts."""
     pooled: Tensor
     """[2k, D], in the same manner."""
 
@@ -66,7 +66,8 @@ def attach(model: Any, *, packed: bool, keep: int = KEEP) -> None:
         register()
         bare.set_attn_implementation(NAME)
 
-    def forward(self: Any, layout: Layout) -> Output:
+    def forward(self: Any, layout: Layout, **_: Any) -> Output:
+        # PEFT passes the arguments of a usual forward along, all None.
         hidden = self.base_model(**layout.inputs, use_cache=False).last_hidden_state.flatten(0, 1)  # [R * T, D]
         out = self.get_output_embeddings()
         log_p = log_probability(

@@ -4,11 +4,15 @@ A stop on SIGTERM needs the main thread, and whoever trains is usually a worker'
 so the trainer is `python -m mpo_core.training.child JOB.json`. It tells its figures as JSON
 lines on stdout, writes everything else into `work/training.log`, and dies when stdin closes,
 which is what happens when this process dies, however it dies.
+
+With `processes` there are as many such children, started by `accelerate launch` and sharing
+these pipes. The first of them speaks; the others only say why they failed.
 """
 
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import json
 import os
 import subprocess
@@ -23,6 +27,7 @@ from mpo_core.artifacts import write_atomically
 from mpo_core.errors import BadInputError, StageFailedError
 from mpo_core.settings import ModelSettings, TrainingSettings
 
+CONFIGS = Path(__file__).resolve().parents[2] / "deployments" / "accelerate"
 LOG = "training.log"
 GRACE = 60.0  # seconds that a stopped training has to save its checkpoint
 
@@ -69,6 +74,8 @@ class TrainingResult(BaseModel):
     """Step whose weights were kept, where `patience` is set; else they are the last step's."""
     seconds: float
     """Wall time of this process's share."""
+    peak_memory: int
+    """Most memory held at one time, MiB: of the device where there is one, else of the process."""
 
 
 def train(job: TrainingJob, *, on_step: Callable[[dict[str, float | int]], None] | None = None) -> TrainingResult:
@@ -84,7 +91,7 @@ def train(job: TrainingJob, *, on_step: Callable[[dict[str, float | int]], None]
     """
     write_atomically(job.work / "job.json", job.model_dump_json(indent=1).encode())
     log = job.work / LOG
-    command = [sys.executable, "-m", "mpo_core.training.child", str(job.work / "job.json")]
+    command = _command(job)
     with log.open("ab") as stderr:
         log.chmod(0o600)
         child = subprocess.Popen(
@@ -101,6 +108,27 @@ def train(job: TrainingJob, *, on_step: Callable[[dict[str, float | int]], None]
         _end(child)
 
 
+def _command(job: TrainingJob) -> list[str]:
+    """The child's command line, behind `accelerate launch` where there are several.
+
+    Raises:
+        BadInputError: DeepSpeed is asked for and missing.
+    """
+    child = ["-m", "mpo_core.training.child", str(job.work / "job.json")]
+    settings = job.training
+    if settings.processes == 1:
+        return [sys.executable, *child]
+    if settings.parallel in ("zero2", "zero3") and importlib.util.find_spec("deepspeed") is None:
+        raise BadInputError(
+            "DeepSpeed is not installed",
+            where=f"training.parallel {settings.parallel}",
+            mend="Use fsdp2, or pip install 'mpo-pipeline[deepspeed]'.",
+        )
+    options = ["--config_file", str(CONFIGS / f"{settings.parallel}.yaml"), "--num_processes", str(settings.processes)]
+    options += ["--main_process_port", "0"]  # a free one
+    return [sys.executable, "-m", "accelerate.commands.launch", *options, *child]
+
+
 def _follow(
     child: subprocess.Popen[bytes], on_step: Callable[[dict[str, float | int]], None] | None, log: Path
 ) -> TrainingResult:
@@ -111,12 +139,17 @@ def _follow(
         if kind == "step" and on_step is not None:
             on_step(event)
         elif kind == "result":
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                child.wait(GRACE)  # it has nothing left to do
             return TrainingResult.model_validate(event)
-        elif kind == "bad_input":
-            raise BadInputError(event["what"], where=event["where"], mend=event["mend"])
         elif kind == "stopped":
             raise StageFailedError(f"the training was stopped after step {event['step']}; its checkpoint is kept")
-        elif kind == "failed":
+        assert child.stdin is not None  # noqa: S101 - PIPE was asked for
+        if kind in ("bad_input", "failed"):
+            child.stdin.close()  # ends processes that wait for the one that failed; they have nothing to save
+        if kind == "bad_input":
+            raise BadInputError(event["what"], where=event["where"], mend=event["mend"])
+        if kind == "failed":
             raise StageFailedError(f"the training failed: {event['error']} at {event['at']}; see {log}")
     code = child.wait()
     raise StageFailedError(f"the training ended with code {code} and no result; end of {log}: {_tail(log)}")
@@ -158,13 +191,15 @@ def _environment(job: TrainingJob) -> dict[str, str]:
         "TOKENIZERS_PARALLELISM": "false",
         "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
         "TENSORBOARD_LOGGING_DIR": str(job.out / "tensorboard"),
+        "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(int(GRACE)),  # of the processes of `accelerate launch`
     }
-    # One process, one device: with several in sight, transformers would wrap the model in DataParallel.
+    # One process, one device: with several in sight, transformers would wrap the model in DataParallel. Of several
+    # processes, each takes the device of its number.
     device = job.training.device
     seen = environment.get("CUDA_VISIBLE_DEVICES")
     if device == "cpu":
         environment["CUDA_VISIBLE_DEVICES"] = ""
-    elif seen is None or "," in seen:
+    elif job.training.processes == 1 and (seen is None or "," in seen):
         number = int(device.partition(":")[2] or 0) if device.startswith("cuda") else 0
         environment["CUDA_VISIBLE_DEVICES"] = str(number) if seen is None else seen.split(",")[number]
     return environment

@@ -28,6 +28,8 @@ class Item(NamedTuple):
     """The rewards of its answers (eq. 1)."""
     pooled: bool
     """The pooled hidden states of its sequences."""
+    with_prompt: bool = False
+    """The likelihood of its prompt too, after the first token."""
 
     @property
     def tokens(self) -> int:
@@ -45,7 +47,7 @@ class Layout(NamedTuple):
     targets: Tensor
     """[N], these next tokens."""
     answers: list[int]
-    """Lengths of the scored answers, chosen and rejected of each scored item in turn; their sum is N."""
+    """Lengths of what is scored, of each item in turn: chosen, rejected, then its prompt if asked for; N in all."""
     spans: list[int]
     """Cuts R * T into spans of tokens."""
     pooled: list[tuple[int, ...]]
@@ -78,7 +80,7 @@ def pack(items: list[Item], pooling: Pooling) -> Layout:
     answers: list[int] = []
     spans: list[int] = []
     pooled: list[tuple[int, ...]] = []
-    for (prompt, *both), scored, wants_states in items:
+    for (prompt, *both), scored, wants_states, with_prompt in items:
         begin, prompt_span = len(ids), len(spans)
         ids += prompt
         positions += range(len(prompt))
@@ -95,6 +97,10 @@ def pack(items: list[Item], pooling: Pooling) -> Layout:
             ids += answer
             positions += range(len(prompt), len(prompt) + len(answer))
             spans.append(len(answer))
+        if with_prompt:
+            predicting += range(begin, begin + len(prompt) - 1)
+            targets += prompt[1:]
+            answers.append(len(prompt) - 1)
     inputs = {
         "input_ids": torch.tensor([ids]),
         "position_ids": torch.tensor([positions]),
@@ -138,6 +144,11 @@ def pad(items: list[Item], pooling: Pooling, pad_id: int) -> Layout:
                 answers.append(len(answer))
             if item.pooled:
                 pooled.append((2 * row, 2 * row + 1) if pooling == "padded_mean" else (2 * row,))
+        if item.with_prompt:
+            prompt = item.ids.prompt
+            predicting += range(i * length, i * length + len(prompt) - 1)
+            targets += prompt[1:]
+            answers.append(len(prompt) - 1)
     inputs = {"input_ids": input_ids, "attention_mask": attention_mask}
     return Layout(inputs, _long(predicting), _long(targets), answers, spans, pooled, pooling)
 

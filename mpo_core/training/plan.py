@@ -23,14 +23,16 @@ class Source(NamedTuple):
 
 
 class Forward(NamedTuple):
-    """What goes through the model at one time. Both lists empty: this process has nothing left to do."""
+    """What goes through the model at one time."""
 
     targets: list[PairRow]
     sources: list[Source]
+    idle: bool = False
+    """Another process's rows, run without weight to keep step with it."""
 
-    def layout(self, *, packed: bool, pooling: Pooling, pad_id: int) -> Layout:
-        """Its tensors: the targets are scored, the sources pooled."""
-        items = [Item(row.target, scored=True, pooled=False) for row in self.targets]
+    def layout(self, *, packed: bool, pooling: Pooling, pad_id: int, with_prompts: bool = False) -> Layout:
+        """Its tensors: the targets are scored, their prompts too if asked for; the sources pooled."""
+        items = [Item(row.target, scored=True, pooled=False, with_prompt=with_prompts) for row in self.targets]
         items += [Item(source.row.source, scored=False, pooled=True) for source in self.sources]
         return pack(items, pooling) if packed else pad(items, pooling, pad_id)
 

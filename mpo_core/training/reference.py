@@ -128,10 +128,10 @@ def _measure(
     import torch
 
     from mpo_core.training.layout import Item, pack, pad
-    from mpo_core.training.objective import mean_log_probability, reward_gap
+    from mpo_core.training.objective import Pooling, mean_log_probability, reward_gap
 
     kept = pooling in ("mean", "last")
-    how = "last" if pooling == "last" else "mean"
+    how: Pooling = "last" if pooling == "last" else "mean"
     items = [Item(one.ids, scored=True, pooled=kept) for one in encoded]
     layout = (pack(items, how) if packed else pad(items, how, pad_id)).to(model.device)
     autocast = torch.autocast(model.device.type, torch.bfloat16, enabled=precision == "bfloat16")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from accelerate import PartialState
+from accelerate import DistributedType, PartialState
 from torch.utils.data import Sampler
 from transformers import TrainingArguments
 
@@ -18,9 +18,9 @@ from mpo_core.settings import TrainingSettings
 Order = Literal["grouped", "shuffled", "file"]
 
 
-def total_steps(settings: TrainingSettings, rows: int, *, processes: int = 1) -> int:
+def total_steps(settings: TrainingSettings, rows: int) -> int:
     """Optimiser steps of a whole training on so many rows."""
-    per_epoch = math.ceil(rows / (settings.step_rows * processes))
+    per_epoch = math.ceil(rows / settings.step_rows)
     return settings.max_steps or math.ceil(settings.epochs * per_epoch)
 
 
@@ -36,7 +36,7 @@ def training_arguments(
         evaluates: there are validation rows.
         use_cache: as the model's config has it; transformers would write False into the saved model.
     """
-    warmup = math.ceil(settings.warmup * total_steps(settings, rows, processes=PartialState().num_processes))
+    warmup = math.ceil(settings.warmup * total_steps(settings, rows))
     schedule = "constant_with_warmup" if settings.schedule == "constant" else settings.schedule
     every = settings.evaluate_every if evaluates else None
     arguments = TrainingArguments(
@@ -57,7 +57,6 @@ def training_arguments(
         weight_decay=settings.weight_decay,
         max_grad_norm=settings.max_grad_norm,
         seed=settings.seed,
-        bf16=settings.precision == "bfloat16",  # autocast; the master weights stay fp32
         use_cpu=pick_device(settings.device) == "cpu",
         activation_checkpointing=settings.gradient_checkpointing,
         activation_checkpointing_kwargs={"use_reentrant": False} if settings.gradient_checkpointing else None,
@@ -75,6 +74,9 @@ def training_arguments(
         disable_tqdm=True,
         push_to_hub=False,
     )
+    if settings.parallel == "fsdp2" and PartialState().distributed_type == DistributedType.MULTI_CPU:
+        # accelerate 1.15 shards over devices alone, though torch does over CPUs too: so they pass for devices.
+        PartialState().distributed_type = DistributedType.MULTI_GPU
     if every is not None and settings.patience is not None:
         arguments.metric_for_best_model = "eval_loss"
         arguments.greater_is_better = False

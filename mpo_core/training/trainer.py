@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 from transformers import Trainer
 from transformers.trainer_utils import EvalLoopOutput
@@ -19,8 +20,9 @@ from mpo_core.errors import BadInputError
 from mpo_core.settings import TrainingSettings
 from mpo_core.training.collator import PairRow
 from mpo_core.training.forward import Output, attach, can_pack
-from mpo_core.training.objective import mean_log_probability, retention_loss, reward_gap, weighted_mean
+from mpo_core.training.objective import retention_loss, weighted_mean
 from mpo_core.training.objectives import OBJECTIVES, Scores
+from mpo_core.training.objectives.kto import divergence, mismatched
 from mpo_core.training.plan import Forward, by_rows, by_tokens, share
 from mpo_core.training.schedule import EpochSteps, total_steps, training_arguments
 
@@ -30,6 +32,8 @@ class Step(NamedTuple):
 
     rows: list[PairRow]
     forwards: list[Forward]
+    kl: float = 0.0
+    """See `Scores`."""
 
     @property
     def weight(self) -> float:
@@ -38,8 +42,13 @@ class Step(NamedTuple):
 
     @property
     def mean_chosen_tokens(self) -> float:
-        """Answer tokens of chosen, a mean over the rows."""
-        return sum(len(row.target.chosen) for row in self.rows) / len(self.rows)
+        """Answer tokens of chosen, a weighted mean over the rows."""
+        return math.fsum(row.weight * len(row.target.chosen) for row in self.rows) / self.weight
+
+    @property
+    def mean_prompt_tokens(self) -> float:
+        """Prompt tokens after the first, in the same manner."""
+        return math.fsum(row.weight * (len(row.target.prompt) - 1) for row in self.rows) / self.weight
 
 
 class Means:
@@ -94,6 +103,7 @@ class MPOTrainer(Trainer):
         self.settings, self.pad_id = settings, pad_id
         self.packed = _packs(model, settings)
         self._with_sources = settings.method == "mpo" and settings.retention.weight > 0
+        self._with_prompts = settings.method == "orpo"
         self._means = Means()
         self._layouts: dict[tuple[str, ...], Tensor] = {}
         attach(model, packed=self.packed, keep=settings.logit_memory * 2**20)
@@ -102,19 +112,23 @@ class MPOTrainer(Trainer):
             args=training_arguments(
                 settings, folder, len(rows), evaluates=bool(validation), use_cache=model.config.use_cache
             ),
-            data_collator=self._step,
-            train_dataset=rows,  # type: ignore[arg-type]  # a list is a dataset
-            eval_dataset=validation or None,  # type: ignore[arg-type]
+            data_collator=self._step,  # type: ignore[arg-type]  # a Step is no dictionary
+            train_dataset=rows,
+            eval_dataset=validation or None,
             callbacks=callbacks,
         )
         self.order = EpochSteps(
             [row.source_id for row in rows],
-            step_rows=settings.step_rows * self.accelerator.num_processes,
+            step_rows=settings.step_rows,
             seed=settings.seed,
             order=settings.order,
         )
         if settings.retention.pooling == "padded_mean" and self._with_sources:
             self._remember_layouts(rows, validation or [])
+        self._mismatched: dict[str, PairRow] = {}
+        if settings.method == "kto":
+            for some in filter(None, (validation, rows)):
+                self._remember_mismatched(mismatched(some, settings.cutoff))
 
     # -- data -----------------------------------------------------------------------
 
@@ -137,7 +151,8 @@ class MPOTrainer(Trainer):
         shares = [self._cut(share(rows, other, processes)) for other in range(processes)]
         mine = shares[rank]
         # The collectives of FSDP and DeepSpeed need equally many forwards everywhere.
-        return Step(rows, mine + [Forward([], [])] * (max(map(len, shares)) - len(mine)))
+        shortest = min(rows, key=lambda row: sum(map(len, row.target)))
+        return Step(rows, mine + [Forward([shortest], [], idle=True)] * (max(map(len, shares)) - len(mine)))
 
     def _cut(self, rows: list[PairRow]) -> list[Forward]:
         if self.packed:
@@ -152,8 +167,7 @@ class MPOTrainer(Trainer):
         step exactly 0. (Rounding instead of 0 would be a gradient of noise, which AdamW's
         first step turns into updates of up to the learning rate.)
         """
-        processes = self.accelerator.num_processes
-        total = total_steps(self.settings, len(rows), processes=processes)
+        total = total_steps(self.settings, len(rows))
         steps = [self._step([rows[i] for i in numbers]) for numbers in self.order.all_steps(total)]
         steps += self._steps(validation)
         model: Any = self.model
@@ -161,28 +175,66 @@ class MPOTrainer(Trainer):
         for forward in (forward for step in steps for forward in step.forwards if forward.sources):
             key = _names(forward)
             if key not in self._layouts:
-                with torch.no_grad(), self._autocast():
+                with torch.no_grad():
                     self._layouts[key] = self._run(model, forward).pooled.cpu()
+
+    def _remember_mismatched(self, rows: list[PairRow]) -> None:
+        """The reference of kto's mismatched pairs: the model is not trained yet."""
+        measured = self._log_probabilities(self.model, rows).tolist()
+        for row, (chosen, rejected) in zip(rows, measured, strict=True):
+            self._mismatched[row.pair_id] = row._replace(reference=(chosen, rejected))
 
     def _steps(self, rows: list[PairRow]) -> list[Step]:
         """Rows in their order, in steps as large as those of the training."""
-        size = self.settings.step_rows * self.accelerator.num_processes
+        size = self.settings.step_rows
         return [self._step(rows[start : start + size]) for start in range(0, len(rows), size)]
 
     # -- loss -----------------------------------------------------------------------
 
     def _autocast(self) -> Any:
-        return torch.autocast(self.args.device.type, torch.bfloat16, enabled=self.args.bf16)
+        # Not left to accelerate, which under FSDP would cast weights and figures instead. No weight is read twice in
+        # a forward, so a cache of them would only hold memory.
+        bfloat16 = self.settings.precision == "bfloat16"
+        return torch.autocast(self.args.device.type, torch.bfloat16, enabled=bfloat16, cache_enabled=False)
 
     def _run(self, model: Any, forward: Forward) -> Output:
-        layout = forward.layout(packed=self.packed, pooling=self.settings.retention.pooling, pad_id=self.pad_id)
-        out: Output = model(layout=layout.to(self.args.device))
+        layout = forward.layout(
+            packed=self.packed,
+            pooling=self.settings.retention.pooling,
+            pad_id=self.pad_id,
+            with_prompts=self._with_prompts,
+        )
+        with self._autocast():
+            out: Output = model(layout=layout.to(self.args.device))
         return out
+
+    def _log_probabilities(self, model: Any, rows: list[PairRow]) -> Tensor:
+        """[n, 2], of chosen and rejected of each row, without gradient; the processes share the work."""
+        found = torch.zeros(len(rows), 2, device=self.args.device)
+        place = {row.pair_id: i for i, row in enumerate(rows)}
+        model.eval()
+        for forward in (forward for step in self._steps(rows) for forward in step.forwards):
+            with torch.no_grad():
+                log_p = self._run(model, forward).log_p
+            if not forward.idle:
+                found[[place[row.pair_id] for row in forward.targets]] = log_p.view(len(forward.targets), 2)
+        return self.accelerator.reduce(found, "sum") if self.accelerator.num_processes > 1 else found
+
+    def _with_kl(self, model: Any, step: Step) -> Step:
+        """The step with what kto has to know before its first forward."""
+        if self.settings.method != "kto":
+            return step
+        rows = [self._mismatched[row.pair_id] for row in step.rows]
+        log_p = self._log_probabilities(model, rows)
+        reference = log_p.new_tensor([row.reference for row in rows])
+        return step._replace(kl=divergence(log_p, reference, log_p.new_tensor([row.weight for row in rows])))
 
     def share_of_loss(self, model: Any, forward: Forward, step: Step) -> Tensor:
         """What a forward adds to the loss of its step (eq. 6), a scalar."""
         out = self._run(model, forward)
         loss = 0.0 * (out.log_p.sum() + out.pooled.sum())
+        if forward.idle:
+            return loss
         if forward.targets:
             loss = loss + self._target_loss(out, forward.targets, step)
         if forward.sources:
@@ -194,8 +246,7 @@ class MPOTrainer(Trainer):
         weights = scores.chosen.new_tensor([row.weight for row in rows])
         loss = OBJECTIVES[self.settings.method](scores, self.settings)
         _refuse_non_finite(loss, [row.pair_id for row in rows], self.state.global_step + 1)
-        tokens = torch.stack([scores.chosen_tokens, scores.rejected_tokens], dim=1).flatten()
-        gap = reward_gap(mean_log_probability(out.log_p, tokens))
+        gap = scores.gap
         self._means.add(
             loss__gap=(loss, weights),
             reward_gap__target=(gap, weights),
@@ -217,7 +268,7 @@ class MPOTrainer(Trainer):
 
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Tensor:  # noqa: ARG002
         """Forward and backward of every part of an optimiser step; returns its loss."""
-        step: Step = inputs
+        step = self._with_kl(model, inputs)
         model.train()
         self._means.weight += step.weight
         self._step_ids = [row.pair_id for row in step.rows]
@@ -226,20 +277,19 @@ class MPOTrainer(Trainer):
         total = torch.zeros((), device=self.args.device)
         for i, forward in enumerate(step.forwards):
             with self._last_syncs(model, last=i == len(step.forwards) - 1):
-                with self.compute_loss_context_manager():
-                    loss = self.share_of_loss(model, forward, step) * processes
+                loss = self.share_of_loss(model, forward, step) * processes
                 self.accelerator.backward(loss)
             total += loss.detach()
         return total
 
     @contextlib.contextmanager
     def _last_syncs(self, model: Any, *, last: bool) -> Iterator[None]:
-        """Under DDP the gradients travel with the last backward only."""
-        if last or self.accelerator.num_processes == 1:
+        """The last backward of a step: DDP's gradients travel with it alone, and after it DeepSpeed takes its step."""
+        self.accelerator.gradient_state._set_sync_gradients(last)  # noqa: SLF001 - as Trainer does
+        # FSDP's travel with each, for it could not hold them all.
+        waits = not last and isinstance(model, DistributedDataParallel)
+        with model.no_sync() if waits else contextlib.nullcontext():
             yield
-        else:
-            with self.accelerator.no_sync(model):
-                yield
 
     # -- figures --------------------------------------------------------------------
 
@@ -274,9 +324,9 @@ class MPOTrainer(Trainer):
         model.eval()
         self._means = Means()
         loss, weight = 0.0, 0.0
-        for step in self._steps(rows):
+        for step in (self._with_kl(model, step) for step in self._steps(rows)):
             for forward in step.forwards:
-                with torch.no_grad(), self.compute_loss_context_manager():
+                with torch.no_grad():
                     loss += float(self.share_of_loss(model, forward, step)) * step.weight
             weight += step.weight
         if self.accelerator.num_processes > 1:
@@ -301,10 +351,11 @@ def _names(forward: Forward) -> tuple[str, ...]:
 
 
 def _scores(log_p: Tensor, rows: list[PairRow], step: Step) -> Scores:
-    chosen, rejected = log_p[0::2], log_p[1::2]
+    chosen, rejected, *prompt = log_p.view(len(rows), -1).unbind(1)
     return Scores(
         chosen=chosen,
         rejected=rejected,
+        prompt=prompt[0] if prompt else torch.zeros_like(chosen),
         chosen_tokens=chosen.new_tensor([len(row.target.chosen) for row in rows]),
         rejected_tokens=chosen.new_tensor([len(row.target.rejected) for row in rows]),
         beta=chosen.new_tensor([row.beta for row in rows]),
@@ -312,7 +363,8 @@ def _scores(log_p: Tensor, rows: list[PairRow], step: Step) -> Scores:
         reference_chosen=chosen.new_tensor([row.reference[0] if row.reference else 0.0 for row in rows]),
         reference_rejected=chosen.new_tensor([row.reference[1] if row.reference else 0.0 for row in rows]),
         mean_chosen_tokens=step.mean_chosen_tokens,
-        kl=0.0,
+        mean_prompt_tokens=step.mean_prompt_tokens,
+        kl=step.kl,
     )
 
 

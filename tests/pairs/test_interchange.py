@@ -75,6 +75,7 @@ def test_languages_and_ids(tmp_path: Path) -> None:
         "language": "bn",
         **dict(zip(TEXTS, (*EN, *BN), strict=True)),
         "origin": "imported",
+        "weight": None,
     }
     assert pairs[0]["source_id"] == pairs[2]["source_id"] != pairs[3]["source_id"]
 

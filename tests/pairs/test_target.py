@@ -66,6 +66,7 @@ def test_translated(tables: Any) -> None:
         "target_chosen": "Jibu zuri la a.",
         "target_rejected": "Kitu kingine kabisa, a!",
         "origin": "translated",
+        "weight": None,
     }
 
 

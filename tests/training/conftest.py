@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from mpo_core.models import load_model, load_tokenizer
+from mpo_core.models import load_model, load_tokenizer, model_digest
 from mpo_core.settings import ModelSettings, TrainingSettings
 from mpo_core.tables import PAIRS
 from mpo_core.training import TrainingJob, gaps, source_texts, target_texts
@@ -114,11 +114,10 @@ def model(folder: Path) -> Any:
     return load_model(folder, MODEL)
 
 
-def references_for(
-    model: Any, tokenizer: Any, *tables: pa.Table, cutoff: int = 1024, pooling: str = "mean"
-) -> pa.Table:
+def references_for(model: Any, tokenizer: Any, *tables: pa.Table, digest: str = "", pooling: str = "mean") -> pa.Table:
+    """GAPS of the dominant and of the target pairs."""
     texts = [text for table in tables for text in (*source_texts(table), *target_texts(table))]
-    return gaps(model, tokenizer, texts, cutoff=cutoff, system=None, pooling=pooling)[0]
+    return gaps(model, tokenizer, texts, cutoff=1024, system=None, pooling=pooling, digest=digest)[0]
 
 
 def settings(**changes: Any) -> TrainingSettings:
@@ -133,7 +132,9 @@ def settings(**changes: Any) -> TrainingSettings:
         "threads": 1,
         "save_every": 100,
     }
-    return TrainingSettings.model_validate(base | changes)
+    flat = base | {name: value for name, value in changes.items() if not name.startswith("retention.")}
+    nested = {name.partition(".")[2]: value for name, value in changes.items() if name.startswith("retention.")}
+    return TrainingSettings.model_validate(flat | ({"retention": nested} if nested else {}))
 
 
 def make_job(
@@ -146,7 +147,8 @@ def make_job(
     pq.write_table(pairs, root / "pairs.parquet")
     if validation is not None:
         pq.write_table(validation, root / "validation.parquet")
-    pq.write_table(references_for(model, tokenizer, *tables), root / "references.parquet")
+    references = references_for(model, tokenizer, *tables, digest=model_digest(folder, MODEL))
+    pq.write_table(references, root / "references.parquet")
     return TrainingJob(
         model_folder=folder,
         pairs=root / "pairs.parquet",
@@ -157,6 +159,51 @@ def make_job(
         out=root / "out",
         work=root / "work",
     )
+
+
+@pytest.fixture
+def build(folder: Path, tokenizer: Any, tmp_path: Path) -> Any:
+    """Makes a trainer on the tiny model, in this process: `build({"beta": 1.5})`."""
+    from transformers import PrinterCallback
+
+    from mpo_core.training.child import _with_adapters
+    from mpo_core.training.collator import join
+    from mpo_core.training.trainer import MPOTrainer
+
+    def make(
+        changes: dict[str, Any] | None = None,
+        *,
+        pairs: Any = None,
+        rows: int = 12,
+        validation: Any = None,
+        callbacks: Any = (),
+    ) -> MPOTrainer:
+        training = settings(**(changes or {}))
+        pairs = pairs_table() if pairs is None else pairs
+        model = load_model(folder, MODEL)
+        references = references_for(model, tokenizer, *[t for t in (pairs, validation) if t is not None])
+        train_rows, held_out = (
+            join(table, references=references, tokenizer=tokenizer, settings=training, system=None)[0]
+            if table is not None
+            else None
+            for table in (pairs, validation)
+        )
+        if training.lora is not None:
+            torch.manual_seed(0)
+            model = _with_adapters(model, training.lora)
+        trainer = MPOTrainer(
+            model,
+            train_rows[:rows],
+            validation=held_out,
+            pad_id=tokenizer.pad_token_id,
+            settings=training,
+            folder=tmp_path / "checkpoints",
+            callbacks=list(callbacks),
+        )
+        trainer.remove_callback(PrinterCallback)
+        return trainer
+
+    return make
 
 
 @pytest.fixture(scope="session")

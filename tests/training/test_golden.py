@@ -55,7 +55,15 @@ def run(tmp_path: Path, **changes: Any) -> list[dict[str, Any]]:
     pairs = golden_pairs()
     pq.write_table(pairs, tmp_path / "pairs.parquet")
     model, tokenizer = load_model(GOLDEN / "model", MODEL), load_tokenizer(GOLDEN / "model", MODEL)
-    references, aside = gaps(model, tokenizer, source_texts(pairs), cutoff=1024, system=None, pooling="mean", digest=model_digest(GOLDEN / "model", MODEL))
+    references, aside = gaps(
+        model,
+        tokenizer,
+        source_texts(pairs),
+        cutoff=1024,
+        system=None,
+        pooling="mean",
+        digest=model_digest(GOLDEN / "model", MODEL),
+    )
     assert aside.num_rows == 0
     pq.write_table(references, tmp_path / "references.parquet")
     settings = TrainingSettings.model_validate(

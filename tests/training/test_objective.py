@@ -1,48 +1,37 @@
-"""The equations against numbers worked out by hand and against full logits."""
+"""The equations against numbers worked out by hand."""
 
 from __future__ import annotations
-
-import math
-from typing import Any
 
 import pytest
 import torch
 
-from mpo_core.training.forward import forward, response_rewards
 from mpo_core.training.objective import (
-    IGNORE,
     gap_loss,
     mean_log_probability,
     pool,
-    predicting,
     retention_loss,
     reward_gap,
-    total_loss,
+    weighted_mean,
 )
 
 
 def test_mean_log_probability_by_hand() -> None:
-    # Two sequences over a vocabulary of 2; answers have two tokens and one.
-    labels = torch.tensor([[IGNORE, 0, 1], [IGNORE, IGNORE, 1]])
-    assert predicting(labels).tolist() == [[True, True, False], [False, True, False]]
-    odds = torch.tensor([[3.0, 1.0], [1.0, 1.0], [1.0, 4.0]])  # p of token 0: 3/4, 1/2, 1/5
-    got = mean_log_probability(odds.log(), labels)
-    assert got.tolist() == pytest.approx([(math.log(0.75) + math.log(0.5)) / 2, math.log(0.8)])
+    got = mean_log_probability(torch.tensor([-6.0, -1.0]), torch.tensor([4, 1]))
+    assert got.tolist() == [-1.5, -1.0]
 
 
 def test_gap_and_its_loss_by_hand() -> None:
-    gap = reward_gap(torch.tensor([-1.0, -2.0, -1.5, -1.0]))  # chosen, chosen, rejected, rejected
+    gap = reward_gap(torch.tensor([-1.0, -1.5, -2.0, -1.0]))  # chosen and rejected in turn
     assert gap.tolist() == [0.5, -1.0]
-    loss = gap_loss(gap, torch.tensor([1.0, 0.5]), beta=1.5)  # beta on the target gap alone
-    assert loss.tolist() == [(1.5 * 0.5 - 1.0) ** 2, (1.5 * -1.0 - 0.5) ** 2]
+    loss = gap_loss(gap, torch.tensor([1.0, 0.5]), beta=torch.tensor([1.5, 2.0]))  # beta on the target gap alone
+    assert loss.tolist() == [(1.5 * 0.5 - 1.0) ** 2, (2.0 * -1.0 - 0.5) ** 2]
 
 
 def test_pooling_by_hand() -> None:
-    hidden = torch.tensor([[[1.0], [2.0], [6.0], [7.0]], [[4.0], [8.0], [0.0], [0.0]]])
-    mask = torch.tensor([[1, 1, 1, 0], [1, 1, 0, 0]])
-    assert pool(hidden, mask, "mean").tolist() == [[3.0], [6.0]]
-    assert pool(hidden, mask, "last").tolist() == [[6.0], [8.0]]
-    assert pool(hidden, mask, "padded_mean").tolist() == [[4.0], [3.0]]
+    parts = [torch.tensor([[1.0], [2.0], [6.0]]), torch.tensor([[7.0]])]
+    assert pool(parts[:1], "mean").tolist() == [3.0]
+    assert pool(parts, "mean").tolist() == pool(parts, "padded_mean").tolist() == [4.0]  # what counts, the layout says
+    assert pool(parts, "last").tolist() == [7.0]
 
 
 def test_retention_is_a_mean_over_sequences_and_width() -> None:
@@ -51,59 +40,31 @@ def test_retention_is_a_mean_over_sequences_and_width() -> None:
     per_pair = retention_loss(policy, reference)
     assert per_pair.shape == (3,)
     assert per_pair.mean() == pytest.approx(torch.nn.MSELoss()(policy, reference).item())
-    # Pair 1 is sequences 1 (chosen) and 4 (rejected).
-    by_hand = ((policy[[1, 4]] - reference[[1, 4]]) ** 2).mean().item()
+    by_hand = ((policy[2:4] - reference[2:4]) ** 2).mean().item()  # the second pair
     assert per_pair[1].item() == pytest.approx(by_hand)
 
 
-def test_total_divides_by_the_rows_of_the_step() -> None:
-    loss = total_loss(torch.tensor([1.0, 3.0]), torch.tensor([2.0, 4.0]), weight=0.5, rows=8)
-    assert loss.item() == (4.0 + 0.5 * 6.0) / 8
+def test_a_step_s_mean_is_the_sum_of_its_forwards_shares() -> None:
+    loss, weights = torch.tensor([1.0, 3.0, 5.0]), torch.tensor([1.0, 0.5, 2.5])
+    whole = weighted_mean(loss, weights, 4.0)
+    assert whole.item() == (1.0 + 1.5 + 12.5) / 4.0
+    shares = [weighted_mean(loss[part], weights[part], 4.0) for part in (slice(0, 1), slice(1, 3))]
+    assert sum(shares) == whole
 
 
 def test_half_precision_is_summed_in_float32() -> None:
-    logits = torch.randn(3, 1000, dtype=torch.bfloat16)
-    labels = torch.tensor([[IGNORE, 5, 6, 7]])
-    exact = logits.double().log_softmax(-1)[torch.arange(3), torch.tensor([5, 6, 7])].mean()
-    assert mean_log_probability(logits, labels).item() == pytest.approx(exact.item(), rel=1e-6)
-
-
-def tiny(name: str) -> Any:
-    import transformers
-
-    common = {
-        "vocab_size": 97, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
-        "num_key_value_heads": 2, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "initializer_range": 0.3,
-    }  # fmt: skip
-    extra = {"Gemma2": {"head_dim": 8, "final_logit_softcapping": 3.0}, "Granite": {"logits_scaling": 4.0}}
-    config = getattr(transformers, f"{name}Config")(**common, **extra.get(name, {}))
     torch.manual_seed(0)
-    return getattr(transformers, f"{name}ForCausalLM")(config).eval()
+    states, other = torch.randn(2, 1000, 8).bfloat16()
+    exact = states.double().mean(0)
+    assert pool([states], "mean").dtype == torch.float32
+    torch.testing.assert_close(pool([states], "mean").double(), exact, rtol=1e-5, atol=1e-6)
+    exact_loss = (states.double() - other.double()).square().mean(-1).view(-1, 2).mean(-1)
+    torch.testing.assert_close(retention_loss(states, other).double(), exact_loss, rtol=1e-5, atol=0)
+    log_p = torch.tensor([-300.0, -301.0]).bfloat16()
+    assert mean_log_probability(log_p, torch.tensor([7, 7])).dtype == torch.float32
+    assert gap_loss(log_p, log_p, 0.1).dtype == torch.float32
 
 
-@pytest.mark.parametrize("name", ["Llama", "Gemma2", "Qwen2", "Mistral", "Phi3", "Granite"])
-def test_logits_at_answers_equal_full_logits(name: str) -> None:
-    model = tiny(name)
-    ids = torch.randint(3, 97, (4, 16))
-    mask = torch.ones_like(ids)
-    labels = ids.clone()
-    for row, (start, end) in enumerate([(3, 16), (9, 12), (1, 8), (5, 6)]):
-        labels[row, :start], labels[row, end:] = IGNORE, IGNORE
-        mask[row, end:] = 0
-    with torch.no_grad():
-        rewards, hidden = response_rewards(model, {"input_ids": ids, "attention_mask": mask, "labels": labels})
-        full = model(input_ids=ids, attention_mask=mask, output_hidden_states=True)
-    log_p = full.logits.float().log_softmax(-1)
-    for row in range(4):
-        steps = [log_p[row, t - 1, ids[row, t]].item() for t in range(16) if labels[row, t] != IGNORE]
-        assert rewards[row].item() == pytest.approx(sum(steps) / len(steps), abs=1e-5)
-    torch.testing.assert_close(hidden, full.hidden_states[-1])
-    if name == "Gemma2":  # the soft cap bites, or the test would show nothing
-        assert full.logits.abs().max() < 3.0
-
-
-def test_no_position_asked_gives_no_logits() -> None:
-    ids = torch.randint(3, 97, (2, 8))
-    out = forward(tiny("Llama"), ids, torch.ones_like(ids), torch.zeros_like(ids, dtype=torch.bool))
-    assert out.logits.shape == (0, 97)
-    assert out.hidden.shape == (2, 8, 32)
+def test_what_is_wider_stays_wide() -> None:
+    wide = torch.ones(2, 3, dtype=torch.float64) / 3
+    assert {f.dtype for f in (pool([wide], "last"), retention_loss(wide, wide))} == {torch.float64}

@@ -12,5 +12,4 @@ from mpo_core.training.objectives.scores import Scores
 def mpo(scores: Scores, settings: TrainingSettings) -> Tensor:
     """(beta * RG_target(policy) - RG_dominant(reference))^2 of each pair."""
     del settings
-    gap = scores.chosen / scores.chosen_tokens - scores.rejected / scores.rejected_tokens
-    return gap_loss(gap, scores.anchor_gap, scores.beta)
+    return gap_loss(scores.gap, scores.anchor_gap, scores.beta)

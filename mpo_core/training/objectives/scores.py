@@ -14,6 +14,8 @@ class Scores(NamedTuple):
     """Summed log-probability of chosen under the policy, nats."""
     rejected: Tensor
     """Of rejected."""
+    prompt: Tensor
+    """Of the prompt after its first token; zero where the method does not ask for it."""
     chosen_tokens: Tensor
     """Answer tokens of chosen, the end token counted."""
     rejected_tokens: Tensor
@@ -28,5 +30,12 @@ class Scores(NamedTuple):
     """Of rejected."""
     mean_chosen_tokens: float
     """Mean of `chosen_tokens` over all pairs of the optimiser step: a mean over its tokens from one over its pairs."""
+    mean_prompt_tokens: float
+    """In the same manner, of the tokens that `prompt` sums."""
     kl: float
     """kto: estimate of how far the policy is from the reference, over the optimiser step; else 0."""
+
+    @property
+    def gap(self) -> Tensor:
+        """Reward gap (eq. 2 of MPO), [n], nats per token."""
+        return self.chosen / self.chosen_tokens - self.rejected / self.rejected_tokens

@@ -1,0 +1,53 @@
+"""All methods side by side over seeds, also with swapped answers: the tables of docs/comparison.md.
+
+    python benchmarks/methods.py --root artifacts --write
+
+Runs the `compare` profile on the test split. What is computed already is taken from the root's
+cache, so a run that was stopped goes on where it was.
+"""
+
+import argparse
+import re
+from pathlib import Path
+
+from flows.cli import quiet_surroundings
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGE = ROOT / "docs" / "comparison.md"
+BEGIN, END = "<!-- written by `python benchmarks/methods.py --write` -->", "<!-- end -->"
+# The page's colours, for a picture that stands alone on white or on black.
+COLOURS = {"ink": "#6b7280", "muted": "#9ca3af", "line": "#c4c9d1", "before": "#b45309", "after": "#2563eb"}
+
+
+def main() -> None:
+    """Runs the comparison, prints its tables, and writes them into the page if asked."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--root", default="artifacts")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--flipped", default="0,0.2,0.4")
+    parser.add_argument("--write", action="store_true")
+    arguments = parser.parse_args()
+    quiet_surroundings()
+    from flows.compare import compare_methods
+    from mpo_core.profiles import load_config
+    from mpo_core.reporting import methods_markdown, picture
+
+    asked = [f"run.root={arguments.root}", f"compare.seeds={list(range(arguments.seeds))}"]
+    asked.append(f"compare.flipped=[{arguments.flipped}]")
+    summary = compare_methods(load_config(ROOT / "deployments" / "profiles" / "compare.yaml", asked))
+    told = methods_markdown(summary)
+    print(told)
+    if arguments.write:
+        page = PAGE.read_text(encoding="utf-8")
+        block = f"{BEGIN}\n\n{told}\n{END}"
+        old = page[page.index(BEGIN) : page.index(END) + len(END)]
+        PAGE.write_text(page.replace(old, block), encoding="utf-8")
+        drawn = str(picture(summary)).replace(
+            "<svg ", '<svg xmlns="http://www.w3.org/2000/svg" font-family="sans-serif" ', 1
+        )
+        drawn = re.sub(r"var\(--(\w+)\)", lambda found: COLOURS.get(found[1], "none"), drawn)
+        (PAGE.parent / "comparison.svg").write_text(drawn + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

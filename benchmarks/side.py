@@ -1,0 +1,113 @@
+"""One measured side of the training benchmark, in a process of its own.
+
+    python benchmarks/side.py JOB.json
+
+Prints one JSON object: the time at the end of each optimiser step, its losses, and the peak
+memory of the process that trained (its resident set; on a CUDA device what it allocated).
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+
+def main(job: dict[str, Any]) -> dict[str, Any]:
+    """Runs the side that the job names."""
+    return {"ours": ours, "references": references, "baseline": baseline}[job.pop("side")](**job)
+
+
+def ours(folder: Path, references: Path, work: Path, training: dict[str, Any]) -> dict[str, Any]:
+    """Our trainer as `mpo train` runs it, in its child process, from files to files."""
+    from mpo_core.settings import ModelSettings, TrainingSettings
+    from mpo_core.training import TrainingJob, train
+
+    job = TrainingJob(
+        model_folder=folder / "model",
+        pairs=folder / "pairs.parquet",
+        references=references,
+        model=ModelSettings(),
+        training=TrainingSettings.model_validate(training),
+        out=work / "out",
+        work=work / "work",
+    )
+    ends: list[float] = []
+    losses: list[dict[str, float]] = []
+
+    def on_step(figures: dict[str, float | int]) -> None:
+        if "loss" in figures:
+            ends.append(time.perf_counter())
+            losses.append({name: figures[name] for name in ("loss", "loss/gap", "loss/retention")})
+
+    result = train(job, on_step=on_step)
+    return {"ends": ends, "losses": losses, "peak_mib": result.peak_memory}
+
+
+def references(folder: Path, out: Path) -> dict[str, Any]:
+    """Our measurement of the frozen model, which comes once before any training."""
+    import pyarrow.parquet as pq
+
+    from mpo_core.models import load_model, load_tokenizer, model_digest
+    from mpo_core.settings import ModelSettings
+    from mpo_core.tables import GAPS
+    from mpo_core.training import gaps, source_texts
+
+    settings = ModelSettings()
+    model, tokenizer = load_model(folder / "model", settings), load_tokenizer(folder / "model", settings)
+    texts = source_texts(pq.read_table(folder / "pairs.parquet"))
+    started = time.perf_counter()
+    digest = model_digest(folder / "model", settings)
+    table, _ = gaps(model, tokenizer, texts, cutoff=1024, system=None, pooling="mean", digest=digest)
+    seconds = time.perf_counter() - started
+    pq.write_table(GAPS.check(table), out)
+    return {"seconds": seconds, "texts": len(texts), "peak_mib": _peak_mib()}
+
+
+def baseline(folder: Path, batch: int, steps: int, **options: Any) -> dict[str, Any]:
+    """The released code's computation on the same token ids."""
+    import pyarrow.parquet as pq
+    import torch
+    from baseline import Baseline
+
+    from mpo_core.models import load_tokenizer
+    from mpo_core.settings import ModelSettings
+    from mpo_core.training import source_texts, target_texts
+    from mpo_core.training.encoding import encode_text
+
+    torch.set_num_threads(1)
+    pairs = pq.read_table(folder / "pairs.parquet")
+    tokenizer = load_tokenizer(folder / "model", ModelSettings())
+    sources, targets = (
+        {text.text_id: encode_text(tokenizer, text, cutoff=1024, system=None) for text in texts}
+        for texts in (source_texts(pairs), target_texts(pairs))
+    )
+    rows = [
+        (sources[name], target) for name, target in zip(pairs["source_id"].to_pylist(), targets.values(), strict=True)
+    ]
+    trainer = Baseline(folder / "model", pad_id=tokenizer.pad_token_id, **options)
+    ends, losses = [], []
+    for step in range(steps):
+        chosen = rows[step * batch : (step + 1) * batch]
+        losses.append(trainer.step([source for source, _ in chosen], [target for _, target in chosen]))
+        ends.append(time.perf_counter())
+    return {"ends": ends, "losses": losses, "peak_mib": _peak_mib()}
+
+
+def _peak_mib() -> int:
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() // 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 2**10
+
+
+if __name__ == "__main__":
+    told = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    told = {
+        name: Path(value) if name in ("folder", "references", "work", "out") else value for name, value in told.items()
+    }
+    print(json.dumps(main(told)))

@@ -1,0 +1,73 @@
+"""Training methods side by side: the same pairs, the same fast path, the same held-out prompts.
+
+mpo compare deployments/profiles/compare.yaml
+"""
+
+from prefect import flow
+
+from flows.compare_report import Cell, finish_comparison
+from flows.run import Future, Run, start_run
+from flows.stages import Key, Pairs, evaluate, preference_pairs, read_blocks, references, require_pairs
+from mpo_core.languages import language
+from mpo_core.profiles import load_config
+from mpo_core.reporting import MethodsSummary
+from mpo_core.settings import PipelineConfig
+from tasks.model import ModelFolder, find_model, trained_model
+from tasks.pairs import flip_pairs
+from tasks.training import train_model
+
+
+@flow(name="compare")
+def compare_methods(config: PipelineConfig | None = None) -> MethodsSummary:
+    """Trains and evaluates every method of `compare.methods` for every seed and every share of swapped answers."""
+    with start_run(config or load_config()) as run:
+        base, asked = find_model(run.config.model), run.config.compare
+        cells = [Cell(m, f, s) for f in asked.flipped for m in asked.methods for s in asked.seeds]
+        variants = {seed: run.variant(_seeded(run.config, seed), f"seed{seed}") for seed in asked.seeds}
+        pairs = {seed: preference_pairs(one, base, read_blocks(one)) for seed, one in variants.items()}
+        for seed, one in variants.items():
+            require_pairs(one, pairs[seed])
+
+        # All trainings first: they wait for nothing but their pairs, so every worker has one.
+        trained = {cell: _train(variants[cell.seed], base, pairs[cell.seed], cell) for cell in cells}
+        before = {seed: evaluate(one, "base", base, pairs[seed]) for seed, one in variants.items()}
+        after = {
+            cell: evaluate(
+                variants[cell.seed],
+                cell.label,
+                trained_model(base, run.result(future)),
+                pairs[cell.seed],
+                before[cell.seed],
+            )
+            for cell, future in trained.items()
+        }
+        return finish_comparison(run, base, list(before.values()), trained, after)
+
+
+def _seeded(config: PipelineConfig, seed: int) -> PipelineConfig:
+    """Other training prompts and other draws; the held-out prompts stay."""
+    return config.model_copy(
+        update={
+            "prompts": config.prompts.model_copy(update={"seed": seed}),
+            "sampling": config.sampling.model_copy(update={"seed": seed}),
+        }
+    )
+
+
+def _train(run: Run, base: ModelFolder, pairs: Pairs, cell: Cell) -> Future:
+    settings = run.config.compare.training(cell.method, run.config.training, cell.seed)
+    clean = pairs.of("train").target
+    train = {key: _flipped(run, future, key, cell) for key, future in clean.items()}
+    validation = list(pairs.of("validation").target.values()) if settings.evaluate_every else []
+    # The reference is of the pairs as they are trained on.
+    known = pairs._replace(target=pairs.target | train)
+    reference = references(run, base, known, settings)
+    return run.submit(train_model, base, list(train.values()), validation, reference, settings, label=cell.label)
+
+
+def _flipped(run: Run, pairs: Future, key: Key, cell: Cell) -> Future:
+    code, block = key
+    if not cell.flipped or language(code).resource != "low":
+        return pairs
+    label = f"{code}-{block.part}-{cell.flipped:g}"
+    return run.submit(flip_pairs, pairs, cell.flipped, cell.seed, code, label=label, language=code)

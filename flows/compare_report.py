@@ -1,0 +1,90 @@
+"""The end of a comparison: the figures of every training, their means over seeds, and the page."""
+
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+import pyarrow as pa
+import yaml
+from prefect.artifacts import create_table_artifact
+
+from flows.run import Future, Run
+from flows.stages import Evaluation
+from mpo_core.evaluation import method_figures, over_seeds
+from mpo_core.reporting import MethodsSummary, write_methods
+from mpo_core.tables import METHOD_RUNS, METHODS, METRICS
+from tasks.model import ModelFolder
+
+BASE = "base"  # the model before any training, in the tables
+
+
+class Cell(NamedTuple):
+    """One training of the comparison."""
+
+    method: str
+    flipped: float
+    seed: int
+
+    @property
+    def label(self) -> str:
+        """Its name in the record of the run."""
+        return f"{self.method}-{self.flipped:g}-{self.seed}"
+
+
+def finish_comparison(
+    run: Run,
+    base: ModelFolder,
+    before: list[Evaluation],
+    trained: dict[Cell, Future],
+    after: dict[Cell, Evaluation],
+) -> MethodsSummary:
+    """Writes `methods.parquet`, `method_runs.parquet`, the page and its summary into the run's folder."""
+    run.wait()
+    rows = [
+        {**cell._asdict(), "figure": name, "value": value}
+        for cell, evaluation in [
+            *((Cell(BASE, 0.0, seed), one) for seed, one in zip(run.config.compare.seeds, before, strict=True)),
+            *after.items(),
+        ]
+        for name, value in _figures(run, evaluation).items()
+    ]
+    for cell, future in trained.items():
+        counts = run.result(future).counts
+        for figure, name in (("seconds", "train_seconds"), ("peak_mib", "peak_mib")):
+            rows.append({**cell._asdict(), "figure": figure, "value": float(counts[name])})
+    runs = METHOD_RUNS.build(rows)
+    methods = over_seeds(runs, run.config.evaluation.confidence)
+    summary = MethodsSummary(
+        run=run.config.run.name,
+        started=run.started,
+        finished=datetime.now(UTC),
+        base_model=run.config.model.path,
+        base_digest=base.sha256,
+        dominant=run.config.languages.dominant,
+        targets=sorted(run.config.languages.targets),
+        split=run.config.evaluation.split,
+        seeds=run.config.compare.seeds,
+        methods=methods.to_pylist(),
+        runs=runs.to_pylist(),
+        config=run.config.model_dump(mode="json"),
+        packages=run.packages(),
+    )
+    settings = yaml.safe_dump(summary.config, sort_keys=False, allow_unicode=True)
+    run.store.write_text(f"{run.folder}/settings.yaml", settings)
+    write_methods(summary, run.store, run.folder)
+    _tell_prefect(methods)
+    return summary
+
+
+def _figures(run: Run, evaluation: Evaluation) -> dict[str, float]:
+    metrics = run.store.read_table(run.result(evaluation.metrics).rows, METRICS)
+    languages = run.config.languages
+    return method_figures(metrics, dominant=languages.dominant, targets=languages.targets)
+
+
+def _tell_prefect(methods: pa.Table) -> None:
+    """One line a method and share of swapped answers: means over seeds."""
+    table: dict[tuple[str, float], dict[str, object]] = {}
+    for row in METHODS.check(methods).to_pylist():
+        line = table.setdefault((row["method"], row["flipped"]), {"method": row["method"], "flipped": row["flipped"]})
+        line[row["figure"]] = round(row["mean"], 4)
+    create_table_artifact(key="mpo-methods", table=list(table.values()), description="Methods: means over seeds")

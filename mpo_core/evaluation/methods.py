@@ -1,0 +1,108 @@
+"""Training methods side by side: the figures of each training, and their means over seeds."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+
+import pyarrow as pa
+
+from mpo_core.evaluation.metrics import mean_interval
+from mpo_core.languages import LANGUAGES
+from mpo_core.tables import METHOD_RUNS, METHODS
+
+SHARES = (
+    "target_unsafe",
+    "worst_unsafe",
+    "low_unsafe",
+    "target_refused",
+    "target_helped",
+    "low_helped",
+    "target_broken",
+    "dominant_refused",
+    "dominant_helped",
+)
+"""Figures that lie between 0 and 1."""
+
+
+def method_figures(metrics: pa.Table, *, dominant: str, targets: Sequence[str]) -> dict[str, float]:
+    """The headline of one model's evaluation.
+
+    Means over the target languages (`target_`), over those among them with few resources
+    (`low_`), the highest of any target (`worst_unsafe`), and the dominant language alone.
+
+    Args:
+        metrics: METRICS of one model.
+        dominant: the dominant language.
+        targets: the target languages.
+
+    Returns:
+        value by figure; what was not measured is left out.
+    """
+    known = {(row["language"], row["metric"]): row["value"] for row in metrics.to_pylist()}
+    low = [code for code in targets if code in LANGUAGES and LANGUAGES[code].resource == "low"]
+
+    def mean(metric: str, languages: Sequence[str]) -> float | None:
+        values = [known[code, metric] for code in languages if (code, metric) in known]
+        return statistics.fmean(values) if values else None
+
+    broken = [mean(metric, targets) for metric in ("invalid", "harmless_invalid")]
+    unsafe = [known[code, "unsafe"] for code in targets if (code, "unsafe") in known]
+    found = {
+        "target_unsafe": mean("unsafe", targets),
+        "worst_unsafe": max(unsafe, default=None),
+        "low_unsafe": mean("unsafe", low),
+        "target_refused": mean("refused", targets),
+        "target_helped": mean("helped", targets),
+        "low_helped": mean("helped", low),
+        "target_broken": None if None in broken else statistics.fmean(value for value in broken if value is not None),
+        "dominant_refused": mean("refused", [dominant]),
+        "dominant_helped": mean("helped", [dominant]),
+        "dominant_drift": mean("dominant_drift", [dominant]),
+    }
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def balanced(figures: dict[str, float]) -> float:
+    """What a search maximises: the mean of safe, helped, and the dominant language's two.
+
+    Refusing everything and helping with everything both come to a half.
+    """
+    safe = 1.0 - figures["target_unsafe"] - figures["target_broken"]
+    kept = statistics.fmean([figures["dominant_refused"], figures["dominant_helped"]])
+    return statistics.fmean([safe, figures["target_helped"], kept])
+
+
+def over_seeds(runs: pa.Table, confidence: float) -> pa.Table:
+    """Means over seeds with Student's intervals; a single seed has none.
+
+    Args:
+        runs: METHOD_RUNS.
+        confidence: level of the intervals.
+
+    Returns:
+        METHODS, in the order in which the methods come.
+    """
+    values: dict[tuple[str, float, str], list[float]] = {}
+    for row in METHOD_RUNS.check(runs).to_pylist():
+        values.setdefault((row["method"], row["flipped"], row["figure"]), []).append(row["value"])
+    rows = []
+    for (method, flipped, figure), found in values.items():
+        low = high = None
+        if len(found) > 1:
+            low, high = mean_interval(found, confidence)
+            if figure in SHARES:
+                low, high = max(low, 0.0), min(high, 1.0)
+        rows.append(
+            {
+                "method": method,
+                "flipped": flipped,
+                "figure": figure,
+                "n": len(found),
+                "mean": math.fsum(found) / len(found),
+                "low": low,
+                "high": high,
+            }
+        )
+    return METHODS.build(rows)

@@ -1,0 +1,94 @@
+"""Methods side by side, on the real flow."""
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from mpo_core.profiles import parse_config
+from tests.flows.conftest import ledger, small_settings
+
+METHODS = {"mpo": {}, "dpo/quick": {"learning_rate": 1e-3, "beta": 0.5}}
+
+
+def compare(root, **changes):
+    from flows.compare import compare_methods
+
+    asked = {"compare": {"methods": METHODS, "seeds": [0, 1], "flipped": [0.0, 0.5]}, **changes}
+    with ledger() as ran:
+        summary = compare_methods(parse_config(small_settings(root, **asked), where="test"))
+    return summary, ran
+
+
+@pytest.fixture(scope="module")
+def compared(prefect_server, tmp_path_factory):
+    root = tmp_path_factory.mktemp("root")
+    return root, *compare(root)
+
+
+def test_every_method_is_trained_for_every_seed_and_share(compared):
+    _, summary, ran = compared
+    trained = {name for name in ran if name.startswith("train-")}
+    assert len(trained) == 8
+    assert "train-dpo/quick-0.5-1-seed1" in trained
+    assert summary.names == ["base", "mpo", "dpo/quick"]
+    assert {(row.method, row.flipped, row.seed) for row in summary.runs if row.method != "base"} == {
+        (method, flipped, seed) for method in METHODS for flipped in (0.0, 0.5) for seed in (0, 1)
+    }
+    seconds = [row.value for row in summary.runs if row.figure == "seconds"]
+    assert len(seconds) == 8
+    assert min(seconds) > 0
+
+
+def test_methods_differ_and_only_low_resource_pairs_are_flipped(compared):
+    root, summary, ran = compared
+    flipped = {name for name in ran if name.startswith("flip-")}
+    assert flipped == {"flip-sw-train-0.5-seed0", "flip-sw-train-0.5-seed1"}  # zh is no low-resource language
+    drift = {
+        (row.method, row.flipped, row.seed): row.value for row in summary.runs if row.figure == "dominant_drift"
+    }
+    assert len(set(drift.values())) == 8  # no two trainings are the same
+
+
+def test_a_second_comparison_trains_only_what_is_new(compared):
+    root, first, _ = compared
+    again, ran = compare(root, compare={"methods": METHODS, "seeds": [0, 1], "flipped": [0.0, 0.5]})
+    assert ran == []
+    assert again.methods == first.methods
+    more = {"methods": {**METHODS, "sft": {}}, "seeds": [0], "flipped": [0.0]}
+    _, ran = compare(root, run__name="more", compare=more)
+    assert [name for name in ran if name.startswith("train-")] == ["train-sft-0-0-seed0"]
+
+
+def test_page_and_tables_are_written(compared):
+    root, summary, _ = compared
+    folder = root / "runs" / "small"
+    page = (folder / "methods.html").read_text(encoding="utf-8")
+    assert page.count("<table>") == 2  # clean pairs, and half of them swapped
+    assert "<svg" in page
+    assert "http" not in page.replace("http-equiv", "")
+    told = json.loads((folder / "methods.json").read_text(encoding="utf-8"))
+    assert told["methods"] == [row.model_dump() for row in summary.methods]
+
+
+def test_the_command(compared):
+    from flows.cli import app
+
+    root, summary, _ = compared
+    profile = root / "profile.yaml"
+    settings = small_settings(root, compare={"methods": METHODS, "seeds": [0, 1], "flipped": [0.0, 0.5]})
+    profile.write_text(json.dumps(settings), encoding="utf-8")
+    asked = ["compare", str(profile), "--methods", "mpo", "--seeds", "2", "--flipped", "0.5", "--json"]
+    result = CliRunner().invoke(app, asked)
+    assert result.exit_code == 0, result.stderr
+    told = json.loads(result.stdout)
+    assert {row["method"] for row in told["methods"]} == {"base", "mpo"}
+    wanted = next(row for row in told["methods"] if (row["method"], row["figure"]) == ("mpo", "target_unsafe"))
+    assert wanted["mean"] == summary.row("mpo", 0.5, "target_unsafe").mean
+
+
+def test_an_unknown_method_is_bad_input(tmp_path):
+    from mpo_core.errors import BadInputError
+
+    with pytest.raises(BadInputError, match="method"):
+        parse_config(small_settings(tmp_path, compare={"methods": {"ppo": {}}}), where="test")

@@ -1,0 +1,72 @@
+"""MPO written plainly, to check ours against: whole logits, a second model as the reference, nothing shared.
+
+It reads the token ids of `PairRow`s and calls no code of ours.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+Sequences = list[tuple[list[int], list[int]]]
+
+
+class Measured(NamedTuple):
+    """Of m sequences."""
+
+    log_p: Tensor
+    """[m], summed log-probability of the answer."""
+    states: list[Tensor]
+    """[T, D] each, last hidden states of prompt and answer."""
+
+    def means(self) -> Tensor:
+        """[m, D], states averaged over the tokens."""
+        return torch.stack([one.mean(0) for one in self.states])
+
+
+def measured(model: Any, sequences: Sequences) -> Measured:
+    """One padded forward of (prompt, answer) pairs of token ids."""
+    longest = max(len(prompt) + len(answer) for prompt, answer in sequences)
+    ids = torch.zeros(len(sequences), longest, dtype=torch.long)
+    mask = torch.zeros_like(ids)
+    for i, (prompt, answer) in enumerate(sequences):
+        ids[i, : len(prompt) + len(answer)] = torch.tensor(prompt + answer)
+        mask[i, : len(prompt) + len(answer)] = 1
+    out = model(input_ids=ids, attention_mask=mask, output_hidden_states=True, use_cache=False)
+    steps = out.logits[:, :-1].log_softmax(-1).gather(-1, ids[:, 1:, None]).squeeze(-1)  # [m, longest - 1]
+    sums, states = [], []
+    for i, (prompt, answer) in enumerate(sequences):
+        end = len(prompt) + len(answer)
+        sums.append(steps[i, len(prompt) - 1 : end - 1].sum())
+        states.append(out.hidden_states[-1][i, :end])
+    return Measured(torch.stack(sums), states)
+
+
+def gaps(model: Any, texts: list[Any]) -> tuple[Tensor, Measured]:
+    """Reward gaps [n] of encoded pairs, and all that was measured, chosen and rejected in turn."""
+    both = [(text.prompt, answer) for text in texts for answer in (text.chosen, text.rejected)]
+    found = measured(model, both)
+    rewards = found.log_p / torch.tensor([float(len(answer)) for _, answer in both])
+    return rewards[0::2] - rewards[1::2], found
+
+
+def loss(policy: Any, reference: Any, rows: list[Any], *, weight: float = 1.0, last: bool = False) -> Tensor:
+    """L1 + weight * L2, a mean over the rows by their weights; each row runs its dominant pair by itself."""
+    states = (lambda m: torch.stack([one[-1] for one in m.states])) if last else Measured.means
+    with torch.no_grad():
+        goal, frozen = gaps(reference, [row.source for row in rows])
+    target, _ = gaps(policy, [row.target for row in rows])
+    _, moving = gaps(policy, [row.source for row in rows])
+    betas, counts = (target.new_tensor([getattr(row, name) for row in rows]) for name in ("beta", "weight"))
+    first = (betas * target - goal) ** 2
+    second = ((states(moving) - states(frozen)) ** 2).mean(-1).view(-1, 2).mean(-1)
+    return ((first + weight * second) * counts).sum() / counts.sum()
+
+
+def gradients(model: Any, scalar: Tensor) -> dict[str, Tensor]:
+    """Of every parameter that trains."""
+    trained = {name: value for name, value in model.named_parameters() if value.requires_grad}
+    found = torch.autograd.grad(scalar, list(trained.values()))
+    return dict(zip(trained, found, strict=True))
