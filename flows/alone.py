@@ -1,7 +1,7 @@
 """One stage alone, from files to files: what `mpo train`, `mpo evaluate` and `mpo pairs` do."""
 
 import contextlib
-import functools
+import hashlib
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,6 +23,7 @@ from mpo_core.tables import GAPS, PAIRS, PROMPTS, QUARANTINE
 from mpo_core.training import TrainingJob, TrainingResult, gaps, source_texts, target_texts, train
 from mpo_core.translation import build_engines, prompt_texts, translate_texts
 
+_BLOCK = 512  # texts whose reference is measured, and kept, at one time
 OnProgress = Callable[[int, int], None]
 
 
@@ -121,7 +122,7 @@ def _train(
     seen = pairs if validation is None else pa.concat_tables([pairs, validation])
     if validation is not None:
         write_parquet(work / "validation.parquet", PAIRS, validation)
-    write_parquet(work / "references.parquet", GAPS, _reference(config, folder, seen, on_progress))
+    write_parquet(work / "references.parquet", GAPS, _reference(config, folder, seen, work / "references", on_progress))
     forget_models()
     result = train(
         TrainingJob(
@@ -142,26 +143,43 @@ def _train(
     return result, aside
 
 
-def _reference(config: PipelineConfig, folder: Path, pairs: pa.Table, on_progress: OnProgress) -> pa.Table:
-    """Gaps of the frozen model; a pair without one is set aside by the training, with its reason."""
-    # The numbers of training, not of sampling: fp32 weights, under autocast where training is.
-    model, tokenizer, lock = shared_model(folder, config.model.model_copy(update={"dtype": "float32"}))
-    measure = functools.partial(
-        gaps,
-        model,
-        tokenizer,
-        cutoff=config.training.cutoff,
-        system=config.model.system,
-        precision=config.training.precision,
-        digest=model_digest(folder, config.model),
-        progress=on_progress,
-    )
+def _reference(
+    config: PipelineConfig, folder: Path, pairs: pa.Table, kept: Path, on_progress: OnProgress
+) -> pa.Table:
+    """Gaps of the frozen model, block by block; a pair without one is set aside by the training, with its reason.
+
+    A block that an interrupted training has measured lies in `kept` and is not measured again.
+    """
+    training, digest = config.training, model_digest(folder, config.model)
+    asked = [(source_texts(pairs), training.retention.pooling)]
+    if training.references_targets:
+        asked.append((target_texts(pairs), None))
+    blocks = [
+        (texts[start : start + _BLOCK], pooling) for texts, pooling in asked for start in range(0, len(texts), _BLOCK)
+    ]
+    # The numbers of training, not of sampling: its weights, under autocast where training is.
+    model, tokenizer, lock = shared_model(folder, config.model.model_copy(update={"dtype": training.weights}))
+    tables = []
     with lock:
-        told, _ = measure(source_texts(pairs), pooling=config.training.retention.pooling)
-        if config.training.references_targets:
-            more, _ = measure(target_texts(pairs), pooling=None)
-            told = pa.concat_tables([told, more])
-    return told
+        for texts, pooling in blocks:
+            what = (digest, config.model.system, training.cutoff, training.precision, training.weights, pooling, texts)
+            file = kept / f"{hashlib.sha256(repr(what).encode()).hexdigest()}.parquet"
+            if not file.is_file():
+                told, _ = gaps(
+                    model,
+                    tokenizer,
+                    texts,
+                    cutoff=training.cutoff,
+                    system=config.model.system,
+                    pooling=pooling,
+                    digest=digest,
+                    precision=training.precision,
+                    tokens_per_forward=training.tokens_per_forward,
+                    progress=on_progress,
+                )
+                write_parquet(file, GAPS, told)
+            tables.append(GAPS.check(read_parquet(file, mend="Delete it; it is measured again.")))
+    return pa.concat_tables(tables)
 
 
 def evaluate_alone(

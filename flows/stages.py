@@ -214,6 +214,7 @@ def reference_gaps(
         training.cutoff,
         training.retention.pooling if dominant else None,
         training.precision,
+        training.weights,
         language,
         label=f"{language}-{block.part}-{purpose}",
         language=language,

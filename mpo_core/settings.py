@@ -270,7 +270,8 @@ Positive = Annotated[float, Field(gt=0.0)]
 # which AdamW's first updates have the size of, a weight of the usual magnitude 0.02 does not move.
 _PURE_BFLOAT16_RATE = 0.02 * 2**-9
 
-# beta where the settings name none: TRL 1.16's defaults; MPO's is the paper's for LLaMA-3.1-8B.
+# beta where the settings name none: TRL 1.16's defaults, but for SimPO its authors'; MPO's is the paper's for
+# LLaMA-3.1-8B.
 _BETA = {"mpo": 1.0, "simpo": 2.0}
 
 
@@ -282,13 +283,13 @@ class TrainingSettings(Settings):
     beta: Positive | dict[str, Positive] | None = None
     """Factor of the target gap in L1, one or by language code (and `default`); else as in TRL. None: its usual."""
     label_smoothing: float = Field(0.1, ge=0.0, lt=0.5)
-    """rdpo: share of pairs taken to be labelled the wrong way round."""
+    """rdpo: share of pairs taken to be labelled the wrong way round; 0 is dpo."""
     cpo_alpha: float = Field(1.0, ge=0.0)
     """cpo: weight of the likelihood of chosen."""
     simpo_gamma: float = Field(0.5, ge=0.0)
-    """simpo: margin between the rewards."""
+    """simpo: margin that the difference of the rewards has to pass."""
     length_alpha: float = Field(0.01, ge=0.0)
-    """r_dpo: weight of the difference of lengths."""
+    """r_dpo: weight of a token by which chosen is longer than rejected."""
     desirable_weight: float = Field(1.0, gt=0.0)
     """kto: weight of chosen answers."""
     undesirable_weight: float = Field(1.0, gt=0.0)
@@ -401,8 +402,11 @@ class TrainingSettings(Settings):
     def _several(self) -> Self:
         if self.processes > 1 and ":" in self.device:
             raise ValueError(f"`device: {self.device}` is one device; with `processes` say `cuda`, `cpu` or `auto`")
-        if self.processes > 1 and self.parallel != "ddp" and self.retention.pooling == "padded_mean":
+        sharded = self.processes > 1 and self.parallel != "ddp"
+        if sharded and self.retention.pooling == "padded_mean":
             raise ValueError("`retention.pooling: padded_mean` needs the whole model in each process: `parallel: ddp`")
+        if sharded and self.method == "kto":
+            raise ValueError("`method: kto` needs the whole model in each process: `parallel: ddp`")
         return self
 
 

@@ -14,6 +14,7 @@ def measure_gaps(
     cutoff: int,
     pooling: str | None,
     precision: str,
+    weights: str,
     language: str,
     *,
     store: ArtifactStore,
@@ -22,8 +23,8 @@ def measure_gaps(
     """The gap of every pair of a block; the dominant ones with their pooled states (`pooling`)."""
     del label
     dominant = pooling is not None
-    # The numbers of training, not of sampling: fp32 weights, under autocast where training is.
-    with model.loaded(store, dtype="float32") as (network, tokenizer):
+    # The numbers of training, not of sampling: its weights, under autocast where training is.
+    with model.loaded(store, dtype=weights) as (network, tokenizer):
         rows, quarantine = gaps(
             network,
             tokenizer,

@@ -47,7 +47,8 @@ def attach(model: Any, *, packed: bool, keep: int = KEEP) -> None:
     """Makes `model(layout=...)` return an `Output`.
 
     The method `forward` is replaced on the instance, not wrapped from outside: so everything
-    runs inside the forward that DDP, FSDP, autocast and adapters hook into.
+    runs inside the forward that DDP, FSDP, autocast and adapters hook into. So is the head's,
+    since FSDP and ZeRO-3 gather its weights when it is called.
 
     Args:
         model: a causal language model, bare or with adapters.
@@ -69,21 +70,24 @@ def attach(model: Any, *, packed: bool, keep: int = KEEP) -> None:
     def forward(self: Any, layout: Layout, **_: Any) -> Output:
         # PEFT passes the arguments of a usual forward along, all None.
         hidden = self.base_model(**layout.inputs, use_cache=False).last_hidden_state.flatten(0, 1)  # [R * T, D]
-        out = self.get_output_embeddings()
-        log_p = log_probability(
-            hidden[layout.predicting], out.weight, out.bias, layout.targets, head, keep=keep
-        )  # [N]
+        log_p = self.get_output_embeddings()(hidden[layout.predicting], layout.targets)  # [N]
         sums = [part.sum() for part in log_p.split(layout.answers)]
         # Pooled in float32: autocast has left the states in bfloat16.
         return Output(torch.stack(sums) if sums else log_p, layout.pool(hidden))
 
+    def predict(self: Any, hidden: Tensor, targets: Tensor) -> Tensor:
+        return log_probability(hidden, self.weight, self.bias, targets, head, keep=keep)
+
     bare.forward = MethodType(forward, bare)
+    out = bare.get_output_embeddings()
+    out.forward = MethodType(predict, out)
 
 
 def detach(model: Any) -> None:
     """Gives the model its own forward and attention back."""
     bare = inner(model)
-    vars(bare).pop("forward", None)
+    for module in (bare, bare.get_output_embeddings()):
+        vars(module).pop("forward", None)
     bare.set_attn_implementation(vars(bare).pop("_mpo_attention"))
 
 

@@ -10,41 +10,53 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from mpo_core.settings import TrainingSettings
-from mpo_core.training.collator import PairRow
+from mpo_core.tables import PAIRS
+from mpo_core.training import gaps, source_texts
+from mpo_core.training.collator import PairRow, join
 from mpo_core.training.encoding import EncodedText
 from mpo_core.training.forward import attach, detach
 from mpo_core.training.trainer import MPOTrainer
 from tests.training import plain
 
-VOCABULARY = 61
+VOCABULARY = 400  # at most; the tokenizer of the tests has so many
 
 ids = st.integers(3, VOCABULARY - 1)
 answers = st.lists(ids, min_size=1, max_size=12)
 texts = st.builds(EncodedText, st.lists(ids, min_size=1, max_size=30), answers, answers)
+
+
+def batch_of(sources: list[EncodedText], given: list[tuple[int, EncodedText, float, float]]) -> list[PairRow]:
+    """Rows that share dominant pairs."""
+    return [
+        PairRow(
+            f"p{i}", f"s{at % len(sources)}", "sw", target, sources[at % len(sources)], 0.0, beta, weight, None, None
+        )
+        for i, (at, target, beta, weight) in enumerate(given)
+    ]
+
+
 rows = st.builds(
-    lambda sources, given: [
-        PairRow(f"p{i}", f"s{source % len(sources)}", "sw", target, sources[source % len(sources)], 0.0, beta, weight, None, None)
-        for i, (source, target, beta, weight) in enumerate(given)
-    ],
+    batch_of,
     st.lists(texts, min_size=1, max_size=3),
     st.lists(
         st.tuples(st.integers(0, 2), texts, st.sampled_from([1.0, 1.5]), st.sampled_from([1.0, 0.3, 4.0])),
         min_size=1,
         max_size=6,
     ),
-)  # fmt: skip
+)
 
 
 def tiny(dtype: torch.dtype) -> Any:
-    from transformers import LlamaConfig, LlamaForCausalLM
+    # Not Llama: transformers rounds what its RMSNorm reads to float32, also in a float64 model.
+    from transformers import Starcoder2Config, Starcoder2ForCausalLM
 
     torch.manual_seed(0)
-    config = LlamaConfig(
+    config = Starcoder2Config(
         vocab_size=VOCABULARY,
         hidden_size=16,
         intermediate_size=24,
@@ -52,8 +64,11 @@ def tiny(dtype: torch.dtype) -> Any:
         num_attention_heads=4,
         num_key_value_heads=2,
         initializer_range=0.4,
+        residual_dropout=0.0,
+        embedding_dropout=0.0,
+        sliding_window=20,
     )
-    return LlamaForCausalLM(config).to(dtype).eval()
+    return Starcoder2ForCausalLM(config).to(dtype).eval()
 
 
 class Models:
@@ -63,11 +78,11 @@ class Models:
         self.reference, self.policy = tiny(dtype), tiny(dtype)
         with torch.no_grad():
             for value in self.policy.parameters():
-                value += 0.05 * torch.randn_like(value)
+                value.add_(torch.randn_like(value), alpha=0.05)
         one = EncodedText([3], [3], [3])
         row = PairRow("p", "s", "sw", one, one, 0.0, 1.0, 1.0, None, None)
-        settings = TrainingSettings(device="cpu", precision="float32")
-        self.trainer = MPOTrainer(self.policy, [row], pad_id=0, settings=settings, folder=folder)
+        self.settings = TrainingSettings(device="cpu", precision="float32")
+        self.trainer = MPOTrainer(self.policy, [row], pad_id=0, settings=self.settings, folder=folder)
         detach(self.policy)
 
     def with_reference(self, some: list[PairRow], *, last: bool = False) -> list[PairRow]:
@@ -80,9 +95,11 @@ class Models:
             for i, row in enumerate(some)
         ]
 
-    def ours(self, some: list[PairRow], *, packed: bool, **changes: Any) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    def ours(
+        self, some: list[PairRow], *, packed: bool, **changes: Any
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """Loss and gradients of a step, by the trainer's own forwards."""
-        settings = self.trainer.settings.model_copy(update=changes)
+        settings = self.settings.model_copy(update=changes)
         keep = settings.logit_memory
         self.trainer.settings, self.trainer.packed = settings, packed
         attach(self.policy, packed=packed, keep=keep)
@@ -99,7 +116,7 @@ def models(request: Any, tmp_path_factory: Any) -> Models:
     return Models(request.param, tmp_path_factory.mktemp("trainer"))
 
 
-@hypothesis_settings(max_examples=40, deadline=None)
+@hypothesis_settings(max_examples=30, deadline=None)
 @given(
     some=rows,
     budget=st.integers(1, 300),
@@ -112,13 +129,14 @@ def test_loss_and_gradients_are_the_plain_ones(
     models: Models, some: list[PairRow], budget: int, batch: int, keep: int, last: bool, order: Any
 ) -> None:
     exact = models.policy.dtype == torch.float64
-    # In float32 the bound is the rounding of a few hundred sums; the loss may be a small difference of large gaps.
-    loss_bound, gradient_bound = (1e-12, 1e-10) if exact else (2e-5, 2e-4)
+    # Observed over 400 batches: 1.1e-14 in float64. In float32 3e-6, which is the model's own rounding: the padded
+    # forward, which does what the plain one does, has it as well.
+    loss_bound, gradient_bound = (1e-12, 1e-12) if exact else (1e-5, 5e-5)
     expected = plain.loss(models.policy, models.reference, some, last=last)
     slopes = plain.gradients(models.policy, expected)
     known = models.with_reference(some, last=last)
     order.shuffle(known)
-    retention = models.trainer.settings.retention.model_copy(update={"pooling": "last" if last else "mean"})
+    retention = models.settings.retention.model_copy(update={"pooling": "last" if last else "mean"})
     scale = max(slope.abs().max().item() for slope in slopes.values())
     for packed in (True, False):
         loss, gradients = models.ours(
@@ -129,6 +147,50 @@ def test_loss_and_gradients_are_the_plain_ones(
             logit_memory=keep,
             retention=retention,
         )
-        assert loss.item() == pytest.approx(expected.item(), rel=loss_bound, abs=loss_bound * 1e-3), packed
+        assert loss.item() == pytest.approx(expected.item(), rel=loss_bound), packed
         for name, slope in slopes.items():
             assert (gradients[name] - slope).abs().max() <= gradient_bound * scale, (name, packed)
+
+
+words = st.lists(
+    st.sampled_from(["tea", "bread", "rain", "hapana", "ndiyo", "에", "the moon"]), min_size=1, max_size=25
+)
+pair_texts = st.tuples(words, words, words).map(lambda parts: [" ".join(part) for part in parts])
+
+
+@hypothesis_settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    sources=st.lists(pair_texts, min_size=1, max_size=3),
+    targets=st.lists(pair_texts, min_size=1, max_size=6),
+    budget=st.integers(1, 500),
+)
+def test_a_reference_computed_beforehand_is_the_one_in_place(
+    models: Models, tokenizer: Any, sources: list[list[str]], targets: list[list[str]], budget: int
+) -> None:
+    sides = ("prompt", "chosen", "rejected")
+    pairs = PAIRS.build(
+        {
+            "pair_id": f"p{i}",
+            "source_id": f"s{i % len(sources)}",
+            "prompt_id": "p",
+            "kind": "harmful",
+            "split": "train",
+            "source_language": "en",
+            "language": "sw",
+            "origin": "imported",
+        }
+        | {f"source_{side}": text for side, text in zip(sides, sources[i % len(sources)], strict=True)}
+        | {f"target_{side}": text for side, text in zip(sides, target, strict=True)}
+        for i, target in enumerate(targets)
+    )
+    measured, aside = gaps(
+        models.reference, tokenizer, source_texts(pairs), cutoff=1024, system=None, pooling="mean",
+        tokens_per_forward=budget,
+    )  # fmt: skip
+    assert aside.num_rows == 0
+    some, _ = join(pairs, references=measured, tokenizer=tokenizer, settings=models.settings, system=None)
+    expected = plain.loss(models.policy, models.reference, some).item()
+    loss, _ = models.ours(some, packed=True)
+    # The table holds float32: 2.2e-7 was observed over 200 batches, and 4.9e-6 where the model is in float32 too.
+    bound = 1e-6 if models.policy.dtype == torch.float64 else 1e-5
+    assert loss.item() == pytest.approx(expected, rel=bound)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import TrainerCallback
 
 from mpo_core.errors import BadInputError
 from mpo_core.models import load_model
@@ -88,7 +89,7 @@ def test_later_steps_keep_to_the_objective(build: Any, folder: Path, world: Any)
     reference = load_model(folder, world.MODEL)
     expected = []
 
-    class Before(Stream):
+    class Before(TrainerCallback):
         def on_step_begin(self, *_: Any, model: Any, **__: Any) -> None:
             policy = load_model(folder, world.MODEL)
             policy.load_state_dict(model.state_dict())
@@ -96,7 +97,7 @@ def test_later_steps_keep_to_the_objective(build: Any, folder: Path, world: Any)
             with torch.no_grad():
                 expected.append(plain.loss(policy, reference, trainer.train_dataset[at : at + 6], weight=0.5).item())
 
-    trainer.add_callback(Before(lambda line: None))
+    trainer.add_callback(Before())
     trainer.train()
     assert [entry["loss"] for entry in steps(trainer)] == pytest.approx(expected, rel=1e-5)
     assert [entry["loss"] for entry in steps(trainer)] == pytest.approx(
@@ -227,14 +228,13 @@ def test_early_stopping_restores_the_best(build: Any, world: Any, folder: Path) 
         assert {"eval_reward_gap/target", "eval_rewards/accuracies"} <= entry.keys()
 
 
-class Crash(Stream):
+class Crash(TrainerCallback):
     """Breaks the training off after a step, before it is saved."""
 
     def __init__(self, at: int) -> None:
-        super().__init__(lambda line: None)
         self.at = at
 
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+    def on_step_end(self, _args: Any, state: Any, *_: Any, **__: Any) -> None:
         if state.global_step == self.at:
             raise KeyboardInterrupt
 

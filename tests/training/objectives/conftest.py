@@ -40,7 +40,7 @@ def llama(seed: int) -> Any:
 
 
 def drifted(seed: int) -> Any:
-    """`llama(0)`, some way towards another: seed 1 has a positive KL on the mismatched `rows`, seed 3 a negative one."""
+    """`llama(0)`, some way towards another: on mismatched `rows` seed 1 has a positive KL, seed 3 a negative one."""
     policy, other = llama(0), llama(seed)
     with torch.no_grad():
         for mine, theirs in zip(policy.parameters(), other.parameters(), strict=True):

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from mpo_core.errors import BadInputError
+from mpo_core.settings import TrainingSettings
 from mpo_core.training.objectives.kto import divergence, mismatched
 
 
@@ -73,3 +74,29 @@ def test_kl_of_a_step_is_that_of_plain_forwards(tiny: Any, build_on: Any) -> Non
         total += row.weight * sum(differences) / 2
     assert step.kl == pytest.approx(total / 4, rel=1e-5)
     assert step.kl > 0.1
+
+
+def test_validation_has_a_kl_of_its_own(tiny: Any, build_on: Any) -> None:
+    reference, policy = tiny.llama(0), tiny.drifted(1)
+    held_out = tiny.rows(reference, 4, beta=0.5, seed=7)
+    rows = [row._replace(pair_id=f"train {row.pair_id}") for row in tiny.rows(reference, 5)]
+    trainer = build_on(tiny.llama(0), rows, method="kto", validation=held_out, evaluate_every=1)
+    trainer.model.load_state_dict(policy.state_dict())
+
+    def h(row: Any) -> list[float]:
+        prompt, *answers = row.target
+        return [tiny.log_p(policy, prompt, one) - tiny.log_p(reference, prompt, one) for one in answers]
+
+    kl = sum(sum(h(row)) for row in mismatched(held_out, 1024)) / 8
+    assert kl > 0.1
+    ratios = torch.tensor([h(row) for row in held_out])
+    chosen, rejected = torch.sigmoid(0.5 * (ratios - kl)).unbind(1)
+    expected = float((1 - chosen + rejected).mean() / 2)
+    assert trainer.evaluate()["eval_loss"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_sharded_training_is_refused() -> None:
+    with pytest.raises(ValueError, match="`method: kto` needs the whole model"):
+        TrainingSettings(method="kto", processes=2, parallel="fsdp2")
+    TrainingSettings(method="kto", processes=2, parallel="ddp")
+    TrainingSettings(method="dpo", processes=2, parallel="fsdp2")
