@@ -21,7 +21,7 @@ from flows.cli import quiet_surroundings
 ROOT = Path(__file__).resolve().parent.parent
 PROFILE = ROOT / "deployments" / "profiles" / "compare.yaml"
 SEED = 1000
-RATES = [3e-5, 1e-4, 3e-4]
+RATES = [1e-4, 1.7e-4, 3e-4]
 GRIDS: dict[str, dict[str, list[Any]]] = {
     "mpo": {"learning_rate": RATES, "beta": [0.75, 1.0, 1.5]},
     "sft": {"learning_rate": [1e-5, 2e-5, 3e-5, 5e-5, 7e-5, 1e-4, 2e-4, 3e-4, 5e-4]},

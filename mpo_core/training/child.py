@@ -84,13 +84,13 @@ def main(path: Path) -> int:
     except _StoppedError as stop:
         channel.send("stopped", {"step": stop.step})
         return 143
-    except Exception as error:  # noqa: BLE001 - whatever it is, the parent must hear of it
+    except BaseException as error:  # noqa: BLE001 - the parent must hear of it; torch's CheckpointException is no Exception
         return _tell_failure(error, channel)
     channel.send("result", json.loads(result.model_dump_json()))
     return 0
 
 
-def _tell_failure(error: Exception, channel: _Channel) -> int:
+def _tell_failure(error: BaseException, channel: _Channel) -> int:
     code = _unwritable(error)
     if code is not None:
         where = str(getattr(error, "filename", None) or "training: model or checkpoint")
@@ -314,13 +314,16 @@ def _with_adapters(model: Any, lora: LoraSettings) -> Any:
 
 def _whole(job: TrainingJob, trainer: Any) -> Any:
     """The trained model in one piece, in the first process; every process takes part."""
+    from transformers.integrations.deepspeed import unset_hf_deepspeed_config
+
     if job.training.processes == 1 or job.training.parallel == "ddp":
         return trainer.accelerator.unwrap_model(trainer.model)
     weights = trainer.accelerator.get_state_dict(trainer.model_wrapped)
     if not _first():
         return None
+    unset_hf_deepspeed_config()  # ZeRO-3 would shard this one too
     model = _load(job, "cpu")
-    model.load_state_dict(weights, assign=True)
+    model.load_state_dict(weights)
     return model
 
 

@@ -310,6 +310,11 @@ class MPOTrainer(Trainer):
             unmeasured += ["loss/gap", "reward_gap/dominant"]
         return {name: value for name, value in means.items() if name not in unmeasured}
 
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:  # noqa: FBT001, FBT002
+        """As transformers does, which then asks whether the folder is there: a sharded checkpoint's is made later."""
+        Path(output_dir or str(self.args.output_dir)).mkdir(parents=True, exist_ok=True)
+        super().save_model(output_dir, _internal_call)
+
     def evaluation_loop(
         self,
         dataloader: DataLoader[Any],

@@ -33,8 +33,9 @@ def test_a_cold_run_computes_every_task_once(warm):
         {"sampling__batch_size": 3, "evaluation__sampling": {"max_new_tokens": 32, "batch_size": 5}},
         {"run__workers": 1},
         {"run__name": "other", "run__retries": 3, "training__save_every": 2},
+        {"training__tokens_per_forward": 300, "training__logit_memory": 0},
     ],
-    ids=["unchanged", "languages reordered", "batch sizes", "concurrency", "name and retries"],
+    ids=["unchanged", "languages reordered", "batch sizes", "concurrency", "name and retries", "memory"],
 )
 def test_what_cannot_change_an_answer_computes_nothing(warm, changes):
     root, first, _ = warm

@@ -28,6 +28,21 @@ def test_every_step_tells_the_figures_of_the_method(mpo, write_pairs, tmp_path):
     assert not (out / ".work").exists()
 
 
+def test_accumulation_is_exact_through_the_command(mpo, write_pairs, tmp_path):  # noqa: F811
+    pairs, told = write_pairs(count=12), []
+    for batch, accumulation in ((1, 8), (8, 1)):
+        out = tmp_path / f"{batch}x{accumulation}"
+        changes = {"batch_size": batch, "gradient_accumulation": accumulation, "max_steps": 3, "threads": 1}
+        given = [part for name, value in changes.items() for part in ("--set", f"training.{name}={value}")]
+        done = mpo("train", "--pairs", pairs, "--model", "microworld", "--out", out, *given)
+        assert done.code == 0, done.err
+        log = json.loads((out / "trainer_state.json").read_text())["log_history"]
+        figures = [(entry["loss"], entry["grad_norm"]) for entry in log if "loss" in entry]
+        told.append((figures, (out / "model" / "model.safetensors").read_bytes()))
+    assert len(told[0][0]) == 3
+    assert told[0] == told[1]
+
+
 def test_early_stopping_asks_for_pairs_to_look_at(mpo, write_pairs, tmp_path):  # noqa: F811
     given = ["train", "--pairs", write_pairs(), "--model", "microworld", "--out", tmp_path / "out"]
     done = mpo(*given, "--set", "training.evaluate_every=1", "--set", "training.patience=1")

@@ -180,7 +180,7 @@ def build(folder: Path, tokenizer: Any, tmp_path: Path) -> Any:
     ) -> MPOTrainer:
         training = settings(**(changes or {}))
         pairs = pairs_table() if pairs is None else pairs
-        model = load_model(folder, MODEL)
+        model = load_model(folder, MODEL, dtype=training.weights)
         references = references_for(model, tokenizer, *[t for t in (pairs, validation) if t is not None])
         train_rows, held_out = (
             join(table, references=references, tokenizer=tokenizer, settings=training, system=None)[0]

@@ -105,6 +105,27 @@ def test_bad_input_crosses_the_process(world: Any, folder: Path, tmp_path: Path)
     assert not (job.out / "model").exists()
 
 
+def test_references_of_another_model_are_refused(world: Any, folder: Path, tmp_path: Path) -> None:
+    from mpo_core.models import load_model
+    from mpo_core.training.child import _build
+
+    pairs = world.pairs_table(1)
+    job = world.make_job(tmp_path, folder, world.settings(), pairs)
+    other = load_model(folder, world.MODEL)
+    with torch.no_grad():
+        other.lm_head.weight.mul_(1.01)
+    other.save_pretrained(tmp_path / "other")
+    for file in folder.glob("*token*"):
+        (tmp_path / "other" / file.name).write_bytes(file.read_bytes())
+    (tmp_path / "other" / "chat_template.jinja").write_bytes((folder / "chat_template.jinja").read_bytes())
+    with pytest.raises(BadInputError, match="the references are of another model") as caught:
+        _build(
+            job.model_copy(update={"model_folder": tmp_path / "other"}),
+            pairs, None, pq.read_table(job.references), channel=None,  # type: ignore[arg-type]
+        )  # fmt: skip
+    assert "\n" not in str(caught.value)
+
+
 def test_a_training_without_rows_says_why(tmp_path: Path) -> None:
     from mpo_core.training.child import _refuse_empty
 

@@ -10,7 +10,10 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from mpo_core.training import PairText, gaps, source_texts, target_texts
+from mpo_core.training import PairText, forward, gaps, source_texts, target_texts
+from mpo_core.training.encoding import EncodedText, encode_text
+from mpo_core.training.layout import Item, pack
+from tests.training import plain
 
 
 def measure(model: Any, tokenizer: Any, texts: list[PairText], **changes: Any) -> Any:
@@ -28,34 +31,43 @@ def test_texts_of_a_table(world: Any) -> None:
     assert len(target_texts(pairs)) == 6
 
 
-def test_figures_equal_a_plain_loop(world: Any, model: Any, tokenizer: Any) -> None:
+@pytest.mark.parametrize("tokens_per_forward", [1, 100, 4096])
+@pytest.mark.parametrize("packed", [True, False])
+def test_figures_are_the_plain_ones(
+    world: Any, model: Any, tokenizer: Any, monkeypatch: Any, packed: bool, tokens_per_forward: int
+) -> None:
+    if not packed:
+        monkeypatch.setattr(forward, "can_pack", lambda _: False)
     texts = target_texts(world.pairs_table(3))
-    rows = measure(model, tokenizer, texts)[0].to_pylist()
+    table, aside = measure(model, tokenizer, texts, digest="the model", tokens_per_forward=tokens_per_forward)
+    assert aside.num_rows == 0
+    rows = table.to_pylist()
+    assert [row["text_id"] for row in rows] == [text.text_id for text in texts]
     for text, row in zip(texts, rows, strict=True):
         chat = [{"role": "user", "content": text.prompt}]
         prompt = tokenizer.apply_chat_template(chat, add_generation_prompt=True)["input_ids"]
-        for part in ("chosen", "rejected"):
-            answer = tokenizer(getattr(text, part))["input_ids"] + [tokenizer.eos_token_id]
-            ids = torch.tensor([prompt + answer])
-            with torch.no_grad():
-                out = model(ids, output_hidden_states=True)
-            log_p = out.logits[0].log_softmax(-1)
-            steps = [log_p[len(prompt) + i - 1, token].item() for i, token in enumerate(answer)]
-            assert row[f"{part}_reward"] == pytest.approx(sum(steps) / len(steps), abs=1e-5)
+        answers = [tokenizer(answer)["input_ids"] + [tokenizer.eos_token_id] for answer in (text.chosen, text.rejected)]
+        with torch.no_grad():
+            found = plain.measured(model, [(prompt, answer) for answer in answers])
+        for part, answer, log_p, states in zip(("chosen", "rejected"), answers, *found, strict=True):
+            assert row[f"{part}_reward"] == pytest.approx(log_p.item() / len(answer), abs=1e-5)
             assert row[f"{part}_tokens"] == len(answer)
-            assert row[f"{part}_pooled"] == pytest.approx(out.hidden_states[-1][0].mean(0).tolist(), abs=1e-5)
+            assert row[f"{part}_pooled"] == pytest.approx(states.mean(0).tolist(), abs=1e-5)
         assert row["gap"] == pytest.approx(row["chosen_reward"] - row["rejected_reward"], abs=1e-6)
+        assert row["ids"] == EncodedText(prompt, *answers).digest()
+        assert (row["model"], row["language"], row["kind"]) == ("the model", text.language, text.kind)
 
 
 @hypothesis_settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(order=st.permutations(range(8)), batch_size=st.integers(1, 8), pooling=st.sampled_from(["mean", "last"]))
-def test_gaps_do_not_depend_on_the_batch(
-    world: Any, model: Any, tokenizer: Any, order: list[int], batch_size: int, pooling: str
+@given(order=st.permutations(range(8)), tokens=st.integers(1, 500), pooling=st.sampled_from(["mean", "last"]))
+def test_gaps_do_not_depend_on_the_cut_into_forwards(
+    world: Any, model: Any, tokenizer: Any, order: list[int], tokens: int, pooling: str
 ) -> None:
     texts = target_texts(world.pairs_table(4))
-    alone = {r["text_id"]: r for r in measure(model, tokenizer, texts, batch_size=1, pooling=pooling)[0].to_pylist()}
+    whole, _ = measure(model, tokenizer, texts, tokens_per_forward=1, pooling=pooling)
+    alone = {row["text_id"]: row for row in whole.to_pylist()}
     chosen = [texts[i] for i in order]
-    together = measure(model, tokenizer, chosen, batch_size=batch_size, pooling=pooling)[0].to_pylist()
+    together = measure(model, tokenizer, chosen, tokens_per_forward=tokens, pooling=pooling)[0].to_pylist()
     assert [row["text_id"] for row in together] == [text.text_id for text in chosen]
     for row in together:
         for key, value in row.items():
@@ -70,14 +82,18 @@ def test_bad_rows_are_quarantined_and_the_rest_kept(world: Any, model: Any, toke
     ]
     seen: list[tuple[int, int]] = []
     table, aside = measure(
-        model, tokenizer, [bad[0], *good, bad[1]], cutoff=10, batch_size=3, progress=lambda *done: seen.append(done)
-    )
+        model, tokenizer, [bad[0], *good, bad[1]], cutoff=10, tokens_per_forward=30,
+        progress=lambda *done: seen.append(done),
+    )  # fmt: skip
     assert table.column("text_id").to_pylist() == [text.text_id for text in good]
     assert [(r["row_id"], r["language"], r["reason"]) for r in aside.to_pylist()] == [
         ("empty", "sw", "empty_response"),
         ("long", "ko", "over_long"),
     ]
-    assert seen == [(3, 4), (4, 4)]
+    assert [total for _, total in seen] == [4] * len(seen)
+    assert len(seen) > 1
+    assert [done for done, _ in seen] == sorted({done for done, _ in seen})
+    assert seen[-1] == (4, 4)
 
 
 def test_a_model_that_gives_no_number(world: Any, model: Any, tokenizer: Any) -> None:
@@ -86,6 +102,34 @@ def test_a_model_that_gives_no_number(world: Any, model: Any, tokenizer: Any) ->
     table, aside = measure(model, tokenizer, target_texts(world.pairs_table(1)))
     assert table.num_rows == 0
     assert set(aside.column("reason").to_pylist()) == {"not_finite"}
+
+
+def test_one_row_that_gives_no_number_is_set_aside_alone(world: Any, model: Any, tokenizer: Any) -> None:
+    texts = target_texts(world.pairs_table(3))
+    token = tokenizer(" bread")["input_ids"][-1]
+    broken = [text.text_id for text in texts if token in tokenizer(text.prompt)["input_ids"]]
+    assert 0 < len(broken) < len(texts)
+    with torch.no_grad():
+        model.get_input_embeddings().weight[token] = float("inf")
+    table, aside = measure(model, tokenizer, texts)
+    assert sorted(aside["row_id"].to_pylist()) == sorted(broken)
+    assert table["text_id"].to_pylist() == [text.text_id for text in texts if text.text_id not in broken]
+
+
+@pytest.mark.parametrize("pooling", ["mean", "last"])
+def test_bfloat16_is_that_of_training(world: Any, model: Any, tokenizer: Any, pooling: str) -> None:
+    # So that L2 starts at nothing: the figures are those of a forward under the same autocast.
+    text = target_texts(world.pairs_table(1))[0]
+    [row] = measure(model, tokenizer, [text], precision="bfloat16", pooling=pooling)[0].to_pylist()
+    [exact] = measure(model, tokenizer, [text], pooling=pooling)[0].to_pylist()
+    ids = encode_text(tokenizer, text, cutoff=1024, system=None)
+    assert isinstance(ids, EncodedText)
+    with torch.no_grad(), forward.scoring(model, packed=True), torch.autocast("cpu", torch.bfloat16):
+        out = model(layout=pack([Item(ids, scored=True, pooled=True)], pooling))
+    assert row["chosen_pooled"] == out.pooled[0].tolist() != exact["chosen_pooled"]
+    assert row["chosen_reward"] == pytest.approx(out.log_p[0].item() / len(ids.chosen), rel=1e-6)
+    assert row["chosen_reward"] != exact["chosen_reward"]
+    assert row["chosen_reward"] == pytest.approx(exact["chosen_reward"], rel=0.02)
 
 
 @pytest.mark.parametrize("pooling", [None, "padded_mean"])

@@ -177,6 +177,16 @@ def test_autocast_keeps_fp32_master_weights(build: Any) -> None:
     assert all(not torch.equal(value, before[name]) for name, value in after.items())
 
 
+def test_adapters_over_bfloat16_weights_train_in_float32(build: Any) -> None:
+    changes = {"weights": "bfloat16", "precision": "bfloat16", "learning_rate": 1e-6, "lora": LoraSettings(rank=4)}
+    trainer = build(changes)
+    before = weights(trainer.model)
+    trainer.train()
+    for name, value in weights(trainer.model).items():
+        assert value.dtype == (torch.float32 if "lora_" in name else torch.bfloat16), name
+        assert torch.equal(value, before[name]) == ("lora_" not in name), name
+
+
 @pytest.mark.parametrize("spoilt", ["anchor_gap", "pooled"])
 def test_a_loss_that_is_no_number_names_the_rows(build: Any, spoilt: str) -> None:
     trainer = build({"batch_size": 4, "order": "file"})

@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from mpo_core.training.objective import mean_log_probability
+
 
 class Scores(NamedTuple):
     """Of n target pairs; each [n] and float32 unless said otherwise."""
@@ -38,4 +40,5 @@ class Scores(NamedTuple):
     @property
     def gap(self) -> Tensor:
         """Reward gap (eq. 2 of MPO), [n], nats per token."""
-        return self.chosen / self.chosen_tokens - self.rejected / self.rejected_tokens
+        chosen = mean_log_probability(self.chosen, self.chosen_tokens)
+        return chosen - mean_log_probability(self.rejected, self.rejected_tokens)
