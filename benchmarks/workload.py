@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 LENGTHS = {
     "source_prompt": (7, 13, 16, 19, 24, 28, 37, 42, 50, 56, 102),
@@ -21,6 +21,7 @@ LENGTHS = {
     "target_rejected": (2, 138, 274, 291, 303, 329, 370, 407, 436, 479, 698),
 }
 TARGETS = ("zh", "ja", "ko", "ar", "bn", "sw")
+DOZEN = 12
 TEMPLATE_TOKENS = 11  # what the template of Llama 3 puts around a request
 
 
@@ -34,12 +35,11 @@ class Shape(NamedTuple):
     kv_heads: int = 2
 
 
+SMALL = Shape()
 LARGE = Shape(4096, 14336, 32, 32, 8)  # 8 B parameters at 128,256 tokens, for a CUDA device
 
 
-def write(
-    folder: Path, *, vocabulary: int, rows: int, scale: float = 1.0, shape: Shape = Shape(), seed: int = 0
-) -> None:
+def write(folder: Path, *, vocabulary: int, rows: int, scale: float = 1.0, shape: Shape = SMALL, seed: int = 0) -> None:
     """Model, tokenizer and pairs of a measurement, as files: `model/` and `pairs.parquet`.
 
     Args:
@@ -89,22 +89,35 @@ def _write_pairs(path: Path, vocabulary: int, rows: int, scale: float, seed: int
     from mpo_core.tables import PAIRS
 
     draw = np.random.default_rng(seed)
+    sources = rows // len(TARGETS) + 1
+    lengths = {name: _lengths(name, rows if name.startswith("target") else sources, scale, draw) for name in LENGTHS}
 
-    def text(field: str) -> str:
-        length = np.interp(draw.random(), np.linspace(0, 1, len(LENGTHS[field])), LENGTHS[field]) * scale
-        return " ".join(map(str, draw.integers(3, vocabulary, max(1, round(length)))))
+    def texts(side: str, number: int) -> dict[str, str]:
+        names = [name for name in LENGTHS if name.startswith(side)]
+        return {name: " ".join(map(str, draw.integers(3, vocabulary, lengths[name][number]))) for name in names}
 
     table = []
     for number in range(rows):
-        if number % len(TARGETS) == 0:
-            source = {name: text(name) for name in LENGTHS if name.startswith("source")}
-        source_id = f"{number // len(TARGETS):016d}"
-        language = TARGETS[number % len(TARGETS)]
-        target = {name: text(name) for name in LENGTHS if name.startswith("target")}
+        source, which = divmod(number, len(TARGETS))
+        if which == 0:
+            dominant = texts("source", source)
+        source_id, language = f"{source:016d}", TARGETS[which]
         about = {"kind": "harmful", "split": "train", "source_language": "en", "origin": "imported"}
         names = {"pair_id": f"{source_id}/{language}", "source_id": source_id, "prompt_id": source_id}
-        table.append(names | about | {"language": language} | source | target)
+        table.append(names | about | {"language": language} | dominant | texts("target", number))
     write_parquet(path, PAIRS, PAIRS.build(table))
+
+
+def _lengths(field: str, count: int, scale: float, draw: Any) -> list[int]:
+    """Of `count` texts; any dozen rows cover the distribution evenly, so that few steps already tell."""
+    import numpy as np
+
+    size = DOZEN if field.startswith("target") else DOZEN // len(TARGETS)
+    strata = [(draw.permutation(size) + 0.5) / size for _ in range(count // size + 1)]
+    deciles = np.linspace(0, 1, len(LENGTHS[field]))
+    return [
+        max(1, round(length * scale)) for length in np.interp(np.concatenate(strata)[:count], deciles, LENGTHS[field])
+    ]
 
 
 def useful_flops(config: Any, rows: list[Any], step_rows: int) -> int:

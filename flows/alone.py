@@ -143,9 +143,7 @@ def _train(
     return result, aside
 
 
-def _reference(
-    config: PipelineConfig, folder: Path, pairs: pa.Table, kept: Path, on_progress: OnProgress
-) -> pa.Table:
+def _reference(config: PipelineConfig, folder: Path, pairs: pa.Table, kept: Path, on_progress: OnProgress) -> pa.Table:
     """Gaps of the frozen model, block by block; a pair without one is set aside by the training, with its reason.
 
     A block that an interrupted training has measured lies in `kept` and is not measured again.

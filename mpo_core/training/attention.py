@@ -1,12 +1,14 @@
 """Attention over packed pairs: no padding, and the prompt once for both of its answers.
 
 A forward holds one row of tokens, pair after pair as [prompt | chosen | rejected]. Chosen
-attends to prompt and chosen, rejected to prompt and rejected, nothing to another pair. Each
-of these is a call of SDPA of its own, so no mask of tokens x tokens is made or computed.
+attends to prompt and chosen, rejected to prompt and rejected, nothing to another pair. So the
+tokens are spread to sequences [prompt | answer], those of equal length go through SDPA
+together, and the row is gathered again: no mask, and few calls however short the pairs are.
 """
 
 from __future__ import annotations
 
+import functools
 from typing import Any, NamedTuple
 
 import torch
@@ -45,11 +47,11 @@ def register() -> None:
 
 
 def packed_attention(
-    module: Any,
+    module: Any,  # noqa: ARG001 - the interface's
     query: Tensor,
     key: Tensor,
     value: Tensor,
-    attention_mask: Tensor | None,
+    attention_mask: Tensor | None,  # noqa: ARG001
     *,
     segments: list[Segment],
     scaling: float | None = None,
@@ -75,25 +77,44 @@ def packed_attention(
     Returns:
         [1, T, H, d], and no weights.
     """
-    del attention_mask
-    groups = query.shape[1] // key.shape[1]
-    if groups > 1:
-        key, value = (tensor.repeat_interleave(groups, dim=1) for tensor in (key, value))
-    lengths = [n for segment in segments for n in (segment.prompt + segment.chosen, segment.rejected)]
-    parts = [tensor.split(lengths, dim=2) for tensor in (query, key, value)]
+    spread = _spread(tuple(segments), query.device)
+    sizes = [n * length for n, length in spread.shapes]
+    parts = [t[0].transpose(0, 1).index_select(0, spread.take).split(sizes) for t in (query, key, value)]
+    options = _Options(scaling, dropout, sliding_window, softcap)
     outputs = []
-    for i, (prompt, _, rejected) in enumerate(segments):
-        first, second = ([part[2 * i + j] for part in parts] for j in (0, 1))
-        options = _Options(scaling, dropout, sliding_window, softcap)
-        outputs.append(_attend(*first, options))
-        if rejected:
-            # Causal squares skip what lies ahead; with a short prompt it is cheaper to ask for its rows again
-            # and leave them than to compute a masked rectangle.
-            again = prompt <= rejected
-            asked = torch.cat([first[0][:, :, :prompt], second[0]], dim=2) if again else second[0]
-            seen = [torch.cat([a[:, :, :prompt], b], dim=2) for a, b in zip(first[1:], second[1:], strict=True)]
-            outputs.append(_attend(asked, *seen, options)[:, :, prompt if again else 0 :])
-    return torch.cat(outputs, dim=2).transpose(1, 2).contiguous(), None
+    for (n, length), *group in zip(spread.shapes, *parts, strict=True):
+        q, k, v = (t.view(n, length, *t.shape[1:]).transpose(1, 2) for t in group)  # [n, H or K, L, d]
+        outputs.append(_attend(q, k, v, options).transpose(1, 2).flatten(0, 1))
+    return torch.cat(outputs).index_select(0, spread.back).unsqueeze(0), None
+
+
+class _Spread(NamedTuple):
+    """Where the T tokens of a packed row stand among the S places of its sequences."""
+
+    shapes: list[tuple[int, int]]
+    """Sequences n and their length L, of each group in turn; S is the sum of n * L."""
+    take: Tensor
+    """[S], the token at each place."""
+    back: Tensor
+    """[T], a place of each token. A prompt's stand in two sequences, with the same outcome."""
+
+
+@functools.lru_cache(maxsize=4)  # each layer of a forward asks again
+def _spread(segments: tuple[Segment, ...], device: torch.device) -> _Spread:
+    groups: dict[int, list[list[int]]] = {}
+    start = 0
+    for prompt, chosen, rejected in segments:
+        first, second, end = start + prompt, start + prompt + chosen, start + prompt + chosen + rejected
+        for answer in (range(first, second), range(second, end)):
+            sequence = [*range(start, first), *answer]
+            groups.setdefault(len(sequence), []).append(sequence)
+        start = end
+    take = [token for sequences in groups.values() for sequence in sequences for token in sequence]
+    back = [0] * start
+    for place, token in enumerate(take):
+        back[token] = place
+    shapes = [(len(sequences), length) for length, sequences in groups.items()]
+    return _Spread(shapes, torch.tensor(take, device=device), torch.tensor(back, device=device))
 
 
 class _Options(NamedTuple):
@@ -104,22 +125,36 @@ class _Options(NamedTuple):
 
 
 def _attend(query: Tensor, key: Tensor, value: Tensor, options: _Options) -> Tensor:
-    """Causal attention of the last queries of a sequence over the whole of it: [1, H, n, d]."""
-    asked, seen = query.shape[2], key.shape[2]
-    beyond = options.window is not None and seen > options.window
-    mask = None if asked == seen and not beyond else _mask(asked, seen, options.window, query.device)
+    """Causal attention within each of n sequences: [n, H, L, d]."""
+    groups = query.shape[1] // key.shape[1]
+    # In float32 CUDA has no kernel for grouped heads but the one that makes L x L.
+    if groups > 1 and (options.softcap is not None or (query.is_cuda and query.dtype == torch.float32)):
+        key, value = (tensor.repeat_interleave(groups, dim=1) for tensor in (key, value))
+    length = query.shape[2]
+    seen = options.window if options.window is not None and options.window < length else None
     if options.softcap is None:
+        mask = None if seen is None else _mask(length, seen, query.device)
         return scaled_dot_product_attention(
-            query, key, value, mask, options.dropout, is_causal=mask is None, scale=options.scaling
+            query,
+            key,
+            value,
+            mask,
+            options.dropout,
+            is_causal=mask is None,
+            scale=options.scaling,
+            enable_gqa=key.shape[1] < query.shape[1],
         )
     scale = options.scaling if options.scaling is not None else query.shape[-1] ** -0.5
     scores = options.softcap * torch.tanh(query @ key.transpose(2, 3) * (scale / options.softcap))
-    allowed = _mask(asked, seen, options.window, query.device)
-    weights = scores.masked_fill(~allowed, float("-inf")).softmax(-1, dtype=torch.promote_types(scores.dtype, torch.float32))
+    hidden = ~_mask(length, seen, query.device)
+    wide = torch.promote_types(scores.dtype, torch.float32)
+    weights = scores.masked_fill(hidden, float("-inf")).softmax(-1, dtype=wide)
     return torch.dropout(weights.to(query.dtype), options.dropout, train=options.dropout > 0) @ value
 
 
-def _mask(asked: int, seen: int, window: int | None, device: torch.device) -> Tensor:
-    back = torch.arange(seen - asked, seen, device=device)[:, None] - torch.arange(seen, device=device)
+def _mask(length: int, window: int | None, device: torch.device) -> Tensor:
+    """[L, L], what each token sees."""
+    place = torch.arange(length, device=device)
+    back = place[:, None] - place
     allowed = back >= 0
     return allowed if window is None else allowed & (back < window)

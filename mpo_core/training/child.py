@@ -351,6 +351,8 @@ def _save(job: TrainingJob, trainer: Any, aside: pa.Table) -> None:
 
 
 if __name__ == "__main__":
+    # Trainer imports these wherever it finds them, for what is not used here: 46 MiB, and a second.
+    sys.modules |= {"datasets": None, "scipy": None}  # type: ignore[dict-item]
     code = main(Path(sys.argv[1]))
     sys.stderr.flush()
     os._exit(code)  # the watcher thread still waits on stdin; nothing is left to tidy up

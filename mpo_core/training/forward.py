@@ -77,7 +77,8 @@ def attach(model: Any, *, packed: bool, keep: int = KEEP) -> None:
         return Output(torch.stack(sums) if sums else log_p, layout.pool(hidden))
 
     def predict(self: Any, hidden: Tensor, targets: Tensor) -> Tensor:
-        return log_probability(hidden, self.weight, self.bias, targets, head, keep=keep)
+        in_place = vars(self).get("_mpo_in_place", False)
+        return log_probability(hidden, self.weight, self.bias, targets, head, keep=keep, in_place=in_place)
 
     bare.forward = MethodType(forward, bare)
     out = bare.get_output_embeddings()
@@ -90,6 +91,29 @@ def detach(model: Any) -> None:
     for module in (bare, bare.get_output_embeddings()):
         vars(module).pop("forward", None)
     bare.set_attn_implementation(vars(bare).pop("_mpo_attention"))
+
+
+@contextlib.contextmanager
+def adding_up(model: Any) -> Iterator[None]:
+    """While it lasts, backward passes add to the gradients of both embeddings without making [V, D] anew each time.
+
+    The head's are added in place, the input's kept as the rows that occurred, until the end.
+    For a process that trains by itself: DDP, FSDP and DeepSpeed have to see each gradient pass.
+    """
+    bare = inner(model)
+    table, out = bare.get_input_embeddings(), bare.get_output_embeddings()
+    plain = isinstance(table, torch.nn.Embedding)  # not inside an adapter
+    out._mpo_in_place = True  # noqa: SLF001
+    if plain:
+        table.sparse = True
+    try:
+        yield
+    finally:
+        out._mpo_in_place = False  # noqa: SLF001
+        if plain:
+            table.sparse = False
+            if table.weight.grad is not None:
+                table.weight.grad = table.weight.grad.to_dense()
 
 
 def can_pack(model: Any) -> bool:

@@ -7,6 +7,7 @@ grow with batch x vocabulary, and short batches pay for no recomputation.
 
 from __future__ import annotations
 
+import itertools
 from typing import Any, NamedTuple
 
 import torch
@@ -34,9 +35,17 @@ def describe_head(config: Any) -> Head:
 
 
 def log_probability(
-    hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, head: Head, *, keep: int, chunk: int = CHUNK
+    hidden: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    targets: Tensor,
+    head: Head,
+    *,
+    keep: int,
+    chunk: int = CHUNK,
+    in_place: bool = False,
 ) -> Tensor:
-    """log pi of each target token, in float32 or wider.
+    """Logarithm of pi of each target token, in float32 or wider.
 
     Args:
         hidden: [N, D], last hidden states at the positions that predict.
@@ -45,20 +54,21 @@ def log_probability(
         targets: [N], token ids.
         head: the head's constants.
         keep: bytes of probabilities that may be kept for backward.
-        chunk: tokens whose logits exist at one time.
+        chunk: tokens whose logits exist at one time, beside those that are kept.
+        in_place: backward adds to `weight.grad`, if there is one, instead of making another [V, D].
 
     Returns:
         [N] in nats.
     """
     if torch.is_autocast_enabled(hidden.device.type):
         hidden = hidden.to(torch.get_autocast_dtype(hidden.device.type))
-    out: Tensor = _LogProbability.apply(hidden, weight, bias, targets, head, keep, chunk)
+    out: Tensor = _LogProbability.apply(hidden, weight, bias, targets, head, keep, chunk, in_place)  # type: ignore[no-untyped-call]
     return out
 
 
 class _LogProbability(torch.autograd.Function):
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: Any,
         hidden: Tensor,
         weight: Tensor,
@@ -67,76 +77,81 @@ class _LogProbability(torch.autograd.Function):
         head: Head,
         keep: int,
         chunk: int,
+        in_place: bool,  # noqa: FBT001 - apply() takes no keywords
     ) -> Tensor:
         wide = torch.promote_types(hidden.dtype, torch.float32)
-        size = len(weight) * wide.itemsize
         # Only what backward will read; with soft-capping it needs the logits, so nothing is kept.
         wanted = any(ctx.needs_input_grad) and head.softcap is None
-        ctx.kept, ctx.head, ctx.chunk = [], head, chunk
+        kept = min(len(hidden), keep // (len(weight) * wide.itemsize)) if wanted else 0
+        ctx.head, ctx.in_place, ctx.kept, ctx.parts = head, in_place, None, _parts(len(hidden), kept, chunk)
         found = hidden.new_empty(len(hidden), dtype=wide)
-        scratch = None
-        cast = weight.to(hidden.dtype)
-        for i, start in enumerate(range(0, len(hidden), chunk)):
-            rows, asked = hidden[start : start + chunk], targets[start : start + chunk]
-            keeps = wanted and len(ctx.kept) == i and (start + len(rows)) * size <= keep
-            buffer = None if keeps or scratch is None else scratch[: len(rows)]
-            logits = _logits(rows, cast, bias, head, buffer)
-            if not keeps:
-                scratch = logits if scratch is None else scratch
-            torch.softmax(logits, -1, out=logits)
-            found[start : start + chunk] = _log_at(logits, asked, rows, cast, bias, head)
+        cast, scratch = weight.to(hidden.dtype), None
+        for part in ctx.parts:
+            keeps = part.stop <= kept
+            logits = _logits(hidden[part], cast, bias, head, None if keeps else scratch)
             if keeps:
-                ctx.kept.append(logits)
+                ctx.kept = logits
+            elif scratch is None:
+                scratch = logits
+            torch.softmax(logits, -1, out=logits)
+            found[part] = _log_at(logits, targets[part], hidden[part], cast, bias, head)
         ctx.save_for_backward(hidden, weight, bias, targets)
         return found
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         hidden, weight, bias, targets = ctx.saved_tensors
-        head, chunk = ctx.head, ctx.chunk
+        head = ctx.head
         needs_hidden, needs_weight, needs_bias = ctx.needs_input_grad[:3]
         d_hidden = torch.empty_like(hidden) if needs_hidden else None
-        d_weight = torch.zeros_like(weight) if needs_weight else None
+        adds = needs_weight and ctx.in_place and weight.grad is not None
+        d_weight = (weight.grad if adds else torch.zeros_like(weight)) if needs_weight else None
         d_bias = torch.zeros_like(bias) if needs_bias else None
-        scratch = None
-        cast = weight.to(hidden.dtype)
-        for i, start in enumerate(range(0, len(hidden), chunk)):
-            rows, asked = hidden[start : start + chunk], targets[start : start + chunk]
+        cast, scratch = weight.to(hidden.dtype), None
+        for part in ctx.parts:
+            rows, asked = hidden[part], targets[part]
             steep = None
-            if i < len(ctx.kept):
-                slope, ctx.kept[i] = ctx.kept[i], None
+            if ctx.kept is not None:
+                slope, ctx.kept = ctx.kept, None  # the first part is what was kept
             else:
-                slope = _logits(rows, cast, bias, head, None if scratch is None else scratch[: len(rows)])
+                slope = _logits(rows, cast, bias, head, scratch)
                 scratch = slope if scratch is None else scratch
                 if head.softcap is not None:
                     steep = 1 - (slope / head.softcap).square()
                 torch.softmax(slope, -1, out=slope)
-            # d log p_t / d z = onehot(t) - p
-            step = gradient[start : start + chunk] * head.scale
-            slope.mul_(-step[:, None])
-            slope[torch.arange(len(rows), device=rows.device), asked] += step
+            # d log p_t / d z = onehot(t) - p; its sign and the incoming gradient go to the narrow factors below,
+            # which spares a pass over [n, V].
+            slope[torch.arange(len(rows), device=rows.device), asked] -= 1
             if steep is not None:
                 slope.mul_(steep)
             slope = slope.to(rows.dtype)
+            step = gradient[part] * -head.scale  # [n]
             if d_hidden is not None:
-                torch.mm(slope, cast, out=d_hidden[start : start + chunk])
+                torch.mm(slope, cast, out=d_hidden[part]).mul_(step[:, None])
             if d_weight is not None:
+                scaled = (rows * step[:, None]).to(rows.dtype)
                 if d_weight.dtype == rows.dtype:
-                    d_weight.addmm_(slope.t(), rows)
+                    d_weight.addmm_(slope.t(), scaled)
                 else:
-                    d_weight += slope.t() @ rows
+                    d_weight += slope.t() @ scaled
             if d_bias is not None:
-                d_bias += slope.sum(0)
-        ctx.kept = []
-        return d_hidden, d_weight, d_bias, None, None, None, None
+                d_bias += (slope * step[:, None]).sum(0)
+            del slope  # the kept ones go before the next are made
+        return d_hidden, None if adds else d_weight, d_bias, None, None, None, None, None
+
+
+def _parts(tokens: int, kept: int, chunk: int) -> list[slice]:
+    """The kept tokens as one part, the others in chunks."""
+    edges = [0, *range(kept, tokens, chunk), tokens] if kept else [*range(0, tokens, chunk), tokens]
+    return [slice(*pair) for pair in itertools.pairwise(edges)]
 
 
 def _logits(rows: Tensor, weight: Tensor, bias: Tensor | None, head: Head, buffer: Tensor | None) -> Tensor:
-    """[n, V] in float32 or wider, written into `buffer` where the dtypes allow it."""
+    """[n, V] in float32 or wider, written into `buffer`, which is as long or longer, where the dtypes allow it."""
     wide = torch.promote_types(rows.dtype, torch.float32)
     if buffer is not None and buffer.dtype == rows.dtype:
-        logits = torch.mm(rows, weight.t(), out=buffer)
+        logits = torch.mm(rows, weight.t(), out=buffer[: len(rows)])
     else:
         logits = (rows @ weight.t()).to(wide)
     if bias is not None:
@@ -151,7 +166,7 @@ def _logits(rows: Tensor, weight: Tensor, bias: Tensor | None, head: Head, buffe
 def _log_at(
     probabilities: Tensor, asked: Tensor, rows: Tensor, weight: Tensor, bias: Tensor | None, head: Head
 ) -> Tensor:
-    """log p at the asked tokens; where p is too small for its digits, from the logits again."""
+    """Logarithm of p at the asked tokens; where p is too small for its digits, from the logits again."""
     at = probabilities.gather(-1, asked[:, None]).squeeze(-1)
     found = at.log()
     faint = at < _TINY

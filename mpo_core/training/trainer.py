@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from accelerate import DistributedType
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
@@ -19,7 +20,7 @@ from transformers.trainer_utils import EvalLoopOutput
 from mpo_core.errors import BadInputError
 from mpo_core.settings import TrainingSettings
 from mpo_core.training.collator import PairRow
-from mpo_core.training.forward import Output, attach, can_pack
+from mpo_core.training.forward import Output, adding_up, attach, can_pack
 from mpo_core.training.objective import retention_loss, weighted_mean
 from mpo_core.training.objectives import OBJECTIVES, Scores
 from mpo_core.training.objectives.kto import divergence, mismatched
@@ -275,11 +276,13 @@ class MPOTrainer(Trainer):
         # DDP, FSDP and DeepSpeed average gradients over the processes; a step's loss is a sum.
         processes = self.accelerator.num_processes
         total = torch.zeros((), device=self.args.device)
-        for i, forward in enumerate(step.forwards):
-            with self._last_syncs(model, last=i == len(step.forwards) - 1):
-                loss = self.share_of_loss(model, forward, step) * processes
-                self.accelerator.backward(loss)
-            total += loss.detach()
+        alone = self.accelerator.distributed_type == DistributedType.NO
+        with adding_up(model) if alone else contextlib.nullcontext():
+            for i, forward in enumerate(step.forwards):
+                with self._last_syncs(model, last=i == len(step.forwards) - 1):
+                    loss = self.share_of_loss(model, forward, step) * processes
+                    self.accelerator.backward(loss)
+                total += loss.detach()
         return total
 
     @contextlib.contextmanager

@@ -41,7 +41,7 @@ def test_every_method_is_trained_for_every_seed_and_share(compared):
 
 
 def test_methods_differ_and_only_low_resource_pairs_are_flipped(compared):
-    root, summary, ran = compared
+    _, summary, ran = compared
     flipped = {name for name in ran if name.startswith("flip-")}
     assert flipped == {"flip-sw-train-0.5-seed0", "flip-sw-train-0.5-seed1"}  # zh is no low-resource language
     drift = {(row.method, row.flipped, row.seed): row.value for row in summary.runs if row.figure == "dominant_drift"}

@@ -19,7 +19,6 @@ import pytest
 import torch
 
 from mpo_core.errors import BadInputError, StageFailedError
-from mpo_core.models import load_model
 from mpo_core.settings import LoraSettings, TrainingSettings
 from mpo_core.training import TrainingJob, TrainingResult, train
 

@@ -51,7 +51,7 @@ rows = st.builds(
 )
 
 
-def tiny(dtype: torch.dtype) -> Any:
+def tiny(dtype: torch.dtype, *, tied: bool) -> Any:
     # Not Llama: transformers rounds what its RMSNorm reads to float32, also in a float64 model.
     from transformers import Starcoder2Config, Starcoder2ForCausalLM
 
@@ -67,6 +67,7 @@ def tiny(dtype: torch.dtype) -> Any:
         residual_dropout=0.0,
         embedding_dropout=0.0,
         sliding_window=20,
+        tie_word_embeddings=tied,
     )
     return Starcoder2ForCausalLM(config).to(dtype).eval()
 
@@ -74,8 +75,8 @@ def tiny(dtype: torch.dtype) -> Any:
 class Models:
     """A frozen reference, a policy that has moved away from it, and a trainer on the policy."""
 
-    def __init__(self, dtype: torch.dtype, folder: Any) -> None:
-        self.reference, self.policy = tiny(dtype), tiny(dtype)
+    def __init__(self, dtype: torch.dtype, folder: Any, *, tied: bool) -> None:
+        self.reference, self.policy = tiny(dtype, tied=tied), tiny(dtype, tied=tied)
         with torch.no_grad():
             for value in self.policy.parameters():
                 value.add_(torch.randn_like(value), alpha=0.05)
@@ -105,15 +106,24 @@ class Models:
         attach(self.policy, packed=packed, keep=keep)
         try:
             step = self.trainer._step(some)
-            shares = [self.trainer.share_of_loss(self.policy, forward, step) for forward in step.forwards]
-            return sum(shares).detach(), plain.gradients(self.policy, sum(shares))  # type: ignore[arg-type]
+            with torch.no_grad():
+                shares = [self.trainer.share_of_loss(self.policy, forward, step) for forward in step.forwards]
+            self.policy.zero_grad()
+            logged = self.trainer.training_step(self.policy, step)
+            torch.testing.assert_close(logged.double(), sum(shares).double(), rtol=1e-6, atol=0)  # type: ignore[union-attr]
+            return sum(shares), {name: value.grad.clone() for name, value in self.policy.named_parameters()}  # type: ignore[return-value]
         finally:
             detach(self.policy)
 
 
-@pytest.fixture(scope="module", params=[torch.float64, torch.float32], ids=["float64", "float32"])
+@pytest.fixture(
+    scope="module",
+    params=[(torch.float64, False), (torch.float64, True), (torch.float32, False)],
+    ids=["float64", "float64 tied", "float32"],
+)
 def models(request: Any, tmp_path_factory: Any) -> Models:
-    return Models(request.param, tmp_path_factory.mktemp("trainer"))
+    dtype, tied = request.param
+    return Models(dtype, tmp_path_factory.mktemp("trainer"), tied=tied)
 
 
 @hypothesis_settings(max_examples=30, deadline=None)

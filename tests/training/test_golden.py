@@ -32,22 +32,22 @@ def official_rows() -> Any:
 def trained(mpo: Any, tmp_path: Path) -> Any:
     """Steps of `mpo train` with the parity profile on the imported rows."""
 
-    def run(*overrides: str) -> list[dict[str, Any]]:
+    def run(*overrides: str, count: int = 12) -> list[dict[str, Any]]:
         pairs, out = tmp_path / "p.parquet", tmp_path / "out"
         imported = mpo("pairs", "import", GOLDEN / "rows.json", "--out", pairs, "--json")
         assert (json.loads(imported.out)["pairs"], json.loads(imported.out)["quarantined"]) == (48, 0)
-        changes = [part for one in overrides for part in ("--set", one)]
+        changes = [part for one in (*overrides, f"training.max_steps={count}") for part in ("--set", one)]
         done = mpo("train", PARITY, "--pairs", pairs, "--model", GOLDEN / "model", "--out", out, *changes, "--json")
         assert done.code == 0, done.err
         history = json.loads((out / "trainer_state.json").read_text())["log_history"]
         steps = [entry for entry in history if "loss" in entry]
-        assert len(steps) == 12
+        assert len(steps) == count
         return steps
 
     return run
 
 
-def plain_steps(*, beta: float, masked: bool) -> list[dict[str, float]]:
+def plain_steps(count: int, *, beta: float, masked: bool) -> list[dict[str, float]]:
     """The official training in a plain loop, two models and whole logits; `masked` pools without the pads."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -79,7 +79,7 @@ def plain_steps(*, beta: float, masked: bool) -> list[dict[str, float]]:
         return rewards[: len(rows)] - rewards[len(rows) :], pooled
 
     log, rows = [], official_rows()
-    for start in range(0, 48, 4):
+    for start in range(0, 4 * count, 4):
         batch = rows[start : start + 4]
         with torch.no_grad():
             goal, frozen = ran(reference, batch, "source")
@@ -119,17 +119,18 @@ def test_twelve_steps_of_the_official_trainer(trained: Any) -> None:
 def test_twelve_steps_with_another_beta(trained: Any) -> None:
     ours = trained("training.beta=1.5")
     assert ours[0]["loss/retention"] == 0.0
-    for mine, official in zip(ours, plain_steps(beta=1.5, masked=False), strict=True):
+    for mine, official in zip(ours, plain_steps(12, beta=1.5, masked=False), strict=True):
         for name, name_there in TERMS.items():
             assert mine[name] == pytest.approx(official[name_there], abs=1e-5), name
 
 
-def test_twelve_packed_steps_with_a_reference_computed_beforehand(trained: Any) -> None:
+@pytest.mark.parametrize("count", [4, pytest.param(12, marks=pytest.mark.long)])
+def test_packed_steps_with_a_reference_computed_beforehand(trained: Any, count: int) -> None:
     # 1e-6 where it was measured; where a processor rounds otherwise, L2 of step 1 is not exactly 0 and AdamW
     # amplifies its gradient of noise (docs/method.md).
     changes = ["training.beta=1.5", "training.retention.pooling=mean", "training.layout=packed"]
-    ours = trained(*changes, "training.tokens_per_forward=2000")
-    for mine, official in zip(ours, plain_steps(beta=1.5, masked=True), strict=True):
+    ours = trained(*changes, "training.tokens_per_forward=2000", count=count)
+    for mine, official in zip(ours, plain_steps(count, beta=1.5, masked=True), strict=True):
         for name, name_there in TERMS.items():
             assert mine[name] == pytest.approx(official[name_there], abs=5e-4), name
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,29 +13,10 @@ from mpo_core.errors import BadInputError
 from mpo_core.models import load_model
 from mpo_core.settings import LoraSettings
 from mpo_core.tables import PAIRS
-from mpo_core.training.callbacks import Checkpoints, StopEarly, StopOnSignal, Stream, newest_checkpoint
+from mpo_core.training.callbacks import Checkpoints, StopEarly, newest_checkpoint
 from mpo_core.training.forward import inner
-from mpo_core.training.trainer import MPOTrainer
 from tests.training import plain
-
-
-def weights(model: Any) -> dict[str, torch.Tensor]:
-    return {name: value.detach().clone() for name, value in model.named_parameters()}
-
-
-def equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
-    return a.keys() == b.keys() and all(torch.equal(value, b[name]) for name, value in a.items())
-
-
-def steps(trainer: MPOTrainer) -> list[dict[str, Any]]:
-    return [entry for entry in trainer.state.log_history if "loss" in entry]
-
-
-def figures(trainer: MPOTrainer) -> list[dict[str, Any]]:
-    """The log without the clock's entries."""
-    timed = ("runtime", "per_second")
-    told = [entry for entry in trainer.state.log_history if "train_loss" not in entry]
-    return [{k: v for k, v in entry.items() if not k.endswith(timed)} for entry in told]
+from tests.training.runs import equal, figures, steps, weights
 
 
 def test_every_parameter_moves(build: Any) -> None:
@@ -236,73 +216,3 @@ def test_early_stopping_restores_the_best(build: Any, world: Any, folder: Path) 
     for entry in evaluations:
         assert entry["eval_loss"] == pytest.approx(entry["eval_loss/gap"] + entry["eval_loss/retention"])
         assert {"eval_reward_gap/target", "eval_rewards/accuracies"} <= entry.keys()
-
-
-class Crash(TrainerCallback):
-    """Breaks the training off after a step, before it is saved."""
-
-    def __init__(self, at: int) -> None:
-        self.at = at
-
-    def on_step_end(self, _args: Any, state: Any, *_: Any, **__: Any) -> None:
-        if state.global_step == self.at:
-            raise KeyboardInterrupt
-
-
-@pytest.mark.parametrize(
-    "method",
-    [
-        {"batch_size": 1, "gradient_accumulation": 4},
-        {"batch_size": 2, "gradient_accumulation": 2, "lora": LoraSettings(rank=4, dropout=0.2)},
-        {"batch_size": 2, "gradient_accumulation": 2, "retention.pooling": "padded_mean", "order": "shuffled"},
-    ],
-    ids=["full", "adapters", "padded"],
-)
-def test_broken_off_at_any_step_and_resumed_it_ends_in_the_same_bytes(
-    build: Any, method: dict[str, Any], tmp_path: Path
-) -> None:
-    # 12 rows, 4 a step: three steps an epoch, so that breaks fall within and between epochs.
-    changes = method | {"max_steps": 5, "save_every": 2}
-
-    def run(*callbacks: Any) -> MPOTrainer:
-        trainer = build(changes, callbacks=[Checkpoints(), *callbacks])
-        checkpoint = newest_checkpoint(tmp_path / "checkpoints")
-        trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
-        return trainer
-
-    whole = run()
-    for at in range(1, 5):
-        shutil.rmtree(tmp_path / "checkpoints")
-        with pytest.raises(KeyboardInterrupt):
-            run(Crash(at))
-        resumed = run()
-        assert figures(resumed) == figures(whole), at
-        assert equal(weights(resumed.model), weights(whole.model)), at
-
-
-def test_a_stop_in_the_middle_loses_nothing(build: Any, world: Any, tmp_path: Path) -> None:
-    def run(stop_at: int | None, resume: bool) -> MPOTrainer:
-        stop = StopOnSignal()
-        watch = Stream(lambda line: stop.ask() if line["step"] == stop_at and "loss" in line else None)
-        callbacks = [Checkpoints(), stop, watch, StopEarly(30)]
-        trainer = build(changes, validation=validation, callbacks=callbacks)
-        folder = Path(str(trainer.args.output_dir))
-        trainer.train(resume_from_checkpoint=str(newest_checkpoint(folder)) if resume else None)
-        return trainer
-
-    changes = {
-        "max_steps": 9,
-        "gradient_accumulation": 2,
-        "evaluate_every": 2,
-        "patience": 30,
-        "save_every": 50,
-        "lora": LoraSettings(rank=4, dropout=0.2),
-    }
-    validation = world.pairs_table(3, split="validation")
-    whole = run(None, resume=False)
-    shutil.rmtree(tmp_path / "checkpoints")
-    halved = run(4, resume=False)
-    assert halved.state.global_step == 5  # asked while step 4 was told, so the step after it is the last
-    resumed = run(None, resume=True)
-    assert figures(resumed) == figures(whole)
-    assert equal(weights(resumed.model), weights(whole.model))

@@ -1,0 +1,100 @@
+"""Broken off or stopped, a training goes on as if nothing had been."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from transformers import TrainerCallback
+
+from mpo_core.settings import LoraSettings
+from mpo_core.training.callbacks import Checkpoints, StopEarly, StopOnSignal, Stream, newest_checkpoint
+from mpo_core.training.trainer import MPOTrainer
+from tests.training.runs import equal, figures, weights
+
+
+class Crash(TrainerCallback):
+    """Breaks the training off after a step, before it is saved."""
+
+    def __init__(self, at: int) -> None:
+        self.at = at
+
+    def on_step_end(self, _args: Any, state: Any, *_: Any, **__: Any) -> None:
+        if state.global_step == self.at:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        {"batch_size": 1, "gradient_accumulation": 4},
+        {"batch_size": 2, "gradient_accumulation": 2, "lora": LoraSettings(rank=4, dropout=0.2)},
+        {"batch_size": 2, "gradient_accumulation": 2, "retention.pooling": "padded_mean", "order": "shuffled"},
+    ],
+    ids=["full", "adapters", "padded"],
+)
+def test_broken_off_at_any_step_and_resumed_it_ends_in_the_same_bytes(
+    build: Any, method: dict[str, Any], tmp_path: Path
+) -> None:
+    # 12 rows, 4 a step: three steps an epoch, so that breaks fall within and between epochs.
+    changes = method | {"max_steps": 5, "save_every": 2}
+
+    def run(*callbacks: Any) -> MPOTrainer:
+        trainer = build(changes, callbacks=[Checkpoints(), *callbacks])
+        checkpoint = newest_checkpoint(tmp_path / "checkpoints")
+        trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+        return trainer
+
+    whole = run()
+    for at in range(1, 5):
+        shutil.rmtree(tmp_path / "checkpoints")
+        with pytest.raises(KeyboardInterrupt):
+            run(Crash(at))
+        resumed = run()
+        assert figures(resumed) == figures(whole), at
+        assert equal(weights(resumed.model), weights(whole.model)), at
+
+
+def test_a_stop_in_the_middle_loses_nothing(build: Any, world: Any, tmp_path: Path) -> None:
+    def run(stop_at: int | None, resume: bool) -> MPOTrainer:
+        stop = StopOnSignal()
+        watch = Stream(lambda line: stop.ask() if line["step"] == stop_at and "loss" in line else None)
+        callbacks = [Checkpoints(), stop, watch, StopEarly(30)]
+        trainer = build(changes, validation=validation, callbacks=callbacks)
+        folder = Path(str(trainer.args.output_dir))
+        trainer.train(resume_from_checkpoint=str(newest_checkpoint(folder)) if resume else None)
+        return trainer
+
+    changes = {
+        "max_steps": 9,
+        "gradient_accumulation": 2,
+        "evaluate_every": 2,
+        "patience": 30,
+        "save_every": 50,
+        "lora": LoraSettings(rank=4, dropout=0.2),
+    }
+    validation = world.pairs_table(3, split="validation")
+    whole = run(None, resume=False)
+    shutil.rmtree(tmp_path / "checkpoints")
+    halved = run(4, resume=False)
+    assert halved.state.global_step == 5  # asked while step 4 was told, so the step after it is the last
+    resumed = run(None, resume=True)
+    assert figures(resumed) == figures(whole)
+    assert equal(weights(resumed.model), weights(whole.model))
+
+
+def test_a_checkpoint_cut_off_is_skipped_and_removed(tmp_path: Path) -> None:
+    for step, mark in ((3, True), (12, True), (20, False)):
+        path = tmp_path / f"checkpoint-{step}"
+        path.mkdir()
+        (path / "model.safetensors").write_bytes(b"x" * step)
+        if mark:
+            (path / "complete.json").write_text(json.dumps({"model.safetensors": step}))
+    assert newest_checkpoint(tmp_path) == tmp_path / "checkpoint-12"
+    assert not (tmp_path / "checkpoint-20").exists()
+    (tmp_path / "checkpoint-12" / "model.safetensors").write_bytes(b"short")
+    assert newest_checkpoint(tmp_path) == tmp_path / "checkpoint-3"
+    assert newest_checkpoint(tmp_path / "nowhere") is None
