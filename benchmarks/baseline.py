@@ -32,19 +32,32 @@ class Baseline:
         beta: factor of the target gap.
         pad_id: token id of the padding.
         checkpointing: activations are computed again in backward, as the released settings have it.
-        device: `cpu` or `cuda`.
+        device: `cpu` or `cuda`; there under bfloat16 autocast, as the released settings have it.
+        table: costs as if the reference's figures were looked up; they are the policy's own, so the loss is 0.
+            A step towards ours, for the ablation.
+        lean: moreover logits of target answers alone, and no unused loss.
     """
 
     def __init__(
-        self, folder: Path, *, learning_rate: float, beta: float, pad_id: int, checkpointing: bool, device: str
+        self,
+        folder: Path,
+        *,
+        learning_rate: float,
+        beta: float,
+        pad_id: int,
+        checkpointing: bool,
+        device: str,
+        table: bool = False,
+        lean: bool = False,
     ) -> None:
         from transformers import AutoModelForCausalLM
 
         def load() -> Any:
             return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).to(device)
 
-        self.policy, self.reference = load().train(), load().eval()
-        self.reference.requires_grad_(False)
+        self.policy = load().train()
+        self.reference = None if table or lean else load().eval().requires_grad_(False)
+        self.lean = lean
         if checkpointing:
             self.policy.gradient_checkpointing_enable({"use_reentrant": False})
         self.optimizer = torch.optim.AdamW(self.policy.parameters(), learning_rate, weight_decay=0.0, fused=True)
@@ -63,10 +76,14 @@ class Baseline:
         """L1 and L2."""
         source, target = self._batch(sources), self._batch(targets)
         # Every output lives to the end, the logits and the policy's unused source log-probabilities as well.
-        policy_source = self._forward(self.policy, source)
-        policy_target = self._forward(self.policy, target)
-        with torch.no_grad():
-            reference_source = self._forward(self.reference, source)
+        with torch.autocast(self.device, torch.bfloat16, enabled=self.device != "cpu"):
+            policy_source = self._forward(self.policy, source, scored=not self.lean)
+            policy_target = self._forward(self.policy, target)
+            if self.reference is None:
+                reference_source = {name: value.detach() for name, value in policy_source.items()}
+            else:
+                with torch.no_grad():
+                    reference_source = self._forward(self.reference, source)
         target_gap, source_gap = (
             chosen - rejected
             for chosen, rejected in (out["log_p"].chunk(2) for out in (policy_target, reference_source))
@@ -74,13 +91,20 @@ class Baseline:
         mse = torch.nn.functional.mse_loss
         return mse(self.beta * target_gap, source_gap), mse(policy_source["pooled"], reference_source["pooled"])
 
-    def _forward(self, model: Any, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    def _forward(self, model: Any, batch: dict[str, Tensor], *, scored: bool = True) -> dict[str, Tensor]:
         """Mean log-probabilities of the answers [R], mean hidden states, pads included, [R, D], and all logits."""
-        out = model(**batch, output_hidden_states=True, use_cache=False)
-        logits = out.logits.float()
         labels = batch["labels"][:, 1:].clone()
         counts = labels != IGNORED
         labels[~counts] = 0
+        if self.lean:
+            hidden = model.base_model(batch["input_ids"], batch["attention_mask"], use_cache=False).last_hidden_state
+            log_p = hidden.new_zeros(counts.shape, dtype=torch.float32)
+            if scored:
+                logits = model.lm_head(hidden[:, :-1][counts]).float()
+                log_p[counts] = logits.log_softmax(-1).gather(1, labels[counts][:, None]).squeeze(1)
+            return {"log_p": log_p.sum(-1) / counts.sum(-1), "pooled": hidden.mean(dim=1)}
+        out = model(**batch, output_hidden_states=True, use_cache=False)
+        logits = out.logits.float()
         log_p = logits[:, :-1].log_softmax(-1).gather(2, labels.unsqueeze(2)).squeeze(2)
         return {
             "log_p": (log_p * counts).sum(-1) / counts.sum(-1),

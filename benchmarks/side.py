@@ -68,32 +68,19 @@ def references(folder: Path, out: Path) -> dict[str, Any]:
     return {"seconds": seconds, "texts": len(texts), "peak_mib": _peak_mib()}
 
 
-def baseline(folder: Path, batch: int, steps: int, **options: Any) -> dict[str, Any]:
+def baseline(folder: Path, batch: int, steps: int, cutoff: int, threads: int, **options: Any) -> dict[str, Any]:
     """The released code's computation on the same token ids."""
-    import pyarrow.parquet as pq
     import torch
     from baseline import Baseline
+    from workload import read
 
-    from mpo_core.models import load_tokenizer
-    from mpo_core.settings import ModelSettings
-    from mpo_core.training import source_texts, target_texts
-    from mpo_core.training.encoding import encode_text
-
-    torch.set_num_threads(1)
-    pairs = pq.read_table(folder / "pairs.parquet")
-    tokenizer = load_tokenizer(folder / "model", ModelSettings())
-    sources, targets = (
-        {text.text_id: encode_text(tokenizer, text, cutoff=1024, system=None) for text in texts}
-        for texts in (source_texts(pairs), target_texts(pairs))
-    )
-    rows = [
-        (sources[name], target) for name, target in zip(pairs["source_id"].to_pylist(), targets.values(), strict=True)
-    ]
-    trainer = Baseline(folder / "model", pad_id=tokenizer.pad_token_id, **options)
+    torch.set_num_threads(threads)
+    rows, pad_id = read(folder, cutoff=cutoff)
+    trainer = Baseline(folder / "model", pad_id=pad_id, **options)
     ends, losses = [], []
     for step in range(steps):
         chosen = rows[step * batch : (step + 1) * batch]
-        losses.append(trainer.step([source for source, _ in chosen], [target for _, target in chosen]))
+        losses.append(trainer.step([row.source for row in chosen], [row.target for row in chosen]))
         ends.append(_now(os.getpid()))
     return {"ends": ends, "losses": losses, "peak_mib": _peak_mib()}
 

@@ -36,7 +36,7 @@ class Shape(NamedTuple):
 
 
 SMALL = Shape()
-LARGE = Shape(4096, 14336, 32, 32, 8)  # 8 B parameters at 128,256 tokens, for a CUDA device
+LARGE = Shape(2048, 8192, 16, 32, 8)  # 1.5 B parameters at 128,256 tokens, for a CUDA device
 
 
 def write(folder: Path, *, vocabulary: int, rows: int, scale: float = 1.0, shape: Shape = SMALL, seed: int = 0) -> None:
@@ -120,7 +120,35 @@ def _lengths(field: str, count: int, scale: float, draw: Any) -> list[int]:
     ]
 
 
-def useful_flops(config: Any, rows: list[Any], step_rows: int) -> int:
+class Row(NamedTuple):
+    """A pair's token ids, as training encodes them."""
+
+    source_id: str
+    source: Any
+    target: Any
+
+
+def read(folder: Path, *, cutoff: int) -> tuple[list[Row], int]:
+    """The pairs that `write` left in the folder, in file order, and the id of the padding."""
+    import pyarrow.parquet as pq
+
+    from mpo_core.models import load_tokenizer
+    from mpo_core.settings import ModelSettings
+    from mpo_core.training import source_texts, target_texts
+    from mpo_core.training.encoding import encode_text
+
+    pairs = pq.read_table(folder / "pairs.parquet")
+    tokenizer = load_tokenizer(folder / "model", ModelSettings())
+    sources, targets = (
+        {text.text_id: encode_text(tokenizer, text, cutoff=cutoff, system=None) for text in texts}
+        for texts in (source_texts(pairs), target_texts(pairs))
+    )
+    names = pairs["source_id"].to_pylist()
+    rows = [Row(name, sources[name], target) for name, target in zip(names, targets.values(), strict=True)]
+    return rows, tokenizer.pad_token_id
+
+
+def useful_flops(config: Any, rows: list[Row], step_rows: int) -> int:
     """Floating-point operations that optimiser steps over these rows cannot do without.
 
     Matrix products alone, two per multiply-add, backward counted as twice forward: no
@@ -129,7 +157,7 @@ def useful_flops(config: Any, rows: list[Any], step_rows: int) -> int:
 
     Args:
         config: of the model.
-        rows: `PairRow`s in the order of training.
+        rows: in the order of training.
         step_rows: pairs of an optimiser step.
     """
     d, width = config.hidden_size, config.head_dim * config.num_attention_heads

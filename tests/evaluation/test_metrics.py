@@ -29,6 +29,8 @@ def gaps(values: dict[str, list[float]]) -> pa.Table:
             "rejected_reward": -1.0,
             "chosen_tokens": 3,
             "rejected_tokens": 3,
+            "ids": "0" * 16,
+            "model": "0" * 64,
         }
         for language, found in values.items()
         for number, value in enumerate(found)

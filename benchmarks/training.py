@@ -1,0 +1,257 @@
+"""Training against the released code's computation: pairs a second, memory, what each trick gives.
+
+    python benchmarks/training.py           # the two sizes of the bars, three times each
+    python benchmarks/training.py --quick   # once each
+    python benchmarks/training.py --write   # all tables, into docs/speed.md; most of an hour
+
+Each measured side is a process of its own with one thread, and the sides take turns. Seconds are
+those that the process had its core (on a CUDA device: on the wall), from the end of the first
+optimiser step on. Memory is the most that the process held, Python and libraries included (on a
+CUDA device: what torch allocated). With `--json` the last line is one JSON object.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from workload import LARGE, SMALL, Row, matmul_rate, read, useful_flops, write
+
+HERE = Path(__file__).resolve().parent
+PAGE = HERE.parent / "docs" / "speed.md"
+BEGIN, END = "<!-- written by `python benchmarks/training.py --write` -->", "<!-- end -->"
+BATCH, CUTOFF = 4, 1024
+STEPS = 4  # of which the first is left out
+VOCABULARIES = (16_000, 128_256)
+ALL_VOCABULARIES = (16_000, 32_000, 64_000, 128_256, 256_000)
+BATCHES = (1, 4, 8, 32)
+SCALES = (0.25, 0.5, 1.0, 2.0)
+
+SIDES: dict[str, dict[str, Any]] = {
+    "ours": {},
+    "fastest": {"checkpointing": False},
+    "configured": {"checkpointing": True},
+}
+ABLATIONS: dict[str, tuple[str, dict[str, Any]]] = {
+    "the released code's computation, at its fastest": ("fastest", {}),
+    "+ reference from a table": ("fastest", {"table": True}),
+    "+ logits of target answers alone": ("fastest", {"lean": True}),
+    "ours": ("ours", {}),
+    "ours, padded batches instead of packing": ("ours", {"layout": "padded"}),
+    "ours, rows of one source not in one step": ("ours", {"order": "shuffled"}),
+    "ours, no probabilities kept": ("ours", {"logit_memory": 0}),
+    "ours, a forward for each pair": ("ours", {"tokens_per_forward": 1}),
+    "ours, activations computed again": ("ours", {"gradient_checkpointing": True}),
+}
+
+
+class Measured(NamedTuple):
+    """One side, once."""
+
+    rate: float
+    """Pairs a second."""
+    memory: int
+    """MiB."""
+    seconds: float
+    """Of all steps but the first."""
+    gap_loss: float
+    """L1 of the first step."""
+
+
+class Workload:
+    """A model and pairs on disk, and what was measured on them.
+
+    Args:
+        folder: gets them.
+        vocabulary: tokens.
+        batch: pairs of an optimiser step.
+        scale: factor of the lengths.
+        device: `cpu` or `cuda`.
+    """
+
+    def __init__(self, folder: Path, vocabulary: int, *, batch: int = BATCH, scale: float = 1.0, device: str) -> None:
+        self.folder, self.batch, self.device = folder, batch, device
+        write(
+            folder, vocabulary=vocabulary, rows=STEPS * batch, scale=scale, shape=LARGE if device == "cuda" else SMALL
+        )
+        self.reference = self._run({"side": "references", "out": folder / "references.parquet"})
+
+    def rows(self) -> list[Row]:
+        """The measured pairs: all but those of the first step."""
+        return read(self.folder, cutoff=CUTOFF)[0][self.batch :]
+
+    def measure(self, side: str, *, steps: int = STEPS, **changes: Any) -> Measured:
+        """Runs one side in a process of its own."""
+        if side == "ours":
+            work = Path(tempfile.mkdtemp(dir=self.folder))
+            job = {
+                "references": self.folder / "references.parquet",
+                "work": work,
+                "training": self._settings(steps, changes),
+            }
+        else:
+            job = {"batch": self.batch, "steps": steps, "cutoff": CUTOFF, "threads": 1, "device": self.device}
+            job |= {"learning_rate": 6e-7, "beta": 1.0} | SIDES[side] | changes
+            side = "baseline"
+        told = self._run({"side": side} | job)
+        clock = 0 if self.device == "cuda" else 1
+        seconds = told["ends"][-1][clock] - told["ends"][0][clock] if steps > 1 else float("nan")
+        return Measured((steps - 1) * self.batch / seconds, told["peak_mib"], seconds, told["losses"][0]["loss/gap"])
+
+    def _settings(self, steps: int, changes: dict[str, Any]) -> dict[str, Any]:
+        settings = {"batch_size": self.batch, "gradient_accumulation": 1, "max_steps": steps, "cutoff": CUTOFF}
+        settings |= {"order": "file", "learning_rate": 6e-7, "schedule": "constant", "warmup": 0.0, "beta": 1.0}
+        settings |= {"device": self.device, "save_every": steps + 1}
+        settings |= {"precision": "bfloat16"} if self.device == "cuda" else {"threads": 1}
+        return settings | changes
+
+    def _run(self, job: dict[str, Any]) -> Any:
+        path = self.folder / "job.json"
+        path.write_text(json.dumps(job | {"folder": self.folder}, default=str), encoding="utf-8")
+        environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(HERE.parent)}
+        command = [sys.executable, str(HERE / "side.py"), str(path)]
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+        if done.returncode:
+            sys.exit(f"{job['side']} on {self.folder.name} ended with {done.returncode}:\n{done.stderr[-2000:]}")
+        return json.loads(done.stdout.splitlines()[-1])
+
+
+def bars(work: Workload, repeats: int) -> tuple[dict[str, Any], list[str]]:
+    """Ours over both baselines, sides in turn: what `--json` tells, and the table's lines."""
+    from transformers import AutoConfig
+
+    found: dict[str, list[Measured]] = {side: [] for side in SIDES}
+    fractions = []
+    useful = useful_flops(AutoConfig.from_pretrained(work.folder / "model"), work.rows(), work.batch)
+    for _ in range(repeats):
+        for side, runs in found.items():
+            runs.append(work.measure(side))
+        fractions.append(useful / found["ours"][-1].seconds / matmul_rate(work.device))
+    first = {side: runs[0].gap_loss for side, runs in found.items()}
+    # In bfloat16 the reference's table and the policy round apart.
+    if abs(first["ours"] - first["fastest"]) > (1e-4 if work.device == "cpu" else 1e-2) * abs(first["fastest"]):
+        sys.exit(f"the sides do not compute the same loss: {first}")
+    told: dict[str, Any] = {"matmul_fraction": round(statistics.median(fractions), 3)}
+    lines = []
+    for side, runs in found.items():
+        ratios = {
+            name: [getattr(a, field) / getattr(b, field) for a, b in zip(found["ours"], runs, strict=True)]
+            for name, field in (("samples", "rate"), ("memory", "memory"))
+        }
+        if side != "ours":
+            told[side] = {name: round(statistics.median(values), 4) for name, values in ratios.items()}
+        cells = [spread([run.rate for run in runs], "{:.3g}"), spread([run.memory for run in runs], "{:,.0f}")]
+        cells += ["" if side == "ours" else spread(values, "{:.3g}") for values in ratios.values()]
+        cells.append(spread(fractions, "{:.0%}") if side == "ours" else "")
+        lines.append(" | ".join([side, *cells]))
+    return told, lines
+
+
+def spread(values: list[float], form: str) -> str:
+    """The median, and lowest to highest if there are several."""
+    told = form.format(statistics.median(values))
+    return told if len(values) == 1 else f"{told} ({form.format(min(values))} to {form.format(max(values))})"
+
+
+def table(head: str, lines: list[str]) -> str:
+    """Markdown, from cells parted by ` | `."""
+    return "\n".join(f"| {line} |" for line in [head, " | ".join("---" for _ in head.split(" | ")), *lines])
+
+
+def tables(root: Path, device: str, repeats: int) -> Iterator[str]:
+    """The tables of docs/speed.md that are not the bars."""
+
+    def told(work: Workload, side: str, **changes: Any) -> list[Measured]:
+        return [work.measure(side, **changes) for _ in range(repeats)]
+
+    def rate_and_memory(runs: list[Measured]) -> str:
+        return f"{spread([run.rate for run in runs], '{:.3g}')} | {max(run.memory for run in runs):,}"
+
+    works = {
+        vocabulary: Workload(root / f"tricks{vocabulary}", vocabulary, device=device) for vocabulary in VOCABULARIES
+    }
+    lines = []
+    for name, (side, changes) in ABLATIONS.items():
+        lines.append(" | ".join([name, *(rate_and_memory(told(work, side, **changes)) for work in works.values())]))
+    heads = [f"{vocabulary:,}: pairs/s | MiB" for vocabulary in VOCABULARIES]
+    yield "## What each trick gives\n\n" + table(" | ".join(["", *heads]), lines)
+
+    lines = []
+    for scale in SCALES:
+        work = Workload(root / f"length{scale}", VOCABULARIES[0], scale=scale, device=device)
+        rows = work.rows()
+        tokens = statistics.mean(sum(map(len, row.target)) for row in rows)
+        pairs = [(work.measure("ours"), work.measure("fastest")) for _ in range(repeats)]
+        ratios = spread([a.rate / b.rate for a, b in pairs], "{:.3g}")
+        memory = statistics.median(a.memory / b.memory for a, b in pairs)
+        lines.append(f"{tokens:.0f} | {rate_and_memory([a for a, _ in pairs])} | {ratios} | {memory:.2f}")
+    head = "tokens of a target pair, mean | ours: pairs/s | MiB | pairs/s over fastest | MiB over fastest"
+    yield "## By length, vocabulary 16,000\n\n" + table(head, lines)
+
+    lines = []
+    for vocabulary in ALL_VOCABULARIES:
+        cells = []
+        for batch in BATCHES:
+            work = Workload(root / f"memory{vocabulary}-{batch}", vocabulary, batch=batch, device=device)
+            cells.append(f"{work.measure('ours', steps=2).memory:,}")
+        lines.append(" | ".join([f"{vocabulary:,}", *cells]))
+    head = " | ".join(["vocabulary", *(f"batch {batch}" for batch in BATCHES)])
+    yield "## Peak memory of ours, MiB\n\n" + table(head, lines)
+
+
+def main() -> None:
+    """Measures, prints, and writes the page if asked."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--vocabulary", type=int, nargs="+", default=list(VOCABULARIES))
+    parser.add_argument("--scale", type=float, default=1.0, help="factor of the lengths")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--quick", action="store_true", help="as --repeats 1")
+    parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--write", action="store_true")
+    arguments = parser.parse_args()
+    import torch
+
+    torch.set_num_threads(1)
+    device = arguments.device
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    repeats = 1 if arguments.quick else arguments.repeats
+    told: dict[str, Any] = {}
+    blocks = []
+    head = "side | pairs/s | peak MiB | ours over it, pairs/s | ours over it, memory | of the matmul rate"
+    with tempfile.TemporaryDirectory() as scratch:
+        root = Path(scratch)
+        for vocabulary in arguments.vocabulary:
+            work = Workload(root / str(vocabulary), vocabulary, scale=arguments.scale, device=device)
+            told[str(vocabulary)], lines = bars(work, repeats)
+            reference = work.reference
+            blocks.append(
+                f"## Vocabulary {vocabulary:,}\n\n{table(head, lines)}\n\n"
+                "The reference, measured once before: "
+                f"{reference['seconds'] / reference['texts']:.2f} s a source pair, {reference['peak_mib']:,} MiB."
+            )
+            print(blocks[-1] + "\n", flush=True)
+        if arguments.write:
+            for block in tables(root, device, repeats):
+                blocks.append(block)
+                print(block + "\n", flush=True)
+    if arguments.write:
+        page = PAGE.read_text(encoding="utf-8")
+        old = page[page.index(BEGIN) : page.index(END) + len(END)]
+        PAGE.write_text(page.replace(old, "\n\n".join([BEGIN, *blocks, END])), encoding="utf-8")
+    if arguments.json:
+        told["matmul_fraction"] = min(size.pop("matmul_fraction") for size in told.values())
+        print(json.dumps(told))
+
+
+if __name__ == "__main__":
+    main()
