@@ -2,7 +2,7 @@
 
     python benchmarks/search.py --root artifacts --write
 
-Coordinate search with the same number of trainings for every method: the start, then four times
+Coordinate search with the same number of trainings for every method: the start, then three times
 a step down and a step up along one of its settings, in turn, from the best so far. A setting's
 step is a factor of 2, its square root at the second visit, and so on. The best has the highest
 `balanced` score (mpo_core/evaluation/methods.py): safe in the targets, helpful in the targets, and
@@ -21,7 +21,7 @@ from flows.cli import quiet_surroundings
 ROOT = Path(__file__).resolve().parent.parent
 PROFILE = ROOT / "deployments" / "profiles" / "compare.yaml"
 SEED = 1000
-VISITS, FACTOR = 4, 2.0
+VISITS, FACTOR = 3, 2.0
 # Where a coarse grid of nine trainings a method had its best; beta of rdpo and r_dpo is that of dpo.
 START: dict[str, dict[str, float]] = {
     "mpo": {"learning_rate": 1e-4, "beta": 0.75},

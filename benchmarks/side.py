@@ -68,13 +68,19 @@ def references(folder: Path, out: Path) -> dict[str, Any]:
     return {"seconds": seconds, "texts": len(texts), "peak_mib": _peak_mib()}
 
 
-def baseline(folder: Path, batch: int, steps: int, cutoff: int, threads: int, **options: Any) -> dict[str, Any]:
-    """The released code's computation on the same token ids."""
+def baseline(
+    folder: Path, batch: int, steps: int, cutoff: int, threads: int, *, tuned: bool, **options: Any
+) -> dict[str, Any]:
+    """The released code's computation on the same token ids; `tuned` with the allocator of our training."""
     import torch
     from baseline import Baseline
     from workload import read
 
+    from mpo_core.training.child import keep_heap
+
     torch.set_num_threads(threads)
+    if tuned and options["device"] == "cpu":
+        keep_heap()
     rows, pad_id = read(folder, cutoff=cutoff)
     trainer = Baseline(folder / "model", pad_id=pad_id, **options)
     ends, losses = [], []

@@ -156,7 +156,7 @@ def _reference(config: PipelineConfig, folder: Path, pairs: pa.Table, kept: Path
         (texts[start : start + _BLOCK], pooling) for texts, pooling in asked for start in range(0, len(texts), _BLOCK)
     ]
     # The numbers of training, not of sampling: its weights, under autocast where training is.
-    model, tokenizer, lock = shared_model(folder, config.model.model_copy(update={"dtype": training.weights}))
+    model, tokenizer, lock = shared_model(folder, config.model, training.weights)
     tables = []
     with lock:
         for texts, pooling in blocks:
@@ -172,7 +172,7 @@ def _reference(config: PipelineConfig, folder: Path, pairs: pa.Table, kept: Path
                     pooling=pooling,
                     digest=digest,
                     precision=training.precision,
-                    tokens_per_forward=training.tokens_per_forward,
+                    tokens_per_forward=training.tokens_per_forward or 4096,
                     progress=on_progress,
                 )
                 write_parquet(file, GAPS, told)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import importlib.util
 import threading
 from pathlib import Path
 from typing import Any
@@ -157,12 +158,12 @@ def _try_template(tokenizer: Any, settings: ModelSettings, folder: Path) -> None
 def load_model(folder: Path, settings: ModelSettings, *, dtype: str | None = None) -> Any:
     """The causal language model in evaluation mode on its device.
 
-    `dtype` overrides that of the settings (training loads fp32 master weights).
+    `dtype` overrides that of the settings (training loads fp32 master weights); `nf4` quantises
+    the linear layers but the head to four bits and keeps the rest in fp32.
 
     Raises:
-        BadInputError: the weights are damaged or are not of this architecture.
+        BadInputError: the weights are damaged or are not of this architecture; bitsandbytes is missing.
     """
-    import torch
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging
@@ -172,7 +173,7 @@ def load_model(folder: Path, settings: ModelSettings, *, dtype: str | None = Non
         with _LOADING:
             loaded: Any = AutoModelForCausalLM.from_pretrained(
                 folder,
-                dtype=getattr(torch, dtype or settings.dtype),
+                **_stored(dtype or settings.dtype, pick_device(settings.device)),
                 trust_remote_code=settings.trust_remote_code,
                 use_safetensors=True,
                 output_loading_info=True,
@@ -193,26 +194,49 @@ def load_model(folder: Path, settings: ModelSettings, *, dtype: str | None = Non
             where=f"model {folder}",
             mend="Check that config.json and the weights belong together.",
         )
-    model.to(device=pick_device(settings.device))
+    if dtype != "nf4":
+        model.to(device=pick_device(settings.device))
     return model.eval()
 
 
+def _stored(dtype: str, device: str) -> dict[str, Any]:
+    """How `from_pretrained` keeps the weights."""
+    import torch
+
+    if dtype != "nf4":
+        return {"dtype": getattr(torch, dtype)}
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise BadInputError(
+            "bitsandbytes is not installed", where="training.weights nf4", mend="pip install 'mpo-pipeline[qlora]'."
+        )
+    from transformers import BitsAndBytesConfig
+
+    # Computed in float32, unless autocast says otherwise.
+    four_bit = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.float32,
+    )
+    return {"dtype": torch.float32, "quantization_config": four_bit, "device_map": {"": device}}
+
+
 @functools.lru_cache(maxsize=2)
-def _loaded(folder: Path, settings_json: str) -> tuple[Any, Any, threading.Lock]:
+def _loaded(folder: Path, settings_json: str, dtype: str | None) -> tuple[Any, Any, threading.Lock]:
     settings = ModelSettings.model_validate_json(settings_json)
-    return load_model(folder, settings), load_tokenizer(folder, settings), threading.Lock()
+    return load_model(folder, settings, dtype=dtype), load_tokenizer(folder, settings), threading.Lock()
 
 
 _CACHE = threading.Lock()
 
 
-def shared_model(folder: Path, settings: ModelSettings) -> tuple[Any, Any, threading.Lock]:
+def shared_model(folder: Path, settings: ModelSettings, dtype: str | None = None) -> tuple[Any, Any, threading.Lock]:
     """Model, tokenizer and a lock, loaded once per process and folder (the last two are kept).
 
-    Folders are content-addressed and never change, so the path is the identity.
+    Folders are content-addressed and never change, so the path is the identity. `dtype` is that of `load_model`.
     """
     with _CACHE:
-        return _loaded(folder, settings.model_dump_json())
+        return _loaded(folder, settings.model_dump_json(), dtype)
 
 
 def forget_models() -> None:

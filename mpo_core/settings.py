@@ -322,8 +322,8 @@ class TrainingSettings(Settings):
     """Longest sequence in tokens, prompt and answer."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """`bfloat16` is autocast over the weights."""
-    weights: Literal["float32", "bfloat16"] = "float32"
-    """What holds the weights. `bfloat16` is for the frozen base under LoRA: it would round small updates away."""
+    weights: Literal["float32", "bfloat16", "nf4"] = "float32"
+    """What holds the weights. `bfloat16` and the four bits of `nf4` (QLoRA) are for the frozen base under LoRA."""
     gradient_checkpointing: bool = False
     """Recompute activations in backward: less memory, more time."""
     seed: int = Field(0, ge=0)
@@ -332,8 +332,8 @@ class TrainingSettings(Settings):
     """`grouped`: shuffled by dominant pair, its rows together; `shuffled` by row; `file` order."""
     layout: Literal["auto", "packed", "padded"] = Field("auto", json_schema_extra=_OPERATIONAL)
     """`packed` without padding, the prompt once for both answers, or `padded`; `auto` packs where the model can."""
-    tokens_per_forward: int = Field(4096, ge=1, json_schema_extra=_OPERATIONAL)
-    """Packed: most tokens of a forward, which bounds memory; a longer pair goes alone."""
+    tokens_per_forward: int | None = Field(None, ge=1, json_schema_extra=_OPERATIONAL)
+    """Packed: most tokens of a forward, which bounds memory; a longer pair goes alone. None: 4096, on a CPU 1024."""
     logit_memory: int = Field(256, ge=0, json_schema_extra=_OPERATIONAL)
     """MiB of token probabilities kept for backward; beyond it they are computed again."""
     evaluate_every: int | None = Field(None, ge=1)
@@ -394,6 +394,8 @@ class TrainingSettings(Settings):
                 f"`weights: bfloat16` would round away the updates of a learning rate under {_PURE_BFLOAT16_RATE:.0e}; "
                 "keep float32 weights and set `precision: bfloat16`"
             )
+        if self.weights == "nf4" and self.lora is None:
+            raise ValueError("`weights: nf4` cannot train by itself; it is the base under `lora`")
         if self.layout == "packed" and self.retention.pooling == "padded_mean":
             raise ValueError("`retention.pooling: padded_mean` counts pads; it needs `layout: padded`")
         return self
@@ -405,6 +407,8 @@ class TrainingSettings(Settings):
         sharded = self.processes > 1 and self.parallel != "ddp"
         if sharded and self.retention.pooling == "padded_mean":
             raise ValueError("`retention.pooling: padded_mean` needs the whole model in each process: `parallel: ddp`")
+        if sharded and self.weights == "nf4":
+            raise ValueError("`weights: nf4` cannot be sharded: `parallel: ddp`")
         if sharded and self.method == "kto":
             raise ValueError("`method: kto` needs the whole model in each process: `parallel: ddp`")
         return self

@@ -37,9 +37,8 @@ class ModelFolder(BaseModel):
     @contextlib.contextmanager
     def loaded(self, store: ArtifactStore, dtype: str | None = None) -> Iterator[tuple[Any, Any]]:
         """Model and tokenizer, for this thread alone while the context lasts; `dtype` overrides the settings'."""
-        settings = self.settings if dtype is None else self.settings.model_copy(update={"dtype": dtype})
         with self.open(store) as folder:
-            model, tokenizer, lock = shared_model(folder, settings)
+            model, tokenizer, lock = shared_model(folder, self.settings, dtype)
             with lock:
                 yield model, tokenizer
 

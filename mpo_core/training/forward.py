@@ -23,7 +23,7 @@ class Output(NamedTuple):
     """What comes out of a forward over s scored and k pooled items; D width."""
 
     log_p: Tensor
-    """[2s], summed log-probability of the answers, chosen and rejected of each item in turn; [3s] with prompts."""
+    """[2s] in float64: summed log-probability of chosen and rejected of each item in turn; [3s] with prompts."""
     pooled: Tensor
     """[2k, D], in the same manner."""
 
@@ -72,7 +72,8 @@ def attach(model: Any, *, packed: bool, keep: int = KEEP) -> None:
         # PEFT passes the arguments of a usual forward along, all None.
         hidden = self.base_model(**layout.inputs, use_cache=False).last_hidden_state.flatten(0, 1)  # [R * T, D]
         log_p = self.get_output_embeddings()(hidden[layout.predicting], layout.targets)  # [N]
-        sums = [part.sum() for part in log_p.split(layout.answers)]
+        # A sum of some thousand nats has too few digits in float32: 1e-6 of a mean over a few hundred tokens.
+        sums = [part.sum(dtype=torch.float64) for part in log_p.split(layout.answers)]
         # Pooled in float32: autocast has left the states in bfloat16.
         return Output(torch.stack(sums) if sums else log_p, layout.pool(hidden))
 

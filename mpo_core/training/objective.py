@@ -1,4 +1,4 @@
-"""The equations of MPO (arXiv 2505.16869), nothing else. Everything is summed in float32.
+"""The equations of MPO (arXiv 2505.16869), nothing else. Everything is summed in float32 or wider.
 
 Shapes: n pairs, T tokens of one sequence, D width. Pairs of tensors lie in turn: chosen and
 rejected of the first pair, then of the second.

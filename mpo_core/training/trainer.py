@@ -157,7 +157,9 @@ class MPOTrainer(Trainer):
 
     def _cut(self, rows: list[PairRow]) -> list[Forward]:
         if self.packed:
-            return by_tokens(rows, self.settings.tokens_per_forward, sources=self._with_sources)
+            # A CPU works as fast on few tokens, a device does not.
+            budget = self.settings.tokens_per_forward or (1024 if self.args.device.type == "cpu" else 4096)
+            return by_tokens(rows, budget, sources=self._with_sources)
         return by_rows(rows, self.settings.batch_size, sources=self._with_sources)
 
     def _remember_layouts(self, rows: list[PairRow], validation: list[PairRow]) -> None:
@@ -211,7 +213,7 @@ class MPOTrainer(Trainer):
 
     def _log_probabilities(self, model: Any, rows: list[PairRow]) -> Tensor:
         """[n, 2], of chosen and rejected of each row, without gradient; the processes share the work."""
-        found = torch.zeros(len(rows), 2, device=self.args.device)
+        found = torch.zeros(len(rows), 2, dtype=torch.float64, device=self.args.device)
         place = {row.pair_id: i for i, row in enumerate(rows)}
         model.eval()
         for forward in (forward for step in self._steps(rows) for forward in step.forwards):

@@ -39,7 +39,7 @@ def measured(model: Any, sequences: Sequences) -> Measured:
     sums, states = [], []
     for i, (prompt, answer) in enumerate(sequences):
         end = len(prompt) + len(answer)
-        sums.append(steps[i, len(prompt) - 1 : end - 1].sum())
+        sums.append(steps[i, len(prompt) - 1 : end - 1].sum(dtype=torch.float64))
         states.append(out.hidden_states[-1][i, :end])
     return Measured(torch.stack(sums), states)
 

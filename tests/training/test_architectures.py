@@ -132,7 +132,7 @@ def trained(
     tokenizer.save_pretrained(folder)
     settings = world.settings(max_steps=3, batch_size=12, learning_rate=0.01, schedule="constant", **changes)
     pairs = world.pairs_table()
-    policy = load_model(folder, world.MODEL)
+    policy = load_model(folder, world.MODEL, dtype=settings.weights)
     references = world.references_for(policy, tokenizer, pairs)
     rows, _ = join(pairs, references=references, tokenizer=tokenizer, settings=settings, system=None)
     if settings.lora is not None:
@@ -179,6 +179,34 @@ def test_what_trains_moves_and_what_is_saved_is_plain(
         out = trainer.model(layout=pack([Item(text, scored=True, pooled=False) for text in texts], "mean"))
         _, expected = plain.gaps(model, texts)
     torch.testing.assert_close(out.log_p, expected.log_p, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["Llama", "Gemma2"])
+def test_adapters_over_four_bits_are_saved_as_they_were_trained(
+    name: str, world: Any, tokenizer: Any, tmp_path: Path
+) -> None:
+    initial = tiny(name, len(tokenizer))
+    job, trainer, before = trained(
+        initial, tmp_path, world, tokenizer, lora=LoraSettings(rank=4, dropout=0.2), weights="nf4"
+    )
+    quantised = {key for key, value in before.items() if value.dtype == torch.uint8}
+    assert {key.rsplit(".", 3)[1] for key in quantised} >= {"q_proj", "o_proj", "up_proj", "down_proj"}
+    moved = {key for key, value in trainer.model.named_parameters() if not torch.equal(value, before[key])}
+    assert moved == {key for key in before if "lora_" in key}
+    # With the adapters off, which they are before the first step, the policy is the reference.
+    assert trainer.state.log_history[0]["loss/retention"] < 1e-10
+    texts = [row.target for row in trainer.train_dataset[:3]]
+    with torch.no_grad():
+        trainer.model.eval()
+        out = trainer.model(layout=pack([Item(text, scored=True, pooled=False) for text in texts], "mean"))
+    _save(job, trainer, QUARANTINE.build([]))
+    model = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "out" / "model")
+    assert not hasattr(model.config, "quantization_config")
+    assert {value.dtype for value in model.state_dict().values()} == {torch.float32}
+    with torch.no_grad():
+        told, whole = (plain.gaps(one, texts)[1].log_p for one in (model, initial))
+    torch.testing.assert_close(out.log_p, told, rtol=1e-4, atol=1e-4)
+    assert (told - whole).abs().max() > 0.02  # four bits and training, both show
 
 
 @pytest.mark.parametrize("name", UNPACKABLE)

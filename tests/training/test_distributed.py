@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import json
 import os
 import signal
@@ -26,6 +27,10 @@ ROOT = Path(__file__).resolve().parents[2]
 # 7 pairs a step of 3 or 4 sources, and forwards that hold two of them: the processes have shares and forwards of
 # different number. Without a cut the last step of an epoch has 5 pairs.
 UNEVEN = {"batch_size": 7, "tokens_per_forward": 150, "max_steps": 5}
+
+needs_deepspeed = pytest.mark.skipif(
+    importlib.util.find_spec("deepspeed") is None, reason="DeepSpeed is built on the spot: docs/your-model.md"
+)
 
 
 def several(settings: TrainingSettings, **changes: Any) -> TrainingSettings:
@@ -133,6 +138,9 @@ def test_two_processes_train_as_one(world: Any, folder: Path, tmp_path: Path) ->
         ("fsdp2", {}),
         ("fsdp2", {"lora": {"rank": 4}, "learning_rate": 0.01}),
         ("fsdp2", {"gradient_checkpointing": True, "evaluate_every": 2, "patience": 1, "learning_rate": 0.03}),
+        pytest.param("zero2", {}, marks=needs_deepspeed),
+        pytest.param("zero3", {}, marks=needs_deepspeed),
+        pytest.param("zero3", {"lora": {"rank": 4}, "learning_rate": 0.01}, marks=needs_deepspeed),
     ],
 )
 def test_every_way_of_sharing_trains_as_one_process(

@@ -10,7 +10,7 @@ from mpo_core.training.objective import mean_log_probability
 
 
 class Scores(NamedTuple):
-    """Of n target pairs; each [n] and float32 unless said otherwise."""
+    """Of n target pairs; each [n] and float64 unless said otherwise."""
 
     chosen: Tensor
     """Summed log-probability of chosen under the policy, nats."""
