@@ -1,8 +1,8 @@
 """Training against the released code's computation: pairs a second, memory, what each trick gives.
 
-    python benchmarks/training.py           # the two sizes of the bars, three times each
+    python benchmarks/training.py           # ours over the baseline at two vocabularies, three times each
     python benchmarks/training.py --quick   # once each
-    python benchmarks/training.py --write   # all tables, into docs/speed.md; most of an hour
+    python benchmarks/training.py bars tricks lengths memory --write   # all of docs/speed.md; more than an hour
 
 Each measured side is a process of its own with one thread, and the sides take turns. Seconds are
 those that the process had its core (on a CUDA device: on the wall), from the end of the first
@@ -19,7 +19,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,12 +26,11 @@ from workload import LARGE, SMALL, Row, matmul_rate, read, useful_flops, write
 
 HERE = Path(__file__).resolve().parent
 PAGE = HERE.parent / "docs" / "speed.md"
-BEGIN, END = "<!-- written by `python benchmarks/training.py --write` -->", "<!-- end -->"
 BATCH, CUTOFF = 4, 1024
 STEPS = 4  # of which the first is left out
 VOCABULARIES = (16_000, 128_256)
-ALL_VOCABULARIES = (16_000, 32_000, 64_000, 128_256, 256_000)
-BATCHES = (1, 4, 8, 32)
+ALL_VOCABULARIES = (16_000, 64_000, 128_256, 256_000)
+BATCHES = (1, 8, 32)
 SCALES = (0.25, 0.5, 1.0, 2.0)
 
 SIDES: dict[str, dict[str, Any]] = {
@@ -167,57 +165,102 @@ def table(head: str, lines: list[str]) -> str:
     return "\n".join(f"| {line} |" for line in [head, " | ".join("---" for _ in head.split(" | ")), *lines])
 
 
-def tables(root: Path, device: str, repeats: int) -> Iterator[str]:
-    """The tables of docs/speed.md that are not the bars."""
+class Plan(NamedTuple):
+    """What a run measures with."""
 
-    def told(work: Workload, side: str, **changes: Any) -> list[Measured]:
-        return [work.measure(side, **changes) for _ in range(repeats)]
+    root: Path
+    """Gets models and pairs."""
+    device: str
+    repeats: int
+    vocabularies: list[int]
+    """Of the bars."""
+    scale: float
+    """Of the bars' lengths."""
 
-    def rate_and_memory(runs: list[Measured]) -> str:
+    def told(self, work: Workload, side: str, **changes: Any) -> str:
+        """Pairs a second and MiB of one side, as two cells."""
+        runs = [work.measure(side, **changes) for _ in range(self.repeats)]
         return f"{spread([run.rate for run in runs], '{:.3g}')} | {max(run.memory for run in runs):,}"
 
-    works = {
-        vocabulary: Workload(root / f"tricks{vocabulary}", vocabulary, device=device) for vocabulary in VOCABULARIES
-    }
-    lines = []
-    for name, (side, changes) in ABLATIONS.items():
-        lines.append(" | ".join([name, *(rate_and_memory(told(work, side, **changes)) for work in works.values())]))
-    heads = [f"{vocabulary:,}: pairs/s | MiB" for vocabulary in VOCABULARIES]
-    yield "## What each trick gives\n\n" + table(" | ".join(["", *heads]), lines)
 
+def bars_of_all(plan: Plan) -> tuple[str, dict[str, Any]]:
+    """Ours against both baselines by vocabulary, and what `--json` tells."""
+    told: dict[str, Any] = {}
+    blocks = []
+    head = "side | pairs/s | peak MiB | ours over it, pairs/s | ours over it, memory | of the matmul rate"
+    for vocabulary in plan.vocabularies:
+        work = Workload(plan.root / str(vocabulary), vocabulary, scale=plan.scale, device=plan.device)
+        found, lines = bars(work, plan.repeats)
+        told[str(vocabulary)] = found
+        whole = found["fastest"]["samples"] / found["matmul_fraction"]
+        seconds = work.reference["seconds"] / work.reference["texts"]
+        blocks.append(
+            f"## Vocabulary {vocabulary:,}\n\n{table(head, lines)}\n\n"
+            f"At the whole matmul rate ours would have {whole:.1f} times the pairs/s of `fastest`. The reference, "
+            f"measured once before: {seconds:.2f} s a source pair, {work.reference['peak_mib']:,} MiB."
+        )
+    told["matmul_fraction"] = min(size.pop("matmul_fraction") for size in told.values())
+    return "\n\n".join(blocks), told
+
+
+def tricks(plan: Plan) -> str:
+    """What each trick gives."""
+    works = [Workload(plan.root / f"tricks{size}", size, device=plan.device) for size in VOCABULARIES]
+    lines = [
+        " | ".join([name, *(plan.told(work, side, **changes) for work in works)])
+        for name, (side, changes) in ABLATIONS.items()
+    ]
+    heads = [f"{size:,}: pairs/s | MiB" for size in VOCABULARIES]
+    return "## What each trick gives\n\n" + table(" | ".join(["computation", *heads]), lines)
+
+
+def lengths(plan: Plan) -> str:
+    """Ours against the fastest baseline by length of the pairs."""
     lines = []
     for scale in SCALES:
-        work = Workload(root / f"length{scale}", VOCABULARIES[0], scale=scale, device=device)
-        rows = work.rows()
-        tokens = statistics.mean(sum(map(len, row.target)) for row in rows)
-        pairs = [(work.measure("ours"), work.measure("fastest")) for _ in range(repeats)]
-        ratios = spread([a.rate / b.rate for a, b in pairs], "{:.3g}")
-        memory = statistics.median(a.memory / b.memory for a, b in pairs)
-        lines.append(f"{tokens:.0f} | {rate_and_memory([a for a, _ in pairs])} | {ratios} | {memory:.2f}")
-    head = "tokens of a target pair, mean | ours: pairs/s | MiB | pairs/s over fastest | MiB over fastest"
-    yield "## By length, vocabulary 16,000\n\n" + table(head, lines)
+        work = Workload(plan.root / f"length{scale}", VOCABULARIES[0], scale=scale, device=plan.device)
+        tokens = statistics.mean(sum(map(len, row.target)) for row in work.rows())
+        pairs = [(work.measure("ours"), work.measure("fastest")) for _ in range(plan.repeats)]
+        cells = [f"{tokens:.0f}", spread([ours.rate for ours, _ in pairs], "{:.3g}")]
+        cells += [f"{max(ours.memory for ours, _ in pairs):,}", spread([a.rate / b.rate for a, b in pairs], "{:.3g}")]
+        cells.append(spread([a.memory / b.memory for a, b in pairs], "{:.3g}"))
+        lines.append(" | ".join(cells))
+    head = "tokens of a target pair, mean | ours: pairs/s | MiB | pairs/s over fastest | memory over fastest"
+    return f"## By length, vocabulary {VOCABULARIES[0]:,}\n\n" + table(head, lines)
 
+
+def memory(plan: Plan) -> str:
+    """Peak memory of ours by vocabulary and batch."""
     lines = []
     for vocabulary in ALL_VOCABULARIES:
         cells = []
         for batch in BATCHES:
-            work = Workload(root / f"memory{vocabulary}-{batch}", vocabulary, batch=batch, device=device)
+            work = Workload(plan.root / f"memory{vocabulary}-{batch}", vocabulary, batch=batch, device=plan.device)
             cells.append(f"{work.measure('ours', steps=2).memory:,}")
         lines.append(" | ".join([f"{vocabulary:,}", *cells]))
     head = " | ".join(["vocabulary", *(f"batch {batch}" for batch in BATCHES)])
-    yield "## Peak memory of ours, MiB\n\n" + table(head, lines)
+    return "## Peak memory of ours, MiB\n\n" + table(head, lines)
+
+
+def put(name: str, block: str) -> None:
+    """Writes a block into the page, between its marks."""
+    begin, end = f"<!-- {name}: written by `python benchmarks/training.py {name} --write` -->", f"<!-- end {name} -->"
+    page = PAGE.read_text(encoding="utf-8")
+    old = page[page.index(begin) : page.index(end) + len(end)]
+    PAGE.write_text(page.replace(old, f"{begin}\n\n{block}\n\n{end}"), encoding="utf-8")
 
 
 def main() -> None:
     """Measures, prints, and writes the page if asked."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--vocabulary", type=int, nargs="+", default=list(VOCABULARIES))
-    parser.add_argument("--scale", type=float, default=1.0, help="factor of the lengths")
+    parser.add_argument("tables", nargs="*", default=["bars"], help="of bars, tricks, lengths, memory")
+    parser.add_argument("--vocabulary", type=int, nargs="+", default=list(VOCABULARIES), help="of the bars")
+    parser.add_argument("--scale", type=float, default=1.0, help="factor of the bars' lengths")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--quick", action="store_true", help="as --repeats 1")
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
-    parser.add_argument("--json", action="store_true")
-    parser.add_argument("--write", action="store_true")
+    parser.add_argument("--json", action="store_true", help="print the bars as one object, the last line")
+    parser.add_argument("--write", action="store_true", help="write the tables into docs/speed.md")
     arguments = parser.parse_args()
     import torch
 
@@ -227,30 +270,17 @@ def main() -> None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     repeats = 1 if arguments.quick else arguments.repeats
     told: dict[str, Any] = {}
-    blocks = []
-    head = "side | pairs/s | peak MiB | ours over it, pairs/s | ours over it, memory | of the matmul rate"
     with tempfile.TemporaryDirectory() as scratch:
-        root = Path(scratch)
-        for vocabulary in arguments.vocabulary:
-            work = Workload(root / str(vocabulary), vocabulary, scale=arguments.scale, device=device)
-            told[str(vocabulary)], lines = bars(work, repeats)
-            reference = work.reference
-            blocks.append(
-                f"## Vocabulary {vocabulary:,}\n\n{table(head, lines)}\n\n"
-                "The reference, measured once before: "
-                f"{reference['seconds'] / reference['texts']:.2f} s a source pair, {reference['peak_mib']:,} MiB."
-            )
-            print(blocks[-1] + "\n", flush=True)
-        if arguments.write:
-            for block in tables(root, device, repeats):
-                blocks.append(block)
-                print(block + "\n", flush=True)
-    if arguments.write:
-        page = PAGE.read_text(encoding="utf-8")
-        old = page[page.index(BEGIN) : page.index(END) + len(END)]
-        PAGE.write_text(page.replace(old, "\n\n".join([BEGIN, *blocks, END])), encoding="utf-8")
+        plan = Plan(Path(scratch), device, repeats, arguments.vocabulary, arguments.scale)
+        for name in arguments.tables:
+            if name == "bars":
+                block, told = bars_of_all(plan)
+            else:
+                block = {"tricks": tricks, "lengths": lengths, "memory": memory}[name](plan)
+            print(block + "\n", flush=True)
+            if arguments.write:
+                put(name, block)
     if arguments.json:
-        told["matmul_fraction"] = min(size.pop("matmul_fraction") for size in told.values())
         print(json.dumps(told))
 
 

@@ -207,7 +207,7 @@ def _stored(dtype: str, device: str) -> dict[str, Any]:
         return {"dtype": getattr(torch, dtype)}
     if importlib.util.find_spec("bitsandbytes") is None:
         raise BadInputError(
-            "bitsandbytes is not installed", where="training.weights nf4", mend="pip install 'mpo-pipeline[qlora]'."
+            "bitsandbytes is not installed", where="training.weights nf4", mend="pip install bitsandbytes."
         )
     from transformers import BitsAndBytesConfig
 

@@ -181,7 +181,7 @@ def keep_heap() -> None:
     """Tensors that are freed stay with the process, for the next ones of their size.
 
     By itself glibc maps each large tensor anew, and the kernel fills it with zeros page by
-    page: a fifth of the time of a training. Where there is no such allocator nothing is done.
+    page (docs/speed.md has what that costs). Another C library is left as it is.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
@@ -252,7 +252,7 @@ def _build(
         raise BadInputError(
             "TensorBoard is not installed",
             where="training.tensorboard",
-            mend="pip install 'mpo-pipeline[tensorboard]'.",
+            mend="pip install tensorboard.",
         )
     check_folder(job.model_folder, template=job.model.chat_template is not None)
     tokenizer = load_tokenizer(job.model_folder, job.model)

@@ -122,7 +122,7 @@ def _command(job: TrainingJob) -> list[str]:
         raise BadInputError(
             "DeepSpeed is not installed",
             where=f"training.parallel {settings.parallel}",
-            mend="Use fsdp2, or pip install 'mpo-pipeline[deepspeed]'.",
+            mend="Use fsdp2, or pip install --no-build-isolation deepspeed.",
         )
     options = ["--config_file", str(CONFIGS / f"{settings.parallel}.yaml"), "--num_processes", str(settings.processes)]
     options += ["--main_process_port", "0"]  # a free one
