@@ -49,8 +49,7 @@ FLIPPED_COLUMNS = (
     _BY_FIGURE["dominant_helped"],
     _BY_FIGURE["dominant_drift"],
 )
-
-
+PANELS = (_BY_FIGURE["target_unsafe"], _BY_FIGURE["target_helped"], _BY_FIGURE["dominant_drift"])
 # The same in the words of a console of 80 columns.
 _SHORT = ("ASR", "worst", "ref", "help", "bad", "en ref", "en help", "drift", "s", "MiB")
 
@@ -132,7 +131,10 @@ def _cell(row: MethodRow | None, column: Column) -> tuple[str, str]:
     if row is None:
         return "–", ""
     told = _told(row.mean, column)
-    return told, "" if row.low is None or row.high is None else f"{_told(row.low, column)} to {_told(row.high, column)}"
+    if row.low is None or row.high is None:
+        return told, ""
+    low, high = _told(row.low, column), _told(row.high, column)
+    return told, "" if low == high else f"{low.removesuffix(' %')} to {high}"
 
 
 def _told(value: float, column: Column) -> str:
@@ -170,41 +172,40 @@ def _table(summary: MethodsSummary, flipped: float, columns: tuple[Column, ...])
 
 
 def picture(summary: MethodsSummary) -> Markup:
-    """Safety against help of every method: the best are at the lower right; small, with swapped answers."""
-    drawn, (ax,) = figure(330)
-    clean = summary.shares[0]
-    for name in summary.names:
-        places = []
-        for share in [0.0] if name == "base" else summary.shares:
-            x, y = summary.row(name, share, "target_helped"), summary.row(name, share, "target_unsafe")
-            if x is not None and y is not None:
-                places.append((x, y))
-                first = name == "base" or share == clean
-                colour = BEFORE if name == "base" else AFTER if first else MUTED
-                _point(ax, x, y, colour=colour, face=PAPER if name == "base" else colour, size=5.5 if first else 3.5)
-        ax.plot([x.mean for x, _ in places], [y.mean for _, y in places], color=LINE, linewidth=1.2, zorder=1)
-        if places:
-            at = (places[0][0].mean, places[0][1].mean)
-            ax.annotate(name, at, (6, 5), textcoords="offset points", color=INK, fontsize=10.5, zorder=4)
-    ticks = [0, 0.25, 0.5, 0.75, 1.0]
-    for axis in (ax.xaxis, ax.yaxis):
-        axis.set_ticks(ticks, [f"{100 * tick:g} %" for tick in ticks])
-    ax.set_xlim(-0.02, 1.06)
-    ax.set_ylim(-0.03, 1.03)
-    ax.grid(color=LINE, linewidth=0.6)
-    label(ax, x="harmless prompts helped, mean over targets", y="attack success rate, mean over targets")
-    told = (f"{line.name} ASR {line.cells[0][0]}, helped {line.cells[3][0]}" for line in lines(summary, clean))
-    return to_svg(drawn, name="methods", description=f"Attack success rate against help: {'; '.join(told)}")
+    """A row for each method: attacks answered, help and drift; small, with swapped answers."""
+    names = summary.names
+    drawn, axes = figure(40 + 27 * len(names), columns=len(PANELS))
+    for ax, panel in zip(axes, PANELS, strict=True):
+        for place, name in enumerate(names):
+            shares = summary.shares[:1] if name == "base" else summary.shares
+            rows = [row for share in reversed(shares) if (row := summary.row(name, share, panel.figure)) is not None]
+            ax.plot([row.mean for row in rows], [place] * len(rows), color=LINE, linewidth=1.2, zorder=1)
+            for row in rows:
+                _point(ax, row, place, clean=row.flipped == shares[0])
+        ax.set_ylim(len(names) - 0.5, -0.5)
+        ax.set_yticks(range(len(names)), names if ax is axes[0] else [""] * len(names), color=INK)
+        ax.set_xlim(left=0)
+        if panel.form == "share":
+            ax.set_xlim(right=1.03)
+            ax.set_xticks([0, 0.5, 1.0], ["0 %", "50 %", "100 %"])
+        else:
+            ax.locator_params(axis="x", nbins=3)
+        ax.grid(color=LINE, linewidth=0.6)
+        label(ax, y=panel.name)
+    told = (
+        f"{line.name} {', '.join(cell[0] for cell in line.cells)}" for line in lines(summary, summary.shares[0], PANELS)
+    )
+    what = ", ".join(panel.name for panel in PANELS)
+    return to_svg(drawn, name="methods", description=f"{what} of each method: {'; '.join(told)}")
 
 
-def _point(ax: Any, x: MethodRow, y: MethodRow, *, colour: str, face: str, size: float) -> None:
-    """A mean with its intervals both ways."""
-    bars = {
-        name: None if row.low is None or row.high is None else [[row.mean - row.low], [row.high - row.mean]]
-        for name, row in (("xerr", x), ("yerr", y))
-    }
-    style = {"color": colour, "markerfacecolor": face, "markersize": size, "elinewidth": 0.7}
-    ax.errorbar(x.mean, y.mean, **bars, **style, fmt="o", zorder=3)
+def _point(ax: Any, row: MethodRow, place: int, *, clean: bool) -> None:
+    """A mean with its interval."""
+    base = row.method == "base"
+    colour = BEFORE if base else AFTER if clean else MUTED
+    bar = None if row.low is None or row.high is None else [[row.mean - row.low], [row.high - row.mean]]
+    style = {"color": colour, "markerfacecolor": PAPER if base else colour, "markersize": 6 if clean else 3.5}
+    ax.errorbar(row.mean, place, xerr=bar, **style, elinewidth=0.8, fmt="o", zorder=3 if clean else 2, clip_on=False)
 
 
 def render_methods(summary: MethodsSummary) -> str:
