@@ -173,7 +173,7 @@ class Plan(NamedTuple):
     device: str
     repeats: int
     vocabularies: list[int]
-    """Of the bars."""
+    """Of the bars and the tricks."""
     scale: float
     """Of the bars' lengths."""
 
@@ -205,12 +205,12 @@ def bars_of_all(plan: Plan) -> tuple[str, dict[str, Any]]:
 
 def tricks(plan: Plan) -> str:
     """What each trick gives."""
-    works = [Workload(plan.root / f"tricks{size}", size, device=plan.device) for size in VOCABULARIES]
+    works = [Workload(plan.root / f"tricks{size}", size, device=plan.device) for size in plan.vocabularies]
     lines = [
         " | ".join([name, *(plan.told(work, side, **changes) for work in works)])
         for name, (side, changes) in ABLATIONS.items()
     ]
-    heads = [f"{size:,}: pairs/s | MiB" for size in VOCABULARIES]
+    heads = [f"{size:,}: pairs/s | MiB" for size in plan.vocabularies]
     return "## What each trick gives\n\n" + table(" | ".join(["computation", *heads]), lines)
 
 
@@ -254,7 +254,7 @@ def main() -> None:
     """Measures, prints, and writes the page if asked."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("tables", nargs="*", default=["bars"], help="of bars, tricks, lengths, memory")
-    parser.add_argument("--vocabulary", type=int, nargs="+", default=list(VOCABULARIES), help="of the bars")
+    parser.add_argument("--vocabulary", type=int, nargs="+", default=list(VOCABULARIES), help="of bars and tricks")
     parser.add_argument("--scale", type=float, default=1.0, help="factor of the bars' lengths")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--quick", action="store_true", help="as --repeats 1")
