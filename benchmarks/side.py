@@ -68,9 +68,7 @@ def references(folder: Path, out: Path) -> dict[str, Any]:
     return {"seconds": seconds, "texts": len(texts), "peak_mib": _peak_mib()}
 
 
-def baseline(
-    folder: Path, batch: int, steps: int, cutoff: int, threads: int, *, tuned: bool, **options: Any
-) -> dict[str, Any]:
+def baseline(folder: Path, batch: int, steps: int, cutoff: int, *, tuned: bool, **options: Any) -> dict[str, Any]:
     """The released code's computation on the same token ids; `tuned` with the allocator of our training."""
     import torch
     from baseline import Baseline
@@ -78,7 +76,7 @@ def baseline(
 
     from mpo_core.training.child import keep_heap
 
-    torch.set_num_threads(threads)
+    torch.set_num_threads(1)
     if tuned and options["device"] == "cpu":
         keep_heap()
     rows, pad_id = read(folder, cutoff=cutoff)

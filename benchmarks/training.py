@@ -97,7 +97,7 @@ class Workload:
                 "training": self._settings(steps, changes),
             }
         else:
-            job = {"batch": self.batch, "steps": steps, "cutoff": CUTOFF, "threads": 1, "device": self.device}
+            job = {"batch": self.batch, "steps": steps, "cutoff": CUTOFF, "device": self.device}
             job |= {"learning_rate": 6e-7, "beta": 1.0} | SIDES[side] | changes
             side = "baseline"
         told = self._run({"side": side} | job)

@@ -72,6 +72,11 @@ def test_every_field_is_described_and_unknown_keys_are_refused(model):
             r"`retention\.pooling: padded_mean` counts pads",
         ),
         ("training.weights=bfloat16 training.learning_rate=6e-7", r"would round away the updates .* under 4e-05"),
+        ("training.weights=nf4", r"training: `weights: nf4` cannot train by itself; it is the base under `lora`"),
+        (
+            "training.weights=nf4 training.lora={} training.processes=2 training.parallel=fsdp2",
+            r"training: `weights: nf4` cannot be sharded: `parallel: ddp`",
+        ),
         ("training.patience=2", r"training: `patience` needs `evaluate_every`"),
         ("languages.targets=[sw, xx]", r"languages\.targets: unknown language 'xx'\. Known: en,"),
         ("languages.targets=[sw, sw]", r"languages: a target language is listed twice"),

@@ -157,7 +157,7 @@ class MPOTrainer(Trainer):
 
     def _cut(self, rows: list[PairRow]) -> list[Forward]:
         if self.packed:
-            # A CPU works as fast on few tokens, a device does not.
+            # On a CPU small forwards cost little time and save memory (docs/speed.md); a device would idle.
             budget = self.settings.tokens_per_forward or (1024 if self.args.device.type == "cpu" else 4096)
             return by_tokens(rows, budget, sources=self._with_sources)
         return by_rows(rows, self.settings.batch_size, sources=self._with_sources)
