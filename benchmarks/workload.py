@@ -177,12 +177,13 @@ def useful_flops(config: Any, rows: list[Row], step_rows: int) -> int:
 
 
 def matmul_rate(device: str = "cpu", *, seconds: float = 2.0) -> float:
-    """FLOP/s of float32 matrix products on one thread, the best of several square sizes."""
+    """FLOP/s of matrix products, the best of several square sizes: float32 on one thread, bfloat16 on a device."""
     import torch
 
     best = 0.0
+    dtype = torch.float32 if device == "cpu" else torch.bfloat16
     for size in (512, 1024, 2048) if device == "cpu" else (4096, 8192):
-        a, b = (torch.randn(size, size, device=device) for _ in range(2))
+        a, b = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
         out = torch.mm(a, b)
         until = time.perf_counter() + seconds / 3
         while time.perf_counter() < until:

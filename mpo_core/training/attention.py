@@ -2,8 +2,9 @@
 
 A forward holds one row of tokens, pair after pair as [prompt | chosen | rejected]. Chosen
 attends to prompt and chosen, rejected to prompt and rejected, nothing to another pair. So the
-tokens are spread to sequences [prompt | answer], those of equal length go through SDPA
-together, and the row is gathered again: no mask, and few calls however short the pairs are.
+tokens are spread to sequences [prompt | answer], those of one length go through SDPA together,
+and the row is gathered again: no mask, and few calls however short the pairs are. A device
+waits for each call more than it works on it; there those of similar length go together.
 """
 
 from __future__ import annotations
@@ -77,7 +78,10 @@ def packed_attention(
     Returns:
         [1, T, H, d], and no weights.
     """
-    spread = _spread(tuple(segments), query.device)
+    kind = query.device.type
+    if torch.is_autocast_enabled(kind):  # once here, not in each call: the rotation has left float32
+        query, key, value = (t.to(torch.get_autocast_dtype(kind)) for t in (query, key, value))
+    spread = _spread(tuple(segments), query.device, exact=kind == "cpu")
     sizes = [n * length for n, length in spread.shapes]
     parts = [t[0].transpose(0, 1).index_select(0, spread.take).split(sizes) for t in (query, key, value)]
     options = _Options(scaling, dropout, sliding_window, softcap)
@@ -94,26 +98,37 @@ class _Spread(NamedTuple):
     shapes: list[tuple[int, int]]
     """Sequences n and their length L, of each group in turn; S is the sum of n * L."""
     take: Tensor
-    """[S], the token at each place."""
+    """[S], the token at each place; the row's first at the places after a shorter sequence's end."""
     back: Tensor
     """[T], a place of each token. A prompt's stand in two sequences, with the same outcome."""
 
 
 @functools.lru_cache(maxsize=4)  # each layer of a forward asks again
-def _spread(segments: tuple[Segment, ...], device: torch.device) -> _Spread:
+def _spread(segments: tuple[Segment, ...], device: torch.device, *, exact: bool) -> _Spread:
+    """Groups of one length, or else of lengths within a factor of two, filled up at their ends.
+
+    Causal attention from a token never reaches what was filled in after it, and nothing is
+    gathered from there.
+    """
     groups: dict[int, list[list[int]]] = {}
     start = 0
     for prompt, chosen, rejected in segments:
         first, second, end = start + prompt, start + prompt + chosen, start + prompt + chosen + rejected
         for answer in (range(first, second), range(second, end)):
             sequence = [*range(start, first), *answer]
-            groups.setdefault(len(sequence), []).append(sequence)
+            group = len(sequence) if exact else (len(sequence) - 1).bit_length()
+            groups.setdefault(group, []).append(sequence)
         start = end
-    take = [token for sequences in groups.values() for sequence in sequences for token in sequence]
+    take: list[int] = []
     back = [0] * start
-    for place, token in enumerate(take):
-        back[token] = place
-    shapes = [(len(sequences), length) for length, sequences in groups.items()]
+    shapes = []
+    for sequences in groups.values():
+        length = max(map(len, sequences))
+        shapes.append((len(sequences), length))
+        for sequence in sequences:
+            for place, token in enumerate(sequence, len(take)):
+                back[token] = place
+            take += sequence + [0] * (length - len(sequence))
     return _Spread(shapes, torch.tensor(take, device=device), torch.tensor(back, device=device))
 
 
