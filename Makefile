@@ -1,5 +1,8 @@
 # make demo   set up, then run the whole pipeline on the embedded default
 # make test   set up, then run the tests
+# make up     start a Prefect server and a worker with everything deployed; make down stops them
+PORT ?= 4200
+DEPLOYMENTS ?= deployments/prefect.yaml
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -7,7 +10,7 @@ PIP := $(BIN)/pip --disable-pip-version-check --quiet
 # One thread a process: the two workers share two cores.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test test-long lint bench ui clean
+.PHONY: demo test test-long lint bench up down clean
 
 demo: $(VENV)/.base
 	$(BIN)/mpo run deployments/profiles/demo.yaml
@@ -29,8 +32,11 @@ lint: $(VENV)/.dev
 bench: $(VENV)/.dev
 	$(BIN)/python benchmarks/effect.py --seeds 5
 
-ui: $(VENV)/.base
-	$(BIN)/prefect server start --host 127.0.0.1
+up: $(VENV)/.base
+	$(BIN)/python -m flows.server up --port $(PORT) --deployments $(DEPLOYMENTS)
+
+down: $(VENV)/.base
+	$(BIN)/python -m flows.server down
 
 clean:
 	rm -rf $(VENV) artifacts build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -59,21 +59,41 @@ def run(
 
     with progress.show(console):
         summary = full_pipeline(config)
-    folder = f"{config.run.root.rstrip('/')}/runs/{config.run.name}"
     if as_json:
         print(summary.model_dump_json(exclude={"examples"}))
     else:
         out = Console()
         out.print()
         out.print(reporting.before_after_table(summary))
-        computed = sum(stage.state == "computed" for stage in summary.stages)
-        out.print(f"{computed} tasks computed, {len(summary.stages) - computed} from cache, {summary.seconds:.0f} s")
-        if summary.gate is not None:
-            out.print(f"Gate: {summary.gate.reason}", highlight=False)
-        model = next(f"{config.run.root}/{ref.path}" for ref in summary.artifacts if _is_model(ref))
-        out.print(f"Model: {model} (version {summary.version} in the registry)", highlight=False, soft_wrap=True)
-        out.print(f"Report: {folder}/report.html", highlight=False, soft_wrap=True)
+        _tell_outcome(out, config, summary)
     if summary.gate is not None and not summary.gate.promoted:
+        raise typer.Exit(REFUSED)
+
+
+@app.command()
+def realign(profile: Profile = None, overrides: Overrides = None, as_json: AsJson = False) -> None:
+    """Align what the promoted version does not cover well: new languages, faded ones, new prompts."""
+    config = load_config(profile, overrides)
+    _require_server()
+    from flows import progress
+    from flows.realign import realign as realign_flow
+    from mpo_core import reporting
+
+    with progress.show(console):
+        done = realign_flow(config)
+    summary = done.summary
+    if as_json:
+        print(done.model_dump_json(exclude={"summary": {"examples"}}))
+    else:
+        out = Console()
+        for code, why in done.needs:
+            out.print(f"{code or 'all languages'}: {why}", highlight=False, soft_wrap=True)
+        if summary is None:
+            out.print("Nothing needs work.")
+        else:
+            out.print(reporting.before_after_table(summary))
+            _tell_outcome(out, config, summary)
+    if summary is not None and summary.gate is not None and not summary.gate.promoted:
         raise typer.Exit(REFUSED)
 
 
@@ -182,9 +202,15 @@ def export(
     _tell(export_alone(file, out, form), as_json)
 
 
-@app.command("languages")
-def languages_(as_json: AsJson = False) -> None:
-    """List the languages that are known."""
+languages_app = typer.Typer(help="The languages that are known; `add` registers one to be aligned.")
+app.add_typer(languages_app, name="languages")
+
+
+@languages_app.callback(invoke_without_command=True)
+def languages_(context: typer.Context, as_json: AsJson = False) -> None:
+    """List the languages that are known; `mpo languages add` registers one to be aligned."""
+    if context.invoked_subcommand is not None:
+        return
     if as_json:
         print(json.dumps([entry._asdict() for entry in LANGUAGES.values()]))
         return
@@ -192,6 +218,29 @@ def languages_(as_json: AsJson = False) -> None:
     for entry in LANGUAGES.values():
         table.add_row(entry.code, entry.name, entry.script, entry.resource)
     Console().print(table)
+
+
+@languages_app.command("add")
+def add_language(
+    code: Annotated[str, typer.Argument(help="BCP-47 code, such as sw.")],
+    name: Annotated[str | None, typer.Option(help="Its English name, where mpo does not know it.")] = None,
+    script: Annotated[str | None, typer.Option(help="Its script in ISO 15924, such as Latn.")] = None,
+    resource: Annotated[str | None, typer.Option(help="How much text of it there is: high, medium or low.")] = None,
+    who: Annotated[str, typer.Option(help="Who asks for it; it is kept.", envvar="USER")] = "unknown",
+    root: Root = "artifacts",
+    as_json: AsJson = False,
+) -> None:
+    """Register a language to be aligned, and tell the Prefect server, if one is set, so that `realign` starts."""
+    from flows.languages import facts_of, tell_server
+    from mpo_core import registry
+
+    facts = facts_of(code, {"name": name, "script": script, "resource": resource})
+    new = registry.add_language(_store(root), facts, who=who)
+    told = _server() is not None and new
+    if told:
+        _require_server()
+        tell_server(facts, root)
+    _tell({"language": facts.code, "registered": "now" if new else "before", "server_told": told}, as_json)
 
 
 @models_app.command("list")
@@ -284,6 +333,18 @@ def build(
     _tell({"model": str(out)}, as_json)
 
 
+def _tell_outcome(out: Console, config: Any, summary: Any) -> None:
+    """What was computed, the gate's word, and where everything lies."""
+    computed = sum(stage.state == "computed" for stage in summary.stages)
+    out.print(f"{computed} tasks computed, {len(summary.stages) - computed} from cache, {summary.seconds:.0f} s")
+    if summary.gate is not None:
+        out.print(f"Gate: {summary.gate.reason}", highlight=False)
+    model = next(f"{config.run.root}/{ref.path}" for ref in summary.artifacts if _is_model(ref))
+    out.print(f"Model: {model} (version {summary.version} in the registry)", highlight=False, soft_wrap=True)
+    folder = f"{config.run.root.rstrip('/')}/runs/{config.run.name}"
+    out.print(f"Report: {folder}/report.html", highlight=False, soft_wrap=True)
+
+
 def _p_value(row: dict[str, Any]) -> list[str]:
     """The cell of the paired test, where two models are compared; a model's own rows before have none."""
     if "p_value" not in row:
@@ -294,9 +355,8 @@ def _p_value(row: dict[str, Any]) -> list[str]:
 def _require_server() -> None:
     """Says at once that a server which was asked for does not answer; Prefect would retry for minutes."""
     import httpx
-    from prefect.settings import PREFECT_API_URL
 
-    address = PREFECT_API_URL.value()
+    address = _server()
     if address is None:
         return
     try:
@@ -305,8 +365,15 @@ def _require_server() -> None:
         raise BadInputError(
             f"no Prefect server answers ({type(error).__name__})",
             where=f"PREFECT_API_URL {address}",
-            mend="Start one with `make ui`, or unset the variable to run without.",
+            mend="Start one with `make up`, or unset the variable to run without.",
         ) from None
+
+
+def _server() -> str | None:
+    """Address of the lasting Prefect server that is set, if one is."""
+    from prefect.settings import PREFECT_API_URL
+
+    return PREFECT_API_URL.value()
 
 
 def _version(wanted: bool) -> None:

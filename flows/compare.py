@@ -4,12 +4,12 @@ mpo compare deployments/profiles/compare.yaml
 """
 
 from prefect import flow
+from pydantic import JsonValue
 
 from flows.compare_report import Cell, finish_comparison
 from flows.run import Future, Run, start_run
 from flows.stages import Key, Pairs, evaluate, preference_pairs, read_blocks, references, require_pairs
 from mpo_core.languages import language
-from mpo_core.profiles import load_config
 from mpo_core.reporting import MethodsSummary
 from mpo_core.settings import PipelineConfig
 from tasks.model import ModelFolder, find_model, trained_model
@@ -18,9 +18,14 @@ from tasks.training import train_model
 
 
 @flow(name="compare")
-def compare_methods(config: PipelineConfig | None = None) -> MethodsSummary:
-    """Trains and evaluates every method of `compare.methods` for every seed and every share of swapped answers."""
-    with start_run(config or load_config()) as run:
+def compare_methods(config: PipelineConfig, overrides: dict[str, JsonValue] | None = None) -> MethodsSummary:
+    """Trains and evaluates every method of `compare.methods` for every seed and every share of swapped answers.
+
+    Args:
+        config: the settings, as in a profile.
+        overrides: by key, settings that are to be otherwise, such as {"compare.seeds": [0, 1]}.
+    """
+    with start_run(config, overrides) as run:
         base, asked = find_model(run.config.model), run.config.compare
         cells = [Cell(m, f, s) for f in asked.flipped for m in asked.methods for s in asked.seeds]
         variants = {seed: run.variant(_seeded(run.config, seed), f"seed{seed}") for seed in asked.seeds}

@@ -4,6 +4,7 @@ mpo run deployments/profiles/demo.yaml
 """
 
 from prefect import flow
+from pydantic import JsonValue
 
 from flows.report import finish
 from flows.run import start_run
@@ -15,7 +16,6 @@ from flows.stages import (
     references,
     require_pairs,
 )
-from mpo_core.profiles import load_config
 from mpo_core.reporting import RunSummary
 from mpo_core.settings import PipelineConfig
 from tasks.model import find_model, trained_model
@@ -23,9 +23,14 @@ from tasks.training import train_model
 
 
 @flow(name="mpo")
-def full_pipeline(config: PipelineConfig | None = None) -> RunSummary:
-    """Prompts → translation → sampling → judging → pairs → reference → training → evaluation → gate → registry."""
-    with start_run(config or load_config()) as run:
+def full_pipeline(config: PipelineConfig, overrides: dict[str, JsonValue] | None = None) -> RunSummary:
+    """Prompts → translation → sampling → judging → pairs → reference → training → evaluation → gate → registry.
+
+    Args:
+        config: the settings, as in a profile.
+        overrides: by key, settings that are to be otherwise, such as {"training.beta": 1.5}.
+    """
+    with start_run(config, overrides) as run:
         config, base = run.config, find_model(run.config.model)
 
         # A good and a bad answer to every prompt in the dominant language, mirrored in every target.

@@ -2,16 +2,17 @@
 
 import hashlib
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import yaml
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.events import emit_event
 
 from flows.run import Future, Run, Step
 from flows.stages import Evaluation
 from mpo_core import registry, reporting
-from mpo_core.artifacts import Shard
+from mpo_core.artifacts import ArtifactRef, Shard
 from mpo_core.gate import GateDecision, decide, targets_median
 from mpo_core.reporting import RunSummary
 from mpo_core.tables import COMPARISONS, METRICS, PROMPTS, QUARANTINE, RESPONSES, TRAINING_LOG, VERDICTS
@@ -20,8 +21,21 @@ from tasks.model import ModelFolder
 _EXAMPLES_PER_LANGUAGE = 2
 
 
+class Since(NamedTuple):
+    """The version that was promoted before, and the paired tests with it."""
+
+    version: str
+    comparison: Future
+
+
 def finish(
-    run: Run, base: ModelFolder, trained: Future, before: Evaluation, after: Evaluation, comparison: Future
+    run: Run,
+    base: ModelFolder,
+    trained: Future,
+    before: Evaluation,
+    after: Evaluation,
+    comparison: Future,
+    since: Since | None = None,
 ) -> RunSummary:
     """Gates and registers the new model, and writes the report with the resolved settings beside it."""
     steps = run.wait()
@@ -29,8 +43,9 @@ def finish(
     metrics = store.read_tables([run.result(e.metrics).rows for e in (before, after)], METRICS)
     comparisons = store.read_table(run.result(comparison).rows, COMPARISONS)
     dominant, targets = config.languages.dominant, config.languages.targets
-    decision = decide(metrics, comparisons, config.gate, dominant=dominant, targets=targets)
-    version = _register(run, base, run.result(trained), metrics, decision)
+    changed = store.read_table(run.result(since.comparison).rows, COMPARISONS) if since else None
+    decision = decide(metrics, comparisons, config.gate, dominant=dominant, targets=targets, since=changed)
+    version = _register(run, base, run.result(trained), metrics, run.result(after.metrics).rows, decision)
     sources = _sources(run)
     finished = datetime.now(UTC)
     summary = RunSummary(
@@ -49,6 +64,8 @@ def finish(
         metrics=metrics.to_pylist(),
         comparisons=comparisons.to_pylist(),
         gate=decision,
+        since=changed.to_pylist() if changed is not None else [],
+        since_version=since.version if since else None,
         training=_training_log(run, run.result(trained)),
         artifacts=[ref for step in steps for ref in step.shard.refs],
         inputs=[source.name for source in sources],
@@ -59,12 +76,17 @@ def finish(
     settings = yaml.safe_dump(summary.config, sort_keys=False, allow_unicode=True)
     store.write_text(f"{run.folder}/settings.yaml", settings)
     reporting.write(summary, store, run.folder)
-    _tell_prefect(summary)
+    tell_prefect(summary)
     return summary
 
 
 def _register(
-    run: Run, base: ModelFolder, trained: Shard, metrics: pa.Table, decision: GateDecision
+    run: Run,
+    base: ModelFolder,
+    trained: Shard,
+    metrics: pa.Table,
+    evaluation: ArtifactRef,
+    decision: GateDecision,
 ) -> registry.Version:
     medians = {
         f"median_unsafe_{name}": targets_median(metrics, "unsafe", run.config.languages.targets, name)
@@ -80,6 +102,9 @@ def _register(
         settings=run.config.key(),
         figures={name: value for name, value in medians.items() if value is not None},
         gate=decision,
+        targets=run.config.languages.targets,
+        prompts=[part for step in run.steps if step.stage == "prompts" for part in step.shard.parts],
+        evaluation=evaluation,
     )
     known = {version.version for version in registry.versions(run.store)}
     version = registry.register(run.store, entry)
@@ -173,8 +198,8 @@ def _first_samples(run: Run, answers: Future, verdicts: Future) -> dict[str, dic
     }
 
 
-def _tell_prefect(summary: RunSummary) -> None:
-    """The evaluation as Prefect artifacts: figures only, no text of prompts or models."""
+def tell_prefect(summary: RunSummary) -> None:
+    """The evaluation as Prefect artifacts, the gate's word as an event: figures, no text of prompts or models."""
     columns = ("model", "language", "metric", "value", "low", "high", "n")
     create_table_artifact(
         key="mpo-evaluation",
@@ -182,3 +207,16 @@ def _tell_prefect(summary: RunSummary) -> None:
         description=f"Evaluation of run {summary.run}: before and after",
     )
     create_markdown_artifact(key="mpo-report", markdown=reporting.markdown(summary), description=summary.run)
+    if summary.since:
+        create_table_artifact(
+            key="mpo-since-promoted",
+            table=[row.model_dump() for row in summary.since],
+            description=f"Run {summary.run} against {summary.since_version}, the version promoted before",
+        )
+    if summary.gate is not None:
+        # An automation tells whoever is to hear of a refusal.
+        emit_event(
+            f"mpo.gate.{'passed' if summary.gate.promoted else 'refused'}",
+            resource={"prefect.resource.id": f"mpo.run.{summary.run}", "prefect.resource.name": summary.run},
+            payload={"version": summary.version, "reason": summary.gate.reason},
+        )

@@ -11,9 +11,11 @@ from typing import Any
 from prefect import Task
 from prefect.futures import PrefectConcurrentFuture
 from prefect.task_runners import ThreadPoolTaskRunner
+from pydantic import JsonValue
 
 from flows import interrupt, progress
 from mpo_core.artifacts import ArtifactStore, Shard
+from mpo_core.profiles import with_overrides
 from mpo_core.settings import PipelineConfig
 from tasks.stage import Event, listeners, on_root, open_store, policy_of, stopping
 
@@ -118,8 +120,14 @@ class Run:
 
 
 @contextlib.contextmanager
-def start_run(config: PipelineConfig) -> Iterator[Run]:
-    """A run with its store and its workers, and a record of what computes in it."""
+def start_run(config: PipelineConfig, overrides: dict[str, JsonValue] | None = None) -> Iterator[Run]:
+    """A run with its store and its workers, and a record of what computes in it.
+
+    Args:
+        config: the settings.
+        overrides: by key, such as `training.beta`, what is to be otherwise.
+    """
+    config = with_overrides(config, overrides or {})
     root = config.run.root
     store = open_store(root if "://" in root else str(Path(root).resolve()))
     run = Run(config, store, ThreadPoolTaskRunner(max_workers=config.run.workers))

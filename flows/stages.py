@@ -248,11 +248,9 @@ def evaluate(
     return Evaluation(answers, verdicts, gaps, metrics)
 
 
-def compare(run: Run, before: Evaluation, after: Evaluation) -> Future:
+def compare(run: Run, before: Evaluation, after: Evaluation, label: str = "before-after") -> Future:
     """Exact paired tests of two evaluations of the same prompts."""
-    return run.submit(
-        compare_models, list(before.verdicts.values()), list(after.verdicts.values()), label="before-after"
-    )
+    return run.submit(compare_models, list(before.verdicts.values()), list(after.verdicts.values()), label=label)
 
 
 def _answer(

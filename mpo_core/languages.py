@@ -43,6 +43,20 @@ LANGUAGES: dict[str, Language] = {
 }
 
 
+def define(entry: Language) -> None:
+    """Makes a language known that the table above lacks.
+
+    Raises:
+        BadInputError: the code is known as something else.
+    """
+    if LANGUAGES.setdefault(entry.code, entry) != entry:
+        raise BadInputError(
+            f"{entry.code!r} is known as {LANGUAGES[entry.code].name}, with other facts",
+            where="languages",
+            mend="Use it as it is, or take another code.",
+        )
+
+
 def language(code: str, *, where: str = "languages") -> Language:
     """The entry of `code`.
 

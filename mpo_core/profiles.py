@@ -67,6 +67,20 @@ def load_config(profile: Path | None = None, overrides: list[str] | None = None)
     return parse_config(data, where=str(profile))
 
 
+def with_overrides(config: PipelineConfig, overrides: dict[str, Any]) -> PipelineConfig:
+    """The settings with some of them changed, by key such as `training.beta`.
+
+    Raises:
+        BadInputError: a key is unknown or a value is wrong.
+    """
+    if not overrides:
+        return config
+    data = config.model_dump(mode="json")
+    for key, value in overrides.items():
+        _set(data, key, value, where=f"overrides {key}")
+    return parse_config(data, where="overrides")
+
+
 def parse_config(data: dict[str, Any], *, where: str) -> PipelineConfig:
     """Settings from plain data; the first error is told with its key.
 
@@ -121,29 +135,30 @@ def _override(data: dict[str, Any], override: str) -> None:
         value = _read_yaml(text)
     except yaml.YAMLError:
         raise BadInputError("the value is not YAML", where=f"--set {override}", mend="Quote it.") from None
+    _set(data, key.strip(), value, where=f"--set {override}")
+
+
+def _set(data: dict[str, Any], key: str, value: Any, *, where: str) -> None:
+    """Sets `a.b`, or `a.0.b` in a list."""
     node: Any = data
-    *parents, leaf = key.strip().split(".")
+    *parents, leaf = key.split(".")
     for part in parents:
         if isinstance(node, list):
-            node = _item(node, part, override)
+            node = _item(node, part, where)
         else:
             if node.get(part) is None:
                 node[part] = {}
             node = node[part]
         if not isinstance(node, dict | list):
-            raise BadInputError(
-                f"{part!r} has no keys below it", where=f"--set {override}", mend="See docs/settings.md."
-            )
+            raise BadInputError(f"{part!r} has no keys below it", where=where, mend="See docs/settings.md.")
     if isinstance(node, list):
-        _item(node, leaf, override)
+        _item(node, leaf, where)
         node[int(leaf)] = value
     else:
         node[leaf] = value
 
 
-def _item(items: list[Any], index: str, override: str) -> Any:
+def _item(items: list[Any], index: str, where: str) -> Any:
     if not index.isdigit() or int(index) >= len(items):
-        raise BadInputError(
-            f"{index!r} is no index of a list of {len(items)}", where=f"--set {override}", mend="Count from 0."
-        )
+        raise BadInputError(f"{index!r} is no index of a list of {len(items)}", where=where, mend="Count from 0.")
     return items[int(index)]

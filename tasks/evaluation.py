@@ -13,7 +13,7 @@ def evaluate_model(
     verdicts: list[Shard],
     gaps: list[Shard],
     baseline: list[Shard],
-    model: Literal["before", "after"],
+    model: Literal["before", "after", "previous"],
     confidence: float,
     *,
     store: ArtifactStore,

@@ -55,8 +55,12 @@ def find_model(settings: ModelSettings) -> ModelFolder:
 
 def trained_model(base: ModelFolder, trained: Shard) -> ModelFolder:
     """The model that training made; it brings its chat template along."""
-    ref = trained.model
-    if ref is None:
+    if trained.model is None:
         raise DamagedError("training gave no model")
+    return kept_model(base, trained.model)
+
+
+def kept_model(base: ModelFolder, ref: ArtifactRef) -> ModelFolder:
+    """A model of this root that was trained from `base`."""
     settings = base.settings.model_copy(update={"path": ref.path, "revision": None, "chat_template": None})
     return ModelFolder(settings=settings, sha256=ref.sha256, ref=ref)

@@ -1,7 +1,7 @@
 """Preference pairs: the dominant ones, and their mirror in one target language."""
 
 from mpo_core.artifacts import ArtifactRef, ArtifactStore, Shard
-from mpo_core.pairs import flip_answers, source_pairs, target_pairs
+from mpo_core.pairs import draw_pairs, flip_answers, source_pairs, target_pairs
 from mpo_core.settings import PairSettings
 from mpo_core.tables import PAIRS, PROMPTS, QUARANTINE, RESPONSES, SOURCE_PAIRS, TRANSLATIONS, VERDICTS
 from tasks.stage import stage
@@ -69,4 +69,12 @@ def flip_pairs(pairs: Shard, share: float, seed: int, language: str, *, store: A
     """The pairs of a block with the answers of a share of them swapped."""
     del label
     rows = flip_answers(store.read_table(pairs.rows, PAIRS), share, seed=seed)
+    return Shard(rows=store.write_table("pairs", PAIRS, rows, language=language))
+
+
+@stage("pairs", verb="replay")
+def replay_pairs(pairs: Shard, share: float, seed: int, language: str, *, store: ArtifactStore, label: str) -> Shard:
+    """A share of the pairs of a block, drawn by the pairs' ids."""
+    del label
+    rows = draw_pairs(store.read_table(pairs.rows, PAIRS), share, seed=seed)
     return Shard(rows=store.write_table("pairs", PAIRS, rows, language=language))

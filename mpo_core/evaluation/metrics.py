@@ -28,7 +28,7 @@ def metrics(
     verdicts: pa.Table,
     gaps: pa.Table | None,
     *,
-    model: Literal["before", "after"],
+    model: Literal["before", "after", "previous"],
     confidence: float,
     baseline: pa.Table | None = None,
 ) -> pa.Table:

@@ -1,7 +1,7 @@
 """Preference pairs: built from answers and translations, imported, checked, exported."""
 
 from mpo_core.pairs.check import check_pairs
-from mpo_core.pairs.flip import flip_answers
+from mpo_core.pairs.draw import draw_pairs, flip_answers
 from mpo_core.pairs.interchange import defects, export_official, export_trl, import_pairs
 from mpo_core.pairs.source import source_pairs
 from mpo_core.pairs.target import target_pairs
@@ -9,6 +9,7 @@ from mpo_core.pairs.target import target_pairs
 __all__ = [
     "check_pairs",
     "defects",
+    "draw_pairs",
     "export_official",
     "export_trl",
     "flip_answers",

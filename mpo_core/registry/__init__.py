@@ -5,6 +5,24 @@ changed. Everything else is read from it.
 """
 
 from mpo_core.registry.events import Entry, Event
-from mpo_core.registry.registry import Version, history, promote, promoted, register, rollback, versions
+from mpo_core.registry.languages import RegisteredLanguage, add_language, registered_languages
+from mpo_core.registry.registry import Version, evaluated, history, promote, promoted, register, rollback, versions
+from mpo_core.registry.work import Need, find_work
 
-__all__ = ["Entry", "Event", "Version", "history", "promote", "promoted", "register", "rollback", "versions"]
+__all__ = [
+    "Entry",
+    "Event",
+    "Need",
+    "RegisteredLanguage",
+    "Version",
+    "add_language",
+    "evaluated",
+    "find_work",
+    "history",
+    "promote",
+    "promoted",
+    "register",
+    "registered_languages",
+    "rollback",
+    "versions",
+]

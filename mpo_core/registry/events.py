@@ -27,6 +27,8 @@ _FOLDER = posixpath.join("registry", "events")
 # Far more rounds than writers that could plausibly meet; each round one of them succeeds.
 _ROUNDS = 1000
 
+Kind = Literal["registered", "promoted", "rolled_back", "evaluated"]
+
 
 class Entry(BaseModel):
     """A model and where it comes from: what `register` is told."""
@@ -47,6 +49,12 @@ class Entry(BaseModel):
     """Headline figures, such as the median target ASR before and after."""
     gate: GateDecision | None = None
     """What the gate said; None if it was not asked."""
+    targets: list[str] = Field(default_factory=list)
+    """The languages that it was aligned in."""
+    prompts: list[ArtifactRef] = Field(default_factory=list)
+    """The blocks of prompts that it was trained and evaluated on."""
+    evaluation: ArtifactRef | None = None
+    """Table METRICS of its own evaluation."""
 
 
 class Event(BaseModel):
@@ -55,19 +63,23 @@ class Event(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     sequence: int = Field(ge=1)
-    kind: Literal["registered", "promoted", "rolled_back"]
+    kind: Kind
     version: str
-    """The version registered or promoted; of a rollback, the one that is in use again."""
+    """The version registered, promoted or evaluated; of a rollback, the one that is in use again."""
     who: str
     why: str
     when: datetime
     entry: Entry | None = None
     """The registered model; None for the other kinds."""
+    evaluation: ArtifactRef | None = None
+    """Table METRICS of a later evaluation; None for the other kinds."""
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
         if (self.kind == "registered") != (self.entry is not None):
             raise ValueError("an entry belongs to `registered`, and to it alone")
+        if (self.kind == "evaluated") != (self.evaluation is not None):
+            raise ValueError("an evaluation belongs to `evaluated`, and to it alone")
         return self
 
 
@@ -76,9 +88,10 @@ class Draft(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    kind: Literal["registered", "promoted", "rolled_back"]
+    kind: Kind
     version: str
     entry: Entry | None = None
+    evaluation: ArtifactRef | None = None
 
 
 def read(store: ArtifactStore) -> list[Event]:
@@ -130,6 +143,7 @@ def append(store: ArtifactStore, decide: Callable[[list[Event]], Draft | None], 
             why=why,
             when=datetime.now(UTC).replace(microsecond=0),
             entry=draft.entry,
+            evaluation=draft.evaluation,
         )
         if _claim(store, event):
             return [*log, event]

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from pydantic import BaseModel, ConfigDict
 
-from mpo_core.artifacts import ArtifactStore
+from mpo_core.artifacts import ArtifactRef, ArtifactStore
 from mpo_core.errors import BadInputError
 from mpo_core.registry.events import Draft, Entry, Event, append, read
 
@@ -24,6 +24,8 @@ class Version(BaseModel):
     when: datetime
     promoted: bool
     """Whether the alias `promoted` names it."""
+    evaluation: ArtifactRef | None
+    """Table METRICS of its latest evaluation."""
 
 
 def register(
@@ -94,6 +96,17 @@ def rollback(store: ArtifactStore, *, who: str, why: str) -> Version:
     return _find(_versions(log), log[-1].version)
 
 
+def evaluated(store: ArtifactStore, version: str, evaluation: ArtifactRef, *, who: str, why: str) -> Version:
+    """Records a later evaluation of a version; one with the same figures as the last is not recorded again."""
+
+    def decide(log: list[Event]) -> Draft | None:
+        if _find(_versions(log), version).evaluation == evaluation:
+            return None
+        return Draft(kind="evaluated", version=version, evaluation=evaluation)
+
+    return _find(_versions(append(store, decide, who=who, why=why)), version)
+
+
 def promoted(store: ArtifactStore) -> Version | None:
     """The version that the alias `promoted` names, if any."""
     return next((version for version in versions(store) if version.promoted), None)
@@ -115,6 +128,7 @@ def _same(known: Entry, new: Entry) -> bool:
 
 def _versions(log: Sequence[Event]) -> list[Version]:
     current = _alias(log)[-1:]
+    later = {event.version: event.evaluation for event in log if event.evaluation is not None}
     return [
         Version(
             version=event.version,
@@ -122,6 +136,7 @@ def _versions(log: Sequence[Event]) -> list[Version]:
             who=event.who,
             when=event.when,
             promoted=[event.version] == current,
+            evaluation=later.get(event.version, event.entry.evaluation),
         )
         for event in log
         if event.entry is not None

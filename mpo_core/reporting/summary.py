@@ -134,6 +134,10 @@ class RunSummary(Record):
     comparisons: list[ComparisonRow] = Field(default_factory=list)
     gate: GateDecision | None = None
     """None where no gate was asked, as in a mere evaluation."""
+    since: list[ComparisonRow] = Field(default_factory=list)
+    """Of a realignment: comparisons with the version that was promoted before, on the same prompts."""
+    since_version: str | None = None
+    """That version."""
     training: list[dict[str, float | None]] = Field(default_factory=list)
     """`log_history` of `trainer_state.json`, numbers only."""
     artifacts: list[ArtifactRef] = Field(default_factory=list)

@@ -1,0 +1,82 @@
+"""What the server does by itself: runs that died are marked so, and a refusing gate is told.
+
+    MPO_WEBHOOK=https://… python -m flows.automations
+
+That a registered language starts `realign` is a trigger of its deployment, in `deployments/prefect.yaml`.
+"""
+
+import asyncio
+import os
+from datetime import timedelta
+
+from prefect.blocks.webhook import Webhook
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import StateType
+from prefect.events import EventTrigger, Posture
+from prefect.events.actions import CallWebhook, ChangeFlowRunState
+from prefect.events.schemas.automations import AutomationCore
+from pydantic import SecretStr
+
+from flows.server import HEARTBEAT
+
+_ENDS = ("Completed", "Failed", "Cancelled", "Crashed")
+_HOOK = "mpo-gate-refused"
+
+
+def zombies() -> AutomationCore:
+    """A run whose heartbeat has stopped is crashed: its worker was killed, and nobody else would say so."""
+    beat = "prefect.flow-run.heartbeat"
+    return AutomationCore(
+        name="mpo: dead runs -> crashed",
+        description="A flow run that has sent no heartbeat for three of its intervals.",
+        trigger=EventTrigger(
+            after={beat},
+            expect={beat, *(f"prefect.flow-run.{end}" for end in _ENDS)},
+            match={"prefect.resource.id": ["prefect.flow-run.*"]},
+            for_each={"prefect.resource.id"},
+            posture=Posture.Proactive,
+            threshold=1,
+            within=timedelta(seconds=3 * HEARTBEAT),
+        ),
+        actions=[ChangeFlowRunState(state=StateType.CRASHED, message="No heartbeat: its worker is gone.")],
+    )
+
+
+async def refusals(address: str) -> AutomationCore:
+    """A webhook is called when the gate refuses a model; its address is a secret, kept in a block."""
+    block_id = await Webhook(method="POST", url=SecretStr(address)).save(_HOOK, overwrite=True)
+    return AutomationCore(
+        name="mpo: gate refused -> webhook",
+        description="Tells whoever is to hear of a model that was not promoted.",
+        trigger=EventTrigger(
+            expect={"mpo.gate.refused"},
+            match={"prefect.resource.id": "mpo.run.*"},
+            for_each={"prefect.resource.id"},
+            posture=Posture.Reactive,
+            threshold=1,
+            within=timedelta(0),
+        ),
+        actions=[
+            CallWebhook(
+                block_document_id=block_id,
+                payload='{"run": "{{ event.resource.name }}", "version": "{{ event.payload.version }}", '
+                '"reason": {{ event.payload.reason | tojson }}}',
+            )
+        ],
+    )
+
+
+async def main() -> None:
+    """Creates them, or replaces those of the same names."""
+    wanted = [zombies()]
+    if address := os.environ.get("MPO_WEBHOOK"):
+        wanted.append(await refusals(address))
+    async with get_client() as client:
+        for automation in wanted:
+            for earlier in await client.read_automations_by_name(automation.name):
+                await client.delete_automation(earlier.id)
+            await client.create_automation(automation)
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

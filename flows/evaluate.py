@@ -1,0 +1,47 @@
+"""Evaluation of the promoted version, as it stands today: on a schedule, in every language that is asked for."""
+
+from prefect import flow
+from prefect.artifacts import create_table_artifact
+from pydantic import JsonValue
+
+from flows.realign import with_registered
+from flows.run import start_run
+from flows.stages import evaluate, preference_pairs, read_blocks, split
+from mpo_core import registry
+from mpo_core.errors import BadInputError
+from mpo_core.settings import PipelineConfig
+from mpo_core.tables import METRICS
+from tasks.model import find_model, kept_model
+
+
+@flow(name="evaluate")
+def evaluate_promoted(config: PipelineConfig, overrides: dict[str, JsonValue] | None = None) -> dict[str, float]:
+    """ASR of the promoted version by language; the registry keeps the figures, and `realign` reads them.
+
+    Args:
+        config: the settings, as in a profile; registered languages join `languages.targets`.
+        overrides: by key, settings that are to be otherwise, such as {"evaluation.split": "concept"}.
+    """
+    with start_run(config, overrides) as asked:
+        run = asked.variant(with_registered(asked), "")
+        version = registry.promoted(run.store)
+        if version is None:
+            raise BadInputError(
+                "no version is promoted",
+                where=f"registry of {run.config.run.root}",
+                mend="Run the pipeline, or promote a version: mpo models promote VERSION.",
+            )
+        base = find_model(run.config.model)
+        held_out = [block for block in read_blocks(run) if split(block) == run.config.evaluation.split]
+        pairs = preference_pairs(run, base, held_out)
+        after = evaluate(
+            run, "after", kept_model(base, version.entry.model), pairs, evaluate(run, "before", base, pairs)
+        )
+        run.wait()
+        figures = run.result(after.metrics).rows
+        registry.evaluated(run.store, version.version, figures, who=run.config.run.name, why="evaluated again")
+        rows = run.store.read_table(figures, METRICS).to_pylist()
+        create_table_artifact(
+            key="mpo-evaluation", table=rows, description=f"Evaluation of {version.version}, the promoted version"
+        )
+        return {row["language"]: row["value"] for row in rows if row["metric"] == "unsafe"}

@@ -1,0 +1,200 @@
+"""A Prefect server of this project with everything deployed on it, and a worker: `make up`, `make down`.
+
+    python -m flows.server up [--port 4200] [--host 127.0.0.1]
+    python -m flows.server down
+
+What runs is noted in `.prefect/`, the server's home; `down` stops just these two processes.
+"""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+import httpx
+import typer
+from pydantic import BaseModel
+from rich.console import Console
+
+from mpo_core.errors import BadInputError
+
+ROOT = Path(__file__).resolve().parent.parent
+POOL, LIMIT = "mpo", "mpo-training"
+HEARTBEAT = 60  # seconds; a run that has told nothing for three of them is taken for dead
+_START, _STOP = 180.0, 60.0  # seconds
+_FILE = "up.json"
+
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
+console = Console()
+
+
+class Up(BaseModel):
+    """What was started."""
+
+    address: str
+    """Of the API."""
+    processes: dict[str, tuple[int, str]] = {}
+    """By name, pid and the time at which the kernel started it."""
+
+
+Home = Annotated[Path, typer.Option(help="Folder of the server's database, logs and notes.")]
+
+
+@app.command()
+def up(
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on.")] = 4200,
+    home: Home = ROOT / ".prefect",
+    deployments: Annotated[Path, typer.Option(help="What is deployed.")] = ROOT / "deployments" / "prefect.yaml",
+) -> None:
+    """Start server and worker, deploy everything, and print the UI's address."""
+    home.mkdir(parents=True, exist_ok=True)
+    running = _read(home)
+    if running is not None and any(_alive(*known) for known in running.processes.values()):
+        raise BadInputError(f"already up at {running.address}", where=str(home), mend="Stop it with `make down`.")
+    state = Up(address=f"http://{host}:{port}/api")
+    if _healthy(state.address):
+        raise BadInputError(
+            "another server answers there", where=f"--port {port}", mend="Name a free port: make up PORT=4201."
+        )
+    environment = environment_of(home, state.address)
+    try:
+        _start(state, home, "server", ["server", "start", "--host", host, "--port", str(port)], environment)
+        _wait_for(state, home)
+        deploy(deployments, environment)
+        _start(state, home, "worker", ["worker", "start", "--pool", POOL, "--name", POOL], environment)
+    except BaseException:
+        _end(state)
+        raise
+    told = [
+        f"UI: http://{host}:{port}   logs: {home}",
+        f"  export PREFECT_API_URL={state.address}",
+        "  prefect deployment run mpo/full-pipeline --watch",
+        "  mpo languages add sw      # realign/new-languages starts by itself",
+        "Stop with: make down",
+    ]
+    console.print("\n".join(told), highlight=False, soft_wrap=True)
+
+
+@app.command()
+def down(home: Home = ROOT / ".prefect") -> None:
+    """Stop the worker, then the server, that `up` started here."""
+    state = _read(home)
+    if state is None:
+        console.print("Nothing is up here.")
+        return
+    _end(state)
+    (home / _FILE).unlink()
+    console.print("Stopped.")
+
+
+def environment_of(home: Path, address: str) -> dict[str, str]:
+    """What server, worker and runs have in common."""
+    return os.environ | {
+        "PREFECT_HOME": str(home),
+        "PREFECT_API_URL": address,
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT),
+        "DO_NOT_TRACK": "1",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+    }
+
+
+def deploy(deployments: Path, environment: dict[str, str]) -> None:
+    """Pool, training limit, deployments and automations; what is there already is brought up to date."""
+    _prefect(["work-pool", "create", POOL, "--type", "process", "--overwrite"], environment)
+    with contextlib.suppress(subprocess.CalledProcessError):  # it is there
+        _prefect(["gcl", "create", LIMIT, "--limit", "1"], environment)
+    _prefect(["--no-prompt", "deploy", "--all", "--prefect-file", str(deployments)], environment)
+    subprocess.run([sys.executable, "-m", "flows.automations"], cwd=ROOT, env=environment, check=True)
+
+
+def _prefect(arguments: list[str], environment: dict[str, str]) -> None:
+    command = [sys.executable, "-m", "prefect", *arguments]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        # Its last words name the cause; `gcl create` and others have theirs on stdout.
+        raise subprocess.CalledProcessError(done.returncode, command, done.stdout, done.stderr)
+
+
+def _start(state: Up, home: Path, name: str, arguments: list[str], environment: dict[str, str]) -> None:
+    with (home / f"{name}.log").open("ab") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "prefect", *arguments],
+            cwd=ROOT,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    state.processes[name] = (process.pid, _born(process.pid))
+    (home / _FILE).write_text(state.model_dump_json(indent=1), encoding="utf-8")
+
+
+def _wait_for(state: Up, home: Path) -> None:
+    deadline = time.monotonic() + _START
+    while not _healthy(state.address):
+        if not _alive(*state.processes["server"]) or time.monotonic() > deadline:
+            raise BadInputError(
+                "the server did not start", where=str(home / "server.log"), mend="Its last lines say why."
+            )
+        time.sleep(0.5)
+
+
+def _healthy(address: str) -> bool:
+    try:
+        return httpx.get(f"{address}/health", timeout=5.0).is_success
+    except httpx.HTTPError:
+        return False
+
+
+def _end(state: Up) -> None:
+    """Worker first: it takes its runs along."""
+    for name in ("worker", "server"):
+        pid, born = state.processes.get(name, (0, ""))
+        deadline = time.monotonic() + _STOP
+        while _alive(pid, born) and time.monotonic() < deadline:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, os.WNOHANG)
+            time.sleep(1.0)
+        if _alive(pid, born):
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(pid, signal.SIGKILL)
+
+
+def _read(home: Path) -> Up | None:
+    try:
+        return Up.model_validate(json.loads((home / _FILE).read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return None
+
+
+def _born(pid: int) -> str:
+    """When the kernel started the process, in ticks; empty if it is gone or a zombie."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+    except OSError:
+        return ""
+    return "" if fields[0] == "Z" else fields[19]
+
+
+def _alive(pid: int, born: str) -> bool:
+    """Whether it is this very process that has the pid."""
+    return pid > 0 and born != "" and _born(pid) == born
+
+
+if __name__ == "__main__":
+    try:
+        app()
+    except BadInputError as error:
+        console.print(f"mpo: {error}", style="red", highlight=False, soft_wrap=True, markup=False)
+        sys.exit(2)

@@ -1,0 +1,48 @@
+"""A share of the pairs, drawn by hash: swapped on purpose, or kept for a replay.
+
+The same seed draws the same pairs whatever is asked of them, and those of a smaller share are
+among those of a larger one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import pyarrow as pa
+
+from mpo_core.tables import PAIRS
+
+
+def flip_answers(pairs: pa.Table, share: float, *, seed: int) -> pa.Table:
+    """The same pairs, chosen and rejected of the target swapped in a share of them.
+
+    Args:
+        pairs: PAIRS.
+        share: of the rows, rounded to whole rows.
+        seed: of the draw.
+    """
+    rows = pairs.to_pylist()
+    swapped = _drawn(rows, share, seed)
+    for row in rows:
+        if row["pair_id"] in swapped:
+            row["target_chosen"], row["target_rejected"] = row["target_rejected"], row["target_chosen"]
+    return PAIRS.build(rows)
+
+
+def draw_pairs(pairs: pa.Table, share: float, *, seed: int) -> pa.Table:
+    """A share of the pairs, in their order.
+
+    Args:
+        pairs: PAIRS.
+        share: of the rows, rounded to whole rows.
+        seed: of the draw.
+    """
+    rows = pairs.to_pylist()
+    kept = _drawn(rows, share, seed)
+    return PAIRS.build([row for row in rows if row["pair_id"] in kept])
+
+
+def _drawn(rows: list[dict[str, Any]], share: float, seed: int) -> set[str]:
+    lots = sorted(rows, key=lambda row: hashlib.sha256(f"{seed}/{row['pair_id']}".encode()).digest())
+    return {row["pair_id"] for row in lots[: round(share * len(rows))]}

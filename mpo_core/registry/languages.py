@@ -1,0 +1,68 @@
+"""The languages that a root's models are to be aligned in: one file each, written once."""
+
+from __future__ import annotations
+
+import posixpath
+from datetime import UTC, datetime
+
+import fsspec
+from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
+
+from mpo_core.artifacts import ArtifactStore
+from mpo_core.errors import BadInputError, DamagedError
+from mpo_core.languages import LANGUAGES
+from mpo_core.settings import DefinedLanguage
+
+_FOLDER = posixpath.join("registry", "languages")
+
+
+class RegisteredLanguage(BaseModel):
+    """A language, its facts, and who asked for it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    facts: DefinedLanguage
+    who: str
+    when: AwareDatetime
+
+
+def add_language(store: ArtifactStore, facts: DefinedLanguage, *, who: str) -> bool:
+    """Registers a language; whether it is new.
+
+    Raises:
+        BadInputError: it is registered or known with other facts.
+    """
+    known = LANGUAGES.get(facts.code)
+    earlier = next((one.facts for one in registered_languages(store) if one.facts.code == facts.code), None)
+    if (known is not None and known != facts.entry) or (earlier is not None and earlier != facts):
+        raise BadInputError(
+            f"{facts.code!r} is known with other facts",
+            where=f"languages add {facts.code}",
+            mend="Leave --name, --script and the others out; what is known stays.",
+        )
+    if earlier is not None:
+        return False
+    entry = RegisteredLanguage(facts=facts, who=who, when=datetime.now(UTC).replace(microsecond=0))
+    store.write_text(posixpath.join(_FOLDER, f"{facts.code}.json"), entry.model_dump_json(indent=1) + "\n")
+    return True
+
+
+def registered_languages(store: ArtifactStore) -> list[RegisteredLanguage]:
+    """Every registered language, by code.
+
+    Raises:
+        DamagedError: a file cannot be read.
+    """
+    fs, base = fsspec.url_to_fs(store.root)
+    folder = posixpath.join(base, _FOLDER)
+    fs.invalidate_cache()  # another process may have written since
+    if not fs.exists(folder):
+        return []
+    found = []
+    for path in sorted(fs.ls(folder, detail=False)):
+        if path.endswith(".json"):
+            try:
+                found.append(RegisteredLanguage.model_validate_json(fs.cat_file(path)))
+            except ValidationError as error:
+                raise DamagedError(f"{_FOLDER}/{posixpath.basename(path)}: unreadable") from error
+    return found
