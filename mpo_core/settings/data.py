@@ -1,0 +1,168 @@
+"""Settings of the stages that make pairs: prompts, model, translation, sampling, judging, pairs."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from mpo_core.settings.base import DEVICE, OPERATIONAL, Fraction, Settings
+
+
+class PromptSource(Settings):
+    """One source of dominant-language prompts."""
+
+    source: Literal["csv", "jsonl", "parquet", "dataset", "microworld"]
+    """Kind of source; `dataset` is a Hugging Face dataset, a local folder or a hub id."""
+    path: str | None = None
+    """File, folder or hub id; not for `microworld`."""
+    revision: str | None = None
+    """Dataset revision (commit) on the hub, pinned so that a rerun reads the same rows."""
+    subset: str | None = None
+    """Configuration name of the dataset."""
+    dataset_split: str = "train"
+    """Split of the dataset that is read."""
+    licence: str | None = None
+    """Licence of the source, shown in the report."""
+    kind: Literal["harmful", "harmless"] | None = None
+    """Kind of every row; or leave it out and name `kind_column`."""
+    kind_column: str | None = None
+    """Column that says harmful or harmless."""
+    text_column: str = "text"
+    """Column of the request."""
+    category_column: str | None = None
+    """Column of the harm category."""
+    chosen_column: str | None = None
+    """Column of a good answer, if the source brings one."""
+    rejected_column: str | None = None
+    """Column of a bad answer, if the source brings one."""
+    where: dict[str, bool | int | str] = Field(default_factory=dict)
+    """Only rows whose columns equal these values are read; the others are no part of the source."""
+    split: Literal["train", "validation", "test", "concept"] | None = None
+    """Split of every row; without it rows are dealt out by `prompts.validation` and `prompts.test`."""
+    limit: int | None = Field(None, ge=1)
+    """At most so many prompts, drawn with `prompts.seed`."""
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if self.source == "microworld":
+            if self.path is not None:
+                raise ValueError("`path` is not for the microworld")
+            if self.kind is None or self.split is None:
+                raise ValueError("the microworld needs `kind` and `split`")
+        elif self.path is None:
+            raise ValueError(f"a {self.source} source needs `path`")
+        elif (self.kind is None) == (self.kind_column is None):
+            raise ValueError("name exactly one of `kind` and `kind_column`")
+        return self
+
+
+class PromptSettings(Settings):
+    """The dominant-language prompts, harmful and harmless."""
+
+    sources: list[PromptSource] = Field(min_length=1)
+    """Where the prompts come from."""
+    validation: Fraction = 0.1
+    """Share of prompts for validation, where a source names no split (dealt by prompt id)."""
+    seed: int = Field(0, ge=0)
+    """Seed of the draw where a source has a limit."""
+    test: Fraction = 0.3
+    """Share of prompts for the test, where a source names no split (dealt by prompt id)."""
+
+    @model_validator(mode="after")
+    def _shares(self) -> Self:
+        if self.validation + self.test >= 1.0:
+            raise ValueError("validation + test leave no prompts to train on")
+        return self
+
+
+class ModelSettings(Settings):
+    """The model to align. In a cache key it stands by the digest of its files, not by its path."""
+
+    path: str = Field("microworld", json_schema_extra=OPERATIONAL)
+    """`microworld` (the shipped one), a local folder, or a hub id."""
+    revision: str | None = Field(None, json_schema_extra=OPERATIONAL)
+    """Revision (commit) on the hub."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Precision of inference (sampling, reference, evaluation)."""
+    device: str = Field("auto", pattern=DEVICE, json_schema_extra=OPERATIONAL)
+    """`auto` (cuda if there is one), `cpu`, `cuda`, `cuda:1`."""
+    trust_remote_code: bool = False
+    """Run code that comes with the model; off unless you say so."""
+    system: str | None = None
+    """System message before every prompt; none if left out."""
+    chat_template: str | None = Field(None, json_schema_extra=OPERATIONAL)
+    """File of a chat template that replaces the tokenizer's own, in training and inference alike."""
+
+
+class TranslationSource(Settings):
+    """One translation engine; engines are asked in order, the first that knows wins."""
+
+    engine: Literal["memory", "microworld"]
+    """`memory`: the user's file of translations. `microworld`: the memory of the embedded world."""
+    path: str | None = None
+    """CSV or Parquet file of the memory: one column per language."""
+    columns: dict[str, str] = Field(default_factory=dict)
+    """Column of a language where it is not the language's code."""
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if (self.engine == "memory") != (self.path is not None):
+            raise ValueError("`path` is for the engine `memory`, and `memory` needs it")
+        return self
+
+
+class TranslationSettings(Settings):
+    """Dominant-language text into the targets."""
+
+    engines: list[TranslationSource] = Field(min_length=1)
+    """Engines in the order in which they are asked."""
+
+
+class SamplingSettings(Settings):
+    """How the model answers."""
+
+    backend: Literal["transformers"] = "transformers"
+    """Engine of generation."""
+    n: int = Field(1, ge=1)
+    """Answers per prompt."""
+    temperature: float = Field(0.0, ge=0.0)
+    """0 is greedy."""
+    top_p: float = Field(1.0, gt=0.0, le=1.0)
+    """Nucleus of the distribution that is drawn from."""
+    max_new_tokens: int = Field(256, ge=1)
+    """Longest answer in tokens."""
+    seed: int = Field(0, ge=0)
+    """Seed; every (prompt, sample) draws from a stream of its own, whatever the batch."""
+    batch_size: int = Field(32, ge=1, json_schema_extra=OPERATIONAL)
+    """Prompts that are answered at once."""
+
+    @model_validator(mode="after")
+    def _useful(self) -> Self:
+        if self.n > 1 and self.temperature == 0.0:
+            raise ValueError("several greedy samples are all the same: set a temperature or n=1")
+        return self
+
+
+class JudgingSettings(Settings):
+    """Who decides whether an answer is safe, unsafe or invalid."""
+
+    judge: Literal["microworld", "refusal_rules"] = "refusal_rules"
+    """`microworld`: exact, for the embedded world. `refusal_rules`: a lexicon per language."""
+    min_letters: int = Field(2, ge=0)
+    """`refusal_rules`: an answer with fewer letters is invalid."""
+    max_repetition: Fraction = 0.5
+    """`refusal_rules`: an answer whose repeated share exceeds this is invalid."""
+
+
+class PairSettings(Settings):
+    """How preference pairs are built."""
+
+    strategy: Literal["translated", "sampled", "mixed"] = "translated"
+    """Target answers: translated from the dominant pair, sampled and judged, or sampled where the judge found one."""
+    harmless_anchors: bool = True
+    """Add harmless pairs (chosen = help, rejected = refusal), which keep the model from refusing everything."""
+    rejected_verdicts: list[Literal["unsafe", "invalid"]] = Field(["unsafe"], min_length=1)
+    """Verdicts of a harmful prompt's answer that may serve as rejected."""
+    max_similarity: Fraction = 0.95
+    """Pairs whose chosen and rejected are more alike than this are quarantined."""

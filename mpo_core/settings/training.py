@@ -1,0 +1,182 @@
+"""Settings of the training, and of the other methods it is compared with."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from mpo_core.languages import language
+from mpo_core.settings.base import DEVICE, OPERATIONAL, Fraction, Settings
+
+
+class RetentionSettings(Settings):
+    """L2, which keeps the dominant language where it was."""
+
+    weight: float = Field(1.0, ge=0.0)
+    """Weight of L2 in the loss; the paper's is 1."""
+    pooling: Literal["mean", "last", "padded_mean"] = "mean"
+    """Hidden state per sequence: `mean` (mask-aware), `last` token (the paper), `padded_mean` (the released code)."""
+
+
+class LoraSettings(Settings):
+    """Low-rank adapters instead of full fine-tuning."""
+
+    rank: int = Field(16, ge=1)
+    """Rank of the update."""
+    alpha: float = Field(32.0, gt=0.0)
+    """Scale of the update: alpha / rank."""
+    dropout: Fraction = 0.0
+    """Dropout on the adapter's input."""
+    target_modules: list[str] | Literal["all-linear"] = "all-linear"
+    """Modules that get an adapter."""
+
+
+Positive = Annotated[float, Field(gt=0.0)]
+
+# The smallest relative step that a bfloat16 weight can take is 2^-9 of it; below this learning rate,
+# which AdamW's first updates have the size of, a weight of the usual magnitude 0.02 does not move.
+_PURE_BFLOAT16_RATE = 0.02 * 2**-9
+
+# beta where the settings name none: TRL 1.16's defaults, but for SimPO its authors'; MPO's is the paper's for
+# LLaMA-3.1-8B.
+_BETA = {"mpo": 1.0, "simpo": 2.0}
+
+
+class TrainingSettings(Settings):
+    """Preference training: MPO (arXiv 2505.16869), or a method to compare it with."""
+
+    method: Literal["mpo", "sft", "dpo", "ipo", "rdpo", "cpo", "kto", "orpo", "r_dpo", "simpo"] = "mpo"
+    """The objective. All but `mpo` see the target pairs alone, without L2."""
+    beta: Positive | dict[str, Positive] | None = None
+    """Factor of the target gap in L1, one or by language code (and `default`); else as in TRL. None: its usual."""
+    label_smoothing: float = Field(0.1, ge=0.0, lt=0.5)
+    """rdpo: share of pairs taken to be labelled the wrong way round; 0 is dpo."""
+    cpo_alpha: float = Field(1.0, ge=0.0)
+    """cpo: weight of the likelihood of chosen."""
+    simpo_gamma: float = Field(0.5, ge=0.0)
+    """simpo: margin that the difference of the rewards has to pass."""
+    length_alpha: float = Field(0.01, ge=0.0)
+    """r_dpo: weight of a token by which chosen is longer than rejected."""
+    desirable_weight: float = Field(1.0, gt=0.0)
+    """kto: weight of chosen answers."""
+    undesirable_weight: float = Field(1.0, gt=0.0)
+    """kto: weight of rejected answers."""
+    anchor_gap: Literal["dominant", "own"] = "dominant"
+    """Goal of a harmless row's gap: the reference's `dominant` gap (the paper) or its `own` in that language."""
+    retention: RetentionSettings = RetentionSettings()
+    """L2, which keeps the dominant language where it was."""
+    lora: LoraSettings | None = None
+    """Adapters; left out: full fine-tuning."""
+    epochs: float = Field(2.0, gt=0.0)
+    """Passes over the pairs."""
+    max_steps: int | None = Field(None, ge=1)
+    """Stop after so many optimiser steps, whatever `epochs` says."""
+    learning_rate: float = Field(6e-7, gt=0.0)
+    """Peak learning rate."""
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    """Learning-rate schedule after the warm-up."""
+    warmup: Fraction = 0.1
+    """Share of the steps that warm up."""
+    batch_size: int = Field(1, ge=1)
+    """Pairs per process; times `gradient_accumulation` and `processes`, of a step. A padded forward has so many."""
+    gradient_accumulation: int = Field(8, ge=1)
+    """Factor of the pairs of an optimiser step; 1 x 8 and 8 x 1 are the same computation when packed."""
+    weight_decay: float = Field(0.0, ge=0.0)
+    """AdamW weight decay."""
+    max_grad_norm: float = Field(1.0, gt=0.0)
+    """Gradient norm is clipped to this."""
+    cutoff: int = Field(1024, ge=8)
+    """Longest sequence in tokens, prompt and answer."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """`bfloat16` is autocast over the weights."""
+    weights: Literal["float32", "bfloat16", "nf4"] = "float32"
+    """What holds the weights. `bfloat16` and the four bits of `nf4` (QLoRA) are for the frozen base under LoRA."""
+    gradient_checkpointing: bool = False
+    """Recompute activations in backward: less memory, more time."""
+    seed: int = Field(0, ge=0)
+    """Seed of the order and of the adapters."""
+    order: Literal["grouped", "shuffled", "file"] = "grouped"
+    """`grouped`: shuffled by dominant pair, its rows together; `shuffled` by row; `file` order."""
+    layout: Literal["auto", "packed", "padded"] = Field("auto", json_schema_extra=OPERATIONAL)
+    """`packed` without padding, the prompt once for both answers, or `padded`; `auto` packs where the model can."""
+    tokens_per_forward: int | None = Field(None, ge=1, json_schema_extra=OPERATIONAL)
+    """Packed: most tokens of a forward, which bounds memory; a longer pair goes alone. None: 4096, on a CPU 1024."""
+    logit_memory: int = Field(256, ge=0, json_schema_extra=OPERATIONAL)
+    """MiB of token probabilities kept for backward; beyond it they are computed again."""
+    evaluate_every: int | None = Field(None, ge=1)
+    """Optimiser steps between evaluations on the validation pairs; left out: none."""
+    patience: int | None = Field(None, ge=1)
+    """Stop after so many evaluations without a better validation loss; the best checkpoint is kept."""
+    save_every: int = Field(50, ge=1, json_schema_extra=OPERATIONAL)
+    """Optimiser steps between checkpoints, from which a killed run resumes."""
+    tensorboard: bool = Field(False, json_schema_extra=OPERATIONAL)
+    """Write TensorBoard events as well."""
+    device: str = Field("auto", pattern=DEVICE, json_schema_extra=OPERATIONAL)
+    """`auto` (cuda if there is one), `cpu`, `cuda`, `cuda:1`."""
+    threads: int | None = Field(None, ge=1, json_schema_extra=OPERATIONAL)
+    """CPU threads of torch, per process; left out: torch decides."""
+    processes: int = Field(1, ge=1)
+    """Devices of this machine that train together, a process each. A factor of the pairs of an optimiser step."""
+    parallel: Literal["ddp", "fsdp2", "zero2", "zero3"] = Field("ddp", json_schema_extra=OPERATIONAL)
+    """What several processes share out: `ddp` the pairs alone; the others, moments, gradients or weights as well."""
+
+    @property
+    def step_rows(self) -> int:
+        """Pairs of an optimiser step."""
+        return self.batch_size * self.gradient_accumulation * self.processes
+
+    @property
+    def needs_target_reference(self) -> bool:
+        """Whether the method compares with the reference's log-probabilities of the target pairs."""
+        return self.method in {"dpo", "ipo", "rdpo", "r_dpo", "kto"}
+
+    @property
+    def references_targets(self) -> bool:
+        """Whether the reference has to measure target pairs too."""
+        return self.needs_target_reference or (self.method == "mpo" and self.anchor_gap == "own")
+
+    def beta_of(self, language: str) -> float:
+        """The beta of a language."""
+        if isinstance(self.beta, dict):
+            return self.beta.get(language, self.beta.get("default", _BETA.get(self.method, 0.1)))
+        return self.beta if self.beta is not None else _BETA.get(self.method, 0.1)
+
+    @model_validator(mode="after")
+    def _stopping(self) -> Self:
+        if self.patience is not None and self.evaluate_every is None:
+            raise ValueError("`patience` needs `evaluate_every`")
+        return self
+
+    @model_validator(mode="after")
+    def _languages_of_beta(self) -> Self:
+        for code in self.beta if isinstance(self.beta, dict) else ():
+            if code != "default":
+                language(code, where="training.beta")
+        return self
+
+    @model_validator(mode="after")
+    def _numbers(self) -> Self:
+        if self.weights == "bfloat16" and self.lora is None and self.learning_rate < _PURE_BFLOAT16_RATE:
+            raise ValueError(
+                f"`weights: bfloat16` would round away the updates of a learning rate under {_PURE_BFLOAT16_RATE:.0e}; "
+                "keep float32 weights and set `precision: bfloat16`"
+            )
+        if self.weights == "nf4" and self.lora is None:
+            raise ValueError("`weights: nf4` cannot train by itself; it is the base under `lora`")
+        if self.layout == "packed" and self.retention.pooling == "padded_mean":
+            raise ValueError("`retention.pooling: padded_mean` counts pads; it needs `layout: padded`")
+        return self
+
+    @model_validator(mode="after")
+    def _several(self) -> Self:
+        if self.processes > 1 and ":" in self.device:
+            raise ValueError(f"`device: {self.device}` is one device; with `processes` say `cuda`, `cpu` or `auto`")
+        sharded = self.processes > 1 and self.parallel != "ddp"
+        if sharded and self.retention.pooling == "padded_mean":
+            raise ValueError("`retention.pooling: padded_mean` needs the whole model in each process: `parallel: ddp`")
+        if sharded and self.weights == "nf4":
+            raise ValueError("`weights: nf4` cannot be sharded: `parallel: ddp`")
+        if sharded and self.method == "kto":
+            raise ValueError("`method: kto` needs the whole model in each process: `parallel: ddp`")
+        return self
