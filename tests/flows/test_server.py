@@ -10,6 +10,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -56,20 +57,17 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def postgres(folder: Path) -> Any:
+def postgres() -> Any:
     """A PostgreSQL of our own; yields the address of its database."""
     binaries = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
     if not binaries:
         pytest.skip("PostgreSQL is not installed")
-    bin_, data, port = binaries[-1].parent, folder / "data", free_port()
-    folder.mkdir()
-    # It refuses to run as root.
+    bin_, port = binaries[-1].parent, free_port()
+    # It refuses to run as root, and pytest's own folders are closed to others.
+    folder = Path(tempfile.mkdtemp(prefix="mpo-postgres-"))
+    data = folder / "data"
     become = ["runuser", "-u", "postgres", "--"] if getpass.getuser() == "root" else []
     if become:
-        for path in (folder, *folder.parents):
-            if path == Path("/tmp"):  # noqa: S108 - pytest's folders are private
-                break
-            path.chmod(0o755)
         shutil.chown(folder, "postgres", "postgres")
 
     def call(*command: str | Path) -> None:
@@ -82,6 +80,7 @@ def postgres(folder: Path) -> Any:
         yield f"postgresql+asyncpg://mpo@127.0.0.1:{port}/postgres"
     finally:
         call(bin_ / "pg_ctl", "-D", data, "-m", "fast", "stop")
+        shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
@@ -98,7 +97,7 @@ def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     environment |= {"PREFECT_SERVER_ANALYTICS_ENABLED": "false", "NO_COLOR": "1", "COLUMNS": "200"}
     with contextlib.ExitStack() as stack:
         if request.param == "postgresql":
-            environment["PREFECT_API_DATABASE_CONNECTION_URL"] = stack.enter_context(postgres(folder / "postgres"))
+            environment["PREFECT_API_DATABASE_CONNECTION_URL"] = stack.enter_context(postgres())
         home = ["--home", str(folder / "home")]
         made = Server(folder / "root", environment)
         up = [*home, "--port", str(port), "--deployments", str(folder / "prefect.yaml")]

@@ -1,0 +1,96 @@
+"""A language is registered on a finished run; the rest comes from the cache."""
+
+import pytest
+
+from mpo_core import registry
+from mpo_core.artifacts import ArtifactStore
+from mpo_core.profiles import parse_config
+from mpo_core.settings import DefinedLanguage
+from tests.flows.conftest import ledger, run_small, small_settings
+
+LENIENT = {"max_target_unsafe": 1.0, "min_target_drop": -0.0, "max_invalid": 1.0}
+LENIENT |= {"max_over_refusal_rise": 1.0, "max_dominant_loss": 1.0, "max_target_rise": 1.0}
+KOREAN = DefinedLanguage(code="ko", name="Korean", script="Hang", resource="medium")
+CHANGES = {"gate": LENIENT, "realign__max_unsafe": 1.0}
+
+
+def realign(root, **changes):
+    from flows.realign import realign as flow
+
+    with ledger() as ran:
+        done = flow(parse_config(small_settings(root, **CHANGES, **changes), where="test"))
+    return done, sorted(ran)
+
+
+@pytest.fixture(scope="module")
+def aligned(prefect_server, tmp_path_factory):
+    root = tmp_path_factory.mktemp("root")
+    summary, _ = run_small(root, **CHANGES)
+    assert summary.gate.promoted
+    return root, ArtifactStore(str(root))
+
+
+def test_without_news_nothing_is_done(aligned):
+    root, store = aligned
+    done, ran = realign(root)
+    assert (done.needs, done.summary, ran) == ([], None, [])
+    assert len(registry.versions(store)) == 1
+
+
+@pytest.fixture(scope="module")
+def added(aligned):
+    root, store = aligned
+    registry.add_language(store, KOREAN, who="me")
+    return root, store, *realign(root)
+
+
+def test_a_new_language_costs_what_it_adds(added):
+    _, _, done, ran = added
+    assert done.needs == [("ko", "registered, not aligned")]
+    old = [name for name in ran if "-ko-" not in name and "after" not in name and "previous" not in name]
+    assert old == ["evaluate-before", "train-mpo"]
+    assert done.summary.targets == ["sw", "zh", "ko"]
+    assert {name.split("-ko-")[0] for name in ran if "-ko-" in name} == {
+        "translate", "translate-answers", "pairs", "sample", "judge", "reference"
+    }  # fmt: skip
+
+
+def test_what_changed_since_the_promoted_version_is_told(added):
+    _, store, done, _ = added
+    summary = done.summary
+    assert (summary.since_version, summary.version) == ("v1", "v2")
+    assert {row.language for row in summary.since} == {"en", "sw", "zh", "ko"}
+    assert any(check.name == "target_rise" and check.passed for check in summary.gate.checks)
+    assert registry.promoted(store).version == "v2"
+    assert registry.promoted(store).entry.targets == ["sw", "zh", "ko"]
+
+
+def test_afterwards_nothing_needs_work(added):
+    root, _, _, _ = added
+    assert realign(root)[0].needs == []
+
+
+def test_the_nightly_evaluation_finds_the_same_figures(added):
+    from flows.evaluate import evaluate_promoted
+
+    root, store, done, _ = added
+    config = parse_config(small_settings(root, **CHANGES), where="test")
+    told = evaluate_promoted(config)
+    assert told == {code: done.summary.metric("after", code, "unsafe").value for code in ("en", "sw", "zh", "ko")}
+    kinds = [event.kind for event in registry.history(store)]
+    evaluate_promoted(config)
+    assert [event.kind for event in registry.history(store)] == kinds
+
+
+def test_going_on_from_the_promoted_model_replays_a_share(added):
+    root, store, _, _ = added
+    registry.add_language(store, DefinedLanguage(code="ja", name="Japanese", script="Jpan", resource="high"), who="me")
+    done, ran = realign(root, realign__start="promoted", realign__replay=0.5)
+    assert done.needs == [("ja", "registered, not aligned")]
+    assert [name for name in ran if name.startswith("replay-")] == [
+        f"replay-{code}-train-replay" for code in ("ko", "sw", "zh")
+    ]
+    trained = next(stage for stage in done.summary.stages if stage.stage == "training")
+    # Six prompts of each kind: half of the pairs of three languages, all of the new one's.
+    every = {s.language: s.rows for s in done.summary.stages if s.stage == "pairs" and s.label.endswith("-train")}
+    assert trained.counts["pairs"] == every["ja"] + sum(round(every[code] / 2) for code in ("ko", "sw", "zh"))
