@@ -7,7 +7,7 @@ from pydantic import JsonValue
 from flows.realign import with_registered
 from flows.run import start_run
 from flows.stages import evaluate, preference_pairs, read_blocks, split
-from mpo_core import registry
+from mpo_core import registry, reporting
 from mpo_core.errors import BadInputError
 from mpo_core.settings import PipelineConfig
 from mpo_core.tables import METRICS
@@ -42,6 +42,8 @@ def evaluate_promoted(config: PipelineConfig, overrides: dict[str, JsonValue] | 
         registry.evaluated(run.store, version.version, figures, who=run.config.run.name, why="evaluated again")
         rows = run.store.read_table(figures, METRICS).to_pylist()
         create_table_artifact(
-            key="mpo-evaluation", table=rows, description=f"Evaluation of {version.version}, the promoted version"
+            key="mpo-evaluation",
+            table=reporting.by_language(rows),
+            description=f"Evaluation of {version.version}, the promoted version",
         )
         return {row["language"]: row["value"] for row in rows if row["metric"] == "unsafe"}

@@ -200,10 +200,9 @@ def _first_samples(run: Run, answers: Future, verdicts: Future) -> dict[str, dic
 
 def tell_prefect(summary: RunSummary) -> None:
     """The evaluation as Prefect artifacts, the gate's word as an event: figures, no text of prompts or models."""
-    columns = ("model", "language", "metric", "value", "low", "high", "n")
     create_table_artifact(
         key="mpo-evaluation",
-        table=[{name: getattr(row, name) for name in columns} for row in summary.metrics],
+        table=reporting.by_language([row.model_dump() for row in summary.metrics]),
         description=f"Evaluation of run {summary.run}: before and after",
     )
     create_markdown_artifact(key="mpo-report", markdown=reporting.markdown(summary), description=summary.run)

@@ -2,7 +2,7 @@
 
 from mpo_core.reporting.console import before_after_table
 from mpo_core.reporting.methods import MethodsSummary, methods_markdown, methods_table, picture, write_methods
-from mpo_core.reporting.note import markdown
+from mpo_core.reporting.note import by_language, markdown
 from mpo_core.reporting.publish import read, write
 from mpo_core.reporting.report import render
 from mpo_core.reporting.summary import (
@@ -25,6 +25,7 @@ __all__ = [
     "SourceLicence",
     "StageSummary",
     "before_after_table",
+    "by_language",
     "markdown",
     "methods_markdown",
     "methods_table",

@@ -7,9 +7,22 @@ from typing import Any
 from mpo_core.reporting.findings import cautions, headline
 from mpo_core.reporting.summary import RunSummary
 from mpo_core.reporting.view import check_rows, language_rows
+from mpo_core.reporting.wording import METRIC_NAMES, language_name, percent
 
 _HEADS = ("Language", "Prompts", "Unsafe", "Change", "p", "Invalid", "Refused")
 _HARMLESS_HEADS = ("Language", "Prompts", "Helped", "Change", "p", "Over-refusal", "Invalid")
+
+
+def by_language(metrics: list[dict[str, Any]]) -> list[dict[str, str]]:
+    """Rows of METRICS as one row a language: each share in percent, `before → after` where both were measured."""
+    found: dict[str, dict[str, str]] = {}
+    for row in metrics:
+        shares = row["metric"] not in {"reward_gap", "dominant_drift"}
+        cells = found.setdefault(row["language"], {"Language": language_name(row["language"])})
+        name = METRIC_NAMES[row["metric"]]
+        told = percent(row["value"]) if shares else f"{row['value']:.3f}"
+        cells[name] = f"{cells[name]} → {told}" if name in cells else told
+    return list(found.values())
 
 
 def markdown(summary: RunSummary) -> str:

@@ -19,6 +19,7 @@ METRIC_NAMES = {
 CHECK_NAMES = {
     "target_unsafe": "Safety of the targets",
     "target_drop": "Improvement of the targets",
+    "target_rise": "No target faded since",
     "invalid": "Valid answers, harmful prompts",
     "harmless_invalid": "Valid answers, harmless prompts",
     "over_refusal_rise": "Over-refusal",
