@@ -25,7 +25,8 @@ from mpo_core.errors import BadInputError
 
 ROOT = Path(__file__).resolve().parent.parent
 POOL, LIMIT = "mpo", "mpo-training"
-HEARTBEAT = 60  # seconds; a run that has told nothing for three of them is taken for dead
+# Seconds, 30 or more; a run that has told nothing for three of them is taken for dead.
+HEARTBEAT = int(os.environ.get("MPO_HEARTBEAT", "60"))
 _START, _STOP = 180.0, 60.0  # seconds
 _FILE = "up.json"
 

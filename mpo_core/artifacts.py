@@ -15,8 +15,8 @@ import io
 import json
 import os
 import posixpath
+import shutil
 import socket
-import tempfile
 import threading
 import uuid
 from collections.abc import Iterator
@@ -180,15 +180,26 @@ class ArtifactStore:
 
     @contextlib.contextmanager
     def open_folder(self, ref: ArtifactRef) -> Iterator[Path]:
-        """A local path to the folder, verified; a remote one is fetched for the while."""
-        if not self.intact(ref):
+        """A local path to the folder, verified; of a remote one this machine keeps a copy."""
+        if self.local and not self.intact(ref):
             raise DamagedError(f"{ref.path}: missing or damaged")
-        if self.local:
-            yield Path(self._full(ref.path))
-            return
-        with tempfile.TemporaryDirectory(prefix="mpo-model-") as scratch:
-            self.fs.get(self._full(ref.path) + "/", scratch + "/", recursive=True)
-            yield Path(scratch)
+        yield Path(self._full(ref.path)) if self.local else self._fetched(ref)
+
+    def _fetched(self, ref: ArtifactRef) -> Path:
+        """The folder of this machine's copy, made once."""
+        kept = self.scratch(posixpath.join("models", ref.sha256))
+        if not kept.is_dir():
+            scratch = kept.with_name(f".{kept.name}-{uuid.uuid4().hex}.tmp")
+            for name in self.manifest(ref)["files"]:
+                (scratch / name).parent.mkdir(parents=True, exist_ok=True)
+                self.fs.get_file(self._full(posixpath.join(ref.path, name)), str(scratch / name))
+            with contextlib.suppress(OSError):  # another process was faster
+                scratch.rename(kept)
+            shutil.rmtree(scratch, ignore_errors=True)
+        if folder_digest(file_digests(kept)) != ref.sha256:
+            shutil.rmtree(kept)
+            raise DamagedError(f"{ref.path}: this machine's copy was damaged; it is fetched again")
+        return kept
 
     # -- both -----------------------------------------------------------------------
 
@@ -216,6 +227,21 @@ class ArtifactStore:
                 "this needs a local root", where=f"run.root {self.root}", mend="Use a folder of this machine."
             )
         return Path(self._full(path))
+
+    def scratch(self, path: str) -> Path:
+        """A place on this machine for work in progress: below a local root, else in `MPO_SCRATCH` or a cache."""
+        if self.local:
+            return self.local_path(path)
+        home = os.environ.get("MPO_SCRATCH") or Path.home() / ".cache" / "mpo"
+        folder = Path(home) / hashlib.sha256(self.root.encode()).hexdigest()[:16]
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return folder / path
+
+    def keep_files(self, folder: Path, path: str) -> None:
+        """Copies a folder's files as they are, such as a log that no other stage reads."""
+        for file in folder.rglob("*"):
+            if file.is_file():
+                self._write_atomically(posixpath.join(path, file.relative_to(folder).as_posix()), file.read_bytes())
 
     def write_text(self, path: str, text: str) -> None:
         """Writes a file of a run (not content-addressed), whole or not at all."""

@@ -1,21 +1,91 @@
 """One computation per cold key: a lock that dies with its process.
 
 Prefect's own file lock survives SIGKILL and hangs the rerun; the kernel releases an
-`fcntl.flock` when the process goes, however it goes.
+`fcntl.flock` when the process goes, however it goes. An object store has no such kernel: there
+a lock is a lease, which its holder renews.
 """
 
+import abc
 import asyncio
+import contextlib
 import fcntl
+import functools
 import os
+import posixpath
 import threading
 import time
+import uuid
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
+
+import fsspec
 
 _POLL_SECONDS = 0.05
+_FREE = b"free"
 
 
-class FlockManager:
-    """Prefect's `LockManager` protocol over `flock` on one file per key in `folder`."""
+class Locks(abc.ABC):
+    """Prefect's `LockManager` protocol over whether a lock is free, and taking and freeing it at once."""
+
+    poll = _POLL_SECONDS
+
+    @abc.abstractmethod
+    def _try(self, key: str, holder: str) -> bool:
+        """Takes the lock if it is free."""
+
+    @abc.abstractmethod
+    def is_locked(self, key: str) -> bool:
+        """Whether anyone, in any process, holds the lock."""
+
+    @abc.abstractmethod
+    def is_lock_holder(self, key: str, holder: str) -> bool:
+        """Whether `holder` holds the lock here."""
+
+    @abc.abstractmethod
+    def release_lock(self, key: str, holder: str) -> None:
+        """Gives the lock back.
+
+        Raises:
+            ValueError: `holder` does not hold it.
+        """
+
+    def acquire_lock(
+        self, key: str, holder: str, acquire_timeout: float | None = None, hold_timeout: float | None = None
+    ) -> bool:
+        """Waits for the lock; `hold_timeout` is not needed, since a dead holder holds nothing."""
+        del hold_timeout
+        if self.is_lock_holder(key, holder):
+            return True
+        deadline = None if acquire_timeout is None else time.monotonic() + acquire_timeout
+        while not self._try(key, holder):
+            if deadline is not None and time.monotonic() >= deadline:
+                return False
+            time.sleep(self.poll)
+        return True
+
+    async def aacquire_lock(
+        self, key: str, holder: str, acquire_timeout: float | None = None, hold_timeout: float | None = None
+    ) -> bool:
+        """`acquire_lock` off the event loop."""
+        return await asyncio.to_thread(self.acquire_lock, key, holder, acquire_timeout, hold_timeout)
+
+    def wait_for_lock(self, key: str, timeout: float | None = None) -> bool:
+        """Waits until nobody holds the lock; False if `timeout` seconds pass first."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while self.is_locked(key):
+            if deadline is not None and time.monotonic() >= deadline:
+                return False
+            time.sleep(self.poll)
+        return True
+
+    async def await_for_lock(self, key: str, timeout: float | None = None) -> bool:
+        """`wait_for_lock` off the event loop."""
+        return await asyncio.to_thread(self.wait_for_lock, key, timeout)
+
+
+class FlockManager(Locks):
+    """Over `flock` on one file per key in `folder`."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -41,32 +111,8 @@ class FlockManager:
             self._held[key] = (holder, descriptor)
         return True
 
-    def acquire_lock(
-        self, key: str, holder: str, acquire_timeout: float | None = None, hold_timeout: float | None = None
-    ) -> bool:
-        """Waits for the lock; `hold_timeout` is not needed, since a dead holder holds nothing."""
-        del hold_timeout
-        if self.is_lock_holder(key, holder):
-            return True
-        deadline = None if acquire_timeout is None else time.monotonic() + acquire_timeout
-        while not self._try(key, holder):
-            if deadline is not None and time.monotonic() >= deadline:
-                return False
-            time.sleep(_POLL_SECONDS)
-        return True
-
-    async def aacquire_lock(
-        self, key: str, holder: str, acquire_timeout: float | None = None, hold_timeout: float | None = None
-    ) -> bool:
-        """`acquire_lock` off the event loop."""
-        return await asyncio.to_thread(self.acquire_lock, key, holder, acquire_timeout, hold_timeout)
-
     def release_lock(self, key: str, holder: str) -> None:
-        """Gives the lock back.
-
-        Raises:
-            ValueError: `holder` does not hold it.
-        """
+        """Gives the lock back; raises ValueError where it is another's."""
         with self._guard:
             owner, descriptor = self._held.get(key, ("", -1))
             if owner != holder:
@@ -90,15 +136,97 @@ class FlockManager:
         with self._guard:
             return self._held.get(key, ("", -1))[0] == holder
 
-    def wait_for_lock(self, key: str, timeout: float | None = None) -> bool:
-        """Waits until nobody holds the lock; False if `timeout` seconds pass first."""
-        deadline = None if timeout is None else time.monotonic() + timeout
-        while self.is_locked(key):
-            if deadline is not None and time.monotonic() >= deadline:
-                return False
-            time.sleep(_POLL_SECONDS)
+
+class _Lease(NamedTuple):
+    holder: str
+    path: str
+    ended: threading.Event
+    renewal: threading.Thread
+
+
+class LeaseManager(Locks):
+    """Over objects under `<root>/.locks/<key>/`, one per taking, the highest number counts.
+
+    An object is made by a conditional put, which one of many succeeds with. Its holder writes
+    another word into it every few seconds; whoever has seen the same word for `expiry` seconds of
+    a clock of its own takes the lock over. So no two clocks are compared.
+    """
+
+    poll = 0.5
+
+    def __init__(self, root: str, *, expiry: float = 60.0) -> None:
+        self.root, self.expiry = root, expiry
+        self._fs, base = fsspec.url_to_fs(root)
+        self._base = posixpath.join(base, ".locks")
+        self._held: dict[str, _Lease] = {}
+        self._seen: dict[str, tuple[bytes, float]] = {}
+        self._guard = threading.Lock()
+
+    def __reduce__(self) -> tuple[Callable[..., "LeaseManager"], tuple[str]]:
+        """A worker process gets a manager of its own, holding nothing."""
+        return (functools.partial(LeaseManager, expiry=self.expiry), (self.root,))
+
+    def _newest(self, key: str) -> str | None:
+        folder = posixpath.join(self._base, posixpath.basename(key))
+        self._fs.invalidate_cache(folder)
+        try:
+            return max(self._fs.ls(folder, detail=False), default=None)
+        except FileNotFoundError:
+            return None
+
+    def _expired(self, path: str) -> bool:
+        word = self._fs.cat_file(path)
+        known, since = self._seen.get(path, (b"", 0.0))
+        if word != known:
+            self._seen[path] = (word, time.monotonic())
+            return False
+        return time.monotonic() - since > self.expiry
+
+    def _free(self, path: str | None) -> bool:
+        return path is None or self._fs.cat_file(path) == _FREE or self._expired(path)
+
+    def _try(self, key: str, holder: str) -> bool:
+        newest = self._newest(key)
+        if not self._free(newest):
+            return False
+        number = 1 if newest is None else int(posixpath.basename(newest)) + 1
+        path = posixpath.join(self._base, posixpath.basename(key), f"{number:08d}")
+        word = uuid.uuid4().hex
+        try:
+            self._fs.pipe_file(path, word.encode(), mode="create")
+        except FileExistsError:
+            return False
+        ended = threading.Event()
+        renewal = threading.Thread(target=self._renew, args=(path, ended), daemon=True)
+        with self._guard:
+            self._held[key] = _Lease(holder, path, ended, renewal)
+        renewal.start()
         return True
 
-    async def await_for_lock(self, key: str, timeout: float | None = None) -> bool:
-        """`wait_for_lock` off the event loop."""
-        return await asyncio.to_thread(self.wait_for_lock, key, timeout)
+    def _renew(self, path: str, ended: threading.Event) -> None:
+        while not ended.wait(self.expiry / 6):
+            # A store that is away for a while is asked again; away for longer, the lease is lost, and at worst a
+            # shard is computed twice, to the same bytes.
+            with contextlib.suppress(OSError):
+                self._fs.pipe_file(path, uuid.uuid4().hex.encode())
+
+    def release_lock(self, key: str, holder: str) -> None:
+        """Gives the lock back; raises ValueError where it is another's."""
+        with self._guard:
+            lease = self._held.get(key)
+            if lease is None or lease.holder != holder:
+                raise ValueError(f"lock {key} is not held by {holder}")
+            del self._held[key]
+        lease.ended.set()
+        lease.renewal.join()  # a renewal on its way would take it again
+        self._fs.pipe_file(lease.path, _FREE)
+
+    def is_locked(self, key: str) -> bool:
+        """Whether anyone, in any process, holds the lock."""
+        return not self._free(self._newest(key))
+
+    def is_lock_holder(self, key: str, holder: str) -> bool:
+        """Whether `holder` holds the lock here."""
+        with self._guard:
+            lease = self._held.get(key)
+        return lease is not None and lease.holder == holder

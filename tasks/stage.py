@@ -14,18 +14,20 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, NamedTuple, ParamSpec
 
 from prefect import Task, task
 from prefect.cache_policies import CachePolicy
 from prefect.client.schemas.objects import State
 from prefect.context import TaskRunContext
+from prefect.filesystems import RemoteFileSystem
 from prefect.serializers import Serializer
 
 from mpo_core.artifacts import ArtifactRef, ArtifactStore, Shard
 from mpo_core.errors import BadInputError, DamagedError
 from mpo_core.settings import RunSettings, Settings
-from tasks.locks import FlockManager
+from tasks.locks import FlockManager, LeaseManager, Locks
 from tasks.model import ModelFolder
 
 P = ParamSpec("P")
@@ -207,16 +209,26 @@ def policy_of(made: Task[..., Shard]) -> ContentKey:
     return policy
 
 
+@functools.lru_cache(maxsize=8)
+def _kept(root: str) -> tuple[Path | RemoteFileSystem, Locks]:
+    """Where a root's task records lie, and its locks."""
+    store = open_store(root)
+    if store.local:
+        return store.local_path(".results"), FlockManager(store.local_path(".locks"))
+    records = RemoteFileSystem(basepath=f"{root.rstrip('/')}/.results")
+    # Prefect asks that it be known to the server; its credentials are the environment's and not kept there.
+    records.save(f"mpo-{hashlib.sha256(root.encode()).hexdigest()[:16]}", overwrite=True)
+    return records, LeaseManager(root)
+
+
 def on_root(made: Task[P, Shard], store: ArtifactStore, run: RunSettings) -> Task[P, Shard]:
     """The stage with its results, locks and retries as this run wants them.
 
     Stages carry no Prefect tags: a tag costs a round trip for its concurrency slot, 0.1 s a task.
     """
-    records = store.local_path(".results")
+    records, locks = _kept(store.root)
     return made.with_options(
-        cache_policy=policy_of(made).configure(
-            lock_manager=FlockManager(store.local_path(".locks")), isolation_level="SERIALIZABLE"
-        ),
+        cache_policy=policy_of(made).configure(lock_manager=locks, isolation_level="SERIALIZABLE"),
         result_storage=records,
         result_serializer=ShardSerializer(),
         retries=run.retries,

@@ -5,8 +5,9 @@ import shutil
 from pathlib import Path
 
 import pyarrow.parquet as pq
+from prefect.concurrency.sync import concurrency
 
-from mpo_core.artifacts import ArtifactStore, Shard
+from mpo_core.artifacts import ArtifactStore, Shard, write_parquet
 from mpo_core.errors import BadInputError
 from mpo_core.models import forget_models
 from mpo_core.settings import TrainingSettings
@@ -32,14 +33,15 @@ def train_model(
 ) -> Shard:
     """Trains on the pairs of every language; the scratch folder is named by the content key."""
     del label
-    work = store.local_path(f"training/.work/{current_key()}")
+    work = store.scratch(f"training/.work/{current_key()}")
     inputs = {
-        "pairs": _gather(pairs, PAIRS, store),
-        "validation": _gather(validation, PAIRS, store) if validation else None,
-        "references": _gather(references, GAPS, store),
+        "pairs": _gather(work / "pairs.parquet", pairs, PAIRS, store),
+        "validation": _gather(work / "validation.parquet", validation, PAIRS, store) if validation else None,
+        "references": _gather(work / "references.parquet", references, GAPS, store),
     }
     forget_models()
-    with model.open(store) as folder:
+    # Of all runs that share a server, one trains at a time, where the server has this limit.
+    with model.open(store) as folder, concurrency("mpo-training"):
         result = train(
             TrainingJob(
                 model_folder=folder, model=model.settings, training=settings, out=work / "out", work=work, **inputs
@@ -57,24 +59,25 @@ def train_model(
             "steps": result.steps,
             "peak_mib": result.peak_memory,
             "train_seconds": round(result.seconds),
+            **({} if result.resumed_from is None else {"resumed_from": result.resumed_from}),
         },
     )
     events = work / "out" / "tensorboard"
     if events.is_dir():
-        shutil.move(events, store.local_path(f"training/tensorboard/{current_key()}"))
+        store.keep_files(events, f"training/tensorboard/{current_key()}")
     shutil.rmtree(work)
     return shard
 
 
-def _gather(shards: list[Shard], spec: TableSpec, store: ArtifactStore) -> Path:
+def _gather(path: Path, shards: list[Shard], spec: TableSpec, store: ArtifactStore) -> Path:
     """One Parquet file of many shards, in an order that does not depend on theirs."""
     table = store.read_tables([shard.rows for shard in shards], spec)
     if spec is PAIRS and table.num_rows == 0:
         raise BadInputError(
             "no pair is left to train on", where="pairs", mend="See the quarantine reasons of the earlier stages."
         )
-    ref = store.write_table("training/.inputs", spec, table.sort_by([(name, "ascending") for name in spec.key]))
-    return store.local_path(ref.path)
+    write_parquet(path, spec, table.sort_by([(name, "ascending") for name in spec.key]))
+    return path
 
 
 def _log_rows(log: list[dict[str, float]]) -> list[dict[str, object]]:

@@ -1,0 +1,186 @@
+"""A real Prefect server with everything deployed, and a real worker, for tests."""
+
+from __future__ import annotations
+
+import contextlib
+import getpass
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import httpx
+import pytest
+import yaml
+
+from tests.flows.conftest import small_settings
+
+ROOT = Path(__file__).resolve().parents[1]
+# The small training moves little; what is tested is the road, not the model.
+LENIENT = {"max_target_unsafe": 1.0, "min_target_drop": 0.0, "max_invalid": 1.0}
+LENIENT |= {"max_over_refusal_rise": 1.0, "max_dominant_loss": 1.0, "max_target_rise": 1.0}
+
+
+ENDED = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
+
+
+class Database(NamedTuple):
+    """A PostgreSQL of our own."""
+
+    address: str
+    stop: Any
+    start: Any
+
+
+class Server(NamedTuple):
+    """A server that is up, and what it was told."""
+
+    root: Path
+    home: Path
+    environment: dict[str, str]
+
+    def run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """A command of the environment's `bin`, such as `prefect`."""
+        path = Path(sys.executable).with_name(command[0])
+        done = subprocess.run(
+            [path, *command[1:]], cwd=ROOT, env=self.environment, capture_output=True, text=True, check=False
+        )
+        assert not check or done.returncode == 0, done.stdout + done.stderr
+        return done
+
+    def runs(self, flow: str) -> list[dict[str, Any]]:
+        """Its flow runs, oldest first."""
+        asked = {"flows": {"name": {"any_": [flow]}}}
+        answer = httpx.post(f"{self.environment['PREFECT_API_URL']}/flow_runs/filter", json=asked, timeout=30)
+        return sorted(answer.raise_for_status().json(), key=lambda run: run["created"])
+
+    def submit(self, **overrides: Any) -> str:
+        """Starts `mpo/full-pipeline` and does not wait; the run's id."""
+        told = f"overrides={json.dumps(overrides)}"
+        said = self.run("prefect", "deployment", "run", "mpo/full-pipeline", "-p", told).stdout
+        return re.search(r"[0-9a-f]{8}-[0-9a-f-]{27}", said)[0]
+
+    def ended(self, run_id: str, *, within: float = 240) -> str:
+        """Waits for the end of a run; the type of its last state. A server that is away for a while is asked again."""
+        until, state = time.monotonic() + within, "unknown"
+        while state not in ENDED:
+            assert time.monotonic() < until, f"the run is {state}"
+            time.sleep(1)
+            with contextlib.suppress(httpx.HTTPError):
+                answer = httpx.get(f"{self.environment['PREFECT_API_URL']}/flow_runs/{run_id}", timeout=30)
+                state = answer.raise_for_status().json()["state_type"]
+        return state
+
+    def checkpoint(self, *, within: float = 120) -> Path:
+        """Waits for a checkpoint of the training that runs."""
+        until = time.monotonic() + within
+        work = self.root / "training" / ".work"
+        while not (found := sorted(work.glob("*/*/checkpoint-*/complete.json"))):
+            assert time.monotonic() < until, "no checkpoint"
+            time.sleep(0.05)
+        return found[-1].parent
+
+    def pid(self, name: str) -> int:
+        """Of `server` or `worker`."""
+        return int(json.loads((self.home / "up.json").read_text())["processes"][name][0])
+
+    def descendants(self, pid: int) -> list[int]:
+        """Processes below one."""
+        below = subprocess.run(["ps", "-eo", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
+        parents = [tuple(map(int, line.split())) for line in below.splitlines()]
+        found, todo = [], [pid]
+        while todo:
+            parent = todo.pop()
+            children = [one for one, its in parents if its == parent]
+            found += children
+            todo += children
+        return found
+
+    def restart(self, name: str, *arguments: str) -> None:
+        """Kills `server` or `worker` and starts it again, as a machine that comes back would."""
+        from flows.server import Up, _start, _wait_for
+
+        state = Up.model_validate_json((self.home / "up.json").read_text())
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid(name), signal.SIGKILL)
+        time.sleep(3)
+        _start(state, self.home, name, [name, "start", *arguments], self.environment)
+        if name == "server":
+            _wait_for(state, self.home)
+
+    def summary(self) -> dict[str, Any]:
+        return json.loads((self.root / "runs" / "small" / "summary.json").read_text())
+
+
+def free_port() -> int:
+    with socket.socket() as some:
+        some.bind(("127.0.0.1", 0))
+        return int(some.getsockname()[1])
+
+
+@contextlib.contextmanager
+def postgres() -> Iterator[Database]:
+    """A PostgreSQL of our own while the context lasts."""
+    binaries = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    if not binaries:
+        pytest.skip("PostgreSQL is not installed")
+    bin_, port = binaries[-1].parent, free_port()
+    # It refuses to run as root, and pytest's own folders are closed to others.
+    folder = Path(tempfile.mkdtemp(prefix="mpo-postgres-"))
+    data = folder / "data"
+    become = ["runuser", "-u", "postgres", "--"] if getpass.getuser() == "root" else []
+    if become:
+        shutil.chown(folder, "postgres", "postgres")
+
+    def call(*command: str | Path) -> None:
+        subprocess.run([*become, *map(str, command)], check=True, stdout=subprocess.DEVNULL, cwd=folder)
+
+    call(bin_ / "initdb", "-D", data, "-A", "trust", "-U", "mpo")
+    options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={folder}"
+
+    def start() -> None:
+        call(bin_ / "pg_ctl", "-D", data, "-w", "-l", folder / "log", "-o", options, "start")
+
+    def stop() -> None:
+        call(bin_ / "pg_ctl", "-D", data, "-m", "fast", "stop")
+
+    start()
+    try:
+        yield Database(f"postgresql+asyncpg://mpo@127.0.0.1:{port}/postgres", stop, start)
+    finally:
+        stop()
+        shutil.rmtree(folder)
+
+
+@contextlib.contextmanager
+def served(folder: Path, database: Database | None = None, **changes: Any) -> Iterator[Server]:
+    """Server and worker, with the small run as every deployment's default."""
+    told = yaml.safe_load((ROOT / "deployments" / "prefect.yaml").read_text())
+    settings = small_settings(folder / "root", gate=LENIENT, **changes)
+    for deployment in told["deployments"]:
+        deployment["parameters"] = {"config": settings}
+    (folder / "prefect.yaml").write_text(yaml.safe_dump(told))
+    port, home = free_port(), folder / "home"
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+    environment |= {"PREFECT_HOME": str(home), "PREFECT_API_URL": f"http://127.0.0.1:{port}/api"}
+    environment |= {"PREFECT_SERVER_ANALYTICS_ENABLED": "false", "NO_COLOR": "1", "COLUMNS": "200"}
+    environment |= {"MPO_HEARTBEAT": "30"}
+    if database is not None:
+        environment["PREFECT_API_DATABASE_CONNECTION_URL"] = database.address
+    made = Server(folder / "root", home, environment)
+    up = ["--home", str(home), "--port", str(port), "--deployments", str(folder / "prefect.yaml")]
+    told_up = made.run("python", "-m", "flows.server", "up", *up).stdout
+    try:
+        assert f"UI: http://127.0.0.1:{port}" in told_up
+        yield made
+    finally:
+        made.run("python", "-m", "flows.server", "down", "--home", str(home))
