@@ -130,7 +130,7 @@ def _stage(run: Run, step: Step) -> reporting.StageSummary:
         stage=step.stage,
         label=step.label,
         language=step.language,
-        state="computed" if step.name in run.computed else "cached",
+        state="computed" if run.computed(step) else "cached",
         rows=shard.rows.rows,
         quarantined=shard.quarantine.rows if shard.quarantine else 0,
         seconds=shard.seconds,

@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib.metadata
+import importlib.util
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -9,17 +10,19 @@ from pathlib import Path
 from typing import Any
 
 from prefect import Task
-from prefect.futures import PrefectConcurrentFuture
-from prefect.task_runners import ThreadPoolTaskRunner
+from prefect.context import FlowRunContext
+from prefect.futures import PrefectFuture
+from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 from pydantic import JsonValue
 
 from flows import interrupt, progress
 from mpo_core.artifacts import ArtifactStore, Shard
+from mpo_core.errors import BadInputError
 from mpo_core.profiles import with_overrides
-from mpo_core.settings import PipelineConfig
-from tasks.stage import Event, listeners, on_root, open_store, policy_of, stopping
+from mpo_core.settings import PipelineConfig, RunSettings
+from tasks.stage import on_root, open_store, policy_of, stopping
 
-Future = PrefectConcurrentFuture[Shard]
+Future = PrefectFuture[Shard]
 _PACKAGES = ("mpo-pipeline", "torch", "transformers", "prefect", "datasets", "pyarrow", "tokenizers")
 
 
@@ -50,11 +53,11 @@ class Run:
 
     config: PipelineConfig
     store: ArtifactStore
-    runner: ThreadPoolTaskRunner
+    runner: TaskRunner[Any]
     started: datetime = field(default_factory=lambda: datetime.now(UTC))
     steps: list[Step] = field(default_factory=list)
-    computed: set[str] = field(default_factory=set)
-    """Names of the tasks that worked; the others found their answer in the cache."""
+    flow_run: str = ""
+    """Prefect's id of this run."""
     tag: str = ""
     """Ends every label, where a flow asks for the same stages more than once."""
 
@@ -62,10 +65,9 @@ class Run:
         """The same run with other settings; its stages are part of this one's record."""
         return replace(self, config=config, tag=tag)
 
-    def hear(self, event: Event) -> None:
-        """Keeps the record; Prefect's own would cost a request per task, and a server that still answers."""
-        if event.kind == "started":
-            self.computed.add(f"{event.verb}-{event.label}")
+    def computed(self, step: Step) -> bool:
+        """Whether the task worked; else its answer was in the cache. Prefect's own record would cost a request."""
+        return step.shard.made_by == f"{self.flow_run}/{step.name}"
 
     @property
     def folder(self) -> str:
@@ -88,7 +90,8 @@ class Run:
 
     def _settled(self, step: Step) -> None:
         if progress.board is not None:
-            progress.board.settled(step.verb, cached=step.name not in self.computed)
+            failed = not isinstance(step.future.result(raise_on_failure=False), Shard)
+            progress.board.settled(step.verb, cached=not failed and not self.computed(step))
 
     def result(self, future: Future) -> Shard:
         """What a stage gave.
@@ -130,8 +133,9 @@ def start_run(config: PipelineConfig, overrides: dict[str, JsonValue] | None = N
     config = with_overrides(config, overrides or {})
     root = config.run.root
     store = open_store(root if "://" in root else str(Path(root).resolve()))
-    run = Run(config, store, ThreadPoolTaskRunner(max_workers=config.run.workers))
-    listeners.append(run.hear)
+    context = FlowRunContext.get()
+    flow_run = "" if context is None or context.flow_run is None else str(context.flow_run.id)
+    run = Run(config, store, _runner(config.run), flow_run=flow_run)
     try:
         with interrupt.guard(), run.runner:
             try:
@@ -140,5 +144,27 @@ def start_run(config: PipelineConfig, overrides: dict[str, JsonValue] | None = N
                 stopping.set()  # the runner waits for its threads: they end at their next word
                 raise
     finally:
-        listeners.remove(run.hear)
         stopping.clear()
+
+
+def _runner(settings: RunSettings) -> TaskRunner[Any]:
+    """Threads here, or a cluster's workers."""
+    if settings.runner == "threads":
+        return ThreadPoolTaskRunner(max_workers=settings.workers)
+    package = f"prefect_{settings.runner}"
+    if importlib.util.find_spec(package) is None:
+        raise BadInputError(
+            f"{package.replace('_', '-')} is not installed",
+            where=f"run.runner {settings.runner}",
+            mend=f"pip install 'mpo-pipeline[{settings.runner}]'.",
+        )
+    if settings.runner == "dask":
+        from prefect_dask import DaskTaskRunner
+
+        cluster = {"n_workers": settings.workers, "threads_per_worker": 1}
+        return DaskTaskRunner(address=settings.cluster, cluster_kwargs=None if settings.cluster else cluster)
+    from prefect_ray import RayTaskRunner
+
+    return RayTaskRunner(
+        address=settings.cluster, init_kwargs={} if settings.cluster else {"num_cpus": settings.workers}
+    )

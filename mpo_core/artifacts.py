@@ -67,6 +67,8 @@ class Shard(BaseModel):
     seconds: float = 0.0
     root: str = ""
     """Root of the store that the references belong to."""
+    made_by: str = ""
+    """Prefect's id of the flow run in which it was computed, and the task: `id/verb-label`."""
 
     @property
     def refs(self) -> tuple[ArtifactRef, ...]:

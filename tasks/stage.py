@@ -8,6 +8,7 @@ only if every artifact behind them is there with the bytes that were written.
 import contextvars
 import functools
 import hashlib
+import importlib
 import inspect
 import json
 import threading
@@ -15,7 +16,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, ParamSpec
+from typing import Any, Generic, Literal, NamedTuple, ParamSpec
 
 from prefect import Task, task
 from prefect.cache_policies import CachePolicy
@@ -166,39 +167,54 @@ def stage(name: str, *, verb: str, version: int = 1) -> Callable[[Callable[P, Sh
     """
 
     def decorate(function: Callable[P, Shard]) -> Task[P, Shard]:
-        signature = inspect.signature(function)
-
-        @functools.wraps(function)
-        def compute(*args: P.args, **kwargs: P.kwargs) -> Shard:
-            inputs = signature.bind(*args, **kwargs).arguments
-            label = str(inputs["label"])
-            if stopping.is_set():
-                raise InterruptedRunError("interrupted")
-            token = _current.set((verb, label, made_policy.compute_key(None, inputs, {})))
-            _tell(Event(verb, label, "started"))
-            begun = time.perf_counter()
-            running.add(f"{verb}-{label}")
-            try:
-                shard = function(*args, **kwargs)
-            finally:
-                running.discard(f"{verb}-{label}")
-                _current.reset(token)
-            seconds = time.perf_counter() - begun
-            _tell(Event(verb, label, "finished", seconds=seconds))
-            return shard.model_copy(update={"root": inputs["store"].root, "seconds": seconds})
-
-        made_policy = ContentKey(stage=name, verb=verb, version=version)
+        policy = ContentKey(stage=name, verb=verb, version=version)
         made: Task[P, Shard] = task(
             name=verb,
             task_run_name=f"{verb}-{{label}}",
-            cache_policy=made_policy,
+            cache_policy=policy,
             persist_result=True,
             cache_result_in_memory=False,
             retry_condition_fn=worth_a_retry,
-        )(compute)
+        )(_Work(function, policy))
         return made
 
     return decorate
+
+
+class _Work(Generic[P]):
+    """What a stage's task calls: the function, with word to the listeners and a note of who computed."""
+
+    def __init__(self, function: Callable[P, Shard], policy: ContentKey) -> None:
+        functools.update_wrapper(self, function)
+        self._function, self._policy, self._signature = function, policy, inspect.signature(function)
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[str, str]]:
+        """Another process has it already: in the module, under the name of its task."""
+        return (_work_of, (self._function.__module__, self._function.__qualname__))
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Shard:
+        inputs = self._signature.bind(*args, **kwargs).arguments
+        verb, label = self._policy.verb, str(inputs["label"])
+        if stopping.is_set():
+            raise InterruptedRunError("interrupted")
+        token = _current.set((verb, label, self._policy.compute_key(None, inputs, {})))
+        _tell(Event(verb, label, "started"))
+        begun = time.perf_counter()
+        running.add(f"{verb}-{label}")
+        try:
+            shard = self._function(*args, **kwargs)
+        finally:
+            running.discard(f"{verb}-{label}")
+            _current.reset(token)
+        seconds = time.perf_counter() - begun
+        _tell(Event(verb, label, "finished", seconds=seconds))
+        context = TaskRunContext.get()
+        maker = "" if context is None else f"{context.task_run.flow_run_id}/{verb}-{label}"
+        return shard.model_copy(update={"root": inputs["store"].root, "seconds": seconds, "made_by": maker})
+
+
+def _work_of(module: str, name: str) -> Any:
+    return getattr(importlib.import_module(module), name).fn
 
 
 def policy_of(made: Task[..., Shard]) -> ContentKey:

@@ -160,13 +160,22 @@ def test_damage_to_a_folder_is_found_and_mended(local, model, name, kind):
     assert local.intact(ref)
 
 
-def test_a_remote_folder_is_fetched_whole(model):
+def test_of_a_remote_folder_this_machine_keeps_a_copy(model, monkeypatch, tmp_path):
+    monkeypatch.setenv("MPO_SCRATCH", str(tmp_path / "scratch"))
     store = ArtifactStore(f"memory://{uuid.uuid4().hex}")
     ref = store.write_folder("training", model)
     with store.open_folder(ref) as opened:
-        assert files(opened) == [MANIFEST, "model.safetensors", "sub/config.json"]
+        assert opened.is_relative_to(tmp_path / "scratch")
+        assert files(opened) == ["model.safetensors", "sub/config.json"]
         assert (opened / "sub" / "config.json").read_text() == "{}"
-    assert not opened.exists()
+    before = opened.stat().st_ino
+    with store.open_folder(ref) as again:
+        assert again.stat().st_ino == before
+    (opened / "model.safetensors").write_bytes(b"damaged")
+    with pytest.raises(DamagedError, match="copy was damaged"), store.open_folder(ref):
+        pass
+    with store.open_folder(ref) as fetched:
+        assert files(fetched) == ["model.safetensors", "sub/config.json"]
     with pytest.raises(BadInputError, match="this needs a local root"):
         store.local_path("x")
 

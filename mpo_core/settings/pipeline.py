@@ -29,12 +29,22 @@ class RunSettings(Settings):
     """Folder that holds every artifact, lock and task record."""
     block_size: int = Field(512, ge=1)
     """Prompts in a block, the unit of retry, cache and scale."""
+    runner: Literal["threads", "dask", "ray"] = Field("threads", json_schema_extra=OPERATIONAL)
+    """Where tasks run: threads of the flow's process, or the workers of a Dask or Ray cluster."""
+    cluster: str | None = Field(None, json_schema_extra=OPERATIONAL)
+    """Address of a running Dask scheduler or Ray cluster; left out: one of `workers` processes, for this run alone."""
     workers: int = Field(2, ge=1, json_schema_extra=OPERATIONAL)
-    """Tasks that run at once."""
+    """Tasks that run at once; a running cluster has its own number."""
     retries: int = Field(2, ge=0, json_schema_extra=OPERATIONAL)
     """How often a failed task is tried again; bad input is never tried again."""
     retry_delay: float = Field(2.0, ge=0.0, json_schema_extra=OPERATIONAL)
     """Seconds before the first retry; doubled each time."""
+
+    @model_validator(mode="after")
+    def _cluster(self) -> Self:
+        if self.cluster is not None and self.runner == "threads":
+            raise ValueError("`cluster` is for `runner: dask` and `runner: ray`")
+        return self
 
 
 class EvaluationSettings(Settings):

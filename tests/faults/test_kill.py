@@ -11,16 +11,19 @@ from pathlib import Path
 
 import pytest
 
+from tests.store import bucket  # noqa: F401 - a fixture
+
 ROOT = Path(__file__).resolve().parents[2]
 VERBS = ("prompts", "translate", "sample", "judge", "pairs", "reference", "train", "evaluate", "compare")
 
 
-def start(root, ledger, *death):
+def start(root, ledger, *death, **environment):
     """The run in a session of its own: Prefect's temporary server outlives a killed run, and holds its pipes."""
     with ledger.with_suffix(".out").open("wb") as out, ledger.with_suffix(".err").open("wb") as err:
         return subprocess.Popen(
             [sys.executable, "-m", "tests.faults.killable", str(root), str(ledger), *map(str, death)],
             cwd=ROOT,
+            env=os.environ | environment,
             stdout=out,
             stderr=err,
             start_new_session=True,
@@ -93,4 +96,20 @@ def test_two_runs_at_once_compute_each_task_once(undisturbed, tmp_path):
     assert [code for code, _, _ in results] == [0, 0], [errors for _, _, errors in results]
     assert {tuple(artifacts) for _, artifacts, _ in results} == {tuple(undisturbed[1])}
     started = [name for ledger in ledgers if ledger.exists() for name in told(ledger, "started")]
+    assert Counter(started).most_common(1)[0][1] == 1
+
+
+@pytest.mark.long
+def test_two_machines_that_share_only_an_object_store_compute_each_task_once(bucket, undisturbed, tmp_path):  # noqa: F811
+    root, processes = f"{bucket}/root", {}
+    for name in ("first", "second"):
+        home = tmp_path / name / "home"
+        home.mkdir(parents=True)
+        places = {"HOME": str(home), "MPO_SCRATCH": str(home / "scratch")}
+        processes[tmp_path / name / "ledger"] = start(root, tmp_path / name / "ledger", **places)
+    results = [end(process, ledger) for ledger, process in processes.items()]
+    assert [code for code, _, _ in results] == [0, 0], [errors for _, _, errors in results]
+    # The same tables, losses and weights as on one machine's folder, byte for byte.
+    assert {tuple(artifacts) for _, artifacts, _ in results} == {tuple(undisturbed[1])}
+    started = [name for ledger in processes if ledger.exists() for name in told(ledger, "started")]
     assert Counter(started).most_common(1)[0][1] == 1

@@ -1,0 +1,81 @@
+"""Locks in an object store, over HTTP against a real S3-compatible server."""
+
+import pickle
+import threading
+import time
+import uuid
+
+import pytest
+
+from mpo_core.artifacts import ArtifactStore
+from mpo_core.registry import versions
+from tasks.locks import LeaseManager
+from tests.registry.test_registry import REGISTER_MANY
+from tests.store import bucket  # noqa: F401 - a fixture
+
+
+@pytest.fixture
+def managers(bucket):  # noqa: F811
+    """Two processes' managers of one root."""
+    root = f"{bucket}/{uuid.uuid4().hex}"
+    return LeaseManager(root, expiry=3.0), LeaseManager(root, expiry=3.0)
+
+
+def test_one_holds_the_lock_until_it_gives_it_back(managers):
+    ours, theirs = managers
+    assert theirs.acquire_lock("train-abc", "them")
+    assert theirs.is_lock_holder("train-abc", "them")
+    assert ours.is_locked("train-abc")
+    # Renewed all the while, it does not expire.
+    assert not ours.acquire_lock("train-abc", "us", acquire_timeout=5)
+    assert ours.acquire_lock("another", "us", acquire_timeout=0)
+    with pytest.raises(ValueError, match="not held by us"):
+        ours.release_lock("train-abc", "us")
+    theirs.release_lock("train-abc", "them")
+    assert not ours.is_locked("train-abc")
+    assert ours.acquire_lock("train-abc", "us", acquire_timeout=0)
+
+
+def test_a_dead_holders_lock_is_taken_over_once(managers):
+    ours, theirs = managers
+    theirs.acquire_lock("key", "them")
+    theirs._held["key"].ended.set()  # as if its process were gone
+    began = time.monotonic()
+    taken = []
+
+    def take(name):
+        manager = LeaseManager(ours.root, expiry=3.0)
+        if manager.acquire_lock("key", name, acquire_timeout=6):
+            taken.append(name)
+
+    threads = [threading.Thread(target=take, args=(name,)) for name in ("a", "b", "c")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(taken) == 1
+    assert time.monotonic() - began >= 3.0
+
+
+def test_a_process_gets_a_manager_of_its_own(managers):
+    ours, _ = managers
+    ours.acquire_lock("key", "us")
+    copy = pickle.loads(pickle.dumps(ours))  # noqa: S301 - our own bytes
+    assert (copy.root, copy.expiry) == (ours.root, 3.0)
+    assert not copy.is_lock_holder("key", "us")
+
+
+def test_the_registry_holds_there_too(bucket):  # noqa: F811
+    store = ArtifactStore(f"{bucket}/registry")
+    spaces: dict = {}
+    code = REGISTER_MANY.replace("sys.stdin.readline()", "").replace("sys.argv[1]", repr(store.root))
+
+    def run(names):
+        exec(code.replace("sys.argv[2:]", repr(names)), {**spaces})  # noqa: S102 - the registry's own test
+
+    threads = [threading.Thread(target=run, args=([f"{who}{n}" for n in range(4)],)) for who in "ab"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [version.version for version in versions(store)] == [f"v{n}" for n in range(1, 9)]
