@@ -101,6 +101,8 @@ def environment_of(home: Path, address: str) -> dict[str, str]:
         "PREFECT_API_URL": address,
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT),
+        # In its memory, where it is by default, a restart would forget who holds which slot, and end those runs.
+        "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
         "DO_NOT_TRACK": "1",
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "TOKENIZERS_PARALLELISM": "false",

@@ -41,7 +41,7 @@ def train_model(
     }
     forget_models()
     # Of all runs that share a server, one trains at a time, where the server has this limit.
-    with model.open(store) as folder, concurrency("mpo-training"):
+    with model.open(store) as folder, concurrency("mpo-training", lease_duration=60):
         result = train(
             TrainingJob(
                 model_folder=folder, model=model.settings, training=settings, out=work / "out", work=work, **inputs

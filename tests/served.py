@@ -22,6 +22,7 @@ import httpx
 import pytest
 import yaml
 
+from flows.server import Up, _start, _wait_for, environment_of
 from tests.flows.conftest import small_settings
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -81,13 +82,16 @@ class Server(NamedTuple):
         return state
 
     def checkpoint(self, *, within: float = 120) -> Path:
-        """Waits for a checkpoint of the training that runs."""
-        until = time.monotonic() + within
+        """Waits for a new checkpoint of the training that runs."""
+        until, begun = time.monotonic() + within, time.time()
         work = self.root / "training" / ".work"
-        while not (found := sorted(work.glob("*/*/checkpoint-*/complete.json"))):
+        while True:
+            for path in work.glob("*/*/checkpoint-*/complete.json"):
+                with contextlib.suppress(FileNotFoundError):
+                    if path.stat().st_mtime > begun:
+                        return path.parent
             assert time.monotonic() < until, "no checkpoint"
             time.sleep(0.05)
-        return found[-1].parent
 
     def pid(self, name: str) -> int:
         """Of `server` or `worker`."""
@@ -107,8 +111,6 @@ class Server(NamedTuple):
 
     def restart(self, name: str, *arguments: str) -> None:
         """Kills `server` or `worker` and starts it again, as a machine that comes back would."""
-        from flows.server import Up, _start, _wait_for
-
         state = Up.model_validate_json((self.home / "up.json").read_text())
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.pid(name), signal.SIGKILL)
@@ -171,9 +173,10 @@ def served(folder: Path, database: Database | None = None, **changes: Any) -> It
     (folder / "prefect.yaml").write_text(yaml.safe_dump(told))
     port, home = free_port(), folder / "home"
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
-    environment |= {"PREFECT_HOME": str(home), "PREFECT_API_URL": f"http://127.0.0.1:{port}/api"}
-    environment |= {"PREFECT_SERVER_ANALYTICS_ENABLED": "false", "NO_COLOR": "1", "COLUMNS": "200"}
-    environment |= {"MPO_HEARTBEAT": "30"}
+    common = environment_of(home, f"http://127.0.0.1:{port}/api")
+    environment |= {name: value for name, value in common.items() if name.startswith("PREFECT_")}
+    environment |= {"MPO_HEARTBEAT": "30", "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30"}
+    environment |= {"NO_COLOR": "1", "COLUMNS": "200"}
     if database is not None:
         environment["PREFECT_API_DATABASE_CONNECTION_URL"] = database.address
     made = Server(folder / "root", home, environment)
