@@ -2,6 +2,7 @@
 
     python -m flows.server up [--port 4200] [--host 127.0.0.1]
     python -m flows.server down
+    python -m flows.server deploy             # on a server that is up already
 
 What runs is noted in `.prefect/`, the server's home; `down` stops just these two processes.
 """
@@ -92,6 +93,14 @@ def down(home: Home = ROOT / ".prefect") -> None:
     _end(state)
     (home / _FILE).unlink()
     console.print("Stopped.")
+
+
+@app.command("deploy")
+def deploy_on(
+    deployments: Annotated[Path, typer.Option(help="What is deployed.")] = ROOT / "deployments" / "prefect.yaml",
+) -> None:
+    """Deploy everything on the server that PREFECT_API_URL names."""
+    deploy(deployments, dict(os.environ))
 
 
 def environment_of(home: Path, address: str) -> dict[str, str]:

@@ -1,5 +1,9 @@
 """What is computed again, and what is not, counted on the real flow."""
 
+import os
+import shutil
+import time
+
 import pytest
 
 from tasks.judging import judge_answers
@@ -128,3 +132,20 @@ def test_a_raised_version_goes_on_where_bytes_changed(warm, monkeypatch):
     _, ran = run_small(root)
     # Pairs and metrics read the verdicts and are computed; they come out equal, so nothing after them is.
     assert {name.split("-")[0] for name in ran} == {"judge", "pairs", "evaluate", "compare"}
+
+
+def test_without_its_records_everything_is_computed_again_to_the_same_files(warm):
+    root, first, cold = warm
+    shutil.rmtree(root / ".results")
+    again, ran = run_small(root)
+    assert ran == cold
+    assert [ref.path for ref in again.artifacts] == [ref.path for ref in first.artifacts]
+
+
+@pytest.mark.parametrize("years", [-10, 10])
+def test_a_clock_that_was_moved_computes_nothing(warm, years):
+    root, _, _ = warm
+    moment = time.time() + years * 365 * 86400
+    for path in root.rglob("*"):
+        os.utime(path, (moment, moment))
+    assert run_small(root)[1] == []
