@@ -118,7 +118,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as root:
             print(json.dumps(measure(arguments.alone, root)))
         return
-    lines = ["| languages | blocks | tasks | cold, s | ms a block | from the cache, s | MiB |", "|" + " --- |" * 7]
+    lines = ["| languages | blocks of prompts | tasks | cold, s | ms a task | from the cache, s | MiB |", "|" + " --- |" * 7]
     for count in arguments.languages:
         with tempfile.TemporaryDirectory() as home:
             environment = os.environ | {
@@ -136,7 +136,7 @@ def main() -> None:
             sys.exit(done.stderr[-3000:])
         told = json.loads(done.stdout.splitlines()[-1])
         cells = [f"{count}", f"{told['blocks']:,}", f"{told['tasks']:,}", f"{told['cold']:.1f}"]
-        cells += [f"{1000 * told['cold'] / told['blocks']:.0f}", f"{told['warm']:.1f}", f"{told['peak_mib']:,.0f}"]
+        cells += [f"{1000 * told['cold'] / told['tasks']:.0f}", f"{told['warm']:.1f}", f"{told['peak_mib']:,.0f}"]
         lines.append("| " + " | ".join(cells) + " |")
         print(lines[-1], flush=True)
     print("\n".join(lines))

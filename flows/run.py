@@ -11,7 +11,7 @@ from typing import Any
 
 from prefect import Task
 from prefect.context import FlowRunContext
-from prefect.futures import PrefectFuture
+from prefect.futures import PrefectConcurrentFuture, PrefectFuture
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 from pydantic import JsonValue
 
@@ -83,6 +83,9 @@ class Run:
         future: Future = self.runner.submit(bound, parameters=parameters)
         step = Step(policy_of(task).stage, task.name, label, language, future)
         self.steps.append(step)
+        if isinstance(future, PrefectConcurrentFuture):
+            # Once waited for, it knows its last state; a task that takes it as input would ask the server for it.
+            future.add_done_callback(lambda done: done.wait())
         if progress.board is not None:
             progress.board.submitted(step.verb)
             future.add_done_callback(lambda _: self._settled(step))
