@@ -118,7 +118,10 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as root:
             print(json.dumps(measure(arguments.alone, root)))
         return
-    lines = ["| languages | blocks of prompts | tasks | cold, s | ms a task | from the cache, s | MiB |", "|" + " --- |" * 7]
+    lines = [
+        "| languages | blocks of prompts | tasks | cold, s | ms a task | from the cache, s | MiB |",
+        "|" + " --- |" * 7,
+    ]
     for count in arguments.languages:
         with tempfile.TemporaryDirectory() as home:
             environment = os.environ | {

@@ -69,7 +69,7 @@ def realign(config: PipelineConfig, overrides: dict[str, JsonValue] | None = Non
         after = evaluate(run, "after", trained_model(base, run.result(trained)), pairs, before)
         since = None
         if previous is not None and work.version is not None:
-            since = Since(work.version.version, compare(run, previous, after, "previous-after"))
+            since = Since(work.version.version, compare(run, previous, after, "previous-after"), start)
         summary = finish(run, base, trained, before, after, compare(run, before, after), since)
         return Realignment(needs=[tuple(need) for need in work.needs], summary=summary)
 

@@ -22,10 +22,11 @@ _EXAMPLES_PER_LANGUAGE = 2
 
 
 class Since(NamedTuple):
-    """The version that was promoted before, and the paired tests with it."""
+    """Of a realignment: the version that was promoted before, the paired tests with it, and where training started."""
 
     version: str
     comparison: Future
+    start: ModelFolder
 
 
 def finish(
@@ -45,7 +46,8 @@ def finish(
     dominant, targets = config.languages.dominant, config.languages.targets
     changed = store.read_table(run.result(since.comparison).rows, COMPARISONS) if since else None
     decision = decide(metrics, comparisons, config.gate, dominant=dominant, targets=targets, since=changed)
-    version = _register(run, base, run.result(trained), metrics, run.result(after.metrics).rows, decision)
+    start = since.start if since else base
+    version = _register(run, start, run.result(trained), metrics, run.result(after.metrics).rows, decision)
     sources = _sources(run)
     finished = datetime.now(UTC)
     summary = RunSummary(
@@ -82,7 +84,7 @@ def finish(
 
 def _register(
     run: Run,
-    base: ModelFolder,
+    start: ModelFolder,
     trained: Shard,
     metrics: pa.Table,
     evaluation: ArtifactRef,
@@ -97,7 +99,7 @@ def _register(
     entry = registry.Entry(
         run=run.config.run.name,
         model=trained.model,
-        base=base.sha256,
+        base=start.sha256,
         inputs=[step.shard.rows for step in run.steps if step.stage == "pairs"],
         settings=run.config.key(),
         figures={name: value for name, value in medians.items() if value is not None},

@@ -26,7 +26,7 @@ class RunSettings(Settings):
     name: str = Field("run", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", json_schema_extra=OPERATIONAL)
     """Name of the run: its report lies in `<root>/runs/<name>/`."""
     root: str = Field("artifacts", min_length=1, json_schema_extra=OPERATIONAL)
-    """Folder that holds every artifact, lock and task record."""
+    """Folder, or URL of an object store, that holds every artifact, lock and task record."""
     block_size: int = Field(512, ge=1)
     """Prompts in a block, the unit of retry, cache and scale."""
     runner: Literal["threads", "dask", "ray"] = Field("threads", json_schema_extra=OPERATIONAL)

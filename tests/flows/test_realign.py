@@ -90,6 +90,8 @@ def test_going_on_from_the_promoted_model_replays_a_share(added):
     assert [name for name in ran if name.startswith("replay-")] == [
         f"replay-{code}-train-replay" for code in ("ko", "sw", "zh")
     ]
+    before, made = registry.versions(store)[-2:]
+    assert made.entry.base == before.entry.model.sha256
     trained = next(stage for stage in done.summary.stages if stage.stage == "training")
     # Six prompts of each kind: half of the pairs of three languages, all of the new one's.
     every = {s.language: s.rows for s in done.summary.stages if s.stage == "pairs" and s.label.endswith("-train")}
