@@ -18,10 +18,11 @@ from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+from page import put
+
 from flows.cli import quiet_surroundings
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGE = ROOT / "docs" / "scale.md"
 LATE = "sw"
 EVALUATION = ("before", "after", "previous")
 
@@ -85,10 +86,7 @@ def main() -> None:
     block = "\n".join(lines) + f"\n\n{told}"
     print(block)
     if arguments.write:
-        begin, end = "<!-- language: written by `python benchmarks/language.py --write` -->", "<!-- end language -->"
-        page = PAGE.read_text(encoding="utf-8")
-        old = page[page.index(begin) : page.index(end)]
-        PAGE.write_text(page.replace(old, f"{begin}\n\n{block}\n\n"), encoding="utf-8")
+        put("scale.md", "language", "python benchmarks/language.py --write", block)
 
 
 if __name__ == "__main__":

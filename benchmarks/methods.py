@@ -10,11 +10,11 @@ import argparse
 import re
 from pathlib import Path
 
+from page import DOCS, put
+
 from flows.cli import quiet_surroundings
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGE = ROOT / "docs" / "comparison.md"
-BEGIN, END = "<!-- written by `python benchmarks/methods.py --write` -->", "<!-- end -->"
 # The page's colours, for a picture that stands alone on white or on black.
 COLOURS = {"ink": "#6b7280", "muted": "#9ca3af", "line": "#c4c9d1", "before": "#b45309", "after": "#2563eb"}
 
@@ -38,15 +38,12 @@ def main() -> None:
     told = methods_markdown(summary)
     print(told)
     if arguments.write:
-        page = PAGE.read_text(encoding="utf-8")
-        block = f"{BEGIN}\n\n{told}\n{END}"
-        old = page[page.index(BEGIN) : page.index(END) + len(END)]
-        PAGE.write_text(page.replace(old, block), encoding="utf-8")
+        put("comparison.md", "comparison", "python benchmarks/methods.py --write", told.rstrip())
         drawn = str(picture(summary)).replace(
             "<svg ", '<svg xmlns="http://www.w3.org/2000/svg" font-family="sans-serif" ', 1
         )
         drawn = re.sub(r"var\(--(\w+)\)", lambda found: COLOURS.get(found[1], "none"), drawn)
-        (PAGE.parent / "comparison.svg").write_text(drawn + "\n", encoding="utf-8")
+        (DOCS / "comparison.svg").write_text(drawn + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from page import put
 from prefect import flow
 
 from flows.run import start_run
@@ -33,7 +34,6 @@ from tasks import evaluation, judging, pairs, reference, sampling, translation
 from tasks.model import find_model
 
 HERE = Path(__file__).resolve().parent
-PAGE = HERE.parent / "docs" / "scale.md"
 PROMPTS_EACH, BLOCK = 1000, 250
 KINDS, SPLITS = ("harmful", "harmless"), ("train", "test")
 
@@ -144,10 +144,7 @@ def main() -> None:
         print(lines[-1], flush=True)
     print("\n".join(lines))
     if arguments.write:
-        begin, end = "<!-- overhead: written by `python benchmarks/overhead.py --write` -->", "<!-- end overhead -->"
-        page = PAGE.read_text(encoding="utf-8")
-        old = page[page.index(begin) : page.index(end)]
-        PAGE.write_text(page.replace(old, f"{begin}\n\n" + "\n".join(lines) + "\n\n"), encoding="utf-8")
+        put("scale.md", "overhead", "python benchmarks/overhead.py --write", "\n".join(lines))
 
 
 if __name__ == "__main__":

@@ -22,10 +22,10 @@ import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from page import put
 from workload import LARGE, SMALL, Row, matmul_rate, read, useful_flops, write
 
 HERE = Path(__file__).resolve().parent
-PAGE = HERE.parent / "docs" / "speed.md"
 BATCH, CUTOFF = 4, 1024
 STEPS = {"cpu": 4, "cuda": 13}  # of which the first is left out
 VOCABULARIES = (16_000, 128_256)
@@ -243,14 +243,6 @@ def memory(plan: Plan) -> str:
     return "## Peak memory of ours, MiB\n\n" + table(head, lines)
 
 
-def put(name: str, block: str) -> None:
-    """Writes a block into the page, between its marks."""
-    begin, end = f"<!-- {name}: written by `python benchmarks/training.py {name} --write` -->", f"<!-- end {name} -->"
-    page = PAGE.read_text(encoding="utf-8")
-    old = page[page.index(begin) : page.index(end) + len(end)]
-    PAGE.write_text(page.replace(old, f"{begin}\n\n{block}\n\n{end}"), encoding="utf-8")
-
-
 def main() -> None:
     """Measures, prints, and writes the page if asked."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -280,7 +272,7 @@ def main() -> None:
                 block = {"tricks": tricks, "lengths": lengths, "memory": memory}[name](plan)
             print(block + "\n", flush=True)
             if arguments.write:
-                put(name, block)
+                put("speed.md", name, f"python benchmarks/training.py {name} --write", block)
     if arguments.json:
         print(json.dumps(told))
 

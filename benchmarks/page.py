@@ -1,0 +1,21 @@
+"""Measured blocks of the documentation, each between marks that name the command."""
+
+from pathlib import Path
+
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+
+
+def put(page: str, name: str, command: str, block: str) -> None:
+    """Replaces a block of a page in docs/.
+
+    Args:
+        page: file name.
+        name: of the block, in its closing mark too.
+        command: that writes it, as the opening mark has it.
+        block: markdown.
+    """
+    begin, end = f"<!-- {name}: written by `{command}` -->", f"<!-- end {name} -->"
+    path = DOCS / page
+    text = path.read_text(encoding="utf-8")
+    before, rest = text[: text.index(begin)], text[text.index(end) :]
+    path.write_text(f"{before}{begin}\n\n{block}\n\n{rest}", encoding="utf-8")
