@@ -307,6 +307,20 @@ def rollback(
     _tell({"promoted": registry.rollback(_store(root), who=who, why=why).version}, as_json)
 
 
+@models_app.command()
+def push(
+    version: str,
+    to: Annotated[str, typer.Option(help="Repository on the hub, user/name; made if it is not there.")],
+    public: Annotated[bool, typer.Option("--public", help="Make it public; else it is private.")] = False,
+    root: Root = "artifacts",
+    as_json: AsJson = False,
+) -> None:
+    """Push a version to the Hugging Face hub, with a card."""
+    from mpo_core import registry
+
+    _tell({"pushed": registry.push(_store(root), version, to, private=not public)}, as_json)
+
+
 @app.command()
 def report(
     name: Annotated[str, typer.Argument(help="Name of the run.")], root: Root = "artifacts", as_json: AsJson = False

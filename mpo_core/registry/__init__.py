@@ -5,6 +5,7 @@ changed. Everything else is read from it.
 """
 
 from mpo_core.registry.events import Entry, Event
+from mpo_core.registry.hub import push
 from mpo_core.registry.languages import RegisteredLanguage, add_language, registered_languages
 from mpo_core.registry.registry import Version, evaluated, history, promote, promoted, register, rollback, versions
 from mpo_core.registry.work import Need, find_work
@@ -21,6 +22,7 @@ __all__ = [
     "history",
     "promote",
     "promoted",
+    "push",
     "register",
     "registered_languages",
     "rollback",

@@ -1,0 +1,85 @@
+"""A version as a model repository on the Hugging Face hub, with a card that tells where it comes from."""
+
+from __future__ import annotations
+
+import os
+
+from mpo_core.artifacts import ArtifactStore
+from mpo_core.errors import BadInputError
+from mpo_core.registry.registry import Version, versions
+
+
+def push(store: ArtifactStore, name: str, repo: str, *, private: bool) -> str:
+    """Uploads the model folder of a version and its card as one commit; the address of the repository.
+
+    The endpoint and the token are the environment's (`HF_ENDPOINT`, `HF_TOKEN`) or the login of `hf auth`.
+
+    Args:
+        store: the artifacts' store.
+        name: of the version.
+        repo: `user/name`; made if it is not there.
+        private: whether it is made private.
+
+    Raises:
+        BadInputError: the version is not known, or the hub refuses.
+    """
+    from httpx2 import HTTPError  # what huggingface_hub 2 speaks with
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
+
+    known = {version.version: version for version in versions(store)}
+    if name not in known:
+        raise BadInputError(
+            f"unknown version {name!r}",
+            where=f"registry of {store.root}",
+            mend=f"Known: {', '.join(known)}." if known else "Nothing is registered yet: run the pipeline first.",
+        )
+    api = HfApi(endpoint=os.environ.get("HF_ENDPOINT"))
+    try:
+        with store.open_folder(known[name].entry.model) as folder:
+            url = str(api.create_repo(repo, private=private, exist_ok=True))
+            # The card goes last: a repository with a card is whole.
+            api.upload_folder(
+                repo_id=repo, folder_path=folder, ignore_patterns=["manifest.json"], commit_message=f"mpo {name}"
+            )
+            told = card(known[name]).encode()
+            api.upload_file(repo_id=repo, path_in_repo="README.md", path_or_fileobj=told, commit_message="Card")
+    except HfHubHTTPError as error:
+        status = error.response.status_code
+        raise BadInputError(
+            f"the hub answered {status}", where=repo, mend="See that the token may write there: hf auth login."
+        ) from None
+    except (HTTPError, HFValidationError, OfflineModeIsEnabled, OSError) as error:
+        raise BadInputError(
+            f"nothing was pushed ({type(error).__name__})",
+            where=repo,
+            mend="Name it user/name, and see that the hub can be reached and HF_HUB_OFFLINE is not set.",
+        ) from None
+    return url
+
+
+def card(version: Version) -> str:
+    """The model card: languages, lineage, figures and the gate's word."""
+    entry = version.entry
+    figures = "\n".join(f"| {name.replace('_', ' ')} | {value:.4g} |" for name, value in sorted(entry.figures.items()))
+    codes = "".join(f"\n- {code}" for code in entry.targets)
+    gate = "The gate was not asked." if entry.gate is None else f"The gate: {entry.gate.reason}."
+    return f"""---
+library_name: transformers
+tags: [mpo, safety-alignment]
+{"language:" + codes if codes else "language: []"}
+---
+
+# {entry.run} {version.version}
+
+Trained by multilingual reward-gap optimisation (MPO, arXiv 2505.16869) so that it is as safe in these languages as the
+model it was made from is in its dominant one. {gate}
+
+| | |
+|---|---|
+| registered | {version.when:%Y-%m-%d %H:%M} UTC by {version.who} |
+| sha256 of the model folder | `{entry.model.sha256}` |
+| sha256 of the model it was made from | `{entry.base}` |
+| digest of the settings | `{entry.settings}` |
+{figures}
+"""
