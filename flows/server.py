@@ -2,7 +2,7 @@
 
     python -m flows.server up [--port 4200] [--host 127.0.0.1]
     python -m flows.server down
-    python -m flows.server deploy             # on a server that is up already
+    python -m flows.server deploy [--pool kubernetes]    # on a server that is up already
 
 What runs is noted in `.prefect/`, the server's home; `down` stops just these two processes.
 """
@@ -98,9 +98,12 @@ def down(home: Home = ROOT / ".prefect") -> None:
 @app.command("deploy")
 def deploy_on(
     deployments: Annotated[Path, typer.Option(help="What is deployed.")] = ROOT / "deployments" / "prefect.yaml",
+    pool: Annotated[str, typer.Option(help="Where runs work: process, or docker or kubernetes.")] = "process",
 ) -> None:
     """Deploy everything on the server that PREFECT_API_URL names."""
-    deploy(deployments, dict(os.environ))
+    if pool != "process" and not (ROOT / "deployments" / "pools" / f"{pool}.json").is_file():
+        raise BadInputError(f"no template of {pool!r}", where="--pool", mend="Use process, docker or kubernetes.")
+    deploy(deployments, dict(os.environ), pool)
 
 
 def environment_of(home: Path, address: str) -> dict[str, str]:
@@ -118,9 +121,11 @@ def environment_of(home: Path, address: str) -> dict[str, str]:
     }
 
 
-def deploy(deployments: Path, environment: dict[str, str]) -> None:
+def deploy(deployments: Path, environment: dict[str, str], pool: str = "process") -> None:
     """Pool, training limit, deployments and automations; what is there already is brought up to date."""
-    _prefect(["work-pool", "create", POOL, "--type", "process", "--overwrite"], environment)
+    file = ROOT / "deployments" / "pools" / f"{pool}.json"
+    template = [] if pool == "process" else ["--base-job-template", str(file)]
+    _prefect(["work-pool", "create", POOL, "--type", pool, "--overwrite", *template], environment)
     with contextlib.suppress(subprocess.CalledProcessError):  # it is there
         _prefect(["gcl", "create", LIMIT, "--limit", "1"], environment)
     _prefect(["--no-prompt", "deploy", "--all", "--prefect-file", str(deployments)], environment)

@@ -1,6 +1,8 @@
 """What is computed again, and what is not, counted on the real flow."""
 
+import json
 import os
+import re
 import shutil
 import time
 
@@ -149,3 +151,27 @@ def test_a_clock_that_was_moved_computes_nothing(warm, years):
     for path in root.rglob("*"):
         os.utime(path, (moment, moment))
     assert run_small(root)[1] == []
+
+
+def test_what_an_older_version_left_behind_is_read(warm, mpo):
+    """Records without `made_by`, versions without lineage, a summary without `since`."""
+    root, first, _ = warm
+    records = [path for path in (root / ".results").iterdir() if path.is_file()]
+    for path in records:
+        path.write_text(re.sub(r',\\?"made_by\\?":\\?"[^"\\]*\\?"', "", path.read_text()))
+    assert not any("made_by" in path.read_text() for path in records)
+    for path in (root / "registry" / "events").iterdir():
+        event = json.loads(path.read_text())
+        event.pop("evaluation")
+        for name in ("targets", "prompts", "evaluation") if event["entry"] else ():
+            event["entry"].pop(name)
+        path.write_text(json.dumps(event))
+    summary = root / "runs" / "small" / "summary.json"
+    told = json.loads(summary.read_text())
+    summary.write_text(json.dumps({name: value for name, value in told.items() if not name.startswith("since")}))
+
+    assert mpo("report", "small", "--root", root).code == 0
+    assert mpo("models", "list", "--root", root).code == 0
+    again, ran = run_small(root)
+    assert ran == []
+    assert again.version == first.version

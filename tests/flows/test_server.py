@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.flows.conftest import small_settings
-from tests.served import Server, postgres, served
+from tests.served import ROOT, Server, postgres, served
 
 pytestmark = pytest.mark.long
 
@@ -60,3 +60,12 @@ def test_a_registered_language_is_aligned_by_itself(server: Server) -> None:
     assert summary["gate"]["promoted"]
     assert (summary["since_version"], summary["version"]) == ("v1", "v2")
     assert summary["since"]
+
+
+@pytest.mark.parametrize("pool", ["docker", "kubernetes"])
+def test_the_templates_of_other_pools_are_accepted(server: Server, pool: str) -> None:
+    name = f"other-{pool}"
+    template = str(ROOT / "deployments" / "pools" / f"{pool}.json")
+    server.run("prefect", "work-pool", "create", name, "--type", pool, "--base-job-template", template)
+    told = server.run("prefect", "work-pool", "inspect", name).stdout
+    assert "mpo" in told
