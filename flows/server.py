@@ -123,21 +123,35 @@ def environment_of(home: Path, address: str) -> dict[str, str]:
 
 def deploy(deployments: Path, environment: dict[str, str], pool: str = "process") -> None:
     """Pool, training limit, deployments and automations; what is there already is brought up to date."""
+    known = _call(["work-pool", "inspect", POOL, "--output", "json"], environment)
+    if known.returncode == 0 and (kind := json.loads(known.stdout)["type"]) != pool:
+        raise BadInputError(
+            f"the pool is of type {kind}", where=f"--pool {pool}", mend=f"prefect work-pool delete {POOL}, then again."
+        )
     file = ROOT / "deployments" / "pools" / f"{pool}.json"
     template = [] if pool == "process" else ["--base-job-template", str(file)]
     _prefect(["work-pool", "create", POOL, "--type", pool, "--overwrite", *template], environment)
-    with contextlib.suppress(subprocess.CalledProcessError):  # it is there
+    if _call(["gcl", "inspect", LIMIT], environment).returncode:  # a limit that somebody has raised stays
         _prefect(["gcl", "create", LIMIT, "--limit", "1"], environment)
     _prefect(["--no-prompt", "deploy", "--all", "--prefect-file", str(deployments)], environment)
     subprocess.run([sys.executable, "-m", "flows.automations"], cwd=ROOT, env=environment, check=True)
 
 
 def _prefect(arguments: list[str], environment: dict[str, str]) -> None:
-    command = [sys.executable, "-m", "prefect", *arguments]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    """Runs a command of Prefect's.
+
+    Raises:
+        BadInputError: it failed; its own last words are told.
+    """
+    done = _call(arguments, environment)
     if done.returncode:
-        # Its last words name the cause; `gcl create` and others have theirs on stdout.
-        raise subprocess.CalledProcessError(done.returncode, command, done.stdout, done.stderr)
+        words = (done.stderr or done.stdout).strip().splitlines() or ["no word"]
+        raise BadInputError(words[-1], where=f"prefect {' '.join(arguments)}", mend="Mend that, and start again.")
+
+
+def _call(arguments: list[str], environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "prefect", *arguments]
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
 
 
 def _start(state: Up, home: Path, name: str, arguments: list[str], environment: dict[str, str]) -> None:
