@@ -164,7 +164,7 @@ def postgres() -> Iterator[Database]:
 
 
 @contextlib.contextmanager
-def served(folder: Path, database: Database | None = None, **changes: Any) -> Iterator[Server]:
+def served(folder: Path, database: Database | None = None, *, webhook: str = "", **changes: Any) -> Iterator[Server]:
     """Server and worker, with the small run as every deployment's default."""
     told = yaml.safe_load((ROOT / "deployments" / "prefect.yaml").read_text())
     settings = small_settings(folder / "root", gate=LENIENT, **changes)
@@ -176,7 +176,7 @@ def served(folder: Path, database: Database | None = None, **changes: Any) -> It
     common = environment_of(home, f"http://127.0.0.1:{port}/api")
     environment |= {name: value for name, value in common.items() if name.startswith("PREFECT_")}
     environment |= {"MPO_HEARTBEAT": "30", "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30"}
-    environment |= {"NO_COLOR": "1", "COLUMNS": "200"}
+    environment |= {"NO_COLOR": "1", "COLUMNS": "200", "MPO_WEBHOOK": webhook}
     if database is not None:
         environment["PREFECT_API_DATABASE_CONNECTION_URL"] = database.address
     made = Server(folder / "root", home, environment)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import threading
 import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
@@ -15,11 +18,34 @@ from tests.served import ROOT, Server, postgres, served
 pytestmark = pytest.mark.long
 
 
+@pytest.fixture(scope="module")
+def hook() -> Iterator[ThreadingHTTPServer]:
+    """Keeps what it is told, in `heard`."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            self.server.heard.append(json.loads(body))
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    listening = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    listening.heard = []
+    threading.Thread(target=listening.serve_forever, daemon=True).start()
+    yield listening
+    listening.shutdown()
+    listening.server_close()
+
+
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
-def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
+def server(request: pytest.FixtureRequest, hook: ThreadingHTTPServer, tmp_path_factory: pytest.TempPathFactory) -> Any:
     with contextlib.ExitStack() as stack:
         database = stack.enter_context(postgres()) if request.param == "postgresql" else None
-        yield stack.enter_context(served(tmp_path_factory.mktemp("server"), database))
+        webhook = f"http://127.0.0.1:{hook.server_port}"
+        yield stack.enter_context(served(tmp_path_factory.mktemp("server"), database, webhook=webhook))
 
 
 def test_a_deployment_runs_with_a_changed_parameter(server: Server) -> None:
@@ -60,6 +86,19 @@ def test_a_registered_language_is_aligned_by_itself(server: Server) -> None:
     assert summary["gate"]["promoted"]
     assert (summary["since_version"], summary["version"]) == ("v1", "v2")
     assert summary["since"]
+
+
+def test_a_refusing_gate_calls_the_webhook(server: Server, hook: ThreadingHTTPServer) -> None:
+    hook.heard.clear()
+    run = server.submit(**{"gate.min_target_drop": 1.0, "training.max_steps": 2})
+    assert server.ended(run) == "COMPLETED"
+    until = time.monotonic() + 60
+    while not hook.heard:
+        assert time.monotonic() < until, "nobody was told"
+        time.sleep(0.5)
+    (told,) = hook.heard
+    assert told["run"] == "small"
+    assert told["reason"].startswith("not promoted")
 
 
 @pytest.mark.parametrize("pool", ["docker", "kubernetes"])
