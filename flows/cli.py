@@ -464,6 +464,8 @@ def quiet_surroundings() -> None:
         os.environ.setdefault(name, value)
     # The ephemeral server is stopped in the middle of its own queries when the process ends.
     logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)
+    # At the end of the process it says that it sends what it was given.
+    logging.getLogger("EventsWorker").setLevel(logging.ERROR)
 
 
 def main() -> None:
