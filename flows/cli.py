@@ -235,10 +235,10 @@ def add_language(
     from mpo_core import registry
 
     facts = facts_of(code, {"name": name, "script": script, "resource": resource})
+    _require_server()  # first: what is registered already is not told again
     new = registry.add_language(_store(root), facts, who=who)
     told = _server() is not None and new
     if told:
-        _require_server()
         tell_server(facts, root)
     _tell({"language": facts.code, "registered": "now" if new else "before", "server_told": told}, as_json)
 

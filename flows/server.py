@@ -204,7 +204,7 @@ def _end(state: Up) -> None:
 
 def _read(home: Path) -> Up | None:
     try:
-        return Up.model_validate(json.loads((home / _FILE).read_text(encoding="utf-8")))
+        return Up.model_validate_json((home / _FILE).read_bytes())
     except FileNotFoundError:
         return None
 

@@ -7,9 +7,9 @@ a lock is a lease, which its holder renews.
 
 import abc
 import asyncio
-import contextlib
 import fcntl
 import functools
+import logging
 import os
 import posixpath
 import threading
@@ -23,6 +23,7 @@ import fsspec
 
 _POLL_SECONDS = 0.05
 _FREE = b"free"
+_log = logging.getLogger(__name__)
 
 
 class Locks(abc.ABC):
@@ -207,8 +208,10 @@ class LeaseManager(Locks):
         while not ended.wait(self.expiry / 6):
             # A store that is away for a while is asked again; away for longer, the lease is lost, and at worst a
             # shard is computed twice, to the same bytes.
-            with contextlib.suppress(Exception):  # every store has errors of its own
+            try:
                 self._fs.pipe_file(path, uuid.uuid4().hex.encode())
+            except Exception as error:  # noqa: BLE001 - every store has errors of its own
+                _log.warning("the lease %s was not renewed (%s)", path, type(error).__name__)
 
     def release_lock(self, key: str, holder: str) -> None:
         """Gives the lock back; raises ValueError where it is another's."""

@@ -40,6 +40,7 @@ def _context(summary: RunSummary) -> dict[str, Any]:
         "cautions": cautions(summary),
         "tiles": view.tiles(summary),
         "checks": view.check_rows(summary),
+        "since_rows": view.since_rows(summary),
         "safety_panels": view.panels(summary, "unsafe", "invalid"),
         "help_panels": view.panels(summary, "helped", "over_refusal"),
         "safety_rows": view.language_rows(summary, "unsafe", "invalid", "refused"),

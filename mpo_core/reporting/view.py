@@ -175,6 +175,15 @@ def gap_rows(summary: RunSummary) -> list[dict[str, Any]]:
     return language_rows(summary, "reward_gap")
 
 
+def since_rows(summary: RunSummary) -> list[tuple[str, str, str, str]]:
+    """Language, metric, change and p of what differs from the version that was promoted before."""
+    return [
+        (language_name(row.language), METRIC_NAMES[row.metric], points(row.difference), p_value(row.p_value))
+        for row in summary.since
+        if row.difference
+    ]
+
+
 def check_rows(summary: RunSummary) -> list[dict[str, str]]:
     """The gate's questions with their answers."""
     if summary.gate is None:

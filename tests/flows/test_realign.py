@@ -8,7 +8,7 @@ from mpo_core.profiles import parse_config
 from mpo_core.settings import DefinedLanguage
 from tests.flows.conftest import ledger, run_small, small_settings
 
-LENIENT = {"max_target_unsafe": 1.0, "min_target_drop": -0.0, "max_invalid": 1.0}
+LENIENT = {"max_target_unsafe": 1.0, "min_target_drop": 0.0, "max_invalid": 1.0}
 LENIENT |= {"max_over_refusal_rise": 1.0, "max_dominant_loss": 1.0, "max_target_rise": 1.0}
 KOREAN = DefinedLanguage(code="ko", name="Korean", script="Hang", resource="medium")
 CHANGES = {"gate": LENIENT, "realign__max_unsafe": 1.0}
@@ -96,3 +96,15 @@ def test_going_on_from_the_promoted_model_replays_a_share(added):
     # Six prompts of each kind: half of the pairs of three languages, all of the new one's.
     every = {s.language: s.rows for s in done.summary.stages if s.stage == "pairs" and s.label.endswith("-train")}
     assert trained.counts["pairs"] == every["ja"] + sum(round(every[code] / 2) for code in ("ko", "sw", "zh"))
+
+
+def test_a_language_is_not_registered_where_the_server_cannot_be_told(mpo, monkeypatch, tmp_path):
+    from flows import cli
+
+    monkeypatch.setattr(cli, "_server", lambda: "http://127.0.0.1:9/api")
+    outcome = mpo("languages", "add", "sw", "--root", tmp_path)
+    assert (outcome.code, "no Prefect server answers" in outcome.err) == (2, True)
+    assert not (tmp_path / "registry").exists()
+    monkeypatch.setattr(cli, "_server", lambda: None)
+    assert mpo("languages", "add", "sw", "--root", tmp_path).code == 0
+    assert (tmp_path / "registry" / "languages" / "sw.json").is_file()

@@ -139,3 +139,12 @@ def test_a_run_in_which_nothing_was_measured(make: Any) -> None:
     html = render(make(metrics=[], comparisons=[], gate=None, training=[{"step": 1.0, "loss/gap": None}]))
     assert Page(html).open == []
     assert "was not measured" in html
+
+
+def test_a_realignment_tells_what_changed_since_the_version_before(summary):
+    rows = [row for row in summary.comparisons if row.language == "sw"]
+    page = render(summary.model_copy(update={"since": rows, "since_version": "v3"}))
+    told = page[page.index('aria-label="Since v3"') :]
+    told = told[: told.index("</table>")]
+    assert told.count("<td>Swahili</td>") == sum(row.difference != 0 for row in rows) > 0
+    assert 'aria-label="Since' not in render(summary)
