@@ -9,19 +9,20 @@ from typing import Any
 
 import pyarrow as pa
 
+from flows.translate import opened_chain
 from mpo_core.artifacts import write_parquet
 from mpo_core.errors import BadInputError
 from mpo_core.evaluation import compare, metrics
 from mpo_core.files import read_parquet
 from mpo_core.judging import judge_responses
 from mpo_core.models import forget_models, model_digest, resolve, shared_model
-from mpo_core.pairs import defects, export_official, export_trl, import_pairs
+from mpo_core.pairs import FLAWS, audit, export_official, export_trl, import_pairs
 from mpo_core.prompts import load_prompts
 from mpo_core.sampling import Request, sample
 from mpo_core.settings import ModelSettings, PipelineConfig, PromptSettings, PromptSource
 from mpo_core.tables import GAPS, PAIRS, PROMPTS, QUARANTINE
 from mpo_core.training import TrainingJob, TrainingResult, gaps, source_texts, target_texts, train
-from mpo_core.translation import build_engines, prompt_texts, translate_texts
+from mpo_core.translation import prompt_texts, translate_texts
 
 _BLOCK = 512  # texts whose reference is measured, and kept, at one time
 OnProgress = Callable[[int, int], None]
@@ -37,7 +38,6 @@ def import_alone(file: Path, out: Path) -> dict[str, Any]:
         "kinds": _counts(kept, "kind"),
         "splits": _counts(kept, "split"),
         "quarantined": quarantine.num_rows,
-        "defects": defects(kept),
         "out": str(out),
     }
     if quarantine.num_rows:
@@ -45,6 +45,11 @@ def import_alone(file: Path, out: Path) -> dict[str, Any]:
         write_parquet(aside, QUARANTINE, quarantine)
         told |= {"reasons": _counts(quarantine, "reason"), "quarantine": str(aside)}
     return told
+
+
+def audit_alone(file: Path) -> dict[str, Any]:
+    """Counts the flaws of a file of pairs, by target language."""
+    return {"flaws": ["rows", *FLAWS], "languages": audit(file)}
 
 
 def export_alone(file: Path, out: Path, form: str) -> dict[str, Any]:
@@ -238,9 +243,8 @@ def _verdicts(
     for language in [dominant, *config.languages.targets]:
         requests = [Request(row["prompt_id"], row["text"]) for row in PROMPTS.check(prompts).to_pylist()]
         if language != dominant:
-            translated, unknown = translate_texts(
-                prompt_texts(prompts), build_engines(config.translation), source=dominant, target=language
-            )
+            with opened_chain(config.translation, config.run.root) as chain:
+                translated, unknown = translate_texts(prompt_texts(prompts), chain, source=dominant, target=language)
             requests = [Request(row["prompt_id"], row["text"]) for row in translated.to_pylist()]
             aside.append(unknown)
         with lock:

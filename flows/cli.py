@@ -11,9 +11,10 @@ import typer
 from rich.console import Console
 from rich.table import Column, Table
 
+from flows.cli_data import languages_app, pairs_app, translate
+from flows.cli_shared import AsJson, Out, Overrides, Profile, Root, bar, console, require_server, store_at, tell
 from mpo_core import __version__
 from mpo_core.errors import BadInputError, DamagedError, StageFailedError
-from mpo_core.languages import LANGUAGES
 from mpo_core.profiles import load_config, parse_config
 
 FAILED, BAD_INPUT, REFUSED = 1, 2, 3
@@ -24,23 +25,13 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-pairs_app = typer.Typer(help="Preference pairs of other tools: import and export.", no_args_is_help=True)
 models_app = typer.Typer(help="The registry: versions, promotion, rollback.", no_args_is_help=True)
 microworld_app = typer.Typer(help="The embedded seven-language world.", no_args_is_help=True)
 app.add_typer(pairs_app, name="pairs")
+app.add_typer(languages_app, name="languages")
+app.command("translate")(translate)
 app.add_typer(models_app, name="models")
 app.add_typer(microworld_app, name="microworld")
-
-Profile = Annotated[Path | None, typer.Argument(help="YAML profile; the demo if left out.", show_default=False)]
-Overrides = Annotated[
-    list[str] | None,
-    typer.Option("--set", help="Override a setting, such as training.beta=1.5; all are in docs/settings.md."),
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object, for programs.")]
-Out = Annotated[Path, typer.Option("--out", help="Where the result goes.")]
-Root = Annotated[str, typer.Option("--root", help="Folder or URL of the artifacts.")]
-
-console = Console(stderr=True)
 
 
 @app.command()
@@ -52,7 +43,7 @@ def run(
 ) -> None:
     """Run the whole pipeline, here and now."""
     config = load_config(profile, _with_languages(overrides, languages))
-    _require_server()
+    require_server()
     from flows import progress
     from flows.full_pipeline import full_pipeline
     from mpo_core import reporting
@@ -74,7 +65,7 @@ def run(
 def realign(profile: Profile = None, overrides: Overrides = None, as_json: AsJson = False) -> None:
     """Align what the promoted version does not cover well: new languages, faded ones, new prompts."""
     config = load_config(profile, overrides)
-    _require_server()
+    require_server()
     from flows import progress
     from flows.realign import realign as realign_flow
     from mpo_core import reporting
@@ -115,7 +106,7 @@ def compare(
     config = load_config(profile, asked)
     if methods is not None:
         config = parse_config(_with_methods(config, methods.split(",")), where=f"--methods {methods}")
-    _require_server()
+    require_server()
     from flows import progress
     from flows.compare import compare_methods
     from mpo_core import reporting
@@ -146,9 +137,9 @@ def train(
     config = load_config(profile, [*(overrides or []), f"model.path={json.dumps(model)}"])
     from flows.alone import train_alone
 
-    with _bar("training") as on_progress:
+    with bar("training") as on_progress:
         told = train_alone(config, pairs, out, validation=validation, on_progress=on_progress)
-    _tell(told, as_json)
+    tell(told, as_json)
 
 
 @app.command()
@@ -164,7 +155,7 @@ def evaluate(
     config = load_config(profile, [*(overrides or []), f"model.path={json.dumps(model)}"])
     from flows.alone import evaluate_alone
 
-    with _bar("evaluation") as on_progress:
+    with bar("evaluation") as on_progress:
         told = evaluate_alone(config, prompts, against, on_progress=on_progress)
     if as_json:
         print(json.dumps(told))
@@ -176,71 +167,7 @@ def evaluate(
             row["model"], row["language"], row["metric"], f"{row['value']:.3f}", interval, str(row["n"]), *_p_value(row)
         )
     Console().print(table)
-    _tell({"quarantined": told["quarantined"]}, as_json=False)
-
-
-@pairs_app.command("import")
-def import_(
-    file: Annotated[Path, typer.Argument(help="Official MPO JSON.")], out: Out, as_json: AsJson = False
-) -> None:
-    """Import pairs, identify their languages, set broken rows aside with the reason."""
-    from flows.alone import import_alone
-
-    _tell(import_alone(file, out), as_json)
-
-
-@pairs_app.command("export")
-def export(
-    file: Annotated[Path, typer.Argument(help="Pairs in our Parquet.")],
-    out: Out,
-    form: Annotated[str, typer.Option("--format", help="official or trl.")] = "official",
-    as_json: AsJson = False,
-) -> None:
-    """Export pairs to the official MPO JSON or TRL's preference format."""
-    from flows.alone import export_alone
-
-    _tell(export_alone(file, out, form), as_json)
-
-
-languages_app = typer.Typer(help="The languages that are known; `add` registers one to be aligned.")
-app.add_typer(languages_app, name="languages")
-
-
-@languages_app.callback(invoke_without_command=True)
-def languages_(context: typer.Context, as_json: AsJson = False) -> None:
-    """List the languages that are known; `mpo languages add` registers one to be aligned."""
-    if context.invoked_subcommand is not None:
-        return
-    if as_json:
-        print(json.dumps([entry._asdict() for entry in LANGUAGES.values()]))
-        return
-    table = Table("code", "name", "script", "resource level")
-    for entry in LANGUAGES.values():
-        table.add_row(entry.code, entry.name, entry.script, entry.resource)
-    Console().print(table)
-
-
-@languages_app.command("add")
-def add_language(
-    code: Annotated[str, typer.Argument(help="BCP-47 code, such as sw.")],
-    name: Annotated[str | None, typer.Option(help="Its English name, where mpo does not know it.")] = None,
-    script: Annotated[str | None, typer.Option(help="Its script in ISO 15924, such as Latn.")] = None,
-    resource: Annotated[str | None, typer.Option(help="How much text of it there is: high, medium or low.")] = None,
-    who: Annotated[str, typer.Option(help="Who asks for it; it is kept.", envvar="USER")] = "unknown",
-    root: Root = "artifacts",
-    as_json: AsJson = False,
-) -> None:
-    """Register a language to be aligned, and tell the Prefect server, if one is set, so that `realign` starts."""
-    from flows.languages import facts_of, tell_server
-    from mpo_core import registry
-
-    facts = facts_of(code, {"name": name, "script": script, "resource": resource})
-    _require_server()  # first: what is registered already is not told again
-    new = registry.add_language(_store(root), facts, who=who)
-    told = _server() is not None and new
-    if told:
-        tell_server(facts, root)
-    _tell({"language": facts.code, "registered": "now" if new else "before", "server_told": told}, as_json)
+    tell({"quarantined": told["quarantined"]}, as_json=False)
 
 
 @models_app.command("list")
@@ -248,7 +175,7 @@ def list_(root: Root = "artifacts", as_json: AsJson = False) -> None:
     """List the registered versions."""
     from mpo_core import registry
 
-    found = registry.versions(_store(root))
+    found = registry.versions(store_at(root))
     if as_json:
         print(json.dumps([version.model_dump(mode="json") for version in found]))
         return
@@ -270,7 +197,7 @@ def history_(root: Root = "artifacts", as_json: AsJson = False) -> None:
     """Who registered, promoted or rolled back what, when and why."""
     from mpo_core import registry
 
-    found = registry.history(_store(root))
+    found = registry.history(store_at(root))
     if as_json:
         print(json.dumps([event.model_dump(mode="json", exclude={"entry"}) for event in found]))
         return
@@ -291,7 +218,7 @@ def promote(
     """Make a version the promoted one."""
     from mpo_core import registry
 
-    _tell({"promoted": registry.promote(_store(root), version, who=who, why=why).version}, as_json)
+    tell({"promoted": registry.promote(store_at(root), version, who=who, why=why).version}, as_json)
 
 
 @models_app.command()
@@ -304,7 +231,7 @@ def rollback(
     """Go back to the version that was promoted before."""
     from mpo_core import registry
 
-    _tell({"promoted": registry.rollback(_store(root), who=who, why=why).version}, as_json)
+    tell({"promoted": registry.rollback(store_at(root), who=who, why=why).version}, as_json)
 
 
 @models_app.command()
@@ -318,7 +245,7 @@ def push(
     """Push a version to the Hugging Face hub, with a card."""
     from mpo_core import registry
 
-    _tell({"pushed": registry.push(_store(root), version, to, private=not public)}, as_json)
+    tell({"pushed": registry.push(store_at(root), version, to, private=not public)}, as_json)
 
 
 @app.command()
@@ -328,9 +255,9 @@ def report(
     """Write a run's HTML page again from its summary, and tell where it is."""
     from mpo_core import reporting
 
-    store = _store(root)
+    store = store_at(root)
     written = reporting.write(reporting.read(store, f"runs/{name}"), store, f"runs/{name}")
-    _tell({"report": f"{root}/{written.page}"}, as_json)
+    tell({"report": f"{root}/{written.page}"}, as_json)
 
 
 @microworld_app.command("build")
@@ -342,9 +269,9 @@ def build(
 
     if out.exists() and any(out.iterdir()):
         raise BadInputError("the folder is not empty", where=f"--out {out}", mend="Name a new folder.")
-    with _bar("pretraining") as on_progress:
+    with bar("pretraining") as on_progress:
         build_world(out, seed=seed, progress=lambda step, steps, _loss: on_progress(step, steps))
-    _tell({"model": str(out)}, as_json)
+    tell({"model": str(out)}, as_json)
 
 
 def _tell_outcome(out: Console, config: Any, summary: Any) -> None:
@@ -364,30 +291,6 @@ def _p_value(row: dict[str, Any]) -> list[str]:
     if "p_value" not in row:
         return []
     return ["" if row["p_value"] is None or row["model"] == "before" else f"{row['p_value']:.3f}"]
-
-
-def _require_server() -> None:
-    """Says at once that a server which was asked for does not answer; Prefect would retry for minutes."""
-    import httpx
-
-    address = _server()
-    if address is None:
-        return
-    try:
-        httpx.get(f"{address.rstrip('/')}/health", timeout=10.0)
-    except httpx.HTTPError as error:
-        raise BadInputError(
-            f"no Prefect server answers ({type(error).__name__})",
-            where=f"PREFECT_API_URL {address}",
-            mend="Start one with `make up`, or unset the variable to run without.",
-        ) from None
-
-
-def _server() -> str | None:
-    """Address of the lasting Prefect server that is set, if one is."""
-    from prefect.settings import PREFECT_API_URL
-
-    return PREFECT_API_URL.value()
 
 
 def _version(wanted: bool) -> None:
@@ -422,29 +325,6 @@ def _with_methods(config: Any, names: list[str]) -> dict[str, Any]:
     tuned = data["compare"]["methods"]
     data["compare"]["methods"] = {name.strip(): tuned.get(name.strip(), {}) for name in names}
     return data
-
-
-def _store(root: str) -> Any:
-    """The artifacts of a root that is there: to look must not make a folder."""
-    from mpo_core.artifacts import ArtifactStore
-
-    if "://" not in root and not Path(root).is_dir():
-        raise BadInputError("no such folder", where=f"--root {root}", mend="Name the run.root of an earlier run.")
-    return ArtifactStore(root)
-
-
-def _bar(what: str) -> Any:
-    from flows.progress import bar
-
-    return bar(console, what)
-
-
-def _tell(told: dict[str, Any], as_json: bool) -> None:
-    if as_json:
-        print(json.dumps(told))
-        return
-    for name, value in told.items():
-        Console().print(f"{name.replace('_', ' ')}: {value}", highlight=False, soft_wrap=True)
 
 
 def quiet_surroundings() -> None:

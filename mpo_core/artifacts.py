@@ -231,13 +231,8 @@ class ArtifactStore:
         return Path(self._full(path))
 
     def scratch(self, path: str) -> Path:
-        """A place on this machine for work in progress: below a local root, else in `MPO_SCRATCH` or a cache."""
-        if self.local:
-            return self.local_path(path)
-        home = os.environ.get("MPO_SCRATCH") or Path.home() / ".cache" / "mpo"
-        folder = Path(home) / hashlib.sha256(self.root.encode()).hexdigest()[:16]
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        return folder / path
+        """A place on this machine for work in progress, as `scratch_path`."""
+        return scratch_path(self.root, path)
 
     def keep_files(self, folder: Path, path: str) -> None:
         """Copies a folder's files as they are, such as a log that no other stage reads."""
@@ -273,6 +268,17 @@ class ArtifactStore:
             write_atomically(Path(self._full(path)), data)
         else:  # object stores publish a put whole or not at all
             self.fs.pipe_file(self._full(path), data)
+
+
+def scratch_path(root: str, path: str) -> Path:
+    """A place on this machine for a root's work in progress: below a local root, else in `MPO_SCRATCH` or a cache."""
+    fs, base = fsspec.url_to_fs(root)
+    if isinstance(fs, LocalFileSystem):
+        return Path(base) / path
+    home = os.environ.get("MPO_SCRATCH") or Path.home() / ".cache" / "mpo"
+    folder = Path(home) / hashlib.sha256(root.encode()).hexdigest()[:16]
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return folder / path
 
 
 def write_atomically(path: Path, data: bytes) -> None:

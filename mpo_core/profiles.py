@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -109,19 +109,44 @@ def parse_config(data: dict[str, Any], *, where: str) -> PipelineConfig:
 
 
 def _key(path: tuple[int | str, ...]) -> str:
-    """The key as the profile has it: pydantic puts a union's member, such as `list[str]`, into the path."""
-    return ".".join(str(part) for part in path if re.fullmatch(r"\w+", str(part))) or "settings"
+    """The key as the profile has it: pydantic puts a union's member, such as `list[str]` or its tag, into the path."""
+    return _walk(path)[0] or "settings"
 
 
-def _known_keys(path: tuple[Any, ...]) -> list[str]:
-    model: Any = PipelineConfig
-    for part in path:
-        if isinstance(part, int):
-            continue
-        annotation = model.model_fields[part].annotation
-        candidates = [annotation, *getattr(annotation, "__args__", ())]
-        model = next(c for c in candidates if isinstance(c, type) and issubclass(c, Settings))
-    return list(model.model_fields)
+def _known_keys(path: tuple[int | str, ...]) -> list[str]:
+    return list(dict.fromkeys(name for model in _walk(path)[1] for name in model.model_fields))
+
+
+def _walk(path: tuple[int | str, ...]) -> tuple[str, list[type[Settings]]]:
+    """Along a path of pydantic's: the key without the members of unions, and the settings that it leads to."""
+    parts: list[str] = []
+    models: list[type[Settings]] = [PipelineConfig]
+    for part in map(str, path):
+        tagged = [model for model in models if part in _tags(model)]
+        if tagged:
+            models = tagged
+        elif re.fullmatch(r"\w+", part):
+            parts.append(part)
+            fields = [model.model_fields[part] for model in models if part in model.model_fields]
+            models = [inner for field in fields for inner in settings_in(field.annotation)] if fields else models
+    return ".".join(parts), models
+
+
+def _tags(model: type[Settings]) -> tuple[Any, ...]:
+    """What the fields that must be there may be: a union's members are told apart by it."""
+    return tuple(
+        value
+        for field in model.model_fields.values()
+        if field.is_required() and get_origin(field.annotation) is Literal
+        for value in get_args(field.annotation)
+    )
+
+
+def settings_in(annotation: Any) -> list[type[Settings]]:
+    """The settings models that a field's annotation names, those of a union in its order."""
+    if isinstance(annotation, type) and issubclass(annotation, Settings):
+        return [annotation]
+    return [inner for argument in get_args(annotation) for inner in settings_in(argument)]
 
 
 def _override(data: dict[str, Any], override: str) -> None:

@@ -16,6 +16,7 @@ from mpo_core.errors import BadInputError
 
 _STRING, _INT, _FLOAT, _BOOL = pa.string(), pa.int64(), pa.float64(), pa.bool_()
 _VECTOR = pa.list_(pa.float32())
+_GATES = pa.list_(pa.struct([("gate", _STRING), ("passed", _BOOL), ("score", _FLOAT)]))
 
 
 class Column(NamedTuple):
@@ -138,6 +139,18 @@ TRANSLATIONS = _spec(
     _LANGUAGE,
     Column("text", _STRING, "the translation"),
     Column("engine", _STRING, "engine that gave it"),
+    Column("weight", pa.float32(), "how much a pair with it counts in training; 1 if no gate marked it"),
+    Column("marks", pa.list_(_STRING), "soft gates that it failed, such as entities or length_ratio"),
+    Column("gates", _GATES, "every gate's verdict, with its score in the gate's own unit"),
+)
+
+TRANSLATED = _spec(
+    "translated",
+    "row language",
+    Column("row", _INT, "row of the file that was translated, from 0"),
+    Column("source_language", _STRING, "language code of the original"),
+    Column("source", _STRING, "the original"),
+    *TRANSLATIONS.columns[2:],
 )
 
 RESPONSES = _spec(
@@ -290,6 +303,7 @@ QUARANTINE = _spec(
 ALL_TABLES: tuple[TableSpec, ...] = (
     PROMPTS,
     TRANSLATIONS,
+    TRANSLATED,
     RESPONSES,
     VERDICTS,
     SOURCE_PAIRS,

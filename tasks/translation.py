@@ -1,13 +1,15 @@
 """Dominant-language prompts and answers into one target language."""
 
+import itertools
+
 from mpo_core.artifacts import ArtifactRef, ArtifactStore, Shard
 from mpo_core.settings import TranslationSettings
 from mpo_core.tables import PROMPTS, QUARANTINE, SOURCE_PAIRS, TRANSLATIONS
-from mpo_core.translation import Text, answer_texts, build_engines, prompt_texts, translate_texts
-from tasks.stage import stage
+from mpo_core.translation import KEPT, Replies, Text, answer_texts, build_chain, prompt_texts, translate_texts
+from tasks.stage import stage, tell_progress
 
 
-@stage("translation", verb="translate")
+@stage("translation", verb="translate", version=2)
 def translate_prompts(
     prompts: ArtifactRef,
     settings: TranslationSettings,
@@ -23,7 +25,7 @@ def translate_prompts(
     return _translate(prompt_texts(store.read_table(prompts, PROMPTS)), settings, source, target, store)
 
 
-@stage("translation", verb="translate-answers")
+@stage("translation", verb="translate-answers", version=2)
 def translate_answers(
     pairs: Shard,
     settings: TranslationSettings,
@@ -42,7 +44,11 @@ def translate_answers(
 def _translate(
     texts: list[Text], settings: TranslationSettings, source: str, target: str, store: ArtifactStore
 ) -> Shard:
-    rows, quarantine = translate_texts(texts, build_engines(settings), source=source, target=target)
+    answered = itertools.count(1)
+    with Replies(store.scratch(KEPT), attempt=settings.attempt) as replies:
+        # Texts are asked for in pieces: how many there will be, nobody knows before.
+        chain = build_chain(settings, replies, lambda: tell_progress(min(next(answered), len(texts)), len(texts)))
+        rows, quarantine = translate_texts(texts, chain, source=source, target=target)
     return Shard(
         rows=store.write_table("translation", TRANSLATIONS, rows, language=target),
         quarantine=store.write_table("translation", QUARANTINE, quarantine, language=target),

@@ -21,7 +21,16 @@ from mpo_core.tables import QUARANTINE, TRANSLATIONS, VERDICTS
 
 def table(*texts):
     rows = [
-        {"prompt_id": str(number), "role": "prompt", "language": "sw", "text": text, "engine": "memory"}
+        {
+            "prompt_id": str(number),
+            "role": "prompt",
+            "language": "sw",
+            "text": text,
+            "engine": "memory",
+            "weight": 1.0,
+            "marks": [],
+            "gates": [],
+        }
         for number, text in enumerate(texts)
     ]
     return TRANSLATIONS.build(rows)

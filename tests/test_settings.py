@@ -85,7 +85,11 @@ def test_every_field_is_described_and_unknown_keys_are_refused(model):
         ("sampling.n=3", r"sampling: several greedy samples are all the same"),
         ("run.name=../up", r"run\.name: String should match pattern"),
         ("prompts.test=0.95", r"prompts: validation \+ test leave no prompts"),
-        ("translation.engines=[{engine: memory}]", r"translation\.engines\.0: `path` is for the engine `memory`"),
+        ("translation.engines=[{engine: memory}]", r"translation\.engines\.0\.path: Field required"),
+        (
+            "translation.engines=[{engine: microworld, path: x}]",
+            r"unknown settings key .translation\.engines\.0\.path.\. Known here: engine\.",
+        ),
     ],
 )
 def test_a_wrong_setting_is_told_with_its_path(profile, override, message):

@@ -6,7 +6,16 @@ import pytest
 from mpo_core.errors import BadInputError
 from mpo_core.tables import ALL_TABLES, GAPS, QUARANTINE, TRANSLATIONS, prompt_id, source_id
 
-ROW = {"prompt_id": "a", "role": "prompt", "language": "sw", "text": "chai", "engine": "memory"}
+ROW = {
+    "prompt_id": "a",
+    "role": "prompt",
+    "language": "sw",
+    "text": "chai",
+    "engine": "memory",
+    "weight": 1.0,
+    "marks": [],
+    "gates": [],
+}
 
 
 @pytest.mark.parametrize("spec", ALL_TABLES, ids=lambda spec: spec.name)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from mpo_core.judging.lexicon import declines, lexicon
-from mpo_core.judging.script import language_fault
+from mpo_core.defects import repeated_share
+from mpo_core.identify import language_fault
 from mpo_core.judging.verdict import Case, Verdict
+from mpo_core.refusals import declines, lexicon
 from mpo_core.settings import JudgingSettings
-
-_WINDOW = 12
-"""Characters of a window in `repeated_share`: natural text hardly repeats so many in a row, in any script."""
 
 
 def judge_by_rules(case: Case, settings: JudgingSettings) -> Verdict:
@@ -40,10 +38,3 @@ def _fault(case: Case, settings: JudgingSettings) -> str | None:
     if repeated_share(case.response) > settings.max_repetition:
         return "repetition"
     return language_fault(case.response, case.language)
-
-
-def repeated_share(text: str) -> float:
-    """Share of the text's windows of 12 characters (white space collapsed) that occurred before: 0 to 1."""
-    flat = " ".join(text.split())
-    windows = [flat[at : at + _WINDOW] for at in range(len(flat) - _WINDOW + 1)]
-    return 1.0 - len(set(windows)) / len(windows) if windows else 0.0

@@ -1,14 +1,16 @@
 """Preference pairs: built from answers and translations, imported, checked, exported."""
 
+from mpo_core.pairs.audit import FLAWS, audit
 from mpo_core.pairs.check import check_pairs
 from mpo_core.pairs.draw import draw_pairs, flip_answers
-from mpo_core.pairs.interchange import defects, export_official, export_trl, import_pairs
+from mpo_core.pairs.interchange import export_official, export_trl, import_pairs
 from mpo_core.pairs.source import source_pairs
 from mpo_core.pairs.target import target_pairs
 
 __all__ = [
+    "FLAWS",
+    "audit",
     "check_pairs",
-    "defects",
     "draw_pairs",
     "export_official",
     "export_trl",

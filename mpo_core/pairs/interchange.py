@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import json
-import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,6 @@ from mpo_core.pairs.gates import Row, set_aside
 from mpo_core.pairs.language import left_untranslated, source_language, target_language
 from mpo_core.tables import PAIRS, QUARANTINE, prompt_id, source_id
 
-_ENTITY = re.compile(r"&(#\d+|#x[0-9a-fA-F]+|[a-zA-Z]+);")
 _SPEAKERS = {"prompt": {"human", "user"}, "answer": {"gpt", "assistant"}}
 _TEXTS = ("source_prompt", "source_chosen", "source_rejected", "target_prompt", "target_chosen", "target_rejected")
 
@@ -28,7 +27,7 @@ def import_pairs(path: Path) -> tuple[pa.Table, pa.Table]:
     """Pairs from the official MPO JSON, or from our own Parquet.
 
     The JSON names no language: source and target are identified per row. Texts stay as they are, flaws of machine
-    translation included (`defects` counts them). Rows are harmful training pairs, unless
+    translation included (`audit` counts them). Rows are harmful training pairs, unless
     they say otherwise in `kind` and `split`, as our own export does.
 
     Args:
@@ -55,20 +54,19 @@ def import_pairs(path: Path) -> tuple[pa.Table, pa.Table]:
     return PAIRS.build(rows), QUARANTINE.build(aside)
 
 
-def defects(pairs: pa.Table) -> dict[str, int]:
-    """Rows whose target texts show flaws of machine translation, by flaw.
+def read_rows(path: Path) -> Iterator[Row]:
+    """Every row's six texts with its two languages, as they stand, broken rows too; see `import_pairs`.
 
-    `html_entities`: `&#39;` and the like; `stray_asterisks`: `***`; `lost_newlines`: an answer on one line
-    where its source has several.
+    Raises:
+        BadInputError: the file is missing or malformed; the row and the key are named.
     """
-    counts = dict.fromkeys(("html_entities", "stray_asterisks", "lost_newlines"), 0)
-    for row in pairs.select(list(_TEXTS)).to_pylist():
-        targets = [row[name] for name in _TEXTS[3:]]
-        answers = [(row[f"source_{side}"], row[f"target_{side}"]) for side in ("chosen", "rejected")]
-        counts["html_entities"] += any(_ENTITY.search(text) for text in targets)
-        counts["stray_asterisks"] += any("***" in text for text in targets)
-        counts["lost_newlines"] += any("\n" in a.strip() and "\n" not in b.strip() for a, b in answers)
-    return counts
+    if path.suffix == ".parquet":
+        yield from PAIRS.check(read_parquet(path, mend="Name a file of pairs."), where=str(path)).to_pylist()
+        return
+    for number, item in enumerate(_read_json(path)):
+        row = _texts(item, f"{path}, row {number}")
+        languages = _languages(row)
+        yield row | dict(zip(("source_language", "language"), languages, strict=True))
 
 
 def export_official(pairs: pa.Table, path: Path) -> None:
@@ -178,19 +176,28 @@ def _value(turn: Any, role: str, key: str, where: str) -> str:
 
 def _identified(row: Row) -> tuple[str, str] | None:
     """Puts the two languages into the row, or tells why it cannot be used."""
-    source = source_language((row["source_prompt"], row["source_chosen"], row["source_rejected"]))
-    target = target_language((row["target_prompt"], row["target_chosen"], row["target_rejected"]), source)
+    source, target = _languages(row)
     for code in (source, target):
         if code not in LANGUAGES:
             return "unknown_language", f"identified as {code}"
     row["source_language"], row["language"] = source, target
     if target == source:
         return "untranslated", f"source and target are {source}"
-    if _same(row["target_prompt"], row["source_prompt"]) or left_untranslated(row["target_prompt"], target):
-        return "untranslated", "target_prompt"
-    if _same(row["target_chosen"], row["source_chosen"]):
-        return "untranslated", "target_chosen"
-    return None
+    same = untranslated_columns(row)
+    return ("untranslated", same[0]) if same else None
+
+
+def untranslated_columns(row: Row) -> list[str]:
+    """The target's columns that hold the source's text, or a prompt that is plainly not in the target language."""
+    same = [f"target_{name}" for name in ("prompt", "chosen") if _same(row[f"target_{name}"], row[f"source_{name}"])]
+    if "target_prompt" not in same and left_untranslated(row["target_prompt"], row["language"]):
+        same.insert(0, "target_prompt")
+    return same
+
+
+def _languages(row: Row) -> tuple[str, str]:
+    source = source_language((row["source_prompt"], row["source_chosen"], row["source_rejected"]))
+    return source, target_language((row["target_prompt"], row["target_chosen"], row["target_rejected"]), source)
 
 
 def _same(a: str, b: str) -> bool:

@@ -18,6 +18,7 @@ class _Material(NamedTuple):
 
     prompts: Mapping[str, str]
     translated: Mapping[tuple[str, str], str]
+    weights: Mapping[tuple[str, str], float]
     sampled: Mapping[str, Sequence[Sampled]]
     refusals: Mapping[str, Mapping[str, str]]
 
@@ -67,7 +68,8 @@ def target_pairs(
             aside.append(set_aside(f"{source['prompt_id']}/{language}", language, *result))
         else:
             prompt = material.prompts[source["prompt_id"]]
-            rows.append(_row(source, prompt, *result, dominant=dominant, language=language))
+            weight = _weight(source["prompt_id"], result, material.weights)
+            rows.append(_row(source, prompt, *result, weight, dominant=dominant, language=language))
     return PAIRS.build(rows), QUARANTINE.build(aside)
 
 
@@ -103,13 +105,20 @@ def _material(
         text = pick(sampled.get(row["prompt_id"], []), chosen_test("harmful")) if row["kind"] == "harmful" else None
         if text is not None and text.strip():
             refusals.setdefault(row["split"], {})[row["prompt_id"]] = text
-    return _Material(prompts, translated, sampled, refusals)
+    tables = [prompt_translations, *([] if answer_translations is None else [answer_translations])]
+    weights = {key: weight for table in tables for key, weight in _weights(table, language).items()}
+    return _Material(prompts, translated, weights, sampled, refusals)
 
 
 def _texts(translations: pa.Table, language: str) -> dict[tuple[str, str], str]:
     return {
         (row["prompt_id"], row["role"]): row["text"] for row in translations.to_pylist() if row["language"] == language
     }
+
+
+def _weights(translations: pa.Table, language: str) -> dict[tuple[str, str], float]:
+    rows = translations.select(["prompt_id", "role", "language", "weight"]).to_pylist()
+    return {(row["prompt_id"], row["role"]): row["weight"] for row in rows if row["language"] == language}
 
 
 def _sides(source: Row, material: _Material, settings: PairSettings) -> tuple[Side, Side] | _Fault:
@@ -143,7 +152,19 @@ def _options(
     return options
 
 
-def _row(source: Row, prompt: str, chosen: Side, rejected: Side, *, dominant: str, language: str) -> Row:
+def _weight(key: str, sides: tuple[Side, Side], weights: Mapping[tuple[str, str], float]) -> float | None:
+    """A pair counts as little as the worst translation in it; null if none is marked."""
+    roles = [
+        "prompt",
+        *(role for role, side in zip(("chosen", "rejected"), sides, strict=True) if side.origin == "translated"),
+    ]
+    least = min(weights.get((key, role), 1.0) for role in roles)
+    return None if least == 1.0 else least
+
+
+def _row(
+    source: Row, prompt: str, chosen: Side, rejected: Side, weight: float | None, *, dominant: str, language: str
+) -> Row:
     return {
         "pair_id": f"{source['prompt_id']}/{language}",
         "source_id": source_id(source["prompt"], source["chosen"], source["rejected"]),
@@ -159,4 +180,5 @@ def _row(source: Row, prompt: str, chosen: Side, rejected: Side, *, dominant: st
         "target_chosen": chosen.text,
         "target_rejected": rejected.text,
         "origin": chosen.origin if chosen.origin == rejected.origin else "mixed",
+        "weight": weight,
     }

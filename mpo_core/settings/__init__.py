@@ -13,8 +13,6 @@ from mpo_core.settings.data import (
     PromptSettings,
     PromptSource,
     SamplingSettings,
-    TranslationSettings,
-    TranslationSource,
 )
 from mpo_core.settings.languages import DefinedLanguage, LanguageSettings
 from mpo_core.settings.pipeline import (
@@ -26,26 +24,46 @@ from mpo_core.settings.pipeline import (
     RunSettings,
 )
 from mpo_core.settings.training import LoraSettings, RetentionSettings, TrainingSettings
+from mpo_core.settings.translation import (
+    BackTranslationSettings,
+    DeepTranslatorSource,
+    MemorySource,
+    MicroworldSource,
+    OpenAISource,
+    RemoteSource,
+    Seq2SeqSource,
+    TranslationGates,
+    TranslationSettings,
+    TranslationSource,
+)
 
 __all__ = [
+    "BackTranslationSettings",
     "CompareSettings",
+    "DeepTranslatorSource",
     "DefinedLanguage",
     "EvaluationSettings",
     "GateSettings",
     "JudgingSettings",
     "LanguageSettings",
     "LoraSettings",
+    "MemorySource",
+    "MicroworldSource",
     "ModelSettings",
+    "OpenAISource",
     "PairSettings",
     "PipelineConfig",
     "PromptSettings",
     "PromptSource",
     "RealignSettings",
+    "RemoteSource",
     "RetentionSettings",
     "RunSettings",
     "SamplingSettings",
+    "Seq2SeqSource",
     "Settings",
     "TrainingSettings",
+    "TranslationGates",
     "TranslationSettings",
     "TranslationSource",
 ]

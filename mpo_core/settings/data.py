@@ -95,30 +95,6 @@ class ModelSettings(Settings):
     """File of a chat template that replaces the tokenizer's own, in training and inference alike."""
 
 
-class TranslationSource(Settings):
-    """One translation engine; engines are asked in order, the first that knows wins."""
-
-    engine: Literal["memory", "microworld"]
-    """`memory`: the user's file of translations. `microworld`: the memory of the embedded world."""
-    path: str | None = None
-    """CSV or Parquet file of the memory: one column per language."""
-    columns: dict[str, str] = Field(default_factory=dict)
-    """Column of a language where it is not the language's code."""
-
-    @model_validator(mode="after")
-    def _complete(self) -> Self:
-        if (self.engine == "memory") != (self.path is not None):
-            raise ValueError("`path` is for the engine `memory`, and `memory` needs it")
-        return self
-
-
-class TranslationSettings(Settings):
-    """Dominant-language text into the targets."""
-
-    engines: list[TranslationSource] = Field(min_length=1)
-    """Engines in the order in which they are asked."""
-
-
 class SamplingSettings(Settings):
     """How the model answers."""
 

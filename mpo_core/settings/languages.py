@@ -25,6 +25,10 @@ class DefinedLanguage(Settings):
     """Codes by which a language identifier may name it."""
     right_to_left: bool = False
     """Whether it is written from right to left."""
+    engines: dict[str, str] = Field({})
+    """Each translation engine's own code for it; left out: `code` everywhere."""
+    length: float = Field(1.0, gt=0.0)
+    """Usual number of characters for one of the English original."""
 
     @property
     def entry(self) -> Language:

@@ -14,10 +14,10 @@ from mpo_core.settings.data import (
     PairSettings,
     PromptSettings,
     SamplingSettings,
-    TranslationSettings,
 )
 from mpo_core.settings.languages import LanguageSettings
 from mpo_core.settings.training import TrainingSettings
+from mpo_core.settings.translation import TranslationSettings
 
 
 class RunSettings(Settings):

@@ -1,15 +1,21 @@
-"""The protocol of an engine, and the engines that the settings name."""
+"""What an engine is: whole texts in, a translation or a reason for each out."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
-from mpo_core.files import digest
-from mpo_core.settings import TranslationSettings, TranslationSource
-from mpo_core.translation.memory import MemoryEngine
-from mpo_core.translation.microworld import MicroworldEngine
+from mpo_core.errors import BadInputError
+
+NO_TRANSLATION = "no_translation"
+"""The reason where an engine does not know a text."""
+
+
+class Reply(NamedTuple):
+    """A translation; or None and the reason, such as `no_translation`, `timed_out` or `error_page`."""
+
+    text: str | None
+    reason: str = ""
 
 
 class Engine(Protocol):
@@ -19,41 +25,42 @@ class Engine(Protocol):
     def name(self) -> str:
         """Name in the table of translations."""
 
-    def translate(self, texts: Sequence[str], source: str, target: str) -> list[str | None]:
-        """One translation per text, in order; None for a text that the engine does not know.
+    @property
+    def masks(self) -> bool:
+        """Whether code, URLs, measures and the like come back as they went in."""
+
+    def check(self, source: str, target: str) -> None:
+        """Passes if the engine can translate between the two languages.
 
         Raises:
-            BadInputError: the engine cannot work with this pair of languages at all.
+            UnknownLanguageError: it cannot.
         """
 
+    def translate(self, texts: Sequence[str], source: str, target: str) -> list[Reply]:
+        """One reply per text, in order.
 
-def build_engines(settings: TranslationSettings) -> list[Engine]:
-    """The engines in the order in which they are asked.
+        Raises:
+            BadInputError: the engine's key is refused.
+            EngineDownError: it answers nothing any more.
+        """
 
-    Raises:
-        BadInputError: a memory file is missing or malformed.
+    def judge(self, texts: Sequence[str], source: str, target: str, *, refused: bool) -> None:
+        """Is told what became of its translations of these texts."""
+
+
+class UnknownLanguageError(BadInputError):
+    """The engine does not know one of the languages; another engine may."""
+
+
+class EngineDownError(RuntimeError):
+    """An engine does not answer at all: its quota is spent, or request after request fails.
+
+    Args:
+        engine: its name.
+        reason: what happened last.
+        replies: what it had given until then, one per text.
     """
-    return [_build(source) for source in settings.engines]
 
-
-def _build(source: TranslationSource) -> Engine:
-    if source.engine == "microworld":
-        return MicroworldEngine()
-    return MemoryEngine(Path(str(source.path)), columns=source.columns)
-
-
-def fingerprint(settings: TranslationSettings) -> list[str]:
-    """One digest per engine of what it reads: the file's sha256, the microworld's version.
-
-    Raises:
-        BadInputError: a memory file is missing or cannot be read.
-    """
-    return [_digest(source) for source in settings.engines]
-
-
-def _digest(source: TranslationSource) -> str:
-    if source.engine == "microworld":
-        from mpo_core.microworld import WORLD_VERSION
-
-        return f"microworld:{WORLD_VERSION}"
-    return f"memory:{digest(Path(str(source.path)), mend='Check translation.engines[].path.')}"
+    def __init__(self, engine: str, reason: str, replies: list[Reply] | None = None) -> None:
+        super().__init__(f"{engine}: {reason}")
+        self.engine, self.reason, self.replies = engine, reason, replies or []

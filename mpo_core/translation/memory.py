@@ -1,84 +1,133 @@
-"""A translation memory: the user's file with one column per language."""
+"""A translation memory: the user's file of texts that stand in several languages."""
 
 from __future__ import annotations
 
-import unicodedata
-from collections.abc import Mapping, Sequence
+import xml.etree.ElementTree as ET
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pyarrow as pa
 
 from mpo_core import files
+from mpo_core.defects import normalised
 from mpo_core.errors import BadInputError
+from mpo_core.translation.engines import NO_TRANSLATION, Reply, UnknownLanguageError
 
 _MEND = "Check translation.engines[].path."
-
-
-def normalised(text: str) -> str:
-    """The form in which texts are compared: Unicode NFC, runs of white space as one space."""
-    return " ".join(unicodedata.normalize("NFC", text).split())
+_LANG = "{http://www.w3.org/XML/1998/namespace}lang"
+_Columns = dict[str, list[str | None]]
 
 
 class MemoryEngine:
-    """Translations from a CSV or Parquet file, found by exact text (after `normalised`).
+    """Translations from a file, found by exact text (after `normalised`).
 
     If the memory holds a text twice, its first translation that is not empty wins.
 
     Args:
-        path: the file; `.parquet` or CSV, UTF-8 with or without a byte-order mark.
-        columns: column of a language where it is not the language's code.
+        path: CSV (UTF-8 with or without a byte-order mark) or Parquet with one column per language, or TMX.
+        columns: column of a language where it is not the language's code; in TMX its `xml:lang`.
 
     Raises:
-        BadInputError: the file is missing or malformed.
+        BadInputError: the file is missing or malformed, or lacks a column that is named.
     """
 
     name = "memory"
+    masks = False
 
     def __init__(self, path: Path, *, columns: Mapping[str, str] | None = None) -> None:
         self.path = path
         self._columns = dict(columns or {})
-        self._table = _read_parquet(path) if path.suffix == ".parquet" else _read_csv(path)
-        for code, column in self._columns.items():
-            self._require(code, column)
+        self._table = _READERS.get(path.suffix.lower(), _read_csv)(path)
+        self._known: dict[tuple[str, str], dict[str, str]] = {}
+        for code in self._columns:
+            self._column(code)
 
-    def translate(self, texts: Sequence[str], source: str, target: str) -> list[str | None]:
-        """One translation per text: None if the memory lacks the text, empty if it lacks the translation.
+    def check(self, source: str, target: str) -> None:
+        """Passes if the memory has both languages.
 
         Raises:
-            BadInputError: the memory has no column of one of the languages.
+            UnknownLanguageError: it lacks one.
+        """
+        self._column(source)
+        self._column(target)
+
+    def translate(self, texts: Sequence[str], source: str, target: str) -> list[Reply]:
+        """One translation per text: none if the memory lacks the text, empty if it lacks the translation.
+
+        Raises:
+            UnknownLanguageError: the memory has no column of one of the languages.
         """
         known = self._between(source, target)
-        return [known.get(normalised(text)) for text in texts]
+        found = (known.get(normalised(text)) for text in texts)
+        return [Reply(None, NO_TRANSLATION) if text is None else Reply(text) for text in found]
+
+    def judge(self, texts: Sequence[str], source: str, target: str, *, refused: bool) -> None:
+        """Nothing to learn: the file is the user's."""
 
     def _between(self, source: str, target: str) -> dict[str, str]:
-        known: dict[str, str] = {}
-        for text, translation in zip(self._column(source), self._column(target), strict=True):
-            if text and text.strip() and not known.get(normalised(text)):
-                known[normalised(text)] = (translation or "").strip()
-        return known
+        if (source, target) not in self._known:
+            known = self._known[source, target] = {}
+            for text, translation in zip(self._column(source), self._column(target), strict=True):
+                if text and text.strip() and not known.get(normalised(text)):
+                    known[normalised(text)] = (translation or "").strip()
+        return self._known[source, target]
 
     def _column(self, code: str) -> list[str | None]:
         column = self._columns.get(code, code)
-        self._require(code, column)
-        return self._table[column]
-
-    def _require(self, code: str, column: str) -> None:
         if column not in self._table:
-            raise BadInputError(
+            raise UnknownLanguageError(
                 f"no column {column!r} for language {code!r}",
                 where=str(self.path),
                 mend=f"Columns present: {', '.join(self._table) or 'none'}. "
                 "Name it in translation.engines[].columns, or drop the language.",
             )
+        return self._table[column]
 
 
-def _read_parquet(path: Path) -> dict[str, list[str | None]]:
+def _read_parquet(path: Path) -> _Columns:
     table = files.read_parquet(path, mend=_MEND)
     # Other columns (ids, tags) may be of any type; they are no languages.
     texts = [f.name for f in table.schema if pa.types.is_string(f.type) or pa.types.is_large_string(f.type)]
     return {name: table.column(name).to_pylist() for name in texts}
 
 
-def _read_csv(path: Path) -> dict[str, list[str | None]]:
+def _read_csv(path: Path) -> _Columns:
     table = files.read_csv(path, mend=_MEND)
     return {name: [row.values[at] for row in table.rows] for at, name in enumerate(table.header)}
+
+
+def _read_tmx(path: Path) -> _Columns:
+    """Languages by `xml:lang` as it stands, and by its first part where that is free: `en` for `en-US`."""
+    units = list(_units(path))
+    if not units:
+        raise BadInputError("no translation unit (<tu>) in it", where=str(path), mend="Give a TMX file with units.")
+    tags = dict.fromkeys(tag for unit in units for tag in unit)
+    columns: _Columns = {tag: [unit.get(tag) for unit in units] for tag in tags}
+    for tag in tags:
+        short = tag.replace("_", "-").split("-")[0].lower()
+        # Traditional characters are not what `zh` means here.
+        if short not in columns and not (short == "zh" and tag[3:].lower() in {"tw", "hk", "mo", "hant"}):
+            columns[short] = columns[tag]
+    return columns
+
+
+def _units(path: Path) -> Iterator[dict[str, str]]:
+    try:
+        # The parser (expat) limits how far entities may grow.
+        for _, element in ET.iterparse(path):  # noqa: S314
+            if element.tag == "tu":
+                variants = {tuv.get(_LANG) or tuv.get("lang") or "": tuv.find("seg") for tuv in element.iter("tuv")}
+                yield {tag: "".join(seg.itertext()) for tag, seg in variants.items() if tag and seg is not None}
+                element.clear()
+    except OSError as error:
+        raise BadInputError(
+            f"cannot be read ({error.strerror or type(error).__name__})", where=str(path), mend=_MEND
+        ) from None
+    except ET.ParseError as error:
+        line, column = error.position
+        raise BadInputError(
+            "this is not XML", where=f"{path}, line {line}, column {column + 1}", mend="Give a TMX file."
+        ) from None
+
+
+_READERS = {".parquet": _read_parquet, ".tmx": _read_tmx}

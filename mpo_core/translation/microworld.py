@@ -4,27 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mpo_core.errors import BadInputError
+from mpo_core.translation.engines import NO_TRANSLATION, Reply, UnknownLanguageError
 
 
 class MicroworldEngine:
     """Looks sentences of the microworld up; knows nothing else."""
 
     name = "microworld"
+    masks = True
 
-    def translate(self, texts: Sequence[str], source: str, target: str) -> list[str | None]:
-        """One translation per text; None outside the microworld.
+    def check(self, source: str, target: str) -> None:
+        """Passes if the world speaks both languages.
 
         Raises:
-            BadInputError: the microworld does not speak one of the languages.
+            UnknownLanguageError: it does not.
         """
         from mpo_core import microworld
 
         for code in (source, target):
             if code not in microworld.LANGUAGES:
-                raise BadInputError(
+                raise UnknownLanguageError(
                     f"the microworld does not speak {code!r}",
                     where="translation.engines",
-                    mend=f"Choose languages from {', '.join(microworld.LANGUAGES)}, or name a translation memory.",
+                    mend=f"Choose languages from {', '.join(microworld.LANGUAGES)}, or name another engine.",
                 )
-        return [microworld.translate(text, source, target) for text in texts]
+
+    def translate(self, texts: Sequence[str], source: str, target: str) -> list[Reply]:
+        """One translation per text; outside the microworld none."""
+        from mpo_core import microworld
+
+        self.check(source, target)
+        found = (microworld.translate(text, source, target) for text in texts)
+        return [Reply(None, NO_TRANSLATION) if text is None else Reply(text) for text in found]
+
+    def judge(self, texts: Sequence[str], source: str, target: str, *, refused: bool) -> None:
+        """Nothing to learn: it is exact."""

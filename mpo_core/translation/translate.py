@@ -7,9 +7,11 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
+from mpo_core.errors import StageFailedError
+from mpo_core.settings import TranslationGates
 from mpo_core.tables import QUARANTINE, TRANSLATIONS
-from mpo_core.translation.engines import Engine
-from mpo_core.translation.memory import normalised
+from mpo_core.translation.engines import NO_TRANSLATION, Engine, EngineDownError, Reply, UnknownLanguageError
+from mpo_core.translation.gates import Verdict, verdicts
 
 
 class Text(NamedTuple):
@@ -18,6 +20,28 @@ class Text(NamedTuple):
     prompt_id: str
     role: str
     text: str
+
+
+class Chain(NamedTuple):
+    """Engines in the order in which they are asked, the gates, and who translates back."""
+
+    engines: Sequence[Engine]
+    gates: TranslationGates = TranslationGates()
+    back: Engine | None = None
+
+
+class _Done(NamedTuple):
+    text: str
+    engine: str
+    verdicts: list[Verdict]
+
+
+class _Word(NamedTuple):
+    """Why an engine's try at a text was none."""
+
+    engine: str
+    reason: str
+    score: str = ""
 
 
 def prompt_texts(prompts: pa.Table) -> list[Text]:
@@ -31,17 +55,16 @@ def answer_texts(source_pairs: pa.Table) -> list[Text]:
     return [Text(row["prompt_id"], role, row[role]) for row in rows for role in ("chosen", "rejected")]
 
 
-def translate_texts(
-    texts: Sequence[Text], engines: Sequence[Engine], *, source: str, target: str
-) -> tuple[pa.Table, pa.Table]:
-    """Asks the engines in order; the first translation that passes the gates wins.
+def translate_texts(texts: Sequence[Text], chain: Chain, *, source: str, target: str) -> tuple[pa.Table, pa.Table]:
+    """Asks the engines in order; the first translation that passes the hard gates wins.
 
-    A text that no engine can translate is set aside: `no_translation` (no engine knows it),
-    `empty_translation`, or `echo` (the source came back unchanged).
+    A text that no engine can translate is set aside with the last word on it: a gate's name, `no_translation` (no
+    engine knows it), or why a service gave nothing (`timed_out`, `too_many_requests`, `server_error` …). One that a
+    soft gate marks is kept, weighs less, or is set aside too, as `gates.marked` says.
 
     Args:
         texts: what to translate; (prompt_id, role) is unique.
-        engines: asked in this order.
+        chain: engines and gates.
         source: language code of the texts.
         target: language code wanted.
 
@@ -49,46 +72,134 @@ def translate_texts(
         TRANSLATIONS in the order of `texts`, and QUARANTINE.
 
     Raises:
-        BadInputError: an engine cannot work with these languages.
+        UnknownLanguageError: no engine can work with these languages.
+        BadInputError: a service refuses its key.
+        StageFailedError: the last engine does not answer any more; what was answered is kept for the next run.
     """
-    done: dict[int, tuple[str, str]] = {}
-    reasons = dict.fromkeys(range(len(texts)), "no_translation")
-    for engine in engines:
-        open_ = [number for number in reasons if number not in done]
-        answers = engine.translate([texts[number].text for number in open_], source, target) if open_ else []
-        for number, answer in zip(open_, answers, strict=True):
-            if answer is None:
-                continue
-            fault = _fault(texts[number].text, answer)
-            if fault is None:
-                done[number] = (answer, engine.name)
+    wanted = list(dict.fromkeys(text.text for text in texts))
+    done: dict[str, _Done] = {}
+    heard: dict[str, list[_Word]] = {text: [] for text in wanted}
+    for engine, is_last in _usable(chain.engines, source, target):
+        open_ = [text for text in wanted if text not in done]
+        if not open_:
+            break
+        for asked, reply in zip(open_, _asked(engine, open_, source, target, is_last=is_last), strict=True):
+            if reply.text is not None:
+                done[asked] = _Done(reply.text, engine.name, [])
             else:
-                reasons[number] = fault
-    rows = [_row(texts[number], target, *done[number]) for number in reasons if number in done]
-    asked = ", ".join(engine.name for engine in engines)
-    aside = [
-        _set_aside(texts[number], target, reason, f"engines asked: {asked}")
-        for number, reason in reasons.items()
-        if number not in done
-    ]
+                heard[asked].append(_Word(engine.name, reply.reason))
+        _gate(engine, open_, done, heard, chain, source, target)
+    rows, aside = [], []
+    for text in texts:
+        if text.text in done:
+            result = done[text.text]
+            marks = [one.gate for one in result.verdicts if not one.passed]
+            if marks and chain.gates.marked == "drop":
+                aside.append(_set_aside(text, target, marks[0], f"{result.engine} {', '.join(marks)}"))
+            else:
+                rows.append(_row(text, target, result, marks, chain.gates))
+        else:
+            words = heard[text.text]
+            reason = next((word.reason for word in reversed(words) if word.reason != NO_TRANSLATION), NO_TRANSLATION)
+            aside.append(_set_aside(text, target, reason, "; ".join(" ".join(filter(None, word)) for word in words)))
     return TRANSLATIONS.build(rows), QUARANTINE.build(aside)
 
 
-def _fault(text: str, translation: str) -> str | None:
-    if not translation.strip():
-        return "empty_translation"
-    # A text without letters (a number, a formula) is rightly the same in every language.
-    same = normalised(text).casefold() == normalised(translation).casefold()
-    return "echo" if same and any(map(str.isalpha, text)) else None
+def _usable(engines: Sequence[Engine], source: str, target: str) -> list[tuple[Engine, bool]]:
+    """The engines that know the two languages, each with whether it is the last one."""
+    usable, unknown = [], []
+    for engine in engines:
+        try:
+            engine.check(source, target)
+        except UnknownLanguageError as error:
+            unknown.append(error)
+        else:
+            usable.append(engine)
+    if not usable:
+        raise unknown[0]
+    return [(engine, engine is usable[-1]) for engine in usable]
 
 
-def _row(text: Text, target: str, translation: str, engine: str) -> dict[str, Any]:
+def _asked(engine: Engine, texts: list[str], source: str, target: str, *, is_last: bool) -> list[Reply]:
+    try:
+        return engine.translate(texts, source, target)
+    except EngineDownError as error:
+        if is_last:
+            raise StageFailedError(
+                f"the translation engine {error.engine} does not answer any more ({error.reason}). What it answered "
+                "is kept: run again to go on, or name another engine after it"
+            ) from None
+        return error.replies
+
+
+def _gate(
+    engine: Engine,
+    texts: list[str],
+    done: dict[str, _Done],
+    heard: dict[str, list[_Word]],
+    chain: Chain,
+    source: str,
+    target: str,
+) -> None:
+    """Judges what an engine gave just now; what fails a hard gate is open again."""
+    given = [text for text in texts if text in done]
+    judged = _verdicts(engine, given, done, chain, source, target, back=False)
+    passed = [text for text in given if _failed(judged[text], chain.gates) is None]
+    if chain.back is not None:
+        judged |= _verdicts(engine, passed, done, chain, source, target, back=True)
+    refused = []
+    for text in given:
+        failed = _failed(judged[text], chain.gates)
+        if failed is None:
+            done[text] = done[text]._replace(verdicts=judged[text])
+        else:
+            del done[text]
+            heard[text].append(_Word(engine.name, failed.gate, f"{failed.score:.3g}"))
+            refused.append(text)
+    engine.judge(refused, source, target, refused=True)
+    engine.judge([text for text in given if text in done], source, target, refused=False)
+
+
+def _verdicts(
+    engine: Engine, texts: list[str], done: dict[str, _Done], chain: Chain, source: str, target: str, *, back: bool
+) -> dict[str, list[Verdict]]:
+    returned: list[Reply] = [Reply(None)] * len(texts)
+    if back and chain.back is not None:
+        returned = _asked(chain.back, [done[text].text for text in texts], target, source, is_last=True)
+    return {
+        text: verdicts(
+            text,
+            done[text].text,
+            source=source,
+            target=target,
+            settings=chain.gates,
+            measures=engine.masks,
+            chrf=_chrf(text, reply.text or "") if back else None,
+        )
+        for text, reply in zip(texts, returned, strict=True)
+    }
+
+
+def _chrf(text: str, returned: str) -> float:
+    from sacrebleu import sentence_chrf
+
+    return float(sentence_chrf(returned, [text]).score)
+
+
+def _failed(found: list[Verdict], gates: TranslationGates) -> Verdict | None:
+    return next((one for one in found if not one.passed and one.gate in gates.hard), None)
+
+
+def _row(text: Text, target: str, result: _Done, marks: list[str], gates: TranslationGates) -> dict[str, Any]:
     return {
         "prompt_id": text.prompt_id,
         "role": text.role,
         "language": target,
-        "text": translation,
-        "engine": engine,
+        "text": result.text,
+        "engine": result.engine,
+        "weight": gates.weight if marks and gates.marked == "weigh" else 1.0,
+        "marks": marks,
+        "gates": [one._asdict() for one in result.verdicts],
     }
 
 

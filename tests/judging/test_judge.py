@@ -8,12 +8,12 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from mpo_core.defects import repeated_share
 from mpo_core.errors import BadInputError
+from mpo_core.identify import language_fault
 from mpo_core.judging import judge_responses
-from mpo_core.judging.lexicon import declines, lexicon, normalised
-from mpo_core.judging.rules import repeated_share
-from mpo_core.judging.script import language_fault
 from mpo_core.languages import LANGUAGES
+from mpo_core.refusals import declines, lexicon, normalised
 from mpo_core.settings import JudgingSettings
 from mpo_core.tables import RESPONSES, VERDICTS
 

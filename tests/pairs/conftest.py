@@ -55,7 +55,7 @@ class Tables:
     @staticmethod
     def translations(language: str, *rows: tuple[str, str, str]) -> pa.Table:
         """TRANSLATIONS of (prompt_id, role, text)."""
-        base = {"language": language, "engine": "test"}
+        base = {"language": language, "engine": "test", "weight": 1.0, "marks": [], "gates": []}
         return TRANSLATIONS.build(base | {"prompt_id": k, "role": role, "text": text} for k, role, text in rows)
 
     @staticmethod

@@ -76,7 +76,18 @@ def test_an_input_that_is_no_content_is_refused(value):
 
 def table(text="chai"):
     return TRANSLATIONS.build(
-        [{"prompt_id": "1", "role": "prompt", "language": "sw", "text": text, "engine": "memory"}]
+        [
+            {
+                "prompt_id": "1",
+                "role": "prompt",
+                "language": "sw",
+                "text": text,
+                "engine": "memory",
+                "weight": 1.0,
+                "marks": [],
+                "gates": [],
+            }
+        ]
     )
 
 

@@ -10,15 +10,18 @@ import pyarrow.parquet as pq
 import pytest
 
 from mpo_core.errors import BadInputError
-from mpo_core.settings import TranslationSettings, TranslationSource
+from mpo_core.settings import MemorySource, MicroworldSource, TranslationGates, TranslationSettings
 from mpo_core.tables import PROMPTS, QUARANTINE, SOURCE_PAIRS, TRANSLATIONS
 from mpo_core.translation import (
+    Chain,
     Engine,
     MemoryEngine,
     MicroworldEngine,
+    Replies,
+    Reply,
     Text,
     answer_texts,
-    build_engines,
+    build_chain,
     fingerprint,
     prompt_texts,
     translate_texts,
@@ -30,19 +33,29 @@ MULTIJAIL = Path(__file__).parents[3] / "shared" / "data" / "MultiJail.csv"
 class Fixed:
     """An engine that knows what it was given, and remembers what it was asked."""
 
+    masks = True
+
     def __init__(self, name: str, known: dict[str, str]) -> None:
         self.name, self.known = name, known
         self.asked: list[str] = []
+        self.refused: list[str] = []
 
-    def translate(self, texts: Sequence[str], source: str, target: str) -> list[str | None]:
+    def check(self, source: str, target: str) -> None:
         assert (source, target) == ("en", "it")
+
+    def translate(self, texts: Sequence[str], source: str, target: str) -> list[Reply]:
         self.asked += texts
-        return [self.known.get(text) for text in texts]
+        return [Reply(self.known.get(text), "no_translation") for text in texts]
+
+    def judge(self, texts: Sequence[str], source: str, target: str, *, refused: bool) -> None:
+        self.refused += texts if refused else []
 
 
-def run(texts: list[str], *engines: Engine) -> tuple[list[dict[str, str]], list[dict[str, str]]]:
+def run(
+    texts: list[str], *engines: Engine, gates: TranslationGates | None = None
+) -> tuple[list[dict[str, str]], list[dict[str, str]]]:
     wanted = [Text(f"p{i}", "prompt", text) for i, text in enumerate(texts)]
-    done, aside = translate_texts(wanted, engines, source="en", target="it")
+    done, aside = translate_texts(wanted, Chain(engines, gates or TranslationGates()), source="en", target="it")
     assert done.schema.equals(TRANSLATIONS.schema)
     assert aside.schema.equals(QUARANTINE.schema)
     return done.to_pylist(), aside.to_pylist()
@@ -62,7 +75,11 @@ def test_first_engine_that_knows_wins_and_the_next_is_asked_for_the_rest() -> No
         ("p3/prompt", "it", "empty_translation"),
         ("p4/prompt", "it", "no_translation"),
     ]
-    assert aside[0]["detail"] == "engines asked: first, second"
+    assert [row["detail"] for row in aside] == [
+        "first empty_translation 0; second no_translation",
+        "first no_translation; second no_translation",
+    ]
+    assert first.refused == ["rain", "snow"]
 
 
 def test_echo_counts_only_where_there_are_letters() -> None:
@@ -83,6 +100,10 @@ def test_texts_of_prompts_and_answers() -> None:
     assert answer_texts(pairs) == [Text("a", "chosen", "Yes."), Text("a", "rejected", "No.")]
 
 
+def given(engine: Engine, texts: list[str], source: str, target: str) -> list[str | None]:
+    return [reply.text for reply in engine.translate(texts, source, target)]
+
+
 def test_memory_compares_normalised_text_and_takes_the_first_translation(tmp_path: Path) -> None:
     path = tmp_path / "memory.csv"
     rows = [
@@ -94,14 +115,14 @@ def test_memory_compares_normalised_text_and_takes_the_first_translation(tmp_pat
     ]
     path.write_text("\ufeff" + "\n".join(rows), encoding="utf-8")
     engine = MemoryEngine(path, columns={"it": "italiano"})
-    assert engine.translate([" Good caf\u00e9\n", "Rain", "Snow"], "en", "it") == ["Buon caff\u00e8", "", None]
-    assert engine.translate(["Buon caff\u00e8"], "it", "en") == ["Good cafe\u0301"]
+    assert given(engine, [" Good caf\u00e9\n", "Rain", "Snow"], "en", "it") == ["Buon caff\u00e8", "", None]
+    assert given(engine, ["Buon caff\u00e8"], "it", "en") == ["Good cafe\u0301"]
 
 
 def test_memory_from_parquet(tmp_path: Path) -> None:
     path = tmp_path / "memory.parquet"
     pq.write_table(pa.table({"id": [1, 2], "en": ["tea", "fog"], "sw": ["chai", None]}), path)
-    assert MemoryEngine(path).translate(["tea", "fog"], "en", "sw") == ["chai", ""]
+    assert given(MemoryEngine(path), ["tea", "fog"], "en", "sw") == ["chai", ""]
     with pytest.raises(BadInputError, match=r"no column 'id'.*Columns present: en, sw"):
         MemoryEngine(path, columns={"it": "id"})
 
@@ -124,9 +145,9 @@ def test_bad_memory(tmp_path: Path, content: bytes, message: str) -> None:
 
 
 def test_missing_memory(tmp_path: Path) -> None:
-    settings = TranslationSettings(engines=[TranslationSource(engine="memory", path=str(tmp_path / "none.csv"))])
+    settings = TranslationSettings(engines=[MemorySource(engine="memory", path=str(tmp_path / "none.csv"))])
     with pytest.raises(BadInputError, match="cannot be read"):
-        build_engines(settings)
+        build_chain(settings, Replies(tmp_path / "kept"), lambda: None)
     with pytest.raises(BadInputError, match="cannot be read"):
         fingerprint(settings)
 
@@ -139,8 +160,8 @@ def test_microworld_is_exact_in_every_language() -> None:
     for code in microworld.LANGUAGES[1:]:
         texts = [text for item in items for text in (item.prompt("en"), item.refusal("en"), item.help("en"))]
         wanted = [text for item in items for text in (item.prompt(code), item.refusal(code), item.help(code))]
-        assert engine.translate(texts, "en", code) == wanted
-    assert engine.translate(["Nothing of this world."], "en", "sw") == [None]
+        assert given(engine, texts, "en", code) == wanted
+    assert given(engine, ["Nothing of this world."], "en", "sw") == [None]
     with pytest.raises(BadInputError, match="does not speak 'it'"):
         engine.translate(["x"], "en", "it")
 
@@ -149,9 +170,11 @@ def test_build_and_fingerprint_follow_the_settings(tmp_path: Path) -> None:
     path = tmp_path / "m.csv"
     path.write_text("en,sw\ntea,chai\n")
     settings = TranslationSettings(
-        engines=[TranslationSource(engine="memory", path=str(path)), TranslationSource(engine="microworld")]
+        engines=[MemorySource(engine="memory", path=str(path)), MicroworldSource(engine="microworld")]
     )
-    assert [engine.name for engine in build_engines(settings)] == ["memory", "microworld"]
+    chain = build_chain(settings, Replies(tmp_path / "kept"), lambda: None)
+    assert [engine.name for engine in chain.engines] == ["memory", "microworld"]
+    assert not (tmp_path / "kept").exists()  # nobody was asked that would be kept
     before = fingerprint(settings)
     path.write_text("en,sw\ntea,majani\n")
     after = fingerprint(settings)
@@ -166,7 +189,7 @@ def test_multijail_is_a_memory() -> None:
     rows = list(csv.DictReader(MULTIJAIL.open(encoding="utf-8-sig", newline="")))
     texts = [Text(row["id"], "prompt", row["en"]) for row in rows]
     for code in ("bn", "jv", "th"):
-        done, aside = translate_texts(texts, [MemoryEngine(MULTIJAIL)], source="en", target=code)
+        done, aside = translate_texts(texts, Chain([MemoryEngine(MULTIJAIL)]), source="en", target=code)
         assert (done.num_rows, aside.num_rows) == (315, 0)
         texts_out = dict(zip(done["prompt_id"].to_pylist(), done["text"].to_pylist(), strict=True))
         wrong = sum(texts_out[row["id"]] != row[code].strip() for row in rows)  # a count: rows are never printed

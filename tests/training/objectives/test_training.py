@@ -36,7 +36,7 @@ class AskToStop(TrainerCallback):
     def __init__(self, stop: StopOnSignal, step: int) -> None:
         self.stop, self.step = stop, step
 
-    def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
+    def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if state.global_step == self.step - 1:
             self.stop.ask()
 

@@ -52,9 +52,15 @@ def lexicon(language: str) -> Lexicon:
         raise BadInputError(
             f"the judge refusal_rules has no lexicon for {language!r}",
             where="judging.judge",
-            mend=f"Known: {', '.join(entries)}. Add the language to mpo_core/judging/refusals.yaml.",
+            mend=f"Known: {', '.join(entries)}. Add the language to mpo_core/refusals.yaml.",
         )
     return entries[language]
+
+
+def is_refusal(text: str, language: str) -> bool:
+    """Whether a text declines, as far as the lexicon has phrases of its language; without any, it does not."""
+    entry = _entries().get(language)
+    return entry is not None and declines(text, entry)
 
 
 def declines(text: str, entry: Lexicon) -> bool:

@@ -1,0 +1,167 @@
+"""The commands about data: languages, translation, pairs."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from flows.cli_shared import AsJson, Out, Overrides, Root, bar, require_server, server, store_at, tell
+from mpo_core.errors import BadInputError
+from mpo_core.languages import LANGUAGES
+from mpo_core.profiles import load_config
+
+
+def translate(
+    file: Annotated[Path, typer.Argument(help="CSV, JSONL or Parquet with a column of texts, or .txt by line.")],
+    to: Annotated[str, typer.Option(help="Target languages, such as sw,bn.")],
+    out: Annotated[Path | None, typer.Option(help="A .parquet or .csv file.")] = None,
+    engine: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Asked in this order: google, deepl, microsoft, mymemory, libre …, memory=FILE, "
+            "seq2seq=FOLDER_OR_ID, openai=MODEL. Left out: those of --profile."
+        ),
+    ] = None,
+    source: Annotated[str, typer.Option("--from", help="Language of the texts.")] = "en",
+    column: Annotated[str, typer.Option(help="Column of the text.")] = "text",
+    profile: Annotated[Path | None, typer.Option(help="YAML profile with translation.engines.")] = None,
+    overrides: Overrides = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Tell what would be asked, and ask nobody.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Translate a file's texts; every translation passes the gates, or is set aside with the reason."""
+    from flows.translate import engine_settings, estimate, translate_file
+
+    if not engine and profile is None:
+        raise BadInputError("no engine is named", where="mpo translate", mend="Give --engine NAME, or --profile FILE.")
+    if out is None and not dry_run:
+        raise BadInputError("no place for the result is named", where="mpo translate", mend="Give --out FILE.parquet.")
+    targets = [code.strip() for code in to.split(",")]
+    asked = [f"languages.dominant={source}", f"languages.targets={json.dumps(targets)}"]
+    if engine:
+        asked.append(f"translation.engines={json.dumps([engine_settings(name) for name in engine])}")
+    config = load_config(profile, [*asked, *(overrides or [])])
+    load = estimate(config, file, column=column)
+    if dry_run or not as_json:
+        _tell_estimate(load, as_json=as_json)
+    if dry_run or out is None:
+        return
+    with bar("translation") as on_progress:
+        told = translate_file(config, file, out, column=column, on_progress=on_progress)
+    if as_json:
+        print(json.dumps(told))
+        return
+    _tell_quality(told["languages"])
+    tell({name: told[name] for name in ("out", "quarantine") if name in told}, as_json=False)
+
+
+def _tell_estimate(load: list[dict[str, Any]], *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(load))
+        return
+    table = Table(
+        "language",
+        "texts",
+        "in a memory",
+        "pieces kept",
+        "requests",
+        "characters",
+        "engine",
+        title="to be asked, at most",
+    )
+    for row in load:
+        table.add_row(*(f"{value:,}" if isinstance(value, int) else str(value) for value in row.values()))
+    Console().print(table)
+
+
+def _tell_quality(languages: dict[str, Any]) -> None:
+    table = Table("language", "translated", "by engine", "marked", "set aside", "because")
+    for code, row in languages.items():
+        counted = [", ".join(f"{name} {n:,}" for name, n in row[of].items()) for of in ("engines", "marked", "reasons")]
+        table.add_row(code, f"{row['translated']:,}", counted[0], counted[1], f"{row['set_aside']:,}", counted[2])
+    Console().print(table)
+
+
+pairs_app = typer.Typer(help="Preference pairs of other tools: import and export.", no_args_is_help=True)
+languages_app = typer.Typer(help="The languages that are known; `add` registers one to be aligned.")
+
+
+@languages_app.callback(invoke_without_command=True)
+def languages_(context: typer.Context, as_json: AsJson = False) -> None:
+    """List the languages that are known; `mpo languages add` registers one to be aligned."""
+    if context.invoked_subcommand is not None:
+        return
+    if as_json:
+        print(json.dumps([entry._asdict() for entry in LANGUAGES.values()]))
+        return
+    table = Table("code", "name", "script", "resource level", "translation engines that know it")
+    for entry in LANGUAGES.values():
+        table.add_row(entry.code, entry.name, entry.script, entry.resource, " ".join(entry.engines))
+    Console().print(table)
+    Console().print("openai=MODEL is told the language's name: whether it knows it, its maker says.")
+
+
+@languages_app.command("add")
+def add_language(
+    code: Annotated[str, typer.Argument(help="BCP-47 code, such as sw.")],
+    name: Annotated[str | None, typer.Option(help="Its English name, where mpo does not know it.")] = None,
+    script: Annotated[str | None, typer.Option(help="Its script in ISO 15924, such as Latn.")] = None,
+    resource: Annotated[str | None, typer.Option(help="How much text of it there is: high, medium or low.")] = None,
+    who: Annotated[str, typer.Option(help="Who asks for it; it is kept.", envvar="USER")] = "unknown",
+    root: Root = "artifacts",
+    as_json: AsJson = False,
+) -> None:
+    """Register a language to be aligned, and tell the Prefect server, if one is set, so that `realign` starts."""
+    from flows.languages import facts_of, tell_server
+    from mpo_core import registry
+
+    facts = facts_of(code, {"name": name, "script": script, "resource": resource})
+    require_server()  # first: what is registered already is not told again
+    new = registry.add_language(store_at(root), facts, who=who)
+    told = server() is not None and new
+    if told:
+        tell_server(facts, root)
+    tell({"language": facts.code, "registered": "now" if new else "before", "server_told": told}, as_json)
+
+
+@pairs_app.command("import")
+def import_(
+    file: Annotated[Path, typer.Argument(help="Official MPO JSON.")], out: Out, as_json: AsJson = False
+) -> None:
+    """Import pairs, identify their languages, set broken rows aside with the reason."""
+    from flows.alone import import_alone
+
+    tell(import_alone(file, out), as_json)
+
+
+@pairs_app.command()
+def audit(
+    file: Annotated[Path, typer.Argument(help="Official MPO JSON, or pairs in our Parquet.")], as_json: AsJson = False
+) -> None:
+    """Count the flaws of a file of pairs, by language."""
+    from flows.alone import audit_alone
+
+    told = audit_alone(file)
+    if as_json:
+        print(json.dumps(told))
+        return
+    table = Table("flaw", *told["languages"])
+    for flaw in told["flaws"]:
+        table.add_row(flaw.replace("_", " "), *(f"{row[flaw]:,}" for row in told["languages"].values()))
+    Console().print(table)
+
+
+@pairs_app.command("export")
+def export(
+    file: Annotated[Path, typer.Argument(help="Pairs in our Parquet.")],
+    out: Out,
+    form: Annotated[str, typer.Option("--format", help="official or trl.")] = "official",
+    as_json: AsJson = False,
+) -> None:
+    """Export pairs to the official MPO JSON or TRL's preference format."""
+    from flows.alone import export_alone
+
+    tell(export_alone(file, out, form), as_json)

@@ -1,0 +1,70 @@
+"""What the commands share: options, and how they tell their results."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from mpo_core.errors import BadInputError
+
+Profile = Annotated[Path | None, typer.Argument(help="YAML profile; the demo if left out.", show_default=False)]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Override a setting, such as training.beta=1.5; all are in docs/settings.md."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object, for programs.")]
+Out = Annotated[Path, typer.Option("--out", help="Where the result goes.")]
+Root = Annotated[str, typer.Option("--root", help="Folder or URL of the artifacts.")]
+
+console = Console(stderr=True)
+
+
+def require_server() -> None:
+    """Says at once that a server which was asked for does not answer; Prefect would retry for minutes."""
+    import httpx
+
+    address = server()
+    if address is None:
+        return
+    try:
+        httpx.get(f"{address.rstrip('/')}/health", timeout=10.0)
+    except httpx.HTTPError as error:
+        raise BadInputError(
+            f"no Prefect server answers ({type(error).__name__})",
+            where=f"PREFECT_API_URL {address}",
+            mend="Start one with `make up`, or unset the variable to run without.",
+        ) from None
+
+
+def server() -> str | None:
+    """Address of the lasting Prefect server that is set, if one is."""
+    from prefect.settings import PREFECT_API_URL
+
+    return PREFECT_API_URL.value()
+
+
+def store_at(root: str) -> Any:
+    """The artifacts of a root that is there: to look must not make a folder."""
+    from mpo_core.artifacts import ArtifactStore
+
+    if "://" not in root and not Path(root).is_dir():
+        raise BadInputError("no such folder", where=f"--root {root}", mend="Name the run.root of an earlier run.")
+    return ArtifactStore(root)
+
+
+def bar(what: str) -> Any:
+    """A progress bar on the terminal."""
+    from flows.progress import bar as progress_bar
+
+    return progress_bar(console, what)
+
+
+def tell(told: dict[str, Any], as_json: bool) -> None:
+    """A command's result: one JSON object, or a line for each of its parts."""
+    if as_json:
+        print(json.dumps(told))
+        return
+    for name, value in told.items():
+        Console().print(f"{name.replace('_', ' ')}: {value}", highlight=False, soft_wrap=True)

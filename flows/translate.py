@@ -1,0 +1,256 @@
+"""The translation stage alone, from file to file: what `mpo translate` does."""
+
+import contextlib
+import itertools
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, get_args
+
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+
+from mpo_core.artifacts import scratch_path
+from mpo_core.errors import BadInputError
+from mpo_core.settings import PipelineConfig, TranslationSettings
+from mpo_core.settings.translation import Service
+from mpo_core.tables import QUARANTINE, TRANSLATED, TableSpec
+from mpo_core.texts import read_texts
+from mpo_core.translation import (
+    KEPT,
+    Chain,
+    MachineEngine,
+    Replies,
+    Text,
+    UnknownLanguageError,
+    build_chain,
+    translate_texts,
+)
+
+_BLOCK = 512  # texts that are in memory at one time
+OnProgress = Callable[[int, int], None]
+Write = Callable[[pa.Table], None]
+
+SERVICES: tuple[str, ...] = get_args(Service)
+
+
+def engine_settings(named: str) -> dict[str, Any]:
+    """The settings of an engine as the command names it: a service, `microworld`, or memory=FILE and the like.
+
+    Raises:
+        BadInputError: no engine is called so.
+    """
+    kind, _, what = named.partition("=")
+    if kind in SERVICES and not what:
+        return {"engine": "deep_translator", "service": kind}
+    if kind == "microworld" and not what:
+        return {"engine": kind}
+    keys = {"memory": "path", "seq2seq": "path", "openai": "model"}
+    if kind in keys and what:
+        return {"engine": kind, keys[kind]: what}
+    raise BadInputError(
+        "unknown engine",
+        where=f"--engine {named}",
+        mend=f"Known: {', '.join(SERVICES)}, microworld, memory=FILE, seq2seq=FOLDER_OR_ID, openai=MODEL.",
+    )
+
+
+@contextlib.contextmanager
+def opened_chain(
+    settings: TranslationSettings, root: str, on_reply: Callable[[], None] = lambda: None
+) -> Iterator[Chain]:
+    """The engines, with the answers that a root has kept."""
+    with Replies(scratch_path(root, KEPT), attempt=settings.attempt) as replies:
+        yield build_chain(settings, replies, on_reply)
+
+
+def translate_file(
+    config: PipelineConfig, file: Path, out: Path, *, column: str, on_progress: OnProgress
+) -> dict[str, Any]:
+    """Translates a column of a file into every target, block by block.
+
+    `out` is Parquet or CSV in the long form of TRANSLATED; what could not be translated lies beside it. If the run
+    ends early, nothing is written, and what the engines answered is kept: the next run goes on.
+
+    Raises:
+        BadInputError: the file, an engine or a language is unusable.
+        StageFailedError: the last engine does not answer any more.
+    """
+    if out.suffix not in {".parquet", ".csv"}:
+        raise BadInputError("unknown kind of file", where=f"--out {out}", mend="Name a .parquet or a .csv file.")
+    source, targets = config.languages.dominant, config.languages.targets
+    total = _count(file, column) * len(targets)
+    tally = {target: _Tally() for target in targets}
+    aside_path = out.with_suffix(f".quarantine{out.suffix}")
+    done = 0
+    with (
+        opened_chain(config.translation, config.run.root, lambda: on_progress(done, total)) as chain,
+        _writer(out, TRANSLATED) as write,
+        _writer(aside_path, QUARANTINE) as write_aside,
+    ):
+        for first, block in _blocks(file, column):
+            texts = [Text(str(first + n), "text", text) for n, text in enumerate(block) if text.strip()]
+            empty = [str(first + n) for n, text in enumerate(block) if not text.strip()]
+            for target in targets:
+                rows, aside = translate_texts(texts, chain, source=source, target=target)
+                write(
+                    _with_source(
+                        rows, dict(zip((t.prompt_id for t in texts), (t.text for t in texts), strict=True)), source
+                    )
+                )
+                aside = _named(aside, empty, target)
+                write_aside(aside)
+                tally[target].add(rows, aside)
+                done += len(block)
+                on_progress(done, total)
+    told = {target: one.told() for target, one in tally.items()}
+    quarantined = sum(one["set_aside"] for one in told.values())
+    if not quarantined:
+        aside_path.unlink()
+    return {"languages": told, "out": str(out), **({"quarantine": str(aside_path)} if quarantined else {})}
+
+
+def estimate(config: PipelineConfig, file: Path, *, column: str) -> list[dict[str, Any]]:
+    """What a translation would ask of the engines, by language: at most, for a later block may repeat a text.
+
+    Raises:
+        BadInputError: the file, an engine or a language is unusable.
+    """
+    source = config.languages.dominant
+    found = []
+    with opened_chain(config.translation, config.run.root) as chain:
+        for target in config.languages.targets:
+            counts: Counter[str] = Counter()
+            asked: dict[str, None] = {}
+            for _, block in _blocks(file, column):
+                _estimate(chain, [text for text in block if text.strip()], source, target, counts, asked)
+            names = ("texts", "known", "kept", "requests", "characters")
+            found.append({"language": target, **{n: counts[n] for n in names}, "engine": " ".join(asked)})
+    return found
+
+
+def _estimate(
+    chain: Chain, texts: list[str], source: str, target: str, counts: Counter[str], asked: dict[str, None]
+) -> None:
+    """`known`: texts that a memory has; `kept`: pieces that a machine translator answered before."""
+    counts["texts"] += len(texts)
+    unknown: list[UnknownLanguageError] = []
+    for engine in chain.engines:
+        try:
+            engine.check(source, target)
+        except UnknownLanguageError as error:
+            unknown.append(error)
+            continue
+        if isinstance(engine, MachineEngine):
+            load = engine.load(texts, source, target)
+            counts.update(requests=load.requests, characters=load.characters, kept=load.kept)
+            asked[engine.name if engine.licence is None else f"{engine.name} ({engine.licence})"] = None
+            return
+        left = [t for t, r in zip(texts, engine.translate(texts, source, target), strict=True) if r.text is None]
+        counts["known"] += len(texts) - len(left)
+        texts = left
+    if len(unknown) == len(chain.engines):
+        raise unknown[0]
+
+
+class _Tally:
+    """What became of one language's texts."""
+
+    def __init__(self) -> None:
+        self.translated, self.set_aside = 0, 0
+        self.engines: Counter[str] = Counter()
+        self.marks: Counter[str] = Counter()
+        self.reasons: Counter[str] = Counter()
+
+    def add(self, rows: pa.Table, aside: pa.Table) -> None:
+        """Counts a block."""
+        self.translated += rows.num_rows
+        self.set_aside += aside.num_rows
+        self.engines.update(rows["engine"].to_pylist())
+        self.marks.update(itertools.chain.from_iterable(rows["marks"].to_pylist()))
+        self.reasons.update(aside["reason"].to_pylist())
+
+    def told(self) -> dict[str, Any]:
+        """As plain data."""
+        counts = {"engines": self.engines, "marked": self.marks, "reasons": self.reasons}
+        plain = {name: dict(counter.most_common()) for name, counter in counts.items()}
+        return {"translated": self.translated, "set_aside": self.set_aside, **plain}
+
+
+def _count(file: Path, column: str) -> int:
+    """The rows of a file; reads it to its end, so that a malformed row is told before anybody is asked."""
+    rows = sum(1 for _ in read_texts(file, column))
+    if not rows:
+        raise BadInputError("no rows", where=str(file), mend="Give a file with at least one text.")
+    return rows
+
+
+def _blocks(file: Path, column: str) -> Iterator[tuple[int, list[str]]]:
+    texts = read_texts(file, column)
+    for number in itertools.count():
+        block = list(itertools.islice(texts, _BLOCK))
+        if not block:
+            return
+        yield number * _BLOCK, block
+
+
+def _with_source(rows: pa.Table, originals: dict[str, str], source: str) -> pa.Table:
+    ids = rows["prompt_id"].to_pylist()
+    columns = {
+        "row": pa.array([int(one) for one in ids], pa.int64()),
+        "source_language": pa.array([source] * len(ids), pa.string()),
+        "source": pa.array([originals[one] for one in ids], pa.string()),
+    }
+    columns |= {name: rows[name] for name in TRANSLATED.schema.names if name not in columns}
+    return pa.table(columns)
+
+
+def _named(aside: pa.Table, empty: list[str], target: str) -> pa.Table:
+    """Quarantine rows by the file's own row numbers, those of empty texts among them."""
+    rows = [row | {"row_id": f"{row['row_id'].split('/')[0]}/{target}"} for row in aside.to_pylist()]
+    rows += [
+        {"row_id": f"{row}/{target}", "language": target, "reason": "empty_text", "detail": "no text in this row"}
+        for row in empty
+    ]
+    return QUARANTINE.build(sorted(rows, key=lambda row: int(row["row_id"].split("/")[0])))
+
+
+@contextlib.contextmanager
+def _writer(path: Path, spec: TableSpec) -> Iterator[Write]:
+    """Writes a table in parts, private, and gives it its name when it is whole."""
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.touch(mode=0o600)
+        if path.suffix == ".csv":
+            flat = pa.schema([pa.field(f.name, _flat(f.type)) for f in spec.schema if f.name != "gates"])
+            with pyarrow.csv.CSVWriter(temporary, flat) as csv_writer:
+                yield lambda part: csv_writer.write_table(_flattened(spec.check(part), flat))
+        else:
+            with pq.ParquetWriter(temporary, spec.schema, compression="zstd") as writer:
+                yield lambda part: writer.write_table(spec.check(part))
+        temporary.replace(path)
+    except OSError as error:
+        raise BadInputError(
+            f"cannot write ({error.strerror or type(error).__name__})",
+            where=str(path),
+            mend="Free space or choose another folder; what the engines answered is kept.",
+        ) from None
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _flat(kind: pa.DataType) -> pa.DataType:
+    return pa.string() if pa.types.is_list(kind) else kind
+
+
+def _flattened(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    columns = [
+        pa.array([" ".join(value) for value in table[f.name].to_pylist()], pa.string())
+        if pa.types.is_list(table.schema.field(f.name).type)
+        else table[f.name]
+        for f in schema
+    ]
+    return pa.table(columns, schema=schema)

@@ -1,0 +1,53 @@
+"""The flaws of a file of pairs, counted by language: what machine translation and sampling left behind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mpo_core.defects import broken_markup, entities_left
+from mpo_core.identify import language_fault
+from mpo_core.languages import LANGUAGES
+from mpo_core.pairs.check import empty_fault
+from mpo_core.pairs.gates import Row, alike
+from mpo_core.pairs.interchange import read_rows, untranslated_columns
+from mpo_core.settings import PairSettings
+
+FLAWS = ("untranslated", "entities", "broken_markup", "lost_newlines", "empty", "wrong_language", "too_alike")
+_NAMES = ("prompt", "chosen", "rejected")
+
+
+def audit(path: Path) -> dict[str, dict[str, int]]:
+    """Rows with each flaw, by target language (`?` where none is recognised); `rows` is all of them.
+
+    `untranslated`: the target's prompt or chosen answer is the source's, or plainly not in the target language;
+    `entities`: HTML entities that the source lacks; `broken_markup`: emphasis that opens and does not close;
+    `lost_newlines`: an answer on one line where its source has several; `empty`: a prompt or answer without text;
+    `wrong_language`: an answer in another language than the row's; `too_alike`: chosen and rejected can hardly be
+    told apart (`pairs.max_similarity`). A row may have several.
+
+    Raises:
+        BadInputError: the file is missing or malformed; the row and the key are named.
+    """
+    counts: dict[str, dict[str, int]] = {}
+    for row in read_rows(path):
+        known = row["language"] in LANGUAGES and row["language"] != row["source_language"]
+        of = counts.setdefault(row["language"] if known else "?", dict.fromkeys(("rows", *FLAWS), 0))
+        of["rows"] += 1
+        for flaw in _flaws(row, known=known):
+            of[flaw] += 1
+    return dict(sorted(counts.items()))
+
+
+def _flaws(row: Row, *, known: bool) -> list[str]:
+    pairs = [(row[f"source_{name}"], row[f"target_{name}"]) for name in _NAMES]
+    answers = pairs[1:]
+    found = {
+        "untranslated": bool(untranslated_columns(row)) if known else row["language"] == row["source_language"],
+        "entities": any(entities_left(source, target) for source, target in pairs),
+        "broken_markup": any(broken_markup(target) and not broken_markup(source) for source, target in pairs),
+        "lost_newlines": any("\n" in source.strip() and "\n" not in target.strip() for source, target in answers),
+        "empty": empty_fault(row) is not None,
+        "wrong_language": known and any(language_fault(target, row["language"]) for _, target in answers),
+        "too_alike": alike(answers[0][1], answers[1][1], PairSettings().max_similarity) is not None,
+    }
+    return [flaw for flaw in FLAWS if found[flaw]]

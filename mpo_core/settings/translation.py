@@ -1,0 +1,165 @@
+"""Settings of translation: engines, and the gates that every translation passes."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from mpo_core.settings.base import DEVICE, OPERATIONAL, Fraction, Settings
+
+GateName = Literal[
+    "empty_translation",
+    "echo",
+    "error_page",
+    "wrong_language",
+    "protected_lost",
+    "repetition",
+    "refusal",
+    "truncated",
+    "back_translation",
+    "ending_lost",
+    "entities",
+    "markup_lost",
+    "lines_lost",
+    "length_ratio",
+]
+
+Service = Literal["google", "deepl", "microsoft", "mymemory", "libre", "baidu", "papago", "qcri", "yandex"]
+
+
+class MicroworldSource(Settings):
+    """The embedded world, which knows its own sentences."""
+
+    engine: Literal["microworld"]
+    """`microworld`."""
+
+
+class MemorySource(Settings):
+    """A file of translations."""
+
+    engine: Literal["memory"]
+    """`memory`."""
+    path: str
+    """CSV or Parquet with one column per language, or TMX."""
+    columns: dict[str, str] = Field(default_factory=dict)
+    """Column (TMX: `xml:lang`) of a language where it is not the language's code."""
+
+
+class RemoteSource(Settings):
+    """What every engine behind a network has."""
+
+    url: str | None = Field(None, json_schema_extra=OPERATIONAL)
+    """Address of the server, where it is not the service's own."""
+    version: str = ""
+    """Of the service, as you name it: another one is asked anew, and its answers are kept apart."""
+    requests_per_second: float | None = Field(None, gt=0.0, json_schema_extra=OPERATIONAL)
+    """Limit of this process; lowered for a while by HTTP 429. Left out: none."""
+    characters_per_second: float | None = Field(None, gt=0.0, json_schema_extra=OPERATIONAL)
+    """Limit of this process. Left out: none."""
+    concurrency: int = Field(8, ge=1, json_schema_extra=OPERATIONAL)
+    """Requests under way at once."""
+    timeout: float = Field(30.0, gt=0.0, json_schema_extra=OPERATIONAL)
+    """Seconds until a request that is not answered in full is given up."""
+    retries: int = Field(5, ge=0, json_schema_extra=OPERATIONAL)
+    """How often a request that failed is tried again, waiting longer each time."""
+
+
+class DeepTranslatorSource(RemoteSource):
+    """An online service, through deep-translator."""
+
+    engine: Literal["deep_translator"]
+    """`deep_translator`."""
+    service: Service = "google"
+    """Which one. Keys are read from the environment, such as DEEPL_API_KEY."""
+
+
+class OpenAISource(RemoteSource):
+    """A language model behind an OpenAI-compatible server (vLLM, SGLang, llama.cpp, OpenAI)."""
+
+    engine: Literal["openai"]
+    """`openai`."""
+    model: str
+    """The model's name on that server."""
+    key_variable: str = Field("OPENAI_API_KEY", json_schema_extra=OPERATIONAL)
+    """Environment variable that holds the key; it may be unset for a server without one."""
+    max_tokens: int = Field(2048, ge=1)
+    """Longest answer; one that is cut off there counts as truncated."""
+
+
+class Seq2SeqSource(Settings):
+    """A translation model of transformers: NLLB-200, MADLAD-400, M2M-100, Marian."""
+
+    engine: Literal["seq2seq"]
+    """`seq2seq`."""
+    path: str = Field(json_schema_extra=OPERATIONAL)
+    """Local folder or hub id. In a cache key it stands by the digest of its files."""
+    revision: str | None = Field(None, json_schema_extra=OPERATIONAL)
+    """Revision (commit) on the hub."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Precision."""
+    beams: int = Field(1, ge=1)
+    """Beams of the search; 1 is greedy."""
+    max_new_tokens: int = Field(512, ge=1)
+    """Longest translation of one piece (a line, or a sentence of a long one)."""
+    device: str = Field("auto", pattern=DEVICE, json_schema_extra=OPERATIONAL)
+    """`auto` (cuda if there is one), `cpu`, `cuda`, `cuda:1`."""
+    batch_size: int = Field(32, ge=1, json_schema_extra=OPERATIONAL)
+    """Pieces that are translated at once, of similar length."""
+
+
+TranslationSource = Annotated[
+    MemorySource | MicroworldSource | DeepTranslatorSource | Seq2SeqSource | OpenAISource,
+    Field(discriminator="engine"),
+]
+"""One translation engine."""
+
+
+class BackTranslationSettings(Settings):
+    """Translating back, to see whether the meaning survived. Costs a request more per text."""
+
+    engine: TranslationSource
+    """Who translates back; better another one than the first."""
+    min_chrf: float = Field(40.0, ge=0.0, le=100.0)
+    """Least chrF (0 to 100) of the text and its way there and back."""
+
+
+class TranslationGates(Settings):
+    """What a translation must pass. Changing one judges anew without asking an engine again."""
+
+    hard: list[GateName] = Field(
+        [
+            "empty_translation",
+            "echo",
+            "error_page",
+            "wrong_language",
+            "protected_lost",
+            "repetition",
+            "refusal",
+            "truncated",
+            "back_translation",
+        ]
+    )
+    """A translation that fails one of these is none: the next engine is asked, at last the row is set aside. The
+    others only mark it."""
+    marked: Literal["keep", "weigh", "drop"] = "weigh"
+    """What becomes of a marked translation: kept as it is, kept with `weight`, or set aside."""
+    weight: Fraction = 0.5
+    """How much a pair with a marked translation counts in training."""
+    max_length_factor: float = Field(2.0, gt=1.0)
+    """`length_ratio`: so many times longer or shorter than is usual for the two languages."""
+    max_repetition: Fraction = 0.5
+    """`repetition`: largest repeated share beyond the source's own."""
+    back_translation: BackTranslationSettings | None = None
+    """`back_translation`: translate back and compare; off if left out."""
+
+
+class TranslationSettings(Settings):
+    """Dominant-language text into the targets."""
+
+    engines: list[TranslationSource] = Field(min_length=1)
+    """Engines in the order in which they are asked; the first whose translation passes the gates wins."""
+    gates: TranslationGates = TranslationGates()
+    """What a translation must pass."""
+    attempt: int = Field(1, ge=1)
+    """Raise it to ask again for what was set aside, as after an outage; what passed stays as it is."""

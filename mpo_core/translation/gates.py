@@ -1,0 +1,115 @@
+"""What every translation must pass: named verdicts, each with its score."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from mpo_core.defects import (
+    ending_lost,
+    entities_left,
+    error_page,
+    lines_lost,
+    markup_lost,
+    repeated_share,
+    same_text,
+)
+from mpo_core.identify import language_fault
+from mpo_core.languages import language
+from mpo_core.refusals import is_refusal
+from mpo_core.settings import TranslationGates
+from mpo_core.translation.protect import protected_lost
+
+_SHORT = 0.6
+"""Share of the usual length below which a translation that lost the source's final mark counts as truncated: of
+MultiJail's 2,835 translations by people, one in a thousand."""
+_UNPOINTED = {"Thai"}
+"""Scripts that hardly use a final mark."""
+_LETTERS = 40
+"""Letters of a source below which its length says nothing: `length_ratio` is not asked."""
+
+
+class Verdict(NamedTuple):
+    """One gate's word. `score` is what it measured, in the gate's own unit; `passed` whether that is good."""
+
+    gate: str
+    passed: bool
+    score: float
+
+
+def verdicts(
+    text: str,
+    translation: str,
+    *,
+    source: str,
+    target: str,
+    settings: TranslationGates,
+    measures: bool,
+    chrf: float | None = None,
+) -> list[Verdict]:
+    """Every gate's verdict on a translation, in the order of `GateName`.
+
+    Scores: characters of the translation that are no space (`empty_translation`); 1 where the flaw is there
+    (`echo`, `error_page`, `wrong_language`, `refusal`, `ending_lost`); counts (`protected_lost`, `entities`, `markup_lost`,
+    `lines_lost`); repeated share beyond the source's (`repetition`); length over the usual length for the two
+    languages (`truncated`, `length_ratio`); chrF from 0 to 100 (`back_translation`).
+
+    Args:
+        text: the original.
+        translation: its translation.
+        source: code of the original's language.
+        target: code of the translation's language.
+        settings: thresholds.
+        measures: whether numbers with units must come back as they were.
+        chrf: of the original and the translation back into its language; None if nobody translated back.
+    """
+    letters = len("".join(translation.split()))
+    if not letters:
+        return [Verdict("empty_translation", passed=False, score=0.0)]
+    lost = protected_lost(text, translation, measures=measures)
+    repeated = max(0.0, repeated_share(translation) - repeated_share(text))
+    length = relative_length(text, translation, source, target)
+    open_ended = ending_lost(text, translation)
+    # Below so few letters, one word more or less decides.
+    usual = len(text) < _LETTERS or 1 / settings.max_length_factor <= length <= settings.max_length_factor
+    found = [
+        Verdict("empty_translation", passed=True, score=float(letters)),
+        _flaw("echo", same_text(text, translation)),
+        _flaw("error_page", error_page(text, translation)),
+        _flaw("wrong_language", language_fault(translation, target) is not None),
+        Verdict("protected_lost", lost == 0, float(lost)),
+        Verdict("repetition", repeated <= settings.max_repetition, repeated),
+        _flaw("refusal", _refused(text, translation, source, target)),
+        Verdict("truncated", not (open_ended and length < _SHORT), length),
+        _flaw("ending_lost", open_ended and language(target).script not in _UNPOINTED),
+        *(
+            _count(name, count)
+            for name, count in (
+                ("entities", entities_left(text, translation)),
+                ("markup_lost", markup_lost(text, translation)),
+                ("lines_lost", lines_lost(text, translation)),
+            )
+        ),
+        Verdict("length_ratio", usual, length),
+    ]
+    if chrf is not None and settings.back_translation is not None:
+        found.append(Verdict("back_translation", chrf >= settings.back_translation.min_chrf, chrf))
+    return found
+
+
+def _flaw(gate: str, there: bool) -> Verdict:  # noqa: FBT001 - what it is about
+    return Verdict(gate, not there, float(there))
+
+
+def _count(gate: str, count: int) -> Verdict:
+    return Verdict(gate, count == 0, float(count))
+
+
+def relative_length(text: str, translation: str, source: str, target: str) -> float:
+    """Length over what is usual between the two languages: 1 is usual, 0.5 half of it."""
+    usual = language(target).length / language(source).length
+    return len(translation.strip()) / max(1.0, len(text.strip()) * usual)
+
+
+def _refused(text: str, translation: str, source: str, target: str) -> bool:
+    """Whether the translator declined, where the text itself does not: answers to harmful requests rightly do."""
+    return any(is_refusal(translation, code) for code in {source, target, "en"}) and not is_refusal(text, source)

@@ -1,0 +1,117 @@
+"""Every answer of a translation engine, kept the moment it comes: a run that was killed asks for nothing twice."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import sqlite3
+from collections.abc import Iterable, Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple, Self
+
+from mpo_core.errors import BadInputError
+
+KEPT = ".translations/replies.sqlite"
+"""Where a root keeps them; with an object store as root, in the scratch folder of this machine."""
+_TABLE = """
+create table if not exists replies (
+    engine text, source text, target text, digest blob, reply text not null,
+    attempt integer not null, rejected integer not null default 0,
+    primary key (engine, source, target, digest)
+) without rowid
+"""
+
+
+class Direction(NamedTuple):
+    """Whose answers: the engine with its version, and the two languages."""
+
+    engine: str
+    source: str
+    target: str
+
+
+class Replies:
+    """The answers kept in one file (SQLite), shared by threads and processes of a machine.
+
+    They are raw, as the engine gave them: gates judge them anew each time. One that a gate refused is asked for
+    again under a later `attempt`.
+
+    Args:
+        path: the file; made private if it is new.
+        attempt: `translation.attempt`.
+
+    Every method raises `BadInputError` where the file cannot be used.
+    """
+
+    def __init__(self, path: Path, *, attempt: int = 1) -> None:
+        self.path, self._attempt = path, attempt
+
+    @cached_property
+    def _connection(self) -> sqlite3.Connection:
+        """Opened when first used: a run without machine translators makes no file."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.path.touch(mode=0o600)
+        # One thread at a time uses it, not always the one that made it.
+        connection = sqlite3.connect(self.path, timeout=60.0, isolation_level=None, check_same_thread=False)
+        # An answer survives the end of the process at once, that of the machine but for the last moments.
+        connection.execute("pragma journal_mode = wal")
+        connection.execute("pragma synchronous = normal")
+        connection.execute(_TABLE)
+        return connection
+
+    def find(self, direction: Direction, texts: Iterable[str]) -> dict[str, str]:
+        """What was answered to these texts; one that was refused under an earlier attempt is not told."""
+        found = {}
+        query = (
+            "select reply from replies where engine = ? and source = ? and target = ? and digest = ?"
+            " and (rejected = 0 or rejected >= ?)"
+        )
+        with self._telling():
+            for text in texts:
+                row = self._connection.execute(query, (*direction, _digest(text), self._attempt)).fetchone()
+                if row is not None:
+                    found[text] = row[0]
+        return found
+
+    def keep(self, direction: Direction, text: str, reply: str) -> None:
+        """Keeps an answer."""
+        with self._telling():
+            self._connection.execute(
+                "insert or replace into replies (engine, source, target, digest, reply, attempt)"
+                " values (?, ?, ?, ?, ?, ?)",
+                (*direction, _digest(text), reply, self._attempt),
+            )
+
+    def judge(self, direction: Direction, texts: Iterable[str], *, refused: bool) -> None:
+        """Notes whether a gate refused what these texts became."""
+        word = self._attempt if refused else 0
+        rows = [(word, *direction, _digest(text), word) for text in texts]
+        with self._telling():
+            self._connection.executemany(
+                "update replies set rejected = ?"
+                " where engine = ? and source = ? and target = ? and digest = ? and rejected != ?",
+                rows,
+            )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if "_connection" in self.__dict__:
+            self._connection.close()
+
+    @contextlib.contextmanager
+    def _telling(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, sqlite3.Error) as error:
+            raise BadInputError(
+                f"the kept translations cannot be used ({error})",
+                where=str(self.path),
+                mend="Free space, or delete the file: its texts are then translated anew.",
+            ) from None
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.sha256(text.encode()).digest()

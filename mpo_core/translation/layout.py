@@ -1,0 +1,129 @@
+"""A text as its lines and items: only the words go to a translator, everything else stays in its place."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from mpo_core.translation.protect import Masked, marks, mask, restore, unescaped
+
+_FENCE = re.compile(r"^\s*(```|~~~)")
+_LEAD = re.compile(r"^\s*(?:(?:[-*+•>]|#{1,6}|\(?\d{1,3}[.):]|\(?[a-zA-Z][.)])\s+)*")
+_ROW = re.compile(r"^\s*\|.*\|\s*$")
+# After a full stop of any script; those of Chinese and Japanese need no space behind them.
+_SENTENCE = re.compile(r"(?<=[.!?؟।۔…])\s+|(?<=[。！？])")
+
+
+class Piece(NamedTuple):
+    """A stretch of words as it goes to a translator, the items in it masked."""
+
+    text: str
+    items: tuple[str, ...]
+
+
+class Layout(NamedTuple):
+    """A text taken apart: strings stay, pieces are translated."""
+
+    parts: tuple[str | Piece, ...]
+
+    @property
+    def pieces(self) -> list[Piece]:
+        """What is to be translated, in order."""
+        return [part for part in self.parts if isinstance(part, Piece)]
+
+    def rebuilt(self, translations: Mapping[str, str]) -> str:
+        """The text with each piece's translation in its place.
+
+        Args:
+            translations: by text of the piece.
+        """
+        return "".join(_put(part, translations) if isinstance(part, Piece) else part for part in self.parts)
+
+
+def _put(piece: Piece, translations: Mapping[str, str]) -> str:
+    return restore(unescaped(translations[piece.text]).strip(), piece.items)
+
+
+def take_apart(text: str, limit: int | None = None) -> Layout:
+    """Takes a text apart into lines, list items, headings and table cells; what is no words stays.
+
+    Args:
+        text: the text.
+        limit: longest piece in characters; a longer one is cut between sentences, else between words.
+    """
+    parts: list[str | Piece] = []
+    fenced = False
+    for line in text.splitlines(keepends=True):
+        fence = bool(_FENCE.match(line))
+        if fence or fenced:
+            parts.append(line)
+            fenced ^= fence
+        elif _ROW.match(line):
+            for cell in re.split(r"(\|)", line):
+                parts += _words(cell, limit)
+        else:
+            lead = _LEAD.match(line)
+            start = lead.end() if lead else 0
+            parts += [line[:start], *_words(line[start:], limit)]
+    return Layout(tuple(part for part in parts if part))
+
+
+def _words(text: str, limit: int | None) -> list[str | Piece]:
+    stripped = text.strip()
+    masked = mask(stripped)
+    if not masked.is_words:
+        return [text]
+    before, after = text[: len(text) - len(text.lstrip())], text[len(text.rstrip()) :]
+    inner: list[str | Piece] = []
+    for gap, chunk in _chunks(masked, limit):
+        inner += [gap, _piece(chunk, masked)]
+    return [before, *inner, after]
+
+
+def _piece(chunk: str, masked: Masked) -> str | Piece:
+    """The chunk with the items that are in it; numbered from 0 again, so that equal sentences are equal pieces."""
+    numbers = marks(chunk) if masked.items else []
+    for new, old in enumerate(numbers):
+        chunk = chunk.replace(f"⟦{old}⟧", f"⟦{new}⟧", 1) if new != old else chunk
+    piece = Piece(chunk, tuple(masked.items[old] for old in numbers))
+    return piece if Masked(chunk, ()).is_words else restore(chunk, piece.items)
+
+
+def _chunks(masked: Masked, limit: int | None) -> list[tuple[str, str]]:
+    """The text in chunks of at most `limit` characters, each with the space before it."""
+    if limit is None or len(masked.text) <= limit:
+        return [("", masked.text)]
+    chunks: list[tuple[str, str]] = []
+    for space, sentence in _split(masked.text, _SENTENCE):
+        if chunks and len(chunks[-1][1]) + len(space) + len(sentence) <= limit:
+            chunks[-1] = (chunks[-1][0], chunks[-1][1] + space + sentence)
+        elif len(sentence) <= limit:
+            chunks.append((space, sentence))
+        else:
+            chunks += _cut(space, sentence, limit)
+    return chunks
+
+
+def _split(text: str, pattern: re.Pattern[str]) -> list[tuple[str, str]]:
+    """The text between matches, each stretch with the match before it."""
+    found, start, space = [], 0, ""
+    for match in pattern.finditer(text):
+        if text[start : match.start()]:
+            found.append((space, text[start : match.start()]))
+            space = ""
+        space, start = space + match.group(), match.end()
+    return [*found, (space, text[start:])] if text[start:] else found
+
+
+def _cut(space: str, sentence: str, limit: int) -> list[tuple[str, str]]:
+    """A sentence beyond the limit, cut between words, or within a word that is longer still."""
+    cut: list[tuple[str, str]] = []
+    while len(sentence) > limit:
+        at = sentence.rfind(" ", 1, limit + 1)
+        at = at if at > 0 else limit
+        cut.append((space, sentence[:at]))
+        rest = sentence[at:]
+        space = rest[: len(rest) - len(rest.lstrip())]
+        sentence = rest.lstrip()
+    return [*cut, (space, sentence)]

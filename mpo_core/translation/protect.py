@@ -1,0 +1,93 @@
+"""What a translator must leave alone: masked before, restored and checked after."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections import Counter
+from typing import NamedTuple
+
+_UNITS = (
+    "%|°[CF]?|[kKMGT]i?B|bits?|[kMG]?Hz|[mk]?V|[kMG]?Wh?|m?A|[µmk]?g|[mc]?l|L|[nµmck]?m|mph|km/h|m/s"
+    "|ppm|k?cal|k?J|h?Pa|bar|psi|dB|€|\\$|£"
+)
+_EXACT = (
+    r"`[^`\n]+`",  # code
+    r"(?:https?://|www\.)[^\s<>\"'`。，）】」]*[^\s<>\"'`。，）】」.,;:!?)\]]",
+    r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+",  # e-mail
+    r"<\|[^|<>\n]{1,40}\|>|</?s>|\[/?(?:INST|SYS)\]|<</?SYS>>|<(?:start|end)_of_turn>",  # chat control tokens
+    r"</?[a-zA-Z][\w-]{0,40}(?:\s+[\w:-]+=(?:\"[^\"<>\n]*\"|'[^'<>\n]*'|[^\s<>\"']+))*\s*/?>",  # tags
+    r"\{\{?\s*[\w.\[\]-]*\s*\}?\}|\$\{\w+\}|%\(\w+\)[sdf]|%[sd]\b",  # placeholders
+    r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[a-zA-Z][a-zA-Z0-9]{1,31});",  # entities of the source's own
+)
+_MEASURE = rf"[$€£¥]\s?\d+(?:[.,]\d+)*|\d+(?:[.,]\d+)*\s?(?:{_UNITS})(?!\w)"
+_PROTECTED = re.compile("|".join((*_EXACT, _MEASURE)))
+_LASTING = re.compile("|".join(_EXACT))
+# Translators put spaces and their own digits and brackets in; int() reads every script's digits.
+_MARK = re.compile(r"[⟦〚]{1,2}\s*(\d{1,3})\s*[⟧〛]{1,2}")
+
+
+class Masked(NamedTuple):
+    """A text with marks ⟦0⟧, ⟦1⟧ … in place of the items."""
+
+    text: str
+    items: tuple[str, ...]
+
+    @property
+    def is_words(self) -> bool:
+        """Whether anything is left to translate."""
+        return any(map(str.isalpha, _MARK.sub("", self.text)))
+
+
+def mask(text: str) -> Masked:
+    """Puts a mark in place of code, URLs, e-mail addresses, chat control tokens, tags, placeholders and measures."""
+    if _MARK.search(text):  # it has such marks of its own: they would be taken for ours
+        return Masked(text, ())
+    items: list[str] = []
+
+    def replace(found: re.Match[str]) -> str:
+        items.append(found.group())
+        return f"⟦{len(items) - 1}⟧"
+
+    return Masked(_PROTECTED.sub(replace, text), tuple(items))
+
+
+def marks(text: str) -> list[int]:
+    """The numbers of the marks in a text, in order."""
+    return [int(found.group(1)) for found in _MARK.finditer(text)]
+
+
+def restore(text: str, items: tuple[str, ...]) -> str:
+    """Puts the items back; a mark without one stays, and `protected_lost` finds it."""
+    return _MARK.sub(
+        lambda found: items[int(found.group(1))] if int(found.group(1)) < len(items) else found.group(), text
+    )
+
+
+def unescaped(text: str) -> str:
+    """A service's reply without HTML entities, escaped twice or not: the source's own are masked, so none is meant."""
+    for _ in range(3):
+        plain = html.unescape(text)
+        if plain == text:
+            break
+        text = plain
+    return text
+
+
+def protected_lost(source: str, translation: str, *, measures: bool) -> int:
+    """Items of the source that the translation lacks, has too often, or shows as a bare mark.
+
+    Args:
+        source: the original.
+        translation: its translation, items restored.
+        measures: whether numbers with units count; people rightly write those as their language does.
+    """
+    pattern = _PROTECTED if measures else _LASTING
+    wanted = Counter(found.group() for found in pattern.finditer(source))
+    lost = sum(abs(count - translation.count(item)) for item, count in wanted.items() if not _within(item, wanted))
+    return lost + (len(_MARK.findall(translation)) if not _MARK.search(source) else 0)
+
+
+def _within(item: str, others: Counter[str]) -> bool:
+    """Whether an item is part of another one, whose count would count it too."""
+    return any(item in other and item != other for other in others)
