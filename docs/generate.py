@@ -7,6 +7,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
+from mpo_core.profiles import settings_in
 from mpo_core.settings import PipelineConfig, Settings
 from mpo_core.tables import ALL_TABLES
 
@@ -20,34 +21,43 @@ def settings_page() -> str:
         _HEAD + "# Settings\n",
         "A profile is a YAML file of these keys; `--set key=value` overrides one. Unknown keys are refused.",
         "*Operational* keys cannot change an answer: they take no part in cache keys.\n",
-        *_section("", PipelineConfig),
+        *_section("", PipelineConfig, set()),
     ]
     return "\n".join(lines) + "\n"
 
 
-def _section(prefix: str, model: type[Settings]) -> list[str]:
+def _section(prefix: str, model: type[Settings], seen: set[type[Settings]]) -> list[str]:
     rows, nested = [], []
     for name, field in model.model_fields.items():
-        inner = _settings_in(field.annotation)
         key = f"{prefix}{name}"
-        if inner is not None:
-            many = getattr(field.annotation, "__origin__", None) is list
-            nested += [f"\n## {key}\n", f"{field.description}\n", *_section(f"{key}[]." if many else f"{key}.", inner)]
+        inner = settings_in(field.annotation)
+        if inner:
+            many = "[]" if getattr(field.annotation, "__origin__", None) is list else ""
+            nested += [f"\n## {key}\n", f"{field.description}\n"]
+            for one in _once(inner, seen):
+                # The members of a union are told apart by the first of their required fields.
+                nested += [f"\n### {one.__doc__}\n"] if len(inner) > 1 else []
+                nested += _section(f"{key}{many}.", one, seen)
+            if not _once(inner, seen) and len(inner) > 1:
+                nested.append("As above.\n")
+            seen.update(inner if len(inner) > 1 else [])
             continue
         extra = field.json_schema_extra
         operational = isinstance(extra, dict) and extra.get("operational")
-        default = "required" if field.is_required() else f"`{field.get_default(call_default_factory=True)}`"
+        default = "required" if field.is_required() else _default(field.get_default(call_default_factory=True))
         described = f"{field.description}{' *Operational.*' if operational else ''}"
         rows.append(f"| `{key}` | {_type(field.annotation)} | {default} | {described} |")
     table = ["| key | type | default | meaning |", "|---|---|---|---|", *rows] if rows else []
     return table + nested
 
 
-def _settings_in(annotation: Any) -> type[Settings] | None:
-    for candidate in (annotation, *getattr(annotation, "__args__", ())):
-        if isinstance(candidate, type) and issubclass(candidate, Settings):
-            return candidate
-    return None
+def _default(value: Any) -> str:
+    return f"`{value}`" if value != "" else "empty"
+
+
+def _once(models: list[type[Settings]], seen: set[type[Settings]]) -> list[type[Settings]]:
+    """The models that are not told yet: a union that stands in two places is told in the first."""
+    return [model for model in models if model not in seen]
 
 
 def _type(annotation: Any) -> str:

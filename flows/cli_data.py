@@ -33,12 +33,14 @@ def translate(
     as_json: AsJson = False,
 ) -> None:
     """Translate a file's texts; every translation passes the gates, or is set aside with the reason."""
-    from flows.translate import engine_settings, estimate, translate_file
+    from flows.translate import engine_settings, estimate, require_table, translate_file
 
     if not engine and profile is None:
         raise BadInputError("no engine is named", where="mpo translate", mend="Give --engine NAME, or --profile FILE.")
     if out is None and not dry_run:
         raise BadInputError("no place for the result is named", where="mpo translate", mend="Give --out FILE.parquet.")
+    if out is not None:
+        require_table(out)
     targets = [code.strip() for code in to.split(",")]
     asked = [f"languages.dominant={source}", f"languages.targets={json.dumps(targets)}"]
     if engine:

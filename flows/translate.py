@@ -78,8 +78,7 @@ def translate_file(
         BadInputError: the file, an engine or a language is unusable.
         StageFailedError: the last engine does not answer any more.
     """
-    if out.suffix not in {".parquet", ".csv"}:
-        raise BadInputError("unknown kind of file", where=f"--out {out}", mend="Name a .parquet or a .csv file.")
+    require_table(out)
     source, targets = config.languages.dominant, config.languages.targets
     total = _count(file, column) * len(targets)
     tally = {target: _Tally() for target in targets}
@@ -110,6 +109,16 @@ def translate_file(
     if not quarantined:
         aside_path.unlink()
     return {"languages": told, "out": str(out), **({"quarantine": str(aside_path)} if quarantined else {})}
+
+
+def require_table(out: Path) -> None:
+    """Refuses a name that is of no kind of table that can be written.
+
+    Raises:
+        BadInputError: it ends neither in .parquet nor in .csv.
+    """
+    if out.suffix not in {".parquet", ".csv"}:
+        raise BadInputError("unknown kind of file", where=f"--out {out}", mend="Name a .parquet or a .csv file.")
 
 
 def estimate(config: PipelineConfig, file: Path, *, column: str) -> list[dict[str, Any]]:

@@ -145,7 +145,9 @@ LANGUAGES: dict[str, Language] = {
             "low",
             ("swh", "swc"),
             length=1.1,
-            engines=_codes("google=sw mymemory=sw-KE microsoft=sw yandex=sw nllb=swh_Latn madlad=sw m2m100=sw"),
+            engines=_codes(
+                "google=sw mymemory=sw-KE microsoft=sw libre=sw yandex=sw nllb=swh_Latn madlad=sw m2m100=sw"
+            ),
         ),
         Language(
             "jv",

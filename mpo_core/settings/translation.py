@@ -140,8 +140,7 @@ class TranslationGates(Settings):
             "back_translation",
         ]
     )
-    """A translation that fails one of these is none: the next engine is asked, at last the row is set aside. The
-    others only mark it."""
+    """A translation that fails one of these is none; the others only mark it."""
     marked: Literal["keep", "weigh", "drop"] = "weigh"
     """What becomes of a marked translation: kept as it is, kept with `weight`, or set aside."""
     weight: Fraction = 0.5

@@ -167,8 +167,8 @@ class DeepTranslatorClient:
             return PassingError("too_many_requests", after=last.after, crowded=True)
         if last.status in _KEY_REFUSED or isinstance(error, told.ApiKeyException | told.AuthorizationException):
             return self._key_refused(last)
-        if last.status in _SPENT:
-            return EngineDownError(self.name, "quota_spent")
+        if last.status in _SPENT or last.unsupported:
+            return EngineDownError(self.name, "language_not_supported" if last.unsupported else "quota_spent")
         if last.status in _NOT_THIS:
             return LastingError("too_long" if last.status in _TOO_LONG else f"http_{last.status}")
         # Server errors, and pages that are no translation: TranslationNotFound, JSON that is none, keys that lack.
@@ -190,6 +190,8 @@ class _Last(NamedTuple):
 
     status: int | None
     after: float | None
+    unsupported: bool = False
+    """The request was refused because of its language."""
 
 
 class _Http:
@@ -220,6 +222,8 @@ class _Http:
                     raise requests.ReadTimeout
                 if len(body) > _MOST_BYTES:
                     raise requests.ConnectionError
+        if response.status_code == requests.codes.bad_request:
+            self.last = self.last._replace(unsupported=b"not supported" in body)
         response._content = bytes(body)  # noqa: SLF001 - what `response.text` reads
         return response
 

@@ -49,9 +49,9 @@ def verdicts(
     """Every gate's verdict on a translation, in the order of `GateName`.
 
     Scores: characters of the translation that are no space (`empty_translation`); 1 where the flaw is there
-    (`echo`, `error_page`, `wrong_language`, `refusal`, `ending_lost`); counts (`protected_lost`, `entities`, `markup_lost`,
-    `lines_lost`); repeated share beyond the source's (`repetition`); length over the usual length for the two
-    languages (`truncated`, `length_ratio`); chrF from 0 to 100 (`back_translation`).
+    (`echo`, `error_page`, `wrong_language`, `refusal`, `ending_lost`); counts (`protected_lost`, `entities`,
+    `markup_lost`, `lines_lost`); repeated share beyond the source's (`repetition`); length over the usual length
+    for the two languages (`truncated`, `length_ratio`); chrF from 0 to 100 (`back_translation`).
 
     Args:
         text: the original.
@@ -75,10 +75,10 @@ def verdicts(
         Verdict("empty_translation", passed=True, score=float(letters)),
         _flaw("echo", same_text(text, translation)),
         _flaw("error_page", error_page(text, translation)),
+        _flaw("refusal", _refused(text, translation, source, target)),
         _flaw("wrong_language", language_fault(translation, target) is not None),
         Verdict("protected_lost", lost == 0, float(lost)),
         Verdict("repetition", repeated <= settings.max_repetition, repeated),
-        _flaw("refusal", _refused(text, translation, source, target)),
         Verdict("truncated", not (open_ended and length < _SHORT), length),
         _flaw("ending_lost", open_ended and language(target).script not in _UNPOINTED),
         *(

@@ -85,10 +85,22 @@ class MemoryEngine:
 
 
 def _read_parquet(path: Path) -> _Columns:
+    """One column per language; or the long form that `mpo translate` writes, a row for each translation."""
     table = files.read_parquet(path, mend=_MEND)
+    if {"source_language", "source", "language", "text"} <= set(table.column_names):
+        return _pivoted(table.select(["source_language", "source", "language", "text"]).to_pylist())
     # Other columns (ids, tags) may be of any type; they are no languages.
     texts = [f.name for f in table.schema if pa.types.is_string(f.type) or pa.types.is_large_string(f.type)]
     return {name: table.column(name).to_pylist() for name in texts}
+
+
+def _pivoted(rows: list[dict[str, str]]) -> _Columns:
+    units: dict[tuple[str, str], dict[str, str]] = {}
+    for row in rows:
+        unit = units.setdefault((row["source_language"], row["source"]), {row["source_language"]: row["source"]})
+        unit[row["language"]] = row["text"]
+    tags = dict.fromkeys(tag for unit in units.values() for tag in unit)
+    return {tag: [unit.get(tag) for unit in units.values()] for tag in tags}
 
 
 def _read_csv(path: Path) -> _Columns:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from email.utils import parsedate_to_datetime
 from typing import Protocol
 
@@ -95,6 +95,12 @@ class RemoteBackend:
         self.asked = 0
 
     @property
+    def _retrying(self) -> AsyncRetrying:
+        return AsyncRetrying(
+            retry=retry_if_exception_type(PassingError), stop=_enough(self._settings.retries), wait=_wait, reraise=True
+        )
+
+    @property
     def throttle(self) -> Throttle:
         """The limit that all of this process share."""
         s = self._settings
@@ -142,7 +148,7 @@ class RemoteBackend:
 
     async def _piece(self, run: _Run, piece: str) -> Reply:
         try:
-            text = await self._insist(lambda: self._once(run, piece))
+            text: str = await self._retrying(self._once, run, piece)
         except PassingError as error:
             run.failed += 1
             if run.failed >= _IN_A_ROW or (error.after or 0.0) > _PATIENCE:
@@ -155,15 +161,6 @@ class RemoteBackend:
             return Reply(None, error.reason)
         run.failed = 0
         return Reply(text)
-
-    async def _insist(self, once: Callable[[], Awaitable[str]]) -> str:
-        retrying = AsyncRetrying(
-            retry=retry_if_exception_type(PassingError),
-            stop=_enough(self._settings.retries),
-            wait=_wait,
-            reraise=True,
-        )
-        return await retrying(once)
 
     async def _once(self, run: _Run, piece: str) -> str:
         throttle = self.throttle

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
@@ -14,26 +16,32 @@ import yaml
 from mpo_core.artifacts import file_digests, folder_digest
 from mpo_core.errors import BadInputError
 from mpo_core.languages import engine_code
-from mpo_core.models import pick_device
+from mpo_core.models import _LOADING, pick_device
 from mpo_core.settings import Seq2SeqSource
-from mpo_core.translation.engines import Reply
+from mpo_core.translation.engines import Reply, UnknownLanguageError
 from mpo_core.translation.machine import Keep
 
 _LIMIT = 800
 """Longest piece in characters: these models were trained on sentences."""
 _FILES = ["*.json", "*.safetensors", "*.model", "*.spm", "*.txt", "README.md"]
-# How a mark is spelled to a model: the first that its tokenizer gives back whole.
+# How a mark may be spelled to a model: as its tokenizer gives it back whole.
 _SPELLINGS = ("⟦{}⟧", "[{}]", "<{}>", "({})", "#{}#")
 _MARK = re.compile(r"⟦(\d{1,3})⟧")
-# What Marian's models of many targets call languages that our other tables call otherwise (>>cmn_Hans<<).
+# What Marian's models call languages that our other tables call otherwise (>>cmn_Hans<<, or the config's "ara").
 _MARIAN = {"zh": ("cmn_Hans", "zho_Hans", "zho", "cmn"), "ar": ("ara", "arb"), "sw": ("swh", "swa")}
+_KNOWN = "Name an NLLB-200, M2M-100, MADLAD-400 or Marian model."
+_WANTED = (
+    "A folder with config.json, tokenizer files and safetensors is wanted; "
+    "Marian and M2M-100 need pip install 'mpo-pipeline[sentencepiece]'."
+)
 
 
 class Seq2SeqBackend:
-    """A model folder or hub id as a backend; loaded at the first piece, and kept.
+    """A model folder or hub id as a backend; the tokenizer is loaded when a language is asked for, the model at the
+    first piece, and both are kept.
 
     Raises:
-        BadInputError: no such model, or its kind is none of the four.
+        BadInputError: no such model, or its weights are no safetensors.
     """
 
     limit = _LIMIT
@@ -55,20 +63,23 @@ class Seq2SeqBackend:
 
     def code(self, language: str) -> str | None:
         """The model's own code for a language; None if it does not know it."""
-        return self._loaded.code(language)
-
-    @property
-    def _loaded(self) -> _Model:
-        s = self._settings
-        return _load(self._folder, s.dtype, pick_device(s.device))
+        return _speech(self._folder).code(language)
 
     def translate(self, pieces: Sequence[str], source: str, target: str, keep: Keep) -> dict[str, Reply]:
-        """A reply by piece, in batches of similar length."""
+        """A reply by piece, in batches of similar length.
+
+        Raises:
+            UnknownLanguageError: the model knows both languages, but not this direction.
+            BadInputError: the model cannot be loaded.
+        """
+        s = self._settings
+        _speech(self._folder).check(source, target, self.name)
+        model = _load(self._folder, s.dtype, pick_device(s.device))
         replies: dict[str, Reply] = {}
         ordered = sorted(pieces, key=len, reverse=True)
-        for start in range(0, len(ordered), self._settings.batch_size):
-            batch = ordered[start : start + self._settings.batch_size]
-            for piece, reply in zip(batch, self._loaded.translate(batch, source, target, self._settings), strict=True):
+        for start in range(0, len(ordered), s.batch_size):
+            batch = ordered[start : start + s.batch_size]
+            for piece, reply in zip(batch, model.translate(batch, source, target, s), strict=True):
                 replies[piece] = reply
                 if reply.text is not None:
                     keep(piece, reply.text)
@@ -99,34 +110,37 @@ def licence(folder: Path) -> str | None:
     return str(named) if named else None
 
 
-class _Model:
-    """A loaded model with its tokenizer. What differs between families is how languages are named."""
+class _Speech:
+    """A model's tokenizer: how languages and marks are spelled to it, which is what differs between families."""
 
-    def __init__(self, model: Any, tokenizer: Any, where: str) -> None:
-        self._model, self._tokenizer, self._lock = model, tokenizer, threading.Lock()
-        self._vocabulary = tokenizer.get_vocab()
-        self._family = self._recognised(where)
-        self._spelling = next(
-            (form for form in _SPELLINGS if form.format(0) in self._round_trip(f"a {form.format(0)} b")), _SPELLINGS[0]
-        )
+    def __init__(self, tokenizer: Any, config: Any, where: str) -> None:
+        self.tokenizer = tokenizer
+        self.lock = threading.Lock()  # a tokenizer is told the source language by an attribute
+        self._family = self._recognised(config, where)
+        # Beyond its positions Marian fails, and the others were never trained.
+        self.positions = int(getattr(config, "max_position_embeddings", None) or 1 << 20)
+        whole = [form for form in _SPELLINGS if form.format(0) in self._round_trip(f"a {form.format(0)} b")]
+        self._spellings = whole or [_SPELLINGS[0]]
 
-    def _recognised(self, where: str) -> str:
-        kind = str(self._model.config.model_type)
+    def _recognised(self, config: Any, where: str) -> str:
+        kind = str(config.model_type)
         if kind == "m2m_100":
-            return "m2m100" if "__en__" in self._vocabulary else "nllb"
+            return "m2m100" if self._has("__en__") else "nllb"
         if kind == "marian":
             return "marian"
-        if "<2en>" in self._vocabulary or any(re.fullmatch(r"<2\w+>", token) for token in self._vocabulary):
+        if config.is_encoder_decoder and any(re.fullmatch(r"<2\w+>", token) for token in self.tokenizer.get_vocab()):
             return "madlad"
         raise BadInputError(
-            f"this is no translation model that is known here (model_type {kind})",
-            where=where,
-            mend="Name an NLLB-200, M2M-100, MADLAD-400 or Marian model.",
+            f"this is no translation model that is known here (model_type {kind})", where=where, mend=_KNOWN
         )
 
+    def _has(self, token: str) -> bool:
+        # M2M-100's languages may be no part of its vocabulary, and yet have numbers.
+        return self.tokenizer.convert_tokens_to_ids(token) not in {None, self.tokenizer.unk_token_id}
+
     def _round_trip(self, text: str) -> str:
-        ids = self._tokenizer(text, add_special_tokens=False)["input_ids"]
-        return str(self._tokenizer.decode(ids, skip_special_tokens=True))
+        ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        return str(self.tokenizer.decode(ids, skip_special_tokens=True))
 
     def code(self, language: str) -> str | None:
         """The model's own code; None if its vocabulary has none."""
@@ -135,80 +149,199 @@ class _Model:
         own = engine_code(language, self._family)
         token = {"nllb": "{}", "m2m100": "__{}__", "madlad": "<2{}>"}[self._family].format(own)
         # MADLAD is not told the source: a language that it can write it can read.
-        return own if own is not None and token in self._vocabulary else None
+        return own if own is not None and self._has(token) else None
 
     def _marian_code(self, language: str) -> str | None:
         """A model of one direction knows its two languages; one of many targets has a token for each."""
-        if language in {self._tokenizer.source_lang, self._tokenizer.target_lang}:
-            return language
-        names = (language, engine_code(language, "nllb"), *_MARIAN.get(language, ()))
-        return next((f">>{name}<<" for name in names if f">>{name}<<" in self._vocabulary), None)
+        flores = engine_code(language, "nllb")
+        names = [*_MARIAN.get(language, ()), *([flores, flores.split("_")[0]] if flores else []), language]
+        source, target = self.tokenizer.source_lang, self.tokenizer.target_lang
+        if source in names:
+            return str(source)
+        token = next((f">>{name}<<" for name in names if self._has(f">>{name}<<")), None)
+        return token or (str(target) if target in names else None)
+
+    def check(self, source: str, target: str, name: str) -> None:
+        """Passes if the model goes this way: a Marian model reads one language, and not the ones that it writes.
+
+        Raises:
+            UnknownLanguageError: it does not.
+        """
+        if self._family != "marian":
+            return
+        reads, writes = self.tokenizer.source_lang, self.tokenizer.target_lang
+        many = bool(self.tokenizer.supported_language_codes)
+        if source in {reads, "" if reads == "mul" else reads} or (reads == "mul" and source.startswith(">>")):
+            if target.startswith(">>") if many else target == writes:
+                return
+        raise UnknownLanguageError(
+            f"the engine {name} translates from {reads!r} into {writes!r}, not from {source!r} into {target!r}",
+            where="translation.engines",
+            mend="Name another engine.",
+        )
+
+    def spelled(self, piece: str) -> tuple[str, Callable[[str], str]]:
+        """A piece with its marks as the model knows them, and the way back.
+
+        What looks like such a mark is one only where the piece has that mark: `[1]` may be the text's own.
+        """
+        numbers = set(_MARK.findall(piece))
+        if not numbers:
+            return piece, str
+        own = _MARK.sub("", piece)
+        form = next((form for form in self._spellings if not _reading(form).search(own)), self._spellings[0])
+
+        def back(text: str) -> str:
+            return _reading(form).sub(
+                lambda found: f"⟦{int(found[1])}⟧" if str(int(found[1])) in numbers else found[0], text
+            )
+
+        return _MARK.sub(lambda found: form.format(found[1]), piece), back
+
+    def inputs(self, texts: list[str], source: str, target: str) -> tuple[list[str], dict[str, Any]]:
+        """What the tokenizer is given, and what `generate` is told besides; sets the tokenizer's source language."""
+        if self._family in {"nllb", "m2m100"}:
+            self.tokenizer.src_lang = source
+            token = target if self._family == "nllb" else f"__{target}__"
+            return texts, {"forced_bos_token_id": self.tokenizer.convert_tokens_to_ids(token)}
+        if self._family == "madlad":
+            return [f"<2{target}> {text}" for text in texts], {}
+        return [f"{target} {text}" for text in texts] if target.startswith(">>") else texts, {}
+
+
+def _reading(form: str) -> re.Pattern[str]:
+    """A mark in this spelling; models put spaces into it."""
+    return re.compile(re.escape(form).replace(r"\{\}", r"\s*(\d{1,3})\s*"))
+
+
+class _Model:
+    """A loaded model with its tokenizer."""
+
+    def __init__(self, model: Any, speech: _Speech) -> None:
+        self._model, self._speech = model, speech
+        # Marian's own setting ends what is cut off as if it were whole.
+        model.generation_config.update(max_length=None, forced_eos_token_id=None, num_return_sequences=1)
 
     def translate(self, pieces: Sequence[str], source: str, target: str, settings: Seq2SeqSource) -> list[Reply]:
-        """Pieces of similar length, at once."""
+        """Pieces of similar length, at once; those beyond the model's length are not given to it."""
+        spelled, backs = zip(*map(self._speech.spelled, pieces), strict=True)
+        longest = min(self._speech.tokenizer.model_max_length, self._speech.positions)
+        with self._speech.lock:
+            texts, more = self._speech.inputs(list(spelled), source, target)
+            lengths = map(len, self._speech.tokenizer(texts, verbose=False)["input_ids"])
+            fits = [length <= longest for length in lengths]
+            fitting = [text for text, fit in zip(texts, fits, strict=True) if fit]
+            made = iter(self._generated(fitting, more, settings) if fitting else ())
+        return [_reply(next(made), back) if fit else Reply(None, "too_long") for fit, back in zip(fits, backs, strict=True)]
+
+    def _generated(self, texts: list[str], more: dict[str, Any], settings: Seq2SeqSource) -> Iterator[str | None]:
+        """The translations; None for one that did not come to its end."""
         import torch
 
-        spelled = [_MARK.sub(lambda found: self._spelling.format(found.group(1)), piece) for piece in pieces]
-        with self._lock, torch.inference_mode():
-            inputs, more = self._inputs(spelled, source, target)
-            fits = inputs["input_ids"].shape[1] <= min(self._tokenizer.model_max_length, 1 << 20)
-            if not fits:
-                return [Reply(None, "too_long")] * len(pieces)
+        tokenizer = self._speech.tokenizer
+        with torch.inference_mode():
             made = self._model.generate(
-                **inputs.to(self._model.device),
+                **tokenizer(texts, return_tensors="pt", padding=True).to(self._model.device),
                 **more,
                 num_beams=settings.beams,
                 do_sample=False,
-                max_new_tokens=settings.max_new_tokens,
-            )
-            texts = self._tokenizer.batch_decode(made, skip_special_tokens=True)
-        ends = self._model.generation_config.eos_token_id
-        ended = torch.isin(made[:, 1:].cpu(), torch.tensor(ends).flatten()).any(dim=1).tolist()
-        back = re.compile(re.escape(self._spelling).replace(r"\{\}", r"\s*(\d{1,3})\s*"))
-        return [
-            Reply(back.sub(r"⟦\1⟧", text).strip()) if whole else Reply(None, "truncated")
-            for text, whole in zip(texts, ended, strict=True)
-        ]
-
-    def _inputs(self, texts: list[str], source: str, target: str) -> tuple[Any, dict[str, Any]]:
-        more: dict[str, Any] = {}
-        tokenizer = self._tokenizer
-        if self._family in {"nllb", "m2m100"}:
-            tokenizer.src_lang = source
-            token = target if self._family == "nllb" else f"__{target}__"
-            more["forced_bos_token_id"] = tokenizer.convert_tokens_to_ids(token)
-        elif self._family == "madlad":
-            texts = [f"<2{target}> {text}" for text in texts]
-        elif target.startswith(">>"):
-            texts = [f"{target} {text}" for text in texts]
-        return tokenizer(texts, return_tensors="pt", padding=True), more
+                max_new_tokens=min(settings.max_new_tokens, self._speech.positions),
+            ).cpu()
+        made = made[:, 2 if more else 1 :]  # behind the start, and the target's language
+        ends = torch.tensor(self._model.generation_config.eos_token_id).flatten()
+        whole = torch.isin(made, ends).any(dim=1).tolist()
+        told = tokenizer.batch_decode(made, skip_special_tokens=True)
+        return (text if ended else None for text, ended in zip(told, whole, strict=True))
 
 
-@lru_cache(maxsize=1)
+def _reply(text: str | None, back: Callable[[str], str]) -> Reply:
+    return Reply(None, "truncated") if text is None else Reply(back(text).strip())
+
+
+def _speech(folder: Path) -> _Speech:
+    with _LOADING:
+        return _loaded_speech(folder)
+
+
+@lru_cache(maxsize=2)
+def _loaded_speech(folder: Path) -> _Speech:
+    from transformers import AutoConfig, AutoTokenizer
+
+    with _telling(folder), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Recommended: pip install sacremoses")  # it is never asked
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    return _Speech(tokenizer, config, _where(folder))
+
+
 def _load(folder: Path, dtype: str, device: str) -> _Model:
-    import torch
-    from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
+    with _LOADING:
+        return _loaded_model(folder, dtype, device)
 
-    where = f"translation.engines {folder}"
+
+@lru_cache(maxsize=2)  # one that translates, and one that translates back
+def _loaded_model(folder: Path, dtype: str, device: str) -> _Model:
+    import torch
+    from transformers import AutoModelForSeq2SeqLM
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    speech = _loaded_speech(folder)
+    with _telling(folder):
+        model, told = AutoModelForSeq2SeqLM.from_pretrained(
+            folder,
+            dtype=getattr(torch, dtype),
+            trust_remote_code=False,
+            use_safetensors=True,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # told below: by itself this is a RuntimeError like any other
+        )
+    # transformers would go on with random weights in their place.
+    unfit = sorted([*told["missing_keys"], *(key for key, *_ in told["mismatched_keys"])])
+    if unfit:
+        raise BadInputError(
+            f"{len(unfit)} weights are missing or of another shape, the first is {unfit[0]}",
+            where=_where(folder),
+            mend="Check that config.json and the weights belong together.",
+        )
+    return _Model(model.to(device).eval(), speech)
+
+
+@contextmanager
+def _telling(folder: Path) -> Iterator[None]:
+    """Whatever cannot be loaded is the user's to mend, on one line."""
+    from safetensors import SafetensorError
+
     try:
-        model = AutoModelForSeq2SeqLM.from_pretrained(folder, dtype=getattr(torch, dtype), use_safetensors=True)
-        tokenizer = AutoTokenizer.from_pretrained(folder)
-    except (OSError, ValueError, ImportError, KeyError) as error:
-        first = str(error).strip().splitlines()[0] if str(error).strip() else ""
+        yield
+    except (OSError, ValueError, ImportError, KeyError, TypeError, AttributeError, AssertionError, RuntimeError, SafetensorError) as error:
+        first = next(iter(str(error).strip().splitlines()), "")
         raise BadInputError(
             f"the translation model cannot be loaded ({type(error).__name__}: {first})",
-            where=where,
-            mend="A folder with config.json, tokenizer files and safetensors is wanted; "
-            "Marian and M2M-100 need pip install 'mpo-pipeline[sentencepiece]'.",
+            where=_where(folder),
+            mend=_WANTED,
         ) from None
-    return _Model(model.to(device).eval(), tokenizer, where)
+
+
+def _where(folder: Path) -> str:
+    return f"translation.engines {folder}"
 
 
 def _resolve(path: str, revision: str | None) -> Path:
-    folder = Path(path)
-    if folder.is_dir():
-        return folder
-    if folder.is_absolute() or path.startswith("."):
+    folder = Path(path) if Path(path).is_dir() else _fetched(path, revision)
+    if not (folder / "config.json").is_file():
+        raise BadInputError("config.json is missing", where=_where(folder), mend="Give a Hugging Face model folder.")
+    if not any(folder.glob("*.safetensors")):
+        raise BadInputError(
+            "no *.safetensors file, and pickled weights are not read",
+            where=_where(folder),
+            mend="Save the model as safetensors, or name a `revision` that has them.",
+        )
+    return folder
+
+
+def _fetched(path: str, revision: str | None) -> Path:
+    if Path(path).is_absolute() or path.startswith("."):
         raise BadInputError("no such folder", where=f"translation.engines {path}", mend="Name a folder or a hub id.")
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError

@@ -79,6 +79,8 @@ def translate_texts(texts: Sequence[Text], chain: Chain, *, source: str, target:
     wanted = list(dict.fromkeys(text.text for text in texts))
     done: dict[str, _Done] = {}
     heard: dict[str, list[_Word]] = {text: [] for text in wanted}
+    if chain.back is not None:
+        chain.back.check(target, source)
     for engine, is_last in _usable(chain.engines, source, target):
         open_ = [text for text in wanted if text not in done]
         if not open_:

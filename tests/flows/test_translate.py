@@ -1,0 +1,210 @@
+"""`mpo translate`, and translation by services within a run: what they ask for, and what never again."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from mpo_core import microworld
+from mpo_core.tables import QUARANTINE, TRANSLATED
+from mpo_core.translation import MemoryEngine
+from tests.faults.test_bad_input import one_line
+from tests.flows.conftest import run_small
+from tests.translation.service import Service, sentences, serving
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def service():
+    with serving(Service()) as made:
+        yield made
+
+
+@pytest.fixture
+def texts(tmp_path):
+    path = tmp_path / "texts.csv"
+    write(path, sentences(30))
+    return path
+
+
+def write(path, rows):
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([["id", "text"], *enumerate(rows)])
+
+
+def google(service, **more):
+    options = {"url": f"{service.url}/m", "concurrency": 4, "timeout": 2.0, **more}
+    return ["--engine", "google", *(f"--set=translation.engines.0.{key}={value}" for key, value in options.items())]
+
+
+def command(service, file, out, root, *more, to="sw,zh"):
+    return ["translate", file, "--to", to, *google(service), "--out", out, f"--set=run.root={root}", *more]
+
+
+def test_a_file_is_translated_and_told(mpo, service, texts, tmp_path):
+    out = tmp_path / "out.parquet"
+    dry = mpo(*command(service, texts, out, tmp_path / "root", "--dry-run", "--json"))
+    load = json.loads(dry.out)
+    assert [(row["language"], row["texts"], row["requests"], row["kept"]) for row in load] == [
+        ("sw", 30, 30, 0),
+        ("zh", 30, 30, 0),
+    ]
+    assert load[0]["characters"] == sum(map(len, sentences(30)))
+    assert not service.answered
+    assert not out.exists()
+
+    told = mpo(*command(service, texts, out, tmp_path / "root"))
+    assert told.code == 0, told
+    assert "to be asked, at most" in told.out
+    assert "google 30" in told.out
+    table = TRANSLATED.check(pq.read_table(out))
+    assert out.stat().st_mode & 0o777 == 0o600
+    rows = table.to_pylist()
+    assert [(row["row"], row["language"]) for row in rows[:2]] == [(0, "sw"), (1, "sw")]
+    assert all(row["text"] == microworld.translate(row["source"], "en", row["language"]) for row in rows)
+    assert {row["weight"] for row in rows} == {1.0}
+    assert not (tmp_path / "out.quarantine.parquet").exists()
+
+    again = json.loads(mpo(*command(service, texts, out, tmp_path / "root", "--json")).out)
+    assert again["languages"]["sw"]["translated"] == 30
+    assert max(service.answered.values()) == 1  # nothing was asked twice
+    # What was translated is a memory for others.
+    assert MemoryEngine(out).translate([rows[0]["source"]], "en", "sw")[0].text == rows[0]["text"]
+
+
+def test_what_is_set_aside_lies_beside_with_its_reason(mpo, service, tmp_path):
+    file, out = tmp_path / "texts.jsonl", tmp_path / "out.csv"
+    good, bad = sentences(2)
+    file.write_text("".join(json.dumps({"text": text}) + "\n" for text in (good, " ", bad)), encoding="utf-8")
+    service.fault = lambda text, _target: "echo" if text == bad else ""
+    told = json.loads(mpo(*command(service, file, out, tmp_path / "root", "--json", to="sw")).out)
+    assert told["languages"]["sw"]["reasons"] == {"empty_text": 1, "echo": 1}
+    with out.open(newline="", encoding="utf-8") as written:
+        assert [row["text"] for row in csv.DictReader(written)] == [microworld.translate(good, "en", "sw")]
+    with Path(told["quarantine"]).open(newline="", encoding="utf-8") as written:
+        aside = [(row["row_id"], row["reason"], row["detail"]) for row in csv.DictReader(written)]
+    assert aside == [("1/sw", "empty_text", "no text in this row"), ("2/sw", "echo", "google echo 1")]
+    assert set(csv.DictReader(Path(told["quarantine"]).open(encoding="utf-8")).fieldnames) == set(
+        QUARANTINE.schema.names
+    )
+
+
+def test_a_new_language_and_new_rows_cost_what_is_new(mpo, service, texts, tmp_path):
+    root = tmp_path / "root"
+    mpo(*command(service, texts, tmp_path / "a.parquet", root))
+    assert sum(service.answered.values()) == 60
+    mpo(*command(service, texts, tmp_path / "b.parquet", root, to="sw,bn,zh"))
+    assert sum(service.answered.values()) == 60 + 30
+    write(texts, [*sentences(40)[30:], *sentences(30)])  # ten more, before the others
+    mpo(*command(service, texts, tmp_path / "c.parquet", root, to="sw,bn,zh"))
+    assert sum(service.answered.values()) == 60 + 30 + 10 * 3
+    mpo(
+        *command(
+            service, texts, tmp_path / "d.parquet", root, "--set=translation.gates.max_length_factor=1.05", to="sw"
+        )
+    )
+    assert sum(service.answered.values()) == 120
+    marks = pq.read_table(tmp_path / "d.parquet")["marks"].to_pylist()
+    assert ["length_ratio"] in marks  # judged anew
+
+
+def test_killed_at_any_point_the_rerun_asks_for_nothing_that_was_answered(tmp_path):
+    file, out = tmp_path / "texts.csv", tmp_path / "out.parquet"
+    write(file, sentences(120))
+    with serving(Service(latency=0.02)) as service:
+        asked = [sys.executable, "-m", "flows.cli", *map(str, command(service, file, out, tmp_path / "root", "--json"))]
+        for moment in (30, 90, 150):
+            process = subprocess.Popen(asked, cwd=ROOT, env=os.environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+            while sum(service.answered.values()) < moment:
+                time.sleep(0.005)
+            process.send_signal(signal.SIGKILL)
+            process.communicate()
+            assert not out.exists()
+        done = subprocess.run(asked, cwd=ROOT, env=os.environ, capture_output=True, check=True, text=True)
+    assert json.loads(done.stdout)["languages"]["zh"]["translated"] == 120
+    assert list(tmp_path.glob(".*.tmp")) == [] or len(list(tmp_path.glob(".*.tmp"))) <= 6
+    # Answers that were on their way when a process died are the only ones asked for again: four connections, thrice.
+    assert sum(service.answered.values()) - len(service.answered) <= 4 * 3
+    assert len(service.answered) == 240
+
+
+def test_a_run_by_a_failing_service_gives_the_pairs_of_an_exact_one(warm, tmp_path):
+    _, exact, _ = warm
+    with serving(Service(rate=0.2, faults=("429", "500", "reset", "escaped twice", "<br>"))) as service:
+        engine = {"engine": "deep_translator", "url": f"{service.url}/m", "concurrency": 8, "retries": 8}
+        summary, _ = run_small(tmp_path / "root", translation__engines=[engine])
+        asked = len(service.answered)
+        run_small(tmp_path / "root", translation__engines=[engine], languages__targets=["sw", "zh", "bn"])
+        assert {target for _, target in service.answered} == {"sw", "zh", "bn"}
+        assert max(service.answered.values()) == 1
+        assert len(service.answered) == asked // 2 * 3
+
+    def pairs(told):
+        return sorted(ref.path for ref in told.artifacts if ref.stage in {"pairs", "training"})
+
+    assert pairs(summary) == pairs(exact)
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        (["--engine", "nix"], ["--engine nix: unknown engine", "Known: google, deepl,"]),
+        (["--engine", "deepl"], ["environment variable DEEPL_API_KEY: the service deepl needs a key"]),
+        (["--engine", "memory=none.csv"], ["none.csv: cannot be read"]),
+        (["--engine", "memory=bad.tmx"], [r"bad\.tmx, line 1, column \d+: this is not XML"]),
+        (["--engine", "seq2seq=./none"], ["no such folder"]),
+        (["--engine", "google", "--column", "nix"], ["texts.csv: no column 'nix'", "Columns present: id, text"]),
+        (["--engine", "google", "--to", "tlh"], ["unknown language 'tlh'"]),
+        (["--engine", "google", "--out", "x.txt"], [r"--out x\.txt: unknown kind of file"]),
+        (["--engine", "microworld", "--to", "it"], ["the microworld does not speak 'it'"]),
+        ([], ["mpo translate: no engine is named"]),
+    ],
+    ids=lambda value: " ".join(value[-1:]) if isinstance(value, list) and value and value[0].startswith("--") else "",
+)
+def test_bad_input_is_one_line(mpo, texts, tmp_path, monkeypatch, changes, told):
+    monkeypatch.delenv("DEEPL_API_KEY", raising=False)
+    monkeypatch.chdir(tmp_path)
+    Path("bad.tmx").write_text("<tmx>", encoding="utf-8")
+    asked = ["--to", "sw", "--out", tmp_path / "out.parquet", *changes]
+    one_line(mpo("translate", texts, *asked), *told)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bad.tmx", "texts.csv"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("t.csv", "text\na,b\n", r"t\.csv, line 2: 2 columns where the header has 1"),
+        ("t.jsonl", '{"text": "a"}\nnix\n', r"t\.jsonl, line 2: this line is no JSON object"),
+        ("t.jsonl", '{"text": 1}\n', r"t\.jsonl, line 1: the column 'text' holds a int"),
+        ("t.csv", "text\n", r"t\.csv: no rows"),
+        ("t.doc", "x", r"t\.doc: unknown kind of file"),
+        ("t.parquet", "x", r"t\.parquet: this is no readable Parquet file"),
+    ],
+)
+def test_a_malformed_file_is_told_before_anybody_is_asked(mpo, service, tmp_path, name, content, told):
+    (tmp_path / name).write_text(content, encoding="utf-8")
+    outcome = mpo(*command(service, tmp_path / name, tmp_path / "o.parquet", tmp_path / "root", "--json", to="sw"))
+    one_line(outcome, told)
+    assert not service.requests
+
+
+def test_parquet_and_plain_lines_are_read_too(mpo, tmp_path):
+    one, two = sentences(2)
+    pq.write_table(pa.table({"n": [1, 2], "prompt": [one, two]}), tmp_path / "t.parquet")
+    (tmp_path / "t.txt").write_text(f"{one}\n{two}\n", encoding="utf-8")
+    outs = []
+    for name, more in (("t.parquet", ["--column", "prompt"]), ("t.txt", [])):
+        out = tmp_path / f"{name}.out.parquet"
+        told = mpo("translate", tmp_path / name, "--to", "ko", "--engine", "microworld", "--out", out, *more)
+        assert told.code == 0, told
+        outs.append(pq.read_table(out)["text"].to_pylist())
+    assert outs[0] == outs[1] == [microworld.translate(text, "en", "ko") for text in (one, two)]
