@@ -67,7 +67,7 @@ LANGUAGES: dict[str, Language] = {
             "high",
             length=1.16,
             engines=_codes(
-                "google=it mymemory=it-IT deepl=it microsoft=it libre=it baidu=it papago=it yandex=it"
+                "google=it mymemory=it-IT deepl=it microsoft=it libre=it baidu=it yandex=it"
                 " nllb=ita_Latn madlad=it m2m100=it"
             ),
         ),

@@ -47,7 +47,10 @@ _SERVICES: dict[str, _Service] = {
     ),
     "baidu": _Service("BaiduTranslator", 1500, {"appid": "BAIDU_APPID", "appkey": "BAIDU_APPKEY"}),
     "papago": _Service(
-        "PapagoTranslator", 4900, {"client_id": "PAPAGO_CLIENT_ID", "secret_key": "PAPAGO_CLIENT_SECRET"}
+        "PapagoTranslator",
+        4900,
+        {"client_id": "PAPAGO_CLIENT_ID", "secret_key": "PAPAGO_CLIENT_SECRET"},
+        start=("en", "ko"),
     ),
     "qcri": _Service(
         "QcriTranslator", 2000, {"api_key": "QCRI_API_KEY"}, asked={"domain": "general"}, start=("en", "ar")
@@ -119,7 +122,7 @@ class DeepTranslatorClient:
             found = translator.translate(text, **self._service.asked)
         except Exception as error:  # noqa: BLE001 - the library raises bare `Exception`, too
             raise self._classify(error) from None
-        return found if found is None or isinstance(found, str) else str(found)
+        return "\n".join(found) if isinstance(found, list) else found  # Yandex gives a list
 
     def _translator(self) -> Any:
         """This thread's translator; the library's are not made for several threads."""
@@ -146,7 +149,8 @@ class DeepTranslatorClient:
         if self.name == "libre" and not os.environ.get("LIBRE_API_KEY"):
             made.api_key = None
         if self._settings.url is not None:
-            made._base_url = self._settings.url  # noqa: SLF001 - no other way in
+            slash = "/" if self.name in {"deepl", "libre"} else ""  # these put a word behind it
+            made._base_url = self._settings.url.rstrip("/") + slash  # noqa: SLF001 - no other way in
         return made
 
     def _classify(self, error: Exception) -> Exception:

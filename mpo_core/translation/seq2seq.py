@@ -29,6 +29,8 @@ _SPELLINGS = ("⟦{}⟧", "[{}]", "<{}>", "({})", "#{}#")
 _MARK = re.compile(r"⟦(\d{1,3})⟧")
 # What Marian's models call languages that our other tables call otherwise (>>cmn_Hans<<, or the config's "ara").
 _MARIAN = {"zh": ("cmn_Hans", "zho_Hans", "zho", "cmn"), "ar": ("ara", "arb"), "sw": ("swh", "swa")}
+# What transformers raises where a file is missing, damaged or another's.
+_UNREADABLE = (OSError, ValueError, ImportError, KeyError, TypeError, RuntimeError, AssertionError)
 _KNOWN = "Name an NLLB-200, M2M-100, MADLAD-400 or Marian model."
 _WANTED = (
     "A folder with config.json, tokenizer files and safetensors is wanted; "
@@ -37,8 +39,9 @@ _WANTED = (
 
 
 class Seq2SeqBackend:
-    """A model folder or hub id as a backend; the tokenizer is loaded when a language is asked for, the model at the
-    first piece, and both are kept.
+    """A model folder or hub id as a backend.
+
+    The tokenizer is loaded when a language is asked for, the model at the first piece; both are kept.
 
     Raises:
         BadInputError: no such model, or its weights are no safetensors.
@@ -170,10 +173,9 @@ class _Speech:
         if self._family != "marian":
             return
         reads, writes = self.tokenizer.source_lang, self.tokenizer.target_lang
-        many = bool(self.tokenizer.supported_language_codes)
-        if source in {reads, "" if reads == "mul" else reads} or (reads == "mul" and source.startswith(">>")):
-            if target.startswith(">>") if many else target == writes:
-                return
+        can_read = source == reads or (reads == "mul" and source.startswith(">>"))
+        if can_read and (target == writes or target.startswith(">>")):
+            return
         raise UnknownLanguageError(
             f"the engine {name} translates from {reads!r} into {writes!r}, not from {source!r} into {target!r}",
             where="translation.engines",
@@ -232,7 +234,9 @@ class _Model:
             fits = [length <= longest for length in lengths]
             fitting = [text for text, fit in zip(texts, fits, strict=True) if fit]
             made = iter(self._generated(fitting, more, settings) if fitting else ())
-        return [_reply(next(made), back) if fit else Reply(None, "too_long") for fit, back in zip(fits, backs, strict=True)]
+        return [
+            _reply(next(made), back) if fit else Reply(None, "too_long") for fit, back in zip(fits, backs, strict=True)
+        ]
 
     def _generated(self, texts: list[str], more: dict[str, Any], settings: Seq2SeqSource) -> Iterator[str | None]:
         """The translations; None for one that did not come to its end."""
@@ -314,7 +318,7 @@ def _telling(folder: Path) -> Iterator[None]:
 
     try:
         yield
-    except (OSError, ValueError, ImportError, KeyError, TypeError, AttributeError, AssertionError, RuntimeError, SafetensorError) as error:
+    except (*_UNREADABLE, SafetensorError) as error:
         first = next(iter(str(error).strip().splitlines()), "")
         raise BadInputError(
             f"the translation model cannot be loaded ({type(error).__name__}: {first})",
@@ -331,6 +335,9 @@ def _resolve(path: str, revision: str | None) -> Path:
     folder = Path(path) if Path(path).is_dir() else _fetched(path, revision)
     if not (folder / "config.json").is_file():
         raise BadInputError("config.json is missing", where=_where(folder), mend="Give a Hugging Face model folder.")
+    if not any(file.suffix in {".model", ".spm"} or file.name == "tokenizer.json" for file in folder.iterdir()):
+        # transformers would make an empty one.
+        raise BadInputError("the tokenizer is missing", where=_where(folder), mend=_WANTED)
     if not any(folder.glob("*.safetensors")):
         raise BadInputError(
             "no *.safetensors file, and pickled weights are not read",

@@ -93,9 +93,8 @@ def test_what_is_set_aside_lies_beside_with_its_reason(mpo, service, tmp_path):
     with Path(told["quarantine"]).open(newline="", encoding="utf-8") as written:
         aside = [(row["row_id"], row["reason"], row["detail"]) for row in csv.DictReader(written)]
     assert aside == [("1/sw", "empty_text", "no text in this row"), ("2/sw", "echo", "google echo 1")]
-    assert set(csv.DictReader(Path(told["quarantine"]).open(encoding="utf-8")).fieldnames) == set(
-        QUARANTINE.schema.names
-    )
+    header = Path(told["quarantine"]).read_text(encoding="utf-8").splitlines()[0]
+    assert header.replace('"', "").split(",") == QUARANTINE.schema.names
 
 
 def test_a_new_language_and_new_rows_cost_what_is_new(mpo, service, texts, tmp_path):

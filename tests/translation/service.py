@@ -26,7 +26,7 @@ PASSING = ("429", "429 without a word", "500", "error page", "hang", "reset", "e
 HARMLESS = ("slow", "escaped twice", "<br>")
 LASTING = ("echo", "truncated", "wrong language", "swapped")
 FAULTS = PASSING + HARMLESS + LASTING
-_CODES = {"zh-CN": "zh", "jw": "jv"}
+_CODES = {"zh-CN": "zh", "zh-Hans": "zh", "jw": "jv", "jp": "ja", "kor": "ko", "ara": "ar"}
 _PAGE = '<!DOCTYPE html><html><body><div class="t1">x</div><div class="result-container">{}</div></body></html>'
 _ERROR = "Error 500 (Server Error)!!1500.That’s an error.There was an error. Please try again later."
 
@@ -85,6 +85,24 @@ class Service:
         return given
 
 
+Form = Callable[[str, str], bytes]
+
+
+def _json(shape: Callable[[str], Any]) -> Form:
+    return lambda given, _fault: json.dumps(shape(given)).encode()
+
+
+_MICROSOFT = _json(lambda given: [{"translations": [{"text": given, "to": "x"}]}])
+_MYMEMORY = _json(lambda given: {"responseData": {"translatedText": given}, "matches": []})
+_DEEPL = _json(lambda given: {"translations": [{"text": given}]})
+_BAIDU = _json(lambda given: {"trans_result": [{"dst": given}]})
+_PAPAGO = _json(lambda given: {"message": {"result": {"translatedText": given}}})
+
+
+def _code(own: str) -> str:
+    return _CODES.get(own, own.split("-", maxsplit=1)[0])
+
+
 class _Handler(BaseHTTPRequestHandler):
     service: Service
     protocol_version = "HTTP/1.1"
@@ -93,26 +111,45 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
     def do_GET(self) -> None:
-        asked = {name: values[0] for name, values in parse_qs(urlsplit(self.path).query).items()}
-        source, target = (_CODES.get(asked[name], asked[name]) for name in ("sl", "tl"))
-        self._serve(asked["q"], source, target, self._google)
+        self._dispatch(None)
 
     def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["Content-Length"])).decode()
+        self._dispatch(self.rfile.read(int(self.headers["Content-Length"] or 0)).decode())
+
+    def _dispatch(self, body: str | None) -> None:
+        """The API that is spoken, by what only it has in a request."""
+        query = {name: values[0] for name, values in parse_qs(urlsplit(self.path).query).items()}
+        is_json = "json" in (self.headers["Content-Type"] or "")
+        form = {name: values[0] for name, values in parse_qs(body or "").items()} if not is_json else {}
+        asked = query | form
         if self.path.endswith("/chat/completions"):
-            asked = json.loads(body)
-            self.service.bodies.append(asked)
-            names = {entry: code for code, entry in _names().items()}
-            told = asked["messages"][0]["content"]
-            source, target = (names[word] for word in _after(told, "from ", " into "))
-            text = asked["messages"][1]["content"].removeprefix("<text>").removesuffix("</text>")
-            self._serve(text, source, target, self._openai)
+            self._serve(*self._chat(json.loads(body or "")), self._openai)
+        elif is_json:
+            self._serve(json.loads(body or "")[0]["text"], _code(asked["from"]), _code(asked["to"]), _MICROSOFT)
+        elif "langpair" in asked:
+            source, target = map(_code, asked["langpair"].replace("|", "-to-").split("-to-"))
+            self._serve(asked["q"], source, target, _MYMEMORY)
+        elif "source_lang" in asked:
+            assert not query
+            assert self.headers["Authorization"] == "DeepL-Auth-Key key"
+            self._serve(asked["text"], _code(asked["source_lang"]), _code(asked["target_lang"]), _DEEPL)
+        elif "appid" in asked:
+            self._serve(asked["q"], _code(asked["from"]), _code(asked["to"]), _BAIDU)
+        elif "X-Naver-Client-Id" in self.headers:
+            self._serve(asked["text"], _code(asked["source"]), _code(asked["target"]), _PAPAGO)
+        elif "sl" in asked:
+            self._serve(asked["q"], _code(asked["sl"]), _code(asked["tl"]), self._google)
         else:
-            assert "?" not in self.path  # texts and keys stay out of the address
-            asked = {name: values[0] for name, values in parse_qs(body).items()}
+            assert not query  # texts and keys stay out of the address
             self._serve(asked["q"], asked["source"], asked["target"], self._libre)
 
-    def _serve(self, text: str, source: str, target: str, form: Callable[[str, str], bytes]) -> None:
+    def _chat(self, asked: dict[str, Any]) -> tuple[str, str, str]:
+        self.service.bodies.append(asked)
+        names = {entry: code for code, entry in _names().items()}
+        source, target = (names[word] for word in _after(asked["messages"][0]["content"], "from ", " into "))
+        return asked["messages"][1]["content"].removeprefix("<text>").removesuffix("</text>"), source, target
+
+    def _serve(self, text: str, source: str, target: str, form: Form) -> None:
         fault = self.service.fault(text, target)
         time.sleep(self.service.latency + (0.3 if fault == "slow" else 0.0))
         if fault == "hang":

@@ -17,6 +17,14 @@ from mpo_core.translation import Replies, Text, build_chain, translate_texts
 from tests.translation.service import FAULTS, PASSING, Service, sentences, serving
 
 TARGETS = ("zh", "bn", "sw")
+KEYS = (
+    "DEEPL_API_KEY",
+    "MICROSOFT_API_KEY",
+    "BAIDU_APPID",
+    "BAIDU_APPKEY",
+    "PAPAGO_CLIENT_ID",
+    "PAPAGO_CLIENT_SECRET",
+)
 # What a row may be set aside for, by what the service answered last.
 REASONS = {
     "echo": {"echo"},
@@ -30,7 +38,7 @@ def engine(service: Service, name: str = "google", **more: Any) -> dict[str, Any
     common = {"concurrency": 16, "timeout": 1.0, "retries": 8, **more}
     if name == "openai":
         return {"engine": "openai", "model": "tiny", "url": service.url, **common}
-    path = {"google": "/m", "libre": "/"}[name]
+    path = "" if name in {"libre", "deepl"} else "/m"
     return {"engine": "deep_translator", "service": name, "url": service.url + path, **common}
 
 
@@ -93,9 +101,20 @@ def test_at_twenty_percent_faults_every_row_is_right_or_rightly_set_aside(
     assert right + aside == 3 * count
 
 
-@pytest.mark.parametrize("name", ["google", "libre", "openai"])
-@pytest.mark.parametrize("target", ["zh", "bn", "sw", "ar"])
-def test_each_api_through_its_own_client(kept: Path, clean: Service, name: str, target: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "target"),
+    [
+        *((name, target) for name in ("google", "libre", "openai", "microsoft", "mymemory") for target in ("zh", "bn")),
+        *((name, "ko") for name in ("deepl", "baidu", "papago")),
+        ("google", "sw"),
+        ("libre", "sw"),
+    ],
+)
+def test_each_api_through_its_own_client(
+    kept: Path, clean: Service, monkeypatch: pytest.MonkeyPatch, name: str, target: str
+) -> None:
+    for variable in KEYS:
+        monkeypatch.setenv(variable, "key")
     texts = sentences(12)
     done, reasons = translated(settings(engine(clean, name)), kept, texts, target)
     assert reasons == {}
