@@ -158,6 +158,9 @@ def child(rows: int) -> None:
         name = identity = "instant"
         limit = None
 
+        def check(self, source: str, target: str) -> None:
+            pass
+
         def code(self, language: str) -> str:
             return language
 

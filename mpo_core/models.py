@@ -6,6 +6,7 @@ import functools
 import hashlib
 import importlib.util
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,11 @@ from mpo_core.settings import ModelSettings
 
 _FILES = ("*.json", "*.safetensors", "*.jinja", "*.model", "*.txt")
 
-# transformers loads under a global meta-device context, which is not thread-safe.
-_LOADING = threading.Lock()
+LOADING = threading.Lock()
+"""Held while a model is loaded: transformers does it under a global meta-device context, which is not thread-safe."""
+
+forgetting: list[Callable[[], None]] = []
+"""What else keeps models, such as translation: called by `forget_models`."""
 
 
 def resolve(settings: ModelSettings) -> Path:
@@ -170,7 +174,7 @@ def load_model(folder: Path, settings: ModelSettings, *, dtype: str | None = Non
 
     logging.disable_progress_bar()
     try:
-        with _LOADING:
+        with LOADING:
             loaded: Any = AutoModelForCausalLM.from_pretrained(
                 folder,
                 **_stored(dtype or settings.dtype, pick_device(settings.device)),
@@ -243,14 +247,16 @@ def forget_models() -> None:
     """Drops the loaded models that nobody uses: training wants the memory."""
     with _CACHE:
         _loaded.cache_clear()
+    for forget in forgetting:
+        forget()
 
 
-def pick_device(name: str) -> str:
+def pick_device(name: str, *, where: str = "model.device") -> str:
     """`auto` → `cuda` if there is one, else `cpu`; anything else stays."""
     import torch
 
     if name.startswith("cuda") and not torch.cuda.is_available():
-        raise BadInputError("no CUDA device is here", where=f"model.device {name}", mend="Use auto or cpu.")
+        raise BadInputError("no CUDA device is here", where=f"{where} {name}", mend="Use auto or cpu.")
     if name != "auto":
         return name
     return "cuda" if torch.cuda.is_available() else "cpu"

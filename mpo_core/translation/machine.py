@@ -30,6 +30,13 @@ class Backend(Protocol):
     def code(self, language: str) -> str | None:
         """Its own code for a language; None if it does not know it."""
 
+    def check(self, source: str, target: str) -> None:
+        """Passes if it translates between these codes of its own.
+
+        Raises:
+            UnknownLanguageError: it knows both, but not this direction.
+        """
+
     def translate(self, pieces: Sequence[str], source: str, target: str, keep: Keep) -> dict[str, Reply]:
         """A reply by piece; `keep` is told each translation as it comes.
 
@@ -80,10 +87,10 @@ class MachineEngine:
         return getattr(self._backend, "licence", None)
 
     def check(self, source: str, target: str) -> None:
-        """Passes if the backend has codes for both languages.
+        """Passes if the backend knows both languages and goes this way.
 
         Raises:
-            UnknownLanguageError: it lacks one.
+            UnknownLanguageError: it does not.
         """
         self._pair(source, target)
 
@@ -98,6 +105,7 @@ class MachineEngine:
                     mend="Name another engine; `mpo languages` lists who knows what.",
                 )
             codes.append(own)
+        self._backend.check(*codes)
         return codes[0], codes[1]
 
     def load(self, texts: Sequence[str], source: str, target: str) -> Load:

@@ -110,6 +110,9 @@ class RemoteBackend:
         """The service's own code for a language; None if it does not know it."""
         return engine_code(language, self._codes)
 
+    def check(self, source: str, target: str) -> None:
+        """Passes: services translate between any two languages that they know."""
+
     def translate(self, pieces: Sequence[str], source: str, target: str, keep: Keep) -> dict[str, Reply]:
         """A reply to each piece; `keep` is told each translation as it comes.
 

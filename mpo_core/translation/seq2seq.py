@@ -16,7 +16,7 @@ import yaml
 from mpo_core.artifacts import file_digests, folder_digest
 from mpo_core.errors import BadInputError
 from mpo_core.languages import engine_code
-from mpo_core.models import _LOADING, pick_device
+from mpo_core.models import LOADING, forgetting, pick_device
 from mpo_core.settings import Seq2SeqSource
 from mpo_core.translation.engines import Reply, UnknownLanguageError
 from mpo_core.translation.machine import Keep
@@ -68,16 +68,22 @@ class Seq2SeqBackend:
         """The model's own code for a language; None if it does not know it."""
         return _speech(self._folder).code(language)
 
+    def check(self, source: str, target: str) -> None:
+        """Passes if the model goes this way.
+
+        Raises:
+            UnknownLanguageError: it knows both languages, but not this direction.
+        """
+        _speech(self._folder).check(source, target, self.name)
+
     def translate(self, pieces: Sequence[str], source: str, target: str, keep: Keep) -> dict[str, Reply]:
         """A reply by piece, in batches of similar length.
 
         Raises:
-            UnknownLanguageError: the model knows both languages, but not this direction.
             BadInputError: the model cannot be loaded.
         """
         s = self._settings
-        _speech(self._folder).check(source, target, self.name)
-        model = _load(self._folder, s.dtype, pick_device(s.device))
+        model = _load(self._folder, s.dtype, pick_device(s.device, where="translation.engines[].device"))
         replies: dict[str, Reply] = {}
         ordered = sorted(pieces, key=len, reverse=True)
         for start in range(0, len(ordered), s.batch_size):
@@ -188,8 +194,6 @@ class _Speech:
         What looks like such a mark is one only where the piece has that mark: `[1]` may be the text's own.
         """
         numbers = set(_MARK.findall(piece))
-        if not numbers:
-            return piece, str
         own = _MARK.sub("", piece)
         form = next((form for form in self._spellings if not _reading(form).search(own)), self._spellings[0])
 
@@ -263,7 +267,7 @@ def _reply(text: str | None, back: Callable[[str], str]) -> Reply:
 
 
 def _speech(folder: Path) -> _Speech:
-    with _LOADING:
+    with LOADING:
         return _loaded_speech(folder)
 
 
@@ -279,7 +283,7 @@ def _loaded_speech(folder: Path) -> _Speech:
 
 
 def _load(folder: Path, dtype: str, device: str) -> _Model:
-    with _LOADING:
+    with LOADING:
         return _loaded_model(folder, dtype, device)
 
 
@@ -309,6 +313,9 @@ def _loaded_model(folder: Path, dtype: str, device: str) -> _Model:
             mend="Check that config.json and the weights belong together.",
         )
     return _Model(model.to(device).eval(), speech)
+
+
+forgetting.append(_loaded_model.cache_clear)
 
 
 @contextmanager
