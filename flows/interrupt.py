@@ -7,8 +7,10 @@ import threading
 import time
 from collections.abc import Iterator
 from types import FrameType
+from typing import Any
 
 from prefect.settings import PREFECT_API_URL
+from prefect.task_runners import TaskRunner
 from rich.console import Console
 
 from flows import progress
@@ -30,6 +32,8 @@ def guard() -> Iterator[None]:
         return
     console = progress.board.progress.console
     first: list[float] = []
+    # Prefect's temporary server hears the same signal and is gone; only a lasting one is told.
+    lasting = PREFECT_API_URL.value() is not None
 
     def interrupt(number: int, _frame: FrameType | None) -> None:
         if first:
@@ -39,8 +43,6 @@ def guard() -> Iterator[None]:
             return
         first.append(time.monotonic())
         stopping.set()
-        # Prefect's temporary server hears the same signal and is gone; only a lasting one is told.
-        lasting = PREFECT_API_URL.value() is not None
         report = _REPORT_SECONDS if lasting else 0.0
         threading.Thread(target=_leave, args=(console, 128 + number, report), daemon=True).start()
         if lasting:
@@ -52,6 +54,16 @@ def guard() -> Iterator[None]:
     finally:
         for number, handler in earlier.items():
             signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def started(runner: TaskRunner[Any]) -> Iterator[None]:
+    """The runner at work. SIGTERM stays with whoever had it: Ray takes it at its start, and dies of it."""
+    before = signal.getsignal(signal.SIGTERM)
+    with runner:
+        if signal.getsignal(signal.SIGTERM) is not before:
+            signal.signal(signal.SIGTERM, before)
+        yield
 
 
 def _leave(console: Console, code: int, report: float) -> None:

@@ -3,6 +3,7 @@
 import contextlib
 import importlib.metadata
 import importlib.util
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -12,6 +13,7 @@ from typing import Any
 from prefect import Task
 from prefect.context import FlowRunContext
 from prefect.futures import PrefectConcurrentFuture, PrefectFuture
+from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 from pydantic import JsonValue
 
@@ -140,7 +142,7 @@ def start_run(config: PipelineConfig, overrides: dict[str, JsonValue] | None = N
     flow_run = "" if context is None or context.flow_run is None else str(context.flow_run.id)
     run = Run(config, store, _runner(config.run), flow_run=flow_run)
     try:
-        with interrupt.guard(), run.runner:
+        with interrupt.guard(), _one_server(config.run), interrupt.started(run.runner):
             try:
                 yield run
             except BaseException:
@@ -148,6 +150,20 @@ def start_run(config: PipelineConfig, overrides: dict[str, JsonValue] | None = N
                 raise
     finally:
         stopping.clear()
+
+
+@contextlib.contextmanager
+def _one_server(settings: RunSettings) -> Iterator[None]:
+    """Without a Prefect server, the workers of a cluster share the flow's temporary one; each would start its own."""
+    if settings.runner == "threads" or PREFECT_API_URL.value() is not None:
+        yield
+        return
+    from prefect.server.api.server import SubprocessASGIServer
+
+    server = SubprocessASGIServer()
+    server.start()  # the flow has done it by now
+    with temporary_settings({PREFECT_API_URL: server.api_url}):
+        yield
 
 
 def _runner(settings: RunSettings) -> TaskRunner[Any]:
@@ -168,6 +184,9 @@ def _runner(settings: RunSettings) -> TaskRunner[Any]:
         return DaskTaskRunner(address=settings.cluster, cluster_kwargs=None if settings.cluster else cluster)
     from prefect_ray import RayTaskRunner
 
-    return RayTaskRunner(
-        address=settings.cluster, init_kwargs={} if settings.cluster else {"num_cpus": settings.workers}
-    )
+    quiet = {"log_to_driver": False, "logging_level": logging.ERROR}  # its words would go between the bars
+    if settings.cluster is not None:
+        return RayTaskRunner(address=settings.cluster, init_kwargs=quiet)
+    # Without "local", Ray would join a cluster that happens to run on this machine.
+    here = {"num_cpus": settings.workers, "include_dashboard": False}
+    return RayTaskRunner(address="local", init_kwargs=quiet | here)

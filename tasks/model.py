@@ -1,6 +1,7 @@
 """A model as a stage's input: where it lies and what it is."""
 
 import contextlib
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from mpo_core.artifacts import ArtifactRef, ArtifactStore, Shard
-from mpo_core.errors import DamagedError
+from mpo_core.errors import BadInputError, DamagedError
 from mpo_core.models import model_digest, resolve, shared_model
 from mpo_core.settings import ModelSettings
 
@@ -25,12 +26,13 @@ class ModelFolder(BaseModel):
 
     @contextlib.contextmanager
     def open(self, store: ArtifactStore) -> Iterator[Path]:
-        """The local folder, verified if it is one of ours."""
+        """The local folder, verified if it is one of ours; a base model is looked for where the run has no folder."""
         if self.ref is not None:
             with store.open_folder(self.ref) as path:
                 yield path
         elif self.folder is not None:
-            yield Path(self.folder)
+            folder = Path(self.folder)
+            yield folder if folder.is_dir() else _found_here(self.settings.model_dump_json(), self.sha256)
         else:
             raise DamagedError("a model without a place")
 
@@ -51,6 +53,24 @@ def find_model(settings: ModelSettings) -> ModelFolder:
     """
     folder = resolve(settings).resolve()
     return ModelFolder(settings=settings, sha256=model_digest(folder, settings), folder=str(folder))
+
+
+@functools.lru_cache(maxsize=8)
+def _found_here(settings_json: str, sha256: str) -> Path:
+    """A base model on a worker of another machine, which has its own cache of the hub.
+
+    Raises:
+        BadInputError: it cannot be found here, or is not the one that the run started from.
+    """
+    settings = ModelSettings.model_validate_json(settings_json)
+    found = find_model(settings)
+    if found.sha256 != sha256:
+        raise BadInputError(
+            "this worker finds another model than the run did",
+            where=f"model.path {settings.path}",
+            mend="Name a model.revision, or lay the same folder on every machine.",
+        )
+    return Path(str(found.folder))
 
 
 def trained_model(base: ModelFolder, trained: Shard) -> ModelFolder:

@@ -1,5 +1,6 @@
 """Ctrl-C or SIGTERM in a training: the checkpoint is saved, the child is gone, the command leaves."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from flows import interrupt
 from tests.flows.conftest import small_settings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -35,6 +37,20 @@ def test_a_signal_to_the_group_saves_a_checkpoint_and_leaves(tmp_path, wish):
     told = (tmp_path / "err").read_bytes()
     assert b"mpo: stopping" in told
     assert b"Traceback" not in told
+
+
+def test_sigterm_stays_with_whoever_had_it():
+    @contextlib.contextmanager
+    def taking():  # as Ray's start does
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        yield
+
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        with interrupt.started(taking()):
+            assert signal.getsignal(signal.SIGTERM) is before
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def wait_for(what, seconds=120):

@@ -53,12 +53,24 @@ def test_a_run_without_its_worker_is_marked_crashed_and_the_next_resumes(server:
     assert resumed(server) > 0
 
 
-def test_a_cancelled_training_ends_and_can_be_resumed(server: Server) -> None:
-    changed = TRAINING | {"training.seed": 1}
+def ranks(pids: list[int]) -> set[str]:
+    """Which of several processes that train together are among them."""
+    found = set()
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            environment = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+            found |= {pair.removeprefix(b"RANK=").decode() for pair in environment if pair.startswith(b"RANK=")}
+    return found
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_cancelled_training_ends_and_can_be_resumed(server: Server, number: int) -> None:
+    changed = TRAINING | {"training.seed": number, "training.processes": number}
     run = server.submit(**changed)
     server.checkpoint()
     processes = server.descendants(server.pid("worker"))
     assert processes
+    assert ranks(processes) == ({"0", "1"} if number == 2 else set())
     asked = time.monotonic()
     server.run("prefect", "flow-run", "cancel", run)
     while alive(processes):

@@ -1,21 +1,125 @@
 """The same run on another runner gives the same bytes."""
 
-import pytest
+from __future__ import annotations
 
-from tests.flows.conftest import run_small
+import contextlib
+import importlib.util
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.flows.conftest import run_small, small_settings
+from tests.served import LENIENT, ROOT, free_port
+from tests.store import bucket  # noqa: F401 - a fixture
 
 pytestmark = pytest.mark.long
+needs_ray = pytest.mark.skipif(
+    importlib.util.find_spec("prefect_ray") is None, reason="not installed: pip install 'mpo-pipeline[ray]'"
+)
+computed = []
 
 
 def artifacts(summary):
     return sorted(ref.path for ref in summary.artifacts)
 
 
-def test_two_dask_workers_give_byte_equal_tables(warm, tmp_path):
+def listen():
+    """On a worker: notes what it computes."""
+    from tasks.stage import listeners
+
+    def note(event):
+        if event.kind == "finished":
+            computed.append(f"{event.verb}-{event.label}")
+
+    listeners.append(note)
+
+
+def told():
+    """On a worker: what it computed since `listen`, and the models that it keeps a copy of."""
+    return computed, sorted(path.name for path in Path.home().glob("scratch/*/models/*"))
+
+
+@contextlib.contextmanager
+def dask_cluster(folder: Path) -> Iterator[str]:
+    """A scheduler and two workers that share no folder; its address."""
+    address = f"tcp://127.0.0.1:{free_port()}"
+    commands = {
+        "scheduler": ["scheduler", "--host", address, "--no-dashboard", "--no-show"],
+        "first": ["worker", address, "--nthreads", "1", "--no-nanny", "--no-dashboard"],
+        "second": ["worker", address, "--nthreads", "1", "--no-nanny", "--no-dashboard"],
+    }
+    processes = []
+    try:
+        for name, command in commands.items():
+            home = folder / name
+            home.mkdir()
+            places = {"HOME": home, "PREFECT_HOME": home / "prefect", "MPO_SCRATCH": home / "scratch", "TMPDIR": home}
+            with (home / "log").open("wb") as log:
+                process = subprocess.Popen(
+                    [sys.executable, "-m", "dask", *command],
+                    cwd=ROOT,
+                    env=os.environ | {key: str(place) for key, place in places.items()},
+                    stdout=log,
+                    stderr=log,
+                )
+            processes.append(process)
+        yield address
+    finally:
+        for process in processes:
+            process.kill()  # a worker that loses its scheduler while it closes may hang
+            process.wait()
+
+
+@pytest.mark.parametrize("runner", ["dask", pytest.param("ray", marks=needs_ray)])
+def test_two_worker_processes_give_byte_equal_tables(warm, tmp_path, runner):
     _, threads, _ = warm
-    summary, here = run_small(tmp_path / "root", run__runner="dask")
+    summary, here = run_small(tmp_path / "root", run__runner=runner)
     assert here == []  # nothing was computed in this process
     assert artifacts(summary) == artifacts(threads)
     assert sum(stage.state == "computed" for stage in summary.stages) > len(summary.stages) / 2
-    again, _ = run_small(tmp_path / "root", run__runner="dask")
+    again, _ = run_small(tmp_path / "root", run__runner=runner)
     assert {stage.state for stage in again.stages} == {"cached"}
+
+
+def test_dask_workers_that_share_only_an_object_store_give_byte_equal_tables(bucket, warm, tmp_path):  # noqa: F811
+    from distributed import Client
+
+    _, threads, everything = warm
+    with dask_cluster(tmp_path) as address, Client(address, set_as_default=False) as client:
+        client.wait_for_workers(2, timeout=60)
+        client.run(listen)
+        changes = {"run__runner": "dask", "run__cluster": address}
+        summary, here = run_small(f"{bucket}/root", **changes)
+        (first, copies), (second, copies_too) = client.run(told).values()
+        again, _ = run_small(f"{bucket}/root", **changes)
+    assert here == []
+    assert first
+    assert second
+    assert sorted(first + second) == everything  # each task once, by one of them
+    assert artifacts(summary) == artifacts(threads)
+    (trained,) = {Path(path).parts[1] for path in artifacts(threads) if not path.endswith(".parquet")}
+    for ran, kept in ((first, copies), (second, copies_too)):
+        asked = any(name.startswith(("sample-", "reference-")) and name.endswith("-after") for name in ran)
+        assert kept == [trained] * asked  # who asks the trained model has a copy of its own
+    assert {stage.state for stage in again.stages} == {"cached"}
+
+
+def test_without_a_server_all_workers_use_the_flows_temporary_one(tmp_path):
+    profile = tmp_path / "small.yaml"
+    profile.write_text(yaml.safe_dump(small_settings(tmp_path / "root", run__runner="dask", gate=LENIENT)))
+    done = subprocess.run(
+        [sys.executable, "-c", "from flows.cli import main; main()", "run", str(profile)],
+        cwd=ROOT,
+        env=os.environ | {"PREFECT_LOGGING_LEVEL": "INFO"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    told = done.stdout + done.stderr
+    assert done.returncode == 0, told
+    assert told.count("Starting temporary server") == 1

@@ -213,3 +213,15 @@ def test_a_model_is_its_files_wherever_they_lie(tmp_path):
     assert (trained.sha256, trained.settings.chat_template) == ("new", None)
     with pytest.raises(DamagedError, match="training gave no model"):
         trained_model(other, Shard(rows=ref()))
+
+
+def test_a_base_model_is_found_on_a_machine_that_has_it_elsewhere(tmp_path):
+    from mpo_core.microworld import checkpoint_dir
+
+    store, here = ArtifactStore(str(tmp_path)), find_model(ModelSettings())
+    there = here.model_copy(update={"folder": str(tmp_path / "of another machine")})
+    with there.open(store) as folder:
+        assert folder == checkpoint_dir().resolve()
+    other = there.model_copy(update={"sha256": "0" * 64})
+    with pytest.raises(BadInputError, match="another model"), other.open(store):
+        pass
