@@ -28,6 +28,10 @@ class Language(NamedTuple):
     engines: Mapping[str, str] = {}
     length: float = 1.0
 
+    def same_as(self, other: Language) -> bool:
+        """Whether both mean one language: engines' codes and the usual length are what is known of it."""
+        return self[:6] == other[:6]
+
 
 def _codes(told: str) -> Mapping[str, str]:
     return dict(part.split("=") for part in told.split())
@@ -162,12 +166,12 @@ LANGUAGES: dict[str, Language] = {
 
 
 def define(entry: Language) -> None:
-    """Makes a language known that the table above lacks.
+    """Makes a language known that the table above lacks; of one that it has, the table knows best.
 
     Raises:
         BadInputError: the code is known as something else.
     """
-    if LANGUAGES.setdefault(entry.code, entry) != entry:
+    if not LANGUAGES.setdefault(entry.code, entry).same_as(entry):
         raise BadInputError(
             f"{entry.code!r} is known as {LANGUAGES[entry.code].name}, with other facts",
             where="languages",

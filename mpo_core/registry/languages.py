@@ -34,7 +34,8 @@ def add_language(store: ArtifactStore, facts: DefinedLanguage, *, who: str) -> b
     """
     known = LANGUAGES.get(facts.code)
     earlier = next((one.facts for one in registered_languages(store) if one.facts.code == facts.code), None)
-    if (known is not None and known != facts.entry) or (earlier is not None and earlier != facts):
+    before = [known, None if earlier is None else earlier.entry]
+    if any(one is not None and not one.same_as(facts.entry) for one in before):
         raise BadInputError(
             f"{facts.code!r} is known with other facts",
             where=f"languages add {facts.code}",

@@ -99,12 +99,16 @@ def test_going_on_from_the_promoted_model_replays_a_share(added):
 
 
 def test_a_language_is_not_registered_where_the_server_cannot_be_told(mpo, monkeypatch, tmp_path):
-    from flows import cli
+    from flows import cli_data, cli_shared
 
-    monkeypatch.setattr(cli, "_server", lambda: "http://127.0.0.1:9/api")
+    def server_at(address):
+        for module in (cli_data, cli_shared):
+            monkeypatch.setattr(module, "server", lambda: address)
+
+    server_at("http://127.0.0.1:9/api")
     outcome = mpo("languages", "add", "sw", "--root", tmp_path)
     assert (outcome.code, "no Prefect server answers" in outcome.err) == (2, True)
     assert not (tmp_path / "registry").exists()
-    monkeypatch.setattr(cli, "_server", lambda: None)
+    server_at(None)
     assert mpo("languages", "add", "sw", "--root", tmp_path).code == 0
     assert (tmp_path / "registry" / "languages" / "sw.json").is_file()

@@ -116,3 +116,12 @@ def test_a_version_of_before_its_lineage_was_kept_can_be_read(store: ArtifactSto
     entry = Entry.model_validate_json(old)
     promote(store, register(store, entry).version, who="me", why="good")
     assert find_work(promoted(store), None, ["sw"], [block("a")], max_unsafe=0.2) == [("sw", "registered, not aligned")]
+
+
+def test_a_language_registered_before_engines_were_known_is_read(store: ArtifactStore) -> None:
+    add_language(store, DefinedLanguage(code="ko", name="Korean", script="Hang", resource="medium"), who="me")
+    old = registered_languages(store)[0].facts
+    assert LanguageSettings(defined=[old], targets=["ko"]).targets == ["ko"]
+    assert LANGUAGES["ko"].engines  # the table knows best
+    with pytest.raises(BadInputError, match="'ko' is known with other facts"):
+        add_language(store, DefinedLanguage(code="ko", name="Corean", script="Hang", resource="medium"), who="me")
