@@ -16,6 +16,7 @@ from mpo_core.settings import (
     SamplingSettings,
     Settings,
     TrainingSettings,
+    TranslationSettings,
 )
 from tests.flows.conftest import small_settings
 
@@ -253,3 +254,20 @@ def test_resolved_settings_read_back_as_they_were(tmp_path):
     path.write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False), encoding="utf-8")
     assert load_config(path) == config
     assert PipelineConfig.model_validate_json(json.dumps(config.model_dump(mode="json"))) == config
+
+
+def test_limits_and_places_of_a_translation_service_take_no_part_in_a_key():
+    def key(**changes):
+        engine = {"engine": "deep_translator", **changes}
+        return TranslationSettings.model_validate({"engines": [engine]}).key()
+
+    for change in (
+        {"url": "http://127.0.0.1:1/m"},
+        {"requests_per_second": 3.0},
+        {"characters_per_second": 9.0},
+        {"concurrency": 2},
+        {"timeout": 1.0},
+        {"retries": 0},
+    ):
+        assert key(**change) == key()
+    assert len({key(), key(service="libre"), key(version="2")}) == 3

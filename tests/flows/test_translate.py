@@ -97,23 +97,29 @@ def test_what_is_set_aside_lies_beside_with_its_reason(mpo, service, tmp_path):
     assert header.replace('"', "").split(",") == QUARANTINE.schema.names
 
 
-def test_a_new_language_and_new_rows_cost_what_is_new(mpo, service, texts, tmp_path):
-    root = tmp_path / "root"
-    mpo(*command(service, texts, tmp_path / "a.parquet", root))
-    assert sum(service.answered.values()) == 60
-    mpo(*command(service, texts, tmp_path / "b.parquet", root, to="sw,bn,zh"))
-    assert sum(service.answered.values()) == 60 + 30
-    write(texts, [*sentences(40)[30:], *sentences(30)])  # ten more, before the others
-    mpo(*command(service, texts, tmp_path / "c.parquet", root, to="sw,bn,zh"))
-    assert sum(service.answered.values()) == 60 + 30 + 10 * 3
-    mpo(
-        *command(
-            service, texts, tmp_path / "d.parquet", root, "--set=translation.gates.max_length_factor=1.05", to="sw"
+@pytest.mark.parametrize("count", [30, pytest.param(10_000, marks=pytest.mark.long)])
+def test_a_new_language_and_new_rows_cost_what_is_new(mpo, service, tmp_path, count):
+    def ask(name, rows, to, *more):
+        write(tmp_path / "texts.csv", rows)
+        told = mpo(
+            *command(service, tmp_path / "texts.csv", tmp_path / name, tmp_path / "root", *more, "--json", to=to)
         )
+        assert told.code == 0, told
+        return sum(service.answered.values())
+
+    known = sentences(1000)
+    service.translate = lambda text, source, target: (
+        f"{text.partition(' ')[0]} {microworld.translate(text.partition(' ')[2], source, target)}"
     )
-    assert sum(service.answered.values()) == 120
+    rows = [f"{number}: {known[number % 1000]}" for number in range(count + 10)]
+    assert ask("a.parquet", rows[:count], "sw") == count
+    assert ask("b.parquet", rows[:count], "sw,zh") == 2 * count
+    more = [*rows[: count // 2], *rows[count:], *rows[count // 2 : count]]  # ten more, in the middle
+    asked = ask("c.parquet", more, "sw,zh")
+    assert asked == 2 * count + 10 * 2
+    assert ask("d.parquet", more, "sw", "--set=translation.gates.max_length_factor=1.05") == asked
     marks = pq.read_table(tmp_path / "d.parquet")["marks"].to_pylist()
-    assert ["length_ratio"] in marks  # judged anew
+    assert ["length_ratio"] in marks  # judged anew, and nobody was asked
 
 
 def test_killed_at_any_point_the_rerun_asks_for_nothing_that_was_answered(tmp_path):
