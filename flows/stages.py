@@ -197,7 +197,8 @@ def require_pairs(run: Run, pairs: Pairs) -> None:
         f"no pair is left to train on ({told or 'no prompt reached this stage'})",
         where=f"pairs, set aside in {run.config.run.root}/pairs/quarantine",
         mend="no_rejected: a safe model gives no bad answer, so name prompts.sources.0.rejected_column "
-        "or raise sampling.n and sampling.temperature; no_translation: complete the memory or name another engine; timed_out and the like: translation.attempt=2.",
+        "or raise sampling.n and sampling.temperature; no_translation: complete the memory or name another engine; "
+        "timed_out and the like: ask again with translation.attempt=2.",
     )
 
 

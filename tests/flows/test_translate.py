@@ -111,7 +111,7 @@ def test_a_new_language_and_new_rows_cost_what_is_new(mpo, service, tmp_path, co
     service.translate = lambda text, source, target: (
         f"{text.partition(' ')[0]} {microworld.translate(text.partition(' ')[2], source, target)}"
     )
-    rows = [f"{number}: {known[number % 1000]}" for number in range(count + 10)]
+    rows = [f"N{number:05} {known[number % 1000]}" for number in range(count + 10)]
     assert ask("a.parquet", rows[:count], "sw") == count
     assert ask("b.parquet", rows[:count], "sw,zh") == 2 * count
     more = [*rows[: count // 2], *rows[count:], *rows[count // 2 : count]]  # ten more, in the middle
