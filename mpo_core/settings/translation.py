@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -108,9 +108,15 @@ class Seq2SeqSource(Settings):
     """Pieces that are translated at once, of similar length."""
 
 
+def _as_any_of(schema: dict[str, Any]) -> None:
+    """Prefect's form reads `anyOf`, and knows nothing of `oneOf` and `discriminator`."""
+    schema["anyOf"] = schema.pop("oneOf")
+    del schema["discriminator"]
+
+
 TranslationSource = Annotated[
     MemorySource | MicroworldSource | DeepTranslatorSource | Seq2SeqSource | OpenAISource,
-    Field(discriminator="engine"),
+    Field(discriminator="engine", json_schema_extra=_as_any_of),
 ]
 """One translation engine."""
 
@@ -157,7 +163,9 @@ class TranslationSettings(Settings):
     """Dominant-language text into the targets."""
 
     engines: list[TranslationSource] = Field(min_length=1)
-    """Engines in the order in which they are asked; the first whose translation passes the gates wins."""
+    """Asked in this order; the first whose translation passes the gates wins. Such as {"engine": "memory", "path": …},
+    {"engine": "deep_translator", "service": "google"}, {"engine": "seq2seq", "path": …}, {"engine": "openai", "model":
+    …}, {"engine": "microworld"}; each has more keys (docs/settings.md)."""
     gates: TranslationGates = TranslationGates()
     """What a translation must pass."""
     attempt: int = Field(1, ge=1)
