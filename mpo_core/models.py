@@ -33,14 +33,9 @@ def resolve(settings: ModelSettings) -> Path:
         from mpo_core.microworld import checkpoint_dir
 
         folder = checkpoint_dir()
-    elif Path(settings.path).is_dir():
-        folder = Path(settings.path)
-    elif Path(settings.path).is_absolute() or settings.path.startswith("."):
-        raise BadInputError(
-            "no such folder", where=f"model.path {settings.path}", mend="Name a model folder or a hub id."
-        )
     else:
-        folder = _fetch(settings)
+        patterns = [*_FILES, *(["*.py"] if settings.trust_remote_code else [])]
+        folder = local_folder(settings.path, settings.revision, patterns, where="model.path")
     check_folder(folder, template=settings.chat_template is not None)
     if settings.chat_template is not None and not Path(settings.chat_template).is_file():
         raise BadInputError(
@@ -49,22 +44,26 @@ def resolve(settings: ModelSettings) -> Path:
     return folder
 
 
-def _fetch(settings: ModelSettings) -> Path:
+def local_folder(path: str, revision: str | None, patterns: list[str], *, where: str) -> Path:
+    """A model's folder: the one that is named, or what the hub has under this id, of these files.
+
+    Raises:
+        BadInputError: there is neither.
+    """
+    folder = Path(path)
+    if folder.is_dir():
+        return folder
+    if folder.is_absolute() or path.startswith("."):
+        raise BadInputError("no such folder", where=f"{where} {path}", mend="Name a model folder or a hub id.")
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        return Path(
-            snapshot_download(
-                settings.path,
-                revision=settings.revision,
-                allow_patterns=[*_FILES, *(["*.py"] if settings.trust_remote_code else [])],
-            )
-        )
+        return Path(snapshot_download(path, revision=revision, allow_patterns=patterns))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError) as error:
         raise BadInputError(
             f"neither a folder here nor a model that the hub gives ({type(error).__name__})",
-            where=f"model.path {settings.path}",
+            where=f"{where} {path}",
             mend="Check the id, the network, and HF_TOKEN for a gated model.",
         ) from None
 

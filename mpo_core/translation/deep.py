@@ -116,8 +116,8 @@ class DeepTranslatorClient:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _ask(self, text: str, source: str, target: str) -> str | None:
+        translator = self._translator()
         try:
-            translator = self._translator()
             translator.source, translator.target = source, target
             found = translator.translate(text, **self._service.asked)
         except Exception as error:  # noqa: BLE001 - the library raises bare `Exception`, too

@@ -16,7 +16,7 @@ import yaml
 from mpo_core.artifacts import file_digests, folder_digest
 from mpo_core.errors import BadInputError
 from mpo_core.languages import engine_code
-from mpo_core.models import LOADING, forgetting, pick_device
+from mpo_core.models import LOADING, forgetting, local_folder, pick_device
 from mpo_core.settings import Seq2SeqSource
 from mpo_core.translation.engines import Reply, UnknownLanguageError
 from mpo_core.translation.machine import Keep
@@ -339,7 +339,7 @@ def _where(folder: Path) -> str:
 
 
 def _resolve(path: str, revision: str | None) -> Path:
-    folder = Path(path) if Path(path).is_dir() else _fetched(path, revision)
+    folder = local_folder(path, revision, _FILES, where="translation.engines")
     if not (folder / "config.json").is_file():
         raise BadInputError("config.json is missing", where=_where(folder), mend="Give a Hugging Face model folder.")
     if not any(file.suffix in {".model", ".spm"} or file.name == "tokenizer.json" for file in folder.iterdir()):
@@ -352,19 +352,3 @@ def _resolve(path: str, revision: str | None) -> Path:
             mend="Save the model as safetensors, or name a `revision` that has them.",
         )
     return folder
-
-
-def _fetched(path: str, revision: str | None) -> Path:
-    if Path(path).is_absolute() or path.startswith("."):
-        raise BadInputError("no such folder", where=f"translation.engines {path}", mend="Name a folder or a hub id.")
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    try:
-        return Path(snapshot_download(path, revision=revision, allow_patterns=_FILES))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError) as error:
-        raise BadInputError(
-            f"neither a folder here nor a model that the hub gives ({type(error).__name__})",
-            where=f"translation.engines {path}",
-            mend="Check the id and the network.",
-        ) from None
