@@ -12,12 +12,24 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from flows.cli_data import languages_app, pairs_app, translate
-from flows.cli_shared import AsJson, Out, Overrides, Profile, Root, bar, console, require_server, store_at, tell
+from flows.cli_shared import (
+    BAD_INPUT,
+    FAILED,
+    REFUSED,
+    AsJson,
+    Out,
+    Overrides,
+    Profile,
+    Root,
+    bar,
+    console,
+    require_server,
+    store_at,
+    tell,
+)
 from mpo_core import __version__
 from mpo_core.errors import BadInputError, DamagedError, StageFailedError
 from mpo_core.profiles import load_config, parse_config
-
-FAILED, BAD_INPUT, REFUSED = 1, 2, 3
 
 app = typer.Typer(
     help="Make a language model as safe in every language as it is in English.",

@@ -6,11 +6,24 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
-from flows.cli_shared import AsJson, Out, Overrides, Root, bar, require_server, server, store_at, tell
+from flows.cli_shared import (
+    FAILED,
+    INTERRUPTED,
+    AsJson,
+    Out,
+    Overrides,
+    Root,
+    bar,
+    console,
+    require_server,
+    server,
+    store_at,
+    tell,
+)
 from mpo_core.errors import BadInputError
-from mpo_core.languages import LANGUAGES
+from mpo_core.languages import LANGUAGES, language
 from mpo_core.profiles import load_config
 
 
@@ -41,53 +54,70 @@ def translate(
         raise BadInputError("no place for the result is named", where="mpo translate", mend="Give --out FILE.parquet.")
     if out is not None:
         require_table(out)
-    targets = [code.strip() for code in to.split(",")]
+    targets = _targets(source, to, defined=any("languages.defined" in one for one in overrides or []))
     asked = [f"languages.dominant={source}", f"languages.targets={json.dumps(targets)}"]
     if engine:
         asked.append(f"translation.engines={json.dumps([engine_settings(name) for name in engine])}")
     config = load_config(profile, [*asked, *(overrides or [])])
     load = estimate(config, file, column=column)
-    if dry_run or not as_json:
+    if dry_run or (not as_json and any(row["requests"] for row in load)):
         _tell_estimate(load, as_json=as_json)
     if dry_run or out is None:
         return
-    with bar("translation") as on_progress:
-        told = translate_file(config, file, out, column=column, on_progress=on_progress)
+    try:
+        with bar("translation") as on_progress:
+            told = translate_file(config, file, out, column=column, on_progress=on_progress)
+    except KeyboardInterrupt:
+        console.print("mpo: interrupted. What was answered is kept: the same command goes on.", style="red")
+        raise typer.Exit(INTERRUPTED) from None
+    _tell_translated(told, asked=any(row["kept"] or row["requests"] for row in load), as_json=as_json)
+    if not any(row["translated"] for row in told["languages"].values()):
+        raise typer.Exit(FAILED)
+
+
+def _targets(source: str, to: str, *, defined: bool) -> list[str]:
+    """The targets; what is wrong with a language is told where it was named. One may be `defined` in the settings."""
+    targets = [code.strip() for code in to.split(",")]
+    if not defined:
+        language(source, where=f"--from {source}")
+        for code in targets:
+            language(code, where=f"--to {to}")
+    if len({*targets, source}) != len(targets) + 1:
+        raise BadInputError("a language stands twice", where=f"--from {source} --to {to}", mend="Name each once.")
+    return targets
+
+
+def _tell_translated(told: dict[str, Any], *, asked: bool, as_json: bool) -> None:
     if as_json:
         print(json.dumps(told))
         return
     _tell_quality(told["languages"])
     tell({name: told[name] for name in ("out", "quarantine") if name in told}, as_json=False)
+    if "quarantine" in told and asked:
+        console.print("To ask again for what was set aside: --set translation.attempt=2", highlight=False)
 
 
 def _tell_estimate(load: list[dict[str, Any]], *, as_json: bool) -> None:
     if as_json:
         print(json.dumps(load))
         return
-    table = Table(
-        "language",
-        "texts",
-        "in a memory",
-        "pieces kept",
-        "requests",
-        "characters",
-        "engine",
-        title="to be asked, at most",
-    )
+    names = ("language", "texts", "in memory", "kept", "requests", "characters", "engine")
+    table = Table(*(Column(name, overflow="fold") for name in names), title="to be asked, at most")
     for row in load:
         table.add_row(*(f"{value:,}" if isinstance(value, int) else str(value) for value in row.values()))
     Console().print(table)
 
 
 def _tell_quality(languages: dict[str, Any]) -> None:
-    table = Table("language", "translated", "by engine", "marked", "set aside", "because")
+    names = ("language", "translated", "by engine", "marked", "set aside", "because")
+    table = Table(*(Column(name, overflow="fold") for name in names))
     for code, row in languages.items():
         counted = [", ".join(f"{name} {n:,}" for name, n in row[of].items()) for of in ("engines", "marked", "reasons")]
         table.add_row(code, f"{row['translated']:,}", counted[0], counted[1], f"{row['set_aside']:,}", counted[2])
     Console().print(table)
 
 
-pairs_app = typer.Typer(help="Preference pairs of other tools: import and export.", no_args_is_help=True)
+pairs_app = typer.Typer(help="Preference pairs of other tools: import, export, audit.", no_args_is_help=True)
 languages_app = typer.Typer(help="The languages that are known; `add` registers one to be aligned.")
 
 

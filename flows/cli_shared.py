@@ -18,6 +18,8 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object, for
 Out = Annotated[Path, typer.Option("--out", help="Where the result goes.")]
 Root = Annotated[str, typer.Option("--root", help="Folder or URL of the artifacts.")]
 
+FAILED, BAD_INPUT, REFUSED, INTERRUPTED = 1, 2, 3, 130
+
 console = Console(stderr=True)
 
 

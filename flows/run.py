@@ -5,6 +5,7 @@ import importlib.metadata
 import importlib.util
 import logging
 from collections.abc import Iterator
+from concurrent.futures import CancelledError
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 
 from prefect import Task
 from prefect.context import FlowRunContext
+from prefect.exceptions import UnfinishedRun
 from prefect.futures import PrefectConcurrentFuture, PrefectFuture
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
@@ -95,7 +97,9 @@ class Run:
 
     def _settled(self, step: Step) -> None:
         if progress.board is not None:
-            failed = not isinstance(step.future.result(raise_on_failure=False), Shard)
+            failed = True
+            with contextlib.suppress(UnfinishedRun, CancelledError):  # cancelled, because another one failed
+                failed = not isinstance(step.future.result(raise_on_failure=False), Shard)
             progress.board.settled(step.verb, cached=not failed and not self.computed(step))
 
     def result(self, future: Future) -> Shard:

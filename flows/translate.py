@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from mpo_core.artifacts import scratch_path
 from mpo_core.errors import BadInputError
-from mpo_core.settings import PipelineConfig, TranslationSettings
+from mpo_core.settings import MemorySource, PipelineConfig, TranslationSettings
 from mpo_core.settings.translation import Service
 from mpo_core.tables import QUARANTINE, TRANSLATED, TableSpec
 from mpo_core.texts import read_texts
@@ -50,6 +50,9 @@ def engine_settings(named: str) -> dict[str, Any]:
     keys = {"memory": "path", "seq2seq": "path", "openai": "model"}
     if kind in keys and what:
         return {"engine": kind, keys[kind]: what}
+    if kind in keys:
+        example = {"memory": "memory=FILE", "seq2seq": "seq2seq=FOLDER_OR_ID", "openai": "openai=MODEL"}[kind]
+        raise BadInputError(f"{kind} of what?", where=f"--engine {named}", mend=f"Write {example}.")
     raise BadInputError(
         "unknown engine",
         where=f"--engine {named}",
@@ -79,13 +82,20 @@ def translate_file(
         StageFailedError: the last engine does not answer any more.
     """
     require_table(out)
+    aside_path = out.with_suffix(f".quarantine{out.suffix}")
+    _require_other(file, out, aside_path, config.translation)
     source, targets = config.languages.dominant, config.languages.targets
     total = _count(file, column) * len(targets)
     tally = {target: _Tally() for target in targets}
-    aside_path = out.with_suffix(f".quarantine{out.suffix}")
-    done = 0
+    done = answered = 0
+
+    def on_reply() -> None:
+        nonlocal answered
+        answered += 1
+        on_progress(done + min(answered, _BLOCK), total)
+
     with (
-        opened_chain(config.translation, config.run.root, lambda: on_progress(done, total)) as chain,
+        opened_chain(config.translation, config.run.root, on_reply) as chain,
         _writer(out, TRANSLATED) as write,
         _writer(aside_path, QUARANTINE) as write_aside,
     ):
@@ -102,13 +112,21 @@ def translate_file(
                 aside = _named(aside, empty, target)
                 write_aside(aside)
                 tally[target].add(rows, aside)
-                done += len(block)
+                done, answered = done + len(block), 0
                 on_progress(done, total)
     told = {target: one.told() for target, one in tally.items()}
     quarantined = sum(one["set_aside"] for one in told.values())
     if not quarantined:
         aside_path.unlink()
     return {"languages": told, "out": str(out), **({"quarantine": str(aside_path)} if quarantined else {})}
+
+
+def _require_other(file: Path, out: Path, aside: Path, settings: TranslationSettings) -> None:
+    """Refuses to write over what is read."""
+    read = {file.resolve(), *(Path(one.path).resolve() for one in settings.engines if isinstance(one, MemorySource))}
+    for written in (out, aside):
+        if written.resolve() in read:
+            raise BadInputError("this file is read", where=f"--out {written}", mend="Name another one to write.")
 
 
 def require_table(out: Path) -> None:

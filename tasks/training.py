@@ -35,10 +35,17 @@ def train_model(
     del label
     work = store.scratch(f"training/.work/{current_key()}")
     inputs = {
-        "pairs": _gather(work / "pairs.parquet", pairs, PAIRS, store),
-        "validation": _gather(work / "validation.parquet", validation, PAIRS, store) if validation else None,
-        "references": _gather(work / "references.parquet", references, GAPS, store),
+        "pairs": _required(_gather(work / "pairs.parquet", pairs, PAIRS, store)),
+        # Of a small split nothing may be left; that is no reason not to train.
+        "validation": _gather(work / "validation.parquet", validation, PAIRS, store),
+        "references": _required(_gather(work / "references.parquet", references, GAPS, store)),
     }
+    if inputs["validation"] is None and settings.patience is not None:
+        raise BadInputError(
+            "early stopping needs pairs to look at, and none is left in the split `validation`",
+            where="training.patience",
+            mend="Give more prompts to prompts.validation, or leave patience out.",
+        )
     forget_models()
     # Of all runs that share a server, one trains at a time, where the server has this limit.
     with model.open(store) as folder, concurrency("mpo-training", lease_duration=60):
@@ -69,13 +76,19 @@ def train_model(
     return shard
 
 
-def _gather(path: Path, shards: list[Shard], spec: TableSpec, store: ArtifactStore) -> Path:
-    """One Parquet file of many shards, in an order that does not depend on theirs."""
-    table = store.read_tables([shard.rows for shard in shards], spec)
-    if spec is PAIRS and table.num_rows == 0:
+def _required(path: Path | None) -> Path:
+    if path is None:
         raise BadInputError(
             "no pair is left to train on", where="pairs", mend="See the quarantine reasons of the earlier stages."
         )
+    return path
+
+
+def _gather(path: Path, shards: list[Shard], spec: TableSpec, store: ArtifactStore) -> Path | None:
+    """One Parquet file of many shards, in an order that does not depend on theirs; None if they hold no row."""
+    table = store.read_tables([shard.rows for shard in shards], spec)
+    if not table.num_rows:
+        return None
     write_parquet(path, spec, table.sort_by([(name, "ascending") for name in spec.key]))
     return path
 

@@ -17,6 +17,7 @@ GateName = Literal[
     "repetition",
     "refusal",
     "truncated",
+    "shared",
     "back_translation",
     "ending_lost",
     "entities",
@@ -49,7 +50,7 @@ class MemorySource(Settings):
 class RemoteSource(Settings):
     """What every engine behind a network has."""
 
-    url: str | None = Field(None, json_schema_extra=OPERATIONAL)
+    url: str | None = Field(None, pattern=r"^https?://", json_schema_extra=OPERATIONAL)
     """Address of the server, where it is not the service's own."""
     version: str = ""
     """Of the service, as you name it: another one is asked anew, and its answers are kept apart."""
@@ -143,6 +144,7 @@ class TranslationGates(Settings):
             "repetition",
             "refusal",
             "truncated",
+            "shared",
             "back_translation",
         ]
     )

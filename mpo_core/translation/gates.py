@@ -17,7 +17,7 @@ from mpo_core.identify import language_fault
 from mpo_core.languages import language
 from mpo_core.refusals import is_refusal
 from mpo_core.settings import TranslationGates
-from mpo_core.translation.protect import protected_lost
+from mpo_core.translation.protect import mask, protected_lost
 
 _SHORT = 0.6
 """Share of the usual length below which a translation that lost the source's final mark counts as truncated: of
@@ -73,7 +73,7 @@ def verdicts(
     usual = len(text) < _LETTERS or 1 / settings.max_length_factor <= length <= settings.max_length_factor
     found = [
         Verdict("empty_translation", passed=True, score=float(letters)),
-        _flaw("echo", same_text(text, translation)),
+        _flaw("echo", same_text(text, translation) and mask(text).is_words),
         _flaw("error_page", error_page(text, translation)),
         _flaw("refusal", _refused(text, translation, source, target)),
         _flaw("wrong_language", language_fault(translation, target) is not None),

@@ -109,7 +109,7 @@ class Replies:
             raise BadInputError(
                 f"the kept translations cannot be used ({error})",
                 where=str(self.path),
-                mend="Free space, or delete the file: its texts are then translated anew.",
+                mend="Choose another folder (--set run.root=PATH), free space, or delete the file to ask anew.",
             ) from None
 
 

@@ -60,7 +60,7 @@ def take_apart(text: str, limit: int | None = None) -> Layout:
             parts.append(line)
             fenced ^= fence
         elif _ROW.match(line):
-            for cell in re.split(r"(\|)", line):
+            for cell in re.split(r"((?<!\\)\|)", line):
                 parts += _words(cell, limit)
         else:
             lead = _LEAD.match(line)

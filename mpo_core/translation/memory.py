@@ -15,6 +15,7 @@ from mpo_core.translation.engines import NO_TRANSLATION, Reply, UnknownLanguageE
 
 _MEND = "Check translation.engines[].path."
 _LANG = "{http://www.w3.org/XML/1998/namespace}lang"
+_LONG = {"source_language", "source", "language", "text"}
 _Columns = dict[str, list[str | None]]
 
 
@@ -87,8 +88,8 @@ class MemoryEngine:
 def _read_parquet(path: Path) -> _Columns:
     """One column per language; or the long form that `mpo translate` writes, a row for each translation."""
     table = files.read_parquet(path, mend=_MEND)
-    if {"source_language", "source", "language", "text"} <= set(table.column_names):
-        return _pivoted(table.select(["source_language", "source", "language", "text"]).to_pylist())
+    if set(table.column_names) >= _LONG:
+        return _pivoted(table.select(sorted(_LONG)).to_pylist())
     # Other columns (ids, tags) may be of any type; they are no languages.
     texts = [f.name for f in table.schema if pa.types.is_string(f.type) or pa.types.is_large_string(f.type)]
     return {name: table.column(name).to_pylist() for name in texts}
@@ -104,7 +105,10 @@ def _pivoted(rows: list[dict[str, str]]) -> _Columns:
 
 
 def _read_csv(path: Path) -> _Columns:
+    """One column per language, or the long form, as `_read_parquet`."""
     table = files.read_csv(path, mend=_MEND)
+    if set(table.header) >= _LONG:
+        return _pivoted([dict(zip(table.header, row.values, strict=True)) for row in table.rows])
     return {name: [row.values[at] for row in table.rows] for at, name in enumerate(table.header)}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 from typing import Any
 
 import httpx
@@ -22,6 +23,10 @@ _INSTRUCTIONS = (
 _PROMPT_VERSION = 1
 """Raise it with any change of the instructions: answers of another version are kept apart."""
 _URL = "https://api.openai.com/v1"
+_THOUGHT = re.compile(r"^\s*<think>.*?(?:</think>|\Z)", re.DOTALL | re.IGNORECASE)
+"""What a reasoning model says before its answer, where the server does not take it away."""
+_WRAPPER = re.compile(r"</?text>", re.IGNORECASE)
+"""Ours around the text; a text's own tags are masked."""
 _LIMIT = 4000
 _CROWDED, _KEY_REFUSED, _SERVER = 429, {401, 403}, 500
 
@@ -127,7 +132,7 @@ def _content(response: httpx.Response) -> str | None:
         raise LastingError("truncated")
     if not isinstance(text, str):
         return None
-    return text.strip().removeprefix("<text>").removesuffix("</text>").strip()
+    return _WRAPPER.sub("", _THOUGHT.sub("", text)).strip()
 
 
 def _name(code: str) -> str:

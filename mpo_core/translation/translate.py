@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -12,6 +14,10 @@ from mpo_core.settings import TranslationGates
 from mpo_core.tables import QUARANTINE, TRANSLATIONS
 from mpo_core.translation.engines import NO_TRANSLATION, Engine, EngineDownError, Reply, UnknownLanguageError
 from mpo_core.translation.gates import Verdict, verdicts
+
+_MOST_SHARED = 3
+"""So many texts more may rightly become the same: some languages say less differently."""
+_log = logging.getLogger(__name__)
 
 
 class Text(NamedTuple):
@@ -131,6 +137,7 @@ def _asked(engine: Engine, texts: list[str], source: str, target: str, *, is_las
                 f"the translation engine {error.engine} does not answer any more ({error.reason}). What it answered "
                 "is kept: run again to go on, or name another engine after it"
             ) from None
+        _log.warning("the engine %s does not answer any more (%s); the next one is asked", error.engine, error.reason)
         return error.replies
 
 
@@ -146,6 +153,8 @@ def _gate(
     """Judges what an engine gave just now; what fails a hard gate is open again."""
     given = [text for text in texts if text in done]
     judged = _verdicts(engine, given, done, chain, source, target, back=False)
+    if engine.masks:
+        _count_shared(judged, done)
     passed = [text for text in given if _failed(judged[text], chain.gates) is None]
     if chain.back is not None:
         judged |= _verdicts(engine, passed, done, chain, source, target, back=True)
@@ -180,6 +189,14 @@ def _verdicts(
         )
         for text, reply in zip(texts, returned, strict=True)
     }
+
+
+def _count_shared(judged: dict[str, list[Verdict]], done: dict[str, _Done]) -> None:
+    """A service that is broken may give one answer to everybody: adds how many texts more have a text's translation."""
+    counts = Counter(done[text].text.casefold() for text in judged)
+    for text, found in judged.items():
+        others = counts[done[text].text.casefold()] - 1
+        found.append(Verdict("shared", others <= _MOST_SHARED, float(others)))
 
 
 def _chrf(text: str, returned: str) -> float:

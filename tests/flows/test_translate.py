@@ -171,6 +171,9 @@ def test_a_run_by_a_failing_service_gives_the_pairs_of_an_exact_one(warm, tmp_pa
         (["--engine", "google", "--to", "tlh"], ["unknown language 'tlh'"]),
         (["--engine", "google", "--out", "x.txt"], [r"--out x\.txt: unknown kind of file"]),
         (["--engine", "microworld", "--to", "it"], ["the microworld does not speak 'it'"]),
+        (["--engine", "openai"], ["openai of what", "Write openai=MODEL"]),
+        (["--engine", "google", "--to", "sw,sw"], ["--to sw,sw: a language stands twice"]),
+        (["--engine", "google", "--set", "translation.engines.0.url=x"], [r"engines\.0\.url"]),
         ([], ["mpo translate: no engine is named"]),
     ],
     ids=lambda value: " ".join(value[-1:]) if isinstance(value, list) and value and value[0].startswith("--") else "",
@@ -213,3 +216,28 @@ def test_parquet_and_plain_lines_are_read_too(mpo, tmp_path):
         assert told.code == 0, told
         outs.append(pq.read_table(out)["text"].to_pylist())
     assert outs[0] == outs[1] == [microworld.translate(text, "en", "ko") for text in (one, two)]
+
+
+def test_what_is_read_is_not_written_over(mpo, texts, tmp_path):
+    before = texts.read_bytes()
+    one_line(mpo("translate", texts, "--to", "ko", "--engine", "microworld", "--out", texts), "this file is read")
+    memory = tmp_path / "m.csv"
+    memory.write_text("en,ko\na,b\n", encoding="utf-8")
+    one_line(
+        mpo("translate", texts, "--to", "ko", "--engine", f"memory={memory}", "--out", memory), "this file is read"
+    )
+    assert texts.read_bytes() == before
+
+
+def test_the_csv_that_it_writes_is_a_memory(mpo, texts, tmp_path):
+    out, again = tmp_path / "out.csv", tmp_path / "again.csv"
+    assert mpo("translate", texts, "--to", "ko", "--engine", "microworld", "--out", out).code == 0
+    told = json.loads(mpo("translate", texts, "--to", "ko", "--engine", f"memory={out}", "--out", again, "--json").out)
+    assert told["languages"]["ko"]["engines"] == {"memory": 30}
+
+
+def test_nothing_translated_is_a_failure(mpo, tmp_path):
+    (tmp_path / "t.txt").write_text("This is no sentence of that world.\n", encoding="utf-8")
+    told = mpo("translate", tmp_path / "t.txt", "--to", "ko", "--engine", "microworld", "--out", tmp_path / "o.csv")
+    assert told.code == 1
+    assert "no_translation" in told.out

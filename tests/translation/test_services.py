@@ -250,3 +250,32 @@ def test_a_language_that_no_engine_knows_is_told(kept: Path, monkeypatch: pytest
     monkeypatch.setenv("DEEPL_API_KEY", "k")
     with pytest.raises(BadInputError, match=r"the engine deepl does not know the language 'sw'"):
         translated(settings({"engine": "deep_translator", "service": "deepl"}), kept, ["x"])
+
+
+def test_one_answer_for_everybody_is_no_translation(kept: Path, clean: Service) -> None:
+    clean.translate = lambda *_: "Tafadhali nisaidie na jambo hili leo."
+    done, reasons = translated(settings(engine(clean)), kept, sentences(20))
+    assert done == {}
+    assert "shared" in reasons.values()
+
+
+def test_a_models_thoughts_and_our_wrapper_are_no_translation(kept: Path, clean: Service) -> None:
+    (text,) = sentences(1)
+    right = str(microworld.translate(text, "en", "sw"))
+    clean.translate = lambda *_: f"<think>\nwhat is\nasked?</think>\n\n<TEXT>{right}</TEXT>"
+    done, _ = translated(settings(engine(clean, "openai")), kept, [text])
+    assert done == {text: right}
+
+
+def test_a_text_of_nothing_but_items_may_stay_as_it_is(kept: Path, clean: Service) -> None:
+    done, reasons = translated(settings(engine(clean)), kept, ["https://example.org/a"])
+    assert (done, reasons) == ({"https://example.org/a": "https://example.org/a"}, {})
+    assert not clean.answered
+
+
+def test_an_engine_that_is_down_is_told_where_the_next_one_takes_over(
+    kept: Path, clean: Service, caplog: pytest.LogCaptureFixture
+) -> None:
+    with serving(Service(rate=1.0, faults=("reset",))) as dead:
+        translated(settings(engine(dead, retries=0), engine(clean, "libre")), kept, sentences(30))
+    assert "google does not answer any more (connection_failed); the next one is asked" in caplog.text
