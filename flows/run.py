@@ -1,11 +1,12 @@
 """One run in progress: submits stages, waits for them, and remembers what each did."""
 
+import asyncio
+import concurrent.futures
 import contextlib
 import importlib.metadata
 import importlib.util
 import logging
 from collections.abc import Iterator
-from concurrent.futures import CancelledError
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,6 +29,15 @@ from tasks.stage import on_root, open_store, policy_of, stopping
 
 Future = PrefectFuture[Shard]
 _PACKAGES = ("mpo-pipeline", "torch", "transformers", "prefect", "datasets", "pyarrow", "tokenizers")
+
+
+# What a future raises that never ran, because another task failed: by its thread, and by its runner.
+_CANCELLED = (concurrent.futures.CancelledError, asyncio.CancelledError)
+
+
+def _known(future: Future) -> None:
+    with contextlib.suppress(*_CANCELLED):
+        future.wait()
 
 
 @dataclass
@@ -89,7 +99,7 @@ class Run:
         self.steps.append(step)
         if isinstance(future, PrefectConcurrentFuture):
             # Once waited for, it knows its last state; a task that takes it as input would ask the server for it.
-            future.add_done_callback(lambda done: done.wait())
+            future.add_done_callback(_known)
         if progress.board is not None:
             progress.board.submitted(step.verb)
             future.add_done_callback(lambda _: self._settled(step))
@@ -98,7 +108,7 @@ class Run:
     def _settled(self, step: Step) -> None:
         if progress.board is not None:
             failed = True
-            with contextlib.suppress(UnfinishedRun, CancelledError):  # cancelled, because another one failed
+            with contextlib.suppress(UnfinishedRun, *_CANCELLED):
                 failed = not isinstance(step.future.result(raise_on_failure=False), Shard)
             progress.board.settled(step.verb, cached=not failed and not self.computed(step))
 

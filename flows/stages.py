@@ -190,7 +190,7 @@ def require_pairs(run: Run, pairs: Pairs) -> None:
     for shard in map(run.result, (*train.source.values(), *train.target.values())):
         if shard.quarantine is not None:
             for row in run.store.read_table(shard.quarantine, QUARANTINE).to_pylist():
-                name = f"{row['language']} {row['reason']}"
+                name = f"{row['language'] or run.config.languages.dominant} {row['reason']}"
                 counts[name] = counts.get(name, 0) + 1
     told = ", ".join(f"{name} {count}" for name, count in sorted(counts.items(), key=lambda item: -item[1]))
     raise BadInputError(

@@ -188,3 +188,16 @@ def test_a_run_that_the_gate_refuses_and_its_report(mpo, prefect_server, tmp_pat
     assert again.code == 0
     assert again.out == f"report: {page}\n"
     assert page.stat().st_size > 10_000
+
+
+def test_a_run_without_a_pair_tells_why_and_nothing_else(mpo, prefect_server, tmp_path, caplog):
+    settings = small_settings(tmp_path / "root", languages__targets=["sw"])
+    settings["judging"] = {"judge": "refusal_rules", "min_letters": 10_000}
+    path = tmp_path / "p.yaml"
+    path.write_text(yaml.safe_dump(settings))
+    refused = mpo("run", path)
+    assert refused.code == 2
+    assert "no pair is left to train on (en no_chosen " in refused.err
+    assert "translation.attempt=2" in refused.err
+    # Tasks that were cancelled then have nothing to say.
+    assert [record.name for record in caplog.records if record.name == "concurrent.futures"] == []
