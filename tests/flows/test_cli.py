@@ -10,6 +10,7 @@ import yaml
 from mpo_core import registry
 from mpo_core.artifacts import ArtifactRef, ArtifactStore
 from mpo_core.languages import LANGUAGES
+from mpo_core.microworld import items
 from tests.flows.conftest import small_settings
 
 REFUSED = 3
@@ -193,6 +194,12 @@ def test_a_run_that_the_gate_refuses_and_its_report(mpo, prefect_server, tmp_pat
 def test_a_run_without_a_pair_tells_why_and_nothing_else(mpo, prefect_server, tmp_path, caplog):
     settings = small_settings(tmp_path / "root", languages__targets=["sw"])
     settings["judging"] = {"judge": "refusal_rules", "min_letters": 10_000}
+    prompts = tmp_path / "prompts.csv"  # without answers of their own, unlike the embedded world's
+    rows = [
+        f"{kind},{item.prompt('en')}" for kind in ("harmful", "harmless") for item in items("train", kind, limit=12)
+    ]
+    prompts.write_text("\n".join(["kind,text", *rows]), encoding="utf-8")
+    settings["prompts"] = {"sources": [{"source": "csv", "path": str(prompts), "kind_column": "kind"}]}
     path = tmp_path / "p.yaml"
     path.write_text(yaml.safe_dump(settings))
     refused = mpo("run", path)
