@@ -30,7 +30,7 @@ OnProgress = Callable[[int, int], None]
 
 def import_alone(file: Path, out: Path) -> dict[str, Any]:
     """Imports pairs of another tool into our Parquet; broken rows go beside it, with their reasons."""
-    if out.suffix != ".parquet":
+    if out.suffix in {".json", ".jsonl", ".csv"}:
         raise BadInputError("pairs are Parquet here", where=f"--out {out}", mend="Name a .parquet file.")
     kept, quarantine = import_pairs(file)
     write_parquet(out, PAIRS, kept)

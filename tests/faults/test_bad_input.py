@@ -206,6 +206,7 @@ def test_a_missing_or_malformed_file_of_pairs(mpo, official, tmp_path):
     train = ["train", "--model", "microworld", "--out", out, "--pairs"]
     one_line(mpo(*train, tmp_path / "none.parquet"), r"none\.parquet: cannot be read \(No such", "Name a file of pairs")
     one_line(mpo("pairs", "import", tmp_path / "none.json", "--out", out), r"none\.json: cannot be read", "Name a file")
+    one_line(mpo("pairs", "import", official, "--out", tmp_path / "o.json"), r"o\.json: pairs are Parquet here")
     one_line(mpo(*train, official([])), r"official\.json: a non-empty list of pairs", "See docs")
     one_line(mpo(*train, official([{"a": 1}])), r"official\.json, row 0: no key 'source_conversations'", "present: a")
     (tmp_path / "x.json").write_text('[\n{"a": 1},\n')
