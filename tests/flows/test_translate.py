@@ -142,6 +142,7 @@ def test_killed_at_any_point_the_rerun_asks_for_nothing_that_was_answered(tmp_pa
     assert len(service.answered) == 240
 
 
+@pytest.mark.long
 def test_a_run_by_a_failing_service_gives_the_pairs_of_an_exact_one(warm, tmp_path):
     _, exact, _ = warm
     with serving(Service(rate=0.2, faults=("429", "500", "reset", "escaped twice", "<br>"))) as service:
