@@ -44,14 +44,13 @@ def verdicts(
     target: str,
     settings: TranslationGates,
     measures: bool,
-    chrf: float | None = None,
 ) -> list[Verdict]:
-    """Every gate's verdict on a translation, in the order of `GateName`.
+    """The verdict of every gate that judges one translation by itself.
 
     Scores: characters of the translation that are no space (`empty_translation`); 1 where the flaw is there
     (`echo`, `error_page`, `wrong_language`, `refusal`, `ending_lost`); counts (`protected_lost`, `entities`,
     `markup_lost`, `lines_lost`); repeated share beyond the source's (`repetition`); length over the usual length
-    for the two languages (`truncated`, `length_ratio`); chrF from 0 to 100 (`back_translation`).
+    for the two languages (`truncated`, `length_ratio`).
 
     Args:
         text: the original.
@@ -60,7 +59,6 @@ def verdicts(
         target: code of the translation's language.
         settings: thresholds.
         measures: whether numbers with units must come back as they were.
-        chrf: of the original and the translation back into its language; None if nobody translated back.
     """
     letters = len("".join(translation.split()))
     if not letters:
@@ -71,7 +69,7 @@ def verdicts(
     open_ended = ending_lost(text, translation)
     # Below so few letters, one word more or less decides.
     usual = len(text) < _LETTERS or 1 / settings.max_length_factor <= length <= settings.max_length_factor
-    found = [
+    return [
         Verdict("empty_translation", passed=True, score=float(letters)),
         _flaw("echo", same_text(text, translation) and mask(text).is_words),
         _flaw("error_page", error_page(text, translation)),
@@ -91,9 +89,6 @@ def verdicts(
         ),
         Verdict("length_ratio", usual, length),
     ]
-    if chrf is not None and settings.back_translation is not None:
-        found.append(Verdict("back_translation", chrf >= settings.back_translation.min_chrf, chrf))
-    return found
 
 
 def _flaw(gate: str, there: bool) -> Verdict:  # noqa: FBT001 - what it is about

@@ -92,7 +92,6 @@ class RemoteBackend:
     ) -> None:
         self._open, self._settings = open_client, settings
         self.name, self.identity, self.limit, self._codes = name, identity, limit, codes
-        self.asked = 0
 
     @property
     def _retrying(self) -> AsyncRetrying:
@@ -173,7 +172,6 @@ class RemoteBackend:
             wait = throttle.held()  # meanwhile another request may have been told to wait
         if run.down is not None:
             raise LastingError(run.down)
-        self.asked += 1
         try:
             text = await run.client.ask(piece, run.source, run.target)
         except PassingError as error:

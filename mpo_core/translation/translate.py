@@ -152,12 +152,19 @@ def _gate(
 ) -> None:
     """Judges what an engine gave just now; what fails a hard gate is open again."""
     given = [text for text in texts if text in done]
-    judged = _verdicts(engine, given, done, chain, source, target, back=False)
+    judged = {
+        text: verdicts(text, done[text].text, source=source, target=target, settings=chain.gates, measures=engine.masks)
+        for text in given
+    }
     if engine.masks:
         _count_shared(judged, done)
-    passed = [text for text in given if _failed(judged[text], chain.gates) is None]
-    if chain.back is not None:
-        judged |= _verdicts(engine, passed, done, chain, source, target, back=True)
+    _translate_back(
+        {text: judged[text] for text in given if _failed(judged[text], chain.gates) is None},
+        done,
+        chain,
+        source,
+        target,
+    )
     refused = []
     for text in given:
         failed = _failed(judged[text], chain.gates)
@@ -171,24 +178,16 @@ def _gate(
     engine.judge([text for text in given if text in done], source, target, refused=False)
 
 
-def _verdicts(
-    engine: Engine, texts: list[str], done: dict[str, _Done], chain: Chain, source: str, target: str, *, back: bool
-) -> dict[str, list[Verdict]]:
-    returned: list[Reply] = [Reply(None)] * len(texts)
-    if back and chain.back is not None:
-        returned = _asked(chain.back, [done[text].text for text in texts], target, source, is_last=True)
-    return {
-        text: verdicts(
-            text,
-            done[text].text,
-            source=source,
-            target=target,
-            settings=chain.gates,
-            measures=engine.masks,
-            chrf=_chrf(text, reply.text or "") if back else None,
-        )
-        for text, reply in zip(texts, returned, strict=True)
-    }
+def _translate_back(
+    judged: dict[str, list[Verdict]], done: dict[str, _Done], chain: Chain, source: str, target: str
+) -> None:
+    """Adds the chrF of each text and its way there and back, where somebody translates back."""
+    if chain.back is None or chain.gates.back_translation is None:
+        return
+    returned = _asked(chain.back, [done[text].text for text in judged], target, source, is_last=True)
+    for (text, found), reply in zip(judged.items(), returned, strict=True):
+        chrf = _chrf(text, reply.text or "")
+        found.append(Verdict("back_translation", chrf >= chain.gates.back_translation.min_chrf, chrf))
 
 
 def _count_shared(judged: dict[str, list[Verdict]], done: dict[str, _Done]) -> None:

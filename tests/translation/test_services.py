@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pyarrow as pa
 import pytest
@@ -13,6 +13,7 @@ import pytest
 from mpo_core import microworld
 from mpo_core.errors import BadInputError, StageFailedError
 from mpo_core.settings import TranslationSettings
+from mpo_core.settings.translation import GateName
 from mpo_core.translation import Replies, Text, build_chain, translate_texts
 from tests.translation.service import FAULTS, PASSING, Service, sentences, serving
 
@@ -279,3 +280,14 @@ def test_an_engine_that_is_down_is_told_where_the_next_one_takes_over(
     with serving(Service(rate=1.0, faults=("reset",))) as dead:
         translated(settings(engine(dead, retries=0), engine(clean, "libre")), kept, sentences(30))
     assert "google does not answer any more (connection_failed); the next one is asked" in caplog.text
+
+
+def test_a_row_has_every_gates_verdict_once(kept: Path, clean: Service) -> None:
+    (text,) = sentences(1)
+    asked = settings(engine(clean), back_translation={"engine": engine(clean, "libre")})
+    with Replies(kept) as replies:
+        rows, _ = translate_texts(
+            [Text("0", "prompt", text)], build_chain(asked, replies, lambda: None), source="en", target="sw"
+        )
+    named = [one["gate"] for one in rows["gates"].to_pylist()[0]]
+    assert sorted(named) == sorted(get_args(GateName))
