@@ -6,13 +6,13 @@ import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from mpo_core.translation.protect import Masked, marks, mask, restore, unescaped
+from mpo_core.translation.protect import Masked, before_mark, marks, mask, restore, unescaped
 
 _FENCE = re.compile(r"^\s*(```|~~~)")
 _LEAD = re.compile(r"^\s*(?:(?:[-*+•>]|#{1,6}|\(?\d{1,3}[.):]|\(?[a-zA-Z][.)])\s+)*")
 _ROW = re.compile(r"^\s*\|.*\|\s*$")
 # After a full stop of any script; those of Chinese and Japanese need no space behind them.
-_SENTENCE = re.compile(r"(?<=[.!?؟।۔…])\s+|(?<=[。！？])")
+_SENTENCE = re.compile(r"(?<=[.!?؟।۔…])\s+|(?<=[。！？])\s*")
 
 
 class Piece(NamedTuple):
@@ -121,9 +121,9 @@ def _cut(space: str, sentence: str, limit: int) -> list[tuple[str, str]]:
     cut: list[tuple[str, str]] = []
     while len(sentence) > limit:
         at = sentence.rfind(" ", 1, limit + 1)
-        at = at if at > 0 else limit
-        cut.append((space, sentence[:at]))
-        rest = sentence[at:]
-        space = rest[: len(rest) - len(rest.lstrip())]
+        head = sentence[: before_mark(sentence, at if at > 0 else limit)].rstrip()
+        cut.append((space, head))
+        rest = sentence[len(head) :]
         sentence = rest.lstrip()
-    return [*cut, (space, sentence)]
+        space = rest[: len(rest) - len(sentence)]
+    return [*cut, (space, sentence)] if sentence else cut

@@ -41,7 +41,7 @@ class Masked(NamedTuple):
 
 def mask(text: str) -> Masked:
     """Puts a mark in place of code, URLs, e-mail addresses, chat control tokens, tags, placeholders and measures."""
-    if _MARK.search(text):  # it has such marks of its own: they would be taken for ours
+    if any(bracket in text for bracket in "⟦⟧〚〛"):  # its own would be taken for ours, or for a part of them
         return Masked(text, ())
     items: list[str] = []
 
@@ -55,6 +55,12 @@ def mask(text: str) -> Masked:
 def marks(text: str) -> list[int]:
     """The numbers of the marks in a text, in order."""
     return [int(found.group(1)) for found in _MARK.finditer(text)]
+
+
+def before_mark(text: str, at: int) -> int:
+    """Where to cut a text instead of at `at`, if that is in a mark: before it, or behind one that begins the text."""
+    cut = (found for found in _MARK.finditer(text) if found.start() < at < found.end())
+    return next((found.start() or found.end() for found in cut), at)
 
 
 def restore(text: str, items: tuple[str, ...]) -> str:

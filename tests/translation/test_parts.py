@@ -6,7 +6,7 @@ import sqlite3
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mpo_core.errors import BadInputError
@@ -73,6 +73,9 @@ def test_entities_are_unescaped_however_often_they_were_escaped(reply: str, plai
     assert unescaped(reply) == plain
 
 
+@example("111111111111a\t1", 7)  # a tab where a long word is cut
+@example("11a`1`", 5)  # a mark there
+@example("a`1`⟧", 5)  # a mark beside a bracket of the text
 @given(st.text(alphabet="ab .!?。\n\t-*#|`&;{}<>1⟦⟧你", max_size=80), st.integers(5, 30))
 def test_a_text_taken_apart_and_put_together_is_itself(text: str, limit: int) -> None:
     layout = take_apart(text, limit)
