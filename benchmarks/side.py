@@ -69,16 +69,19 @@ def references(folder: Path, out: Path) -> dict[str, Any]:
 
 
 def baseline(folder: Path, batch: int, steps: int, cutoff: int, *, tuned: bool, **options: Any) -> dict[str, Any]:
-    """The released code's computation on the same token ids; `tuned` with the allocator of our training."""
+    """The released code's computation on the same token ids; `tuned` with our choice of allocator and kernels."""
     import torch
     from baseline import Baseline
     from workload import read
 
+    from mpo_core.models import pick_device
     from mpo_core.training.child import keep_heap
 
     torch.set_num_threads(1)
     if tuned and options["device"] == "cpu":
         keep_heap()
+    elif tuned:
+        pick_device(options["device"])
     rows, pad_id = read(folder, cutoff=cutoff)
     trainer = Baseline(folder / "model", pad_id=pad_id, **options)
     ends, losses = [], []

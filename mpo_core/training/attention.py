@@ -1,7 +1,9 @@
 """Attention over packed pairs: no padding, and the prompt once for both of its answers.
 
 A forward holds one row of tokens, pair after pair as [prompt | chosen | rejected]. Chosen
-attends to prompt and chosen, rejected to prompt and rejected, nothing to another pair. So the
+attends to prompt and chosen, rejected to prompt and rejected, nothing to another pair.
+
+On a device in half precision flash attention takes all of them in one call. Elsewhere the
 tokens are spread to sequences [prompt | answer], those of one length go through SDPA together,
 and the row is gathered again: no mask, and few calls however short the pairs are. A device
 waits for each call more than it works on it; there those of similar length go together.
@@ -10,10 +12,12 @@ waits for each call more than it works on it; there those of similar length go t
 from __future__ import annotations
 
 import functools
+import itertools
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.attention.varlen import varlen_attn
 from torch.nn.functional import scaled_dot_product_attention
 
 NAME = "mpo_packed"
@@ -81,15 +85,95 @@ def packed_attention(
     kind = query.device.type
     if torch.is_autocast_enabled(kind):  # once here, not in each call: the rotation has left float32
         query, key, value = (t.to(torch.get_autocast_dtype(kind)) for t in (query, key, value))
-    spread = _spread(tuple(segments), query.device, exact=kind == "cpu")
-    sizes = [n * length for n, length in spread.shapes]
-    parts = [t[0].transpose(0, 1).index_select(0, spread.take).split(sizes) for t in (query, key, value)]
+    rows = [t[0].transpose(0, 1) for t in (query, key, value)]  # [T, H or K, d]
     options = _Options(scaling, dropout, sliding_window, softcap)
+    attend = _at_once if _flash_takes(query, options) else _by_length
+    return attend(rows, tuple(segments), options).unsqueeze(0), None
+
+
+class _Options(NamedTuple):
+    scaling: float | None
+    dropout: float
+    window: int | None
+    softcap: float | None
+
+
+def _flash_takes(query: Tensor, options: _Options) -> bool:
+    """Whether torch's flash attention for sequences of many lengths has a kernel for this."""
+    width = query.shape[-1]
+    return (
+        query.is_cuda
+        and torch.cuda.get_device_capability(query.device) >= (8, 0)
+        and query.dtype in (torch.bfloat16, torch.float16)
+        and width % 8 == 0
+        and width <= 256  # noqa: PLR2004 - its kernels go so far
+        and options.softcap is None
+        and options.dropout == 0.0
+    )
+
+
+class _Bounds(NamedTuple):
+    """Of each pair, prompt and chosen as one sequence, then rejected, whose keys are prompt and rejected."""
+
+    queries: Tensor
+    """[2n + 1] int32, where sequences begin and end among the T tokens."""
+    keys: Tensor
+    """[2n + 1] int32, likewise among the S places of their keys."""
+    take: Tensor
+    """[S], the token at each place."""
+    most_queries: int
+    most_keys: int
+
+
+@functools.lru_cache(maxsize=4)  # each layer of a forward asks again
+def _bounds(segments: tuple[Segment, ...], device: torch.device) -> _Bounds:
+    queries, keys = [0], [0]
+    take: list[int] = []
+    for prompt, chosen, rejected in segments:
+        start = queries[-1]
+        second, end = start + prompt + chosen, start + prompt + chosen + rejected
+        queries += [second, end]
+        take += range(start, second)
+        keys.append(len(take))
+        take += [*range(start, start + prompt), *range(second, end)]
+        keys.append(len(take))
+    most_queries, most_keys = (max(end - start for start, end in itertools.pairwise(of)) for of in (queries, keys))
+    ends = [torch.tensor(of, dtype=torch.int32, device=device) for of in (queries, keys)]
+    return _Bounds(ends[0], ends[1], torch.tensor(take, device=device), most_queries, most_keys)
+
+
+def _at_once(rows: list[Tensor], segments: tuple[Segment, ...], options: _Options) -> Tensor:
+    """[T, H, d]: the prompt's queries run once, its keys are there for both answers."""
+    query, *others = rows
+    bounds = _bounds(segments, query.device)
+    key, value = (t.index_select(0, bounds.take) for t in others)
+    back = -1 if options.window is None else options.window - 1
+    out: Tensor = varlen_attn(  # type: ignore[assignment]  # nothing but the output was asked for
+        query,
+        key,
+        value,
+        bounds.queries,
+        bounds.keys,
+        bounds.most_queries,
+        bounds.most_keys,
+        scale=options.scaling,
+        window_size=(back, 0),  # from the last key on, which is the last query's token
+        enable_gqa=key.shape[1] < query.shape[1],
+    )
+    return out
+
+
+def _by_length(rows: list[Tensor], segments: tuple[Segment, ...], options: _Options) -> Tensor:
+    """[T, H, d]."""
+    device = rows[0].device
+    spread = _spread(segments, device, exact=device.type == "cpu")
+    sizes = [n * length for n, length in spread.shapes]
+    parts = [t.index_select(0, spread.take).split(sizes) for t in rows]
     outputs = []
     for (n, length), *group in zip(spread.shapes, *parts, strict=True):
         q, k, v = (t.view(n, length, *t.shape[1:]).transpose(1, 2) for t in group)  # [n, H or K, L, d]
         outputs.append(_attend(q, k, v, options).transpose(1, 2).flatten(0, 1))
-    return torch.cat(outputs).index_select(0, spread.back).unsqueeze(0), None
+    return torch.cat(outputs).index_select(0, spread.back)
 
 
 class _Spread(NamedTuple):
@@ -130,13 +214,6 @@ def _spread(segments: tuple[Segment, ...], device: torch.device, *, exact: bool)
                 back[token] = place
             take += sequence + [0] * (length - len(sequence))
     return _Spread(shapes, torch.tensor(take, device=device), torch.tensor(back, device=device))
-
-
-class _Options(NamedTuple):
-    scaling: float | None
-    dropout: float
-    window: int | None
-    softcap: float | None
 
 
 def _attend(query: Tensor, key: Tensor, value: Tensor, options: _Options) -> Tensor:

@@ -32,13 +32,35 @@ def by_itself(query: Tensor, key: Tensor, value: Tensor, window: int | None, sof
     return torch.stack(rows).unsqueeze(0)
 
 
+def flash(query: Tensor, key: Tensor, value: Tensor, *bounds: Any, window_size: tuple[int, int], **_: Any) -> Tensor:
+    """What `varlen_attn` does, by its documentation: [T, H, d]. Causal attention ends at the last key."""
+    queries, keys, *most = bounds
+    outputs = []
+    for i in range(len(queries) - 1):
+        q = query[queries[i] : queries[i + 1]]
+        k, v = (t[keys[i] : keys[i + 1]].repeat_interleave(HEADS // KV_HEADS, dim=1) for t in (key, value))
+        assert len(q) <= most[0]
+        assert len(k) <= most[1]
+        back = torch.arange(len(q))[:, None] + len(k) - len(q) - torch.arange(len(k))
+        seen = (back >= 0) & ((back <= window_size[0]) | (window_size[0] < 0))
+        scores = torch.einsum("qhd,khd->hqk", q, k) * WIDTH**-0.5
+        outputs.append(torch.einsum("hqk,khd->qhd", scores.masked_fill(~seen, float("-inf")).softmax(-1), v))
+    return torch.cat(outputs)
+
+
 @pytest.mark.parametrize(("window", "softcap"), [(None, None), (4, None), (None, 2.0), (3, 2.0)])
-@pytest.mark.parametrize("exact", [True, False], ids=["lengths", "similar lengths"])
+@pytest.mark.parametrize("way", ["lengths", "similar lengths", "at once"])
 def test_each_token_sees_its_own_sequence(
-    monkeypatch: pytest.MonkeyPatch, exact: bool, window: int | None, softcap: float | None
+    monkeypatch: pytest.MonkeyPatch, way: str, window: int | None, softcap: float | None
 ) -> None:
     real = attention._spread
+    exact = way == "lengths"
     monkeypatch.setattr(attention, "_spread", lambda segments, device, **_: real(segments, device, exact=exact))
+    if way == "at once":  # the kernel itself is tried in test_cuda.py
+        if softcap is not None:
+            pytest.skip("it has no soft-capping")
+        monkeypatch.setattr(attention, "_flash_takes", lambda *_: True)
+        monkeypatch.setattr(attention, "varlen_attn", flash)
     torch.manual_seed(0)
     tokens = sum(map(sum, SEGMENTS))
     heads = (HEADS, KV_HEADS, KV_HEADS)

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from mpo_core.settings import LoraSettings
-from mpo_core.training import TrainingResult, train
+from mpo_core.training import TrainingResult, attention, train
+from mpo_core.training.attention import Segment
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
 
@@ -40,6 +41,25 @@ def test_the_losses_of_the_cpu(
     expected = run("cpu", "float32")
     assert len(expected) == 4
     assert run("cuda", precision) == pytest.approx(expected, rel=close)
+
+
+@pytest.mark.parametrize("window", [None, 4])
+def test_attention_at_once_is_that_by_length(window: int | None) -> None:
+    torch.manual_seed(0)
+    segments = (Segment(30, 50, 20), Segment(1, 1, 90), Segment(70, 40, 40), Segment(0, 20, 30))
+    tokens = sum(map(sum, segments))
+    inputs = [torch.randn(tokens, n, 64, device="cuda", dtype=torch.bfloat16, requires_grad=True) for n in (4, 2, 2)]
+    factor = torch.randn(tokens, 4, 64, device="cuda", dtype=torch.bfloat16)
+    options = attention._Options(None, 0.0, window, None)
+    assert attention._flash_takes(inputs[0].transpose(0, 1), options)
+
+    def outcome(attend: Any, inputs: list[torch.Tensor]) -> list[torch.Tensor]:
+        out = attend(inputs, segments, options)
+        return [out, *torch.autograd.grad((out * factor.to(out.dtype)).sum(), inputs)]
+
+    wide = [t.detach().float().requires_grad_() for t in inputs]
+    for found, expected in zip(outcome(attention._at_once, inputs), outcome(attention._by_length, wide), strict=True):
+        assert (found.float() - expected).norm() < 1e-2 * expected.norm()
 
 
 def test_a_run_is_resumed(world: Any, folder: Path, tmp_path: Path) -> None:
