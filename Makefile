@@ -20,6 +20,7 @@ test: $(VENV)/.dev
 
 test-long: $(VENV)/.dev
 	$(BIN)/pytest -m long
+	$(BIN)/pytest -m hypothesis --hypothesis-profile explore
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

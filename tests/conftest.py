@@ -24,6 +24,12 @@ os.environ.update(
 os.environ.pop("PREFECT_API_URL", None)
 
 import pytest  # noqa: E402 - the environment comes first
+from hypothesis import settings  # noqa: E402
+
+# The gate tries the same examples each time; `make test-long` looks for new ones.
+settings.register_profile("gate", derandomize=True, deadline=None)
+settings.register_profile("explore", deadline=None, max_examples=1000, print_blob=True)
+settings.load_profile("gate")
 
 ROOT = Path(__file__).resolve().parent.parent
 

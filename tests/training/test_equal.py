@@ -126,7 +126,7 @@ def models(request: Any, tmp_path_factory: Any) -> Models:
     return Models(dtype, tmp_path_factory.mktemp("trainer"), tied=tied)
 
 
-@hypothesis_settings(max_examples=30, deadline=None)
+@hypothesis_settings(max_examples=30)
 @given(
     some=rows,
     budget=st.integers(1, 300),
@@ -168,7 +168,7 @@ words = st.lists(
 pair_texts = st.tuples(words, words, words).map(lambda parts: [" ".join(part) for part in parts])
 
 
-@hypothesis_settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@hypothesis_settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     sources=st.lists(pair_texts, min_size=1, max_size=3),
     targets=st.lists(pair_texts, min_size=1, max_size=6),

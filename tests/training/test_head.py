@@ -34,7 +34,7 @@ def tensors(n: int, vocabulary: int, *, bias: bool, dtype: torch.dtype, spread: 
     return [hidden, weight, torch.randn(vocabulary).to(dtype).requires_grad_() if bias else None]
 
 
-@hypothesis_settings(max_examples=60, deadline=None)
+@hypothesis_settings(max_examples=60)
 @given(
     n=st.integers(1, 40), chunk=st.integers(1, 41), kept=st.integers(0, 41), bias=st.booleans(), head=HEADS,
     spread=st.sampled_from([1.0, 40.0]),

@@ -58,7 +58,7 @@ def test_figures_are_the_plain_ones(
         assert (row["model"], row["language"], row["kind"]) == ("the model", text.language, text.kind)
 
 
-@hypothesis_settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@hypothesis_settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(order=st.permutations(range(8)), tokens=st.integers(1, 500), pooling=st.sampled_from(["mean", "last"]))
 def test_gaps_do_not_depend_on_the_cut_into_forwards(
     world: Any, model: Any, tokenizer: Any, order: list[int], tokens: int, pooling: str
