@@ -1,13 +1,15 @@
-"""Files of the user's: read whole, and whatever is malformed is told with its line."""
+"""Files of the user's; whatever is malformed is told with its line."""
 
 from __future__ import annotations
 
 import codecs
+import contextlib
 import csv
 import hashlib
-import io
+import json
+from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, TextIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -30,38 +32,92 @@ class Csv(NamedTuple):
 
 
 def read_csv(path: Path, *, mend: str) -> Csv:
-    """A comma-separated file with a header, UTF-8 with or without a byte-order mark; blank lines are no rows.
+    """A comma-separated file with a header, whole; see `csv_rows`."""
+    header, *rows = csv_rows(path, mend=mend)
+    return Csv(header.values, rows)
+
+
+def csv_rows(path: Path, *, mend: str) -> Iterator[CsvRow]:
+    """The header, then the rows of a comma-separated file, read as they are asked for; blank lines are no rows.
 
     Args:
-        path: the file.
+        path: the file, UTF-8 with or without a byte-order mark.
         mend: what to do where it cannot be read at all, such as which setting to check.
 
     Raises:
         BadInputError: the file cannot be read, is not UTF-8, the header names a column twice, or a row
             has another number of columns.
     """
-    reader = csv.reader(io.StringIO(read_text(path, mend=mend), newline=""), strict=True)
-    rows: list[CsvRow] = []
+    with _opened(path, mend, newline="") as file:
+        reader = csv.reader(file, strict=True)
+        try:
+            header = next(reader, [])
+            if len(set(header)) != len(header):
+                raise BadInputError("the header names a column twice", where=f"{path}, line 1", mend="Rename one.")
+            yield CsvRow(1, header)
+            line = reader.line_num + 1  # a quoted field may span lines: a row is where it starts
+            for values in reader:
+                if values:
+                    if len(values) != len(header):
+                        raise BadInputError(
+                            f"{len(values)} columns where the header has {len(header)}",
+                            where=f"{path}, line {line}",
+                            mend="Quote fields that hold commas, quotes or line breaks.",
+                        )
+                    yield CsvRow(line, values)
+                line = reader.line_num + 1
+        except csv.Error as error:
+            raise BadInputError(
+                f"this is not CSV ({error})", where=f"{path}, line {reader.line_num}", mend="Check the quotes."
+            ) from None
+
+
+def json_rows(path: Path, *, mend: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The objects of a file of JSON lines, each with its line, read as they are asked for; blank lines are none.
+
+    Raises:
+        BadInputError: the file cannot be read (`mend` tells what to do), is not UTF-8, or a line is no JSON object.
+    """
+    # Lines end with \n alone: JSON strings may hold U+2028 and its kin unescaped.
+    with _opened(path, mend, newline="\n") as file:
+        for number, line in enumerate(file, start=1):
+            if not line.strip():
+                continue
+            where = f"{path}, line {number}"
+            try:
+                values: Any = json.loads(line)
+            except (json.JSONDecodeError, RecursionError):
+                raise BadInputError("this line is not JSON", where=where, mend="Write one object per line.") from None
+            if not isinstance(values, dict):
+                raise BadInputError(
+                    f"this line is a JSON {type(values).__name__}, not an object",
+                    where=where,
+                    mend="Write one object per line.",
+                )
+            yield number, values
+
+
+def text_lines(path: Path, *, mend: str) -> Iterator[str]:
+    """The lines of a UTF-8 file without their ends, read as they are asked for.
+
+    Raises:
+        BadInputError: it cannot be read (`mend` tells what to do), or is not UTF-8.
+    """
+    with _opened(path, mend, newline=None) as file:
+        for line in file:
+            yield line.rstrip("\n")
+
+
+@contextlib.contextmanager
+def _opened(path: Path, mend: str, *, newline: str | None) -> Iterator[TextIO]:
     try:
-        header = next(reader, [])
-        if len(set(header)) != len(header):
-            raise BadInputError("the header names a column twice", where=f"{path}, line 1", mend="Rename one.")
-        line = reader.line_num + 1  # a quoted field may span lines: a row is where it starts
-        for values in reader:
-            if values:
-                if len(values) != len(header):
-                    raise BadInputError(
-                        f"{len(values)} columns where the header has {len(header)}",
-                        where=f"{path}, line {line}",
-                        mend="Quote fields that hold commas, quotes or line breaks.",
-                    )
-                rows.append(CsvRow(line, values))
-            line = reader.line_num + 1
-    except csv.Error as error:
-        raise BadInputError(
-            f"this is not CSV ({error})", where=f"{path}, line {reader.line_num}", mend="Check the quotes."
-        ) from None
-    return Csv(header, rows)
+        with path.open(encoding="utf-8-sig", newline=newline) as file:
+            yield file
+    except UnicodeDecodeError:
+        read_text(path, mend=mend)  # knows the line
+        raise
+    except OSError as error:
+        raise _unreadable(path, error, mend) from None
 
 
 def read_text(path: Path, *, mend: str) -> str:
@@ -88,9 +144,26 @@ def read_parquet(path: Path, *, mend: str) -> pa.Table:
     Raises:
         BadInputError: it is missing (`mend` tells what to do) or damaged.
     """
-    try:
+    with _parquet_of(path, mend):
         # partitioning=None: a folder named `language=en` is no column.
         return pq.read_table(path, partitioning=None)
+
+
+@contextlib.contextmanager
+def opened_parquet(path: Path, *, mend: str) -> Iterator[pq.ParquetFile]:
+    """A Parquet file to read batch by batch.
+
+    Raises:
+        BadInputError: it is missing (`mend` tells what to do) or damaged.
+    """
+    with _parquet_of(path, mend), pq.ParquetFile(path) as file:
+        yield file
+
+
+@contextlib.contextmanager
+def _parquet_of(path: Path, mend: str) -> Iterator[None]:
+    try:
+        yield
     except (FileNotFoundError, PermissionError) as error:
         raise _unreadable(path, error, mend) from None
     except (pa.ArrowException, OSError) as error:

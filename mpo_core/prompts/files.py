@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from mpo_core import files
-from mpo_core.errors import BadInputError
 from mpo_core.prompts.records import Record, Records
 
 _MEND = "Check prompts.sources[].path."
@@ -33,26 +31,13 @@ def read_jsonl(path: Path) -> Records:
     Raises:
         BadInputError: the file cannot be read, is not UTF-8, or a line is no JSON object.
     """
-    columns: dict[str, None] = {}
-    rows: list[Record] = []
-    # Not splitlines(): JSON strings may hold U+2028 and its kin unescaped.
-    for number, line in enumerate(files.read_text(path, mend=_MEND).split("\n"), start=1):
-        if not line.strip():
-            continue
-        where = f"{path}, line {number}"
-        try:
-            values: Any = json.loads(line)
-        except (json.JSONDecodeError, RecursionError):
-            raise BadInputError("this line is not JSON", where=where, mend="Write one object per line.") from None
-        if not isinstance(values, dict):
-            raise BadInputError(
-                f"this line is a JSON {type(values).__name__}, not an object",
-                where=where,
-                mend="Write one object per line.",
-            )
-        columns.update(dict.fromkeys(values))
-        rows.append(Record(len(rows), where, values))
-    return Records(str(path), list(columns), rows)
+    found = list(files.json_rows(path, mend=_MEND))
+    columns = dict.fromkeys(name for _, values in found for name in values)
+    return Records(
+        str(path),
+        list(columns),
+        [Record(number, f"{path}, line {line}", values) for number, (line, values) in enumerate(found)],
+    )
 
 
 def read_parquet(path: Path) -> Records:
