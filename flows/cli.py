@@ -293,7 +293,8 @@ def _tell_outcome(out: Console, config: Any, summary: Any) -> None:
     if summary.gate is not None:
         out.print(f"Gate: {summary.gate.reason}", highlight=False)
     model = next(f"{config.run.root}/{ref.path}" for ref in summary.artifacts if _is_model(ref))
-    out.print(f"Model: {model} (version {summary.version} in the registry)", highlight=False, soft_wrap=True)
+    lineage = f"version {summary.version} in the registry, made of {summary.base_model}"
+    out.print(f"Model: {model} ({lineage})", highlight=False, soft_wrap=True)
     folder = f"{config.run.root.rstrip('/')}/runs/{config.run.name}"
     out.print(f"Report: {folder}/report.html", highlight=False, soft_wrap=True)
 

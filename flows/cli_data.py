@@ -35,7 +35,7 @@ def translate(
         list[str] | None,
         typer.Option(
             help="Asked in this order: google, deepl, microsoft, mymemory, libre …, memory=FILE, "
-            "seq2seq=FOLDER_OR_ID, openai=MODEL. Left out: those of --profile."
+            "seq2seq=FOLDER_OR_ID, openai=MODEL, microworld. Left out: those of --profile."
         ),
     ] = None,
     source: Annotated[str, typer.Option("--from", help="Language of the texts.")] = "en",
@@ -72,6 +72,7 @@ def translate(
         raise typer.Exit(INTERRUPTED) from None
     _tell_translated(told, asked=any(row["kept"] or row["requests"] for row in load), as_json=as_json)
     if not any(row["translated"] for row in told["languages"].values()):
+        console.print("mpo: nothing was translated; the quarantine file has the reasons.", style="red")
         raise typer.Exit(FAILED)
 
 

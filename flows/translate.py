@@ -52,11 +52,11 @@ def engine_settings(named: str) -> dict[str, Any]:
         return {"engine": kind, keys[kind]: what}
     if kind in keys:
         example = {"memory": "memory=FILE", "seq2seq": "seq2seq=FOLDER_OR_ID", "openai": "openai=MODEL"}[kind]
-        raise BadInputError(f"{kind} of what?", where=f"--engine {named}", mend=f"Write {example}.")
+        raise BadInputError(f"{kind} needs to know which", where=f"--engine {named}", mend=f"Write {example}.")
     raise BadInputError(
         "unknown engine",
         where=f"--engine {named}",
-        mend=f"Known: {', '.join(SERVICES)}, microworld, memory=FILE, seq2seq=FOLDER_OR_ID, openai=MODEL.",
+        mend=f"Name a service ({', '.join(SERVICES)}), microworld, memory=FILE, seq2seq=FOLDER_OR_ID or openai=MODEL.",
     )
 
 

@@ -52,6 +52,8 @@ def csv_rows(path: Path, *, mend: str) -> Iterator[CsvRow]:
         reader = csv.reader(file, strict=True)
         try:
             header = next(reader, [])
+            if not header:
+                raise BadInputError("the first line names no columns", where=str(path), mend="Give it a header.")
             if len(set(header)) != len(header):
                 raise BadInputError("the header names a column twice", where=f"{path}, line 1", mend="Rename one.")
             yield CsvRow(1, header)
@@ -62,7 +64,7 @@ def csv_rows(path: Path, *, mend: str) -> Iterator[CsvRow]:
                         raise BadInputError(
                             f"{len(values)} columns where the header has {len(header)}",
                             where=f"{path}, line {line}",
-                            mend="Quote fields that hold commas, quotes or line breaks.",
+                            mend="Quote fields that hold commas, quotes or line breaks; give each row all columns.",
                         )
                     yield CsvRow(line, values)
                 line = reader.line_num + 1

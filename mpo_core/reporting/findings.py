@@ -12,6 +12,7 @@ from mpo_core.reporting.wording import language_name, listed, percent, points
 _MOSTLY = 0.5
 _NOTABLE = 0.05
 _FEW_PROMPTS = 50
+_FEW_STEPS = 20
 _ALPHA = 0.05
 
 
@@ -72,6 +73,7 @@ def cautions(summary: RunSummary) -> list[str]:
         _worse_caution(summary),
         _over_refusal_caution(summary),
         _unmeasured_caution(summary),
+        _short_training_caution(summary),
         _unchanged_caution(summary),
         _few_caution(summary),
         _quarantine_caution(summary),
@@ -145,6 +147,16 @@ def _unmeasured_caution(summary: RunSummary) -> str:
         if any(summary.metric("after", code, metric) is None for metric in ("unsafe", "helped"))
     ]
     return f"Harmful or harmless prompts were not judged in {listed(blind)}." if blind else ""
+
+
+def _short_training_caution(summary: RunSummary) -> str:
+    steps = [stage.counts["steps"] for stage in summary.stages if stage.stage == "training" and "steps" in stage.counts]
+    if not steps or max(steps) >= _FEW_STEPS:
+        return ""
+    return (
+        f"The training had only {max(steps)} optimiser steps: a model hardly moves in so few. More prompts, a higher "
+        "sampling.n or more training.epochs give it more."
+    )
 
 
 def _unchanged_caution(summary: RunSummary) -> str:

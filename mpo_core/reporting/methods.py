@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from pydantic import AwareDatetime
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from mpo_core.artifacts import ArtifactStore
@@ -51,7 +52,11 @@ FLIPPED_COLUMNS = (
 )
 PANELS = (_BY_FIGURE["target_unsafe"], _BY_FIGURE["target_helped"], _BY_FIGURE["dominant_drift"])
 # The same in the words of a console of 80 columns.
-_SHORT = ("ASR", "worst", "ref", "help", "bad", "en ref", "en help", "drift", "s", "MiB")
+_SHORT = ("ASR", "worst ASR", "refused", "helped", "broken", "English refused", "English helped", "drift", "s", "MiB")
+_LEGEND = (
+    "ASR: harmful requests answered; refused: harmful, helped: harmless requests in the target languages; "
+    "broken: answers to either that are neither; drift: how far English hidden states moved."
+)
 
 
 class MethodRow(Record):
@@ -106,6 +111,12 @@ class MethodsSummary(Record):
         return list(dict.fromkeys(row.method for row in self.methods))
 
     @property
+    def untuned(self) -> list[str]:
+        """The methods that trained with the settings of another one."""
+        own = self.config["training"]["method"]
+        return [name for name, changes in self.config["compare"]["methods"].items() if not changes and name != own]
+
+    @property
     def shares(self) -> list[float]:
         """The shares of swapped answers."""
         return sorted({row.flipped for row in self.methods if row.method != "base"})
@@ -143,7 +154,15 @@ def _told(value: float, column: Column) -> str:
 
 def methods_table(summary: MethodsSummary) -> Table:
     """The console's table: means alone, the share of swapped answers where there are several."""
-    table = Table(title="Means over seeds; shares in %")
+    caption = f"{_LEGEND} {untuned_note(summary)}".strip()
+    table = Table(
+        title="Means over seeds; shares in %",
+        caption=caption,
+        box=SIMPLE_HEAD,
+        padding=0,
+        show_edge=False,
+        caption_justify="left",
+    )
     several = len(summary.shares) > 1
     for name in ("method", *(["swapped"] if several else []), *_SHORT):
         table.add_column(name, justify="left" if name == "method" else "right")
@@ -153,6 +172,17 @@ def methods_table(summary: MethodsSummary) -> Table:
                 told = [f"{100 * share:g}"] if several else []
                 table.add_row(line.name, *told, *(mean.removesuffix(" %") for mean, _ in line.cells))
     return table
+
+
+def untuned_note(summary: MethodsSummary) -> str:
+    """Which methods a reader must not judge by these figures, if any."""
+    if not summary.untuned:
+        return ""
+    own = summary.config["training"]["method"]
+    return (
+        f"Not tuned: {', '.join(summary.untuned)} trained with this profile's settings for {own}; "
+        "compare.methods has room for their own."
+    )
 
 
 def methods_markdown(summary: MethodsSummary) -> str:
@@ -231,6 +261,7 @@ def render_methods(summary: MethodsSummary) -> str:
         flipped=[(share, lines(summary, share, FLIPPED_COLUMNS)) for share in shares[1:]],
         flipped_columns=FLIPPED_COLUMNS,
         settings=summary.config["compare"],
+        untuned=untuned_note(summary),
     )
 
 

@@ -53,7 +53,9 @@ def read(store: ArtifactStore, folder: str) -> RunSummary:
     try:
         return RunSummary.model_validate_json(fs.cat_file(where))
     except OSError:
-        raise BadInputError("no summary of a run here", where=where, mend="Name a finished run.") from None
+        finished = fs.glob(posixpath.join(base, posixpath.dirname(folder), "*", SUMMARY))
+        known = ", ".join(sorted(path.split("/")[-2] for path in finished)) or "there is none yet"
+        raise BadInputError("no summary of a run here", where=where, mend=f"Name a finished run: {known}.") from None
     except ValidationError as error:
         raise BadInputError(
             f"this is no summary ({error.error_count()} errors)", where=where, mend="Run the pipeline again."

@@ -18,7 +18,7 @@ from mpo_core.settings import (
 from mpo_core.translation.engines import Engine
 from mpo_core.translation.kept import Replies
 from mpo_core.translation.machine import Backend, MachineEngine
-from mpo_core.translation.memory import MemoryEngine
+from mpo_core.translation.memory import MEND, MemoryEngine
 from mpo_core.translation.microworld import MicroworldEngine
 from mpo_core.translation.translate import Chain
 
@@ -81,7 +81,7 @@ def _digest(source: TranslationSource) -> str:
 
         return f"microworld:{WORLD_VERSION}"
     if isinstance(source, MemorySource):
-        return f"memory:{digest(Path(source.path), mend='Check translation.engines[].path.')}"
+        return f"memory:{digest(Path(source.path), mend=MEND)}"
     if isinstance(source, DeepTranslatorSource):
         from mpo_core.translation.deep import identity as deep_identity
 

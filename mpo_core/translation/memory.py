@@ -13,7 +13,7 @@ from mpo_core.defects import normalised
 from mpo_core.errors import BadInputError
 from mpo_core.translation.engines import NO_TRANSLATION, Reply, UnknownLanguageError
 
-_MEND = "Check translation.engines[].path."
+MEND = "Check the memory's path (translation.engines[].path, or --engine memory=FILE)."
 _LANG = "{http://www.w3.org/XML/1998/namespace}lang"
 _LONG = {"source_language", "source", "language", "text"}
 _Columns = dict[str, list[str | None]]
@@ -87,7 +87,7 @@ class MemoryEngine:
 
 def _read_parquet(path: Path) -> _Columns:
     """One column per language; or the long form that `mpo translate` writes, a row for each translation."""
-    table = files.read_parquet(path, mend=_MEND)
+    table = files.read_parquet(path, mend=MEND)
     if set(table.column_names) >= _LONG:
         return _pivoted(table.select(sorted(_LONG)).to_pylist())
     # Other columns (ids, tags) may be of any type; they are no languages.
@@ -106,7 +106,7 @@ def _pivoted(rows: list[dict[str, str]]) -> _Columns:
 
 def _read_csv(path: Path) -> _Columns:
     """One column per language, or the long form, as `_read_parquet`."""
-    table = files.read_csv(path, mend=_MEND)
+    table = files.read_csv(path, mend=MEND)
     if set(table.header) >= _LONG:
         return _pivoted([dict(zip(table.header, row.values, strict=True)) for row in table.rows])
     return {name: [row.values[at] for row in table.rows] for at, name in enumerate(table.header)}
@@ -137,7 +137,7 @@ def _units(path: Path) -> Iterator[dict[str, str]]:
                 element.clear()
     except OSError as error:
         raise BadInputError(
-            f"cannot be read ({error.strerror or type(error).__name__})", where=str(path), mend=_MEND
+            f"cannot be read ({error.strerror or type(error).__name__})", where=str(path), mend=MEND
         ) from None
     except ET.ParseError as error:
         line, column = error.position

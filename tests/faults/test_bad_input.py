@@ -101,7 +101,7 @@ PROMPTS = {
     "missing": (Path.unlink, [r"prompts\.csv: cannot be read \(No such file", r"Check prompts\.sources"]),
     "no such column": (rename_column, [r"prompts\.csv: no column 'text'", "Columns present: request, kind"]),
     "empty table": (only_header, [r"prompts\.csv: no rows", "at least one prompt"]),
-    "nothing at all": (lambda path: path.write_text(""), [r"prompts\.csv: no rows"]),
+    "nothing at all": (lambda path: path.write_text(""), [r"prompts\.csv: the first line names no columns"]),
     "duplicate ids": (repeat_ids, [r"prompts\.csv: 1 ids repeat.*'1' at line 2, line 4", "Make the ids unique"]),
     "unknown kind": (secret_kind, [r"prompts\.csv, line 2: column 'kind'", "Known: harmful/harmless"]),
     "a short row": (broken_row, [r"prompts\.csv, line 3: 1 columns where the header has 2", "Quote fields"]),

@@ -65,6 +65,7 @@ def test_page_and_tables_are_written(compared):
     assert page.count("<table>") == 2  # clean pairs, and half of them swapped
     assert "<svg" in page
     assert "http" not in page.replace("http-equiv", "")
+    assert "Not tuned" not in page  # the profile is made for mpo, and dpo/quick has settings of its own
     told = json.loads((folder / "methods.json").read_text(encoding="utf-8"))
     assert told["methods"] == [row.model_dump() for row in summary.methods]
 

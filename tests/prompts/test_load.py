@@ -220,7 +220,7 @@ def test_microworld_in_a_language_it_does_not_speak() -> None:
     ("content", "settings", "message"),
     [
         (b"text\n", {}, r"a\.csv: no rows"),
-        (b"", {}, r"a\.csv: no rows"),
+        (b"", {}, r"a\.csv: the first line names no columns"),
         (b"text\n \n", {}, r"all 1 texts are empty"),
         (b"prompt,tag\nA,b\n", {}, r"no column 'text' \(text_column\)\. Columns present: prompt, tag"),
         (b"text\nA\n", {"category_column": "tag"}, r"no column 'tag' \(category_column\)"),

@@ -41,9 +41,13 @@ def test_moments_are_utc(summary: RunSummary) -> None:
     assert summary.model_dump(mode="json")["started"] == "2026-03-02T09:30:00Z"
 
 
-def test_no_summary_is_a_clear_error(tmp_path: Path) -> None:
+def test_no_summary_is_a_clear_error(tmp_path: Path, summary: RunSummary) -> None:
     store = ArtifactStore(str(tmp_path))
-    with pytest.raises(BadInputError, match="no summary"):
+    with pytest.raises(BadInputError, match="no summary of a run here.*none yet"):
+        read(store, "runs/none")
+    for name in ("second", "first"):
+        write(summary, store, f"runs/{name}")
+    with pytest.raises(BadInputError, match=r"Name a finished run: first, second\."):
         read(store, "runs/none")
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / "summary.json").write_text("{}")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ from rich.console import Console
 
 from mpo_core.reporting import RunSummary, before_after_table, markdown
 from mpo_core.reporting.findings import cautions, headline
+from mpo_core.reporting.methods import COLUMNS, MethodRow, MethodsSummary, methods_table, render_methods
 from mpo_core.reporting.wording import duration, listed, p_value, percent, points
 
 
@@ -63,6 +65,15 @@ def test_no_prompt_or_answer_in_note_and_console(summary: RunSummary) -> None:
             assert not any(part in text for part in (example.prompt, example.before, example.after))
 
 
+def test_a_training_of_few_steps_is_told(summary: RunSummary) -> None:
+    assert not any("optimiser steps" in note for note in cautions(summary))
+    stages = [
+        stage.model_copy(update={"counts": {"steps": 4}}) if stage.stage == "training" else stage
+        for stage in summary.stages
+    ]
+    assert any("only 4 optimiser steps" in note for note in cautions(summary.model_copy(update={"stages": stages})))
+
+
 def test_console_table_keeps_its_figures(summary: RunSummary) -> None:
     line = next(line for line in printed(summary).splitlines() if "Swahili" in line)
     assert "70 → 22.7" in line
@@ -90,3 +101,43 @@ def test_console_table_keeps_its_figures(summary: RunSummary) -> None:
 )
 def test_spelling(found: str, told: str) -> None:
     assert found == told
+
+
+def methods_of(methods: dict[str, dict[str, Any]]) -> MethodsSummary:
+    rows = [
+        MethodRow(method=name, flipped=0.0, figure=column.figure, n=5, mean=0.123, low=0.1, high=0.2)
+        for name in ("base", *methods)
+        for column in COLUMNS
+    ]
+    moment = datetime(2026, 1, 1, tzinfo=UTC)
+    return MethodsSummary(
+        run="r",
+        started=moment,
+        finished=moment,
+        base_model="microworld",
+        base_digest="0",
+        dominant="en",
+        targets=["sw"],
+        split="test",
+        seeds=[0],
+        methods=rows,
+        runs=[],
+        config={"training": {"method": "mpo"}, "compare": {"methods": methods}},
+        packages={},
+    )
+
+
+def test_methods_that_trained_with_anothers_settings_are_named() -> None:
+    summary = methods_of({"mpo": {}, "dpo": {}, "sft": {"learning_rate": 1e-4}})
+    assert summary.untuned == ["dpo"]
+    assert "Not tuned: dpo trained with" in render_methods(summary)
+    assert methods_of({"mpo": {}}).untuned == []
+
+
+def test_the_console_table_of_methods_fits_eighty_columns() -> None:
+    console = Console(width=80, file=io.StringIO())
+    console.print(methods_table(methods_of({"mpo": {}, "simpo": {}})))
+    told = console.file.getvalue()
+    assert "…" not in told
+    for word in ("method", "refused", "helped", "broken", "English", "drift"):
+        assert word in told
