@@ -163,7 +163,7 @@ def test_a_run_by_a_failing_service_gives_the_pairs_of_an_exact_one(warm, tmp_pa
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        (["--engine", "nix"], ["--engine nix: unknown engine", "Known: google, deepl,"]),
+        (["--engine", "nix"], ["--engine nix: unknown engine", r"Name a service \(google, deepl,"]),
         (["--engine", "deepl"], ["environment variable DEEPL_API_KEY: the service deepl needs a key"]),
         (["--engine", "memory=none.csv"], ["none.csv: cannot be read"]),
         (["--engine", "memory=bad.tmx"], [r"bad\.tmx, line 1, column \d+: this is not XML"]),

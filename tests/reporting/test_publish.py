@@ -43,7 +43,7 @@ def test_moments_are_utc(summary: RunSummary) -> None:
 
 def test_no_summary_is_a_clear_error(tmp_path: Path, summary: RunSummary) -> None:
     store = ArtifactStore(str(tmp_path))
-    with pytest.raises(BadInputError, match="no summary of a run here.*none yet"):
+    with pytest.raises(BadInputError, match=r"no summary of a run here.*none yet"):
         read(store, "runs/none")
     for name in ("second", "first"):
         write(summary, store, f"runs/{name}")
