@@ -91,7 +91,7 @@ def test_a_damaged_registry_fails_in_one_line(mpo, registered):
 def test_a_report_of_no_run(mpo, registered):
     outcome = mpo("report", "nothing", "--root", registered.root)
     assert outcome.code == 2
-    assert "runs/nothing/summary.json: no summary of a run here. Name a finished run." in outcome.err
+    assert "runs/nothing/summary.json: no summary of a run here. Name a finished run: " in outcome.err
 
 
 def test_evaluate_one_model_and_two(mpo, prompts_csv):
