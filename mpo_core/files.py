@@ -45,8 +45,8 @@ def csv_rows(path: Path, *, mend: str) -> Iterator[CsvRow]:
         mend: what to do where it cannot be read at all, such as which setting to check.
 
     Raises:
-        BadInputError: the file cannot be read, is not UTF-8, the header names a column twice, or a row
-            has another number of columns.
+        BadInputError: the file cannot be read, is not UTF-8, the header names no column or one twice, or a
+            row has another number of columns.
     """
     with _opened(path, mend, newline="") as file:
         reader = csv.reader(file, strict=True)

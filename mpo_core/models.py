@@ -253,8 +253,8 @@ def forget_models() -> None:
 def pick_device(name: str, *, where: str = "model.device") -> str:
     """`auto` → `cuda` if there is one, else `cpu`; anything else stays.
 
-    On CUDA attention is kept from cuDNN's kernels: they plan anew for each shape, which took
-    70 ms on an H200, and here every batch has its own.
+    On CUDA attention is kept from cuDNN's kernels: they plan anew for each shape, and here
+    every batch has its own.
     """
     import torch
 

@@ -164,7 +164,7 @@ def _at_once(rows: list[Tensor], segments: tuple[Segment, ...], options: _Option
 
 
 def _by_length(rows: list[Tensor], segments: tuple[Segment, ...], options: _Options) -> Tensor:
-    """[T, H, d]."""
+    """[T, H, d]: the tokens spread to whole sequences, SDPA once for each length."""
     device = rows[0].device
     spread = _spread(segments, device, exact=device.type == "cpu")
     sizes = [n * length for n, length in spread.shapes]
