@@ -9,6 +9,7 @@ import yaml
 from mpo_core.errors import BadInputError
 from mpo_core.profiles import load_config, parse_config
 from mpo_core.settings import (
+    EvaluationSettings,
     ModelSettings,
     PipelineConfig,
     PromptSource,
@@ -236,6 +237,36 @@ def test_the_key_reaches_into_nested_settings():
     assert (
         len({TrainingSettings().key(), lora.key(), TrainingSettings.model_validate({"lora": {"rank": 3}}).key()}) == 3
     )
+
+
+def test_a_new_setting_with_its_default_leaves_every_key_as_it_was():
+    class Old(Settings):
+        """Settings of today."""
+
+        rank: int = 8
+        """Rank."""
+
+    class New(Old):
+        """The same settings with two more."""
+
+        dropout: float = 0.0
+        """Dropout."""
+        nested: Old | None = None
+        """More."""
+
+    assert Old().key() == New().key() == Old(rank=8).key()
+    assert Old(rank=4).key() == New(rank=4).key()
+    variants = [New(), New(rank=4), New(dropout=0.1), New(nested=Old()), New(nested=Old(rank=4))]
+    assert len({variant.key() for variant in variants}) == len(variants)
+
+
+def test_two_engines_at_their_defaults_have_two_keys():
+    memory, model = {"engine": "memory", "path": "x"}, {"engine": "seq2seq", "path": "x"}
+    assert len({TranslationSettings.model_validate({"engines": [engine]}).key() for engine in (memory, model)}) == 2
+
+
+def test_an_operational_change_in_a_default_section_leaves_the_key():
+    assert EvaluationSettings().key() == EvaluationSettings(sampling=SamplingSettings(batch_size=1)).key()
 
 
 def test_defaults_are_not_shared_between_runs():

@@ -7,6 +7,7 @@ import json
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic.fields import FieldInfo
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 DEVICE = r"^(auto|cpu|cuda(:[0-9]+)?)$"
@@ -19,20 +20,32 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, validate_default=True, use_attribute_docstrings=True)
 
     def key(self) -> str:
-        """A digest of the settings that can change an answer: the settings' part of a cache key."""
+        """Returns a digest of the settings that can change an answer: the settings' part of a cache key.
+
+        A setting that has its default value takes no part, so a new setting whose default keeps the old behaviour
+        leaves every cache valid. Whoever changes a default must raise the version of the stages that read it.
+        """
         dumped = json.dumps(_content(self), sort_keys=True, ensure_ascii=False)
         return hashlib.sha256(dumped.encode()).hexdigest()
 
 
 def _content(value: Any) -> Any:
+    """Returns the part of a value that can change an answer, as plain data."""
     if isinstance(value, Settings):
-        return {
-            name: _content(getattr(value, name))
-            for name, field in type(value).model_fields.items()
-            if not (isinstance(field.json_schema_extra, dict) and field.json_schema_extra.get("operational"))
-        }
+        fields = type(value).model_fields.items()
+        content = {name: (_content(getattr(value, name)), field) for name, field in fields if not _operational(field)}
+        return {name: part for name, (part, field) in content.items() if not _is_default(part, field)}
     if isinstance(value, list | tuple):
         return [_content(item) for item in value]
     if isinstance(value, dict):
         return {str(k): _content(v) for k, v in value.items()}
     return value
+
+
+def _operational(field: FieldInfo) -> bool:
+    return isinstance(field.json_schema_extra, dict) and bool(field.json_schema_extra.get("operational"))
+
+
+def _is_default(content: Any, field: FieldInfo) -> bool:
+    # A required field, such as the name that tells one engine's settings from another's, always takes part.
+    return not field.is_required() and bool(content == _content(field.get_default(call_default_factory=True)))
