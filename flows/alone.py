@@ -59,10 +59,11 @@ def export_alone(file: Path, out: Path, form: str) -> dict[str, Any]:
     forms = {"official": export_official, "trl": export_trl}
     if form not in forms:
         raise BadInputError("unknown format", where=f"--format {form}", mend=f"Known: {', '.join(forms)}.")
-    pairs, _ = import_pairs(file)
+    pairs, rejected = import_pairs(file)
     forms[form](pairs, out)
     counts = {f"{name}s": _counts(pairs, name) for name in ("language", "kind", "split")}
-    return {"pairs": pairs.num_rows, **counts, "out": str(out)}
+    reasons = {"rejected": _counts(rejected, "reason")} if rejected.num_rows else {}
+    return {"pairs": pairs.num_rows, **counts, **reasons, "out": str(out)}
 
 
 def train_alone(

@@ -16,26 +16,29 @@ from mpo_core.files import read_parquet, read_text
 from mpo_core.languages import LANGUAGES
 from mpo_core.pairs.check import check_pairs, empty_fault
 from mpo_core.pairs.gates import Row, set_aside
+from mpo_core.pairs.labels import Ids, complete, labels_of, read_labels
 from mpo_core.pairs.language import left_untranslated, source_language, target_language
-from mpo_core.tables import PAIRS, QUARANTINE, prompt_id, source_id
+from mpo_core.tables import PAIRS, QUARANTINE
 
+_TRL_ROLES = {"prompt": "user", "chosen": "assistant", "rejected": "assistant"}
+_TRL_SPEAKERS = {"prompt": "prompt", "chosen": "answer", "rejected": "answer"}
 _SPEAKERS = {"prompt": {"human", "user"}, "answer": {"gpt", "assistant"}}
-_TEXTS = ("source_prompt", "source_chosen", "source_rejected", "target_prompt", "target_chosen", "target_rejected")
 
 
 def import_pairs(path: Path) -> tuple[pa.Table, pa.Table]:
-    """Pairs from the official MPO JSON, or from our own Parquet.
+    """Pairs from the official MPO JSON, from our export for TRL, or from our own Parquet.
 
-    The JSON names no language: source and target are identified per row. Texts stay as they are, flaws of machine
-    translation included (`audit` counts them). Rows are harmful training pairs, unless
-    they say otherwise in `kind` and `split`, as our own export does.
+    The official files name no language: source and target are identified per row, and a row that was left
+    untranslated is rejected. Our exports name languages, ids, origin and weight, and those are taken as they stand.
+    Texts stay as they are, flaws of machine translation included (`audit` counts them).
 
     Args:
-        path: a Parquet file of PAIRS (by its suffix), else JSON.
+        path: a Parquet file of PAIRS (by its suffix), JSON lines of our export for TRL (`.jsonl`), else JSON.
 
     Returns:
         PAIRS in the order of the file, and QUARANTINE: `empty_prompt`, `empty_response`, `untranslated` (the target
-        is in the source's language, or its prompt or chosen answer is the source's), `unknown_language`.
+        is in the source's language, or its prompt or chosen answer is the source's), `unknown_language`,
+        `repeated_id`, `source_differs` (two rows of one `source_id` hold other source texts).
 
     Raises:
         BadInputError: the file is missing or malformed; the row and the key are named.
@@ -44,11 +47,17 @@ def import_pairs(path: Path) -> tuple[pa.Table, pa.Table]:
         return check_pairs(PAIRS.check(read_parquet(path, mend="Name a file of pairs."), where=str(path)))
     rows: list[Row] = []
     aside: list[Row] = []
+    ids = Ids()
     for number, item in enumerate(_read_json(path)):
-        row = _texts(item, f"{path}, row {number}")
+        where = f"{path}, row {number}"
+        row = _texts(item, where)
+        row |= read_labels(item, where)
         fault = empty_fault(row) or _identified(row)
         if fault is None:
-            rows.append(_imported(row | _labels(item, f"{path}, row {number}"), number))
+            row = complete(row, number)
+            fault = ids.fault(row)
+        if fault is None:
+            rows.append(row)
         else:
             aside.append(set_aside(str(number), row.get("language"), *fault))
     return PAIRS.build(rows), QUARANTINE.build(aside)
@@ -64,19 +73,20 @@ def read_rows(path: Path) -> Iterator[Row]:
         yield from PAIRS.check(read_parquet(path, mend="Name a file of pairs."), where=str(path)).to_pylist()
         return
     for number, item in enumerate(_read_json(path)):
-        row = _texts(item, f"{path}, row {number}")
-        languages = _languages(row)
+        where = f"{path}, row {number}"
+        row = _texts(item, where)
+        languages = _languages(row | read_labels(item, where))
         yield row | dict(zip(("source_language", "language"), languages, strict=True))
 
 
 def export_official(pairs: pa.Table, path: Path) -> None:
-    """Writes pairs as the official MPO JSON, with two keys more, `kind` and `split`, which others ignore.
+    """Writes pairs as the official MPO JSON, with the pair's labels beside the texts, which others ignore.
 
     Raises:
         BadInputError: the file cannot be written.
     """
     items = [
-        {"kind": row["kind"], "split": row["split"]}
+        labels_of(row)
         | {
             f"{side}_{name}": [{"from": "human", "value": row[f"{side}_prompt"]}]
             if name == "conversations"
@@ -90,41 +100,51 @@ def export_official(pairs: pa.Table, path: Path) -> None:
 
 
 def export_trl(pairs: pa.Table, path: Path) -> None:
-    """Writes the target pairs as JSON lines in TRL's conversational preference format, with language and pair_id.
+    """Writes the target pairs as JSON lines in TRL's conversational preference format.
+
+    The pair's labels and its source texts stand beside them, for `import_pairs`; TRL ignores them.
 
     Raises:
         BadInputError: the file cannot be written.
     """
     lines = []
     for row in PAIRS.check(pairs).to_pylist():
-        line = {
-            "prompt": [{"role": "user", "content": row["target_prompt"]}],
-            "chosen": [{"role": "assistant", "content": row["target_chosen"]}],
-            "rejected": [{"role": "assistant", "content": row["target_rejected"]}],
-            "language": row["language"],
-            "pair_id": row["pair_id"],
-        }
+        line = {name: [{"role": role, "content": row[f"target_{name}"]}] for name, role in _TRL_ROLES.items()}
+        line |= labels_of(row) | {f"source_{name}": row[f"source_{name}"] for name in _TRL_ROLES}
         lines.append(json.dumps(line, ensure_ascii=False) + "\n")
     write_atomically(path, "".join(lines).encode())
 
 
 def _read_json(path: Path) -> list[Any]:
-    try:
-        items: Any = json.loads(read_text(path, mend="Name a file of pairs."))
-    except (json.JSONDecodeError, RecursionError) as error:
-        line = getattr(error, "lineno", 1)
-        raise BadInputError(
-            "this is not JSON", where=f"{path}, line {line}", mend="Give the official MPO JSON or our Parquet."
-        ) from None
+    """The rows of a JSON file, or of JSON lines by the suffix `.jsonl`."""
+    text = read_text(path, mend="Name a file of pairs.")
+    if path.suffix == ".jsonl":
+        numbered = enumerate(text.split("\n"), start=1)
+        items = [_parsed(line, f"{path}, line {number}", number) for number, line in numbered if line.strip()]
+    else:
+        items = _parsed(text, str(path), None)
     if not isinstance(items, list) or not items:
         raise BadInputError("a non-empty list of pairs is wanted", where=str(path), mend="See docs/data-contract.md.")
     return items
+
+
+def _parsed(text: str, where: str, line: int | None) -> Any:
+    """A JSON value; `line` is its own in JSON lines, None in a whole file."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        place = where if line is not None else f"{where}, line {getattr(error, 'lineno', 1)}"
+        raise BadInputError(
+            "this is not JSON", where=place, mend="Give the official MPO JSON or our Parquet."
+        ) from None
 
 
 def _texts(item: Any, where: str) -> Row:
     """The six texts of one row of the official format, under the names of PAIRS."""
     if not isinstance(item, dict):
         raise BadInputError("this row is not an object", where=where, mend="See docs/data-contract.md.")
+    if isinstance(item.get("prompt"), list):
+        return _trl_texts(item, where)
     row: Row = {}
     for side in ("source", "target"):
         key = f"{side}_conversations"
@@ -141,14 +161,17 @@ def _texts(item: Any, where: str) -> Row:
     return row
 
 
-def _labels(item: dict[str, Any], where: str) -> Row:
-    """`kind` and `split` of a row; the official files have neither, and are harmful training pairs throughout."""
-    known = {"kind": ("harmful", "harmless"), "split": ("train", "validation", "test", "concept")}
-    labels = {name: item.get(name, allowed[0]) for name, allowed in known.items()}
-    for name, allowed in known.items():
-        if labels[name] not in allowed:
-            raise BadInputError(f"{name} is none that we know", where=where, mend=f"Known: {', '.join(allowed)}.")
-    return labels
+def _trl_texts(item: dict[str, Any], where: str) -> Row:
+    """The six texts of one row of our export for TRL, under the names of PAIRS."""
+    row: Row = {}
+    for name, role in _TRL_ROLES.items():
+        text = _required(item, f"source_{name}", where)
+        row[f"source_{name}"] = _value({"from": role, "value": text}, _TRL_SPEAKERS[name], f"source_{name}", where)
+        turns = _required(item, name, where)
+        turn = turns[0] if isinstance(turns, list) and len(turns) == 1 and isinstance(turns[0], dict) else {}
+        message = {"from": turn.get("role"), "value": turn.get("content")}
+        row[f"target_{name}"] = _value(message, _TRL_SPEAKERS[name], name, where)
+    return row
 
 
 def _required(item: dict[str, Any], key: str, where: str) -> Any:
@@ -175,12 +198,15 @@ def _value(turn: Any, role: str, key: str, where: str) -> str:
 
 
 def _identified(row: Row) -> tuple[str, str] | None:
-    """Puts the two languages into the row, or tells why it cannot be used."""
+    """Puts the two languages into the row, or says why it cannot be used; those that it names are taken as they are."""
+    named = "source_language" in row and "language" in row
     source, target = _languages(row)
     for code in (source, target):
         if code not in LANGUAGES:
-            return "unknown_language", f"identified as {code}"
+            return "unknown_language", f"{'named' if named else 'identified as'} {code}"
     row["source_language"], row["language"] = source, target
+    if named:  # a pair of ours, as it stands in our Parquet
+        return None
     if target == source:
         return "untranslated", f"source and target are {source}"
     same = untranslated_columns(row)
@@ -196,20 +222,16 @@ def untranslated_columns(row: Row) -> list[str]:
 
 
 def _languages(row: Row) -> tuple[str, str]:
-    source = source_language((row["source_prompt"], row["source_chosen"], row["source_rejected"]))
-    return source, target_language((row["target_prompt"], row["target_chosen"], row["target_rejected"]), source)
+    """The languages of the row's texts: both as it names them, or identified, but for one that it names and we know."""
+    source, target = row.get("source_language"), row.get("language")
+    if source is not None and target is not None:
+        return source, target
+    if source not in LANGUAGES:
+        source = source_language((row["source_prompt"], row["source_chosen"], row["source_rejected"]))
+    if target not in LANGUAGES:
+        target = target_language((row["target_prompt"], row["target_chosen"], row["target_rejected"]), source)
+    return source, target
 
 
 def _same(a: str, b: str) -> bool:
     return " ".join(html.unescape(a).split()) == " ".join(html.unescape(b).split())
-
-
-def _imported(row: Row, number: int) -> Row:
-    key = prompt_id(row["source_language"], row["source_prompt"])
-    return {
-        "pair_id": f"{key}/{row['language']}/{number}",
-        "source_id": source_id(row["source_prompt"], row["source_chosen"], row["source_rejected"]),
-        "prompt_id": key,
-        "origin": "imported",
-        **row,
-    }

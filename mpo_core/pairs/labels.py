@@ -1,0 +1,92 @@
+"""What a pair in another tool's format says of itself beside its texts: ids, languages, origin, weight.
+
+Our exports write these keys, which other tools ignore; the import takes each that is there, so that a pair
+comes back as it was.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from mpo_core.errors import BadInputError
+from mpo_core.pairs.gates import Row
+from mpo_core.tables import prompt_id, source_id
+
+LABELS = (
+    "pair_id",
+    "source_id",
+    "prompt_id",
+    "kind",
+    "split",
+    "source_language",
+    "language",
+    "origin",
+    "weight",
+)
+"""The columns of PAIRS that are no text, in their order."""
+
+_ALLOWED = {
+    "kind": ("harmful", "harmless"),
+    "split": ("train", "validation", "test", "concept"),
+    "origin": ("imported", "translated", "sampled", "mixed"),
+}
+_MOST_WEIGHT = 3.4e38  # of a float32
+
+
+def labels_of(row: Row) -> Row:
+    """The labels of a pair, as an export writes them."""
+    return {name: row[name] for name in LABELS}
+
+
+def read_labels(item: dict[str, Any], where: str) -> Row:
+    """The labels that a row of an import brings along; null counts as absent.
+
+    Raises:
+        BadInputError: a label has a value that no pair can have.
+    """
+    labels = {name: item[name] for name in LABELS if item.get(name) is not None}
+    for name, value in labels.items():
+        if name == "weight":
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            if not (number and math.isfinite(value) and abs(value) <= _MOST_WEIGHT):
+                raise BadInputError("weight is no finite number", where=where, mend="Give a number, or leave it out.")
+        elif not isinstance(value, str) or not value:
+            raise BadInputError(f"{name} is no text", where=where, mend="Give a text, or leave it out.")
+        elif value not in _ALLOWED.get(name, (value,)):
+            raise BadInputError(
+                f"{name} is none that we know", where=where, mend=f"Known: {', '.join(_ALLOWED[name])}."
+            )
+    return labels
+
+
+def complete(row: Row, number: int) -> Row:
+    """A row of PAIRS: labels that it does not bring are those of a harmful training pair from elsewhere."""
+    key = row.get("prompt_id") or prompt_id(row["source_language"], row["source_prompt"])
+    return {
+        "pair_id": f"{key}/{row['language']}/{number}",
+        "source_id": source_id(row["source_prompt"], row["source_chosen"], row["source_rejected"]),
+        "prompt_id": key,
+        "kind": "harmful",
+        "split": "train",
+        "origin": "imported",
+        **row,
+    }
+
+
+class Ids:
+    """The ids of an import so far: a pair's own must not repeat, and one dominant pair has one set of texts."""
+
+    def __init__(self) -> None:
+        self._pairs: set[str] = set()
+        self._sources: dict[str, tuple[str, ...]] = {}
+
+    def fault(self, row: Row) -> tuple[str, str] | None:
+        """Why the row's ids cannot be used, as reason and detail of a quarantine row; else remembers them."""
+        texts = (row["source_prompt"], row["source_chosen"], row["source_rejected"])
+        if row["pair_id"] in self._pairs:
+            return "repeated_id", "pair_id"
+        if self._sources.setdefault(row["source_id"], texts) != texts:
+            return "source_differs", "another row has this source_id with other source texts"
+        self._pairs.add(row["pair_id"])
+        return None
