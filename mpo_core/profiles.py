@@ -117,6 +117,9 @@ def _known_keys(path: tuple[int | str, ...]) -> list[str]:
     return list(dict.fromkeys(name for model in _walk(path)[1] for name in model.model_fields))
 
 
+_PLAIN_TYPES = frozenset({"bool", "int", "float", "str", "list", "dict"})  # how pydantic names a union's members
+
+
 def _walk(path: tuple[int | str, ...]) -> tuple[str, list[type[Settings]]]:
     """Along a path of pydantic's: the key without the members of unions, and the settings that it leads to."""
     parts: list[str] = []
@@ -126,8 +129,10 @@ def _walk(path: tuple[int | str, ...]) -> tuple[str, list[type[Settings]]]:
         if tagged:
             models = tagged
         elif re.fullmatch(r"\w+", part):
-            parts.append(part)
             fields = [model.model_fields[part] for model in models if part in model.model_fields]
+            if not fields and part in _PLAIN_TYPES:
+                continue
+            parts.append(part)
             models = [inner for field in fields for inner in settings_in(field.annotation)] if fields else models
     return ".".join(parts), models
 

@@ -15,9 +15,18 @@ OPERATIONAL: dict[str, JsonValue] = {"operational": True}
 
 
 class Settings(BaseModel):
-    """Base of all settings: strict, unknown keys refused."""
+    """Base of all settings: strict, unknown keys and numbers that are not finite are refused."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, validate_default=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        extra="forbid",
+        strict=True,
+        validate_default=True,
+        use_attribute_docstrings=True,
+        allow_inf_nan=False,
+        # JSON has no infinity, and pydantic would write null in its place: a reader would take the default. A value
+        # that came in past the checks (`model_copy`) is written as it is, and refused where it is read.
+        ser_json_inf_nan="constants",
+    )
 
     def key(self) -> str:
         """Returns a digest of the settings that can change an answer: the settings' part of a cache key.

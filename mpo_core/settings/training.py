@@ -84,8 +84,8 @@ class TrainingSettings(Settings):
     """Factor of the pairs of an optimiser step; 1 x 8 and 8 x 1 are the same computation when packed."""
     weight_decay: float = Field(0.0, ge=0.0)
     """AdamW weight decay."""
-    max_grad_norm: float = Field(1.0, gt=0.0)
-    """Gradient norm is clipped to this."""
+    max_grad_norm: float | None = Field(1.0, gt=0.0)
+    """Gradients whose norm is larger are scaled down to this norm; null switches clipping off. Default: 1."""
     cutoff: int = Field(1024, ge=8)
     """Longest sequence in tokens, prompt and answer."""
     precision: Literal["float32", "bfloat16"] = "float32"

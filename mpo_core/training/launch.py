@@ -35,7 +35,7 @@ GRACE = 60.0  # seconds that a stopped training has to save its checkpoint
 class TrainingJob(BaseModel):
     """All that a training needs; paths are of this machine."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", ser_json_inf_nan="constants")
 
     model_folder: Path
     """The initial model, which is also the reference's."""

@@ -55,7 +55,7 @@ def training_arguments(
         adam_beta2=0.999,
         adam_epsilon=1e-8,
         weight_decay=settings.weight_decay,
-        max_grad_norm=settings.max_grad_norm,
+        max_grad_norm=settings.max_grad_norm or 0.0,  # 0 is off there, and in DeepSpeed
         seed=settings.seed,
         use_cpu=pick_device(settings.device) == "cpu",
         activation_checkpointing=settings.gradient_checkpointing,
