@@ -28,6 +28,12 @@ def _rebuild(kind: type[BadInputError], what: str, where: str, mend: str) -> Bad
     return kind(what, where=where, mend=mend)
 
 
+def shortened(text: str, most: int = 100) -> str:
+    """Cuts a text of the user's to a length that a message can show; control characters become visible escapes."""
+    text = text if len(text) <= most else f"{text[:most]}…"
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
+
+
 class StageFailedError(RuntimeError):
     """A stage's own process failed; says where to look, and never shows text of prompts or answers."""
 

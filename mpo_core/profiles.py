@@ -6,39 +6,13 @@ import re
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
-from mpo_core.errors import BadInputError
+from mpo_core.errors import BadInputError, shortened
+from mpo_core.safe_yaml import LARGEST_FILE, YamlError, read_yaml
 from mpo_core.settings import PipelineConfig, Settings
 
-
-class _Loader(yaml.SafeLoader):
-    """YAML in which `1e-4` is a number (YAML 1.1 asks for `1.0e-4`)."""
-
-
-class _RepeatedKeyError(yaml.MarkedYAMLError):
-    """A mapping names a key twice; plain YAML readers let the last one win."""
-
-
-def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
-    keys = [loader.construct_object(key) for key, _ in node.value]
-    repeated = next((key for number, key in enumerate(keys) if key in keys[:number]), None)
-    if repeated is not None:
-        problem = f"the key {repeated!r} stands twice"
-        raise _RepeatedKeyError(problem=problem, problem_mark=node.start_mark)
-    loader.flatten_mapping(node)
-    return loader.construct_mapping(node, deep=True)
-
-
-_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
-)
-
-
-def _read_yaml(text: str) -> Any:
-    return yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
+_DEEPEST_KEY = 50
 
 
 def load_config(profile: Path | None = None, overrides: list[str] | None = None) -> PipelineConfig:
@@ -48,23 +22,32 @@ def load_config(profile: Path | None = None, overrides: list[str] | None = None)
         BadInputError: the file is missing or no YAML, a key is unknown, a value has a wrong type.
     """
     profile = profile or Path(__file__).resolve().parent.parent / "deployments" / "profiles" / "demo.yaml"
-    try:
-        data = _read_yaml(profile.read_text(encoding="utf-8-sig"))
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not UTF-8 text"
-        raise BadInputError(
-            f"cannot read the profile ({reason})", where=str(profile), mend="Name a YAML file."
-        ) from None
-    except yaml.YAMLError as error:
-        line = getattr(getattr(error, "problem_mark", None), "line", None)
-        where = str(profile) if line is None else f"{profile}, line {line + 1}"
-        what = str(error.problem) if isinstance(error, _RepeatedKeyError) else "this is not YAML"
-        raise BadInputError(what, where=where, mend="Mend the syntax there.") from None
+    data = _read_profile(profile)
     if not isinstance(data, dict):
         raise BadInputError("a profile is a mapping of settings", where=str(profile), mend="See deployments/profiles/.")
     for override in overrides or []:
         _override(data, override)
     return parse_config(data, where=str(profile))
+
+
+def _read_profile(profile: Path) -> Any:
+    """Reads the plain values of a profile, every mistake reported with its line."""
+    mend = "Name a YAML file."
+    try:
+        with profile.open("rb") as file:
+            content = file.read(LARGEST_FILE + 1)
+    except (OSError, ValueError) as error:  # ValueError: no file can have this name
+        reason = getattr(error, "strerror", None) or "no file can have this name"
+        raise BadInputError(f"cannot read the profile ({reason})", where=str(profile), mend=mend) from None
+    if len(content) > LARGEST_FILE:
+        raise BadInputError(f"a profile is at most {LARGEST_FILE:,} bytes long", where=str(profile), mend=mend)
+    try:
+        return read_yaml(content.decode("utf-8-sig"))
+    except UnicodeDecodeError:
+        raise BadInputError("cannot read the profile (not UTF-8 text)", where=str(profile), mend=mend) from None
+    except YamlError as error:
+        where = str(profile) if error.line is None else f"{profile}, line {error.line}"
+        raise BadInputError(error.problem, where=where, mend="Fix the syntax there.") from None
 
 
 def with_overrides(config: PipelineConfig, overrides: dict[str, Any]) -> PipelineConfig:
@@ -99,8 +82,10 @@ def parse_config(data: dict[str, Any], *, where: str) -> PipelineConfig:
         more = f" ({others} more errors)" if others else ""
         if first["type"] == "extra_forbidden":
             mend = f"Known here: {', '.join(_known_keys(first['loc'][:-1]))}."
-            raise BadInputError(f"unknown settings key {key!r}{more}", where=where, mend=mend) from None
-        given = "" if isinstance(first["input"], dict | list | BaseModel) else f", given {first['input']!r}"
+            raise BadInputError(f"unknown settings key {shortened(key)!r}{more}", where=where, mend=mend) from None
+        given = (
+            "" if isinstance(first["input"], dict | list | BaseModel) else f", given {shortened(repr(first['input']))}"
+        )
         raise BadInputError(
             f"{key}: {first['msg'].removeprefix('Value error, ').rstrip('.')}{given}{more}",
             where=where,
@@ -159,19 +144,24 @@ def _override(data: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     if not equals or not key.strip():
         raise BadInputError(
-            "an override is key=value", where=f"--set {override}", mend="Example: --set training.beta=1.5"
+            "an override is key=value", where=f"--set {shortened(override)}", mend="Example: --set training.beta=1.5"
         )
+    where = f"--set {shortened(override)}"
+    if len(text) > LARGEST_FILE:
+        raise BadInputError(f"a value is at most {LARGEST_FILE:,} characters long", where=where, mend="Use a profile.")
     try:
-        value = _read_yaml(text)
-    except yaml.YAMLError:
-        raise BadInputError("the value is not YAML", where=f"--set {override}", mend="Quote it.") from None
-    _set(data, key.strip(), value, where=f"--set {override}")
+        value = read_yaml(text)
+    except YamlError as error:
+        raise BadInputError(f"the value is not YAML: {error.problem}", where=where, mend="Quote the value.") from None
+    _set(data, key.strip(), value, where=where)
 
 
 def _set(data: dict[str, Any], key: str, value: Any, *, where: str) -> None:
     """Sets `a.b`, or `a.0.b` in a list."""
     node: Any = data
     *parents, leaf = key.split(".")
+    if len(parents) > _DEEPEST_KEY:
+        raise BadInputError("no setting lies so deep", where=where, mend="See docs/settings.md.")
     for part in parents:
         if isinstance(node, list):
             node = _item(node, part, where)
@@ -180,7 +170,7 @@ def _set(data: dict[str, Any], key: str, value: Any, *, where: str) -> None:
                 node[part] = {}
             node = node[part]
         if not isinstance(node, dict | list):
-            raise BadInputError(f"{part!r} has no keys below it", where=where, mend="See docs/settings.md.")
+            raise BadInputError(f"{shortened(part)!r} has no keys below it", where=where, mend="See docs/settings.md.")
     if isinstance(node, list):
         _item(node, leaf, where)
         node[int(leaf)] = value
@@ -189,6 +179,8 @@ def _set(data: dict[str, Any], key: str, value: Any, *, where: str) -> None:
 
 
 def _item(items: list[Any], index: str, where: str) -> Any:
-    if not index.isdigit() or int(index) >= len(items):
-        raise BadInputError(f"{index!r} is no index of a list of {len(items)}", where=where, mend="Count from 0.")
+    if not re.fullmatch("[0-9]{1,9}", index) or int(index) >= len(items):
+        raise BadInputError(
+            f"{shortened(index)!r} is no index of a list of {len(items)}", where=where, mend="Count from 0."
+        )
     return items[int(index)]

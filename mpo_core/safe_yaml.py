@@ -1,0 +1,140 @@
+"""YAML of the user's, read within bounds: whatever is malformed, too deep or too large is reported with its line."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import yaml
+
+from mpo_core.errors import shortened
+
+LARGEST_FILE = 1 << 20  # bytes; PyYAML needs some ten seconds for these
+_DEEPEST = 50
+_MOST_VALUES = 100_000
+_LARGEST_INTEGER = 2**63 - 1
+_UNRESOLVED = {"bool", "timestamp", "value"}  # kinds of value that YAML 1.1 guesses and we do not
+
+
+class YamlError(ValueError):
+    """A text that is no YAML, or none that is accepted here.
+
+    Args:
+        problem: what is wrong with it.
+        line: where, counted from 1, if it is known.
+    """
+
+    def __init__(self, problem: str, line: int | None) -> None:
+        super().__init__(problem)
+        self.problem, self.line = problem, line
+
+
+class _Loader(yaml.SafeLoader):
+    """Plain values alone: numbers, texts, true, false, null, lists and mappings.
+
+    As in YAML 1.2 and unlike YAML 1.1, `1e-4` is a number, `no` is a text (Norwegian is no boolean), and a date
+    is a text too, for no setting is a date.
+    """
+
+    yaml_implicit_resolvers = {
+        first: [(tag, pattern) for tag, pattern in resolvers if tag.rpartition(":")[2] not in _UNRESOLVED]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+    _depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        """Composes a node, which must not lie too deep and must not say by a tag what it is."""
+        event = self.peek_event()  # type: ignore[no-untyped-call]
+        if self._depth > _DEEPEST:
+            raise _RefusedError(f"lists and mappings are nested more than {_DEEPEST} levels deep", event)
+        if getattr(event, "tag", None) is not None:
+            raise _RefusedError(f"the tag {shortened(event.tag)!r} is not accepted", event)
+        self._depth += 1
+        try:
+            return super().compose_node(parent, index)
+        finally:
+            self._depth -= 1
+
+
+class _RefusedError(yaml.MarkedYAMLError):
+    """Something that is YAML, and is not accepted here."""
+
+    def __init__(self, problem: str, place: Any) -> None:
+        super().__init__(problem=problem, problem_mark=place.start_mark)
+
+
+class _RepeatedKeyError(_RefusedError):
+    """A mapping that names a key twice; plain YAML readers let the last one win."""
+
+
+def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
+    """Constructs a mapping whose keys are plain values, each named once."""
+    known = set()
+    for key, _ in node.value:
+        if not isinstance(key, yaml.ScalarNode):
+            raise _RefusedError("a key is a list or a mapping", key)
+        if key.tag == "tag:yaml.org,2002:merge":
+            continue
+        value = loader.construct_object(key)
+        if value in known:
+            raise _RepeatedKeyError(f"the key {shortened(str(key.value))!r} stands twice", key)
+        known.add(value)
+    loader.flatten_mapping(node)
+    return loader.construct_mapping(node, deep=True)
+
+
+def _integer(loader: _Loader, node: yaml.ScalarNode) -> int:
+    try:
+        number = loader.construct_yaml_int(node)
+    except ValueError:  # Python refuses to read integers of more than 4,300 digits
+        number = None
+    if number is None or abs(number) > _LARGEST_INTEGER:
+        raise _RefusedError(f"an integer of {len(node.value):,} characters is too large", node)
+    return int(number)
+
+
+_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
+_Loader.add_constructor("tag:yaml.org,2002:int", _integer)
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:bool", re.compile(r"^(true|True|TRUE|false|False|FALSE)$"), list("tTfF")
+)
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
+)
+
+
+def read_yaml(text: str) -> Any:
+    """Reads plain values out of YAML.
+
+    Raises:
+        YamlError: it is no YAML, repeats a key, or is too deep or too large.
+    """
+    try:
+        data = yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
+    except yaml.reader.ReaderError as error:
+        line = text[: error.position].count("\n") + 1
+        raise YamlError(f"the character U+{int(error.character):04X} is not allowed in YAML", line) from None
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        problem = shortened(str(error.problem or error.context))
+        if not isinstance(error, _RefusedError):
+            problem = f"this is not YAML ({problem})"
+        elif not isinstance(error, _RepeatedKeyError):
+            problem = f"this is not YAML that is accepted ({problem})"
+        raise YamlError(problem, None if mark is None else mark.line + 1) from None
+    except (ValueError, RecursionError, yaml.YAMLError) as error:
+        raise YamlError(f"this is not YAML ({type(error).__name__})", None) from None
+    _require_few(data)
+    return data
+
+
+def _require_few(data: Any) -> None:
+    """Refuses what aliases blow up: a few lines of them can stand for more values than memory holds."""
+    waiting, count = [data], 0
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, dict | list):
+            waiting += value.values() if isinstance(value, dict) else value
+            count += len(value)
+        if count > _MOST_VALUES:
+            raise YamlError(f"it holds more than {_MOST_VALUES:,} values, or aliases that repeat so many", None)

@@ -1,0 +1,120 @@
+"""Hostile YAML, in a profile and as a value of `--set`: one line with its place, quickly, never a traceback."""
+
+import itertools
+
+import pytest
+
+from mpo_core.errors import BadInputError
+from mpo_core.profiles import load_config
+
+TOO_DEEP, TOO_LARGE = "nested more than 50 levels", "characters is too large"
+REFUSED = {
+    "integer of 5,000 digits": ("9" * 5000, "integer of 5,000 " + TOO_LARGE),
+    "negative integer of 5,000 digits": ("-" + "9" * 5000, TOO_LARGE),
+    "hexadecimal integer": ("0x" + "f" * 5000, TOO_LARGE),
+    "integer beyond 64 bits": ("99999999999999999999", TOO_LARGE),
+    "10,000 lists": ("[" * 10_000 + "]" * 10_000, TOO_DEEP),
+    "10,000 open lists": ("[" * 10_000, TOO_DEEP),
+    "10,000 mappings": ("{a: " * 10_000 + "}" * 10_000, TOO_DEEP),
+    "10,000 JSON objects": ('{"a":' * 10_000 + "}" * 10_000, TOO_DEEP),
+    "list as a key": ("{[a]: 1}", "a key is a list or a mapping"),
+    "mapping as a key": ("{{a: 1}: 1}", "a key is a list or a mapping"),
+    "repeated key": ("{a: 1, a: 2}", "the key 'a' stands twice"),
+    "tab": ("[\n\ta]: 1", "YAML"),
+    "control character": ("a\x01b", r"U\+0001 is not allowed"),
+    "NUL": ("a\0b", r"U\+0000 is not allowed"),
+    "escape sequence": ("\x1b[31m", r"U\+001B is not allowed"),
+    "tag of Python": ("!!python/object/apply:os.system [ls]", "tag .* is not accepted"),
+    "tag of our own": ("!x y", "the tag '!x' is not accepted"),
+    "tag of an integer": ("!!int x", "tag .* is not accepted"),
+    "tag of a date": ("!!timestamp 2020-13-45", "tag .* is not accepted"),
+    "alias without an anchor": ("*x", "undefined alias"),
+    "alias of itself": ("&a [*a]", "recursive|more than 100,000 values"),
+    "alias bomb": (
+        "[&a [x,x,x,x,x,x,x,x], " + ", ".join(f"&{b} [{','.join(['*' + a] * 8)}]" for a, b in itertools.pairwise("abcdefg"))
+        + "]",
+        "more than 100,000 values",
+    ),
+    "merge of a number": ("{<<: 5}", "merging"),
+    "open quote": ("'", "end of stream"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_a_profile_is_refused_with_the_line(mpo, tmp_path, case):
+    value, message = REFUSED[case]
+    path = tmp_path / "p.yaml"
+    path.write_text(f"run:\n  name: x\nmodel:\n  path: {value}\n", encoding="utf-8")
+    with pytest.raises(BadInputError, match=message) as refusal:
+        load_config(path)
+    if case not in {"alias bomb", "alias of itself"}:  # known once all is read
+        assert f"p.yaml, line {5 if case in {'tab', 'open quote'} else 4}: " in str(refusal.value)
+    assert len(str(refusal.value)) < 400 + len(str(path))
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_an_override_is_refused(mpo, case):
+    value, message = REFUSED[case]
+    outcome = mpo("run", "--set", f"model.path={value}")
+    assert (outcome.code, outcome.err.count("\n")) == (2, 1)
+    with pytest.raises(BadInputError, match=message):
+        load_config(None, [f"model.path={value}"])
+    assert "\x1b" not in outcome.err
+    assert len(outcome.err) < 500
+
+
+@pytest.mark.parametrize("date", ["2020-13-45", "2020-01-02", "2020-13-45T99:99:99Z"])
+def test_a_date_is_a_text(date):
+    assert load_config(None, [f"model.revision={date}"]).model.revision == date
+    with pytest.raises(BadInputError, match=rf"training\.beta: .*valid number, given '{date}'"):
+        load_config(None, [f"training.beta={date}"])
+
+
+def test_only_true_and_false_are_booleans():
+    """Norwegian is a language, and `yes` a label."""
+    with pytest.raises(BadInputError, match=r"language 'no'|language.*'xx'"):
+        load_config(None, ["languages.targets=[no, xx]"])
+    assert load_config(None, ["model.trust_remote_code=true"]).model.trust_remote_code is True
+    source = load_config(None, ["prompts.sources.0.where={a: yes, b: off, c: false, =: =}"]).prompts.sources[0]
+    assert source.where == {"a": "yes", "b": "off", "c": False, "=": "="}
+
+
+@pytest.mark.parametrize("line", [2, 38, 900])
+def test_a_repeated_key_is_reported_where_it_stands_again(tmp_path, line):
+    path = tmp_path / "p.yaml"
+    path.write_text("run: {name: x}\n" + "\n" * (line - 2) + "run: {name: y}\n")
+    with pytest.raises(BadInputError, match=rf"p\.yaml, line {line}: the key 'run' stands twice"):
+        load_config(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (bytes(range(256)), "not UTF-8 text"),
+        ("run: {name: x}".encode("utf-16"), "not UTF-8 text"),
+        (b"run: {name: " + b"x" * 2_000_000 + b"}", "at most 1,048,576 bytes"),
+        (b"1: 2\n", "prompts: Field required"),
+        (b"? [a, b]\n: 1\n", "line 1: .*a key is a list"),
+    ],
+)
+def test_a_hostile_file(tmp_path, content, message):
+    path = tmp_path / "p.yaml"
+    path.write_bytes(content)
+    with pytest.raises(BadInputError, match=message):
+        load_config(path)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("a" + ".b" * 10_000 + "=1", "no setting lies so deep"),
+        ("prompts.sources." + "9" * 5000 + "=1", "is no index"),
+        ("prompts.sources.²=1", "is no index"),
+        ("x" * 100_000 + "=1", "unknown settings key"),
+        ("training.max_steps=" + "x" * 100_000, "training.max_steps: .*valid integer, given 'xxx"),
+    ],
+)
+def test_a_hostile_override(override, message):
+    with pytest.raises(BadInputError, match=message) as refusal:
+        load_config(None, [override])
+    assert len(str(refusal.value)) < 600
