@@ -23,6 +23,7 @@ from flows.cli_shared import (
     Root,
     bar,
     console,
+    output,
     require_server,
     store_at,
     tell,
@@ -65,7 +66,7 @@ def run(
     if as_json:
         print(summary.model_dump_json(exclude={"examples"}))
     else:
-        out = Console()
+        out = output
         out.print()
         out.print(reporting.before_after_table(summary))
         _tell_outcome(out, config, summary)
@@ -88,9 +89,9 @@ def realign(profile: Profile = None, overrides: Overrides = None, as_json: AsJso
     if as_json:
         print(done.model_dump_json(exclude={"summary": {"examples"}}))
     else:
-        out = Console()
+        out = output
         for code, why in done.needs:
-            out.print(f"{code or 'all languages'}: {why}", highlight=False, soft_wrap=True)
+            out.print(f"{code or 'all languages'}: {why}", soft_wrap=True)
         if summary is None:
             out.print("Nothing needs work.")
         else:
@@ -128,11 +129,11 @@ def compare(
     if as_json:
         print(summary.model_dump_json())
         return
-    out = Console()
+    out = output
     out.print()
     out.print(reporting.methods_table(summary))
     folder = f"{config.run.root.rstrip('/')}/runs/{config.run.name}"
-    out.print(f"Report: {folder}/methods.html", highlight=False, soft_wrap=True)
+    out.print(f"Report: {folder}/methods.html", soft_wrap=True)
 
 
 @app.command()
@@ -178,7 +179,7 @@ def evaluate(
         table.add_row(
             row["model"], row["language"], row["metric"], f"{row['value']:.3f}", interval, str(row["n"]), *_p_value(row)
         )
-    Console().print(table)
+    output.print(table)
     tell({"quarantined": told["quarantined"]}, as_json=False)
 
 
@@ -201,7 +202,7 @@ def list_(root: Root = "artifacts", as_json: AsJson = False) -> None:
         word = "not asked" if gate is None else "passed" if gate.promoted else "refused"
         place = f"{root.rstrip('/')}/{version.entry.model.path}"
         table.add_row(version.version, version.entry.run, told, word, "✓" if version.promoted else "", place)
-    Console().print(table)
+    output.print(table)
 
 
 @models_app.command("history")
@@ -216,7 +217,7 @@ def history_(root: Root = "artifacts", as_json: AsJson = False) -> None:
     table = Table("when", "what", "version", "who", "why")
     for event in found:
         table.add_row(f"{event.when:%Y-%m-%d %H:%M}", event.kind.replace("_", " "), event.version, event.who, event.why)
-    Console().print(table)
+    output.print(table)
 
 
 @models_app.command()
@@ -291,12 +292,12 @@ def _tell_outcome(out: Console, config: Any, summary: Any) -> None:
     computed = sum(stage.state == "computed" for stage in summary.stages)
     out.print(f"{computed} tasks computed, {len(summary.stages) - computed} from cache, {summary.seconds:.0f} s")
     if summary.gate is not None:
-        out.print(f"Gate: {summary.gate.reason}", highlight=False)
+        out.print(f"Gate: {summary.gate.reason}")
     model = next(f"{config.run.root}/{ref.path}" for ref in summary.artifacts if _is_model(ref))
     lineage = f"version {summary.version} in the registry, made of {summary.base_model}"
-    out.print(f"Model: {model} ({lineage})", highlight=False, soft_wrap=True)
+    out.print(f"Model: {model} ({lineage})", soft_wrap=True)
     folder = f"{config.run.root.rstrip('/')}/runs/{config.run.name}"
-    out.print(f"Report: {folder}/report.html", highlight=False, soft_wrap=True)
+    out.print(f"Report: {folder}/report.html", soft_wrap=True)
 
 
 def _p_value(row: dict[str, Any]) -> list[str]:
@@ -367,10 +368,10 @@ def main() -> None:
     try:
         app(standalone_mode=True)
     except BadInputError as error:
-        console.print(f"mpo: {error}", style="red", highlight=False, soft_wrap=True, markup=False)
+        console.print(f"mpo: {error}", style="red", soft_wrap=True)
         sys.exit(BAD_INPUT)
     except (DamagedError, StageFailedError) as error:
-        console.print(f"mpo: {error}", style="red", highlight=False, soft_wrap=True, markup=False)
+        console.print(f"mpo: {error}", style="red", soft_wrap=True)
         sys.exit(FAILED)
 
 

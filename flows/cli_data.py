@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Column, Table
 
 from flows.cli_shared import (
@@ -17,6 +16,7 @@ from flows.cli_shared import (
     Root,
     bar,
     console,
+    output,
     require_server,
     server,
     store_at,
@@ -95,7 +95,7 @@ def _tell_translated(told: dict[str, Any], *, asked: bool, as_json: bool) -> Non
     _tell_quality(told["languages"])
     tell({name: told[name] for name in ("out", "quarantine") if name in told}, as_json=False)
     if "quarantine" in told and asked:
-        console.print("To ask again for what was set aside: --set translation.attempt=2", highlight=False)
+        console.print("To ask again for what was set aside: --set translation.attempt=2")
 
 
 def _tell_estimate(load: list[dict[str, Any]], *, as_json: bool) -> None:
@@ -106,7 +106,7 @@ def _tell_estimate(load: list[dict[str, Any]], *, as_json: bool) -> None:
     table = Table(*(Column(name, overflow="fold") for name in names), title="to be asked, at most")
     for row in load:
         table.add_row(*(f"{value:,}" if isinstance(value, int) else str(value) for value in row.values()))
-    Console().print(table)
+    output.print(table)
 
 
 def _tell_quality(languages: dict[str, Any]) -> None:
@@ -115,7 +115,7 @@ def _tell_quality(languages: dict[str, Any]) -> None:
     for code, row in languages.items():
         counted = [", ".join(f"{name} {n:,}" for name, n in row[of].items()) for of in ("engines", "marked", "reasons")]
         table.add_row(code, f"{row['translated']:,}", counted[0], counted[1], f"{row['set_aside']:,}", counted[2])
-    Console().print(table)
+    output.print(table)
 
 
 pairs_app = typer.Typer(help="Preference pairs of other tools: import, export, audit.", no_args_is_help=True)
@@ -133,8 +133,8 @@ def languages_(context: typer.Context, as_json: AsJson = False) -> None:
     table = Table("code", "name", "script", "resource level", "translation engines that know it")
     for entry in LANGUAGES.values():
         table.add_row(entry.code, entry.name, entry.script, entry.resource, " ".join(entry.engines))
-    Console().print(table)
-    Console().print("openai=MODEL is told the language's name: whether it knows it, its maker says.")
+    output.print(table)
+    output.print("openai=MODEL is told the language's name: whether it knows it, its maker says.")
 
 
 @languages_app.command("add")
@@ -184,7 +184,7 @@ def audit(
     table = Table("flaw", *told["languages"])
     for flaw in told["flaws"]:
         table.add_row(flaw.replace("_", " "), *(f"{row[flaw]:,}" for row in told["languages"].values()))
-    Console().print(table)
+    output.print(table)
 
 
 @pairs_app.command("export")

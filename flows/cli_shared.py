@@ -20,7 +20,9 @@ Root = Annotated[str, typer.Option("--root", help="Folder or URL of the artifact
 
 FAILED, BAD_INPUT, REFUSED, INTERRUPTED = 1, 2, 3, 130
 
-console = Console(stderr=True)
+# Names and paths are printed as they are: `[sw]` is no markup, `:x:` no emoji, and a number needs no colour.
+console = Console(stderr=True, markup=False, emoji=False, highlight=False)
+output = Console(markup=False, emoji=False, highlight=False)
 
 
 def require_server() -> None:
@@ -69,4 +71,4 @@ def tell(told: dict[str, Any], as_json: bool) -> None:
         print(json.dumps(told))
         return
     for name, value in told.items():
-        Console().print(f"{name.replace('_', ' ')}: {value}", highlight=False, soft_wrap=True)
+        output.print(f"{name.replace('_', ' ')}: {value}", highlight=False, soft_wrap=True)

@@ -16,11 +16,11 @@ class Board:
 
     def __init__(self, console: Console) -> None:
         self.progress = Progress(
-            TextColumn("{task.description:<18}"),
+            TextColumn("{task.description:<18}", markup=False),
             BarColumn(bar_width=28),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
-            TextColumn("[dim]{task.fields[note]}"),
+            TextColumn("{task.fields[note]}", style="dim", markup=False),
             console=console,
             refresh_per_second=4,
         )
@@ -87,7 +87,7 @@ def show(console: Console) -> Iterator[None]:
 def bar(console: Console, what: str) -> Iterator[Callable[[int, int], None]]:
     """One bar for one long piece of work; yields `update(done, total)`."""
     with Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=28),
         MofNCompleteColumn(),
         TimeElapsedColumn(),

@@ -31,7 +31,8 @@ REFUSED = {
     "alias without an anchor": ("*x", "undefined alias"),
     "alias of itself": ("&a [*a]", "recursive|more than 100,000 values"),
     "alias bomb": (
-        "[&a [x,x,x,x,x,x,x,x], " + ", ".join(f"&{b} [{','.join(['*' + a] * 8)}]" for a, b in itertools.pairwise("abcdefg"))
+        "[&a [x,x,x,x,x,x,x,x]"
+        + "".join(f", &{b} [{','.join(['*' + a] * 8)}]" for a, b in itertools.pairwise("abcdefg"))
         + "]",
         "more than 100,000 values",
     ),
