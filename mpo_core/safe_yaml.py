@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any, ClassVar
+from typing import Any
 
 import yaml
 
@@ -36,10 +36,6 @@ class _Loader(yaml.SafeLoader):
     is a text too, for no setting is a date.
     """
 
-    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {
-        first: [(tag, pattern) for tag, pattern in resolvers if tag.rpartition(":")[2] not in _UNRESOLVED]
-        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
     _depth = 0
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
@@ -93,6 +89,10 @@ def _integer(loader: _Loader, node: yaml.ScalarNode) -> int:
     return int(number)
 
 
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag.rpartition(":")[2] not in _UNRESOLVED]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
 _Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
 _Loader.add_constructor("tag:yaml.org,2002:int", _integer)
 _Loader.add_implicit_resolver(
@@ -124,17 +124,19 @@ def read_yaml(text: str) -> Any:
         raise YamlError(problem, None if mark is None else mark.line + 1) from None
     except (ValueError, RecursionError, yaml.YAMLError) as error:
         raise YamlError(f"this is not YAML ({type(error).__name__})", None) from None
-    _require_few(data)
+    _require_plain(data)
     return data
 
 
-def _require_few(data: Any) -> None:
-    """Refuses what aliases blow up: a few lines of them can stand for more values than memory holds."""
+def _require_plain(data: Any) -> None:
+    """Refuses texts that no file can hold, and what aliases blow up to more values than memory holds."""
     waiting, count = [data], 0
     while waiting:
         value = waiting.pop()
+        if isinstance(value, str) and re.search("[\0\ud800-\udfff]", value):
+            raise YamlError("a text holds a NUL or half of a surrogate pair", None)
         if isinstance(value, dict | list):
-            waiting += value.values() if isinstance(value, dict) else value
+            waiting += [*value, *value.values()] if isinstance(value, dict) else value
             count += len(value)
         if count > _MOST_VALUES:
             raise YamlError(f"it holds more than {_MOST_VALUES:,} values, or aliases that repeat so many", None)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue
 from pydantic.fields import FieldInfo
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+UserPath = Annotated[str, AfterValidator(os.path.expanduser)]
+"""A path, or the name of something on a hub; a leading `~` is the home of the user."""
 DEVICE = r"^(auto|cpu|cuda(:[0-9]+)?)$"
 OPERATIONAL: dict[str, JsonValue] = {"operational": True}
 

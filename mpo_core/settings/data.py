@@ -6,7 +6,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from mpo_core.settings.base import DEVICE, OPERATIONAL, Fraction, Settings
+from mpo_core.settings.base import DEVICE, OPERATIONAL, Fraction, Settings, UserPath
 
 
 class PromptSource(Settings):
@@ -14,7 +14,7 @@ class PromptSource(Settings):
 
     source: Literal["csv", "jsonl", "parquet", "dataset", "microworld"]
     """Kind of source; `dataset` is a Hugging Face dataset, a local folder or a hub id."""
-    path: str | None = None
+    path: UserPath | None = None
     """File, folder or hub id; not for `microworld`."""
     revision: str | None = None
     """Dataset revision (commit) on the hub, pinned so that a rerun reads the same rows."""
@@ -79,7 +79,7 @@ class PromptSettings(Settings):
 class ModelSettings(Settings):
     """The model to align. In a cache key it stands by the digest of its files, not by its path."""
 
-    path: str = Field("microworld", json_schema_extra=OPERATIONAL)
+    path: UserPath = Field("microworld", json_schema_extra=OPERATIONAL)
     """`microworld` (the shipped one), a local folder, or a hub id."""
     revision: str | None = Field(None, json_schema_extra=OPERATIONAL)
     """Revision (commit) on the hub."""
@@ -91,7 +91,7 @@ class ModelSettings(Settings):
     """Run code that comes with the model; off unless you say so."""
     system: str | None = None
     """System message before every prompt; none if left out."""
-    chat_template: str | None = Field(None, json_schema_extra=OPERATIONAL)
+    chat_template: UserPath | None = Field(None, json_schema_extra=OPERATIONAL)
     """File of a chat template that replaces the tokenizer's own, in training and inference alike."""
 
 

@@ -7,7 +7,7 @@ from typing import Literal, Self
 
 from pydantic import Field, JsonValue, model_validator
 
-from mpo_core.settings.base import OPERATIONAL, Fraction, Settings
+from mpo_core.settings.base import OPERATIONAL, Fraction, Settings, UserPath
 from mpo_core.settings.data import (
     JudgingSettings,
     ModelSettings,
@@ -25,7 +25,7 @@ class RunSettings(Settings):
 
     name: str = Field("run", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", json_schema_extra=OPERATIONAL)
     """Name of the run: its report lies in `<root>/runs/<name>/`."""
-    root: str = Field("artifacts", min_length=1, json_schema_extra=OPERATIONAL)
+    root: UserPath = Field("artifacts", min_length=1, json_schema_extra=OPERATIONAL)
     """Folder, or URL of an object store, that holds every artifact, lock and task record."""
     block_size: int = Field(512, ge=1)
     """Prompts in a block, the unit of retry, cache and scale."""

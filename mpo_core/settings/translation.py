@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from mpo_core.settings.base import DEVICE, OPERATIONAL, Fraction, Settings
+from mpo_core.settings.base import DEVICE, OPERATIONAL, Fraction, Settings, UserPath
 
 GateName = Literal[
     "empty_translation",
@@ -41,7 +41,7 @@ class MemorySource(Settings):
 
     engine: Literal["memory"]
     """`memory`."""
-    path: str
+    path: UserPath
     """CSV or Parquet with one column per language, or TMX."""
     columns: dict[str, str] = Field(default_factory=dict)
     """Column (TMX: `xml:lang`) of a language where it is not the language's code."""
@@ -93,7 +93,7 @@ class Seq2SeqSource(Settings):
 
     engine: Literal["seq2seq"]
     """`seq2seq`."""
-    path: str = Field(json_schema_extra=OPERATIONAL)
+    path: UserPath = Field(json_schema_extra=OPERATIONAL)
     """Local folder or hub id. In a cache key it stands by the digest of its files."""
     revision: str | None = Field(None, json_schema_extra=OPERATIONAL)
     """Revision (commit) on the hub."""
