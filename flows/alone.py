@@ -29,29 +29,57 @@ OnProgress = Callable[[int, int], None]
 
 
 def import_alone(file: Path, out: Path) -> dict[str, Any]:
-    """Imports pairs of another tool into our Parquet; broken rows go beside it, with their reasons."""
-    if out.suffix in {".json", ".jsonl", ".csv"}:
+    """Imports pairs of another tool into our Parquet; rejected rows go beside it, with their reasons.
+
+    Raises:
+        BadInputError: no row is usable, or the file cannot be read or `out` not be written; nothing is written then.
+    """
+    if out.suffix.lower() not in {".parquet", ""}:
         raise BadInputError("pairs are Parquet here", where=f"--out {out}", mend="Name a .parquet file.")
-    kept, quarantine = import_pairs(file)
-    write_parquet(out, PAIRS, kept)
+    beside = out.with_suffix(".quarantine.parquet")
+    if file.resolve() in {out.resolve(), beside.resolve()}:
+        raise BadInputError("this file is read", where=f"--out {out}", mend="Name another one to write.")
+    pairs, rejected = _usable_pairs(file)
+    write_parquet(out, PAIRS, pairs)
     told: dict[str, Any] = {
-        "pairs": kept.num_rows,
-        "languages": _counts(kept, "language"),
-        "kinds": _counts(kept, "kind"),
-        "splits": _counts(kept, "split"),
-        "quarantined": quarantine.num_rows,
+        "pairs": pairs.num_rows,
+        "languages": _counts(pairs, "language"),
+        "kinds": _counts(pairs, "kind"),
+        "splits": _counts(pairs, "split"),
+        "quarantined": rejected.num_rows,
         "out": str(out),
     }
-    if quarantine.num_rows:
-        aside = out.with_suffix(".quarantine.parquet")
-        write_parquet(aside, QUARANTINE, quarantine)
-        told |= {"reasons": _counts(quarantine, "reason"), "quarantine": str(aside)}
+    if rejected.num_rows:
+        write_parquet(beside, QUARANTINE, rejected)
+        told |= {"reasons": _counts(rejected, "reason"), "quarantine": str(beside)}
     return told
+
+
+def _usable_pairs(file: Path) -> tuple[pa.Table, pa.Table]:
+    """The pairs of a file and its rejected rows.
+
+    Raises:
+        BadInputError: no pair is usable; the reasons are counted, and the first rejected row is named.
+    """
+    pairs, rejected = import_pairs(file)
+    if pairs.num_rows:
+        return pairs, rejected
+    reasons = ", ".join(f"{reason} {count}" for reason, count in _counts(rejected, "reason").items()) or "no rows"
+    first = next(iter(rejected.to_pylist()), None)
+    example = "" if first is None else f"; the first is row {first['row_id']}: {first['detail']}"
+    raise BadInputError(
+        f"no usable pair ({reasons}){example}",
+        where=str(file),
+        mend="Fix these rows, or give other pairs; docs/your-model.md lists the forms that are read.",
+    )
 
 
 def audit_alone(file: Path) -> dict[str, Any]:
     """Counts the flaws of a file of pairs, by target language."""
-    return {"flaws": ["rows", *FLAWS], "languages": audit(file)}
+    languages = audit(file)
+    if not languages:
+        raise BadInputError("no rows", where=str(file), mend="Name a file of pairs.")
+    return {"flaws": ["rows", *FLAWS], "languages": languages}
 
 
 def export_alone(file: Path, out: Path, form: str) -> dict[str, Any]:
@@ -59,7 +87,9 @@ def export_alone(file: Path, out: Path, form: str) -> dict[str, Any]:
     forms = {"official": export_official, "trl": export_trl}
     if form not in forms:
         raise BadInputError("unknown format", where=f"--format {form}", mend=f"Known: {', '.join(forms)}.")
-    pairs, rejected = import_pairs(file)
+    if file.resolve() == out.resolve():
+        raise BadInputError("this file is read", where=f"--out {out}", mend="Name another one to write.")
+    pairs, rejected = _usable_pairs(file)
     forms[form](pairs, out)
     counts = {f"{name}s": _counts(pairs, name) for name in ("language", "kind", "split")}
     reasons = {"rejected": _counts(rejected, "reason")} if rejected.num_rows else {}
@@ -79,11 +109,8 @@ def train_alone(
     folder = resolve(config.model)
     if (out / "model").exists():
         raise BadInputError("there is a trained model already", where=f"--out {out}", mend="Name a new folder.")
-    pairs, aside = import_pairs(file)
-    if not pairs.num_rows:
-        told = ", ".join(f"{reason} {count}" for reason, count in _counts(aside, "reason").items()) or "no rows"
-        raise BadInputError(f"no usable pair ({told})", where=str(file), mend="Mend these rows, or give other pairs.")
-    held_out, broken = import_pairs(validation) if validation is not None else (None, QUARANTINE.build([]))
+    pairs, aside = _usable_pairs(file)
+    held_out, broken = _usable_pairs(validation) if validation is not None else (None, QUARANTINE.build([]))
     if held_out is None and config.training.patience is not None:
         raise BadInputError(
             "early stopping needs pairs to look at", where="training.patience", mend="Give --validation FILE."

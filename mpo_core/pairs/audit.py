@@ -12,7 +12,17 @@ from mpo_core.pairs.gates import Row, alike
 from mpo_core.pairs.interchange import read_rows, untranslated_columns
 from mpo_core.settings import PairSettings
 
-FLAWS = ("untranslated", "entities", "broken_markup", "lost_newlines", "empty", "wrong_language", "too_alike")
+_MALFORMED = "malformed"
+FLAWS = (
+    _MALFORMED,
+    "untranslated",
+    "entities",
+    "broken_markup",
+    "lost_newlines",
+    "empty",
+    "wrong_language",
+    "too_alike",
+)
 _NAMES = ("prompt", "chosen", "rejected")
 
 
@@ -23,17 +33,18 @@ def audit(path: Path) -> dict[str, dict[str, int]]:
     `entities`: HTML entities that the source lacks; `broken_markup`: emphasis that opens and does not close;
     `lost_newlines`: an answer on one line where its source has several; `empty`: a prompt or answer without text;
     `wrong_language`: an answer in another language than the row's; `too_alike`: chosen and rejected can hardly be
-    told apart (`pairs.max_similarity`). A row may have several.
+    told apart (`pairs.max_similarity`). A row may have several. `malformed`: a row that `import_pairs` cannot read.
 
     Raises:
-        BadInputError: the file is missing or malformed; the row and the key are named.
+        BadInputError: the file is missing, damaged, or holds no list of rows.
     """
     counts: dict[str, dict[str, int]] = {}
     for row in read_rows(path):
-        known = row["language"] in LANGUAGES and row["language"] != row["source_language"]
-        of = counts.setdefault(row["language"] if known else "?", dict.fromkeys(("rows", *FLAWS), 0))
+        code = row.get("language", "?")
+        known = code in LANGUAGES and code != row["source_language"]
+        of = counts.setdefault(code if known else "?", dict.fromkeys(("rows", *FLAWS), 0))
         of["rows"] += 1
-        for flaw in _flaws(row, known=known):
+        for flaw in _flaws(row, known=known) if row else (_MALFORMED,):
             of[flaw] += 1
     return dict(sorted(counts.items()))
 
@@ -50,4 +61,4 @@ def _flaws(row: Row, *, known: bool) -> list[str]:
         "wrong_language": known and any(language_fault(target, row["language"]) for _, target in answers),
         "too_alike": alike(answers[0][1], answers[1][1], PairSettings().max_similarity) is not None,
     }
-    return [flaw for flaw in FLAWS if found[flaw]]
+    return [flaw for flaw, there in found.items() if there]

@@ -23,20 +23,33 @@ def empty_fault(row: Row) -> tuple[str, str] | None:
     return None
 
 
+def pair_fault(row: Row) -> tuple[str, str] | None:
+    """Names what makes a pair useless for training: an empty text, or two answers that are the same.
+
+    Equal answers have a reward gap of 0 whatever the model is: there is nothing to learn, and nothing says so.
+    """
+    equal = [side for side in ("source", "target") if _plain(row[f"{side}_chosen"]) == _plain(row[f"{side}_rejected"])]
+    return empty_fault(row) or (("equal_answers", ", ".join(equal)) if equal else None)
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.split())
+
+
 def check_pairs(pairs: pa.Table) -> tuple[pa.Table, pa.Table]:
-    """Sets rows with an empty prompt or answer aside.
+    """Rejects rows with an empty prompt or answer, or with two equal answers.
 
     Args:
         pairs: PAIRS, from anywhere.
 
     Returns:
-        PAIRS that are left, in order, and QUARANTINE (`empty_prompt`, `empty_response`).
+        PAIRS that are left, in order, and QUARANTINE (`empty_prompt`, `empty_response`, `equal_answers`).
 
     Raises:
         BadInputError: the table is no table of pairs.
     """
     pairs = PAIRS.check(pairs)
-    faults = [empty_fault(row) for row in pairs.to_pylist()]
+    faults = [pair_fault(row) for row in pairs.to_pylist()]
     ids = pairs.column("pair_id").to_pylist()
     languages = pairs.column("language").to_pylist()
     aside = [

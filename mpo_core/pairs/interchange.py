@@ -6,77 +6,71 @@ import html
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 
 from mpo_core.artifacts import write_atomically
-from mpo_core.errors import BadInputError
-from mpo_core.files import read_parquet, read_text
 from mpo_core.languages import LANGUAGES
-from mpo_core.pairs.check import check_pairs, empty_fault
+from mpo_core.pairs.check import pair_fault
 from mpo_core.pairs.gates import Row, set_aside
-from mpo_core.pairs.labels import Ids, complete, labels_of, read_labels
+from mpo_core.pairs.labels import Ids, complete, labels_of
 from mpo_core.pairs.language import left_untranslated, source_language, target_language
+from mpo_core.pairs.rows import ReadRow, read_pairs
 from mpo_core.tables import PAIRS, QUARANTINE
 
 _TRL_ROLES = {"prompt": "user", "chosen": "assistant", "rejected": "assistant"}
-_TRL_SPEAKERS = {"prompt": "prompt", "chosen": "answer", "rejected": "answer"}
-_SPEAKERS = {"prompt": {"human", "user"}, "answer": {"gpt", "assistant"}}
 
 
 def import_pairs(path: Path) -> tuple[pa.Table, pa.Table]:
-    """Pairs from the official MPO JSON, from our export for TRL, or from our own Parquet.
+    """Reads pairs from the official MPO JSON, JSON lines or Parquet, our own tables and exports among them.
 
     The official files name no language: source and target are identified per row, and a row that was left
     untranslated is rejected. Our exports name languages, ids, origin and weight, and those are taken as they stand.
-    Texts stay as they are, flaws of machine translation included (`audit` counts them).
+    Texts stay as they are, flaws of machine translation included (`audit` counts them). A row that cannot be used is
+    rejected with its reason; the others go on.
 
     Args:
-        path: a Parquet file of PAIRS (by its suffix), JSON lines of our export for TRL (`.jsonl`), else JSON.
+        path: a Parquet file, JSON lines, or JSON.
 
     Returns:
-        PAIRS in the order of the file, and QUARANTINE: `empty_prompt`, `empty_response`, `untranslated` (the target
-        is in the source's language, or its prompt or chosen answer is the source's), `unknown_language`,
-        `repeated_id`, `source_differs` (two rows of one `source_id` hold other source texts).
+        PAIRS in the order of the file, and QUARANTINE. Reasons: those of `read_pairs`, `empty_prompt`,
+        `empty_response`, `equal_answers`, `untranslated` (the target is in the source's language, or its prompt or
+        chosen answer is the source's), `unknown_language`, `repeated_id`, `source_differs` (two rows of one
+        `source_id` hold other source texts).
 
     Raises:
-        BadInputError: the file is missing or malformed; the row and the key are named.
+        BadInputError: the file is missing, damaged, holds no list of rows, or is a table of ours that repeats ids.
     """
-    if path.suffix == ".parquet":
-        return check_pairs(PAIRS.check(read_parquet(path, mend="Name a file of pairs."), where=str(path)))
     rows: list[Row] = []
-    aside: list[Row] = []
+    rejected: dict[str, Row] = {}
     ids = Ids()
-    for number, item in enumerate(_read_json(path)):
-        where = f"{path}, row {number}"
-        row = _texts(item, where)
-        row |= read_labels(item, where)
-        fault = empty_fault(row) or _identified(row)
-        if fault is None:
-            row = complete(row, number)
-            fault = ids.fault(row)
-        if fault is None:
-            rows.append(row)
-        else:
-            aside.append(set_aside(str(number), row.get("language"), *fault))
-    return PAIRS.build(rows), QUARANTINE.build(aside)
+    for read in read_pairs(path):
+        fault = read.fault or pair_fault(read.row) or _identified(read)
+        made = read.row if fault is not None else complete(read.row, read.number)
+        fault = fault or ids.fault(made)
+        # A table of ours whose ids repeat is damaged; that is the check's to say.
+        if fault is None or (read.table and fault[0] == "repeated_id"):
+            rows.append(made)
+            continue
+        key = made.get("pair_id", str(read.number)) if read.table else str(read.number)
+        key = f"row {read.number}" if key in rejected else key
+        rejected[key] = set_aside(key, made.get("language"), *fault)
+    pairs = pa.Table.from_pylist(rows, schema=PAIRS.schema)
+    return PAIRS.check(pairs, where=str(path)), QUARANTINE.build(rejected.values())
 
 
 def read_rows(path: Path) -> Iterator[Row]:
-    """Every row's six texts with its two languages, as they stand, broken rows too; see `import_pairs`.
+    """Reads every row's six texts with its two languages, as they stand; a malformed row is empty.
 
     Raises:
-        BadInputError: the file is missing or malformed; the row and the key are named.
+        BadInputError: the file is missing, damaged, or holds no list of rows.
     """
-    if path.suffix == ".parquet":
-        yield from PAIRS.check(read_parquet(path, mend="Name a file of pairs."), where=str(path)).to_pylist()
-        return
-    for number, item in enumerate(_read_json(path)):
-        where = f"{path}, row {number}"
-        row = _texts(item, where)
-        languages = _languages(row | read_labels(item, where))
-        yield row | dict(zip(("source_language", "language"), languages, strict=True))
+    for read in read_pairs(path):
+        if read.fault is None:
+            languages = zip(("source_language", "language"), _languages(read.row), strict=True)
+            yield read.row | dict(languages)
+        else:
+            yield {}
 
 
 def export_official(pairs: pa.Table, path: Path) -> None:
@@ -115,91 +109,12 @@ def export_trl(pairs: pa.Table, path: Path) -> None:
     write_atomically(path, "".join(lines).encode())
 
 
-def _read_json(path: Path) -> list[Any]:
-    """The rows of a JSON file, or of JSON lines by the suffix `.jsonl`."""
-    text = read_text(path, mend="Name a file of pairs.")
-    if path.suffix == ".jsonl":
-        numbered = enumerate(text.split("\n"), start=1)
-        items = [_parsed(line, f"{path}, line {number}", number) for number, line in numbered if line.strip()]
-    else:
-        items = _parsed(text, str(path), None)
-    if not isinstance(items, list) or not items:
-        raise BadInputError("a non-empty list of pairs is wanted", where=str(path), mend="See docs/data-contract.md.")
-    return items
-
-
-def _parsed(text: str, where: str, line: int | None) -> Any:
-    """A JSON value; `line` is its own in JSON lines, None in a whole file."""
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        place = where if line is not None else f"{where}, line {getattr(error, 'lineno', 1)}"
-        raise BadInputError(
-            "this is not JSON", where=place, mend="Give the official MPO JSON or our Parquet."
-        ) from None
-
-
-def _texts(item: Any, where: str) -> Row:
-    """The six texts of one row of the official format, under the names of PAIRS."""
-    if not isinstance(item, dict):
-        raise BadInputError("this row is not an object", where=where, mend="See docs/data-contract.md.")
-    if isinstance(item.get("prompt"), list):
-        return _trl_texts(item, where)
-    row: Row = {}
-    for side in ("source", "target"):
-        key = f"{side}_conversations"
-        turns = _required(item, key, where)
-        if not isinstance(turns, list) or len(turns) != 1:
-            found = f"{len(turns)} turns" if isinstance(turns, list) else f"a {type(turns).__name__}"
-            raise BadInputError(
-                f"{key} holds {found}", where=where, mend="One user turn is wanted: split longer conversations."
-            )
-        row[f"{side}_prompt"] = _value(turns[0], "prompt", key, where)
-        for name in ("chosen", "rejected"):
-            key = f"{side}_{name}"
-            row[key] = _value(_required(item, key, where), "answer", key, where)
-    return row
-
-
-def _trl_texts(item: dict[str, Any], where: str) -> Row:
-    """The six texts of one row of our export for TRL, under the names of PAIRS."""
-    row: Row = {}
-    for name, role in _TRL_ROLES.items():
-        text = _required(item, f"source_{name}", where)
-        row[f"source_{name}"] = _value({"from": role, "value": text}, _TRL_SPEAKERS[name], f"source_{name}", where)
-        turns = _required(item, name, where)
-        turn = turns[0] if isinstance(turns, list) and len(turns) == 1 and isinstance(turns[0], dict) else {}
-        message = {"from": turn.get("role"), "value": turn.get("content")}
-        row[f"target_{name}"] = _value(message, _TRL_SPEAKERS[name], name, where)
-    return row
-
-
-def _required(item: dict[str, Any], key: str, where: str) -> Any:
-    if key not in item:
-        raise BadInputError(f"no key {key!r}", where=where, mend=f"Keys present: {', '.join(item) or 'none'}.")
-    return item[key]
-
-
-def _value(turn: Any, role: str, key: str, where: str) -> str:
-    if not isinstance(turn, dict) or not isinstance(turn.get("value"), str) or "from" not in turn:
-        raise BadInputError(
-            f"{key} is no turn", where=where, mend='Write it as {"from": "human" or "gpt", "value": "text"}.'
-        )
-    if turn["from"] not in _SPEAKERS[role]:
-        raise BadInputError(
-            f"{key} is spoken by somebody else", where=where, mend=f"Wanted: {' or '.join(sorted(_SPEAKERS[role]))}."
-        )
-    text: str = turn["value"]
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise BadInputError(f"{key} holds broken Unicode (a lone surrogate)", where=where, mend="Mend it.") from None
-    return text
-
-
-def _identified(row: Row) -> tuple[str, str] | None:
+def _identified(read: ReadRow) -> tuple[str, str] | None:
     """Puts the two languages into the row, or says why it cannot be used; those that it names are taken as they are."""
+    row = read.row
     named = "source_language" in row and "language" in row
+    if named and read.table:
+        return None
     source, target = _languages(row)
     for code in (source, target):
         if code not in LANGUAGES:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from mpo_core.errors import BadInputError
 from mpo_core.pairs.gates import Row
+from mpo_core.pairs.turns import BadRowError, clean_text
 from mpo_core.tables import prompt_id, source_id
 
 LABELS = (
@@ -39,24 +39,22 @@ def labels_of(row: Row) -> Row:
     return {name: row[name] for name in LABELS}
 
 
-def read_labels(item: dict[str, Any], where: str) -> Row:
+def read_labels(item: dict[str, Any]) -> Row:
     """The labels that a row of an import brings along; null counts as absent.
 
     Raises:
-        BadInputError: a label has a value that no pair can have.
+        BadRowError: a label has a value that no pair can have.
     """
     labels = {name: item[name] for name in LABELS if item.get(name) is not None}
     for name, value in labels.items():
         if name == "weight":
             number = isinstance(value, int | float) and not isinstance(value, bool)
             if not (number and math.isfinite(value) and abs(value) <= _MOST_WEIGHT):
-                raise BadInputError("weight is no finite number", where=where, mend="Give a number, or leave it out.")
+                raise BadRowError("bad_weight", "weight is no finite number")
         elif not isinstance(value, str) or not value:
-            raise BadInputError(f"{name} is no text", where=where, mend="Give a text, or leave it out.")
-        elif value not in _ALLOWED.get(name, (value,)):
-            raise BadInputError(
-                f"{name} is none that we know", where=where, mend=f"Known: {', '.join(_ALLOWED[name])}."
-            )
+            raise BadRowError(f"unknown_{name}", f"{name} holds a {type(value).__name__}, or nothing")
+        elif clean_text(value, name) not in _ALLOWED.get(name, (value,)):
+            raise BadRowError(f"unknown_{name}", f"{name} is none of {', '.join(_ALLOWED[name])}")
     return labels
 
 

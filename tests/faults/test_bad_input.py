@@ -208,7 +208,7 @@ def test_a_missing_or_malformed_file_of_pairs(mpo, official, tmp_path):
     one_line(mpo("pairs", "import", tmp_path / "none.json", "--out", out), r"none\.json: cannot be read", "Name a file")
     one_line(mpo("pairs", "import", official, "--out", tmp_path / "o.json"), r"o\.json: pairs are Parquet here")
     one_line(mpo(*train, official([])), r"official\.json: a non-empty list of pairs", "See docs")
-    one_line(mpo(*train, official([{"a": 1}])), r"official\.json, row 0: no key 'source_conversations'", "present: a")
+    one_line(mpo(*train, official([{"a": 1}])), "missing_key 1.* row 0: no source_chosen among the keys a")
     (tmp_path / "x.json").write_text('[\n{"a": 1},\n')
     one_line(
         mpo("pairs", "import", tmp_path / "x.json", "--out", out), r"x\.json, line 3: this is not JSON", "Give the"
@@ -227,7 +227,7 @@ def test_pairs_with_repeated_ids_or_without_rows(mpo, write_pairs, tmp_path):
 def test_pairs_of_which_none_can_be_used(mpo, write_pairs, tmp_path):
     given = ["train", "--model", "microworld", "--out", tmp_path / "out", *FAST, "--pairs"]
     empty = write_pairs({number: {"target_rejected": " "} for number in range(4)})
-    one_line(mpo(*given, empty), r"no usable pair \(empty_response 4\)", "Mend these rows")
+    one_line(mpo(*given, empty), r"no usable pair \(empty_response 4\)", "Fix these rows")
     assert not (tmp_path / "out").exists()
     long = write_pairs({number: {"target_prompt": "ya " * 3000} for number in range(4)})
     one_line(mpo(*given, long, "--set", "training.cutoff=8"), r"no pair is left .*over_long 4", r"training\.cutoff")

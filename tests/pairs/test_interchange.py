@@ -130,35 +130,6 @@ def test_texts_stay_as_they_are(tmp_path: Path) -> None:
     assert pairs[0]["target_chosen"] == flawed[1]
 
 
-def _without(key: str) -> Any:
-    changed = item(EN, SW)
-    del changed[key]
-    return changed
-
-
-def _with(key: str, value: Any) -> Any:
-    return item(EN, SW) | {key: value}
-
-
-@pytest.mark.parametrize(
-    ("bad", "message"),
-    [
-        (_without("target_chosen"), r"row 1: no key 'target_chosen'\. Keys present: source_conversations"),
-        (_with("target_conversations", []), r"row 1: target_conversations holds 0 turns"),
-        (_with("source_conversations", "text"), r"row 1: source_conversations holds a str"),
-        (_with("source_chosen", {"from": "gpt", "value": 3}), r"row 1: source_chosen is no turn"),
-        (_with("source_chosen", {"from": "human", "value": "x"}), r"source_chosen is spoken by somebody else"),
-        (_with("target_rejected", {"from": "gpt", "value": "\ud800"}), r"target_rejected holds broken Unicode"),
-        ("text", r"row 1: this row is not an object"),
-    ],
-)
-def test_malformed_rows(tmp_path: Path, bad: Any, message: str) -> None:
-    path = tmp_path / "pairs.json"
-    path.write_text(json.dumps([item(EN, SW), bad]))
-    with pytest.raises(BadInputError, match=message):
-        import_pairs(path)
-
-
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -189,9 +160,8 @@ def test_our_parquet(tmp_path: Path, tables: Any) -> None:
         ("p2/sw", "sw", "empty_prompt", "source_prompt"),
     ]
     assert check_pairs(kept)[0].equals(kept)
-    pq.write_table(table.drop_columns("origin"), path)
-    with pytest.raises(BadInputError, match=r"pairs\.parquet: columns differ.*origin"):
-        import_pairs(path)
+    pq.write_table(table.drop_columns("origin").select(reversed(table.drop_columns("origin").column_names)), path)
+    assert [row["origin"] for row in import_pairs(path)[0].to_pylist()] == ["imported"] * 2
     path.write_bytes(b"PAR1")
     with pytest.raises(BadInputError, match="no readable Parquet"):
         import_pairs(path)
@@ -253,5 +223,5 @@ def test_kind_and_split_come_back(tmp_path: Path) -> None:
     export_official(PAIRS.build(labelled), tmp_path / "out.json")
     back = import_pairs(tmp_path / "out.json")[0].to_pylist()
     assert [(row["kind"], row["split"]) for row in back] == labels
-    with pytest.raises(BadInputError, match=r"row 0: split is none that we know"):
-        imported(tmp_path, item(EN, ZH) | {"split": "holdout"})
+    _, rejected = imported(tmp_path, item(EN, ZH) | {"split": "holdout"})
+    assert rejected == [("0", "unknown_split", "split is none of train, validation, test, concept")]
