@@ -106,7 +106,7 @@ def train_alone(
     Raises:
         BadInputError: pairs, model or folder are unusable; nothing is left in `out` then, checkpoints excepted.
     """
-    folder = resolve(config.model)
+    folder = resolve(config.model, cutoff=config.training.cutoff)
     if (out / "model").exists():
         raise BadInputError("there is a trained model already", where=f"--out {out}", mend="Name a new folder.")
     pairs, aside = _usable_pairs(file)

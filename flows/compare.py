@@ -26,7 +26,7 @@ def compare_methods(config: PipelineConfig, overrides: dict[str, JsonValue] | No
         overrides: by key, settings that are to be otherwise, such as {"compare.seeds": [0, 1]}.
     """
     with start_run(config, overrides) as run:
-        base, asked = find_model(run.config.model), run.config.compare
+        base, asked = find_model(run.config.model, cutoff=run.config.training.cutoff), run.config.compare
         cells = [Cell(m, f, s) for f in asked.flipped for m in asked.methods for s in asked.seeds]
         variants = {seed: run.variant(_seeded(run.config, seed), f"seed{seed}") for seed in asked.seeds}
         pairs = {seed: preference_pairs(one, base, read_blocks(one)) for seed, one in variants.items()}

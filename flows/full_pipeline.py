@@ -31,7 +31,7 @@ def full_pipeline(config: PipelineConfig, overrides: dict[str, JsonValue] | None
         overrides: by key, settings that are to be otherwise, such as {"training.beta": 1.5}.
     """
     with start_run(config, overrides) as run:
-        config, base = run.config, find_model(run.config.model)
+        config, base = run.config, find_model(run.config.model, cutoff=run.config.training.cutoff)
 
         # A good and a bad answer to every prompt in the dominant language, mirrored in every target.
         pairs = preference_pairs(run, base, read_blocks(run))

@@ -53,7 +53,7 @@ def realign(config: PipelineConfig, overrides: dict[str, JsonValue] | None = Non
         _tell(run, work)
         if not work.needs:
             return Realignment(needs=[])
-        base = find_model(run.config.model)
+        base = find_model(run.config.model, cutoff=run.config.training.cutoff)
         kept = None if work.version is None else kept_model(base, work.version.entry.model)
         start = kept if kept is not None and run.config.realign.start == "promoted" else base
 

@@ -6,7 +6,11 @@ plain text, so that it cannot open a turn.
 
 from __future__ import annotations
 
+import re
 from typing import Any
+
+from mpo_core.errors import BadInputError
+from mpo_core.models.templates import render
 
 
 def encode_prompt(tokenizer: Any, prompt: str, *, system: str | None = None) -> list[int]:
@@ -14,21 +18,25 @@ def encode_prompt(tokenizer: Any, prompt: str, *, system: str | None = None) -> 
 
     The rendering is tokenised as a whole, as `apply_chat_template` does; only if the text
     holds a control token is it cut out and encoded with special tokens split.
+
+    Raises:
+        BadInputError: the chat template or the tokenizer fails on it.
     """
     messages = [{"role": "user", "content": prompt}]
     if system is not None:
         messages.insert(0, {"role": "system", "content": system})
     if not any(_has_control_token(tokenizer, m["content"]) for m in messages):
-        rendered = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
-        return _encode(tokenizer, rendered)
+        return _encode(tokenizer, render(tokenizer, messages))
     marks = [f"\ue000{i}\ue001" for i in range(len(messages))]  # private use: in no control token
     hidden = [{**m, "content": mark} for m, mark in zip(messages, marks, strict=True)]
-    rest = tokenizer.apply_chat_template(hidden, add_generation_prompt=True, tokenize=False)
     ids: list[int] = []
-    for message, mark in zip(messages, marks, strict=True):
-        before, rest = rest.split(mark, 1)
-        ids += _encode(tokenizer, before) + _encode(tokenizer, message["content"], split=True)
-    return ids + _encode(tokenizer, rest)
+    # A template may repeat a text, or give the system message after the request.
+    for piece in re.split(f"({'|'.join(marks)})", render(tokenizer, hidden)):
+        if piece in marks:
+            ids += _encode(tokenizer, messages[marks.index(piece)]["content"], split=True)
+        else:
+            ids += _encode(tokenizer, piece)
+    return ids
 
 
 def encode_response(tokenizer: Any, response: str) -> list[int]:
@@ -39,7 +47,14 @@ def encode_response(tokenizer: Any, response: str) -> list[int]:
 
 def _encode(tokenizer: Any, text: str, *, split: bool = False) -> list[int]:
     # add_special_tokens=False: the template already has the BOS; never add a second one.
-    ids: list[int] = tokenizer(text, add_special_tokens=False, split_special_tokens=split)["input_ids"]
+    try:
+        ids: list[int] = tokenizer(text, add_special_tokens=False, split_special_tokens=split)["input_ids"]
+    except Exception as error:  # noqa: BLE001 - the tokenizer is the user's; the message is left out, it may quote the text
+        raise BadInputError(
+            f"the tokenizer cannot encode a text ({type(error).__name__})",
+            where=f"model {getattr(tokenizer, 'name_or_path', '')}",
+            mend="Save the tokenizer again, or check the text for characters that are none.",
+        ) from None
     return ids
 
 

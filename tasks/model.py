@@ -45,13 +45,13 @@ class ModelFolder(BaseModel):
                 yield model, tokenizer
 
 
-def find_model(settings: ModelSettings) -> ModelFolder:
-    """The model that a run starts from.
+def find_model(settings: ModelSettings, *, cutoff: int | None = None) -> ModelFolder:
+    """The model that a run starts from; `cutoff` is the length of training texts, if the run trains.
 
     Raises:
-        BadInputError: it cannot be found or is no complete chat model.
+        BadInputError: it cannot be found or cannot be used, or its context is shorter than `cutoff`.
     """
-    folder = resolve(settings).resolve()
+    folder = resolve(settings, cutoff=cutoff).resolve()
     return ModelFolder(settings=settings, sha256=model_digest(folder, settings), folder=str(folder))
 
 

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from mpo_core.chat import encode_prompt
+from mpo_core.models import context_length
 from mpo_core.settings import SamplingSettings
 from mpo_core.tables import QUARANTINE, RESPONSES
 
@@ -67,7 +68,7 @@ def sample(
     """
     rows: list[_Row] = []
     aside: list[dict[str, Any]] = []
-    context = _context(model)
+    context = context_length(model.config)
     for request in requests:
         tokens = encode_prompt(tokenizer, request.text, system=system)
         room = settings.max_new_tokens if context is None else min(settings.max_new_tokens, context - len(tokens))
@@ -89,12 +90,6 @@ def _row(request: Request, number: int, tokens: list[int], room: int, settings: 
     from mpo_core.sampling.noise import stream_seed
 
     return _Row(request, number, stream_seed(settings.seed, request.prompt_id, number), tokens, room)
-
-
-def _context(model: Any) -> int | None:
-    """Positions that the model knows, if it says."""
-    limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    return None if limit is None else int(limit)
 
 
 def _batches(rows: list[_Row], size: int) -> Iterator[list[_Row]]:

@@ -238,7 +238,7 @@ def _build(
     from transformers import PrinterCallback, set_seed
     from transformers.utils import logging
 
-    from mpo_core.models import check_folder, load_tokenizer, model_digest
+    from mpo_core.models import check_folder, load_tokenizer, model_digest, refuse_longer
     from mpo_core.training.callbacks import Checkpoints, StopEarly, StopOnSignal, Stream
     from mpo_core.training.collator import join
     from mpo_core.training.trainer import MPOTrainer
@@ -254,7 +254,7 @@ def _build(
             where="training.tensorboard",
             mend="pip install tensorboard.",
         )
-    check_folder(job.model_folder, template=job.model.chat_template is not None)
+    check_folder(job.model_folder)
     tokenizer = load_tokenizer(job.model_folder, job.model)
     told = functools.partial(
         join,
@@ -276,6 +276,9 @@ def _build(
     if several and settings.weights == "nf4":  # four bits are made where they stay
         home = str(PartialState().device)
     model = _load(job, home)
+    refuse_longer(
+        (max(row.source.longest, row.target.longest) for row in [*rows, *held_out]), model.config, settings.cutoff
+    )
     stop = StopOnSignal()
     callbacks = [Checkpoints(), stop, Stream(lambda fields: channel.send("step", fields))]
     if settings.patience is not None and held_out:

@@ -28,6 +28,11 @@ class EncodedText(NamedTuple):
     chosen: list[int]
     rejected: list[int]
 
+    @property
+    def longest(self) -> int:
+        """Tokens of the prompt and the longer answer."""
+        return len(self.prompt) + max(len(self.chosen), len(self.rejected))
+
     def digest(self) -> str:
         """16 hex digits of sha256 over the ids: what text, template, tokenizer and cut-off made of the pair."""
         return hashlib.sha256(repr(tuple(self)).encode()).hexdigest()[:16]

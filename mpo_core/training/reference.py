@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
+from mpo_core.models import refuse_longer
 from mpo_core.tables import GAPS, QUARANTINE
 from mpo_core.training.encoding import EncodedText, PairText, SetAside, encode_text
 
@@ -62,10 +63,14 @@ def gaps(
     Returns:
         GAPS in the order of `texts`, and QUARANTINE with reasons `empty_response`,
         `over_long`, `not_finite`.
+
+    Raises:
+        BadInputError: a text is longer than the model's context.
     """
     from mpo_core.training.forward import can_pack, scoring
 
     items, aside = _encode(tokenizer, texts, cutoff=cutoff, system=system)
+    refuse_longer((item.ids.longest for item in items), model.config, cutoff)
     rows: dict[str, dict[str, Any]] = {}
     packed, done = can_pack(model), 0
     model.eval()

@@ -1,0 +1,23 @@
+"""Models of the user's: found, checked before anything is computed, loaded once, and forgotten."""
+
+from mpo_core.models.cache import forget_models, forgetting, shared_model
+from mpo_core.models.context import context_length, refuse_longer
+from mpo_core.models.find import local_folder, model_digest, resolve
+from mpo_core.models.folder import check_folder
+from mpo_core.models.load import LOADING, load_model, load_tokenizer, pick_device
+
+__all__ = [
+    "LOADING",
+    "check_folder",
+    "context_length",
+    "forget_models",
+    "forgetting",
+    "load_model",
+    "load_tokenizer",
+    "local_folder",
+    "model_digest",
+    "pick_device",
+    "refuse_longer",
+    "resolve",
+    "shared_model",
+]

@@ -1,0 +1,85 @@
+"""Where a model lies and what it is."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from mpo_core.artifacts import file_digests, folder_digest
+from mpo_core.errors import BadInputError
+from mpo_core.models.fit import check_model
+from mpo_core.models.folder import check_folder
+from mpo_core.models.library import reading
+from mpo_core.settings import ModelSettings
+
+_FILES = ("*.json", "*.safetensors", "*.jinja", "*.model", "*.txt")
+
+
+def resolve(settings: ModelSettings, *, cutoff: int | None = None) -> Path:
+    """The local folder of the model; a hub id is fetched at its pinned revision.
+
+    Args:
+        settings: the model's.
+        cutoff: most tokens of a training text, if one trains on this model.
+
+    Raises:
+        BadInputError: no such folder or hub model, the folder holds no model that can be used here, or its files do
+            not belong together.
+    """
+    if settings.path == "microworld":
+        from mpo_core.microworld import checkpoint_dir
+
+        folder = checkpoint_dir()
+    else:
+        patterns = [*_FILES, *(["*.py"] if settings.trust_remote_code else [])]
+        folder = local_folder(settings.path, settings.revision, patterns, where="model.path")
+    if settings.chat_template is not None and not Path(settings.chat_template).is_file():
+        raise BadInputError(
+            "no such file", where=f"model.chat_template {settings.chat_template}", mend="Name a Jinja file."
+        )
+    weights = check_folder(folder)
+    if settings.path != "microworld":  # ours is whole, and importing torch takes seconds
+        check_model(folder, settings, weights, cutoff=cutoff)
+    return folder
+
+
+def local_folder(path: str, revision: str | None, patterns: list[str], *, where: str) -> Path:
+    """A model's folder: the one that is named, or what the hub has under this id, of these files.
+
+    Raises:
+        BadInputError: there is neither.
+    """
+    where = f"{where} {path}"
+    with reading("this is no path", where=where, mend="Name a model folder or a hub id."):
+        folder = Path(path).expanduser()
+        is_folder, is_there = folder.is_dir(), folder.exists()
+    if is_folder:
+        return folder
+    if is_there:
+        raise BadInputError("this is a file, not a folder", where=where, mend="Name the folder of a model.")
+    if folder.is_absolute() or path.startswith((".", "~")) or (path.count("/") != 1 and "/" in path):
+        raise BadInputError("no such folder", where=where, mend="Name a model folder or a hub id.")
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        with reading(
+            "the model cannot be downloaded", where=where, mend="Check the network and the folder of HF_HOME."
+        ):
+            return Path(snapshot_download(path, revision=revision, allow_patterns=patterns))
+    except BadInputError as error:
+        if not isinstance(error.__cause__, (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError)):
+            raise
+        raise BadInputError(
+            f"neither a folder here nor a model that the hub gives ({type(error.__cause__).__name__})",
+            where=where,
+            mend="Check the id, the network, and HF_TOKEN for a gated model.",
+        ) from None
+
+
+def model_digest(folder: Path, settings: ModelSettings) -> str:
+    """What a model is: the digest of its files, and of the chat template that the settings put over them."""
+    files = file_digests(folder)
+    if settings.chat_template is not None:
+        files["model.chat_template"] = hashlib.sha256(Path(settings.chat_template).read_bytes()).hexdigest()
+    return folder_digest(files)

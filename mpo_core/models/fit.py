@@ -1,0 +1,248 @@
+"""Whether config, weights and tokenizer of a folder belong together; no memory for weights is taken for it."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from mpo_core.errors import BadInputError
+from mpo_core.models.context import context_length
+from mpo_core.models.folder import Weights, json_object
+from mpo_core.models.library import reading
+from mpo_core.models.load import LOADING, load_tokenizer
+from mpo_core.settings import ModelSettings, TrainingSettings
+
+_TOGETHER = "Check that config.json and the weights belong together."
+_SIZES = {
+    *("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "head_dim"),
+    *("intermediate_size", "max_position_embeddings", "n_embd", "n_layer", "n_layers", "n_head", "n_positions"),
+    *("d_model", "ffn_dim", "num_layers", "num_heads"),
+}
+_COUNTED = re.compile(r"(num|n)_.*(layer|block|expert|head)s?")  # what becomes that many modules or tensors
+_TALKS = ("ForCausalLM", "LMHeadModel", "WithLMHeadModel", "ForConditionalGeneration")
+
+
+def check_model(folder: Path, settings: ModelSettings, weights: Weights, *, cutoff: int | None = None) -> None:
+    """Refuses a model that does not fit its weights, its tokenizer, or the texts.
+
+    Args:
+        folder: a model folder.
+        settings: the model's.
+        weights: the headers of the folder's weights.
+        cutoff: most tokens of a training text, if one trains on this model.
+
+    Raises:
+        BadInputError: see the checks.
+    """
+    from mpo_core.chat import encode_prompt
+
+    model = check_config(folder, settings, weights)
+    tokenizer = load_tokenizer(folder, settings)
+    check_tokens(folder, tokenizer, model)
+    limit = context_length(model.config)
+    if limit is None:
+        return
+    needed = len(encode_prompt(tokenizer, "", system=settings.system))
+    if needed >= limit:
+        raise BadInputError(
+            f"an empty prompt takes {needed} tokens, and the model knows {limit} positions",
+            where="model.system" if settings.system else f"model {folder}, chat template",
+            mend="Shorten it, or give a model with a longer context.",
+        )
+    # The default is a bound that most texts stay far below: what is longer than the context is refused when it is met.
+    if cutoff is not None and cutoff > limit and cutoff != TrainingSettings().cutoff:
+        raise BadInputError(
+            f"the model {folder} knows {limit} positions",
+            where=f"training.cutoff {cutoff}",
+            mend=f"Set training.cutoff={limit}, or give a model with a longer context.",
+        )
+
+
+def check_config(folder: Path, settings: ModelSettings, weights: Weights) -> Any:
+    """The model as config.json describes it, without memory for its weights (on the meta device).
+
+    Raises:
+        BadInputError: config.json describes no language model, one that transformers does not know, or one that is
+            not that of the weights.
+    """
+    raw = json_object(folder, "config.json")
+    where = f"model {folder}, config.json"
+    _refuse_sizes(raw, weights, where)
+    _refuse_unknown(raw, where, remote=settings.trust_remote_code)
+    from transformers import AutoConfig
+
+    with reading("this configuration cannot be used", where=where, mend="Fix it, or download the model again."):
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=settings.trust_remote_code)
+    _refuse_other_kinds(config, raw, where)
+    _refuse_quantised(config, where)
+    model = _on_meta(config, settings, where)
+    if getattr(config, "quantization_config", None) is None:  # packed weights have other names and shapes
+        _refuse_other_shapes(model, weights, folder)
+    return model
+
+
+def _refuse_sizes(raw: dict[str, Any], weights: Weights, where: str) -> None:
+    """Refuses sizes that are none, and counts for which the weights hold too little."""
+    tensors = len(weights.shapes)
+    widest = max((max(shape, default=1) for shape in weights.shapes.values()), default=1)
+    for key, value in _entries(raw):
+        whole = isinstance(value, int) and not isinstance(value, bool)
+        if key in _SIZES and value is not None and not isinstance(value, list) and not (whole and value > 0):
+            raise BadInputError(
+                f"{key} is {str(value)[:40]!r}, not a whole number above 0",
+                where=where,
+                mend="Correct it, or download the model again.",
+            )
+        # Each layer has a tensor of its own; heads and experts may lie in one.
+        if whole and _COUNTED.fullmatch(key) and value > (tensors if "layer" in key else max(tensors, widest)):
+            raise BadInputError(
+                f"{key} is {str(value)[:40]}, and the weights hold {tensors} tensors", where=where, mend=_TOGETHER
+            )
+
+
+def _entries(config: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """The entries of a configuration and of those inside it, such as that of a text model."""
+    for key, value in config.items():
+        yield key, value
+        if isinstance(value, dict) and key.endswith("_config"):
+            yield from _entries(value)
+
+
+def _refuse_unknown(raw: dict[str, Any], where: str, *, remote: bool) -> None:
+    import transformers
+    from transformers import CONFIG_MAPPING
+
+    kind = raw.get("model_type")
+    if isinstance(kind, str) and kind in CONFIG_MAPPING:
+        return
+    if "auto_map" in raw:
+        if not remote:
+            raise BadInputError(
+                f"the model {str(kind)[:40]!r} needs code that comes with it",
+                where=where,
+                mend="If you trust that code, set model.trust_remote_code=true.",
+            )
+        return
+    if kind is None:
+        raise BadInputError(
+            "model_type is missing", where=where, mend="Give the config.json that belongs to the model."
+        )
+    raise BadInputError(
+        f"transformers {transformers.__version__} does not know the model_type {str(kind)[:40]!r}",
+        where=where,
+        mend="Correct model_type, or install a transformers that knows it: pip install -U transformers.",
+    )
+
+
+def _refuse_other_kinds(config: Any, raw: dict[str, Any], where: str) -> None:
+    """Refuses encoders, classifiers and encoder-decoders: transformers would build some of them all the same."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as DECODERS
+    from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES as ENCODERS
+
+    kind, mend = config.model_type, "Give a decoder-only language model, such as Llama, Qwen or Gemma."
+    if getattr(config, "is_encoder_decoder", False):
+        raise BadInputError(f"{kind} is an encoder-decoder model", where=where, mend=mend)
+    if "auto_map" in raw:
+        return
+    if kind in ENCODERS and not getattr(config, "is_decoder", False):
+        raise BadInputError(f"{kind} is an encoder: it writes no text", where=where, mend=mend)
+    if kind not in DECODERS:
+        raise BadInputError(f"{kind} is no causal language model", where=where, mend=mend)
+    named = raw.get("architectures")
+    for name in named if isinstance(named, list) else []:
+        if isinstance(name, str) and "For" in name and not name.endswith(_TALKS):
+            raise BadInputError(f"the weights are of a {name[:60]}, which writes no text", where=where, mend=mend)
+
+
+def _refuse_quantised(config: Any, where: str) -> None:
+    """Refuses quantised weights whose library is absent, in that library's own words."""
+    stored = getattr(config, "quantization_config", None)
+    if stored is None:
+        return
+    from transformers.quantizers.auto import AutoHfQuantizer
+
+    method = stored.get("quant_method") if isinstance(stored, dict) else getattr(stored, "quant_method", None)
+    with reading(
+        f"the weights are quantised ({str(method)[:40]}), and cannot be read here",
+        where=where,
+        mend="Give the model that is not quantised; training.weights=nf4 quantises it while it is loaded.",
+    ):
+        AutoHfQuantizer.from_config(stored, pre_quantized=True).validate_environment(device_map=None)
+
+
+def _on_meta(config: Any, settings: ModelSettings, where: str) -> Any:
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    with (
+        LOADING,
+        reading("no model can be built from it", where=where, mend="Fix it, or download the model again."),
+        torch.device("meta"),
+    ):
+        return AutoModelForCausalLM.from_config(config, trust_remote_code=settings.trust_remote_code)
+
+
+def _refuse_other_shapes(model: Any, weights: Weights, folder: Path) -> None:
+    """Refuses a model that is far larger than its weights, or whose tensors have other sizes than theirs.
+
+    Names may differ, since transformers renames and joins tensors as it loads some models; which are missing
+    is known once it has.
+    """
+    stated = sum(parameter.numel() for parameter in model.parameters())
+    held = sum(math.prod(shape) for shape in weights.shapes.values())
+    if stated > 2 * held:
+        raise BadInputError(
+            f"config.json describes {stated:,} parameters, and the weights hold {held:,}",
+            where=f"model {folder}",
+            mend=_TOGETHER,
+        )
+    unfit = [
+        (name, tuple(value.shape))
+        for name, value in model.state_dict().items()
+        if name in weights.shapes and value.numel() != math.prod(weights.shapes[name])
+    ]
+    if unfit:
+        name, shape = unfit[0]
+        raise BadInputError(
+            f"{len(unfit)} weights are of another shape than config.json says, the first is {name}: "
+            f"{list(weights.shapes[name])} in the file, {list(shape)} by config.json",
+            where=f"model {folder}",
+            mend=_TOGETHER,
+        )
+
+
+def check_tokens(folder: Path, tokenizer: Any, model: Any) -> None:
+    """Refuses token ids that the model has no embedding for.
+
+    Args:
+        folder: the model's folder.
+        tokenizer: its tokenizer.
+        model: the model, or its description on the meta device.
+
+    Raises:
+        BadInputError: the tokenizer, config.json or generation_config.json names such an id.
+    """
+    known = int(model.get_input_embeddings().weight.shape[0])
+    beyond = sorted((number, token) for token, number in tokenizer.get_vocab().items() if not 0 <= number < known)
+    if beyond:
+        raise BadInputError(
+            f"the tokenizer gives {len(beyond)} token ids that the model has no embedding for: ids up to "
+            f"{beyond[-1][0]}, and the embeddings end at {known - 1}",
+            where=f"model {folder}",
+            mend="Give the tokenizer that belongs to the model, or save the model after "
+            "model.resize_token_embeddings(len(tokenizer)).",
+        )
+    for name in ("config.json", "generation_config.json"):
+        if not (folder / name).is_file():
+            continue
+        ends = json_object(folder, name).get("eos_token_id")
+        for end in ends if isinstance(ends, list) else [] if ends is None else [ends]:
+            if not isinstance(end, int) or isinstance(end, bool) or not 0 <= end < known:
+                raise BadInputError(
+                    f"eos_token_id {str(end)[:40]!r} is no token id of the model (0 to {known - 1})",
+                    where=f"model {folder}, {name}",
+                    mend="Correct it: it is the id of the token that ends an answer.",
+                )

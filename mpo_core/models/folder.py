@@ -1,0 +1,227 @@
+"""What can be seen of a model folder without loading anything: its files and the headers of its weights."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from mpo_core.errors import BadInputError
+from mpo_core.files import read_text
+from mpo_core.models.library import reading
+
+_AGAIN = "Fetch or save the model again."
+_LARGEST = 64 * 2**20  # bytes of a JSON file that is parsed whole
+_POINTER = b"version https://git-lfs"
+_INDEX = "model.safetensors.index.json"
+# Files that transformers reads where they exist; each holds one JSON object.
+_OBJECTS = (
+    "config.json",
+    "generation_config.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "chat_template.json",
+    "vocab.json",
+    _INDEX,
+)
+_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
+_TOKENIZERS = (
+    "tokenizer.json",
+    "tokenizer.model",
+    "vocab.json",
+    "vocab.txt",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+)
+
+
+class Weights(NamedTuple):
+    """What the headers of the weights say."""
+
+    shapes: dict[str, tuple[int, ...]]
+    """Of each tensor, by its name."""
+    size: int
+    """Bytes of all files."""
+
+
+def check_folder(folder: Path) -> Weights:
+    """Reads the headers of a model folder's weights, and refuses a folder that cannot be a language model.
+
+    Args:
+        folder: a Hugging Face model folder.
+
+    Raises:
+        BadInputError: the folder is of another kind, or config, weights or tokenizer are missing or damaged.
+    """
+    where = f"model {folder}"
+    try:
+        names = {path.name for path in folder.iterdir() if path.exists()}
+    except OSError as error:
+        raise BadInputError(
+            f"cannot be read ({error.strerror})", where=where, mend="Name a folder that you may read."
+        ) from None
+    if not names:
+        raise BadInputError("the folder is empty", where=where, mend="Give a Hugging Face model folder.")
+    _refuse_adapter(folder, names)
+    for name in _OBJECTS:
+        if name in names:
+            json_object(folder, name)
+    if "config.json" not in names:
+        _refuse_other_weights(folder, names)
+        raise BadInputError("config.json is missing", where=where, mend="Give a Hugging Face model folder.")
+    weights = read_weights(folder)
+    tokenizers = sorted(names.intersection(_TOKENIZERS))
+    if not tokenizers:
+        raise BadInputError("the tokenizer is missing", where=where, mend="Save the tokenizer into the same folder.")
+    for name in tokenizers:
+        _refuse_pointer(folder, name)
+    return weights
+
+
+def read_weights(folder: Path) -> Weights:
+    """Reads the headers of a model folder's weights: those that transformers would load.
+
+    Raises:
+        BadInputError: they are missing, damaged, or of a kind that is not loaded.
+    """
+    return _read_headers(folder, _weight_files(folder, {path.name for path in folder.iterdir()}))
+
+
+def json_object(folder: Path, name: str) -> dict[str, Any]:
+    """The JSON object of a file of the folder.
+
+    Raises:
+        BadInputError: the file cannot be read, is too large, or holds no JSON object.
+    """
+    path = folder / name
+    where = f"model {folder}, {name}"
+    _refuse_pointer(folder, name)
+    if path.stat().st_size > _LARGEST:
+        raise BadInputError(f"larger than {_LARGEST // 2**20} MiB", where=where, mend=_AGAIN)
+    text = read_text(path, mend=_AGAIN)
+    with reading("this is not JSON", where=where, mend=_AGAIN):
+        data: Any = json.loads(text)
+    if not isinstance(data, dict):
+        raise BadInputError(f"this is a JSON {type(data).__name__}, not an object", where=where, mend=_AGAIN)
+    return data
+
+
+def _refuse_pointer(folder: Path, name: str) -> None:
+    path = folder / name
+    try:
+        with path.open("rb") as file:
+            start = file.read(len(_POINTER))
+    except OSError as error:
+        raise BadInputError(f"{name} cannot be read ({error.strerror})", where=f"model {folder}", mend=_AGAIN) from None
+    if start == _POINTER:
+        raise BadInputError(
+            f"{name} is a pointer of Git LFS, not the file itself",
+            where=f"model {folder}",
+            mend="Run `git lfs pull` in that folder.",
+        )
+
+
+def _refuse_adapter(folder: Path, names: set[str]) -> None:
+    """Refuses an adapter: transformers would load the model that its config names in place of this folder."""
+    if "adapter_config.json" not in names:
+        return
+    base = json_object(folder, "adapter_config.json").get("base_model_name_or_path")
+    of = f" for {base}" if isinstance(base, str) and base else ", and it does not name the model that it belongs to"
+    raise BadInputError(
+        f"this is an adapter (adapter_config.json){of}",
+        where=f"model {folder}",
+        mend="Merge it first: PeftModel.from_pretrained(base, folder).merge_and_unload().save_pretrained(new_folder); "
+        "save the tokenizer there too, and give the new folder.",
+    )
+
+
+def _refuse_other_weights(folder: Path, names: set[str]) -> None:
+    """Says which kind of weights there are, where there are no safetensors."""
+    where = f"model {folder}"
+    if any(name.lower().endswith(".safetensors") for name in names):
+        return
+    if any(name.lower().endswith(".gguf") for name in names):
+        raise BadInputError(
+            "the weights are GGUF, which holds no weights that can be trained",
+            where=where,
+            mend="Give the original model, or convert it: "
+            "AutoModelForCausalLM.from_pretrained(folder, gguf_file=FILE).save_pretrained(new_folder).",
+        )
+    pickles = sorted(path.name for pattern in _PICKLES for path in folder.glob(pattern))
+    if pickles:
+        raise BadInputError(
+            f"the weights are pickles ({pickles[0]}), which can run code when they are read; they are not loaded",
+            where=where,
+            mend="Where you trust them, convert them: "
+            "AutoModelForCausalLM.from_pretrained(folder).save_pretrained(new_folder).",
+        )
+
+
+def _weight_files(folder: Path, names: set[str]) -> dict[str, set[str] | None]:
+    """The files of the weights, each with the tensors that the index expects in it (None: no index)."""
+    where = f"model {folder}"
+    if "model.safetensors" in names:
+        return {"model.safetensors": None}
+    if _INDEX in names:
+        return _indexed(folder, names)
+    shards = sorted(name for name in names if re.fullmatch(r"model-\d+-of-\d+\.safetensors", name))
+    if shards:
+        raise BadInputError(f"{_INDEX} is missing beside {shards[0]}", where=where, mend=_AGAIN)
+    _refuse_other_weights(folder, names)
+    others = sorted(name for name in names if name.endswith(".safetensors"))
+    if others:
+        raise BadInputError(
+            f"no model.safetensors, only {others[0]}",
+            where=where,
+            mend="Save the model with save_pretrained, which names the file so.",
+        )
+    raise BadInputError("no *.safetensors file", where=where, mend="Save the model with save_pretrained.")
+
+
+def _indexed(folder: Path, names: set[str]) -> dict[str, set[str] | None]:
+    where = f"model {folder}, {_INDEX}"
+    placed = json_object(folder, _INDEX).get("weight_map")
+    if not isinstance(placed, dict) or not placed or not all(isinstance(name, str) for name in placed.values()):
+        raise BadInputError("weight_map does not say which file holds which tensor", where=where, mend=_AGAIN)
+    files: dict[str, set[str] | None] = {}
+    for tensor, name in placed.items():
+        tensors = files.setdefault(name, set())
+        assert tensors is not None  # noqa: S101 - sets alone are put in here
+        tensors.add(tensor)
+    missing = sorted(set(files) - names)
+    if missing:
+        raise BadInputError(
+            f"{len(missing)} of {len(files)} files of weights are missing, the first is {missing[0][:100]}",
+            where=where,
+            mend=_AGAIN,
+        )
+    return files
+
+
+def _read_headers(folder: Path, files: dict[str, set[str] | None]) -> Weights:
+    from safetensors import safe_open
+
+    shapes: dict[str, tuple[int, ...]] = {}
+    size = 0
+    for name, expected in sorted(files.items()):
+        path = folder / name
+        _refuse_pointer(folder, name)
+        with (
+            reading(f"{name} is damaged", where=f"model {folder}", mend=_AGAIN),
+            safe_open(path, framework="np") as opened,
+        ):
+            held = {key: tuple(opened.get_slice(key).get_shape()) for key in opened.keys()}  # noqa: SIM118 - no mapping
+        lost = sorted((expected or set()) - held.keys())
+        if lost:
+            raise BadInputError(
+                f"{len(lost)} tensors that {_INDEX} names are not in {name}, the first is {lost[0][:100]}",
+                where=f"model {folder}",
+                mend=_AGAIN,
+            )
+        shapes |= held
+        size += path.stat().st_size
+    if not shapes:
+        raise BadInputError("the files of weights hold no tensor", where=f"model {folder}", mend=_AGAIN)
+    return Weights(shapes, size)

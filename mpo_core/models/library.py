@@ -1,0 +1,46 @@
+"""The one place where whatever a library raises over a user's model becomes one line."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator
+
+from mpo_core.errors import BadInputError
+
+_LONGEST = 200  # characters of a library's own words
+
+
+@contextlib.contextmanager
+def reading(what: str, *, where: str, mend: str) -> Iterator[None]:
+    """Turns any exception of a library into one `BadInputError` that says `what` and quotes the library.
+
+    Wrap single calls into a library, never code of ours: a mistake of ours must stay a traceback.
+
+    Args:
+        what: what could not be done with the user's file.
+        where: the file.
+        mend: how to fix it.
+
+    Raises:
+        BadInputError: the library raised something.
+    """
+    try:
+        yield
+    except BadInputError:
+        raise
+    except Exception as error:  # a damaged file makes libraries raise anything
+        raise BadInputError(f"{what} ({words_of(error)})", where=where, mend=mend) from error
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":  # what the Rust code of tokenizers and safetensors raises
+            raise
+        raise BadInputError(f"{what} ({words_of(error)})", where=where, mend=mend) from error
+
+
+def words_of(error: BaseException) -> str:
+    """The type of an error and the start of its message, on one line."""
+    message = re.sub(r"[\s\x00-\x1f\x7f]+", " ", str(error)).strip()
+    if not message:
+        return type(error).__name__
+    cut = message if len(message) <= _LONGEST else message[:_LONGEST].rstrip() + " …"
+    return f"{type(error).__name__}: {cut.rstrip('.')}"

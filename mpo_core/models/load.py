@@ -1,0 +1,184 @@
+"""Tokenizer and model, from a folder that was checked."""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+import os
+import re
+import threading
+from pathlib import Path
+from typing import Any
+
+from mpo_core.errors import BadInputError
+from mpo_core.files import read_text
+from mpo_core.models.folder import read_weights
+from mpo_core.models.library import reading
+from mpo_core.models.templates import try_template
+from mpo_core.settings import ModelSettings
+
+_TOGETHER = "Check that config.json and the weights belong together."
+
+LOADING = threading.Lock()
+"""Held while a model is loaded: transformers does it under a global meta-device context, which is not thread-safe."""
+
+
+def load_tokenizer(folder: Path, settings: ModelSettings) -> Any:
+    """The tokenizer, with the template of the settings and a pad token (end-of-turn if it has none).
+
+    Raises:
+        BadInputError: it cannot be read, has no end-of-turn token, or its chat template cannot be rendered.
+    """
+    from transformers import AutoTokenizer
+
+    where = f"model {folder}"
+    try:
+        with reading("the tokenizer cannot be read", where=where, mend="Save the tokenizer again."):
+            tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=settings.trust_remote_code)
+            tokenizer("x", add_special_tokens=False)
+            has_end, has_pad = tokenizer.eos_token_id is not None, tokenizer.pad_token_id is not None
+    except BadInputError:
+        _refuse_newer_tokenizer(folder)
+        raise
+    if settings.chat_template is not None:
+        where = f"model.chat_template {settings.chat_template}"
+        tokenizer.chat_template = read_text(Path(settings.chat_template), mend="Name a Jinja file.")
+    elif tokenizer.chat_template is None:
+        raise BadInputError(
+            "the tokenizer has no chat template", where=where, mend="Give one with --set model.chat_template=FILE."
+        )
+    if not has_end:
+        raise BadInputError("the tokenizer has no end token", where=f"model {folder}", mend="Set its eos_token.")
+    if not has_pad:
+        tokenizer.pad_token = tokenizer.eos_token
+    try_template(tokenizer, settings.system, where=where)
+    return tokenizer
+
+
+def _refuse_newer_tokenizer(folder: Path) -> None:
+    """Names tokenizer.json where it is what cannot be read."""
+    import tokenizers
+
+    if (folder / "tokenizer.json").is_file():
+        with reading(
+            f"the tokenizer cannot be read by tokenizers {tokenizers.__version__}",
+            where=f"model {folder}, tokenizer.json",
+            mend="Save it again; if a newer library wrote it: pip install -U tokenizers transformers.",
+        ):
+            tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
+
+
+def load_model(folder: Path, settings: ModelSettings, *, dtype: str | None = None) -> Any:
+    """The causal language model in evaluation mode on its device.
+
+    `dtype` overrides that of the settings (training loads fp32 master weights); `nf4` quantises
+    the linear layers but the head to four bits and keeps the rest in fp32.
+
+    Raises:
+        BadInputError: the weights are damaged, are not of this architecture, or are larger than the memory;
+            bitsandbytes is missing.
+    """
+    from transformers import AutoModelForCausalLM
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    device = pick_device(settings.device)
+    stored = _stored(dtype or settings.dtype, device)
+    if dtype != "nf4":
+        _refuse_larger_than_memory(folder, stored["dtype"], device)
+    with (
+        LOADING,
+        reading("the model cannot be loaded", where=f"model {folder}", mend=_TOGETHER),
+    ):
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            folder,
+            **stored,
+            trust_remote_code=settings.trust_remote_code,
+            use_safetensors=True,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # refused below: by itself this is a RuntimeError like any other
+        )
+    model, loading_info = loaded
+    _refuse_unfit(model, loading_info, folder)
+    if dtype != "nf4":
+        with reading(
+            f"the model cannot be moved to {device}", where=f"model {folder}", mend="Use another model.device."
+        ):
+            model.to(device=device)
+    return model.eval()
+
+
+def _refuse_unfit(model: Any, loading_info: dict[str, Any], folder: Path) -> None:
+    """Refuses a model that lacks weights, or lacks layers that the weights have; transformers would go on."""
+    unfit = sorted([*loading_info["missing_keys"], *(key for key, *_ in loading_info["mismatched_keys"])])
+    if unfit:
+        raise BadInputError(
+            f"{len(unfit)} weights are missing or of another shape, the first is {unfit[0]}",
+            where=f"model {folder}",
+            mend=_TOGETHER,
+        )
+    known = {re.sub(r"\d+", "0", name) for name, _ in model.named_parameters()}
+    left_out = sorted(name for name in loading_info["unexpected_keys"] if re.sub(r"\d+", "0", name) in known)
+    if left_out:
+        raise BadInputError(
+            f"the weights hold {len(left_out)} tensors that config.json leaves out, the first is {left_out[0]}",
+            where=f"model {folder}",
+            mend=_TOGETHER,
+        )
+
+
+def _refuse_larger_than_memory(folder: Path, dtype: Any, device: str) -> None:
+    import torch
+
+    weights = read_weights(folder)
+    needed = sum(math.prod(shape) for shape in weights.shapes.values()) * dtype.itemsize
+    if device.startswith("cuda"):
+        memory = torch.cuda.mem_get_info(device)[1]
+    else:
+        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if needed > memory:
+        raise BadInputError(
+            f"the weights take {needed / 2**30:.1f} GiB as {str(dtype).removeprefix('torch.')}, and the memory of "
+            f"{device} is {memory / 2**30:.1f} GiB",
+            where=f"model {folder}",
+            mend="Use a smaller model, or model.dtype=bfloat16 where it is float32.",
+        )
+
+
+def _stored(dtype: str, device: str) -> dict[str, Any]:
+    """How `from_pretrained` keeps the weights."""
+    import torch
+
+    if dtype != "nf4":
+        return {"dtype": getattr(torch, dtype)}
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise BadInputError(
+            "bitsandbytes is not installed", where="training.weights nf4", mend="pip install bitsandbytes."
+        )
+    from transformers import BitsAndBytesConfig
+
+    # Computed in float32, unless autocast says otherwise.
+    four_bit = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.float32,
+    )
+    return {"dtype": torch.float32, "quantization_config": four_bit, "device_map": {"": device}}
+
+
+def pick_device(name: str, *, where: str = "model.device") -> str:
+    """`auto` → `cuda` if there is one, else `cpu`; anything else stays.
+
+    On CUDA attention is kept from cuDNN's kernels: they plan anew for each shape, and here
+    every batch has its own.
+    """
+    import torch
+
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise BadInputError("no CUDA device is here", where=f"{where} {name}", mend="Use auto or cpu.")
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name != "cpu":
+        torch.backends.cuda.enable_cudnn_sdp(False)
+    return name

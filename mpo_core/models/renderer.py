@@ -1,0 +1,73 @@
+"""The process that renders chat templates: one JSON line in, one JSON line out, bounded in memory and time.
+
+A chat template is a program that came with the model. The sandbox of Jinja keeps it from the machine, but not
+from looping for ever or from multiplying text; the kernel does. This file is run by its path, so that it imports
+nothing of the project.
+"""
+
+import json
+import math
+import resource
+import sys
+from typing import Any
+
+MEMORY = 512 * 2**20
+"""Bytes that the process may add to what it has after its imports."""
+ROOM = 2**20
+"""Characters that a rendering may have beyond 16 times its messages'."""
+
+
+def _bound_memory() -> None:
+    try:
+        with open("/proc/self/statm", encoding="ascii") as file:  # noqa: PTH123 - nothing is imported without need
+            pages = int(file.read().split()[0])
+    except OSError:  # no Linux: the limit is on all that the process has
+        pages = 0
+    limit = pages * resource.getpagesize() + MEMORY
+    hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+    resource.setrlimit(resource.RLIMIT_AS, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard))
+
+
+def _bound_time(seconds: int) -> None:
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    limit = math.ceil(used.ru_utime + used.ru_stime) + seconds
+    hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
+    resource.setrlimit(resource.RLIMIT_CPU, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard))
+
+
+def _answer(request: dict[str, Any]) -> dict[str, str]:
+    from transformers.utils.chat_template_utils import render_jinja_template
+
+    messages = request["messages"]
+    try:
+        rendered = render_jinja_template(
+            conversations=[messages],
+            chat_template=request["template"],
+            add_generation_prompt=True,
+            **request["special"],
+        )
+        text = rendered[0][0]
+    except Exception as error:  # noqa: BLE001 - whatever a template raises is told to whoever asked
+        return {"error": type(error).__name__, "message": str(error)[:1000]}
+    most = ROOM + 16 * sum(len(message["content"]) for message in messages)
+    if len(text) > most:
+        return {"error": "TooLong", "message": f"{len(text)} characters"}
+    return {"text": text}
+
+
+def main() -> None:
+    """Answers requests until stdin closes."""
+    sys.modules["torch"] = None  # type: ignore[assignment]  # transformers would import it: seconds, and 200 MiB
+    from transformers.utils import chat_template_utils  # noqa: F401 - before memory is bounded
+
+    sys.setrecursionlimit(1000)
+    _bound_memory()
+    for line in sys.stdin:
+        request = json.loads(line)
+        _bound_time(request["seconds"])
+        sys.stdout.write(json.dumps(_answer(request)) + "\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,239 @@
+"""Chat templates, rendered in a process of their own with bounds on time, memory and length."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from mpo_core.errors import BadInputError
+from mpo_core.models.library import reading
+from mpo_core.models.renderer import MEMORY
+
+SECONDS = 5
+"""Processor time that one rendering may take."""
+_PATIENCE = 120.0  # seconds on the wall, on a machine that is busy; the renderer's own limit is processor time
+_LONGEST = 2**20  # characters of a template
+_PROBE = (
+    "Bake \"bread\" & say 'hello' <b>twice</b>, 1 < 2.\nনমস্কার, 你好: {{ 7 * 7 }} " + "and so on, " * 40 + "to the end."
+)
+
+Messages = list[dict[str, str]]
+
+
+class TemplateError(Exception):
+    """A chat template could not be rendered; says why in a few words, never with a message's text."""
+
+
+class _Renderer:
+    """The process that renders; it is started at its first use and again after it died."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._owner = 0
+
+    def ask(self, request: dict[str, Any]) -> dict[str, str]:
+        """Sends a request and waits for the answer.
+
+        Raises:
+            TemplateError: the process died over it, or needs too long.
+        """
+        with self._lock:
+            process = self._running()
+            try:
+                answer = _exchange(process, json.dumps(request, default=str).encode() + b"\n")
+            except BaseException:
+                self._end()
+                raise
+            if answer is None:
+                raise TemplateError(_cause_of_death(self._end()))
+            fields: dict[str, str] = json.loads(answer)
+            return fields
+
+    def _running(self) -> subprocess.Popen[bytes]:
+        # A process that was forked off shares the pipes of its parent and needs a renderer of its own.
+        if self._process is None or self._owner != os.getpid() or self._process.poll() is not None:
+            self._owner = os.getpid()
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", str(Path(__file__).with_name("renderer.py"))],
+                stdin=subprocess.PIPE,  # it ends when this closes, so it never outlives this process
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                bufsize=0,
+                start_new_session=True,  # Ctrl-C is for this process, which may still have something to save
+            )
+        return self._process
+
+    def _end(self) -> int:
+        process, self._process = self._process, None
+        if process is None:
+            return 0
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(1.0)
+        process.kill()
+        for pipe in (process.stdin, process.stdout):
+            if pipe is not None:
+                with contextlib.suppress(OSError):
+                    pipe.close()
+        return process.wait()
+
+
+def _exchange(process: subprocess.Popen[bytes], request: bytes) -> bytes | None:
+    """One line to the process and one line from it; None if it ended instead."""
+    assert process.stdin is not None  # noqa: S101 - both are pipes
+    assert process.stdout is not None  # noqa: S101
+    try:
+        rest = memoryview(request)
+        while rest:
+            rest = rest[process.stdin.write(rest) :]
+    except BrokenPipeError:
+        return None
+    answer, deadline = bytearray(), time.monotonic() + _PATIENCE
+    while not answer.endswith(b"\n"):
+        if not select.select([process.stdout], [], [], max(0.0, deadline - time.monotonic()))[0]:
+            raise TemplateError(f"it did not finish within {_PATIENCE:g} seconds")
+        part = process.stdout.read(2**16)
+        if not part:
+            return None
+        answer += part
+    return bytes(answer)
+
+
+def _cause_of_death(code: int) -> str:
+    if code in (-signal.SIGXCPU, -signal.SIGKILL):
+        return f"it did not finish within {SECONDS} seconds of computing"
+    return f"it crashed its interpreter (exit code {code})"
+
+
+_RENDERER = _Renderer()
+
+
+def render(tokenizer: Any, messages: Messages) -> str:
+    """The conversation up to and including the assistant's header, as the tokenizer's own template has it.
+
+    Args:
+        tokenizer: with a chat template.
+        messages: `role` and `content` of each.
+
+    Raises:
+        BadInputError: the template raises something, does not end, multiplies text, or loses a message's text.
+    """
+    try:
+        return render_messages(tokenizer, messages)
+    except TemplateError as error:
+        raise BadInputError(
+            f"the chat template fails on a conversation: {error}",
+            where=f"model {getattr(tokenizer, 'name_or_path', '')}",
+            mend="Fix the chat template, or give another one with --set model.chat_template=FILE.",
+        ) from None
+
+
+def render_messages(tokenizer: Any, messages: Messages, *, quote: bool = False) -> str:
+    """Renders as `render` does, with an error that the caller explains.
+
+    Args:
+        tokenizer: with a chat template.
+        messages: `role` and `content` of each.
+        quote: the messages are ours, so a template's own words about them may be shown.
+
+    Raises:
+        TemplateError: see `render`.
+    """
+    rendered = _rendered(tokenizer, messages, quote=quote)
+    if not rendered.strip() and any(message["content"].strip() for message in messages):
+        raise TemplateError("it gives nothing")
+    for message in messages:
+        if message["content"].strip() not in rendered:
+            raise TemplateError(f"it drops or changes the {message['role']}'s text")
+    return rendered
+
+
+def _rendered(tokenizer: Any, messages: Messages, *, quote: bool) -> str:
+    from transformers import PreTrainedTokenizerBase
+
+    if type(tokenizer).apply_chat_template is not PreTrainedTokenizerBase.apply_chat_template:
+        # A class that renders in a way of its own, without a template.
+        with _raised(quote=quote):
+            rendered: str = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+            return rendered
+    template = template_of(tokenizer)
+    request = {"template": template, "messages": messages, "special": tokenizer.special_tokens_map, "seconds": SECONDS}
+    answer = _RENDERER.ask(request)
+    if "text" in answer:
+        return answer["text"]
+    kind, message = answer["error"], " ".join(answer["message"].split())[:200].rstrip(".")
+    if kind == "MemoryError":
+        raise TemplateError(f"it needs more than {MEMORY // 2**20} MiB of memory")
+    if kind == "TooLong":
+        raise TemplateError(f"it makes {message} of a short conversation")
+    raise TemplateError(f"{kind}: {message}" if quote and message else kind)
+
+
+@contextlib.contextmanager
+def _raised(*, quote: bool) -> Any:
+    try:
+        with reading("it fails", where="", mend=""):
+            yield
+    except BadInputError as error:
+        raise TemplateError(error.what if quote else "it raises an error") from None
+
+
+def template_of(tokenizer: Any) -> str:
+    """The text of the tokenizer's chat template.
+
+    Raises:
+        TemplateError: it is no text, there are several without a default, or it is too long to be one.
+    """
+    template = tokenizer.chat_template
+    if isinstance(template, dict):
+        if "default" not in template:
+            raise TemplateError("there are several templates and none is called default")
+        template = template["default"]
+    if not isinstance(template, str):
+        raise TemplateError(f"it is of type {type(template).__name__}, not text")
+    if len(template) > _LONGEST:
+        raise TemplateError(f"it has {len(template)} characters, more than {_LONGEST}")
+    return template
+
+
+def try_template(tokenizer: Any, system: str | None, *, where: str) -> None:
+    """Renders a request once, with the system message if there is one.
+
+    Gemma's template refuses a system message, others drop it, and a user's own file may be no Jinja at all.
+
+    Args:
+        tokenizer: its template is tried.
+        system: what goes before every prompt.
+        where: the template's place, for the error.
+
+    Raises:
+        BadInputError: a conversation cannot be rendered, or its text is not in what is rendered.
+    """
+    turns = [{"role": "user", "content": _PROBE}]
+    try:
+        render_messages(tokenizer, turns, quote=True)
+    except TemplateError as error:
+        raise BadInputError(
+            f"the chat template cannot be rendered: {error}",
+            where=where,
+            mend="Fix the chat template, or give another one with --set model.chat_template=FILE.",
+        ) from None
+    if system is None:
+        return
+    try:
+        render_messages(tokenizer, [{"role": "system", "content": system}, *turns], quote=True)
+    except TemplateError as error:
+        raise BadInputError(
+            f"the chat template takes no system message ({error})",
+            where="model.system",
+            mend="Remove model.system, or give a template that takes one with --set model.chat_template=FILE.",
+        ) from None
