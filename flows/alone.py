@@ -17,14 +17,17 @@ from mpo_core.files import read_parquet
 from mpo_core.judging import judge_responses
 from mpo_core.models import forget_models, model_digest, resolve, shared_model
 from mpo_core.pairs import FLAWS, audit, export_official, export_trl, import_pairs
-from mpo_core.prompts import load_prompts
+from mpo_core.prompts import count_kinds, load_prompts
+from mpo_core.records import form_of
 from mpo_core.sampling import Request, sample
-from mpo_core.settings import ModelSettings, PipelineConfig, PromptSettings, PromptSource
+from mpo_core.settings import ModelSettings, PipelineConfig, PromptSource
 from mpo_core.tables import GAPS, PAIRS, PROMPTS, QUARANTINE
 from mpo_core.training import TrainingJob, TrainingResult, gaps, source_texts, target_texts, train
 from mpo_core.translation import prompt_texts, translate_texts
 
 _BLOCK = 512  # texts whose reference is measured, and kept, at one time
+_PLACE = {"source", "path", "revision", "subset", "dataset_split", "split"}  # where the prompts lie, not how they read
+_PROMPT_FORMS = ("csv", "json", "jsonl", "parquet", "arrow")
 OnProgress = Callable[[int, int], None]
 
 
@@ -216,15 +219,21 @@ def _reference(config: PipelineConfig, folder: Path, pairs: pa.Table, kept: Path
 
 
 def evaluate_alone(
-    config: PipelineConfig, file: Path, against: str | None, *, on_progress: OnProgress
+    config: PipelineConfig,
+    file: Path,
+    against: str | None,
+    *,
+    source: int | None = None,
+    on_progress: OnProgress,
 ) -> dict[str, Any]:
     """Judges one model's answers to a file of prompts, or two models' on the same ones.
 
     Returns:
-        `metrics`, rows of METRICS (with `p_value` where two models are compared), and
-        `quarantined`, how many rows were set aside for which reason.
+        `metrics`, rows of METRICS (with `p_value` where two models are compared), `kinds`, how many prompts of each
+        kind a source gave, and `quarantined`, how many rows were rejected for which reason.
     """
-    prompts, aside = _read_prompts(config, file)
+    prompts, aside = _read_prompts(config, file, source)
+    kinds = count_kinds(prompts)
     found: dict[str, pa.Table] = {}
     named = {"after": config.model.path} if against is None else {"before": against, "after": config.model.path}
     for name, path in named.items():
@@ -240,26 +249,56 @@ def evaluate_alone(
         tests = {(r["language"], r["metric"]): r for r in compare(found["before"], found["after"]).to_pylist()}
         for row in rows:
             row["p_value"] = tests.get((row["language"], row["metric"]), {}).get("p_value")
-    return {"metrics": rows, "quarantined": _counts(aside, "reason")}
+    return {"metrics": rows, "kinds": kinds, "quarantined": _counts(aside, "reason")}
 
 
-def _read_prompts(config: PipelineConfig, file: Path) -> tuple[pa.Table, pa.Table]:
-    """The file's prompts: where they stand is told by the profile's first file source, else `text` and `kind`."""
-    kinds = {".csv": "csv", ".jsonl": "jsonl", ".parquet": "parquet"}
-    if file.suffix not in kinds:
-        raise BadInputError("unknown kind of file", where=str(file), mend=f"Give one of {', '.join(kinds)}.")
-    named = [source for source in config.prompts.sources if source.source != "microworld"]
-    template = named[0] if named else PromptSource(source="csv", path="-", kind_column="kind")
-    source = PromptSource(
-        source=kinds[file.suffix],
-        path=str(file),
-        text_column=template.text_column,
-        kind=template.kind,
-        kind_column=template.kind_column,
-        split="test",
-    )
-    settings = PromptSettings(sources=[source])
+def _read_prompts(config: PipelineConfig, file: Path, number: int | None) -> tuple[pa.Table, pa.Table]:
+    """The file's prompts, read as one of the profile's sources is read, with every setting of that source."""
+    source = prompt_source(config, file, number)
+    settings = config.prompts.model_copy(update={"sources": [source]})
     return load_prompts(settings, dominant=config.languages.dominant, seed=settings.seed)
+
+
+def prompt_source(config: PipelineConfig, file: Path, number: int | None = None) -> PromptSource:
+    """A source that reads `file` as the profile says: by source `number`, else by the source of that very file.
+
+    Else the profile's sources of files must agree on how they are read; without one, `text` and `kind` are the columns.
+    What says where the source lies, and which split its rows are in, is the command's.
+
+    Raises:
+        BadInputError: the file is of no known kind, there is no such source, or the sources differ.
+    """
+    template = _template(config, file, number)
+    settings = template.model_dump(exclude=_PLACE)
+    if file.is_dir():
+        kind, place = "dataset", {n: getattr(template, n) for n in ("subset", "dataset_split")}
+    else:
+        kind, place = form_of(file, _PROMPT_FORMS), {}
+        kind = "parquet" if kind == "arrow" else kind
+        if kind != "csv":
+            settings["delimiter"] = None  # it is of CSV, as the subset is of a dataset
+    return PromptSource(**settings, **place, source=kind, path=str(file), split="test")
+
+
+def _template(config: PipelineConfig, file: Path, number: int | None) -> PromptSource:
+    sources = config.prompts.sources
+    if number is not None:
+        if not 0 <= number < len(sources) or sources[number].source == "microworld":
+            raise BadInputError(
+                "this is no source of files in the profile", where=f"--source {number}", mend="Count from 0."
+            )
+        return sources[number]
+    named = [source for source in sources if source.source != "microworld"]
+    same = [source for source in named if Path(str(source.path)).resolve() == file.resolve()]
+    candidates = same or named or [PromptSource(source="csv", path="-", kind_column="kind")]
+    ways = {source.model_dump_json(exclude=_PLACE | {"licence"}) for source in candidates}
+    if len(ways) > 1:
+        raise BadInputError(
+            f"the profile's {len(candidates)} sources are read in different ways",
+            where=f"--prompts {file}",
+            mend="Say which of them shows how to read this file: --source 0 for the first.",
+        )
+    return candidates[0]
 
 
 def _verdicts(

@@ -27,6 +27,7 @@ from flows.cli_shared import (
     require_server,
     store_at,
     tell,
+    tell_kinds,
 )
 from mpo_core import __version__
 from mpo_core.errors import BadInputError, DamagedError, StageFailedError
@@ -158,9 +159,15 @@ def train(
 @app.command()
 def evaluate(
     model: Annotated[str, typer.Option(help="Model folder or hub id.")],
-    prompts: Annotated[Path, typer.Option(help="CSV, JSONL or Parquet of prompts (columns as in prompts.sources).")],
+    prompts: Annotated[
+        Path,
+        typer.Option(help="File of prompts (CSV, JSON, Parquet …) or dataset folder, read as prompts.sources says."),
+    ],
     profile: Profile = None,
     against: Annotated[str | None, typer.Option(help="Model to compare with, on the same prompts.")] = None,
+    source: Annotated[
+        int | None, typer.Option(help="Which of the profile's prompts.sources says how to read the file, from 0.")
+    ] = None,
     overrides: Overrides = None,
     as_json: AsJson = False,
 ) -> None:
@@ -169,7 +176,7 @@ def evaluate(
     from flows.alone import evaluate_alone
 
     with bar("evaluation") as on_progress:
-        told = evaluate_alone(config, prompts, against, on_progress=on_progress)
+        told = evaluate_alone(config, prompts, against, source=source, on_progress=on_progress)
     if as_json:
         print(json.dumps(told))
         return
@@ -180,6 +187,7 @@ def evaluate(
             row["model"], row["language"], row["metric"], f"{row['value']:.3f}", interval, str(row["n"]), *_p_value(row)
         )
     output.print(table)
+    tell_kinds(output, told["kinds"])
     tell({"quarantined": told["quarantined"]}, as_json=False)
 
 
@@ -288,7 +296,8 @@ def build(
 
 
 def _tell_outcome(out: Console, config: Any, summary: Any) -> None:
-    """What was computed, the gate's word, and where everything lies."""
+    """What was read and computed, the gate's word, and where everything lies."""
+    tell_kinds(out, summary.kinds)
     computed = sum(stage.state == "computed" for stage in summary.stages)
     out.print(f"{computed} tasks computed, {len(summary.stages) - computed} from cache, {summary.seconds:.0f} s")
     if summary.gate is not None:

@@ -1,6 +1,7 @@
 """The commands about data: languages, translation, pairs."""
 
 import json
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,10 +26,11 @@ from flows.cli_shared import (
 from mpo_core.errors import BadInputError
 from mpo_core.languages import LANGUAGES, language
 from mpo_core.profiles import load_config
+from mpo_core.settings.data import DELIMITER, single_character
 
 
 def translate(
-    file: Annotated[Path, typer.Argument(help="CSV, JSONL or Parquet with a column of texts, or .txt by line.")],
+    file: Annotated[Path, typer.Argument(help="CSV, JSON or Parquet with a column of texts, or .txt by line.")],
     to: Annotated[str, typer.Option(help="Target languages, such as sw,bn.")],
     out: Annotated[Path | None, typer.Option(help="A .parquet or .csv file.")] = None,
     engine: Annotated[
@@ -38,8 +40,14 @@ def translate(
             "seq2seq=FOLDER_OR_ID, openai=MODEL, microworld. Left out: those of --profile."
         ),
     ] = None,
-    source: Annotated[str, typer.Option("--from", help="Language of the texts.")] = "en",
-    column: Annotated[str, typer.Option(help="Column of the text.")] = "text",
+    source: Annotated[
+        str | None,
+        typer.Option("--from", help="Language of the texts. Default: languages.dominant of --profile, else en."),
+    ] = None,
+    column: Annotated[str, typer.Option(help="Column of the text, or of messages with one turn of the user.")] = "text",
+    delimiter: Annotated[
+        str | None, typer.Option(help='Between the fields of CSV, such as ";" or tab. Default: a comma; .tsv: a tab.')
+    ] = None,
     profile: Annotated[Path | None, typer.Option(help="YAML profile with translation.engines.")] = None,
     overrides: Overrides = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Tell what would be asked, and ask nobody.")] = False,
@@ -54,19 +62,21 @@ def translate(
         raise BadInputError("no place for the result is named", where="mpo translate", mend="Give --out FILE.parquet.")
     if out is not None:
         require_table(out)
-    targets = _targets(source, to, defined=any("languages.defined" in one for one in overrides or []))
-    asked = [f"languages.dominant={source}", f"languages.targets={json.dumps(targets)}"]
-    if engine:
-        asked.append(f"translation.engines={json.dumps([engine_settings(name) for name in engine])}")
-    config = load_config(profile, [*asked, *(overrides or [])])
-    load = estimate(config, file, column=column)
+    asked = [f"translation.engines={json.dumps([engine_settings(name) for name in engine])}"] if engine else []
+    given = load_config(profile, [*asked, *(overrides or [])]) if profile or overrides else None
+    source = source or (given.languages.dominant if given else "en")
+    targets = _targets(source, to, [] if given is None else [entry.code for entry in given.languages.defined])
+    named = [f"languages.dominant={source}", f"languages.targets={json.dumps(targets)}"]
+    config = load_config(profile, [*asked, *(overrides or []), *named])
+    delimiter = _delimiter(delimiter)
+    load = estimate(config, file, column=column, delimiter=delimiter)
     if dry_run or (not as_json and any(row["requests"] for row in load)):
         _tell_estimate(load, as_json=as_json)
     if dry_run or out is None:
         return
     try:
         with bar("translation") as on_progress:
-            told = translate_file(config, file, out, column=column, on_progress=on_progress)
+            told = translate_file(config, file, out, column=column, delimiter=delimiter, on_progress=on_progress)
     except KeyboardInterrupt:
         console.print("mpo: interrupted. What was answered is kept: the same command goes on.", style="red")
         raise typer.Exit(INTERRUPTED) from None
@@ -76,16 +86,26 @@ def translate(
         raise typer.Exit(FAILED)
 
 
-def _targets(source: str, to: str, *, defined: bool) -> list[str]:
-    """The targets; what is wrong with a language is told where it was named. One may be `defined` in the settings."""
+def _targets(source: str, to: str, defined: list[str]) -> list[str]:
+    """The targets; what is wrong with a language is reported where it was named. Some are `defined` in the settings."""
     targets = [code.strip() for code in to.split(",")]
-    if not defined:
+    if source not in defined:
         language(source, where=f"--from {source}")
-        for code in targets:
+    for code in targets:
+        if code not in defined:
             language(code, where=f"--to {to}")
     if len({*targets, source}) != len(targets) + 1:
         raise BadInputError("a language stands twice", where=f"--from {source} --to {to}", mend="Name each once.")
     return targets
+
+
+def _delimiter(given: str | None) -> str | None:
+    value = single_character(given)
+    if value is not None and not re.fullmatch(DELIMITER, value):
+        raise BadInputError(
+            "a delimiter is one character, no quote", where=f"--delimiter {given}", mend='Such as ";" or tab.'
+        )
+    return value
 
 
 def _tell_translated(told: dict[str, Any], *, asked: bool, as_json: bool) -> None:

@@ -72,3 +72,10 @@ def tell(told: dict[str, Any], as_json: bool) -> None:
         return
     for name, value in told.items():
         output.print(f"{name.replace('_', ' ')}: {value}", highlight=False, soft_wrap=True)
+
+
+def tell_kinds(out: Console, kinds: dict[str, dict[str, int]]) -> None:
+    """Prints how many harmful and harmless prompts each source gave: an inverted label shows here first."""
+    for source, counts in kinds.items():
+        told = ", ".join(f"{count:,} {kind}" for kind, count in counts.items())
+        out.print(f"Prompts of {source}: {told}", highlight=False, markup=False, soft_wrap=True)

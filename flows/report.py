@@ -14,6 +14,7 @@ from flows.stages import Evaluation
 from mpo_core import registry, reporting
 from mpo_core.artifacts import ArtifactRef, Shard
 from mpo_core.gate import GateDecision, decide, targets_median
+from mpo_core.prompts import count_kinds
 from mpo_core.reporting import RunSummary
 from mpo_core.tables import COMPARISONS, METRICS, PROMPTS, QUARANTINE, RESPONSES, TRAINING_LOG, VERDICTS
 from tasks.model import ModelFolder
@@ -72,6 +73,7 @@ def finish(
         artifacts=[ref for step in steps for ref in step.shard.refs],
         inputs=[source.name for source in sources],
         version=version.version,
+        kinds=_kinds(run, steps),
         sources=sources,
         examples=_examples(run, before, after),
     )
@@ -124,6 +126,12 @@ def _sources(run: Run) -> list[reporting.SourceLicence]:
         name = source.path or source.source
         licences[name] = source.licence or licences.get(name) or own
     return [reporting.SourceLicence(name=name, licence=licence) for name, licence in licences.items()]
+
+
+def _kinds(run: Run, steps: list[Step]) -> dict[str, dict[str, int]]:
+    """How many prompts of each kind every source gave."""
+    read = next(step for step in steps if step.stage == "prompts")
+    return count_kinds(run.store.read_table(read.shard.rows, PROMPTS))
 
 
 def _stage(run: Run, step: Step) -> reporting.StageSummary:

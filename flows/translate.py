@@ -6,7 +6,7 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, NamedTuple, TypeGuard, get_args
 
 import pyarrow as pa
 import pyarrow.csv
@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from mpo_core.artifacts import scratch_path
 from mpo_core.errors import BadInputError
+from mpo_core.messages import Fault
 from mpo_core.settings import MemorySource, PipelineConfig, TranslationSettings
 from mpo_core.settings.translation import Service
 from mpo_core.tables import QUARANTINE, TRANSLATED, TableSpec
@@ -69,8 +70,20 @@ def opened_chain(
         yield build_chain(settings, replies, on_reply)
 
 
+class Input(NamedTuple):
+    """A column of texts in a file."""
+
+    file: Path
+    column: str
+    delimiter: str | None = None
+
+    def texts(self) -> Iterator[str | Fault]:
+        """The texts by row; see `read_texts`."""
+        return read_texts(self.file, self.column, delimiter=self.delimiter)
+
+
 def translate_file(
-    config: PipelineConfig, file: Path, out: Path, *, column: str, on_progress: OnProgress
+    config: PipelineConfig, file: Path, out: Path, *, column: str, delimiter: str | None = None, on_progress: OnProgress
 ) -> dict[str, Any]:
     """Translates a column of a file into every target, block by block.
 
@@ -85,7 +98,8 @@ def translate_file(
     aside_path = out.with_suffix(f".quarantine{out.suffix}")
     _require_other(file, out, aside_path, config.translation)
     source, targets = config.languages.dominant, config.languages.targets
-    total = _count(file, column) * len(targets)
+    given = Input(file, column, delimiter)
+    total = _count(given) * len(targets)
     tally = {target: _Tally() for target in targets}
     done = answered = 0
 
@@ -99,9 +113,9 @@ def translate_file(
         _writer(out, TRANSLATED) as write,
         _writer(aside_path, QUARANTINE) as write_aside,
     ):
-        for first, block in _blocks(file, column):
-            texts = [Text(str(first + n), "text", text) for n, text in enumerate(block) if text.strip()]
-            empty = [str(first + n) for n, text in enumerate(block) if not text.strip()]
+        for first, block in _blocks(given):
+            texts = [Text(str(first + n), "text", text) for n, text in enumerate(block) if _is_text(text)]
+            rejected = {first + n: _fault(text) for n, text in enumerate(block) if not _is_text(text)}
             for target in targets:
                 rows, aside = translate_texts(texts, chain, source=source, target=target)
                 write(
@@ -109,7 +123,7 @@ def translate_file(
                         rows, dict(zip((t.prompt_id for t in texts), (t.text for t in texts), strict=True)), source
                     )
                 )
-                aside = _named(aside, empty, target)
+                aside = _named(aside, rejected, target)
                 write_aside(aside)
                 tally[target].add(rows, aside)
                 done, answered = done + len(block), 0
@@ -139,7 +153,7 @@ def require_table(out: Path) -> None:
         raise BadInputError("unknown kind of file", where=f"--out {out}", mend="Name a .parquet or a .csv file.")
 
 
-def estimate(config: PipelineConfig, file: Path, *, column: str) -> list[dict[str, Any]]:
+def estimate(config: PipelineConfig, file: Path, *, column: str, delimiter: str | None = None) -> list[dict[str, Any]]:
     """What a translation would ask of the engines, by language: at most, for a later block may repeat a text.
 
     Raises:
@@ -151,8 +165,8 @@ def estimate(config: PipelineConfig, file: Path, *, column: str) -> list[dict[st
         for target in config.languages.targets:
             counts: Counter[str] = Counter()
             asked: dict[str, None] = {}
-            for _, block in _blocks(file, column):
-                _estimate(chain, [text for text in block if text.strip()], source, target, counts, asked)
+            for _, block in _blocks(Input(file, column, delimiter)):
+                _estimate(chain, [text for text in block if _is_text(text)], source, target, counts, asked)
             names = ("texts", "known", "kept", "requests", "characters")
             found.append({"language": target, **{n: counts[n] for n in names}, "engine": " ".join(asked)})
     return found
@@ -206,16 +220,24 @@ class _Tally:
         return {"translated": self.translated, "set_aside": self.set_aside, **plain}
 
 
-def _count(file: Path, column: str) -> int:
-    """The rows of a file; reads it to its end, so that a malformed row is told before anybody is asked."""
-    rows = sum(1 for _ in read_texts(file, column))
+def _is_text(text: str | Fault) -> TypeGuard[str]:
+    return isinstance(text, str) and bool(text.strip())
+
+
+def _fault(text: str | Fault) -> Fault:
+    return text if isinstance(text, Fault) else Fault("empty_text", "no text in this row")
+
+
+def _count(given: Input) -> int:
+    """The rows of a file; reads it to its end, so that a malformed row is reported before anybody is asked."""
+    rows = sum(1 for _ in given.texts())
     if not rows:
-        raise BadInputError("no rows", where=str(file), mend="Give a file with at least one text.")
+        raise BadInputError("no rows", where=str(given.file), mend="Give a file with at least one text.")
     return rows
 
 
-def _blocks(file: Path, column: str) -> Iterator[tuple[int, list[str]]]:
-    texts = read_texts(file, column)
+def _blocks(given: Input) -> Iterator[tuple[int, list[str | Fault]]]:
+    texts = given.texts()
     for number in itertools.count():
         block = list(itertools.islice(texts, _BLOCK))
         if not block:
@@ -234,12 +256,12 @@ def _with_source(rows: pa.Table, originals: dict[str, str], source: str) -> pa.T
     return pa.table(columns)
 
 
-def _named(aside: pa.Table, empty: list[str], target: str) -> pa.Table:
-    """Quarantine rows by the file's own row numbers, those of empty texts among them."""
+def _named(aside: pa.Table, rejected: dict[int, Fault], target: str) -> pa.Table:
+    """Quarantine rows by the file's own row numbers, those of rows without a text among them."""
     rows = [row | {"row_id": f"{row['row_id'].split('/')[0]}/{target}"} for row in aside.to_pylist()]
     rows += [
-        {"row_id": f"{row}/{target}", "language": target, "reason": "empty_text", "detail": "no text in this row"}
-        for row in empty
+        {"row_id": f"{row}/{target}", "language": target, "reason": fault.reason, "detail": fault.detail}
+        for row, fault in rejected.items()
     ]
     return QUARANTINE.build(sorted(rows, key=lambda row: int(row["row_id"].split("/")[0])))
 

@@ -15,8 +15,9 @@ class BadInputError(ValueError):
     """
 
     def __init__(self, what: str, *, where: str, mend: str) -> None:
-        line = f"{where}: {what}. {mend}"
-        super().__init__(" ".join(line.split()))
+        line = " ".join(f"{where}: {what}. {mend}".split())
+        # Names of columns and files may hold halves of surrogate pairs, which no terminal takes.
+        super().__init__(line.encode("utf-8", "backslashreplace").decode())
         self.what, self.where, self.mend = what, where, mend
 
     def __reduce__(self) -> tuple[object, ...]:

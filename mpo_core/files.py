@@ -1,4 +1,4 @@
-"""Files of the user's; whatever is malformed is told with its line."""
+"""Files of the user's, plain or compressed; what is malformed is reported with its line."""
 
 from __future__ import annotations
 
@@ -6,15 +6,19 @@ import codecs
 import contextlib
 import csv
 import hashlib
-import json
+import io
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple, TextIO
+from typing import NamedTuple, TextIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from mpo_core.compression import CORRUPT, open_plain
 from mpo_core.errors import BadInputError
+
+csv.field_size_limit(2**31 - 1)  # the module's own limit is 128 KB a field
+_DELIMITERS = {";": ";", "\t": r"\t", "|": "|", ",": ","}
 
 
 class CsvRow(NamedTuple):
@@ -31,27 +35,34 @@ class Csv(NamedTuple):
     rows: list[CsvRow]
 
 
-def read_csv(path: Path, *, mend: str) -> Csv:
-    """A comma-separated file with a header, whole; see `csv_rows`."""
-    header, *rows = csv_rows(path, mend=mend)
+def read_csv(path: Path, *, mend: str, delimiter: str | None = None, key: str = "delimiter") -> Csv:
+    """Reads a CSV file with a header whole; see `csv_rows`."""
+    header, *rows = csv_rows(path, mend=mend, delimiter=delimiter, key=key)
     return Csv(header.values, rows)
 
 
-def csv_rows(path: Path, *, mend: str) -> Iterator[CsvRow]:
-    """The header, then the rows of a comma-separated file, read as they are asked for; blank lines are no rows.
+def csv_rows(path: Path, *, mend: str, delimiter: str | None = None, key: str = "delimiter") -> Iterator[CsvRow]:
+    """Yields the header, then the rows of a CSV file, read as they are needed; blank lines are no rows.
+
+    Names in the header lose the space around them. A column without a name is left out: nothing can ask for it.
 
     Args:
-        path: the file, UTF-8 with or without a byte-order mark.
+        path: the file, UTF-8 with or without a byte-order mark, plain or compressed.
         mend: what to do where it cannot be read at all, such as which setting to check.
+        delimiter: the character between fields; by default a comma, or a tab in a `.tsv` file.
+        key: the setting of the delimiter, named in the error where the header looks like another one.
 
     Raises:
         BadInputError: the file cannot be read, is not UTF-8, the header names no column or one twice, or a
             row has another number of columns.
     """
+    delimiter = delimiter or default_delimiter(path)
     with _opened(path, mend, newline="") as file:
-        reader = csv.reader(file, strict=True)
+        reader = csv.reader(file, strict=True, delimiter=delimiter)
         try:
-            header = next(reader, [])
+            cells = [name.strip() for name in next(reader, [])]
+            named = [at for at, name in enumerate(cells) if name]
+            header = [cells[at] for at in named]
             if not header:
                 raise BadInputError("the first line names no columns", where=str(path), mend="Give it a header.")
             if len(set(header)) != len(header):
@@ -60,13 +71,15 @@ def csv_rows(path: Path, *, mend: str) -> Iterator[CsvRow]:
             line = reader.line_num + 1  # a quoted field may span lines: a row is where it starts
             for values in reader:
                 if values:
-                    if len(values) != len(header):
+                    # Blank fields at the end, of the header or of the row, are trailing delimiters.
+                    if len(values) <= named[-1] or any(value.strip() for value in values[len(cells) :]):
                         raise BadInputError(
-                            f"{len(values)} columns where the header has {len(header)}",
+                            f"{len(values)} columns where the header has {len(cells)}",
                             where=f"{path}, line {line}",
-                            mend="Quote fields that hold commas, quotes or line breaks; give each row all columns.",
+                            mend=delimiter_hint(header, delimiter, key)
+                            or "Quote fields that hold commas, quotes or line breaks; give each row all columns.",
                         )
-                    yield CsvRow(line, values)
+                    yield CsvRow(line, [values[at] for at in named])
                 line = reader.line_num + 1
         except csv.Error as error:
             raise BadInputError(
@@ -74,38 +87,34 @@ def csv_rows(path: Path, *, mend: str) -> Iterator[CsvRow]:
             ) from None
 
 
-def json_rows(path: Path, *, mend: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The objects of a file of JSON lines, each with its line, read as they are asked for; blank lines are none.
+def default_delimiter(path: Path) -> str:
+    """The delimiter of a file whose settings name none: a tab in a `.tsv` file, else a comma."""
+    return "\t" if ".tsv" in [suffix.lower() for suffix in path.suffixes[-2:]] else ","
+
+
+def delimiter_hint(header: list[str], delimiter: str, key: str) -> str:
+    """A sentence that names the setting, where the header looks as if another delimiter separated it; else nothing."""
+    line = delimiter.join(header)
+    counts = {other: line.count(other) for other in _DELIMITERS if other != delimiter}
+    likely = max(counts, key=lambda other: counts[other])
+    if counts[likely] < len(header):
+        return ""
+    written = _DELIMITERS[likely]
+    return f'The header looks separated by "{written}": set {key} to "{written}".'
+
+
+def text_lines(path: Path, *, mend: str, newline: str | None = None) -> Iterator[str]:
+    r"""Yields the lines of a UTF-8 file without their ends, read as they are needed.
+
+    Args:
+        path: the file, plain or compressed.
+        mend: what to do where it cannot be read.
+        newline: what ends a line: any of \n, \r\n and \r by default, or exactly this.
 
     Raises:
-        BadInputError: the file cannot be read (`mend` tells what to do), is not UTF-8, or a line is no JSON object.
+        BadInputError: it cannot be read, or is not UTF-8.
     """
-    # Lines end with \n alone: JSON strings may hold U+2028 and its kin unescaped.
-    with _opened(path, mend, newline="\n") as file:
-        for number, line in enumerate(file, start=1):
-            if not line.strip():
-                continue
-            where = f"{path}, line {number}"
-            try:
-                values: Any = json.loads(line)
-            except (json.JSONDecodeError, RecursionError):
-                raise BadInputError("this line is not JSON", where=where, mend="Write one object per line.") from None
-            if not isinstance(values, dict):
-                raise BadInputError(
-                    f"this line is a JSON {type(values).__name__}, not an object",
-                    where=where,
-                    mend="Write one object per line.",
-                )
-            yield number, values
-
-
-def text_lines(path: Path, *, mend: str) -> Iterator[str]:
-    """The lines of a UTF-8 file without their ends, read as they are asked for.
-
-    Raises:
-        BadInputError: it cannot be read (`mend` tells what to do), or is not UTF-8.
-    """
-    with _opened(path, mend, newline=None) as file:
+    with _opened(path, mend, newline=newline) as file:
         for line in file:
             yield line.rstrip("\n")
 
@@ -113,26 +122,39 @@ def text_lines(path: Path, *, mend: str) -> Iterator[str]:
 @contextlib.contextmanager
 def _opened(path: Path, mend: str, *, newline: str | None) -> Iterator[TextIO]:
     try:
-        with path.open(encoding="utf-8-sig", newline=newline) as file:
+        with open_plain(path) as plain, io.TextIOWrapper(plain, encoding="utf-8-sig", newline=newline) as file:
             yield file
     except UnicodeDecodeError:
         read_text(path, mend=mend)  # knows the line
         raise
+    except CORRUPT as error:
+        raise _damaged(path, error) from None
+    except OSError as error:
+        raise _unreadable(path, error, mend) from None
+
+
+def read_bytes(path: Path, *, mend: str) -> bytes:
+    """Reads the plain bytes of a file, which may be compressed.
+
+    Raises:
+        BadInputError: it cannot be read, or its compressed data is damaged.
+    """
+    try:
+        with open_plain(path) as file:
+            return file.read()
+    except CORRUPT as error:
+        raise _damaged(path, error) from None
     except OSError as error:
         raise _unreadable(path, error, mend) from None
 
 
 def read_text(path: Path, *, mend: str) -> str:
-    """A UTF-8 file, with or without a byte-order mark.
+    """Reads a UTF-8 file, with or without a byte-order mark, plain or compressed.
 
     Raises:
-        BadInputError: it cannot be read (`mend` tells what to do), or is not UTF-8.
+        BadInputError: it cannot be read (`mend` says what to do), or is not UTF-8.
     """
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise _unreadable(path, error, mend) from None
-    data = data.removeprefix(codecs.BOM_UTF8)
+    data = read_bytes(path, mend=mend).removeprefix(codecs.BOM_UTF8)
     try:
         return data.decode()
     except UnicodeDecodeError as error:
@@ -141,36 +163,48 @@ def read_text(path: Path, *, mend: str) -> str:
 
 
 def read_parquet(path: Path, *, mend: str) -> pa.Table:
-    """A Parquet file, or a folder of them. Columns are what the files hold, never parts of the path.
+    """Reads a Parquet file, or a folder of them. Columns are what the files hold, never parts of the path.
 
     Raises:
-        BadInputError: it is missing (`mend` tells what to do) or damaged.
+        BadInputError: it is missing (`mend` says what to do) or damaged.
     """
-    with _parquet_of(path, mend):
-        # partitioning=None: a folder named `language=en` is no column.
-        return pq.read_table(path, partitioning=None)
+    if path.is_dir():
+        with readable_arrow(path, mend):
+            # partitioning=None: a folder named `language=en` is no column.
+            return pq.read_table(path, partitioning=None)
+    with opened_parquet(path, mend=mend) as file:
+        return file.read()
 
 
 @contextlib.contextmanager
 def opened_parquet(path: Path, *, mend: str) -> Iterator[pq.ParquetFile]:
-    """A Parquet file to read batch by batch.
+    """Opens a Parquet file to read it batch by batch; one that is compressed as a whole is read into memory.
 
     Raises:
-        BadInputError: it is missing (`mend` tells what to do) or damaged.
+        BadInputError: it is missing (`mend` says what to do) or damaged.
     """
-    with _parquet_of(path, mend), pq.ParquetFile(path) as file:
-        yield file
+    with readable_arrow(path, mend):
+        with path.open("rb") as file:
+            plain = file.read(4) == b"PAR1"
+        opened = path if plain else pa.BufferReader(read_bytes(path, mend=mend))
+        with pq.ParquetFile(opened) as parquet:
+            yield parquet
 
 
 @contextlib.contextmanager
-def _parquet_of(path: Path, mend: str) -> Iterator[None]:
+def readable_arrow(path: Path, mend: str, kind: str = "Parquet") -> Iterator[None]:
+    """Turns what pyarrow raises about a file into one line.
+
+    Raises:
+        BadInputError: the file is missing (`mend` says what to do) or damaged.
+    """
     try:
         yield
-    except (FileNotFoundError, PermissionError) as error:
+    except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
         raise _unreadable(path, error, mend) from None
     except (pa.ArrowException, OSError) as error:
         raise BadInputError(
-            f"this is no readable Parquet file ({type(error).__name__})", where=str(path), mend="Write it again."
+            f"this is no readable {kind} file ({type(error).__name__})", where=str(path), mend="Write it again."
         ) from None
 
 
@@ -187,7 +221,15 @@ def digest(path: Path, *, mend: str) -> str:
         raise _unreadable(path, error, mend) from None
 
 
+def _damaged(path: Path, error: Exception) -> BadInputError:
+    return BadInputError(
+        f"the compressed data is damaged ({type(error).__name__})", where=str(path), mend="Compress the file again."
+    )
+
+
 def _unreadable(path: Path, error: OSError, mend: str) -> BadInputError:
+    if error.errno is None and not isinstance(error, FileNotFoundError | PermissionError):
+        return _damaged(path, error)  # bz2 and pyarrow's zstd
     # pyarrow's errors carry a number only now and then, and a text that names the path again.
     reason = "No such file or directory" if isinstance(error, FileNotFoundError) else error.strerror
     return BadInputError(f"cannot be read ({reason or type(error).__name__})", where=str(path), mend=mend)

@@ -2,84 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-from mpo_core import files
 from mpo_core.errors import BadInputError
+from mpo_core.messages import Fault
+from mpo_core.records import Record, form_of, open_records, require_columns
 
-_MEND = "Name a file of texts."
+KEY = "--column"
 
 
-def read_texts(path: Path, column: str) -> Iterator[str]:
-    """The texts of a column, in order; a row without one is an empty text.
+def read_texts(path: Path, column: str, *, delimiter: str | None = None) -> Iterator[str | Fault]:
+    """Yields what each row has in a column, in order: its text, empty where there is none, or why it has none.
 
     Args:
-        path: CSV, JSON lines or Parquet; of a `.txt` file each line is a text, and `column` is not asked for.
-        column: the column (JSON lines: key) of the text.
+        path: a file of one of `records.FORMS`; of a `.txt` file each line is a text, whatever `column` is.
+        column: the column (JSON: key) of the text, or of a list of messages with one turn of the user.
+        delimiter: of CSV; by default a comma, or a tab in a `.tsv` file.
 
     Raises:
-        BadInputError: the file is missing, malformed or of another kind, or lacks the column.
+        BadInputError: the file is missing, malformed or of another kind, lacks the column, or no row has a text
+            because of faults.
     """
-    reader = _READERS.get(path.suffix.lower())
-    if reader is None:
-        raise BadInputError("unknown kind of file", where=str(path), mend=f"Give one of {', '.join(_READERS)}.")
-    yield from reader(path, column)
-
-
-def _csv(path: Path, column: str) -> Iterator[str]:
-    rows = files.csv_rows(path, mend=_MEND)
-    header = next(rows).values
-    _require(column, header, str(path))
-    at = header.index(column)
-    for row in rows:
-        yield row.values[at]
-
-
-def _jsonl(path: Path, column: str) -> Iterator[str]:
-    for line, values in files.json_rows(path, mend=_MEND):
-        where = f"{path}, line {line}"
-        _require(column, list(values), where)
-        yield _text(values[column], column, where)
-
-
-def _parquet(path: Path, column: str) -> Iterator[str]:
-    with files.opened_parquet(path, mend=_MEND) as file:
-        _require(column, file.schema_arrow.names, str(path))
-        row = 0
-        for batch in file.iter_batches(batch_size=1024, columns=[column]):
-            for value in batch.column(0).to_pylist():
-                yield _text(value, column, f"{path}, row {row}")
-                row += 1
-
-
-def _lines(path: Path, _column: str) -> Iterator[str]:
-    return files.text_lines(path, mend=_MEND)
-
-
-def _require(column: str, present: list[str], where: str) -> None:
-    if column not in present:
-        raise BadInputError(
-            f"no column {column!r}",
-            where=where,
-            mend=f"Columns present: {', '.join(present) or 'none'}. Name the text's: --column NAME.",
-        )
-
-
-def _text(value: Any, column: str, where: str) -> str:
-    if value is None:
-        return ""
-    if not isinstance(value, str):
-        raise BadInputError(
-            f"the column {column!r} holds a {type(value).__name__}, not text", where=where, mend="Name another column."
-        )
-    return value
-
-
-_READERS: dict[str, Callable[[Path, str], Iterator[str]]] = {
-    ".csv": _csv,
-    ".jsonl": _jsonl,
-    ".parquet": _parquet,
-    ".txt": _lines,
-}
+    records = open_records(
+        path, form_of(path), mend="Name a file of texts.", delimiter=delimiter, key="--delimiter", only=column
+    )
+    if records.columns is not None:
+        require_columns(records, records.columns, {KEY: column})
+    present: dict[str, None] = {}
+    fault: tuple[Record, Fault] | None = None
+    usable = False
+    for record in records.rows:
+        present.update(dict.fromkeys(record.values))
+        text = record.text(column)
+        if isinstance(text, Fault):
+            fault = fault or (record, text)
+        usable = usable or isinstance(text, str)
+        yield text
+    if records.columns is None and present:
+        require_columns(records, list(present), {KEY: column})
+    if fault is not None and not usable:
+        record, why = fault
+        raise BadInputError(why.detail, where=record.where, mend="Every row is rejected: fix them, or name --column.")

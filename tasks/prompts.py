@@ -1,13 +1,13 @@
 """English safety prompts in, blocks of one split each out."""
 
 from mpo_core.artifacts import ArtifactRef, ArtifactStore, Shard
-from mpo_core.prompts import blocks, load_prompts
+from mpo_core.prompts import blocks, count_kinds, load_prompts
 from mpo_core.settings import PromptSettings
 from mpo_core.tables import PROMPTS, QUARANTINE
 from tasks.stage import stage
 
 
-@stage("prompts", verb="prompts")
+@stage("prompts", verb="prompts", version=2)
 def read_prompts(
     settings: PromptSettings,
     dominant: str,
@@ -31,4 +31,5 @@ def read_prompts(
         rows=store.write_table("prompts", PROMPTS, prompts, language=dominant),
         quarantine=store.write_table("prompts", QUARANTINE, quarantine),
         parts=tuple(parts),
+        counts={f"{source}/{kind}": n for source, kinds in count_kinds(prompts).items() for kind, n in kinds.items()},
     )

@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mpo_core.errors import BadInputError
-from mpo_core.prompts.files import from_rows
-from mpo_core.prompts.records import Records
+from mpo_core.records import Records, arrow_records
 from mpo_core.settings import PromptSource
 
 
@@ -45,12 +44,15 @@ def read_dataset(source: PromptSource) -> Records:
             what = f"neither a folder here nor a dataset that the hub gives ({cause})"
             mend = "Check the id, revision, subset, dataset_split and the network."
         raise BadInputError(what, where=f"dataset {path}, split {source.dataset_split}", mend=mend) from None
-    return from_rows(f"dataset {path}", list(dataset.column_names), list(dataset))
+    batches = (batch for table in dataset.with_format("arrow").iter(1024) for batch in table.to_batches())
+    # The schema of a dataset carries its features, the names of a ClassLabel among them.
+    return arrow_records(f"dataset {path}", dataset.features.arrow_schema, batches)
 
 
 def _load(source: PromptSource, *, local: bool) -> Any:
     import datasets
 
+    datasets.disable_progress_bars()  # they would stand between the lines of the command
     folder = Path(str(source.path))
     if local and (folder / "dataset_dict.json").is_file():
         return datasets.load_from_disk(str(folder))[source.dataset_split]

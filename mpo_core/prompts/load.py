@@ -4,26 +4,19 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow as pa
 
 from mpo_core.errors import BadInputError
-from mpo_core.prompts.files import read_csv, read_jsonl, read_parquet
+from mpo_core.messages import Fault
 from mpo_core.prompts.hub import read_dataset
-from mpo_core.prompts.records import Record, Records, require_columns, require_unique_ids, text_value
+from mpo_core.prompts.kinds import read_kinds
+from mpo_core.records import Record, Records, Unreadable, open_records, require_columns
 from mpo_core.settings import PromptSettings, PromptSource
 from mpo_core.tables import PROMPTS, QUARANTINE, prompt_id
-
-_KINDS = {"harmful": "harmful", "unsafe": "harmful", "true": "harmful", "1": "harmful"} | {
-    "harmless": "harmless",
-    "safe": "harmless",
-    "false": "harmless",
-    "0": "harmless",
-}
-_READERS: dict[str, Callable[[Path], Records]] = {"csv": read_csv, "jsonl": read_jsonl, "parquet": read_parquet}
 
 Row = dict[str, Any]
 
@@ -36,8 +29,20 @@ class _Source(NamedTuple):
     settings: PromptSource
 
     @property
+    def key(self) -> str:
+        return f"prompts.sources.{self.number}"
+
+    @property
     def where(self) -> str:
-        return f"prompts.sources.{self.number} ({self.name})"
+        return f"{self.key} ({self.name})"
+
+
+def count_kinds(prompts: pa.Table) -> dict[str, dict[str, int]]:
+    """How many prompts of each kind a table of PROMPTS has, by source, in the table's order."""
+    counts: dict[str, Counter[str]] = {}
+    for source, kind in zip(prompts["source"].to_pylist(), prompts["kind"].to_pylist(), strict=True):
+        counts.setdefault(source, Counter())[kind] += 1
+    return {source: {kind: kinds[kind] for kind in ("harmful", "harmless")} for source, kinds in counts.items()}
 
 
 def load_prompts(settings: PromptSettings, *, dominant: str, seed: int) -> tuple[pa.Table, pa.Table]:
@@ -84,66 +89,139 @@ def _read(source: _Source, aside: list[Row], *, dominant: str, seed: int) -> lis
     if source.settings.source == "microworld":
         return _microworld_rows(source, dominant=dominant, seed=seed)
     settings = source.settings
-    reader = _READERS.get(settings.source)
-    records = read_dataset(settings) if reader is None else reader(Path(str(settings.path)))
-    if not records.rows:
-        raise BadInputError("no rows", where=records.where, mend="Give a source with at least one prompt.")
-    named = ("text_column", "kind_column", "category_column", "chosen_column", "rejected_column")
-    require_columns(records, {name: getattr(settings, name) for name in named})
-    require_columns(records, {f"where.{column}": column for column in settings.where})
-    require_unique_ids(records)
-    rows = []
-    asked = [r for r in records.rows if all(_equals(r.values.get(name), v) for name, v in settings.where.items())]
-    for record in asked:
-        row = _row(record, source, dominant)
-        if row is None:
-            aside.append(_set_aside(f"{source.name}/{record.row}", dominant, "empty_text", "no text in this row"))
-        else:
-            rows.append(row)
-    if not asked:
-        raise BadInputError(f"none of {len(records.rows)} rows matches", where=records.where, mend="Check `where`.")
+    records = _open(source)
+    rows = list(records.rows)
     if not rows:
-        raise BadInputError(f"all {len(asked)} texts are empty", where=records.where, mend="Check text_column.")
-    return rows
+        raise BadInputError("no rows", where=records.where, mend="Give a source with at least one prompt.")
+    _require_columns(records, rows, settings)
+    require_unique_ids(records, rows)
+    # A row of which it cannot be said whether it matches is rejected, not left out.
+    blocked = {r.row: fault for r in rows if (fault := _blocked(r, settings.where)) is not None}
+    chosen = [r for r in rows if r.row in blocked or all(_matches(r, n, v, records) for n, v in settings.where.items())]
+    if not chosen:
+        raise BadInputError(f"none of {len(rows)} rows matches", where=records.where, mend="Check `where`.")
+    kinds = read_kinds(records, chosen, settings, key=source.key)
+    found: list[Row] = []
+    faults: list[tuple[Record, Fault]] = []
+    for record, kind in zip(chosen, kinds, strict=True):
+        fault = blocked.get(record.row) or (kind if isinstance(kind, Fault) else None)
+        row = fault or _row(record, str(kind), source, dominant)
+        if isinstance(row, Fault):
+            faults.append((record, row))
+            aside.append(_set_aside(f"{source.name}/{record.row}", dominant, *row))
+        else:
+            found.append(row)
+    if not found:
+        raise _all_rejected(records, faults)
+    return found
 
 
-def _equals(found: object, wanted: object) -> bool:
-    """Whether a value is the one asked for; in a CSV file everything is text, so `true` must match "True"."""
-    if isinstance(found, str) and not isinstance(wanted, str):
-        return found.strip().lower() == str(wanted).lower()
-    return bool(found == wanted)
-
-
-def _row(record: Record, source: _Source, dominant: str) -> Row | None:
+def _open(source: _Source) -> Records:
     settings = source.settings
-    text = text_value(record, settings.text_column)
-    if text is None:
-        return None
-    category = record.values.get(settings.category_column) if settings.category_column else None
+    if settings.source == "dataset":
+        return read_dataset(settings)
+    assert settings.source != "microworld"  # noqa: S101 - it has no records
+    return open_records(
+        Path(str(settings.path)),
+        settings.source,
+        mend="Check prompts.sources[].path.",
+        delimiter=settings.delimiter,
+        key=f"{source.key}.delimiter",
+    )
+
+
+def _require_columns(records: Records, rows: list[Record], settings: PromptSource) -> None:
+    columns = records.columns
+    if columns is None:
+        columns = list(dict.fromkeys(name for row in rows for name in row.values))
+        if not columns:
+            raise _all_rejected(records, [(row, row.fault) for row in rows if row.fault])
+    named = ("text_column", "kind_column", "category_column", "chosen_column", "rejected_column")
+    wanted = {name: getattr(settings, name) for name in named}
+    require_columns(records, columns, wanted | {f"where.{column}": column for column in settings.where})
+
+
+def _all_rejected(records: Records, faults: list[tuple[Record, Fault]]) -> BadInputError:
+    if not faults or all(fault.reason == "empty_text" for _, fault in faults):
+        return BadInputError(f"all {len(faults)} texts are empty", where=records.where, mend="Check text_column.")
+    record, fault = next((record, fault) for record, fault in faults if fault.reason != "empty_text")
+    others = f"; all {len(faults)} rows are rejected" if len(faults) > 1 else ""
+    return BadInputError(f"{fault.detail}{others}", where=record.where, mend="Fix the rows, or name other columns.")
+
+
+def require_unique_ids(records: Records, rows: Iterable[Record]) -> None:
+    """Refuses repeated values of a column called `id`: whoever wrote them relies on them.
+
+    Raises:
+        BadInputError: ids repeat; the first three are named with their places.
+    """
+    places: dict[str, list[str]] = defaultdict(list)
+    for record in rows:
+        value = record.values.get("id")
+        if value is not None and str(value).strip():
+            places[str(value)].append(record.where.removeprefix(f"{records.where}, "))
+    repeated = {value: found for value, found in places.items() if len(found) > 1}
+    if repeated:
+        named = "; ".join(f"{value[:40]!r} at {', '.join(found[:3])}" for value, found in list(repeated.items())[:3])
+        raise BadInputError(
+            f"{len(repeated)} ids repeat in column 'id': {named}",
+            where=records.where,
+            mend="Make the ids unique or rename the column.",
+        )
+
+
+def _blocked(record: Record, where: Iterable[str]) -> Fault | None:
+    values = (record.values.get(column) for column in where)
+    unreadable = next((value for value in values if isinstance(value, Unreadable)), None)
+    return record.fault if unreadable is None else Fault(unreadable.reason, "a column of `where` cannot be read")
+
+
+def _matches(record: Record, column: str, wanted: object, records: Records) -> bool:
+    """Whether a value is the one asked for; in a CSV file everything is text, so `true` must match "True"."""
+    value, names = record.values.get(column), records.class_names.get(column)
+    if names is not None and isinstance(wanted, int) and not isinstance(wanted, bool) and str(wanted) not in names:
+        return value is not None and 0 <= wanted < len(names) and names[wanted] == value
+    if isinstance(value, str) and not isinstance(wanted, str):
+        return value.strip().lower() == str(wanted).lower()
+    return bool(value == wanted)
+
+
+def _row(record: Record, kind: str, source: _Source, dominant: str) -> Row | Fault:
+    settings = source.settings
+    text = record.text(settings.text_column)
+    if not isinstance(text, Fault) and not text.strip():
+        return Fault("empty_text", "no text in this row")
+    category = _category(record, settings.category_column)
+    chosen = record.text(settings.chosen_column, "assistant") if settings.chosen_column else ""
+    rejected = record.text(settings.rejected_column, "assistant") if settings.rejected_column else ""
+    for value in (text, category, chosen, rejected):
+        if isinstance(value, Fault):
+            return value
     return {
-        "prompt_id": prompt_id(dominant, text),
+        "prompt_id": prompt_id(dominant, str(text)),
         "text": text,
-        "kind": settings.kind or _kind(record, str(settings.kind_column)),
+        "kind": kind,
         "split": settings.split,
-        "category": None if category is None else str(category),
+        "category": category,
         "source": source.name,
         "row": record.row,
-        "chosen": text_value(record, settings.chosen_column),
-        "rejected": text_value(record, settings.rejected_column),
+        "chosen": _or_none(chosen),
+        "rejected": _or_none(rejected),
     }
 
 
-def _kind(record: Record, column: str) -> str:
-    value = record.values.get(column)
-    known = _KINDS.get(str(value).strip().lower())
-    if known is None:
-        # The value itself stays untold: a wrong column may hold harmful text.
-        raise BadInputError(
-            f"column {column!r} does not say whether the prompt is harmful",
-            where=record.where,
-            mend="Known: harmful/harmless, unsafe/safe, true/false, 1/0; or set `kind` for the whole source.",
-        )
-    return known
+def _or_none(text: str | Fault) -> str | None:
+    return text if isinstance(text, str) and text.strip() else None
+
+
+def _category(record: Record, column: str | None) -> str | Fault | None:
+    value = record.values.get(column) if column else None
+    if isinstance(value, str | Unreadable):
+        return record.text(str(column))
+    try:
+        return None if value is None else str(value)  # a list or flags by name, as BeaverTails has them, too
+    except (RecursionError, ValueError):
+        return Fault("unreadable_value", f"column {column!r} cannot be read")
 
 
 def _microworld_rows(source: _Source, *, dominant: str, seed: int) -> list[Row]:

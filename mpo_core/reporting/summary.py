@@ -146,6 +146,8 @@ class RunSummary(Record):
     """Names of what the run was given: files, data sets, model."""
     version: str | None = None
     """The registry's version of the new model."""
+    kinds: dict[str, dict[str, int]] = Field(default_factory=dict)
+    """How many harmful and harmless prompts each source gave."""
     sources: list[SourceLicence] = Field(default_factory=list)
     examples: list[Example] = Field(default_factory=list)
 

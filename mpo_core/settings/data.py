@@ -2,46 +2,79 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from mpo_core.settings.base import DEVICE, OPERATIONAL, Fraction, Settings, UserPath
+from mpo_core.settings.labels import canonical_label
+
+DELIMITER = r"^[^\"\r\n]$"
+_OF_DATASETS = {"revision", "subset", "dataset_split"}
+_OF_MICROWORLD = {"source", "kind", "split", "limit"}
+
+
+def single_character(value: Any) -> Any:
+    r"""The delimiter that is meant by its name or escape: `tab` and `\t` are a tab."""
+    return "\t" if value in {"tab", r"\t"} else value
 
 
 class PromptSource(Settings):
     """One source of dominant-language prompts."""
 
-    source: Literal["csv", "jsonl", "parquet", "dataset", "microworld"]
-    """Kind of source; `dataset` is a Hugging Face dataset, a local folder or a hub id."""
+    source: Literal["csv", "json", "jsonl", "parquet", "dataset", "microworld"]
+    """Kind of source; `dataset` is a Hugging Face dataset, a local folder or a hub id. `csv` reads `.tsv` too, `json`
+    and `jsonl` read `.json` (an array), `.jsonl` and `.ndjson`, `parquet` reads `.arrow` too; all may be compressed."""
     path: UserPath | None = None
     """File, folder or hub id; not for `microworld`."""
     revision: str | None = None
-    """Dataset revision (commit) on the hub, pinned so that a rerun reads the same rows."""
+    """Revision (commit) of a dataset on the hub, pinned so that a rerun reads the same rows. Default: the latest."""
     subset: str | None = None
-    """Configuration name of the dataset."""
+    """Configuration name of a dataset."""
     dataset_split: str = "train"
-    """Split of the dataset that is read."""
+    """Split of a dataset that is read. Default: `train`."""
+    delimiter: str | None = Field(None, pattern=DELIMITER)
+    """Character between the fields of a CSV file, such as ";" or "tab". Default: a comma, or a tab in a `.tsv` file."""
     licence: str | None = None
     """Licence of the source, shown in the report."""
     kind: Literal["harmful", "harmless"] | None = None
-    """Kind of every row; or leave it out and name `kind_column`."""
+    """Kind of every row. Default: each row has its own, in `kind_column`."""
     kind_column: str | None = None
-    """Column that says harmful or harmless."""
+    """Column that says harmful or harmless, in words that are known or in those of `kind_map`."""
+    kind_map: dict[str, Literal["harmful", "harmless"]] = Field(default_factory=dict)
+    """Kind by value of `kind_column`, such as {yes: harmful, no: harmless}; upper and lower case are the same. Default:
+    known words alone, and truth values where the column's name says what true means."""
     text_column: str = "text"
-    """Column of the request."""
+    """Column of the request: text, or a list of messages with one turn of the user."""
     category_column: str | None = None
     """Column of the harm category."""
     chosen_column: str | None = None
-    """Column of a good answer, if the source brings one."""
+    """Column of a good answer, if the source brings one: text, or a list of messages with one answer."""
     rejected_column: str | None = None
-    """Column of a bad answer, if the source brings one."""
+    """Column of a bad answer, if the source brings one: text, or a list of messages with one answer."""
     where: dict[str, bool | int | str] = Field(default_factory=dict)
     """Only rows whose columns equal these values are read; the others are no part of the source."""
     split: Literal["train", "validation", "test", "concept"] | None = None
     """Split of every row; without it rows are dealt out by `prompts.validation` and `prompts.test`."""
     limit: int | None = Field(None, ge=1)
     """At most so many prompts, drawn with `prompts.seed`."""
+
+    @field_validator("delimiter", mode="before")
+    @classmethod
+    def _delimiter(cls, value: Any) -> Any:
+        return single_character(value)
+
+    @field_validator("kind_map", mode="before")
+    @classmethod
+    def _labels(cls, value: Any) -> Any:
+        """Labels in one spelling: YAML reads `true:` and `1:` as a truth value and a number."""
+        if not isinstance(value, dict):
+            return value
+        labels: dict[str, Any] = {}
+        for key, kind in value.items():
+            if labels.setdefault(canonical_label(key), kind) != kind:
+                raise ValueError(f"the label {key!r} has two kinds")
+        return labels
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
@@ -54,7 +87,22 @@ class PromptSource(Settings):
             raise ValueError(f"a {self.source} source needs `path`")
         elif (self.kind is None) == (self.kind_column is None):
             raise ValueError("name exactly one of `kind` and `kind_column`")
+        if self.kind_map and self.kind_column is None:
+            raise ValueError("`kind_map` needs `kind_column`")
+        self._require_no_idle_setting()
         return self
+
+    def _require_no_idle_setting(self) -> None:
+        """Refuses a setting that this kind of source would not look at."""
+        fields = type(self).model_fields
+        changed = {n for n, field in fields.items() if getattr(self, n) != field.get_default(call_default_factory=True)}
+        if self.source == "microworld":
+            idle = changed - _OF_MICROWORLD - {"licence"}
+        else:
+            idle = changed & (set() if self.source == "dataset" else _OF_DATASETS)
+            idle |= changed & (set() if self.source == "csv" else {"delimiter"})
+        if idle:
+            raise ValueError(f"`{min(idle)}` is not for a {self.source} source")
 
 
 class PromptSettings(Settings):

@@ -193,7 +193,7 @@ def test_bad_input_is_one_line(mpo, texts, tmp_path, monkeypatch, changes, told)
     [
         ("t.csv", "text\na,b\n", r"t\.csv, line 2: 2 columns where the header has 1"),
         ("t.jsonl", '{"text": "a"}\nnix\n', r"t\.jsonl, line 2: this line is not JSON"),
-        ("t.jsonl", '{"text": 1}\n', r"t\.jsonl, line 1: the column 'text' holds a int"),
+        ("t.jsonl", '{"text": 1}\n', r"t\.jsonl, line 1: column 'text' holds a int"),
         ("t.csv", "text\n", r"t\.csv: no rows"),
         ("t.doc", "x", r"t\.doc: unknown kind of file"),
         ("t.parquet", "x", r"t\.parquet: this is no readable Parquet file"),

@@ -13,7 +13,7 @@ import pytest
 
 from mpo_core.errors import BadInputError
 from mpo_core.prompts import load_prompts
-from mpo_core.prompts.files import read_parquet
+from mpo_core.records import open_records
 from mpo_core.settings import PromptSettings, PromptSource
 from mpo_core.tables import PROMPTS, QUARANTINE, prompt_id
 
@@ -84,13 +84,14 @@ def test_jsonl_parquet_and_dataset_give_the_same_prompts(tmp_path: Path) -> None
     folder = tmp_path / "parquet" / "language=en"  # must not become a column
     folder.mkdir(parents=True)
     pq.write_table(pa.Table.from_pylist(rows), folder / "p.parquet")
-    assert read_parquet(folder.parent).columns == ["text", "harmful"]
+    assert open_records(folder.parent, "parquet", mend="-").columns == ["text", "harmful"]
     datasets.DatasetDict({"dev": datasets.Dataset.from_list(rows)}).save_to_disk(str(tmp_path / "saved"))
     datasets.Dataset.from_list(rows).save_to_disk(str(tmp_path / "single"))
     tables = [
         load(
             PromptSource.model_validate(
-                {"source": kind, "path": str(path), "kind_column": "harmful", "dataset_split": "dev"}
+                {"source": kind, "path": str(path), "kind_column": "harmful"}
+                | ({"dataset_split": "dev"} if kind == "dataset" else {})
             )
         )[0]
         for kind, path in (
@@ -129,7 +130,7 @@ def test_unreachable_hub_is_bad_input(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_empty_duplicate_and_conflicting_texts_are_set_aside(tmp_path: Path) -> None:
     first = csv_source(
-        tmp_path / "a.csv", "text,kind\nA,safe\n   ,safe\nB,unsafe\nA,safe\nC,0\n", kind=None, kind_column="kind"
+        tmp_path / "a.csv", "text,kind\nA,safe\n   ,safe\nB,unsafe\nA,safe\nC,safe\n", kind=None, kind_column="kind"
     )
     second = csv_source(tmp_path / "b.csv", "text\nB\nC\nD\n")
     prompts, aside = load(first, second)

@@ -1,0 +1,179 @@
+"""Whether a prompt is harmful or harmless, by the words of a column: explicit, never guessed."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+from mpo_core.errors import BadInputError
+from mpo_core.messages import Fault
+from mpo_core.records import Record, Records, Unreadable
+from mpo_core.settings import PromptSource
+from mpo_core.settings.labels import FALSE, TRUE, canonical_label
+
+Kind = Literal["harmful", "harmless"]
+
+_HARMFUL = {"harmful", "unsafe", "toxic", "malicious", "jailbreak"}
+_HARMLESS = {"harmless", "safe", "benign", "unharmful", "nontoxic"}
+_NOT = {"not", "non", "no"}
+# Words in a column's name that say nothing of the direction; `is_prompt_harmful` is `harmful`.
+_FILLER = {"is", "was", "the", "a", "prompt", "request", "query", "question", "instruction", "user", "input", "text"}
+_FILLER |= {"label", "labels", "flag", "gt", "human"}
+_HARM_NOUNS = {"toxicity", "harm"}
+_RESPONSE = {"response", "responses", "answer", "answers", "completion", "output", "reply", "generation", "assistant"}
+_SHOWN = 20
+_LABEL = re.compile(r"[\w.+/-]{1,32}")
+_PLAIN = re.compile(r"[\w.+-]+")
+
+
+def read_kinds(records: Records, rows: Sequence[Record], source: PromptSource, *, key: str) -> list[Kind | Fault]:
+    """The kind of each row; a row whose label is missing is rejected.
+
+    Args:
+        records: the table, for its name and the names of its classes.
+        rows: its rows.
+        source: the settings; where they give a kind, it is that of every row.
+        key: where the source stands in the settings, such as "prompts.sources.0".
+
+    Raises:
+        BadInputError: a label is no known word and not in `kind_map`; the map to complete is in the message.
+    """
+    if source.kind is not None:
+        return [source.kind] * len(rows)
+    column = str(source.kind_column)
+    kinds: list[Kind | Fault] = []
+    unknown: list[int] = []
+    labels = [_label(row, column) for row in rows]
+    for number, label in enumerate(labels):
+        kind: Kind | Fault | None = label if isinstance(label, Fault) else _kind(label, column, source, records)
+        if kind is None and label == "":
+            kind = Fault("no_kind", f"nothing in column {column!r}")
+        if kind is None:
+            unknown.append(number)
+        else:
+            kinds.append(kind)
+    if unknown:
+        raise _unknown(column, rows, labels, unknown, source, records, key)
+    return kinds
+
+
+def _label(row: Record, column: str) -> str | Fault:
+    if row.fault is not None:
+        return row.fault
+    value = row.values.get(column)
+    if isinstance(value, Unreadable):
+        return Fault(value.reason, f"column {column!r} cannot be read")
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    if isinstance(value, str) and isinstance(text := row.text(column), Fault):
+        return text
+    if isinstance(value, list | dict):
+        return Fault("no_kind", f"column {column!r} holds a {type(value).__name__}, not a label")
+    return canonical_label(value)
+
+
+def _kind(label: str, column: str, source: PromptSource, records: Records) -> Kind | None:
+    """What a label says: by the map, else by its own word, else by the column's name; None if nothing says it."""
+    mapped = _mapped(label, source.kind_map, records.class_names.get(column, []))
+    if mapped is not None:
+        return mapped
+    if labels_a_response(column):
+        return None
+    if label in TRUE | FALSE:
+        direction = column_direction(column)
+        opposite: dict[Kind, Kind] = {"harmful": "harmless", "harmless": "harmful"}
+        return direction if direction is None or label in TRUE else opposite[direction]
+    return _direction(label.replace("_", " ").replace("-", " ").split(), _HARMFUL, _HARMLESS)
+
+
+def _mapped(label: str, kind_map: Mapping[str, Kind], names: Sequence[str]) -> Kind | None:
+    if label in kind_map:
+        return kind_map[label]
+    # In YAML `yes`, `no` and `true` are truth values: a map of truth values holds for every spelling of them.
+    for spellings in (TRUE, FALSE):
+        if label in spellings:
+            return next((kind for key, kind in kind_map.items() if key in spellings), None)
+    index = next((str(at) for at, name in enumerate(names) if canonical_label(name) == label), None)
+    return None if index is None else kind_map.get(index)
+
+
+def column_direction(column: str) -> Kind | None:
+    """What *true* means in a column of this name; None where the name does not settle it.
+
+    `is_safe`, `benign` and `notToxic` are settled, and so is `prompt_harmful`; `label`, `flagged` and `is_safe_answer`
+    are not.
+    """
+    if labels_a_response(column):
+        return None
+    return _direction([word for word in _words(column) if word not in _FILLER], _HARMFUL | _HARM_NOUNS, _HARMLESS)
+
+
+def labels_a_response(column: str) -> bool:
+    """Whether a column's name says that it labels an answer: that says nothing of the prompt."""
+    return not _RESPONSE.isdisjoint(_words(column))
+
+
+def _words(name: str) -> list[str]:
+    return re.findall(r"[a-z]+|[0-9]+", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", name).lower())
+
+
+def _direction(words: Sequence[str], harmful: set[str], harmless: set[str]) -> Kind | None:
+    negated = len(words) == 2 and words[0] in _NOT  # noqa: PLR2004 - a negation and a word
+    if not words or len(words) != 1 + negated:
+        return None
+    if words[-1] in harmful:
+        return "harmless" if negated else "harmful"
+    if words[-1] in harmless:
+        return "harmful" if negated else "harmless"
+    return None
+
+
+def _unknown(
+    column: str,
+    rows: Sequence[Record],
+    labels: Sequence[str | Fault],
+    unknown: Sequence[int],
+    source: PromptSource,
+    records: Records,
+    key: str,
+) -> BadInputError:
+    truths = all(labels[number] in TRUE | FALSE for number in unknown)
+    if labels_a_response(column):
+        reason = f"column {column!r} labels an answer by its name: it does not say whether the prompt is harmful"
+    elif truths:
+        reason = f"column {column!r} does not say whether the prompt is harmful: true and false may mean either"
+    else:
+        reason = f"column {column!r} does not say whether the prompt is harmful"
+    counts: Counter[str] = Counter(label for label in labels if isinstance(label, str) and label)
+    written: dict[str, str] = {}
+    for row, label in zip(rows, labels, strict=True):
+        if isinstance(label, str) and label and label not in written:
+            written[label] = _spelling(row.values.get(column), label)
+    shown = [label for label in counts if _showable(label, counts)][:_SHOWN]
+    entries = [f"{written[one]}: {_kind(one, column, source, records) or 'harmful|harmless'}" for one in shown]
+    hidden = len(counts) - len(shown)
+    more = f" ({hidden} more values, which are not shown because they may be text)" if hidden else ""
+    fix = f"Add to {key}: kind_map: {{{', '.join(entries)}}}{more}, with one of the two kinds for each. "
+    if not shown:
+        fix = "Is this the column of the kind? If so, name each of its values in kind_map. "
+    known = "Known: harmful/harmless, unsafe/safe and the like; true/false where the column is called is_safe or so; "
+    return BadInputError(reason, where=rows[unknown[0]].where, mend=f"{fix}{known}or set `kind` for the whole source.")
+
+
+def _showable(label: str, counts: Mapping[str, int]) -> bool:
+    """Whether a value is surely a label and no text, which must not be shown: a wrong column may hold prompts."""
+    words = label.replace("_", " ").split()
+    known = _HARMFUL | _HARMLESS | _NOT | TRUE | FALSE | {"very", "partly", "prompt", "response", "request", "is"}
+    if _LABEL.fullmatch(label) or known.issuperset(words):
+        return True
+    return counts[label] > 1 and len(label) <= 40 and len(words) <= 4 and len(counts) <= _SHOWN  # noqa: PLR2004
+
+
+def _spelling(value: object, label: str) -> str:
+    """A label as a key of YAML."""
+    text = value.strip() if isinstance(value, str) else label
+    return text if _PLAIN.fullmatch(text) and text.lower() not in {"null", "~"} else json.dumps(text)

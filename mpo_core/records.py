@@ -1,0 +1,262 @@
+"""Tables of the user's, row by row: CSV, JSON, Parquet and Arrow, plain or compressed, read in one place."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import pyarrow as pa
+
+from mpo_core import files
+from mpo_core.compression import SUFFIXES
+from mpo_core.errors import BadInputError
+from mpo_core.json_values import JsonValue, json_items, json_lines
+from mpo_core.messages import Fault, Speaker, text_of
+
+Form = Literal["csv", "json", "jsonl", "parquet", "arrow", "txt"]
+FORMS: dict[str, Form] = {
+    ".csv": "csv",
+    ".tsv": "csv",
+    ".json": "json",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".parquet": "parquet",
+    ".arrow": "arrow",
+    ".txt": "txt",
+}
+"""The form of a file by the end of its name, in any case; one of `compression.SUFFIXES` may follow."""
+_BATCH = 1024
+_UNREADABLE = (ValueError, OverflowError, pa.ArrowException)  # UnicodeDecodeError is a ValueError
+
+
+class Unreadable(NamedTuple):
+    """Stands for a value that cannot be read, such as bytes that are not UTF-8."""
+
+    reason: str
+
+
+class Record(NamedTuple):
+    """One row: its number from 0, its place for messages, its values; or the fault of a row that has none."""
+
+    row: int
+    where: str
+    values: Mapping[str, Any]
+    fault: Fault | None = None
+
+    def text(self, column: str, speaker: Speaker = "user") -> str | Fault:
+        """The text in a column, empty where there is none; or why the row is to be rejected. See `text_of`."""
+        if self.fault is not None:
+            return self.fault
+        value = self.values.get(column)
+        if isinstance(value, Unreadable):
+            return Fault(value.reason, f"column {column!r} cannot be read")
+        return text_of(value, speaker, name=f"column {column!r}")
+
+
+class Records(NamedTuple):
+    """The rows of a table, read as they are needed."""
+
+    where: str
+    columns: Sequence[str] | None
+    """In the table's order; None where only the rows know (JSON)."""
+    rows: Iterable[Record]
+    class_names: Mapping[str, list[str]] = {}
+    """Of columns that are a ClassLabel of `datasets`, the names; the values are names already."""
+    hint: str = ""
+    """What to say where a column is missing, such as that the delimiter looks like another one."""
+
+
+def form_of(path: Path, accepted: Iterable[Form] | None = None) -> Form:
+    """The form of a file by its name.
+
+    Raises:
+        BadInputError: the name ends in none that is known, or in none of `accepted`.
+    """
+    form = _named_form(path)
+    wanted = set(FORMS.values() if accepted is None else accepted)
+    if form not in wanted:
+        endings = ", ".join(suffix for suffix, known in FORMS.items() if known in wanted)
+        raise BadInputError(
+            "unknown kind of file",
+            where=str(path),
+            mend=f"Give one of {endings}; or one of these compressed ({', '.join(SUFFIXES)}).",
+        )
+    return form
+
+
+def _named_form(path: Path) -> Form | None:
+    endings = [suffix.lower() for suffix in path.suffixes]
+    if endings and endings[-1] in SUFFIXES:
+        endings.pop()
+    return FORMS.get(endings[-1]) if endings else None
+
+
+def open_records(
+    path: Path, form: Form, *, mend: str, delimiter: str | None = None, key: str = "delimiter", only: str | None = None
+) -> Records:
+    """Opens a table of the user's.
+
+    Args:
+        path: the file; of Parquet also a folder.
+        form: what the settings call it. A name that says more, such as `.json` where JSON lines are meant, wins.
+        mend: what to do where it cannot be read at all.
+        delimiter: of CSV; see `files.csv_rows`.
+        key: the setting of the delimiter.
+        only: the one column that is needed; others may be left out.
+
+    Raises:
+        BadInputError: at once or while the rows are read: the file is missing or malformed.
+    """
+    named = _named_form(path)
+    if named is not None and _family(named) != _family(form):
+        raise BadInputError(
+            f"the file is named as {named}, the settings say {form}", where=str(path), mend="Make them agree."
+        )
+    form = named or form
+    if form == "csv":
+        return _csv(path, mend, delimiter, key)
+    if form in {"json", "jsonl"}:
+        values = json_items(path, mend=mend) if form == "json" else json_lines(path, mend=mend)
+        return Records(str(path), None, (_object(n, path, value) for n, value in enumerate(values)))
+    if form == "txt":
+        lines = enumerate(files.text_lines(path, mend=mend))
+        return Records(str(path), None, (Record(n, f"{path}, line {n + 1}", {only or "text": t}) for n, t in lines))
+    return _arrow_file(path, form, mend, only)
+
+
+def _family(form: Form) -> str:
+    return {"jsonl": "json", "arrow": "parquet"}.get(form, form)
+
+
+def _csv(path: Path, mend: str, delimiter: str | None, key: str) -> Records:
+    rows = files.csv_rows(path, mend=mend, delimiter=delimiter, key=key)
+    header = next(rows).values
+    records = (
+        Record(n, f"{path}, line {row.line}", dict(zip(header, row.values, strict=True))) for n, row in enumerate(rows)
+    )
+    hint = files.delimiter_hint(header, delimiter or files.default_delimiter(path), key)
+    return Records(str(path), header, records, hint=hint)
+
+
+def _object(number: int, path: Path, found: JsonValue) -> Record:
+    where = f"{path}, {found.place}"
+    if found.too_deep:
+        return Record(number, where, {}, Fault("unreadable_row", f"{found.place} is nested too deeply"))
+    if not isinstance(found.value, dict):
+        kind = type(found.value).__name__
+        return Record(number, where, {}, Fault("no_object", f"this {found.place.split()[0]} is a JSON {kind}"))
+    return Record(number, where, found.value)
+
+
+def _arrow_file(path: Path, form: Form, mend: str, only: str | None) -> Records:
+    if path.is_dir():
+        return arrow_records(str(path), (table := files.read_parquet(path, mend=mend)).schema, table.to_batches())
+    with files.readable_arrow(path, mend, form.capitalize()):
+        if form == "arrow":
+            table = _read_arrow(path, mend)
+            return arrow_records(str(path), table.schema, table.to_batches())
+    with files.opened_parquet(path, mend=mend) as file:
+        schema = file.schema_arrow
+    columns = None if only is None or only not in schema.names else [only]
+    return arrow_records(str(path), schema, _parquet_batches(path, mend, columns))
+
+
+def _parquet_batches(path: Path, mend: str, columns: list[str] | None) -> Iterator[pa.RecordBatch]:
+    with files.opened_parquet(path, mend=mend) as file:
+        yield from file.iter_batches(batch_size=_BATCH, columns=columns)
+
+
+def _read_arrow(path: Path, mend: str) -> pa.Table:
+    """A file of Arrow's own: the stream that `datasets` saves, or the file format (Feather)."""
+    source = pa.BufferReader(files.read_bytes(path, mend=mend))
+    try:
+        return pa.ipc.open_stream(source).read_all()
+    except pa.ArrowInvalid:
+        return pa.ipc.open_file(source).read_all()
+
+
+def arrow_records(where: str, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> Records:
+    """Records out of Arrow's batches; a ClassLabel of `datasets` gives its names.
+
+    Raises:
+        BadInputError: two columns have the same name.
+    """
+    names = list(schema.names)
+    if len(set(names)) != len(names):
+        raise BadInputError("a column stands twice", where=where, mend="Rename one.")
+    labels = _class_names(schema)
+    numbers = itertools.count()
+    rows = (
+        Record(number := next(numbers), f"{where}, row {number}", _with_labels(values, labels))
+        for batch in batches
+        for part in _parts(batch)
+        for values in _values(part)
+    )
+    return Records(where, names, rows, labels)
+
+
+def _parts(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+    return (batch.slice(start, _BATCH) for start in range(0, batch.num_rows, _BATCH))
+
+
+def _values(batch: pa.RecordBatch) -> list[dict[str, Any]]:
+    try:
+        rows: list[dict[str, Any]] = batch.to_pylist()
+    except _UNREADABLE:
+        names = batch.schema.names
+        return [{n: _value(batch.column(n), row) for n in names} for row in range(batch.num_rows)]
+    return rows
+
+
+def _value(column: pa.Array, row: int) -> Any:
+    try:
+        return column[row].as_py()
+    except UnicodeDecodeError:
+        return Unreadable("broken_unicode")
+    except _UNREADABLE:
+        return Unreadable("unreadable_value")
+
+
+def _class_names(schema: pa.Schema) -> dict[str, list[str]]:
+    """The names of every ClassLabel, from what `datasets` writes into a schema."""
+    with contextlib.suppress(ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
+        return {
+            column: [str(name) for name in feature["names"]]
+            for column, feature in features.items()
+            if isinstance(feature, dict) and feature.get("_type") == "ClassLabel" and feature.get("names")
+        }
+    return {}
+
+
+def _with_labels(values: dict[str, Any], labels: Mapping[str, list[str]]) -> dict[str, Any]:
+    for column, names in labels.items():
+        value = values.get(column)
+        if isinstance(value, int | float) and not isinstance(value, bool) and value == value // 1:
+            at = int(value)  # -1 stands for a missing label
+            values[column] = names[at] if 0 <= at < len(names) else None if at == -1 else Unreadable("no_such_class")
+    return values
+
+
+def require_columns(records: Records, columns: Sequence[str], wanted: Mapping[str, str | None]) -> None:
+    """Refuses a table that lacks a column.
+
+    Args:
+        records: the table.
+        columns: the columns that it has.
+        wanted: column by settings key; None where the settings name none.
+
+    Raises:
+        BadInputError: a column is missing; the columns present are named.
+    """
+    for key, column in wanted.items():
+        if column is not None and column not in columns:
+            raise BadInputError(
+                f"no column {column!r} ({key})",
+                where=records.where,
+                mend=records.hint or f"Columns present: {', '.join(columns) or 'none'}. Set {key} to one of them.",
+            )

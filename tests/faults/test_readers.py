@@ -1,0 +1,311 @@
+"""One place reads every kind of file, for prompts and translation alike; a bad row spoils no other."""
+
+import bz2
+import gzip
+import json
+import lzma
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from mpo_core.errors import BadInputError
+from mpo_core.messages import Fault, text_of
+from mpo_core.prompts import load_prompts
+from mpo_core.records import FORMS, form_of
+from mpo_core.settings import PromptSettings, PromptSource
+from mpo_core.texts import read_texts
+
+TEXTS = ["Bake bread.", "Brühe Tee; \u2028bitte.\nJetzt."]
+ROWS = [{"text": text, "kind": "harmless"} for text in TEXTS]
+
+
+def as_csv(delimiter):
+    return "".join(
+        delimiter.join(f'"{value}"' for value in row) + "\r\n" for row in [["text", "kind"], *map(dict.values, ROWS)]
+    ).encode()
+
+
+def as_arrow(write):
+    sink = pa.BufferOutputStream()
+    write(sink)
+    return sink.getvalue().to_pybytes()
+
+
+def stream(sink):
+    table = pa.Table.from_pylist(ROWS)
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+
+
+LINES = "\n".join(json.dumps(row, ensure_ascii=False) for row in ROWS).encode()
+FILES = {
+    "a.csv": as_csv(","),
+    "a.TSV": as_csv("\t"),
+    "a.json": json.dumps(ROWS, indent=1).encode(),
+    "lines.json": LINES,
+    "pretty.json": "\n".join(json.dumps(row, indent=1) for row in ROWS).encode(),
+    "a.jsonl": LINES,
+    "a.NDJSON": b"\xef\xbb\xbf" + LINES + b"\n\n",
+    "a.parquet": as_arrow(lambda sink: pq.write_table(pa.Table.from_pylist(ROWS), sink)),
+    "a.arrow": as_arrow(stream),
+}
+PACKED = {
+    "": lambda data: data,
+    ".gz": gzip.compress,
+    ".GZ": gzip.compress,
+    ".bz2": bz2.compress,
+    ".xz": lzma.compress,
+    ".zst": lambda data: pa.Codec("zstd").compress(data).to_pybytes(),
+}
+
+
+def read(path, **settings):
+    """Texts and rejected rows of a source of harmless prompts."""
+    source = {"source": form_of(path), "path": str(path), "kind": "harmless"} | settings
+    source["source"] = {"arrow": "parquet"}.get(source["source"], source["source"])
+    settings = PromptSettings(sources=[PromptSource.model_validate(source)])
+    prompts, rejected = load_prompts(settings, dominant="en", seed=0)
+    return prompts["text"].to_pylist(), [(row["row_id"].split("/")[1], row["reason"]) for row in rejected.to_pylist()]
+
+
+@pytest.mark.parametrize("packed", PACKED)
+@pytest.mark.parametrize("name", FILES)
+def test_every_kind_of_file_reads_alike(tmp_path, name, packed):
+    path = tmp_path / f"{name}{packed}"
+    path.write_bytes(PACKED[packed](FILES[name]))
+    assert read(path) == (TEXTS, [])
+    assert list(read_texts(path, "text")) == TEXTS
+    plain = path.rename(tmp_path / name)  # the content decides whether it is compressed
+    assert list(read_texts(plain, "text")) == TEXTS
+
+
+@pytest.mark.parametrize("packed", [".gz", ".bz2", ".xz", ".zst"])
+def test_damaged_compression_is_one_line(tmp_path, packed):
+    whole = PACKED[packed](LINES * 50)
+    path = tmp_path / f"a.jsonl{packed}"
+    for data in (whole[:-20], whole[:30] + b"\xff" * 20 + whole[50:]):
+        path.write_bytes(data)
+        with pytest.raises(BadInputError, match=r"the compressed data is damaged|not UTF-8|not JSON"):
+            list(read_texts(path, "text"))
+
+
+@pytest.mark.parametrize("name", ["a", "a.xlsx", "a.gz", "a.csv.zip"])
+def test_an_unknown_kind_is_named_with_the_known_ones(tmp_path, name):
+    with pytest.raises(BadInputError, match=r"unknown kind of file\. Give one of .csv, .tsv, .json, .jsonl, .ndjson"):
+        list(read_texts(tmp_path / name, "text"))
+    assert set(FORMS.values()) == {"csv", "json", "jsonl", "parquet", "arrow", "txt"}
+
+
+def test_a_name_that_contradicts_the_settings(tmp_path):
+    (tmp_path / "a.parquet").write_bytes(FILES["a.parquet"])
+    with pytest.raises(BadInputError, match=r"named as parquet, the settings say csv"):
+        read(tmp_path / "a.parquet", source="csv")
+
+
+# -- CSV -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("content", "texts"),
+    [
+        (b",text,\n0,Bake bread.,\n1,Pour tea.,\n", ["Bake bread.", "Pour tea."]),  # an index and a trailing comma
+        (b" text , kind\nBake bread.,x\n", ["Bake bread."]),
+        (b"text,,\nBake bread.\nPour tea.,,\n", ["Bake bread.", "Pour tea."]),
+        (b"kind,text\nx,Bake bread.\n", ["Bake bread."]),
+        (b"text\n" + b"a" * 300_000 + b"\n", ["a" * 300_000]),
+    ],
+    ids=["nameless", "spaces", "trailing", "order", "large"],
+)
+def test_csv_of_the_wild(tmp_path, content, texts):
+    path = tmp_path / "a.csv"
+    path.write_bytes(content)
+    assert read(path) == (texts, [])
+
+
+@pytest.mark.parametrize(("delimiter", "written"), [(";", ";"), ("\t", r"\\t"), ("|", r"\|")])
+def test_another_delimiter_is_hinted_at(tmp_path, delimiter, written):
+    path = tmp_path / "a.csv"
+    hint = f'The header looks separated by "{written}": set {{}} to "{written}"'
+    for row in ("Bake bread", "Bake bread, please"):
+        path.write_text(f"text{delimiter}kind\n{row}{delimiter}harmless\n")
+        with pytest.raises(BadInputError, match=hint.format(r"prompts\.sources\.0\.delimiter")):
+            read(path)
+        with pytest.raises(BadInputError, match=hint.format("--delimiter")):
+            list(read_texts(path, "text"))
+        assert read(path, delimiter=delimiter) == ([row], [])
+        assert list(read_texts(path, "text", delimiter=delimiter)) == [row]
+
+
+@pytest.mark.parametrize("delimiter", [";;", '"', "", "\n"])
+def test_no_delimiter(tmp_path, delimiter):
+    with pytest.raises(ValueError, match="delimiter"):
+        PromptSource(source="csv", path="a", kind="harmful", delimiter=delimiter)
+    assert PromptSource(source="csv", path="a", kind="harmful", delimiter="tab").delimiter == "\t"
+
+
+# -- rows that cannot be read -------------------------------------------------------------
+
+DEEP = '{"text": "x", "more": ' + "[" * 10_000 + "]" * 10_000 + "}"
+BAD_ROWS = {
+    "surrogate": ('{"text": "a \\ud800 b"}', "broken_unicode"),
+    "surrogate in messages": ('{"text": [{"role": "user", "content": "\\udfff"}]}', "broken_unicode"),
+    "number": ('{"text": 5}', "not_text"),
+    "huge number as text": ('{"text": ' + "9" * 5000 + "}", "not_text"),
+    "deep": (DEEP, "unreadable_row"),
+    "no object": ("[1]", "no_object"),
+    "null": ('{"text": null}', "empty_text"),
+    "lacking": ('{"other": "x"}', "empty_text"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_ROWS)
+@pytest.mark.parametrize("array", [False, True], ids=["lines", "array"])
+def test_a_bad_row_is_rejected_and_the_rest_goes_on(tmp_path, case, array):
+    row, reason = BAD_ROWS[case]
+    rows = ['{"text": "Bake bread."}', row, '{"text": "Pour tea.", "n": ' + "9" * 5000 + ', "s": "\\ud800"}']
+    path = tmp_path / ("a.json" if array else "a.jsonl")
+    path.write_text(f"[{','.join(rows)}]" if array else "\n".join(rows))
+    assert read(path) == (["Bake bread.", "Pour tea."], [("1", reason)])
+    first, bad, last = read_texts(path, "text")
+    assert (first, last) == ("Bake bread.", "Pour tea.")
+    assert bad == "" if reason == "empty_text" else bad.reason == reason
+
+
+@pytest.mark.parametrize("column", ["category_column", "chosen_column", "rejected_column", "kind_column"])
+def test_every_named_column_is_checked(tmp_path, column):
+    path = tmp_path / "a.jsonl"
+    good, bad = {"text": "Bake bread.", "x": "safe"}, {"text": "Pour tea.", "x": "\ud800"}
+    path.write_text(f"{json.dumps(good)}\n{json.dumps(bad)}\n")
+    kind = {"kind": None} if column == "kind_column" else {}
+    assert read(path, **{column: "x"}, **kind) == (["Bake bread."], [("1", "broken_unicode")])
+
+
+def not_utf8():
+    return pa.array([b"Bake bread.", b"\xff\xfe", b"Pour tea."]).view(pa.string())
+
+
+@pytest.mark.parametrize("place", ["text", "messages"])
+def test_parquet_strings_that_are_not_utf8(tmp_path, place):
+    text = not_utf8()
+    if place == "messages":
+        message = pa.StructArray.from_arrays([pa.array(["user"] * 3), text], names=["role", "content"])
+        text = pa.ListArray.from_arrays(pa.array([0, 1, 2, 3], pa.int32()), message)
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"text": text, "other": not_utf8()}), path)
+    assert read(path) == (["Bake bread.", "Pour tea."], [("1", "broken_unicode")])
+    assert [isinstance(text, Fault) for text in read_texts(path, "text")] == [False, True, False]
+
+
+def test_a_row_of_which_nobody_knows_whether_it_matches_is_rejected(tmp_path):
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"text": ["a", "b", "c"], "group": not_utf8()}), path)
+    assert read(path, where={"group": "Pour tea."}) == (["c"], [("1", "broken_unicode")])
+
+
+def test_dates_that_python_does_not_know(tmp_path):
+    path = tmp_path / "a.parquet"
+    dates = pa.array([0, 2**31 - 1], pa.int32()).view(pa.date32())
+    pq.write_table(pa.table({"text": ["a", "b"], "day": dates}), path)
+    assert read(path) == (["a", "b"], [])
+    assert read(path, category_column="day") == (["a"], [("1", "unreadable_value")])
+
+
+def test_a_file_whose_rows_are_all_bad_is_refused(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"text": "\\ud800"}\n{"text": "\\ud801"}\n')
+    with pytest.raises(BadInputError, match=r"line 1: column 'text' holds broken Unicode.*all 2 rows are rejected"):
+        read(path)
+    with pytest.raises(BadInputError, match=r"line 1: column 'text' holds broken Unicode.*Every row is rejected"):
+        list(read_texts(path, "text"))
+
+
+@pytest.mark.parametrize(
+    "content", ["[", '[{"text": "a"}', '[{"text": "a"} {}]', '[{"text": "a"}] x', "nix", "[" * 9999]
+)
+def test_json_that_is_cut_or_none_is_one_line(tmp_path, content):
+    (tmp_path / "a.json").write_text(content)
+    with pytest.raises(BadInputError, match=r"a\.json, line 1: this is not JSON"):
+        read(tmp_path / "a.json")
+
+
+def test_a_name_of_half_a_pair_is_shown(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"\\ud800": "a"}\n')
+    with pytest.raises(BadInputError) as caught:
+        read(tmp_path / "a.jsonl")
+    assert "Columns present: \\ud800" in str(caught.value).encode().decode()
+
+
+# -- messages ------------------------------------------------------------------------
+
+USER, HELPER = {"role": "user", "content": "Bake bread."}, {"role": "assistant", "content": "Mix flour."}
+HUMAN, GPT = {"from": "human", "value": "Bake bread."}, {"from": "gpt", "value": "Mix flour."}
+SYSTEM = {"role": "system", "content": "Be brief."}
+PARTS = {"role": "user", "content": [{"type": "text", "text": "Bake "}, {"type": "text", "text": "bread."}]}
+PICTURE = {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}
+
+
+@pytest.mark.parametrize(
+    ("value", "user", "assistant"),
+    [
+        ([USER], "Bake bread.", "no_turn"),
+        ([USER, HELPER], "Bake bread.", "Mix flour."),
+        ([HUMAN, GPT], "Bake bread.", "Mix flour."),
+        ([HELPER], "no_turn", "Mix flour."),
+        ([PARTS], "Bake bread.", "no_turn"),
+        ([SYSTEM | {"content": " "}, USER], "Bake bread.", "no_turn"),
+        (json.dumps([USER, HELPER]), "Bake bread.", "Mix flour."),
+        (repr([USER, HELPER]), "Bake bread.", "Mix flour."),
+        ({"messages": [USER]}, "Bake bread.", "no_turn"),
+        ({"from": ["human", "gpt"], "value": ["Bake bread.", "Mix flour."]}, "Bake bread.", "Mix flour."),
+        (USER, "Bake bread.", "no_turn"),
+        ([], "", ""),
+        ([SYSTEM, USER], "system_message", "system_message"),
+        ([USER, HELPER, USER], "multi_turn", "multi_turn"),
+        ([USER, HELPER, USER, HELPER], "multi_turn", "multi_turn"),
+        ([HELPER, USER], "multi_turn", "multi_turn"),
+        ([USER, HELPER, HELPER], "multi_turn", "multi_turn"),
+        ([USER, {"role": "tool", "content": "x"}], "unknown_speaker", "unknown_speaker"),
+        ([PICTURE], "not_text", "not_text"),
+        ([HELPER | {"tool_calls": [{"id": 1}]}], "not_text", "not_text"),
+        ([USER, {"content": "x"}], "not_text", "not_text"),
+        ([1, 2], "not_text", "not_text"),
+        ({"en": "x"}, "not_text", "not_text"),
+    ],
+)
+def test_messages(value, user, assistant):
+    for speaker, wanted in (("user", user), ("assistant", assistant)):
+        found = text_of(value, speaker)
+        assert (found.reason if isinstance(found, Fault) else found) == wanted
+
+
+def test_messages_wherever_a_text_column_is_named(tmp_path):
+    path = tmp_path / "a.jsonl"
+    row = {"prompt": [USER], "chosen": [HELPER], "rejected": [USER, HELPER | {"content": "No."}]}
+    path.write_text(json.dumps(row) + "\n" + json.dumps({"prompt": [USER, HELPER, USER]}) + "\n")
+    source = PromptSource(
+        source="jsonl",
+        path=str(path),
+        kind="harmless",
+        text_column="prompt",
+        chosen_column="chosen",
+        rejected_column="rejected",
+    )
+    prompts, rejected = load_prompts(PromptSettings(sources=[source]), dominant="en", seed=0)
+    found = [(r["text"], r["chosen"], r["rejected"]) for r in prompts.to_pylist()]
+    assert found == [("Bake bread.", "Mix flour.", "No.")]
+    assert rejected["reason"].to_pylist() == ["multi_turn"]
+
+
+def test_the_shared_inputs(shared_data):
+    folder = Path(shared_data) / "faults"
+    for name, column in (
+        ("03/p.jsonl.gz", "text"),
+        ("03/p.jsonl", "text"),
+        ("05/p.json", "text"),
+        ("05/p.ndjson", "text"),
+        ("11/trl.parquet", "prompt"),
+        ("11/messages.jsonl", "messages"),
+    ):
+        assert list(read_texts(folder / name, column)) == ["What is the capital city of Kenya?"]
