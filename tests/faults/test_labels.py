@@ -134,7 +134,7 @@ def test_a_wrong_map_is_refused(profile, kind_map, message):
 
 
 def test_a_map_survives_the_round_trip_of_the_settings(profile):
-    config = load_config(profile, ["prompts.sources.0.kind_map={true: harmless, 5: harmful, No: harmful}"])
+    config = load_config(profile, ["prompts.sources.0.kind_map={true: harmless, 5: harmful, FALSE: harmful}"])
     wanted = {"true": "harmless", "5": "harmful", "false": "harmful"}
     assert config.prompts.sources[0].kind_map == wanted
     assert type(config).model_validate(config.model_dump(mode="json")).prompts.sources[0].kind_map == wanted
