@@ -7,7 +7,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
-# One thread a process: the two workers share two cores.
+# One thread per process: several processes share the cores.
 export OMP_NUM_THREADS ?= 1
 
 .PHONY: demo test test-long lint bench up down clean
@@ -16,7 +16,7 @@ demo: $(VENV)/.base
 	$(BIN)/mpo run deployments/profiles/demo.yaml
 
 test: $(VENV)/.dev
-	$(BIN)/pytest -m "not long"
+	$(BIN)/pytest -m "not long" --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder --durations 10
 
 test-long: $(VENV)/.dev
 	$(BIN)/pytest -m long

@@ -61,7 +61,7 @@ def test_an_unknown_language_on_the_command_line(mpo, profile):
 def test_a_missing_or_broken_profile(mpo, tmp_path):
     one_line(mpo("run", tmp_path / "none.yaml"), r"none\.yaml: cannot read the profile \(No such file", "Name a YAML")
     (tmp_path / "p.yaml").write_text("run:\n  name: [x\n")
-    one_line(mpo("run", tmp_path / "p.yaml"), r"p\.yaml, line \d: this is not YAML", "Mend the syntax")
+    one_line(mpo("run", tmp_path / "p.yaml"), r"p\.yaml, line \d: this is not YAML", "Fix the syntax")
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.flows.conftest import warm  # noqa: F401 - a fixture
 from tests.store import bucket  # noqa: F401 - a fixture
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -49,11 +50,10 @@ def told(ledger, kind):
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("undisturbed")
-    code, artifacts, errors = run(folder / "root", folder / "ledger")
-    assert code == 0, errors
-    return folder / "root", artifacts
+def undisturbed(warm):  # noqa: F811
+    """The paths of a run's artifacts that nobody killed: the digests of their bytes are in them."""
+    _, summary, _ = warm
+    return sorted(ref.path for ref in summary.artifacts)
 
 
 def test_killed_in_training_resumes_from_its_checkpoint(undisturbed, tmp_path):
@@ -69,7 +69,7 @@ def test_killed_in_training_resumes_from_its_checkpoint(undisturbed, tmp_path):
     assert computed_twice == set()
     assert "train-mpo" not in finished
     # Paths are digests: the same tables, the same losses, the same weights, byte for byte.
-    assert artifacts == undisturbed[1]
+    assert artifacts == undisturbed
 
 
 @pytest.mark.long
@@ -81,7 +81,7 @@ def test_killed_in_every_stage_in_turn_ends_with_equal_bytes(undisturbed, tmp_pa
         assert code in {-9, 0}, (seed, verb, errors)
     code, artifacts, errors = run(root, ledger)
     assert code == 0, (seed, errors)
-    assert artifacts == undisturbed[1], seed
+    assert artifacts == undisturbed, seed
     # The instant between a task's end and its record is the only one that costs a second computation.
     twice = [name for name, times in Counter(told(ledger, "finished")).items() if times > 1]
     assert len(twice) <= len(VERBS), (seed, twice)
@@ -94,7 +94,7 @@ def test_two_runs_at_once_compute_each_task_once(undisturbed, tmp_path):
     processes = [start(root, ledger) for ledger in ledgers]
     results = [end(process, ledger) for process, ledger in zip(processes, ledgers, strict=True)]
     assert [code for code, _, _ in results] == [0, 0], [errors for _, _, errors in results]
-    assert {tuple(artifacts) for _, artifacts, _ in results} == {tuple(undisturbed[1])}
+    assert {tuple(artifacts) for _, artifacts, _ in results} == {tuple(undisturbed)}
     started = [name for ledger in ledgers if ledger.exists() for name in told(ledger, "started")]
     assert Counter(started).most_common(1)[0][1] == 1
 
@@ -110,6 +110,6 @@ def test_two_machines_that_share_only_an_object_store_compute_each_task_once(buc
     results = [end(process, ledger) for ledger, process in processes.items()]
     assert [code for code, _, _ in results] == [0, 0], [errors for _, _, errors in results]
     # The same tables, losses and weights as on one machine's folder, byte for byte.
-    assert {tuple(artifacts) for _, artifacts, _ in results} == {tuple(undisturbed[1])}
+    assert {tuple(artifacts) for _, artifacts, _ in results} == {tuple(undisturbed)}
     started = [name for ledger in processes if ledger.exists() for name in told(ledger, "started")]
     assert Counter(started).most_common(1)[0][1] == 1
