@@ -26,7 +26,7 @@ from flows.cli_shared import (
 from mpo_core.errors import BadInputError
 from mpo_core.languages import LANGUAGES, language
 from mpo_core.profiles import load_config
-from mpo_core.settings.data import DELIMITER, single_character
+from mpo_core.settings.base import DELIMITER, single_character
 
 
 def translate(

@@ -88,6 +88,11 @@ def form_of(path: Path, accepted: Iterable[Form] | None = None) -> Form:
     return form
 
 
+def is_named(path: Path) -> bool:
+    """Whether a file's name says its form."""
+    return _named_form(path) is not None
+
+
 def _named_form(path: Path) -> Form | None:
     endings = [suffix.lower() for suffix in path.suffixes]
     if endings and endings[-1] in SUFFIXES:

@@ -7,12 +7,22 @@ import json
 import os
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue
 from pydantic.fields import FieldInfo
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 UserPath = Annotated[str, AfterValidator(os.path.expanduser)]
 """A path, or the name of something on a hub; a leading `~` is the home of the user."""
+DELIMITER = r"^[^\"\r\n]$"
+
+
+def single_character(value: Any) -> Any:
+    r"""The delimiter that is meant by its name or escape: `tab` and `\t` are a tab."""
+    return "\t" if value in ("tab", r"\t") else value
+
+
+Delimiter = Annotated[str, BeforeValidator(single_character), Field(pattern=DELIMITER)]
+"""One character between the fields of a CSV file."""
 DEVICE = r"^(auto|cpu|cuda(:[0-9]+)?)$"
 OPERATIONAL: dict[str, JsonValue] = {"operational": True}
 

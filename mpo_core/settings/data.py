@@ -6,17 +6,11 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from mpo_core.settings.base import DEVICE, OPERATIONAL, Fraction, Settings, UserPath
+from mpo_core.settings.base import DEVICE, OPERATIONAL, Delimiter, Fraction, Settings, UserPath
 from mpo_core.settings.labels import canonical_label
 
-DELIMITER = r"^[^\"\r\n]$"
 _OF_DATASETS = {"revision", "subset", "dataset_split"}
 _OF_MICROWORLD = {"source", "kind", "split", "limit"}
-
-
-def single_character(value: Any) -> Any:
-    r"""The delimiter that is meant by its name or escape: `tab` and `\t` are a tab."""
-    return "\t" if value in {"tab", r"\t"} else value
 
 
 class PromptSource(Settings):
@@ -33,7 +27,7 @@ class PromptSource(Settings):
     """Configuration name of a dataset."""
     dataset_split: str = "train"
     """Split of a dataset that is read. Default: `train`."""
-    delimiter: str | None = Field(None, pattern=DELIMITER)
+    delimiter: Delimiter | None = None
     """Character between the fields of a CSV file, such as ";" or "tab". Default: a comma, or a tab in a `.tsv` file."""
     licence: str | None = None
     """Licence of the source, shown in the report."""
@@ -58,11 +52,6 @@ class PromptSource(Settings):
     """Split of every row; without it rows are dealt out by `prompts.validation` and `prompts.test`."""
     limit: int | None = Field(None, ge=1)
     """At most so many prompts, drawn with `prompts.seed`."""
-
-    @field_validator("delimiter", mode="before")
-    @classmethod
-    def _delimiter(cls, value: Any) -> Any:
-        return single_character(value)
 
     @field_validator("kind_map", mode="before")
     @classmethod

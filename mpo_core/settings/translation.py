@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from mpo_core.settings.base import DEVICE, OPERATIONAL, Fraction, Settings, UserPath
+from mpo_core.settings.base import DEVICE, OPERATIONAL, Delimiter, Fraction, Settings, UserPath
 
 GateName = Literal[
     "empty_translation",
@@ -42,9 +42,11 @@ class MemorySource(Settings):
     engine: Literal["memory"]
     """`memory`."""
     path: UserPath
-    """CSV or Parquet with one column per language, or TMX."""
+    """A table (CSV, JSON, Parquet, Arrow) with one column per language, or TMX; plain or compressed."""
     columns: dict[str, str] = Field(default_factory=dict)
     """Column (TMX: `xml:lang`) of a language where it is not the language's code."""
+    delimiter: Delimiter | None = None
+    """Character between the fields of a CSV file, such as ";" or "tab". Default: a comma, or a tab in a `.tsv` file."""
 
 
 class RemoteSource(Settings):

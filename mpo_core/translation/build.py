@@ -46,7 +46,7 @@ def _build(source: TranslationSource, replies: Replies, on_reply: Callable[[], N
     if isinstance(source, MicroworldSource):
         return MicroworldEngine()
     if isinstance(source, MemorySource):
-        return MemoryEngine(Path(source.path), columns=source.columns)
+        return MemoryEngine(Path(source.path), columns=source.columns, delimiter=source.delimiter)
     return MachineEngine(_backend(source), replies, on_reply)
 
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-import pyarrow as pa
-
-from mpo_core import files
+from mpo_core.compression import CORRUPT, open_plain
 from mpo_core.defects import normalised
 from mpo_core.errors import BadInputError
+from mpo_core.records import form_of, is_named, open_records
 from mpo_core.translation.engines import NO_TRANSLATION, Reply, UnknownLanguageError
 
 MEND = "Check the memory's path (translation.engines[].path, or --engine memory=FILE)."
@@ -25,8 +25,9 @@ class MemoryEngine:
     If the memory holds a text twice, its first translation that is not empty wins.
 
     Args:
-        path: CSV (UTF-8 with or without a byte-order mark) or Parquet with one column per language, or TMX.
+        path: a table (CSV, JSON, Parquet, Arrow) with one column per language, or TMX; plain or compressed.
         columns: column of a language where it is not the language's code; in TMX its `xml:lang`.
+        delimiter: of CSV; by default a comma, or a tab in a `.tsv` file.
 
     Raises:
         BadInputError: the file is missing or malformed, or lacks a column that is named.
@@ -35,10 +36,10 @@ class MemoryEngine:
     name = "memory"
     masks = False
 
-    def __init__(self, path: Path, *, columns: Mapping[str, str] | None = None) -> None:
+    def __init__(self, path: Path, *, columns: Mapping[str, str] | None = None, delimiter: str | None = None) -> None:
         self.path = path
         self._columns = dict(columns or {})
-        self._table = _READERS.get(path.suffix.lower(), _read_csv)(path)
+        self._table = _read_tmx(path) if ".tmx" in path.name.lower() else _read_table(path, delimiter)
         self._known: dict[tuple[str, str], dict[str, str]] = {}
         for code in self._columns:
             self._column(code)
@@ -85,14 +86,23 @@ class MemoryEngine:
         return self._table[column]
 
 
-def _read_parquet(path: Path) -> _Columns:
-    """One column per language; or the long form that `mpo translate` writes, a row for each translation."""
-    table = files.read_parquet(path, mend=MEND)
-    if set(table.column_names) >= _LONG:
-        return _pivoted(table.select(sorted(_LONG)).to_pylist())
-    # Other columns (ids, tags) may be of any type; they are no languages.
-    texts = [f.name for f in table.schema if pa.types.is_string(f.type) or pa.types.is_large_string(f.type)]
-    return {name: table.column(name).to_pylist() for name in texts}
+def _read_table(path: Path, delimiter: str | None) -> _Columns:
+    """One column per language; or the long form that `mpo translate` writes, a row for each translation.
+
+    Columns without a text (ids, flags) are no languages. A value that is no text, or cannot be read, is no translation.
+    """
+    form = form_of(path) if is_named(path) else "csv"
+    records = open_records(path, form, mend=MEND, delimiter=delimiter, key="translation.engines[].delimiter")
+    rows = [
+        {name: text for name in record.values if isinstance(text := record.text(name), str)} for record in records.rows
+    ]
+    names = dict.fromkeys(itertools.chain(records.columns or (), *rows))
+    if set(names) >= _LONG:
+        return _pivoted([row for row in rows if row.keys() >= _LONG])
+    texts = [name for name in names if not rows or any(row.get(name) for row in rows)]
+    if records.hint and len(texts) <= 1:
+        raise BadInputError("the header names one column", where=str(path), mend=records.hint)
+    return {name: [row.get(name) for row in rows] for name in texts}
 
 
 def _pivoted(rows: list[dict[str, str]]) -> _Columns:
@@ -102,14 +112,6 @@ def _pivoted(rows: list[dict[str, str]]) -> _Columns:
         unit[row["language"]] = row["text"]
     tags = dict.fromkeys(tag for unit in units.values() for tag in unit)
     return {tag: [unit.get(tag) for unit in units.values()] for tag in tags}
-
-
-def _read_csv(path: Path) -> _Columns:
-    """One column per language, or the long form, as `_read_parquet`."""
-    table = files.read_csv(path, mend=MEND)
-    if set(table.header) >= _LONG:
-        return _pivoted([dict(zip(table.header, row.values, strict=True)) for row in table.rows])
-    return {name: [row.values[at] for row in table.rows] for at, name in enumerate(table.header)}
 
 
 def _read_tmx(path: Path) -> _Columns:
@@ -130,20 +132,18 @@ def _read_tmx(path: Path) -> _Columns:
 def _units(path: Path) -> Iterator[dict[str, str]]:
     try:
         # The parser (expat) limits how far entities may grow.
-        for _, element in ET.iterparse(path):  # noqa: S314
-            if element.tag == "tu":
-                variants = {tuv.get(_LANG) or tuv.get("lang") or "": tuv.find("seg") for tuv in element.iter("tuv")}
-                yield {tag: "".join(seg.itertext()) for tag, seg in variants.items() if tag and seg is not None}
-                element.clear()
-    except OSError as error:
+        with open_plain(path) as file:
+            for _, element in ET.iterparse(file):  # noqa: S314
+                if element.tag == "tu":
+                    variants = {tuv.get(_LANG) or tuv.get("lang") or "": tuv.find("seg") for tuv in element.iter("tuv")}
+                    yield {tag: "".join(seg.itertext()) for tag, seg in variants.items() if tag and seg is not None}
+                    element.clear()
+    except (*CORRUPT, OSError) as error:
         raise BadInputError(
-            f"cannot be read ({error.strerror or type(error).__name__})", where=str(path), mend=MEND
+            f"cannot be read ({getattr(error, 'strerror', None) or type(error).__name__})", where=str(path), mend=MEND
         ) from None
     except ET.ParseError as error:
         line, column = error.position
         raise BadInputError(
             "this is not XML", where=f"{path}, line {line}, column {column + 1}", mend="Give a TMX file."
         ) from None
-
-
-_READERS = {".parquet": _read_parquet, ".tmx": _read_tmx}

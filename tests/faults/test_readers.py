@@ -16,6 +16,7 @@ from mpo_core.prompts import load_prompts
 from mpo_core.records import FORMS, form_of
 from mpo_core.settings import PromptSettings, PromptSource
 from mpo_core.texts import read_texts
+from mpo_core.translation import MemoryEngine
 
 TEXTS = ["Bake bread.", "Brühe Tee; \u2028bitte.\nJetzt."]
 ROWS = [{"text": text, "kind": "harmless"} for text in TEXTS]
@@ -309,3 +310,41 @@ def test_the_shared_inputs(shared_data):
         ("11/messages.jsonl", "messages"),
     ):
         assert list(read_texts(folder / name, column)) == ["What is the capital city of Kenya?"]
+
+
+@pytest.mark.parametrize("packed", ["", ".gz", ".zst"])
+@pytest.mark.parametrize("name", [name for name in FILES if name != "a.arrow"] + ["a.tmx"])
+def test_a_memory_is_read_in_the_same_place(tmp_path, name, packed):
+    tmx = '<tmx><body><tu><tuv xml:lang="en"><seg>tea</seg></tuv><tuv xml:lang="sw"><seg>chai</seg></tuv></tu></body></tmx>'
+    rows = [{"id": 1, "en": "tea", "sw": "chai"}, {"id": 2, "en": "bread", "sw": None}]
+    table = pa.Table.from_pylist(rows)
+    for column in ("en", "sw"):
+        at = table.column_names.index(column)
+        table = table.set_column(at, column, table[column].combine_chunks().dictionary_encode())
+    data = {
+        "a.csv": b"id,en,sw\n1,tea,chai\n2,bread,\n",
+        "a.TSV": b"id\ten\tsw\n1\ttea\tchai\n2\tbread\t\n",
+        "a.parquet": as_arrow(lambda sink: pq.write_table(table, sink)),
+        "a.json": json.dumps(rows).encode(),
+        "a.tmx": tmx.encode(),
+    }
+    lines = "\n".join(map(json.dumps, rows)).encode()
+    path = tmp_path / f"{name}{packed}"
+    path.write_bytes(PACKED[packed](data.get(name, lines)))
+    replies = MemoryEngine(path).translate(["tea", "bread"], "en", "sw")
+    assert [reply.text or None for reply in replies] == ["chai", None]
+
+
+def test_the_delimiter_of_a_memory(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("en;sw\ntea, please;chai\n")
+    with pytest.raises(BadInputError, match=r'translation\.engines\[\]\.delimiter to ";"'):
+        MemoryEngine(path)
+    assert MemoryEngine(path, delimiter=";").translate(["tea, please"], "en", "sw")[0].text == "chai"
+
+
+def test_a_value_of_a_memory_that_is_no_text_is_no_translation(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"en": "tea", "sw": "\\ud800"}\n{"en": "bread", "sw": "mkate"}\n[]\n')
+    replies = MemoryEngine(path).translate(["tea", "bread"], "en", "sw")
+    assert [reply.text or None for reply in replies] == [None, "mkate"]
