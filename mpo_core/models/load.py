@@ -105,7 +105,21 @@ def load_model(folder: Path, settings: ModelSettings, *, dtype: str | None = Non
             f"the model cannot be moved to {device}", where=f"model {folder}", mend="Use another model.device."
         ):
             model.to(device=device)
+    else:
+        _compute_alike_on_every_cpu(model)
     return model.eval()
+
+
+def _compute_alike_on_every_cpu(model: Any) -> None:
+    """Keeps four-bit layers from repacking their weights for processors with AVX-512 BF16.
+
+    There bitsandbytes (0.50, `Linear4bit.forward`) would convert the weights in place as soon as a model in
+    evaluation mode is called without gradients, compute in bfloat16 from then on, and fail for a layer whose width is
+    no multiple of 64. The reference would then differ from the policy. It can go when bitsandbytes has a switch.
+    """
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
 
 
 def _refuse_unfit(model: Any, loading_info: dict[str, Any], folder: Path) -> None:
