@@ -315,7 +315,8 @@ def test_the_shared_inputs(shared_data):
 @pytest.mark.parametrize("packed", ["", ".gz", ".zst"])
 @pytest.mark.parametrize("name", [name for name in FILES if name != "a.arrow"] + ["a.tmx"])
 def test_a_memory_is_read_in_the_same_place(tmp_path, name, packed):
-    tmx = '<tmx><body><tu><tuv xml:lang="en"><seg>tea</seg></tuv><tuv xml:lang="sw"><seg>chai</seg></tuv></tu></body></tmx>'
+    unit = '<tuv xml:lang="en"><seg>tea</seg></tuv><tuv xml:lang="sw"><seg>chai</seg></tuv>'
+    tmx = f"<tmx><body><tu>{unit}</tu></body></tmx>"
     rows = [{"id": 1, "en": "tea", "sw": "chai"}, {"id": 2, "en": "bread", "sw": None}]
     table = pa.Table.from_pylist(rows)
     for column in ("en", "sw"):
