@@ -31,6 +31,7 @@ from flows.cli_shared import (
 )
 from mpo_core import __version__
 from mpo_core.errors import BadInputError, DamagedError, StageFailedError
+from mpo_core.http.proxies import spare_loopback
 from mpo_core.profiles import load_config, parse_config
 
 app = typer.Typer(
@@ -344,7 +345,7 @@ def _with_languages(overrides: list[str] | None, languages: str | None) -> list[
 
 def _with_methods(config: Any, names: list[str]) -> dict[str, Any]:
     """The settings with these methods alone: as the profile tunes them, else with the settings of `training`."""
-    data: dict[str, Any] = config.model_dump(mode="json")
+    data: dict[str, Any] = config.model_dump()  # not as JSON: URLs have their credentials
     tuned = data["compare"]["methods"]
     data["compare"]["methods"] = {name.strip(): tuned.get(name.strip(), {}) for name in names}
     return data
@@ -365,6 +366,7 @@ def quiet_surroundings() -> None:
         "TOKENIZERS_PARALLELISM": "false",
     }.items():
         os.environ.setdefault(name, value)
+    spare_loopback()
     # The ephemeral server is stopped in the middle of its own queries when the process ends.
     logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)
     # At the end of the process it says that it sends what it was given.

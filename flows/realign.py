@@ -76,7 +76,7 @@ def realign(config: PipelineConfig, overrides: dict[str, JsonValue] | None = Non
 
 def with_registered(run: Run) -> PipelineConfig:
     """The run's settings, with every registered language among the targets."""
-    data = run.config.model_dump(mode="json")
+    data = run.config.model_dump()  # not as JSON: URLs have their credentials
     asked = data["languages"]
     for one in registry.registered_languages(run.store):
         if one.facts.code not in {*asked["targets"], asked["dominant"]}:

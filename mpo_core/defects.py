@@ -30,6 +30,13 @@ def normalised(text: str) -> str:
     return " ".join(unicodedata.normalize("NFC", text).split())
 
 
+def damaged(text: str, *, like: str = "") -> bool:
+    """Whether a text has halves of characters, which no file takes; or NUL or U+FFFD, unless `like` has them too."""
+    if any("\ud800" <= char <= "\udfff" for char in text):
+        return True
+    return any(char in text and char not in like for char in "\x00\ufffd")
+
+
 def same_text(source: str, translation: str) -> bool:
     """Whether the source came back: equal but for case, white space and HTML entities.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from mpo_core.redact import redact
+
 
 class BadInputError(ValueError):
     """Something the user gave is wrong: what, where, and how to mend it, on one line.
@@ -15,6 +17,7 @@ class BadInputError(ValueError):
     """
 
     def __init__(self, what: str, *, where: str, mend: str) -> None:
+        what, where, mend = redact(what), redact(where), redact(mend)
         line = " ".join(f"{where}: {what}. {mend}".split())
         # Names of columns and files may hold halves of surrogate pairs, which no terminal takes.
         super().__init__(line.encode("utf-8", "backslashreplace").decode())
@@ -38,6 +41,12 @@ def shortened(text: str, most: int = 100) -> str:
 class StageFailedError(RuntimeError):
     """A stage's own process failed; says where to look, and never shows text of prompts or answers."""
 
+    def __init__(self, message: str) -> None:
+        super().__init__(redact(message))
+
 
 class DamagedError(RuntimeError):
     """An artifact is missing or its bytes are not the ones that were written."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(redact(message))

@@ -58,7 +58,7 @@ def with_overrides(config: PipelineConfig, overrides: dict[str, Any]) -> Pipelin
     """
     if not overrides:
         return config
-    data = config.model_dump(mode="json")
+    data = config.model_dump()  # not as JSON: URLs have their credentials
     for key, value in overrides.items():
         _set(data, key, value, where=f"overrides {key}")
     return parse_config(data, where="overrides")
@@ -83,9 +83,8 @@ def parse_config(data: dict[str, Any], *, where: str) -> PipelineConfig:
         if first["type"] == "extra_forbidden":
             mend = f"Known here: {', '.join(_known_keys(first['loc'][:-1]))}."
             raise BadInputError(f"unknown settings key {shortened(key)!r}{more}", where=where, mend=mend) from None
-        given = (
-            "" if isinstance(first["input"], dict | list | BaseModel) else f", given {shortened(repr(first['input']))}"
-        )
+        silent = first["type"] == "secret_url" or isinstance(first["input"], dict | list | BaseModel)
+        given = "" if silent else f", given {shortened(repr(first['input']))}"
         raise BadInputError(
             f"{key}: {first['msg'].removeprefix('Value error, ').rstrip('.')}{given}{more}",
             where=where,

@@ -6,6 +6,7 @@ import os
 
 from mpo_core.artifacts import ArtifactStore
 from mpo_core.errors import BadInputError
+from mpo_core.redact import redact
 from mpo_core.registry.registry import Version, versions
 
 
@@ -55,7 +56,7 @@ def push(store: ArtifactStore, name: str, repo: str, *, private: bool) -> str:
             where=repo,
             mend="Name it user/name, and see that the hub can be reached and HF_HUB_OFFLINE is not set.",
         ) from None
-    return url
+    return redact(url)
 
 
 def card(version: Version) -> str:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
-from typing import Literal, Self
+from collections.abc import Iterator
+from typing import Any, Literal, Self
 
 from pydantic import Field, JsonValue, model_validator
+from pydantic_core import PydanticCustomError
 
+from mpo_core.redact import has_password
 from mpo_core.settings.base import OPERATIONAL, Fraction, Settings, UserPath
 from mpo_core.settings.data import (
     JudgingSettings,
@@ -137,3 +140,21 @@ class PipelineConfig(Settings):
     """What `mpo realign` looks for; a plain run leaves it aside."""
     compare: CompareSettings = CompareSettings()
     """Which methods `mpo compare` puts side by side; a plain run leaves it aside."""
+
+    @model_validator(mode="after")
+    def _holds_no_password(self) -> Self:
+        """Settings are stored and shown; only a service's `url` keeps its credentials out of that."""
+        key = next((key for key, text in _texts(self.model_dump(mode="json")) if has_password(text)), None)
+        if key is not None:
+            why = f"{key} is a URL with a password, and settings are stored and shown; give it through the environment"
+            raise PydanticCustomError("secret_url", "{why}", {"why": why})
+        return self
+
+
+def _texts(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
+    """Every text of nested plain data, with its key."""
+    if isinstance(value, str):
+        yield key, value
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for name, inner in items:
+        yield from _texts(inner, f"{key}.{name}" if key else str(name))

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from mpo_core.http.address import Url
 from mpo_core.settings.base import DEVICE, OPERATIONAL, Delimiter, Fraction, Settings, UserPath
 
 GateName = Literal[
@@ -52,8 +53,9 @@ class MemorySource(Settings):
 class RemoteSource(Settings):
     """What every engine behind a network has."""
 
-    url: str | None = Field(None, pattern=r"^https?://", json_schema_extra=OPERATIONAL)
-    """Address of the server, where it is not the service's own."""
+    url: Url | None = Field(None, json_schema_extra=OPERATIONAL)
+    """Address of the server, http or https. A user, a password and the query in it are used, but never shown or stored.
+    Default: the service's own address."""
     version: str = ""
     """Of the service, as you name it: another one is asked anew, and its answers are kept apart."""
     requests_per_second: float | None = Field(None, gt=0.0, json_schema_extra=OPERATIONAL)

@@ -6,22 +6,21 @@ import asyncio
 import importlib
 import os
 import threading
-import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import requests
 from deep_translator import exceptions as told
-from requests.adapters import HTTPAdapter
 
 from mpo_core.errors import BadInputError
+from mpo_core.http.address import ServiceUrl
+from mpo_core.http.client import Answer, HttpClient, header_value
+from mpo_core.http.errors import LastingError, PassingError, RefusedError
+from mpo_core.http.words import server_words
 from mpo_core.settings import DeepTranslatorSource
 from mpo_core.translation.engines import EngineDownError
-from mpo_core.translation.remote import LastingError, PassingError, RemoteBackend, retry_after
-
-_MOST_BYTES = 4 << 20
-"""A reply that is longer is no translation."""
+from mpo_core.translation.remote import RemoteBackend
 
 
 class _Service(NamedTuple):
@@ -60,19 +59,17 @@ _SERVICES: dict[str, _Service] = {
 
 # HTTP statuses after which the same request may succeed; DeepL and others add their own to the standard ones.
 _CROWDED, _PASSING = {429, 529}, {408, 409, 425, 500, 502, 503, 504, 520, 521, 522, 523, 524}
-_KEY_REFUSED, _SPENT, _TOO_LONG, _NOT_THIS = (
-    {401, 403},
-    {402, 456},
-    {413, 414},
-    {400, 404, 406, 410, 413, 414, 422, 451},
-)
+_REASONS = {402: "quota_spent", 456: "quota_spent", 413: "too_long", 414: "too_long"}
+_MOST_BYTES = 1 << 20
+"""Of a reply: the library takes seconds to take a larger page apart."""
+_KEY_REFUSED, _FIRST_ERROR = {401, 403}, 400
 
 
 def deep_translator_backend(settings: DeepTranslatorSource) -> RemoteBackend:
     """The service as a backend.
 
     Raises:
-        BadInputError: its key is not in the environment.
+        BadInputError: its key is not in the environment, or is malformed.
     """
     service = _SERVICES[settings.service]
     missing = [variable for variable in service.keys.values() if not os.environ.get(variable)]
@@ -80,6 +77,7 @@ def deep_translator_backend(settings: DeepTranslatorSource) -> RemoteBackend:
         raise BadInputError(
             f"the service {settings.service} needs a key", where=f"environment variable {missing[0]}", mend="Set it."
         )
+    _keys(service)
     return RemoteBackend(
         lambda: DeepTranslatorClient(settings),
         name=settings.service,
@@ -95,11 +93,28 @@ def identity(settings: DeepTranslatorSource) -> str:
     return f"{settings.service}@{settings.version}" if settings.version else settings.service
 
 
+def _keys(service: _Service) -> dict[str, str]:
+    """The keys that the environment holds, by the library's names for them."""
+    variables = {**service.keys, **service.optional}
+    return {
+        name: header_value(os.environ[variable], where=f"environment variable {variable}")
+        for name, variable in variables.items()
+        if os.environ.get(variable)
+    }
+
+
 class DeepTranslatorClient:
-    """Asks a service from threads, each with a translator and a connection of its own."""
+    """Asks a service from threads, each with a translator of its own; their requests go through one client."""
 
     def __init__(self, settings: DeepTranslatorSource) -> None:
         self.name, self._settings, self._service = settings.service, settings, _SERVICES[settings.service]
+        self.key_variables = [*self._service.keys.values(), *self._service.optional.values()]
+        self._keys = _keys(self._service)
+        self._url = settings.url if isinstance(settings.url, ServiceUrl) else ServiceUrl("https://service.invalid")
+        self._http = HttpClient(
+            self._url, timeout=settings.timeout, connections=settings.concurrency, most_bytes=_MOST_BYTES
+        )
+        self._loop = asyncio.get_running_loop()
         self._pool = ThreadPoolExecutor(settings.concurrency, thread_name_prefix=self.name)
         self._own = threading.local()
 
@@ -107,12 +122,13 @@ class DeepTranslatorClient:
         """The translation, or None where the service gave nothing.
 
         Raises:
-            PassingError, LastingError, EngineDownError, BadInputError: as `Client.ask`.
+            PassingError, LastingError, RefusedError, EngineDownError: as `Client.ask`.
         """
-        return await asyncio.get_running_loop().run_in_executor(self._pool, self._ask, text, source, target)
+        return await self._loop.run_in_executor(self._pool, self._ask, text, source, target)
 
     async def close(self) -> None:
-        """Lets the threads go."""
+        """Lets the threads go, and ends the connections."""
+        await self._http.close()
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _ask(self, text: str, source: str, target: str) -> str | None:
@@ -121,24 +137,23 @@ class DeepTranslatorClient:
             translator.source, translator.target = source, target
             found = translator.translate(text, **self._service.asked)
         except Exception as error:  # noqa: BLE001 - the library raises bare `Exception`, too
-            raise self._classify(error) from None
+            raise self._classify(error, text) from None
         return "\n".join(found) if isinstance(found, list) else found  # Yandex gives a list
 
     def _translator(self) -> Any:
         """This thread's translator; the library's are not made for several threads."""
         if not hasattr(self._own, "translator"):
-            self._own.http = _Http(self._settings.timeout)
+            self._own.http = _ThreadsHttp(self._http, self._loop)
             self._own.translator = self._made(self._own.http)
         return self._own.translator
 
-    def _made(self, http: _Http) -> Any:
+    def _made(self, http: _ThreadsHttp) -> Any:
         module: Any = importlib.import_module(f"deep_translator.{self.name}")
-        # The library calls `requests.get` and `.post` without a time limit: for this module we answer them.
+        # The library calls `requests.get` and `.post` without any limit: for this module we answer them.
         module.requests = _Requests
         _Requests.here.http = http
         kind = getattr(module, self._service.kind)
-        keys = {name: os.environ[variable] for name, variable in self._service.keys.items()}
-        keys |= {n: os.environ[v] for n, v in self._service.optional.items() if os.environ.get(v)}
+        keys = dict(self._keys)
         more: dict[str, Any] = {}
         if self.name == "deepl":
             more["use_free_api"] = keys["api_key"].endswith(":fx")
@@ -150,86 +165,80 @@ class DeepTranslatorClient:
             made.api_key = None
         if self._settings.url is not None:
             slash = "/" if self.name in {"deepl", "libre"} else ""  # these put a word behind it
-            made._base_url = self._settings.url.rstrip("/") + slash  # noqa: SLF001 - no other way in
+            made._base_url = self._url.base + slash  # noqa: SLF001 - no other way in
         return made
 
-    def _classify(self, error: Exception) -> Exception:
-        """What the library or `requests` raised, as one of our errors; the text never goes along."""
-        last: _Last = getattr(getattr(self._own, "http", None), "last", _Last(None, None))
-        for kinds, made in (
-            (requests.Timeout, PassingError("timed_out")),
-            (requests.RequestException | ConnectionError, PassingError("connection_failed")),
-            (told.NotValidLength | told.NotValidPayload, LastingError("too_long")),
-            (
-                told.LanguageNotSupportedException | told.InvalidSourceOrTargetLanguage,
-                EngineDownError(self.name, "language_not_supported"),
-            ),
+    def _classify(self, error: Exception, text: str) -> Exception:
+        """What the library or our client raised, as one of our errors; the text never goes along."""
+        if isinstance(error, PassingError | LastingError | EngineDownError | BadInputError):
+            return error
+        answer = self._own.http.answer
+        status, after = (None, None) if answer is None else (answer.status, answer.after)
+        if isinstance(error, told.NotValidLength | told.NotValidPayload):
+            return LastingError("too_long")
+        if isinstance(error, told.LanguageNotSupportedException | told.InvalidSourceOrTargetLanguage) or (
+            answer is not None and status == requests.codes.bad_request and b"not supported" in answer.body
         ):
-            if isinstance(error, kinds):
-                return made
-        if isinstance(error, told.TooManyRequests) or last.status in _CROWDED:
-            return PassingError("too_many_requests", after=last.after, crowded=True)
-        if last.status in _KEY_REFUSED or isinstance(error, told.ApiKeyException | told.AuthorizationException):
-            return self._key_refused(last)
-        if last.status in _SPENT or last.unsupported:
-            return EngineDownError(self.name, "language_not_supported" if last.unsupported else "quota_spent")
-        if last.status in _NOT_THIS:
-            return LastingError("too_long" if last.status in _TOO_LONG else f"http_{last.status}")
+            return EngineDownError(self.name, "language_not_supported")
+        if isinstance(error, told.TooManyRequests) or status in _CROWDED:
+            return PassingError("too_many_requests", after=after, crowded=True)
+        if isinstance(error, told.ApiKeyException | told.AuthorizationException):
+            status = status or 401
+        if status is not None and status >= _FIRST_ERROR and status not in _PASSING:
+            return self._refusal(status, answer, text)
         # Server errors, and pages that are no translation: TranslationNotFound, JSON that is none, keys that lack.
-        return PassingError("server_error" if last.status in _PASSING else "no_answer", after=last.after)
+        return PassingError("server_error" if status in _PASSING else "no_answer", after=after)
 
-    def _key_refused(self, last: _Last) -> Exception:
-        variables = [*self._service.keys.values(), *self._service.optional.values()]
-        if not variables:
-            return PassingError("access_denied", after=last.after)
-        return BadInputError(
-            f"the service {self.name} refuses the key",
-            where=f"environment variable {', '.join(variables)}",
-            mend="Check it.",
-        )
+    def _refusal(self, status: int, answer: Answer | None, text: str) -> Exception:
+        if answer is None:
+            return RefusedError(f"http_{status}", status=status)
+        if status in _KEY_REFUSED and not self.key_variables and self._url.user is None:
+            return PassingError("access_denied", after=answer.after)  # a page without keys: a mood of its server
+        words = server_words(answer.body, hidden=[text, *self._keys.values()])
+        return RefusedError(_REASONS.get(status, f"http_{status}"), status=status, words=words)
 
 
-class _Last(NamedTuple):
-    """What the last response said."""
+class _ThreadsHttp:
+    """One thread's way to the client, which lives in the loop; texts and keys stay out of addresses."""
 
-    status: int | None
-    after: float | None
-    unsupported: bool = False
-    """The request was refused because of its language."""
+    def __init__(self, http: HttpClient, loop: asyncio.AbstractEventLoop) -> None:
+        self._http, self._loop = http, loop
+        self.answer: Answer | None = None
+        """The last one."""
 
-
-class _Http:
-    """One thread's connection: the time limit is for the whole reply, and texts and keys stay out of addresses."""
-
-    def __init__(self, timeout: float) -> None:
-        self._timeout = timeout
-        self._session = requests.Session()
-        for scheme in ("http://", "https://"):
-            self._session.mount(scheme, HTTPAdapter(pool_connections=1, pool_maxsize=1))
-        self.last = _Last(None, None)
-
-    def request(self, method: str, url: str, **asked: Any) -> requests.Response:
-        """As `requests.request`; the body is read within the time limit.
-
-        Raises:
-            requests.RequestException: also `ReadTimeout` for a reply that trickles in.
-        """
-        self.last = _Last(None, None)
-        ends = time.monotonic() + self._timeout
+    def request(self, method: str, url: str, **asked: Any) -> _Response:
+        """As `requests.request`, within the client's bounds."""
+        self.answer = None
         method, asked = _discreet(method, url, asked)
-        with self._session.request(method, url, timeout=self._timeout, stream=True, **asked) as response:
-            self.last = _Last(response.status_code, retry_after(response.headers.get("Retry-After")))
-            body = bytearray()
-            for chunk in response.iter_content(1 << 14):
-                body += chunk
-                if time.monotonic() > ends:
-                    raise requests.ReadTimeout
-                if len(body) > _MOST_BYTES:
-                    raise requests.ConnectionError
-        if response.status_code == requests.codes.bad_request:
-            self.last = self.last._replace(unsupported=b"not supported" in body)
-        response._content = bytes(body)  # noqa: SLF001 - what `response.text` reads
-        return response
+        request = self._http.request(
+            method,
+            url,
+            headers=asked.get("headers"),
+            params=asked.get("params"),
+            data=asked.get("data"),
+            body=asked.get("json"),
+        )
+        self.answer = asyncio.run_coroutine_threadsafe(request, self._loop).result()
+        return _Response(self.answer)
+
+
+class _Response:
+    """What the library reads of a response."""
+
+    def __init__(self, answer: Answer) -> None:
+        self._answer, self.status_code = answer, answer.status
+
+    @property
+    def text(self) -> str:
+        """The body."""
+        return self._answer.text
+
+    def json(self) -> Any:
+        """The body's data."""
+        return self._answer.json()
+
+    def close(self) -> None:
+        """Nothing is open any more."""
 
 
 def _discreet(method: str, url: str, asked: dict[str, Any]) -> tuple[str, dict[str, Any]]:

@@ -59,8 +59,15 @@ class EngineDownError(RuntimeError):
         engine: its name.
         reason: what happened last.
         replies: what it had given until then, one per text.
+        refusal: where it refuses every request, the line for the user, with the server's own words.
     """
 
-    def __init__(self, engine: str, reason: str, replies: list[Reply] | None = None) -> None:
+    def __init__(
+        self,
+        engine: str,
+        reason: str,
+        replies: list[Reply] | None = None,
+        refusal: BadInputError | None = None,
+    ) -> None:
         super().__init__(f"{engine}: {reason}")
-        self.engine, self.reason, self.replies = engine, reason, replies or []
+        self.engine, self.reason, self.replies, self.refusal = engine, reason, replies or [], refusal

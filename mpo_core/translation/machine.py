@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple, Protocol
 
+from mpo_core.errors import BadInputError
 from mpo_core.translation.engines import EngineDownError, Reply, UnknownLanguageError
 from mpo_core.translation.kept import Direction, Replies
 from mpo_core.translation.layout import Layout, take_apart
@@ -49,8 +50,8 @@ class Backend(Protocol):
 class PiecesDownError(EngineDownError):
     """A backend is down; `pieces` is what it had answered, and why not the others."""
 
-    def __init__(self, engine: str, reason: str, pieces: dict[str, Reply]) -> None:
-        super().__init__(engine, reason)
+    def __init__(self, engine: str, reason: str, pieces: dict[str, Reply], refusal: BadInputError | None) -> None:
+        super().__init__(engine, reason, refusal=refusal)
         self.pieces = pieces
 
 
@@ -138,7 +139,7 @@ class MachineEngine:
         except PiecesDownError as error:
             replies |= error.pieces
             whole = [_whole(layout, replies) for layout in layouts]
-            raise EngineDownError(self.name, error.reason, whole) from None
+            raise EngineDownError(self.name, error.reason, whole, error.refusal) from None
         return [_whole(layout, replies) for layout in layouts]
 
     def judge(self, texts: Sequence[str], source: str, target: str, *, refused: bool) -> None:

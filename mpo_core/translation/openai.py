@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import re
+from dataclasses import dataclass, replace
 from typing import Any
 
-import httpx
-
 from mpo_core.errors import BadInputError
+from mpo_core.http.address import ServiceUrl
+from mpo_core.http.client import Answer, HttpClient, header_value
+from mpo_core.http.errors import LastingError, PassingError, RefusedError
+from mpo_core.http.words import server_words
 from mpo_core.languages import LANGUAGES
 from mpo_core.settings import OpenAISource
-from mpo_core.translation.engines import EngineDownError
-from mpo_core.translation.remote import LastingError, PassingError, RemoteBackend, retry_after
+from mpo_core.translation.remote import RemoteBackend
 
 _INSTRUCTIONS = (
     "You are a translation engine. Translate the text between <text> and </text> from {source} into {target}. "
@@ -28,15 +29,22 @@ _THOUGHT = re.compile(r"^\s*<think>.*?(?:</think>|\Z)", re.DOTALL | re.IGNORECAS
 _WRAPPER = re.compile(r"</?text>", re.IGNORECASE)
 """Ours around the text; a text's own tags are masked."""
 _LIMIT = 4000
-_CROWDED, _KEY_REFUSED, _SERVER = 429, {401, 403}, 500
+_CROWDED, _SERVER = {429, 529}, 500
+_MALFORMED = {400, 413, 422, 500}
+"""Statuses of a request in a form that the server does not take; llama.cpp answers 500 where a chat template raises."""
+_LONGER_THAN_CONTEXT = re.compile(
+    r"context[ _-]?(?:length|window|size)|maximum context|too (?:many|large).{0,40}tokens"
+)
+_SYSTEM = re.compile(r"\bsystem\b|\broles?\b|\bdeveloper\b")
 
 
 def openai_backend(settings: OpenAISource) -> RemoteBackend:
     """The server as a backend.
 
     Raises:
-        BadInputError: OpenAI's own server is meant, and its key is not in the environment.
+        BadInputError: OpenAI's own server is meant, and its key is not in the environment; or the key is malformed.
     """
+    _key(settings)
     if settings.url is None and not os.environ.get(settings.key_variable):
         raise BadInputError(
             "the server of OpenAI needs a key",
@@ -58,73 +66,149 @@ def identity(settings: OpenAISource) -> str:
     return f"openai:{settings.model}@{settings.version}#{_PROMPT_VERSION}/{settings.max_tokens}"
 
 
+def _key(settings: OpenAISource) -> str:
+    variable = settings.key_variable
+    return header_value(os.environ.get(variable, ""), where=f"environment variable {variable}")
+
+
+@dataclass(frozen=True)
+class _Form:
+    """What a request has beside model and text; servers differ in what they take."""
+
+    limit: str | None = "max_tokens"
+    """The parameter that limits the answer; None sends no limit, and the server's own holds."""
+    temperature: bool = True
+    system: bool = True
+    """Whether the instructions are a system message; else they precede the text."""
+
+    def body(self, settings: OpenAISource, instructions: str, text: str) -> dict[str, Any]:
+        """The request's data."""
+        wrapped = f"<text>{text}</text>"
+        if self.system:
+            messages = [{"role": "system", "content": instructions}, {"role": "user", "content": wrapped}]
+        else:
+            messages = [{"role": "user", "content": f"{instructions}\n\n{wrapped}"}]
+        body: dict[str, Any] = {"model": settings.model, "messages": messages}
+        if self.temperature:
+            body["temperature"] = 0.0
+        if self.limit is not None:
+            body[self.limit] = settings.max_tokens
+        return body
+
+    def without(self, complaint: str) -> _Form | None:
+        """The next form to try after the server's complaint, or None if no other is left that it may take."""
+        complaint = complaint.lower()
+        if self.limit is not None and _LONGER_THAN_CONTEXT.search(complaint):
+            return replace(self, limit=None)
+        if self.limit == "max_tokens" and "max_tokens" in complaint:
+            return replace(self, limit="max_completion_tokens")
+        if self.limit is not None and "max_completion_tokens" in complaint:
+            return replace(self, limit=None)
+        if self.temperature and "temperature" in complaint:
+            return replace(self, temperature=False)
+        if self.system and _SYSTEM.search(complaint):
+            return replace(self, system=False)
+        return None
+
+
 class OpenAIClient:
-    """Asks for one piece at a time, at temperature 0."""
+    """Asks for one piece at a time, at temperature 0 where the server takes one."""
 
     def __init__(self, settings: OpenAISource) -> None:
-        self.name, self._settings = f"openai:{settings.model}", settings
-        key = os.environ.get(settings.key_variable)
-        self._http = httpx.AsyncClient(
-            base_url=(settings.url or _URL).rstrip("/"),
-            headers={"Authorization": f"Bearer {key}"} if key else {},
+        self.name = f"openai:{settings.model}"
+        self._settings, self._form, self._key = settings, _Form(), _key(settings)
+        url = settings.url if isinstance(settings.url, ServiceUrl) else ServiceUrl(_URL)
+        self.key_variables = [settings.key_variable] if url.user is None else []
+        self._address = f"{url.base}/chat/completions"
+        self._http = HttpClient(
+            url,
             timeout=settings.timeout,
-            limits=httpx.Limits(max_connections=settings.concurrency),
+            connections=settings.concurrency,
+            headers={"Authorization": f"Bearer {self._key}"} if self._key else {},
         )
 
     async def ask(self, text: str, source: str, target: str) -> str | None:
-        """The translation.
+        """The translation; a request that the server does not take as it is is made again in another form.
 
         Raises:
-            PassingError, LastingError, EngineDownError, BadInputError: as `Client.ask`.
+            PassingError, LastingError, RefusedError: as `Client.ask`.
         """
-        body = {
-            "model": self._settings.model,
-            "temperature": 0.0,
-            "max_tokens": self._settings.max_tokens,
-            "messages": [
-                {"role": "system", "content": _INSTRUCTIONS.format(source=_name(source), target=_name(target))},
-                {"role": "user", "content": f"<text>{text}</text>"},
-            ],
-        }
-        try:
-            async with asyncio.timeout(self._settings.timeout):  # for the whole reply: httpx counts silence only
-                response = await self._http.post("/chat/completions", json=body)
-        except (httpx.TimeoutException, TimeoutError):
-            raise PassingError("timed_out") from None
-        except httpx.HTTPError:
-            raise PassingError("connection_failed") from None
-        self._require_success(response)
-        return _content(response)
+        instructions = _INSTRUCTIONS.format(source=_name(source), target=_name(target))
+        form: _Form | None = self._form
+        refusal: Exception | None = None
+        while form is not None:
+            body = form.body(self._settings, instructions, text)
+            answer = await self._http.request("POST", self._address, body=body)
+            complaint = _complaint(answer)
+            if complaint is None:
+                self._form = form  # the next text is sent in the form that worked
+                return _content(answer)
+            refusal = refusal or self._refusal(answer, complaint, [text, instructions])
+            known = complaint.status in _MALFORMED
+            form = form.without(answer.body[:10_000].decode(errors="replace")) if known else None
+        raise refusal or PassingError("no_answer")
 
-    def _require_success(self, response: httpx.Response) -> None:
-        status, after = response.status_code, retry_after(response.headers.get("Retry-After"))
-        if status == _CROWDED and "insufficient_quota" in response.text:
-            raise EngineDownError(self.name, "quota_spent")
-        if status == _CROWDED:
-            raise PassingError("too_many_requests", after=after, crowded=True)
-        if status in _KEY_REFUSED:
-            raise BadInputError(
-                f"the server refuses the key (HTTP {status})",
-                where=f"environment variable {self._settings.key_variable}",
-                mend="Check it.",
-            )
-        if status >= _SERVER or status == httpx.codes.REQUEST_TIMEOUT:
-            raise PassingError("server_error", after=after)
-        if status == httpx.codes.NOT_FOUND:
-            raise EngineDownError(self.name, "no_such_model_or_address")
-        if not response.is_success:
-            raise LastingError(f"http_{status}")
+    def _refusal(self, answer: Answer, complaint: _Complaint, sent: list[str]) -> Exception:
+        """A complaint as one of our errors."""
+        status, kind = complaint.status, complaint.kind
+        if any(word in kind for word in ("content_filter", "content_policy", "moderation", "safety")):
+            return LastingError("refusal")
+        words = server_words(answer.body, hidden=[*sent, self._key])
+        if status in _CROWDED and "insufficient_quota" not in kind:
+            return PassingError("too_many_requests", after=answer.after, crowded=True)
+        if status >= _SERVER or status in {408, 409, 425}:
+            return PassingError("server_error", after=answer.after)
+        reason = {402: "quota_spent", 404: "no_such_model_or_address", 413: "too_long", 429: "quota_spent"}
+        return RefusedError(reason.get(status, f"http_{status}"), status=status, words=words)
 
     async def close(self) -> None:
         """Ends connections."""
-        await self._http.aclose()
+        await self._http.close()
 
 
-def _content(response: httpx.Response) -> str | None:
+@dataclass(frozen=True)
+class _Complaint:
+    """An error that a server answered: its status, and its `code` and `type` in lower case."""
+
+    status: int
+    kind: str
+
+
+def _complaint(answer: Answer) -> _Complaint | None:
+    """The error in an answer, be it by its status or by an error object inside a 200."""
     try:
-        choice: Any = response.json()["choices"][0]
+        data: Any = answer.json()
+    except (PassingError, LastingError):
+        data = None
+    error = data.get("error") if isinstance(data, dict) else None
+    if 200 <= answer.status < 300:  # noqa: PLR2004 - what HTTP calls success
+        choices = data.get("choices") if isinstance(data, dict) else None
+        if isinstance(choices, list) and choices and isinstance(choices[0], dict):
+            error = error or choices[0].get("error")
+        if not error:
+            return None
+    fields = error if isinstance(error, dict) else {}
+    kind = " ".join(str(fields[key]).lower() for key in ("code", "type", "innererror") if fields.get(key))
+    if answer.status < 300:  # noqa: PLR2004
+        return _Complaint(_status_in(fields, kind), kind)
+    return _Complaint(answer.status, kind)
+
+
+def _status_in(fields: dict[str, Any], kind: str) -> int:
+    """The status that an error inside a 200 stands for."""
+    for value in (fields.get("code"), fields.get("status"), fields.get("status_code")):
+        if re.fullmatch("[45][0-9][0-9]", str(value)):
+            return int(str(value))
+    named = {"insufficient_quota": 429, "rate_limit": 429, "overloaded": 529, "server_error": 500, "internal": 500}
+    named |= {"authentication": 401, "invalid_api_key": 401, "permission": 403, "not_found": 404, "timeout": 408}
+    return next((status for word, status in named.items() if word in kind), 400)
+
+
+def _content(answer: Answer) -> str | None:
+    try:
+        choice: Any = answer.json()["choices"][0]
         text, finish = choice["message"]["content"], choice.get("finish_reason")
-    except (ValueError, LookupError, TypeError):
+    except (LookupError, TypeError, AttributeError):
         raise PassingError("no_answer") from None
     if finish == "content_filter":
         raise LastingError("refusal")

@@ -1,50 +1,30 @@
-"""Services behind a network: asked at once and at their pace, again after a failure, given up when they are down."""
+"""Services behind a network: several requests at a time, at the service's pace, given up when it is down or refuses."""
 
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Iterator, Sequence
-from email.utils import parsedate_to_datetime
 from typing import Protocol
 
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_attempt, wait_random_exponential
-
-from mpo_core.defects import error_page
+from mpo_core.defects import damaged, error_page
+from mpo_core.errors import BadInputError
+from mpo_core.http.errors import LastingError, PassingError, RefusedError
+from mpo_core.http.retries import PATIENCE, retrying
+from mpo_core.http.throttle import Throttle, shared_throttle
 from mpo_core.languages import engine_code
 from mpo_core.settings import RemoteSource
 from mpo_core.translation.engines import EngineDownError, Reply
 from mpo_core.translation.machine import Keep, PiecesDownError
-from mpo_core.translation.throttle import Throttle, shared_throttle
 
-_LONGEST_WAIT = 60.0
-"""Seconds between two attempts, unless the server asks for more."""
-_PATIENCE = 600.0
-"""A server that asks to wait longer than this is given up for now."""
 _IN_A_ROW = 12
 """So many texts in a row that failed all their attempts: the service is down."""
-
-
-class PassingError(Exception):
-    """A request failed for a reason that may pass.
-
-    Args:
-        reason: short stable name, such as `timed_out`.
-        after: seconds that the server asks to wait.
-        crowded: it was "too many requests".
-    """
-
-    def __init__(self, reason: str, *, after: float | None = None, crowded: bool = False) -> None:
-        super().__init__(reason)
-        self.reason, self.after, self.crowded = reason, after, crowded
-
-
-class LastingError(Exception):
-    """The service will not translate this text, such as one that is too long for it."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
+_REFUSALS = 3
+"""So many refusals in a row: the probe is sent."""
+_FINAL = {401, 402, 403, 404, 429}
+"""Statuses after which the probe is sent at once; 429 is a refusal where it means a spent quota."""
+_KEY_REFUSED = {401, 403}
+_PROBE = "Hello."
+"""A text that no service has a reason to refuse: one that does refuses everything. Nothing of the user's is in it."""
 
 
 class Client(Protocol):
@@ -54,14 +34,18 @@ class Client(Protocol):
     def name(self) -> str:
         """Name of the engine."""
 
+    @property
+    def key_variables(self) -> Sequence[str]:
+        """Environment variables that hold its keys."""
+
     async def ask(self, text: str, source: str, target: str) -> str | None:
-        """The translation of one piece.
+        """Returns the translation of one piece.
 
         Raises:
             PassingError: try again.
             LastingError: not this text.
+            RefusedError: the server refuses the request.
             EngineDownError: not today.
-            BadInputError: the key is refused.
         """
 
     async def close(self) -> None:
@@ -94,12 +78,6 @@ class RemoteBackend:
         self.name, self.identity, self.limit, self._codes = name, identity, limit, codes
 
     @property
-    def _retrying(self) -> AsyncRetrying:
-        return AsyncRetrying(
-            retry=retry_if_exception_type(PassingError), stop=_enough(self._settings.retries), wait=_wait, reraise=True
-        )
-
-    @property
     def throttle(self) -> Throttle:
         """The limit that all of this process share."""
         s = self._settings
@@ -129,13 +107,15 @@ class RemoteBackend:
             async with asyncio.TaskGroup() as group:
                 for _ in range(min(self._settings.concurrency, len(pieces))):
                     group.create_task(self._work(run, waiting, replies, keep))
+            if run.refused and all(reply.text is None for reply in replies.values()):
+                await self._probe(run, at=1)
         except ExceptionGroup as group_of:
             raise group_of.exceptions[0] from None
         finally:
             await client.close()
         if run.down is not None:
             missing = {piece: Reply(None, run.down) for piece in pieces if piece not in replies}
-            raise PiecesDownError(self.name, run.down, replies | missing)
+            raise PiecesDownError(self.name, run.down, replies | missing, run.refusal)
         return replies
 
     async def _work(self, run: _Run, waiting: Iterator[str], replies: dict[str, Reply], keep: Keep) -> None:
@@ -150,21 +130,57 @@ class RemoteBackend:
 
     async def _piece(self, run: _Run, piece: str) -> Reply:
         try:
-            text: str = await self._retrying(self._once, run, piece)
+            text: str = await retrying(self._settings.retries)(self._once, run, piece)
         except PassingError as error:
             run.failed += 1
-            if run.failed >= _IN_A_ROW or (error.after or 0.0) > _PATIENCE:
+            if run.failed >= _IN_A_ROW or (error.after or 0.0) > PATIENCE:
                 run.down = error.reason
+            return Reply(None, error.reason)
+        except RefusedError as error:
+            run.refused += 1
+            await self._probe(run, at=1 if error.status in _FINAL else run.patience)
             return Reply(None, error.reason)
         except LastingError as error:
             return Reply(None, error.reason)
         except EngineDownError as error:
             run.down = error.reason
             return Reply(None, error.reason)
-        run.failed = 0
+        run.failed = run.refused = 0
         return Reply(text)
 
+    async def _probe(self, run: _Run, *, at: int) -> None:
+        """After `at` refusals in a row, finds out whether the service refuses everything or just these texts.
+
+        The words that the user gets to see answer the probe, so that no text of the user's can be in them.
+        """
+        async with run.probing:
+            if run.down is not None or run.refused < at:
+                return
+            try:
+                await self._asked(run, _PROBE)
+            except RefusedError as error:
+                run.down, run.refusal = error.reason, _refusal(run.client, error)
+                if error.status in _KEY_REFUSED and run.client.key_variables:
+                    raise run.refusal from None
+            except EngineDownError as error:
+                run.down = error.reason
+            except (PassingError, LastingError):
+                run.refused = 0
+            else:
+                run.refused, run.patience = 0, run.patience * 2
+
     async def _once(self, run: _Run, piece: str) -> str:
+        text = await self._asked(run, piece)
+        if text is None or not text.strip():
+            raise PassingError("empty_translation")
+        if damaged(text, like=piece):
+            raise LastingError("invalid_text")
+        if error_page(piece, text):
+            raise PassingError("error_page")
+        return text
+
+    async def _asked(self, run: _Run, piece: str) -> str | None:
+        """The service's answer to one request, made when it is its turn."""
         throttle = self.throttle
         wait = throttle.reserve(len(piece))
         while wait > 0.0:
@@ -172,17 +188,15 @@ class RemoteBackend:
             wait = throttle.held()  # meanwhile another request may have been told to wait
         if run.down is not None:
             raise LastingError(run.down)
+        if damaged(piece, like=piece):
+            raise LastingError("invalid_text")
         try:
             text = await run.client.ask(piece, run.source, run.target)
         except PassingError as error:
             if error.crowded:
-                throttle.refused(error.after)
+                throttle.refused(error.after if (error.after or 0.0) <= PATIENCE else None)
             raise
         throttle.answered()
-        if text is None or not text.strip():
-            raise PassingError("empty_translation")
-        if error_page(piece, text):
-            raise PassingError("error_page")
         return text
 
 
@@ -191,40 +205,31 @@ class _Run:
 
     def __init__(self, client: Client, source: str, target: str) -> None:
         self.client, self.source, self.target = client, source, target
-        self.failed = 0
+        self.failed = self.refused = 0
+        self.patience = _REFUSALS
+        self.probing = asyncio.Lock()
         self.down: str | None = None
+        self.refusal: BadInputError | None = None
 
 
-def retry_after(header: str | None) -> float | None:
-    """Seconds to wait; the header has seconds or a date."""
-    if header is None:
-        return None
-    try:
-        return max(0.0, float(header))
-    except ValueError:
-        pass
-    try:
-        return max(0.0, parsedate_to_datetime(header).timestamp() - time.time())
-    except ValueError:
-        return None
-
-
-_exponential = wait_random_exponential(multiplier=0.5, max=_LONGEST_WAIT)
-
-
-def _wait(state: RetryCallState) -> float:
-    """Longer each time, at random, so that those who failed together do not come back together."""
-    error = state.outcome.exception() if state.outcome else None
-    asked = error.after if isinstance(error, PassingError) and error.after is not None else 0.0
-    return max(asked, _exponential(state))
-
-
-def _enough(retries: int) -> Callable[[RetryCallState], bool]:
-    at_most = stop_after_attempt(retries + 1)
-
-    def stop(state: RetryCallState) -> bool:
-        error = state.outcome.exception() if state.outcome else None
-        long = isinstance(error, PassingError) and (error.after or 0.0) > _PATIENCE
-        return long or at_most(state)
-
-    return stop
+def _refusal(client: Client, error: RefusedError) -> BadInputError:
+    """What the user gets to read of a service that refuses everything."""
+    said = f": {error.words.rstrip('.')}" if error.words else ""
+    status = f" (HTTP {error.status})"
+    if error.status in _KEY_REFUSED and client.key_variables:
+        return BadInputError(
+            f"the service {client.name} refuses the key{status}{said}",
+            where=f"environment variable {', '.join(client.key_variables)}",
+            mend="Check that it is set, and to this service's key.",
+        )
+    fixes = {
+        401: "Check the user and the password in its url.",
+        402: "Check the account there.",
+        404: "Check the address (url; most servers want /v1 at its end) and the model's name.",
+        429: "The quota is spent: check the account there.",
+    }
+    return BadInputError(
+        f"the service {client.name} refuses every request{status}{said}",
+        where="translation.engines",
+        mend=fixes.get(error.status, "Correct the engine's settings; what it answered before is kept."),
+    )

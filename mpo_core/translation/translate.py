@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
+from mpo_core.defects import damaged
 from mpo_core.errors import StageFailedError
 from mpo_core.settings import TranslationGates
 from mpo_core.tables import QUARANTINE, TRANSLATIONS
@@ -82,7 +83,7 @@ def translate_texts(texts: Sequence[Text], chain: Chain, *, source: str, target:
         BadInputError: a service refuses its key.
         StageFailedError: the last engine does not answer any more; what was answered is kept for the next run.
     """
-    wanted = list(dict.fromkeys(text.text for text in texts))
+    wanted = list(dict.fromkeys(text.text for text in texts if not damaged(text.text, like=text.text)))
     done: dict[str, _Done] = {}
     heard: dict[str, list[_Word]] = {text: [] for text in wanted}
     if chain.back is not None:
@@ -99,7 +100,9 @@ def translate_texts(texts: Sequence[Text], chain: Chain, *, source: str, target:
         _gate(engine, open_, done, heard, chain, source, target)
     rows, aside = [], []
     for text in texts:
-        if text.text in done:
+        if text.text not in heard:
+            aside.append(_set_aside(text, target, "invalid_text", "halves of characters, which no file takes"))
+        elif text.text in done:
             result = done[text.text]
             marks = [one.gate for one in result.verdicts if not one.passed]
             if marks and chain.gates.marked == "drop":
@@ -132,6 +135,8 @@ def _asked(engine: Engine, texts: list[str], source: str, target: str, *, is_las
     try:
         return engine.translate(texts, source, target)
     except EngineDownError as error:
+        if is_last and error.refusal is not None:
+            raise error.refusal from None
         if is_last:
             raise StageFailedError(
                 f"the translation engine {error.engine} does not answer any more ({error.reason}). What it answered "

@@ -1,17 +1,18 @@
 """What deep-translator raises, sorted: try again, not this text, not this service, or the user's to mend."""
 
+import asyncio
 import inspect
 import types
 
 import pytest
-import requests
 from deep_translator import exceptions as told
 
-from mpo_core.errors import BadInputError
+from mpo_core.http.client import Answer
+from mpo_core.http.errors import LastingError, PassingError, RefusedError
+from mpo_core.http.retries import retry_after
 from mpo_core.settings import DeepTranslatorSource
-from mpo_core.translation.deep import DeepTranslatorClient, _discreet, _Last
+from mpo_core.translation.deep import DeepTranslatorClient, _discreet
 from mpo_core.translation.engines import EngineDownError
-from mpo_core.translation.remote import LastingError, PassingError, retry_after
 
 RAISED = {
     "LanguageNotSupportedException": (EngineDownError, ("x",)),
@@ -24,16 +25,19 @@ RAISED = {
     "MicrosoftAPIerror": (PassingError, ("x",)),
     "TooManyRequests": (PassingError, ()),
     "ServerException": (PassingError, (503,)),
-    "ApiKeyException": (BadInputError, ("X",)),
-    "AuthorizationException": (BadInputError, ("the key",)),
+    "ApiKeyException": (RefusedError, ("X",)),
+    "AuthorizationException": (RefusedError, ("the key",)),
     "BaiduAPIerror": (PassingError, ("x",)),
 }
 
 
-def classified(error, service="deepl", status=None, **more):
-    client = DeepTranslatorClient(DeepTranslatorSource(engine="deep_translator", service=service))
-    client._own.http = types.SimpleNamespace(last=_Last(status, None, **more))
-    return client._classify(error)
+def classified(error, service="deepl", status=None, body=b""):
+    async def made():
+        return DeepTranslatorClient(DeepTranslatorSource(engine="deep_translator", service=service))
+
+    client = asyncio.run(made())
+    client._own.http = types.SimpleNamespace(answer=None if status is None else Answer(status, {}, body))
+    return client._classify(error, "a text")
 
 
 def test_every_exception_of_the_library_is_sorted():
@@ -55,9 +59,10 @@ def test_every_exception_of_the_library_is_sorted():
         (500, PassingError, "server_error"),
         (503, PassingError, "server_error"),
         (408, PassingError, "server_error"),
-        (400, LastingError, "http_400"),
-        (413, LastingError, "too_long"),
-        (456, EngineDownError, "quota_spent"),
+        (400, RefusedError, "http_400"),
+        (413, RefusedError, "too_long"),
+        (456, RefusedError, "quota_spent"),
+        (451, RefusedError, "http_451"),
         (200, PassingError, "no_answer"),
     ],
 )
@@ -68,34 +73,30 @@ def test_what_a_status_says(status, wanted, reason):
     assert getattr(error, "crowded", False) == (reason == "too_many_requests")
 
 
-@pytest.mark.parametrize(
-    ("error", "reason"),
-    [
-        (requests.ReadTimeout(), "timed_out"),
-        (requests.ConnectTimeout(), "timed_out"),
-        (requests.ConnectionError(), "connection_failed"),
-        (requests.exceptions.ChunkedEncodingError(), "connection_failed"),
-        (ConnectionResetError(), "connection_failed"),
-        (KeyError("translations"), "no_answer"),
-    ],
-)
-def test_what_the_network_does_passes(error, reason):
-    found = classified(error)
-    assert isinstance(found, PassingError)
-    assert found.reason == reason
+def test_a_reply_that_lacks_its_parts_is_no_answer():
+    error = classified(KeyError("translations"), status=200)
+    assert isinstance(error, PassingError)
+    assert error.reason == "no_answer"
 
 
-def test_a_refused_key_is_the_users_to_mend_and_is_never_told():
-    error = classified(told.AuthorizationException("secret-key"), status=403)
-    assert isinstance(error, BadInputError)
-    assert "DEEPL_API_KEY" in str(error)
+@pytest.mark.parametrize("error", [PassingError("timed_out"), LastingError("invalid_text")])
+def test_what_the_client_raises_stays_as_it_is(error):
+    assert classified(error) is error
+
+
+def test_a_refused_key_is_never_shown(monkeypatch):
+    monkeypatch.setenv("DEEPL_API_KEY", "secret-key")
+    error = classified(told.AuthorizationException("secret-key"), status=403, body=b"bad key secret-key")
+    assert isinstance(error, RefusedError)
+    assert (error.status, error.words) == (403, "bad key …")
     assert "secret-key" not in str(error)
     # Google's page has no key: a 403 there is a mood.
     assert isinstance(classified(told.RequestError(), service="google", status=403), PassingError)
 
 
 def test_a_language_that_a_server_refuses_ends_its_part():
-    assert classified(told.ServerException(400), "libre", 400, unsupported=True).reason == "language_not_supported"
+    error = classified(told.ServerException(400), "libre", 400, b"xx is not supported")
+    assert error.reason == "language_not_supported"
 
 
 def test_texts_and_keys_stay_out_of_addresses():

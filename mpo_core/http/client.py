@@ -1,0 +1,242 @@
+"""The one client of services: a reply is bounded in bytes, time and depth, and comes from the host that was asked."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import functools
+import json
+import ssl
+import zlib
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+from urllib.parse import urlencode
+
+import httpx
+
+from mpo_core.errors import BadInputError
+from mpo_core.http.address import ServiceUrl, is_loopback
+from mpo_core.http.errors import LastingError, PassingError, RefusedError
+from mpo_core.http.retries import retry_after
+
+MOST_BYTES = 4 << 20
+"""Of a reply, packed or unpacked, unless a client has a bound of its own."""
+_MOST_REDIRECTS = 3
+_SAME_AGAIN = {301, 302, 307, 308}
+"""Redirects after which the same request is made at another path."""
+_ANY_CODING = 47
+"""zlib's number for "gzip or zlib, whichever it is"."""
+_PRINTABLE = range(0x20, 0x7F)
+
+
+class Answer(NamedTuple):
+    """A whole reply."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def after(self) -> float | None:
+        """Seconds that the server wants its clients to wait."""
+        return retry_after(self.headers.get("retry-after"))
+
+    @property
+    def text(self) -> str:
+        """The body as text: UTF-8 where it is that, else in the encoding that the reply names.
+
+        Raises:
+            LastingError: it is neither.
+        """
+        named = self.headers.get("content-type", "").lower().partition("charset=")[2].split(";")[0].strip("\"' ")
+        for encoding in filter(None, ("utf-8-sig", named)):
+            try:
+                return self.body.decode(encoding)
+            except (LookupError, ValueError):  # an unknown encoding, or one that does not fit
+                continue
+        raise LastingError("invalid_text")
+
+    def json(self) -> Any:
+        """The body's data.
+
+        Raises:
+            PassingError: it is no JSON, or nested deeper than anybody reads.
+            LastingError: its bytes are no text.
+        """
+        try:
+            return json.loads(self.text)
+        except (ValueError, RecursionError):
+            raise PassingError("no_answer") from None
+
+
+def header_value(value: str, *, where: str) -> str:
+    """Returns a key as a header can carry it, without white space around it.
+
+    Raises:
+        BadInputError: it contains other characters than printable ASCII; the message does not repeat them.
+    """
+    value = value.strip()
+    if any(ord(char) not in _PRINTABLE for char in value):
+        raise BadInputError(
+            "the key contains a line break, an accent or another character that no key has",
+            where=where,
+            mend="Copy the key again.",
+        )
+    return value
+
+
+class HttpClient:
+    """Requests to one service. It is made and used in one event loop.
+
+    Args:
+        url: the service; its user and its query go along with every request to that host.
+        timeout: seconds for a whole reply.
+        connections: requests under way at once.
+        headers: of every request.
+        most_bytes: of a reply, packed or unpacked.
+
+    Raises:
+        BadInputError: a proxy that the environment names is unusable.
+    """
+
+    def __init__(
+        self,
+        url: ServiceUrl,
+        *,
+        timeout: float,
+        connections: int,
+        headers: Mapping[str, str] | None = None,
+        most_bytes: int = MOST_BYTES,
+    ) -> None:
+        self._url, self._timeout, self._most_bytes = url, timeout, most_bytes
+        own = {"Accept-Encoding": "gzip, deflate", **(headers or {})}
+        if url.user is not None:
+            own["Authorization"] = f"Basic {base64.b64encode(':'.join(url.user).encode()).decode()}"
+        try:
+            self._http = httpx.AsyncClient(
+                headers=own,
+                timeout=timeout,
+                limits=httpx.Limits(max_connections=connections),
+                trust_env=not is_loopback(url.host),
+                verify=_certificates(),
+                follow_redirects=False,
+            )
+        except (ValueError, ImportError, httpx.InvalidURL):
+            raise BadInputError(
+                "a proxy that is set is no http, https or socks5 URL",
+                where="environment variables HTTP_PROXY, HTTPS_PROXY, ALL_PROXY",
+                mend="Correct or unset it.",
+            ) from None
+
+    async def request(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        params: Mapping[str, Any] | None = None,
+        data: Mapping[str, Any] | None = None,
+        body: Any = None,
+    ) -> Answer:
+        """Returns the whole reply, of any status but a redirect to another host.
+
+        Args:
+            method: GET or POST.
+            url: a full URL.
+            headers: of this request.
+            params: parameters of the query; those that are None are left out.
+            data: a form to send; values that are None are left out.
+            body: plain data to send as JSON.
+
+        Raises:
+            PassingError: no whole reply came in time, or it is too large.
+            RefusedError: the server redirects to another host.
+            LastingError: the text cannot be sent.
+        """
+        try:
+            full = httpx.URL(url)
+            query = [*full.params.multi_items(), *_present(params)]
+            if _origin(full) == _origin(httpx.URL(self._url.base)):
+                query += self._url.query
+            form = {name: str(value) for name, value in _present(data)} if data is not None else None
+            request = self._http.build_request(
+                method, full.copy_with(query=urlencode(query).encode() or None), headers=headers, data=form, json=body
+            )
+        except UnicodeError:
+            raise LastingError("invalid_text") from None
+        try:
+            async with asyncio.timeout(self._timeout):  # for the whole reply: httpx counts silence only
+                return await self._followed(request)
+        except (httpx.TimeoutException, TimeoutError):
+            raise PassingError("timed_out") from None
+        except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, OSError):
+            raise PassingError("connection_failed") from None
+
+    async def _followed(self, request: httpx.Request) -> Answer:
+        for _ in range(_MOST_REDIRECTS + 1):
+            answer = await self._once(request)
+            location = answer.headers.get("location")
+            if not httpx.codes.is_redirect(answer.status) or location is None:
+                return answer
+            target = request.url.join(location)
+            again = answer.status in _SAME_AGAIN or request.method == "GET"
+            if _origin(target) != _origin(request.url) or not again:
+                words = f"it redirects to {target.scheme}://{target.netloc.decode()}"
+                raise RefusedError("redirected", status=answer.status, words=words)
+            request = httpx.Request(request.method, target, headers=request.headers, content=request.content)
+        raise RefusedError("redirected", status=answer.status, words="it redirects in circles")
+
+    async def _once(self, request: httpx.Request) -> Answer:
+        response = await self._http.send(request, stream=True)
+        try:
+            raw = bytearray()
+            async for chunk in response.aiter_raw():
+                raw += chunk
+                if len(raw) > self._most_bytes:
+                    raise PassingError("reply_too_large")
+        finally:
+            await response.aclose()
+        return Answer(response.status_code, response.headers, _unpacked(bytes(raw), response.headers, self._most_bytes))
+
+    async def close(self) -> None:
+        """Ends the connections."""
+        await self._http.aclose()
+
+
+@functools.cache
+def _certificates() -> ssl.SSLContext:
+    """The authorities that are trusted; also those of SSL_CERT_FILE, whether or not a proxy is used."""
+    return httpx.create_ssl_context()
+
+
+def _present(values: Mapping[str, Any] | None) -> list[tuple[str, Any]]:
+    return [(name, value) for name, value in (values or {}).items() if value is not None]
+
+
+def _origin(url: httpx.URL) -> tuple[str, bytes, int]:
+    return url.scheme, url.raw_host, url.port or {"http": 80, "https": 443}.get(url.scheme, 0)
+
+
+def _unpacked(raw: bytes, headers: Mapping[str, str], most_bytes: int) -> bytes:
+    """The body without its compression: never more of it than a reply may have.
+
+    Raises:
+        PassingError: it is larger, damaged, or packed in a way that was not offered.
+    """
+    coding = headers.get("content-encoding", "identity").strip().lower()
+    if coding in {"", "identity"} or not raw:
+        return raw
+    if coding not in {"gzip", "x-gzip", "deflate"}:
+        raise PassingError("unreadable_reply")
+    # Some servers leave out the frame of "deflate"; the low bits of a frame's first byte are 8.
+    bare = coding == "deflate" and raw[0] & 0x0F != zlib.DEFLATED
+    unpacker = zlib.decompressobj(-zlib.MAX_WBITS if bare else _ANY_CODING)
+    try:
+        body = unpacker.decompress(raw, most_bytes + 1)
+    except zlib.error:
+        raise PassingError("unreadable_reply") from None
+    if len(body) > most_bytes:
+        raise PassingError("reply_too_large")
+    if not unpacker.eof:
+        raise PassingError("unreadable_reply")
+    return body

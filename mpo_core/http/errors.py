@@ -1,0 +1,43 @@
+"""Why a request has no answer: it may pass, it is about this text, or the server refuses."""
+
+from __future__ import annotations
+
+
+class PassingError(Exception):
+    """A request failed for a reason that may pass.
+
+    Args:
+        reason: short stable name, such as `timed_out`.
+        after: seconds that the server wants its clients to wait.
+        crowded: it was "too many requests".
+    """
+
+    def __init__(self, reason: str, *, after: float | None = None, crowded: bool = False) -> None:
+        super().__init__(reason)
+        self.reason, self.after, self.crowded = reason, after, crowded
+
+
+class LastingError(Exception):
+    """The service has no answer for this text, such as one that is too long for it.
+
+    Args:
+        reason: short stable name, such as `too_long`.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class RefusedError(LastingError):
+    """The server refuses the request; it may refuse every other one, too.
+
+    Args:
+        reason: short stable name, such as `http_400`.
+        status: the HTTP status, or what stands for it in an error inside a 200.
+        words: the server's own words, shortened, without the request's text.
+    """
+
+    def __init__(self, reason: str, *, status: int, words: str = "") -> None:
+        super().__init__(reason)
+        self.status, self.words = status, words

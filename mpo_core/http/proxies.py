@@ -1,0 +1,26 @@
+"""Proxies of the environment: never between this machine and itself."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import MutableMapping
+
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+_NAMES = ("NO_PROXY", "no_proxy")
+
+
+def spare_loopback(environment: MutableMapping[str, str] = os.environ) -> None:
+    """Extends `NO_PROXY` and `no_proxy` by this machine's own addresses, for this process and its children.
+
+    Clients read one or the other of the two names; what the user has set stays.
+    """
+    values = {name: environment.get(name, "").strip(", ") for name in _NAMES}
+    for name in _NAMES:
+        value = values[name] or next(filter(None, values.values()), "")
+        hosts = [host.strip() for host in value.split(",") if host.strip()]
+        if "*" not in hosts:  # some clients know the star only if it stands alone
+            environment[name] = ",".join(dict.fromkeys([*hosts, *_LOOPBACK]))
+    for name in ("ALL_PROXY", "all_proxy"):
+        # What GNOME writes; the clients know this kind of proxy by its full name only.
+        if environment.get(name, "").startswith("socks://"):
+            environment[name] = environment[name].replace("socks://", "socks5://", 1)
