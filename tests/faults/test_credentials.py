@@ -13,6 +13,7 @@ from mpo_core.profiles import load_config, with_overrides
 from mpo_core.redact import redact
 from tests.faults.fault_service import chat, right, serving
 from tests.faults.test_refusals import translate  # noqa: F401 - a fixture
+from tests.flows.conftest import small_settings
 from tests.translation.service import sentences
 
 SHOWN = {
@@ -103,8 +104,10 @@ def test_the_address_of_a_prefect_server_is_shown_without_its_password(mpo, prof
 
 
 @pytest.mark.long
-def test_a_whole_run_leaves_no_password_anywhere(mpo, profile, tmp_path, prefect_server):
+def test_a_whole_run_leaves_no_password_anywhere(mpo, tmp_path, prefect_server):
     """Neither in the run's files nor in Prefect's database."""
+    profile = tmp_path / "profile.yaml"
+    profile.write_text(yaml.safe_dump(small_settings(tmp_path / "root")))
     import os
     from pathlib import Path
 

@@ -3,14 +3,15 @@
 import os
 import subprocess
 import sys
-from itertools import product
 
 import httpx
 import pytest
+import yaml
 
 from mpo_core.http.proxies import spare_loopback
 from tests.faults.fault_service import Given, right, serving
 from tests.faults.test_refusals import translate  # noqa: F401 - a fixture
+from tests.flows.conftest import small_settings
 from tests.translation.service import sentences
 
 NAMES = ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"]
@@ -110,9 +111,11 @@ def test_prefects_clients_and_children_spare_this_machine(proxy, monkeypatch):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize(("kind", "no_proxy"), product(["http", "socks5"], [None, "a.org"]))
-def test_a_run_with_a_proxy_set(profile, tmp_path, kind, no_proxy):
+@pytest.mark.parametrize(("kind", "no_proxy"), [("http", None), ("socks5", "a.org")])
+def test_a_run_with_a_proxy_set(tmp_path, kind, no_proxy):
     """The whole command with Prefect's temporary server, which starts anew in it."""
+    profile = tmp_path / "profile.yaml"
+    profile.write_text(yaml.safe_dump(small_settings(tmp_path / "root")))
     with serving(lambda _: Given(502)) as proxy:
         environment = {k: v for k, v in os.environ.items() if k.upper() != "NO_PROXY"}
         environment |= dict.fromkeys(NAMES, proxy.url.replace("http", kind)) | {"PREFECT_HOME": str(tmp_path / "home")}
