@@ -121,8 +121,11 @@ def train_alone(
     with _taken_back(out):
         result, aside = _train(config, folder, pairs, held_out, pa.concat_tables([aside, broken]), out, on_progress)
     shutil.rmtree(out / ".work")
+    # A profile for `mpo run` may ask for it: its run has validation pairs of its own.
+    idle = held_out is None and config.training.evaluate_every is not None
     return {
         "pairs": result.rows,
+        **({"not used": "training.evaluate_every, which needs --validation FILE"} if idle else {}),
         "quarantined": _counts(aside, "reason"),
         "steps": result.steps,
         "model": str(result.model_folder),

@@ -23,6 +23,7 @@ from flows.cli_shared import (
     Root,
     bar,
     console,
+    kinds_told,
     output,
     require_server,
     store_at,
@@ -63,7 +64,7 @@ def run(
     from flows.full_pipeline import full_pipeline
     from mpo_core import reporting
 
-    with progress.show(console):
+    with progress.show(console), kinds_told(as_json):
         summary = full_pipeline(config)
     if as_json:
         print(summary.model_dump_json(exclude={"examples"}))
@@ -85,7 +86,7 @@ def realign(profile: Profile = None, overrides: Overrides = None, as_json: AsJso
     from flows.realign import realign as realign_flow
     from mpo_core import reporting
 
-    with progress.show(console):
+    with progress.show(console), kinds_told(as_json):
         done = realign_flow(config)
     summary = done.summary
     if as_json:
@@ -126,7 +127,7 @@ def compare(
     from flows.compare import compare_methods
     from mpo_core import reporting
 
-    with progress.show(console):
+    with progress.show(console), kinds_told(as_json):
         summary = compare_methods(config)
     if as_json:
         print(summary.model_dump_json())
@@ -188,7 +189,7 @@ def evaluate(
             row["model"], row["language"], row["metric"], f"{row['value']:.3f}", interval, str(row["n"]), *_p_value(row)
         )
     output.print(table)
-    tell_kinds(output, told["kinds"])
+    tell_kinds(told["kinds"])
     tell({"quarantined": told["quarantined"]}, as_json=False)
 
 
@@ -297,8 +298,7 @@ def build(
 
 
 def _tell_outcome(out: Console, config: Any, summary: Any) -> None:
-    """What was read and computed, the gate's word, and where everything lies."""
-    tell_kinds(out, summary.kinds)
+    """What was computed, the gate's word, and where everything lies."""
     computed = sum(stage.state == "computed" for stage in summary.stages)
     out.print(f"{computed} tasks computed, {len(summary.stages) - computed} from cache, {summary.seconds:.0f} s")
     if summary.gate is not None:

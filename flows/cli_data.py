@@ -63,9 +63,12 @@ def translate(
     if out is not None:
         require_table(out)
     asked = [f"translation.engines={json.dumps([engine_settings(name) for name in engine])}"] if engine else []
-    given = load_config(profile, [*asked, *(overrides or [])]) if profile or overrides else None
-    source = source or (given.languages.dominant if given else "en")
-    targets = _targets(source, to, [] if given is None else [entry.code for entry in given.languages.defined])
+    codes = [code.strip() for code in to.split(",")]
+    # What the settings say of languages, before the command's own join them; unknown ones are reported below.
+    known = [f"languages.targets={json.dumps([code for code in codes if code in LANGUAGES])}"]
+    given = load_config(profile, [*asked, *(known if profile is None else []), *(overrides or [])])
+    source = source or given.languages.dominant
+    targets = _targets(source, codes, [entry.code for entry in given.languages.defined])
     named = [f"languages.dominant={source}", f"languages.targets={json.dumps(targets)}"]
     config = load_config(profile, [*asked, *(overrides or []), *named])
     delimiter = _delimiter(delimiter)
@@ -86,9 +89,9 @@ def translate(
         raise typer.Exit(FAILED)
 
 
-def _targets(source: str, to: str, defined: list[str]) -> list[str]:
+def _targets(source: str, targets: list[str], defined: list[str]) -> list[str]:
     """The targets; what is wrong with a language is reported where it was named. Some are `defined` in the settings."""
-    targets = [code.strip() for code in to.split(",")]
+    to = ",".join(targets)
     if source not in defined:
         language(source, where=f"--from {source}")
     for code in targets:

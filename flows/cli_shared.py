@@ -1,5 +1,6 @@
 """What the commands share: options, and how they tell their results."""
 
+import contextlib
 import json
 from pathlib import Path
 from typing import Annotated, Any
@@ -74,8 +75,15 @@ def tell(told: dict[str, Any], as_json: bool) -> None:
         output.print(f"{name.replace('_', ' ')}: {value}", highlight=False, soft_wrap=True)
 
 
-def tell_kinds(out: Console, kinds: dict[str, dict[str, int]]) -> None:
+def tell_kinds(kinds: dict[str, dict[str, int]]) -> None:
     """Prints how many harmful and harmless prompts each source gave: an inverted label shows here first."""
     for source, counts in kinds.items():
         told = ", ".join(f"{count:,} {kind}" for kind, count in counts.items())
-        out.print(f"Prompts of {source}: {told}", highlight=False, markup=False, soft_wrap=True)
+        output.print(f"Prompts of {source}: {told}", highlight=False, soft_wrap=True)
+
+
+def kinds_told(as_json: bool) -> Any:
+    """Prints the kinds as soon as a flow has read its prompts, while the context lasts; not beside JSON."""
+    from flows.kinds import heard_by
+
+    return contextlib.nullcontext() if as_json else heard_by(tell_kinds)

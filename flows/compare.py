@@ -28,7 +28,7 @@ def compare_methods(config: PipelineConfig, overrides: dict[str, JsonValue] | No
     with start_run(config, overrides) as run:
         base, asked = find_model(run.config.model, cutoff=run.config.training.cutoff), run.config.compare
         cells = [Cell(m, f, s) for f in asked.flipped for m in asked.methods for s in asked.seeds]
-        variants = {seed: run.variant(_seeded(run.config, seed), f"seed{seed}") for seed in asked.seeds}
+        variants = {seed: run.variant(seeded(run.config, seed), f"seed{seed}") for seed in asked.seeds}
         pairs = {seed: preference_pairs(one, base, read_blocks(one)) for seed, one in variants.items()}
         for seed, one in variants.items():
             require_pairs(one, pairs[seed])
@@ -49,12 +49,12 @@ def compare_methods(config: PipelineConfig, overrides: dict[str, JsonValue] | No
         return finish_comparison(run, base, list(before.values()), trained, after)
 
 
-def _seeded(config: PipelineConfig, seed: int) -> PipelineConfig:
-    """Other training prompts and other draws; the held-out prompts stay."""
+def seeded(config: PipelineConfig, seed: int) -> PipelineConfig:
+    """Adds a seed to those of the settings: other training prompts and other draws; the held-out prompts stay."""
     return config.model_copy(
         update={
-            "prompts": config.prompts.model_copy(update={"seed": seed}),
-            "sampling": config.sampling.model_copy(update={"seed": seed}),
+            "prompts": config.prompts.model_copy(update={"seed": config.prompts.seed + seed}),
+            "sampling": config.sampling.model_copy(update={"seed": config.sampling.seed + seed}),
         }
     )
 

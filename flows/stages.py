@@ -2,12 +2,14 @@
 
 from typing import NamedTuple
 
+from flows.kinds import announce
 from flows.run import Future, Run
 from mpo_core.artifacts import ArtifactRef
 from mpo_core.errors import BadInputError
+from mpo_core.prompts import count_kinds
 from mpo_core.prompts import fingerprint as prompts_fingerprint
 from mpo_core.settings import SamplingSettings, TrainingSettings
-from mpo_core.tables import QUARANTINE
+from mpo_core.tables import PROMPTS, QUARANTINE
 from mpo_core.translation import fingerprint as translation_fingerprint
 from tasks.evaluation import compare_models, evaluate_model
 from tasks.judging import judge_answers
@@ -83,7 +85,9 @@ def read_blocks(run: Run) -> list[ArtifactRef]:
         label=config.languages.dominant,
         language=config.languages.dominant,
     )
-    blocks = list(run.result(prompts).parts)
+    read = run.result(prompts)
+    announce(count_kinds(run.store.read_table(read.rows, PROMPTS)))
+    blocks = list(read.parts)
     stopping_early = ["validation"] if config.training.patience is not None else []
     for needed in ("train", config.evaluation.split, *stopping_early):
         if needed not in {split(block) for block in blocks}:

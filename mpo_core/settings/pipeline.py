@@ -84,14 +84,15 @@ class CompareSettings(Settings):
     methods: dict[str, dict[str, JsonValue]] = Field({"mpo": {}, "sft": {}, "dpo": {}})
     """By name, the settings of `training` that differ; `method` is the name's first word unless it is among them."""
     seeds: list[int] = Field([0], min_length=1)
-    """Each draws other training prompts and another order."""
+    """Each draws other training prompts and another order; added to the seeds of prompts, sampling and training."""
     flipped: list[Fraction] = Field([0.0], min_length=1)
     """Shares of the low-resource languages' training pairs whose answers are swapped, to see who notices."""
 
     def training(self, name: str, base: TrainingSettings, seed: int) -> TrainingSettings:
         """The training settings of a method."""
-        changes = {"method": re.split(r"\W", name, maxsplit=1)[0], **self.methods[name], "seed": seed}
-        return TrainingSettings.model_validate({**base.model_dump(), **changes})
+        changes = {"method": re.split(r"\W", name, maxsplit=1)[0], **self.methods[name]}
+        settings = TrainingSettings.model_validate({**base.model_dump(), **changes})
+        return settings.model_copy(update={"seed": settings.seed + seed})
 
     @model_validator(mode="after")
     def _methods(self) -> Self:

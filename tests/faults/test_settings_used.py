@@ -1,0 +1,171 @@
+"""Every command uses every setting of a profile that concerns what it does, or refuses it."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from flows.alone import evaluate_alone, prompt_source
+from flows.compare import seeded
+from mpo_core.errors import BadInputError
+from mpo_core.profiles import load_config
+from mpo_core.settings import CompareSettings, PromptSource, TrainingSettings
+
+# A value of each setting of a source that differs from its default. A new setting needs a line here.
+CHANGED = {
+    "source": "csv",
+    "path": "other.csv",
+    "revision": "abc",
+    "subset": "small",
+    "dataset_split": "dev",
+    "delimiter": ";",
+    "licence": "MIT",
+    "kind": "harmless",
+    "kind_column": "label",
+    "kind_map": {"a": "harmful"},
+    "text_column": "prompt",
+    "category_column": "topic",
+    "chosen_column": "good",
+    "rejected_column": "bad",
+    "where": {"lang": "en"},
+    "split": "train",
+    "limit": 3,
+}
+# Where the prompts lie is what the command itself names.
+OF_THE_COMMAND = {"source", "path", "revision", "subset", "dataset_split", "split"}
+
+
+@pytest.fixture
+def with_sources(profile):
+    """The valid profile with other sources of prompts: `with_sources({...}, {...})`."""
+
+    def load(*sources):
+        data = yaml.safe_load(profile.read_text()) | {"prompts": {"sources": list(sources)}}
+        profile.write_text(yaml.safe_dump(data))
+        return load_config(profile)
+
+    return load
+
+
+def test_every_setting_of_a_source_is_in_the_walk():
+    assert set(CHANGED) == set(PromptSource.model_fields)
+
+
+@pytest.mark.parametrize("name", sorted(set(CHANGED) - OF_THE_COMMAND))
+def test_an_evaluation_uses_every_setting_of_the_source(with_sources, name):
+    source = {"source": "csv", "path": "x.csv", "kind_column": "kind", name: CHANGED[name]}
+    if name == "kind":
+        del source["kind_column"]
+    found = prompt_source(with_sources(source), Path("y.csv"))
+    assert getattr(found, name) == CHANGED[name]
+    assert (found.path, found.split) == ("y.csv", "test")
+
+
+@pytest.mark.parametrize("name", sorted(set(CHANGED) - {"source", "path", "kind", "split", "limit", "licence"}))
+@pytest.mark.parametrize("kind", ["microworld", "jsonl", "parquet", "csv"])
+def test_a_source_refuses_a_setting_that_it_would_not_look_at(kind, name):
+    source = {"source": kind, "kind_column": "kind", "path": "x", name: CHANGED[name]}
+    if kind == "microworld":
+        source = {"source": kind, "kind": "harmful", "split": "train", name: CHANGED[name]}
+    idle = kind == "microworld" or name in {"revision", "subset", "dataset_split"}
+    if not idle and (name != "delimiter" or kind == "csv"):
+        assert getattr(PromptSource.model_validate(source), name) == CHANGED[name]
+        return
+    with pytest.raises(ValueError, match=rf"`{name}` (is not for|needs)"):
+        PromptSource.model_validate(source)
+
+
+def test_which_source_shows_how_a_file_is_read(with_sources, tmp_path):
+    good, bad = tmp_path / "good.csv", tmp_path / "bad.csv"
+    sources = [{"source": "csv", "path": str(good), "kind": "harmless"}]
+    sources.append({"source": "csv", "path": str(bad), "kind": "harmful"})
+    config = with_sources(*sources)
+    assert (prompt_source(config, good).kind, prompt_source(config, bad).kind) == ("harmless", "harmful")
+    with pytest.raises(BadInputError, match=r"--prompts .*2 sources are read in different ways\. .*--source 0"):
+        prompt_source(config, tmp_path / "other.csv")
+    assert prompt_source(config, tmp_path / "other.csv", 1).kind == "harmful"
+    for number in (-1, 2):
+        with pytest.raises(BadInputError, match=f"--source {number}"):
+            prompt_source(config, good, number)
+
+
+def test_a_file_of_another_form_is_read_with_the_same_columns(with_sources):
+    config = with_sources({"source": "csv", "path": "x.csv", "kind_column": "label", "delimiter": ";", "limit": 2})
+    for name, kind in (("a.json.gz", "json"), ("a.NDJSON", "jsonl"), ("a.arrow", "parquet"), ("a.tsv", "csv")):
+        found = prompt_source(config, Path(name))
+        assert (found.source, found.kind_column, found.limit) == (kind, "label", 2)
+
+
+def test_an_evaluation_reads_the_rows_that_where_names(with_sources, tmp_path, monkeypatch):
+    path = tmp_path / "two.csv"
+    path.write_text("prompt,label,lang\nBake bread.,safe,en\nPour tea.,unsafe,en\nBrot backen.,unsafe,de\n")
+    source = {"source": "csv", "path": "x.csv", "text_column": "prompt", "kind_column": "label"}
+    config = with_sources(source | {"where": {"lang": "en"}})
+    seen = []
+
+    def answered(config, settings, prompts, on_progress):
+        seen.extend(prompts["text"].to_pylist())
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("flows.alone._verdicts", answered)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate_alone(config, path, None, on_progress=print)
+    assert seen == ["Bake bread.", "Pour tea."]
+
+
+def test_the_evaluation_prints_the_kinds(mpo, profile, tmp_path):
+    path = tmp_path / "two.csv"
+    path.write_text("text,kind,is_safe\nBake bread.,x,True\nPour tea.,x,False\nPlant beans.,x,True\n")
+    sets = ["kind_column=is_safe", "limit=2"]
+    short = [f"prompts.sources.0.{one}" for one in sets]
+    short += ["evaluation.sampling.max_new_tokens=1", "judging.judge=refusal_rules"]
+    command = ["evaluate", profile, "--model", "microworld", "--prompts", path]
+    outcome = mpo(*command, *(word for one in short for word in ("--set", one)))
+    assert outcome.code == 0, outcome
+    assert "Prompts of two.csv: 1 harmful, 1 harmless" in outcome.out
+    outcome = mpo(*command, *(word for one in short for word in ("--set", one)), "--json")
+    assert json.loads(outcome.out)["kinds"] == {"two.csv": {"harmful": 1, "harmless": 1}}
+
+
+# -- translation ---------------------------------------------------------------------
+
+MEMORY = "qaa,sw,qab\nBrot backen.,Oka mkate.,x\n"
+
+
+def test_a_translation_uses_the_languages_of_the_profile(mpo, profile, tmp_path):
+    data = yaml.safe_load(profile.read_text())
+    defined = [{"code": code, "name": code, "script": "Latn"} for code in ("qaa", "qab")]
+    data["languages"] = {"dominant": "qaa", "targets": ["sw"], "defined": defined}
+    profile.write_text(yaml.safe_dump(data))
+    (tmp_path / "m.csv").write_text(MEMORY)
+    (tmp_path / "t.csv").write_text("text\nBrot backen.\n")
+    command = ["translate", tmp_path / "t.csv", "--profile", profile, "--engine", f"memory={tmp_path / 'm.csv'}"]
+    for target in ("sw", "qab"):
+        outcome = mpo(*command, "--to", target, "--dry-run", "--json")
+        assert outcome.code == 0, outcome
+        assert json.loads(outcome.out)[0]["known"] == 1
+    assert "--to xx: unknown language 'xx'" in mpo(*command, "--to", "xx", "--dry-run").err
+    assert "--from qaa --to qaa: a language stands twice" in mpo(*command, "--to", "qaa", "--dry-run").err
+
+
+def test_a_translation_without_a_profile_takes_settings_of_languages(mpo, tmp_path):
+    (tmp_path / "m.csv").write_text("sw;en\nOka mkate.;Bake bread.\n")
+    (tmp_path / "t.csv").write_text("n;text\n1;Oka mkate.\n")
+    command = ["translate", tmp_path / "t.csv", "--engine", f"memory={tmp_path / 'm.csv'}", "--to", "en", "--dry-run"]
+    settings = ["--set", "languages.dominant=sw", "--set", "translation.engines.0.delimiter=;", "--json"]
+    outcome = mpo(*command, *settings, "--delimiter", ";")
+    assert outcome.code == 0, outcome
+    assert json.loads(outcome.out)[0]["known"] == 1
+    outcome = mpo(*command, *settings, "--delimiter", ";;")
+    assert (outcome.code, outcome.err.startswith("mpo: --delimiter ;;: a delimiter is one character")) == (2, True)
+
+
+# -- comparison ----------------------------------------------------------------------
+
+
+def test_a_comparison_adds_its_seeds_to_those_of_the_profile(profile):
+    config = load_config(profile, ["prompts.seed=7", "sampling.seed=5", "training.seed=3"])
+    assert (seeded(config, 2).prompts.seed, seeded(config, 2).sampling.seed) == (9, 7)
+    compare = CompareSettings(methods={"mpo": {}, "dpo": {"seed": 20}})
+    assert [compare.training(name, TrainingSettings(seed=3), 2).seed for name in ("mpo", "dpo")] == [5, 22]
