@@ -23,6 +23,7 @@ from pydantic import BaseModel
 from rich.console import Console
 
 from mpo_core.errors import BadInputError
+from mpo_core.http.proxies import spare_loopback
 
 ROOT = Path(__file__).resolve().parent.parent
 POOL, LIMIT = "mpo", "mpo-training"
@@ -33,6 +34,12 @@ _FILE = "up.json"
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 console = Console()
+
+
+@app.callback()
+def surroundings() -> None:
+    """A Prefect server of this project with everything deployed on it, and a worker."""
+    spare_loopback()  # for the children, too
 
 
 class Up(BaseModel):

@@ -13,7 +13,18 @@ from mpo_core.redact import redact
 
 _LONGEST = 200
 _LOOKED_AT = 4000
-_KEYS = ("error", "message", "detail", "error_description", "error_msg", "errorMessage", "title", "msg", "errors")
+_KEYS = (
+    "error",
+    "message",
+    "detail",
+    "error_description",
+    "error_msg",
+    "errorMessage",
+    "title",
+    "msg",
+    "errors",
+    "choices",
+)
 _WINDOW, _WINDOW_OF_DENSE = 12, 5
 """Characters in a row that count as echoed; scripts such as Chinese say more with fewer."""
 _LEAST = 3

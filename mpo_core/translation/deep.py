@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import importlib
 import os
+import re
 import threading
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
+import httpx
 import requests
 from deep_translator import exceptions as told
 
@@ -60,6 +62,8 @@ _SERVICES: dict[str, _Service] = {
 # HTTP statuses after which the same request may succeed; DeepL and others add their own to the standard ones.
 _CROWDED, _PASSING = {429, 529}, {408, 409, 425, 500, 502, 503, 504, 520, 521, 522, 523, 524}
 _REASONS = {402: "quota_spent", 456: "quota_spent", 413: "too_long", 414: "too_long"}
+_BAIDU_PASSING = {52001, 52002, 54003, 54005}
+"""Baidu's codes of time-outs, of its own errors and of too many requests."""
 _MOST_BYTES = 1 << 20
 """Of a reply: the library takes seconds to take a larger page apart."""
 _KEY_REFUSED, _FIRST_ERROR = {401, 403}, 400
@@ -186,8 +190,17 @@ class DeepTranslatorClient:
             status = status or 401
         if status is not None and status >= _FIRST_ERROR and status not in _PASSING:
             return self._refusal(status, answer, text)
-        # Server errors, and pages that are no translation: TranslationNotFound, JSON that is none, keys that lack.
-        return PassingError("server_error" if status in _PASSING else "no_answer", after=after)
+        return self._without_translation(answer, text)
+
+    def _without_translation(self, answer: Answer | None, text: str) -> Exception:
+        """Server errors; and replies of success that hold an error, or nothing that the library finds."""
+        code, after = _error_inside(answer), None if answer is None else answer.after
+        if code in _BAIDU_PASSING:
+            return PassingError("too_many_requests", after=after, crowded=True)
+        if code is not None:
+            return self._refusal(code, answer, text)
+        failed = answer is not None and answer.status in _PASSING
+        return PassingError("server_error" if failed else "no_answer", after=after)
 
     def _refusal(self, status: int, answer: Answer | None, text: str) -> Exception:
         if answer is None:
@@ -196,6 +209,19 @@ class DeepTranslatorClient:
             return PassingError("access_denied", after=answer.after)  # a page without keys: a mood of its server
         words = server_words(answer.body, hidden=[text, *self._keys.values()])
         return RefusedError(_REASONS.get(status, f"http_{status}"), status=status, words=words)
+
+
+def _error_inside(answer: Answer | None) -> int | None:
+    """The code of an error that a 200 holds, as Baidu, Yandex and LibreTranslate give it; None if it holds none."""
+    try:
+        data = None if answer is None or not httpx.codes.is_success(answer.status) else answer.json()
+    except (PassingError, LastingError):
+        return None
+    if not isinstance(data, dict):
+        return None
+    code = str(data.get("error_code") or data.get("code") or "")
+    is_error = data.get("error") or data.get("error_code") or re.fullmatch("[45][0-9][0-9]", code)
+    return (int(code) if re.fullmatch("[0-9]{3,6}", code) else _FIRST_ERROR) if is_error else None
 
 
 class _ThreadsHttp:

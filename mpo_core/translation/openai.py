@@ -7,6 +7,8 @@ import re
 from dataclasses import dataclass, replace
 from typing import Any
 
+import httpx
+
 from mpo_core.errors import BadInputError
 from mpo_core.http.address import ServiceUrl
 from mpo_core.http.client import Answer, HttpClient, header_value
@@ -143,7 +145,7 @@ class OpenAIClient:
             if complaint is None:
                 self._form = form  # the next text is sent in the form that worked
                 return _content(answer)
-            refusal = refusal or self._refusal(answer, complaint, [text, instructions])
+            refusal = self._refusal(answer, complaint, [text, instructions])
             known = complaint.status in _MALFORMED
             form = form.without(answer.body[:10_000].decode(errors="replace")) if known else None
         raise refusal or PassingError("no_answer")
@@ -180,18 +182,20 @@ def _complaint(answer: Answer) -> _Complaint | None:
         data: Any = answer.json()
     except (PassingError, LastingError):
         data = None
-    error = data.get("error") if isinstance(data, dict) else None
-    if 200 <= answer.status < 300:  # noqa: PLR2004 - what HTTP calls success
-        choices = data.get("choices") if isinstance(data, dict) else None
-        if isinstance(choices, list) and choices and isinstance(choices[0], dict):
-            error = error or choices[0].get("error")
-        if not error:
-            return None
-    fields = error if isinstance(error, dict) else {}
+    data = data[0] if isinstance(data, list) and data else data
+    data = data if isinstance(data, dict) else {}
+    is_success = httpx.codes.is_success(answer.status)
+    error = data.get("error") or _error_of_choice(data.get("choices"))
+    if is_success and not error and (data.get("choices") or not {"message", "detail"} & data.keys()):
+        return None
+    fields = error if isinstance(error, dict) else data
     kind = " ".join(str(fields[key]).lower() for key in ("code", "type", "innererror") if fields.get(key))
-    if answer.status < 300:  # noqa: PLR2004
-        return _Complaint(_status_in(fields, kind), kind)
-    return _Complaint(answer.status, kind)
+    return _Complaint(_status_in(fields, kind) if is_success else answer.status, kind)
+
+
+def _error_of_choice(choices: Any) -> Any:
+    """The error that OpenRouter puts into the first choice."""
+    return choices[0].get("error") if isinstance(choices, list) and choices and isinstance(choices[0], dict) else None
 
 
 def _status_in(fields: dict[str, Any], kind: str) -> int:

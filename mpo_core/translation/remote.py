@@ -23,6 +23,10 @@ _REFUSALS = 3
 _FINAL = {401, 402, 403, 404, 429}
 """Statuses after which the probe is sent at once; 429 is a refusal where it means a spent quota."""
 _KEY_REFUSED = {401, 403}
+_HTTP = range(100, 600)
+"""Statuses of HTTP; others are a service's own codes."""
+_MOST_CHARACTERS, _MOST_TIMES = 2000, 30
+"""A translation has at most so many characters, and so many times those of its piece: gates would read on for long."""
 _PROBE = "Hello."
 """A text that no service has a reason to refuse: one that does refuses everything. Nothing of the user's is in it."""
 
@@ -175,6 +179,8 @@ class RemoteBackend:
             raise PassingError("empty_translation")
         if damaged(text, like=piece):
             raise LastingError("invalid_text")
+        if len(text) > _MOST_CHARACTERS + _MOST_TIMES * len(piece):
+            raise LastingError("reply_too_long")
         if error_page(piece, text):
             raise PassingError("error_page")
         return text
@@ -215,7 +221,7 @@ class _Run:
 def _refusal(client: Client, error: RefusedError) -> BadInputError:
     """What the user gets to read of a service that refuses everything."""
     said = f": {error.words.rstrip('.')}" if error.words else ""
-    status = f" (HTTP {error.status})"
+    status = f" ({'HTTP' if error.status in _HTTP else 'code'} {error.status})"
     if error.status in _KEY_REFUSED and client.key_variables:
         return BadInputError(
             f"the service {client.name} refuses the key{status}{said}",

@@ -53,6 +53,15 @@ REFUSALS = {
     "a spent quota": (error(429, "You exceeded your quota", code="insufficient_quota"), ["HTTP 429", "exceeded"]),
     "an error inside a 200": (error(200, "no such model", code="model_not_found"), ["HTTP 404", "no such model"]),
     "a text as error inside a 200": (Given(200, b'{"error":"model not loaded"}'), ["HTTP 400", "model not loaded"]),
+    "an error without a frame inside a 200": (
+        Given(200, b'{"object":"error","message":"no such model here","code":404}'),
+        ["HTTP 404", "no such model here"],
+    ),
+    "an error in a list": (Given(200, b'[{"error":{"code":400,"message":"bad model"}}]'), ["HTTP 400", "bad model"]),
+    "an error in a choice": (
+        Given(200, b'{"choices":[{"error":{"code":402,"message":"no credits"}}]}'),
+        ["HTTP 402", "no credits"],
+    ),
     "context": (error(400, "This model's maximum context length is 16 tokens."), ["maximum context length is 16"]),
 }
 
@@ -200,6 +209,29 @@ def test_deep_translators_services_refuse_too(translate, engine):
         outcome, _, _ = translate(server, sentences(30), engine=engine, path="/m")
     assert outcome.code == 2
     assert "HTTP 400): please wake me first" in outcome.err
+    assert len(server.received) <= 12
+
+
+@pytest.mark.parametrize(
+    ("engine", "keys", "body", "words"),
+    [
+        ("libre", [], {"error": "wake me first"}, "wake me first"),
+        (
+            "baidu",
+            ["BAIDU_APPID", "BAIDU_APPKEY"],
+            {"error_code": "52003", "error_msg": "UNAUTHORIZED"},
+            "(code 52003): UNAUTHORIZED",
+        ),
+        ("yandex", ["YANDEX_API_KEY"], {"code": 401, "message": "API key is invalid"}, "API key is invalid"),
+    ],
+)
+def test_an_error_inside_a_200_of_another_service(translate, monkeypatch, engine, keys, body, words):
+    for key in keys:
+        monkeypatch.setenv(key, "neutral")
+    with serving(lambda _: Given(200, json.dumps(body).encode())) as server:
+        outcome, _, _ = translate(server, sentences(30), "--to", "zh", engine=engine)
+    assert outcome.code == 2
+    assert words in outcome.err
     assert len(server.received) <= 12
 
 

@@ -84,6 +84,7 @@ SERVED = {
     "a message that is null": (Given(200, b'{"choices":[{"message":null}]}'), "no_answer"),
     "a choice that is null": (Given(200, b'{"choices":[null]}'), "no_answer"),
     "nothing": (Given(200), "no_answer"),
+    "a translation of 3 MB": (chat("Habari ya leo. " * 200_000), "reply_too_long"),
 }
 
 
