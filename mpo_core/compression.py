@@ -19,6 +19,14 @@ CORRUPT = (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile)
 """What reading a damaged compressed file raises, beside OSError without a number."""
 
 
+def plain_suffix(path: Path) -> str:
+    """The end of a file's name in lower case, without that of its compression: `.csv` of `A.CSV.gz`."""
+    endings = [suffix.lower() for suffix in path.suffixes]
+    if endings and endings[-1] in SUFFIXES:
+        endings.pop()
+    return endings[-1] if endings else ""
+
+
 @contextlib.contextmanager
 def open_plain(path: Path) -> Iterator[IO[bytes]]:
     """Opens a file for reading its bytes, decompressed where it is gzip, Zstandard, bzip2 or xz.

@@ -14,7 +14,7 @@ from typing import NamedTuple, TextIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mpo_core.compression import CORRUPT, open_plain
+from mpo_core.compression import CORRUPT, open_plain, plain_suffix
 from mpo_core.errors import BadInputError
 
 csv.field_size_limit(2**31 - 1)  # the module's own limit is 128 KB a field
@@ -89,7 +89,7 @@ def csv_rows(path: Path, *, mend: str, delimiter: str | None = None, key: str = 
 
 def default_delimiter(path: Path) -> str:
     """The delimiter of a file whose settings name none: a tab in a `.tsv` file, else a comma."""
-    return "\t" if ".tsv" in [suffix.lower() for suffix in path.suffixes[-2:]] else ","
+    return "\t" if plain_suffix(path) == ".tsv" else ","
 
 
 def delimiter_hint(header: list[str], delimiter: str, key: str) -> str:

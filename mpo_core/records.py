@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 import pyarrow as pa
 
 from mpo_core import files
-from mpo_core.compression import SUFFIXES
+from mpo_core.compression import SUFFIXES, plain_suffix
 from mpo_core.errors import BadInputError
 from mpo_core.json_values import JsonValue, json_items, json_lines
 from mpo_core.messages import Fault, Speaker, text_of
@@ -94,10 +94,7 @@ def is_named(path: Path) -> bool:
 
 
 def _named_form(path: Path) -> Form | None:
-    endings = [suffix.lower() for suffix in path.suffixes]
-    if endings and endings[-1] in SUFFIXES:
-        endings.pop()
-    return FORMS.get(endings[-1]) if endings else None
+    return FORMS.get(plain_suffix(path))
 
 
 def open_records(

@@ -7,7 +7,7 @@ import xml.etree.ElementTree as ET
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from mpo_core.compression import CORRUPT, open_plain
+from mpo_core.compression import CORRUPT, open_plain, plain_suffix
 from mpo_core.defects import normalised
 from mpo_core.errors import BadInputError
 from mpo_core.records import form_of, is_named, open_records
@@ -39,7 +39,7 @@ class MemoryEngine:
     def __init__(self, path: Path, *, columns: Mapping[str, str] | None = None, delimiter: str | None = None) -> None:
         self.path = path
         self._columns = dict(columns or {})
-        self._table = _read_tmx(path) if ".tmx" in path.name.lower() else _read_table(path, delimiter)
+        self._table = _read_tmx(path) if plain_suffix(path) == ".tmx" else _read_table(path, delimiter)
         self._known: dict[tuple[str, str], dict[str, str]] = {}
         for code in self._columns:
             self._column(code)

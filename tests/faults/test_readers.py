@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from mpo_core import files
 from mpo_core.errors import BadInputError
 from mpo_core.messages import Fault, text_of
 from mpo_core.prompts import load_prompts
@@ -97,6 +98,15 @@ def test_an_unknown_kind_is_named_with_the_known_ones(tmp_path, name):
     with pytest.raises(BadInputError, match=r"unknown kind of file\. Give one of .csv, .tsv, .json, .jsonl, .ndjson"):
         list(read_texts(tmp_path / name, "text"))
     assert set(FORMS.values()) == {"csv", "json", "jsonl", "parquet", "arrow", "txt"}
+
+
+@pytest.mark.parametrize(
+    ("name", "form"),
+    [("a.tsv.csv", "csv"), ("a.csv.json", "json"), ("v1.2.jsonl", "jsonl"), ("A.TSV.GZ", "csv"), ("a.gz.txt", "txt")],
+)
+def test_the_last_ending_of_a_name_decides(tmp_path, name, form):
+    assert form_of(Path(name)) == form
+    assert files.default_delimiter(Path(name)) == ("\t" if name == "A.TSV.GZ" else ",")
 
 
 def test_a_name_that_contradicts_the_settings(tmp_path):
