@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from mpo_core.compression import plain_suffix
 from mpo_core.errors import BadInputError
 from mpo_core.files import opened_parquet, read_text
 from mpo_core.pairs.gates import Row
@@ -35,7 +36,7 @@ def read_pairs(path: Path) -> Iterator[ReadRow]:
     Raises:
         BadInputError: the file is missing, damaged, or holds no list of rows.
     """
-    table = path.suffix.lower() == ".parquet" or _starts_as_parquet(path)
+    table = plain_suffix(path) == ".parquet" or _starts_as_parquet(path)
     for number, item in enumerate(_parquet_items(path) if table else _json_items(path)):
         try:
             yield ReadRow(number, _row(item), table=table)

@@ -18,6 +18,7 @@ from mpo_core.records import FORMS, form_of
 from mpo_core.settings import PromptSettings, PromptSource
 from mpo_core.texts import read_texts
 from mpo_core.translation import MemoryEngine
+from tests.faults.conftest import pair_rows
 
 TEXTS = ["Bake bread.", "Brühe Tee; \u2028bitte.\nJetzt."]
 ROWS = [{"text": text, "kind": "harmless"} for text in TEXTS]
@@ -359,3 +360,21 @@ def test_a_value_of_a_memory_that_is_no_text_is_no_translation(tmp_path):
     path.write_text('{"en": "tea", "sw": "\\ud800"}\n{"en": "bread", "sw": "mkate"}\n[]\n')
     replies = MemoryEngine(path).translate(["tea", "bread"], "en", "sw")
     assert [reply.text or None for reply in replies] == [None, "mkate"]
+
+
+@pytest.mark.parametrize("packed", ["", ".gz", ".zst"])
+@pytest.mark.parametrize("form", ["PARQUET", "json", "jsonl"])
+def test_compressed_files_of_pairs(mpo, tmp_path, form, packed):
+    rows = pair_rows(2)
+    lines = "\n".join(map(json.dumps, rows))
+    table = pa.Table.from_pylist(rows)
+    data = {
+        "PARQUET": as_arrow(lambda sink: pq.write_table(table, sink)),
+        "json": json.dumps(rows).encode(),
+        "jsonl": lines.encode(),
+    }
+    path = tmp_path / f"pairs.{form}{packed}"
+    path.write_bytes(PACKED[packed](data[form]))
+    outcome = mpo("pairs", "import", path, "--out", tmp_path / "out.parquet", "--json")
+    assert outcome.code == 0, outcome
+    assert json.loads(outcome.out)["pairs"] == 2
