@@ -327,6 +327,7 @@ def _verdicts(
                 config.evaluation.sampling,
                 language=language,
                 system=settings.system,
+                thinking=settings.thinking,
                 progress=on_progress,
             )
         tables.append(judge_responses(responses, kinds, config.judging))

@@ -11,13 +11,21 @@ from typing import Any
 
 from mpo_core.errors import BadInputError
 from mpo_core.models.templates import render
+from mpo_core.reply import closing_of_open_thought
 
 
-def encode_prompt(tokenizer: Any, prompt: str, *, system: str | None = None) -> list[int]:
+def encode_prompt(tokenizer: Any, prompt: str, *, system: str | None = None, thinking: bool = False) -> list[int]:
     """Token ids of the rendered conversation up to and including the assistant header.
 
     The rendering is tokenised as a whole, as `apply_chat_template` does; only if the text
     holds a control token is it cut out and encoded with special tokens split.
+
+    Args:
+        tokenizer: with a chat template.
+        prompt: the request.
+        system: system message before it.
+        thinking: whether the model may think before it answers. If not, the template is asked to leave thoughts
+            out, and a thought that it opens all the same is ended.
 
     Raises:
         BadInputError: the chat template or the tokenizer fails on it.
@@ -26,17 +34,24 @@ def encode_prompt(tokenizer: Any, prompt: str, *, system: str | None = None) -> 
     if system is not None:
         messages.insert(0, {"role": "system", "content": system})
     if not any(_has_control_token(tokenizer, m["content"]) for m in messages):
-        return _encode(tokenizer, render(tokenizer, messages))
+        return _encode(tokenizer, _rendered(tokenizer, messages, thinking=thinking))
     marks = [f"\ue000{i}\ue001" for i in range(len(messages))]  # private use: in no control token
     hidden = [{**m, "content": mark} for m, mark in zip(messages, marks, strict=True)]
     ids: list[int] = []
     # A template may repeat a text, or give the system message after the request.
-    for piece in re.split(f"({'|'.join(marks)})", render(tokenizer, hidden)):
+    for piece in re.split(f"({'|'.join(marks)})", _rendered(tokenizer, hidden, thinking=thinking)):
         if piece in marks:
             ids += _encode(tokenizer, messages[marks.index(piece)]["content"], split=True)
         else:
             ids += _encode(tokenizer, piece)
     return ids
+
+
+def _rendered(tokenizer: Any, messages: list[dict[str, str]], *, thinking: bool) -> str:
+    text = render(tokenizer, messages, thinking=thinking)
+    if thinking or text.rstrip().endswith(messages[-1]["content"].rstrip()):  # the request's own mark opens nothing
+        return text
+    return text + closing_of_open_thought(text)
 
 
 def encode_response(tokenizer: Any, response: str) -> list[int]:

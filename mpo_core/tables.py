@@ -161,9 +161,11 @@ RESPONSES = _spec(
     Column("sample", _INT, "number of the sample for this prompt, from 0"),
     Column("seed", _INT, "seed of this sample's random draws (greedy: recorded, unused)"),
     Column("prompt", _STRING, "the request as the model saw it, in this language"),
-    Column("text", _STRING, "what the model answered, without special tokens"),
+    Column("text", _STRING, "what the model answered, without special tokens and thoughts"),
     Column("tokens", _INT, "generated tokens, the end token counted"),
     Column("finished", _BOOL, "the model ended its turn within the token limit"),
+    Column("thought", _STRING, "what a reasoning model thought before its answer; never judged", nullable=True),
+    Column("fault", _STRING, "why `text` is empty: unfinished_thought or only_thoughts", nullable=True),
 )
 
 VERDICTS = _spec(

@@ -7,7 +7,7 @@ from mpo_core.tables import PROMPTS, RESPONSES, VERDICTS
 from tasks.stage import stage
 
 
-@stage("judging", verb="judge")
+@stage("judging", verb="judge", version=2)
 def judge_answers(
     responses: Shard, prompts: ArtifactRef, settings: JudgingSettings, *, store: ArtifactStore, label: str
 ) -> Shard:

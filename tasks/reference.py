@@ -7,7 +7,7 @@ from tasks.model import ModelFolder
 from tasks.stage import stage, tell_progress
 
 
-@stage("reference", verb="reference")
+@stage("reference", verb="reference", version=2)
 def measure_gaps(
     model: ModelFolder,
     pairs: Shard,

@@ -8,7 +8,7 @@ from tasks.model import ModelFolder
 from tasks.stage import stage, tell_progress
 
 
-@stage("sampling", verb="sample")
+@stage("sampling", verb="sample", version=2)
 def sample_answers(
     model: ModelFolder,
     prompts: ArtifactRef | Shard,
@@ -28,6 +28,7 @@ def sample_answers(
             settings,
             language=language,
             system=model.settings.system,
+            thinking=model.settings.thinking,
             progress=tell_progress,
         )
     return Shard(

@@ -11,6 +11,7 @@ from mpo_core.errors import BadInputError
 from mpo_core.judging.microworld import judge_microworld
 from mpo_core.judging.rules import judge_by_rules
 from mpo_core.judging.verdict import Case, Verdict
+from mpo_core.reply import separate
 from mpo_core.settings import JudgingSettings
 from mpo_core.tables import VERDICTS
 
@@ -39,8 +40,7 @@ def judge_responses(responses: pa.Table, prompts_kind: Mapping[str, str], settin
                 where="table responses",
                 mend="Judge responses together with the prompts that they answer.",
             )
-        verdict = judge(Case(kind, response["language"], response["prompt"], response["text"]))
-        rows.append(_row(response, kind, verdict))
+        rows.append(_row(response, kind, _verdict(response, kind, judge)))
     return VERDICTS.build(rows)
 
 
@@ -48,6 +48,16 @@ def _judge(settings: JudgingSettings) -> Callable[[Case], Verdict]:
     if settings.judge == "microworld":
         return judge_microworld
     return lambda case: judge_by_rules(case, settings)
+
+
+def _verdict(response: Mapping[str, Any], kind: str, judge: Callable[[Case], Verdict]) -> Verdict:
+    """The judge's verdict on the answer alone: a reply of nothing but thoughts is invalid, whatever they say."""
+    # Sampling has taken the thoughts away; tables from elsewhere may still have them.
+    parts = separate(response["text"], context=response["prompt"])
+    fault = response["fault"] or parts.fault
+    if fault is not None:
+        return Verdict("invalid", refusal=False, reason=fault)
+    return judge(Case(kind, response["language"], response["prompt"], parts.text))
 
 
 def _row(response: Mapping[str, Any], kind: str, verdict: Verdict) -> dict[str, Any]:

@@ -117,18 +117,19 @@ def _cause_of_death(code: int) -> str:
 _RENDERER = _Renderer()
 
 
-def render(tokenizer: Any, messages: Messages) -> str:
+def render(tokenizer: Any, messages: Messages, *, thinking: bool = False) -> str:
     """The conversation up to and including the assistant's header, as the tokenizer's own template has it.
 
     Args:
         tokenizer: with a chat template.
         messages: `role` and `content` of each.
+        thinking: whether the template may let a reasoning model think.
 
     Raises:
         BadInputError: the template raises something, does not end, multiplies text, or loses a message's text.
     """
     try:
-        return render_messages(tokenizer, messages)
+        return render_messages(tokenizer, messages, thinking=thinking)
     except TemplateError as error:
         raise BadInputError(
             f"the chat template fails on a conversation: {error}",
@@ -137,18 +138,19 @@ def render(tokenizer: Any, messages: Messages) -> str:
         ) from None
 
 
-def render_messages(tokenizer: Any, messages: Messages, *, quote: bool = False) -> str:
+def render_messages(tokenizer: Any, messages: Messages, *, quote: bool = False, thinking: bool = False) -> str:
     """Renders as `render` does, with an error that the caller explains.
 
     Args:
         tokenizer: with a chat template.
         messages: `role` and `content` of each.
         quote: the messages are ours, so a template's own words about them may be shown.
+        thinking: see `render`.
 
     Raises:
         TemplateError: see `render`.
     """
-    rendered = _rendered(tokenizer, messages, quote=quote)
+    rendered = _rendered(tokenizer, messages, quote=quote, thinking=thinking)
     if not rendered.strip() and any(message["content"].strip() for message in messages):
         raise TemplateError("it gives nothing")
     for message in messages:
@@ -157,16 +159,19 @@ def render_messages(tokenizer: Any, messages: Messages, *, quote: bool = False) 
     return rendered
 
 
-def _rendered(tokenizer: Any, messages: Messages, *, quote: bool) -> str:
+def _rendered(tokenizer: Any, messages: Messages, *, quote: bool, thinking: bool) -> str:
     from transformers import PreTrainedTokenizerBase
 
     if type(tokenizer).apply_chat_template is not PreTrainedTokenizerBase.apply_chat_template:
         # A class that renders in a way of its own, without a template.
         with _raised(quote=quote):
-            rendered: str = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+            rendered: str = tokenizer.apply_chat_template(
+                messages, add_generation_prompt=True, tokenize=False, **_switches(thinking=thinking)
+            )
             return rendered
     template = template_of(tokenizer)
-    request = {"template": template, "messages": messages, "special": tokenizer.special_tokens_map, "seconds": SECONDS}
+    special = tokenizer.special_tokens_map | _switches(thinking=thinking)
+    request = {"template": template, "messages": messages, "special": special, "seconds": SECONDS}
     answer = _RENDERER.ask(request)
     if "text" in answer:
         return answer["text"]
@@ -176,6 +181,11 @@ def _rendered(tokenizer: Any, messages: Messages, *, quote: bool) -> str:
     if kind == "TooLong":
         raise TemplateError(f"it makes {message} of a short conversation")
     raise TemplateError(f"{kind}: {message}" if quote and message else kind)
+
+
+def _switches(*, thinking: bool) -> dict[str, bool]:
+    """What templates read: `enable_thinking` is Qwen's, GLM's and SmolLM's, `thinking` Granite's and DeepSeek's."""
+    return {"enable_thinking": thinking, "thinking": thinking}
 
 
 @contextlib.contextmanager

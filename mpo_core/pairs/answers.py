@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
+from mpo_core.reply import separate
+
 
 class Sampled(NamedTuple):
     """A judged answer."""
@@ -70,17 +72,25 @@ def pick(answers: Iterable[Sampled], test: Test) -> str | None:
     return next((text for text in passing if text.strip()), passing[0] if passing else None)
 
 
-def first_side(options: Iterable[tuple[str | None, str]], missing: str) -> Side:
-    """The first (text, origin) with text.
+def first_side(options: Iterable[tuple[str | None, str]], missing: str, *, prompt: str = "") -> Side:
+    """The first (text, origin) with an answer in it; a reasoning model's thoughts are no part of it.
 
-    Without one the reason is `empty_response` if an option was there but empty, else `missing`.
+    Without one the reason is `empty_response`, `unfinished_thought` or `only_thoughts` if an option was there but
+    without an answer, else `missing`.
+
+    Args:
+        options: texts with their origins.
+        missing: the reason if there is no option.
+        prompt: the request, which may have marks of thoughts itself.
     """
     reason = missing
     for text, origin in options:
-        if text is not None and text.strip():
-            return Side(text, origin)
-        if text is not None:
-            reason = "empty_response"
+        if text is None:
+            continue
+        parts = separate(text, context=prompt)
+        if parts.text.strip():
+            return Side(parts.text, origin)
+        reason = parts.fault or "empty_response"
     return Side(reason=reason)
 
 

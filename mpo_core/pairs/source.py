@@ -63,7 +63,9 @@ def _pair(
     key, kind = row["prompt_id"], row["kind"]
     samples = answers.get(key, [])
     chosen = first_side(
-        [(pick(samples, chosen_test(kind)), "sampled"), (row["chosen"], "reference")], missing="no_chosen"
+        [(pick(samples, chosen_test(kind)), "sampled"), (row["chosen"], "reference")],
+        missing="no_chosen",
+        prompt=row["text"],
     )
     rejected = first_side(
         [
@@ -72,6 +74,7 @@ def _pair(
             (borrow(refusals, key), "borrowed"),
         ],
         missing="no_rejected",
+        prompt=row["text"],
     )
     fault = _fault(chosen, rejected, len(samples), settings)
     if fault is not None:

@@ -128,7 +128,8 @@ def _sides(source: Row, material: _Material, settings: PairSettings) -> tuple[Si
     samples = material.sampled.get(key, [])
     sides = []
     for role in ("chosen", "rejected"):
-        side = first_side(_options(source, role, samples, material, settings), missing=_missing(role, settings))
+        options = _options(source, role, samples, material, settings)
+        side = first_side(options, missing=_missing(role, settings), prompt=source["prompt"])
         if side.reason is not None:
             return _Fault(side.reason, f"{role}: {len(samples)} samples, strategy {settings.strategy}")
         sides.append(side)

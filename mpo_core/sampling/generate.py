@@ -10,8 +10,12 @@ import pyarrow as pa
 
 from mpo_core.chat import encode_prompt
 from mpo_core.models import context_length
+from mpo_core.reply import Parts, open_thought, separate
 from mpo_core.settings import SamplingSettings
 from mpo_core.tables import QUARANTINE, RESPONSES
+
+_LAST = 40
+"""Tokens at the end of a prompt in which a chat template may open a thought."""
 
 
 class Request(NamedTuple):
@@ -32,7 +36,7 @@ class _Row(NamedTuple):
 
 
 class _Answer(NamedTuple):
-    text: str
+    parts: Parts
     tokens: int
     finished: bool
 
@@ -45,6 +49,7 @@ def sample(
     *,
     language: str,
     system: str | None = None,
+    thinking: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[pa.Table, pa.Table]:
     """`settings.n` answers per request.
@@ -60,6 +65,7 @@ def sample(
         settings: how to draw.
         language: code of the requests' language.
         system: system message before every request.
+        thinking: whether a reasoning model may think before it answers.
         progress: told the answers given and the answers wanted, after every batch.
 
     Returns:
@@ -70,7 +76,7 @@ def sample(
     aside: list[dict[str, Any]] = []
     context = context_length(model.config)
     for request in requests:
-        tokens = encode_prompt(tokenizer, request.text, system=system)
+        tokens = encode_prompt(tokenizer, request.text, system=system, thinking=thinking)
         room = settings.max_new_tokens if context is None else min(settings.max_new_tokens, context - len(tokens))
         if room < 1:
             aside.append(_too_long(request, language, len(tokens), context))
@@ -118,7 +124,7 @@ def _generate(model: Any, tokenizer: Any, batch: list[_Row], settings: SamplingS
             generation_config=_plain_config(batch[0].budget, pad, ends),
             logits_processor=_processors(batch, width, settings),
         )
-    return [_answer(tokenizer, new, ends) for new in output[:, width:].tolist()]
+    return [_answer(tokenizer, row, new, ends) for row, new in zip(batch, output[:, width:].tolist(), strict=True)]
 
 
 def _end_tokens(model: Any, tokenizer: Any) -> list[int]:
@@ -163,12 +169,19 @@ def _processors(batch: list[_Row], width: int, settings: SamplingSettings) -> An
     return processors
 
 
-def _answer(tokenizer: Any, new: list[int], ends: list[int]) -> _Answer:
+def _answer(tokenizer: Any, row: _Row, new: list[int], ends: list[int]) -> _Answer:
     stop = next((at for at, token in enumerate(new) if token in ends), None)
     body = new if stop is None else new[:stop]
     # clean_up_tokenization_spaces would rewrite " ." to ".": the text must encode to what was drawn.
     text = tokenizer.decode(body, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-    return _Answer(text, len(body) + (stop is not None), stop is not None)
+    # Some models mark their thoughts with special tokens.
+    whole = tokenizer.decode(body, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+    rendered = tokenizer.decode(row.tokens[-_LAST:], skip_special_tokens=False).rstrip()
+    opening = "" if row.request.text.rstrip().endswith(rendered[-_LAST:]) else open_thought(rendered)
+    parts = separate(whole, context=row.request.text, opening=opening, special=tokenizer.all_special_tokens)
+    if parts == Parts(whole):
+        parts = Parts(text)
+    return _Answer(parts, len(body) + (stop is not None), stop is not None)
 
 
 def _response(row: _Row, language: str, answer: _Answer) -> dict[str, Any]:
@@ -178,9 +191,11 @@ def _response(row: _Row, language: str, answer: _Answer) -> dict[str, Any]:
         "sample": row.sample,
         "seed": row.seed,
         "prompt": row.request.text,
-        "text": answer.text,
+        "text": answer.parts.text,
         "tokens": answer.tokens,
         "finished": answer.finished,
+        "thought": answer.parts.thought or None,
+        "fault": answer.parts.fault,
     }
 
 

@@ -128,6 +128,9 @@ class ModelSettings(Settings):
     """Run code that comes with the model; off unless you say so."""
     system: str | None = None
     """System message before every prompt; none if left out."""
+    thinking: bool = False
+    """Lets a reasoning model think before it answers, in sampling. Default: false, which asks the chat template to
+    leave thoughts out (`enable_thinking`), and ends a thought that the template opens. Training never thinks."""
     chat_template: UserPath | None = Field(None, json_schema_extra=OPERATIONAL)
     """File of a chat template that replaces the tokenizer's own, in training and inference alike."""
 

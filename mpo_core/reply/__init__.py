@@ -1,0 +1,15 @@
+"""What a chat model says around its answer: thoughts, tags, preambles, notes, fences, quotes and JSON."""
+
+from mpo_core.reply.thoughts import ONLY_THOUGHTS, UNFINISHED, Parts, closing_of_open_thought, open_thought, separate
+from mpo_core.reply.wrappers import Unwrapped, unwrap_translation
+
+__all__ = [
+    "ONLY_THOUGHTS",
+    "UNFINISHED",
+    "Parts",
+    "Unwrapped",
+    "closing_of_open_thought",
+    "open_thought",
+    "separate",
+    "unwrap_translation",
+]

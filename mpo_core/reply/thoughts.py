@@ -1,0 +1,265 @@
+"""Thoughts and answer of a reasoning model, taken apart: each family of models marks them in a way of its own."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+UNFINISHED, ONLY_THOUGHTS = "unfinished_thought", "only_thoughts"
+"""Reasons where a reply holds no answer: its thoughts never end, or nothing follows them."""
+
+_NAMES = (
+    "think|thinking|thoughts?|thought_process|reasoning|reflection|analysis|scratchpad|inner_monologue|chain_of_thought"
+)
+_ANSWER_NAMES = "answer|final_answer|final_response|final|output|response|solution|reply"
+_TURN_ENDS = (
+    r"<[|｜](?:end|return|call|im_end|eot_id|eom_id|endoftext|end_of_text|end_of_turn|END_OF_TURN_TOKEN|user|eos"
+    r"|end▁of▁sentence)[|｜]>|</s>|<end_of_turn>|<eos>"
+)
+
+
+class _Form(NamedTuple):
+    """How a family of models writes the marks around a thought; `{}` in `closing` is the name in `opening`."""
+
+    opening: str
+    closing: str
+    spelled: str
+    """The closing mark as it is written, where we have to close a thought ourselves."""
+
+
+_FORMS = (
+    # DeepSeek-R1, Qwen3, GLM, EXAONE, Seed-OSS (<seed:think>), Marco-o1, Reflection and many more.
+    _Form(rf"<((?:[\w-]+:)?(?:{_NAMES}))(?:\s[^<>\n]*)?>", r"</{}\s*>", "</{}>"),
+    _Form(r"\[(THINK|THINKING|REASONING)\]", r"\[/{}\]", "[/{}]"),  # Magistral
+    _Form(rf"◁({_NAMES})▷", "◁/{}▷", "◁/{}▷"),  # Kimi-VL
+    _Form(rf"<\|START_({_NAMES})\|>", r"<\|END_{}\|>", "<|END_{}|>"),  # Command A Reasoning
+    _Form(rf"<\|begin_of_({_NAMES})\|>", r"<\|end_of_{}\|>", "<|end_of_{}|>"),  # OpenThinker, Sky-T1
+    _Form(rf"<\|({_NAMES})_start\|>", r"<\|{}_end\|>", "<|{}_end|>"),
+    _Form(rf"<\|({_NAMES})\|>", r"<\|(?:/|end_){}\|>", "<|/{}|>"),
+    _Form(r"<\|(inner)_prefix\|>", r"<\|{}_suffix\|>", "<|{}_suffix|>"),  # Apertus
+    _Form(r"<(unused)94>(?:thought)?", "<{}95>", "<{}95>"),  # MedGemma
+    _Form(r"<\|(channel)>(?:thought|analysis)?", r"<{}\|>", "<{}|>"),  # Gemma
+)
+_OPENINGS = tuple(re.compile(form.opening, re.IGNORECASE) for form in _FORMS)
+_ANY_CLOSING = re.compile(
+    "|".join(
+        form.closing.format(f"(?:{re.search(r'[(](.*)[)]', form.opening).group(1)})")  # type: ignore[union-attr]
+        if form is not _FORMS[0]
+        else rf"</(?:[\w-]+:)?(?:{_NAMES})\s*>"
+        for form in _FORMS
+    ),
+    re.IGNORECASE,
+)
+_ANY_OPENING = re.compile(
+    "|".join(f"(?P<form_{number}>{form.opening})" for number, form in enumerate(_FORMS)), re.IGNORECASE
+)
+_MOST_MARKS = 200
+"""A reply with more marks than this is noise: nobody can say what of it is an answer."""
+_ANSWER = re.compile(rf"\s*(?:<({_ANSWER_NAMES})>|<\|START_RESPONSE\|>|<\|begin_of_solution\|>)", re.IGNORECASE)
+_ANSWER_END = r"</{}\s*>|<\|END_RESPONSE\|>|<\|end_of_solution\|>"
+# gpt-oss ("harmony"): messages on channels; only `final` is meant for the user.
+_CHANNEL = re.compile(
+    r"(?:<\|start\|>[^<]*)?<\|channel\|>\s*(\w+)[^<]*(?:<\|constrain\|>[^<]*)?<\|message\|>(.*?)"
+    r"(?=<\|(?:end|return|call|start|channel)\|>|\Z)",
+    re.DOTALL,
+)
+# The same where a server has dropped the special tokens.
+_BARE_CHANNEL = re.compile(r"\s*(?:analysis|commentary)(.*?)(?:assistant\s*)final(.*)\Z", re.DOTALL)
+_BARE_UNFINISHED = re.compile(r"\s*analysis(?=[A-Z\"'“])")
+_GRANITE = re.compile(
+    r"\W*here(?:'s| is) my (?:thought|thinking|reasoning) process\W{0,5}:(.*?)\n\W{0,5}here(?:'s| is) my (?:final )?"
+    r"(?:response|answer|translation)\W{0,5}?:\W{0,5}?\s(.*)\Z",
+    re.DOTALL | re.IGNORECASE,
+)
+_GRANITE_OPEN = re.compile(r"\W*here(?:'s| is) my (?:thought|thinking|reasoning) process\W{0,5}:", re.IGNORECASE)
+
+
+class Parts(NamedTuple):
+    """A reply taken apart.
+
+    `text` is the answer, `thought` what was said before it, `fault` the reason where there is no answer:
+    `unfinished_thought` or `only_thoughts`.
+    """
+
+    text: str
+    thought: str = ""
+    fault: str | None = None
+
+
+def separate(reply: str, *, context: str = "", opening: str = "", special: Sequence[str] = ()) -> Parts:
+    """Separates the thoughts of a reply from its answer.
+
+    A reply without marks comes back as it is. A mark that the request has too, or that is quoted or stands in
+    code, is a part of the answer: it is written about.
+
+    Args:
+        reply: what the model said, special tokens included where they are known.
+        context: the request, to which marks may belong.
+        opening: the mark with which the chat template opened a thought, if it did.
+        special: the tokenizer's special tokens, which are no part of an answer.
+    """
+    if opening:
+        reply = opening + reply
+    parts = _by_channels(reply) or _by_marks(reply, context)
+    if not parts.thought and parts.fault is None and parts.text == reply:
+        return parts
+    text = re.sub(_TURN_ENDS, "", parts.text)
+    for token in special:
+        text = text.replace(token, "")
+    text = text.strip()
+    fault = parts.fault or (None if text else ONLY_THOUGHTS)
+    return Parts("" if fault else text, parts.thought.strip(), fault)
+
+
+def open_thought(rendered: str) -> str:
+    """The mark at the end of a rendered prompt that opens a thought, or nothing."""
+    end = rendered.rstrip()
+    channel = re.search(r"<\|channel\|>analysis<\|message\|>\Z", end)
+    if channel:
+        return channel.group()
+    for pattern in _OPENINGS:
+        for match in pattern.finditer(end, max(0, len(end) - 80)):
+            if match.end() == len(end):
+                return match.group()
+    return ""
+
+
+def closing_of_open_thought(rendered: str) -> str:
+    """What ends the thought that a rendered prompt leaves open; nothing where it opens none."""
+    mark = open_thought(rendered)
+    if mark.startswith("<|channel|>"):
+        return "<|end|><|start|>assistant<|channel|>final<|message|>"
+    for form, pattern in zip(_FORMS, _OPENINGS, strict=True):
+        match = pattern.fullmatch(mark) if mark else None
+        if match:
+            return f"\n{form.spelled.format(match.group(1))}\n\n"
+    return ""
+
+
+def _by_channels(reply: str) -> Parts | None:
+    """A reply of gpt-oss or Granite; None if it is none."""
+    if "<|channel|>" in reply:
+        messages = list(_CHANNEL.finditer(reply))
+        final = "\n".join(m.group(2) for m in messages if m.group(1) == "final")
+        thoughts = [reply[: messages[0].start()] if messages else reply]
+        thoughts += [m.group(2) for m in messages if m.group(1) != "final"]
+        return Parts(final, _joined(thoughts), None if final.strip() else UNFINISHED)
+    for pattern in (_BARE_CHANNEL, _GRANITE):
+        match = pattern.match(reply)
+        if match:
+            return Parts(match.group(2), match.group(1))
+    if _BARE_UNFINISHED.match(reply) or _GRANITE_OPEN.match(reply):
+        return Parts("", reply, UNFINISHED)
+    return None
+
+
+def _by_marks(reply: str, context: str) -> Parts:
+    if len(_ANY_CLOSING.findall(reply)) + len(_ANY_OPENING.findall(reply)) > _MOST_MARKS:
+        return Parts("", reply, UNFINISHED)
+    text, thoughts = reply, list[str]()
+    while True:
+        lead = _leading(text, context)
+        if lead is not None:
+            inner, rest = lead
+            thoughts.append(inner)
+            if rest is None:
+                return Parts("", _joined(thoughts), UNFINISHED)
+            text = rest
+            continue
+        stray = _stray_closing(text, context)
+        if stray is None:
+            break
+        thoughts.append(text[: stray.start()])
+        text = text[stray.end() :]
+    inside, remaining = _inside(text, context)
+    thoughts += inside
+    if remaining is None:
+        return Parts("", _joined(thoughts), UNFINISHED)
+    answer, around = _answer(remaining, context)
+    return Parts(answer, _joined([*thoughts, *around]))
+
+
+def _leading(text: str, context: str) -> tuple[str, str | None] | None:
+    """The thought that begins a text and what follows it (None: it never ends); or None, if none begins it."""
+    start = re.match(rf"(?:\s|{_TURN_ENDS}|<\|assistant\|>)*", text).end()  # type: ignore[union-attr]
+    for form, pattern in zip(_FORMS, _OPENINGS, strict=True):
+        opening = pattern.match(text, start)
+        if opening is None:
+            continue
+        closing = _closing(form, opening, text)
+        if closing is not None:
+            return text[opening.end() : closing.start()], text[closing.end() :]
+        return None if _known(opening.group(), context) else (text[opening.end() :], None)
+    return None
+
+
+def _closing(form: _Form, opening: re.Match[str], text: str) -> re.Match[str] | None:
+    own = re.compile(form.closing.format(re.escape(opening.group(1))), re.IGNORECASE)
+    # Models close what they opened by another name now and then.
+    return own.search(text, opening.end()) or _ANY_CLOSING.search(text, opening.end())
+
+
+def _stray_closing(text: str, context: str) -> re.Match[str] | None:
+    """The first closing mark that nothing before it opens: the chat template opened that thought."""
+    for mark in _ANY_CLOSING.finditer(text):
+        if _known(mark.group(), context) or _quoted(text, mark):
+            continue
+        before = text[: mark.start()]
+        if not any(_opened(pattern, before) for pattern in _OPENINGS):
+            return mark
+    return None
+
+
+def _opened(pattern: re.Pattern[str], text: str) -> bool:
+    return any(not _quoted(text, mark) for mark in pattern.finditer(text))
+
+
+def _inside(text: str, context: str) -> tuple[list[str], str | None]:
+    """Thoughts between parts of the answer, and the answer without them; None where one of them never ends."""
+    thoughts: list[str] = []
+    answer, at = "", 0
+    for mark in _ANY_OPENING.finditer(text):
+        if mark.start() < at or _known(mark.group(), context) or _quoted(text, mark):
+            continue
+        form = _FORMS[int(str(mark.lastgroup).removeprefix("form_"))]
+        opening = re.compile(form.opening, re.IGNORECASE).match(text, mark.start())
+        closing = _closing(form, opening, text) if opening else None
+        before = text[at : mark.start()].rstrip(" \t")
+        if closing is not None:
+            answer += text[at : mark.start()]
+            thoughts.append(text[mark.end() : closing.start()])
+            at = closing.end()
+        elif not before or before[-1] in "\n.!?:。！？：।؟":  # a sentence that goes on speaks about the mark
+            return [*thoughts, text[mark.end() :]], None
+    return thoughts, answer + text[at:]
+
+
+def _answer(text: str, context: str) -> tuple[str, list[str]]:
+    """What stands in an answer's own tags, and what stood around them."""
+    opening = _ANSWER.match(text)
+    if opening is None or _known(opening.group(), context):
+        return text, []
+    name = re.escape(opening.group(1) or "answer")
+    closing = re.compile(_ANSWER_END.format(name), re.IGNORECASE).search(text, opening.end())
+    if closing is None:
+        return text[opening.end() :], []
+    return text[opening.end() : closing.start()], [text[closing.end() :]]
+
+
+def _known(mark: str, context: str) -> bool:
+    """Whether the request has the mark itself."""
+    return mark.strip().casefold() in context.casefold()
+
+
+def _quoted(text: str, mark: re.Match[str]) -> bool:
+    """Whether a mark stands in quotes, brackets or code: it is written about."""
+    before, after = text[: mark.start()], text[mark.end() :]
+    around = before[-1:] + after[:1]
+    if around in {"``", '""', "''", "()", "“”", "‘’", "«»", "「」"} or before.count("```") % 2 == 1:
+        return True
+    return before.rpartition("\n")[2].replace("```", "").count("`") % 2 == 1 and "`" in after.partition("\n")[0]
+
+
+def _joined(thoughts: Sequence[str]) -> str:
+    return "\n\n".join(thought.strip() for thought in thoughts if thought.strip())
