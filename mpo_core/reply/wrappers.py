@@ -18,22 +18,9 @@ _TAG = re.compile(rf"<({_TAG_NAMES})(?:\s[^<>\n]*)?>(.*?)</\1\s*>", re.DOTALL | 
 _LOOSE_TAG = re.compile(rf"</?(?:{_TAG_NAMES})\s*>", re.IGNORECASE)
 _FENCED = re.compile(r"(?:^|\n)[ \t]*(`{3,}|~{3,})[^\n]*\n(.*?)\n?[ \t]*\1[ \t]*(?=\n|\Z)", re.DOTALL)
 _FENCE = re.compile(r"`{3,}|~{3,}")
-_KEYS = tuple(
-    [
-        "translation",
-        "translated_text",
-        "translatedtext",
-        "translated",
-        "target_text",
-        "target",
-        "text",
-        "output",
-        "answer",
-        "result",
-        "response",
-        "content",
-        "final_answer",
-    ]
+_KEYS: tuple[str, ...] = (
+    *("translation", "translated_text", "translatedtext", "translated", "target_text", "target", "text", "output"),
+    *("answer", "result", "response", "content", "final_answer"),
 )
 _QUOTES = {
     '"': '"', "'": "'", "“": "”", "‘": "’", "„": "“”", "«": "»", "‹": "›", "「": "」", "『": "』", "”": "”",
@@ -178,10 +165,10 @@ def _without_preamble(text: str, source: str) -> str:
         return text
     opener = words.OPENER.match(text)
     colon = _COLON.search(text, 0, _MOST_PREAMBLE)
-    if colon is not None and text[colon.end() :].strip():
+    if colon is not None and "\n" not in text[: colon.start()] and text[colon.end() :].strip():
         head, rest = text[: colon.start()], text[colon.end() :].lstrip(" \t*_")
         about = words.ABOUT_TRANSLATION.search(head) or opener or _is_language(head)
-        if rest.startswith("\n") and "\n" not in head and (about or words.HERE.match(head)):
+        if rest.startswith("\n") and (about or words.HERE.match(head)):
             return rest
         if about and not _COLON.search(source, 0, _MOST_PREAMBLE):
             return rest
