@@ -115,6 +115,11 @@ def _tell_translated(told: dict[str, Any], *, asked: bool, as_json: bool) -> Non
     if as_json:
         print(json.dumps(told))
         return
+    for row in told["memories"]:
+        print(
+            f"{row['memory']}: {row['source']:,} units in the source language, "
+            f"{row['target']:,} in {row['language']}, {row['both']:,} in both"
+        )
     _tell_quality(told["languages"])
     tell({name: told[name] for name in ("out", "quarantine") if name in told}, as_json=False)
     if "quarantine" in told and asked:

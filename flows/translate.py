@@ -23,6 +23,7 @@ from mpo_core.translation import (
     KEPT,
     Chain,
     MachineEngine,
+    MemoryEngine,
     Replies,
     Text,
     UnknownLanguageError,
@@ -113,6 +114,7 @@ def translate_file(
         _writer(out, TRANSLATED) as write,
         _writer(aside_path, QUARANTINE) as write_aside,
     ):
+        memories = _memories(chain, source, targets)
         for first, block in _blocks(given):
             texts = [Text(str(first + n), "text", text) for n, text in enumerate(block) if _is_text(text)]
             rejected = {first + n: _fault(text) for n, text in enumerate(block) if not _is_text(text)}
@@ -132,7 +134,23 @@ def translate_file(
     quarantined = sum(one["set_aside"] for one in told.values())
     if not quarantined:
         aside_path.unlink()
-    return {"languages": told, "out": str(out), **({"quarantine": str(aside_path)} if quarantined else {})}
+    return {
+        "languages": told,
+        "memories": memories,
+        "out": str(out),
+        **({"quarantine": str(aside_path)} if quarantined else {}),
+    }
+
+
+def _memories(chain: Chain, source: str, targets: list[str]) -> list[dict[str, Any]]:
+    """How many units each memory has in the source language, in each target, and in both."""
+    counts = []
+    for engine in chain.engines:
+        for target in targets if isinstance(engine, MemoryEngine) else ():
+            with contextlib.suppress(UnknownLanguageError):  # another engine may know it
+                units = engine.units(source, target)._asdict()
+                counts.append({"memory": str(engine.path), "language": target, **units})
+    return counts
 
 
 def _require_other(file: Path, out: Path, aside: Path, settings: TranslationSettings) -> None:

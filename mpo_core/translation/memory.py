@@ -3,26 +3,52 @@
 from __future__ import annotations
 
 import itertools
-import xml.etree.ElementTree as ET
-from collections.abc import Iterator, Mapping, Sequence
+import logging
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
+<<<<<<< HEAD
 from mpo_core.compression import CORRUPT, open_plain, plain_suffix
+=======
+>>>>>>> b1b62bc (Read translation memories as other tools write them, and print how many units they have)
 from mpo_core.defects import normalised
 from mpo_core.errors import BadInputError
+from mpo_core.languages import LANGUAGES, engine_code
 from mpo_core.records import form_of, is_named, open_records
 from mpo_core.translation.engines import NO_TRANSLATION, Reply, UnknownLanguageError
+from mpo_core.translation.tmx import read_units
 
 MEND = "Check the memory's path (translation.engines[].path, or --engine memory=FILE)."
-_LANG = "{http://www.w3.org/XML/1998/namespace}lang"
 _LONG = {"source_language", "source", "language", "text"}
+_TAG = re.compile(
+    r"(?P<base>[a-z]{2,3})(?:-(?P<script>[a-z]{4}))?(?:-(?P<region>[a-z]{2}|\d{3}))?(?:-(?:x-)?[a-z\d]{5,8})*"
+)
 _Columns = dict[str, list[str | None]]
+_log = logging.getLogger(__name__)
+
+
+class _File(NamedTuple):
+    """The columns of a memory by name; the last `further` rows are other readings of units that came before."""
+
+    columns: _Columns
+    further: int = 0
+
+
+class Units(NamedTuple):
+    """How many units of a memory have a text in the source language, in the target language, and in both."""
+
+    source: int
+    target: int
+    both: int
 
 
 class MemoryEngine:
     """Translations from a file, found by exact text (after `normalised`).
 
-    If the memory holds a text twice, its first translation that is not empty wins.
+    If the memory holds a text twice, its first translation that is not empty wins. A language's column is the one
+    that has its code; those of its regional variants (`en-GB`, `en_US`) count as well, in the file's order.
 
     Args:
         path: a table (CSV, JSON, Parquet, Arrow) with one column per language, or TMX; plain or compressed.
@@ -39,10 +65,14 @@ class MemoryEngine:
     def __init__(self, path: Path, *, columns: Mapping[str, str] | None = None, delimiter: str | None = None) -> None:
         self.path = path
         self._columns = dict(columns or {})
+<<<<<<< HEAD
         self._table = _read_tmx(path) if plain_suffix(path) == ".tmx" else _read_table(path, delimiter)
+=======
+        self._table, self._further = _read_tmx(path) if ".tmx" in path.name.lower() else _read_table(path, delimiter)
+>>>>>>> b1b62bc (Read translation memories as other tools write them, and print how many units they have)
         self._known: dict[tuple[str, str], dict[str, str]] = {}
         for code in self._columns:
-            self._column(code)
+            self._rows(code)
 
     def check(self, source: str, target: str) -> None:
         """Passes if the memory has both languages.
@@ -50,8 +80,8 @@ class MemoryEngine:
         Raises:
             UnknownLanguageError: it lacks one.
         """
-        self._column(source)
-        self._column(target)
+        self._rows(source)
+        self._rows(target)
 
     def translate(self, texts: Sequence[str], source: str, target: str) -> list[Reply]:
         """One translation per text: none if the memory lacks the text, empty if it lacks the translation.
@@ -60,33 +90,89 @@ class MemoryEngine:
             UnknownLanguageError: the memory has no column of one of the languages.
         """
         known = self._between(source, target)
-        found = (known.get(normalised(text)) for text in texts)
-        return [Reply(None, NO_TRANSLATION) if text is None else Reply(text) for text in found]
+        replies = (known.get(normalised(text)) for text in texts)
+        return [Reply(None, NO_TRANSLATION) if text is None else Reply(text) for text in replies]
 
     def judge(self, texts: Sequence[str], source: str, target: str, *, refused: bool) -> None:
         """Nothing to learn: the file is the user's."""
 
+    def units(self, source: str, target: str) -> Units:
+        """Counts the units that were read.
+
+        Raises:
+            UnknownLanguageError: the memory has no column of one of the languages.
+        """
+        rows = list(zip(self._rows(source), self._rows(target), strict=True))
+        rows = rows[: len(rows) - self._further]
+        return Units(sum(bool(a) for a, _ in rows), sum(bool(b) for _, b in rows), sum(bool(a and b) for a, b in rows))
+
     def _between(self, source: str, target: str) -> dict[str, str]:
         if (source, target) not in self._known:
             known = self._known[source, target] = {}
-            for text, translation in zip(self._column(source), self._column(target), strict=True):
-                if text and text.strip() and not known.get(normalised(text)):
-                    known[normalised(text)] = (translation or "").strip()
+            for texts, translations in zip(self._rows(source), self._rows(target), strict=True):
+                for text in texts:
+                    if not known.get(normalised(text)):
+                        known[normalised(text)] = translations[0] if translations else ""
+            units = self.units(source, target)
+            _log.info(
+                "memory %s: %d units in %s, %d in %s, %d in both",
+                self.path, units.source, source, units.target, target, units.both,
+            )  # fmt: skip
         return self._known[source, target]
 
-    def _column(self, code: str) -> list[str | None]:
-        column = self._columns.get(code, code)
-        if column not in self._table:
+    def _rows(self, code: str) -> list[list[str]]:
+        """The texts of a language in each unit, the best variant first."""
+        wanted = self._columns.get(code, code)
+        names = columns_of(wanted, list(self._table), named=code in self._columns)
+        if not names:
             raise UnknownLanguageError(
-                f"no column {column!r} for language {code!r}",
+                f"no column {wanted!r} for language {code!r}",
                 where=str(self.path),
                 mend=f"Columns present: {', '.join(self._table) or 'none'}. "
                 "Name it in translation.engines[].columns, or drop the language.",
             )
-        return self._table[column]
+        rows = zip(*(self._table[name] for name in names), strict=True)
+        return [[text.strip() for text in row if text and text.strip()] for row in rows]
 
 
-def _read_table(path: Path, delimiter: str | None) -> _Columns:
+def columns_of(code: str, names: Sequence[str], *, named: bool = False) -> list[str]:
+    """The columns of a language among those of a file, the best first.
+
+    That is the column of this very name, else of the name in another case or with another hyphen, else in the same
+    way its three-letter code or its English name; then the columns of its regions, such as `en-GB` and `en_us`.
+
+    Args:
+        code: code of the language, or the column's name.
+        names: the file's columns.
+        named: the user named the column, so that no other one is meant.
+    """
+    plain = {name: name.strip().replace("_", "-").casefold() for name in names}
+    wanted = code.replace("_", "-").casefold()
+    whole = [name for name in names if name == code] or [name for name in names if plain[name] == wanted]
+    if named or code not in LANGUAGES:
+        return whole[:1]
+    entry = LANGUAGES[code]
+    aliases = {wanted, str(engine_code(code, "nllb") or code).split("_")[0].casefold()}
+    if not whole:
+        whole = [name for name in names if plain[name] in {*aliases, entry.name.casefold()}]
+    regions = [
+        name for name in names if name not in whole and _is_region(plain[name], aliases, entry.script.casefold())
+    ]
+    return [*whole, *regions]
+
+
+def _is_region(tag: str, bases: set[str], script: str) -> bool:
+    """Whether a language tag is a region's, or its own script's, of one of these languages."""
+    match = _TAG.fullmatch(tag)
+    if match is None or match["base"] not in bases:
+        return False
+    if match["script"] is not None:
+        return match["script"] == script
+    # Traditional characters are not what `zh` means here.
+    return not (script == "hans" and match["region"] in {"tw", "hk", "mo"})
+
+
+def _read_table(path: Path, delimiter: str | None) -> _File:
     """One column per language; or the long form that `mpo translate` writes, a row for each translation.
 
     Columns without a text (ids, flags) are no languages. A value that is no text, or cannot be read, is no translation.
@@ -98,11 +184,11 @@ def _read_table(path: Path, delimiter: str | None) -> _Columns:
     ]
     names = dict.fromkeys(itertools.chain(records.columns or (), *rows))
     if set(names) >= _LONG:
-        return _pivoted([row for row in rows if row.keys() >= _LONG])
+        return _File(_pivoted([row for row in rows if row.keys() >= _LONG]))
     texts = [name for name in names if not rows or any(row.get(name) for row in rows)]
     if records.hint and len(texts) <= 1:
         raise BadInputError("the header names one column", where=str(path), mend=records.hint)
-    return {name: [row.get(name) for row in rows] for name in texts}
+    return _File({name: [row.get(name) for row in rows] for name in texts})
 
 
 def _pivoted(rows: list[dict[str, str]]) -> _Columns:
@@ -114,36 +200,12 @@ def _pivoted(rows: list[dict[str, str]]) -> _Columns:
     return {tag: [unit.get(tag) for unit in units.values()] for tag in tags}
 
 
-def _read_tmx(path: Path) -> _Columns:
-    """Languages by `xml:lang` as it stands, and by its first part where that is free: `en` for `en-US`."""
-    units = list(_units(path))
+def _read_tmx(path: Path) -> _File:
+    """One column per language tag, as it stands in the file."""
+    units = list(read_units(path, mend=MEND))
     if not units:
         raise BadInputError("no translation unit (<tu>) in it", where=str(path), mend="Give a TMX file with units.")
-    tags = dict.fromkeys(tag for unit in units for tag in unit)
-    columns: _Columns = {tag: [unit.get(tag) for unit in units] for tag in tags}
-    for tag in tags:
-        short = tag.replace("_", "-").split("-")[0].lower()
-        # Traditional characters are not what `zh` means here.
-        if short not in columns and not (short == "zh" and tag[3:].lower() in {"tw", "hk", "mo", "hant"}):
-            columns[short] = columns[tag]
-    return columns
-
-
-def _units(path: Path) -> Iterator[dict[str, str]]:
-    try:
-        # The parser (expat) limits how far entities may grow.
-        with open_plain(path) as file:
-            for _, element in ET.iterparse(file):  # noqa: S314
-                if element.tag == "tu":
-                    variants = {tuv.get(_LANG) or tuv.get("lang") or "": tuv.find("seg") for tuv in element.iter("tuv")}
-                    yield {tag: "".join(seg.itertext()) for tag, seg in variants.items() if tag and seg is not None}
-                    element.clear()
-    except (*CORRUPT, OSError) as error:
-        raise BadInputError(
-            f"cannot be read ({getattr(error, 'strerror', None) or type(error).__name__})", where=str(path), mend=MEND
-        ) from None
-    except ET.ParseError as error:
-        line, column = error.position
-        raise BadInputError(
-            "this is not XML", where=f"{path}, line {line}, column {column + 1}", mend="Give a TMX file."
-        ) from None
+    further = [reading for unit in units for reading in unit[1:]]
+    readings = [*(unit[0] for unit in units), *further]
+    tags = dict.fromkeys(tag for reading in readings for tag in reading)
+    return _File({tag: [reading.get(tag) for reading in readings] for tag in tags}, len(further))

@@ -11,20 +11,46 @@ _UNITS = (
     "%|°[CF]?|[kKMGT]i?B|bits?|[kMG]?Hz|[mk]?V|[kMG]?Wh?|m?A|[µmk]?g|[mc]?l|L|[nµmck]?m|mph|km/h|m/s"
     "|ppm|k?cal|k?J|h?Pa|bar|psi|dB|€|\\$|£"
 )
+# Two levels of braces within an ICU message are enough for a plural in a choice.
+_ICU = (
+    r"\{\s*\w+\s*,\s*(?:plural|select|selectordinal|number|date|time|spellout|ordinal|duration|choice|list)\b"
+    r"(?:[^{}]|\{(?:[^{}]|\{(?:[^{}]|\{[^{}]*\})*\})*\})*\}"
+)
+_PLACEHOLDER = "|".join(  # noqa: FLY002 - one kind a line
+    (
+        _ICU,
+        r"\{\{\{?[^{}\n]{1,80}\}\}\}?|\{%[^{}%\n]{1,80}%\}|<%[^<>%\n]{1,80}%>",  # Mustache, Jinja, ERB
+        r"[#%$@]\{[\w.:\[\]-]{1,60}\}|\$\(\w+\)",  # ${x}, #{x}, %{x}, $(x)
+        r"\{\s{0,9}[\w.\[\]-]*\s{0,9}(?:![rsa])?(?::[^{}\s]{0,20})?\}",  # {0}, {name}, {x:.2f}, {}
+        r"%\(\w+\)[-+#0]*\d*(?:\.\d+)?[a-zA-Z]",  # %(name)s
+        r"%(?:\d+\$)?[-+#0]*\d*(?:\.\d+)?(?:hh?|ll?|[qjzt])?[sdiufFeEgGxXoc@](?![\w])",  # %s, %1$s, %5.2f, %@
+        r"(?<![\w$])\$[A-Za-z_]\w*",  # $x
+        r"(?<![\w%])%[A-Z_][A-Z0-9_]*%",  # %PATH%
+    )
+)
 _EXACT = (
     r"`[^`\n]+`",  # code
     r"(?:https?://|www\.)[^\s<>\"'`。，）】」]*[^\s<>\"'`。，）】」.,;:!?)\]]",
-    r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+",  # e-mail
+    r"(?<![\w.+-])[\w.+-]{1,64}@[\w-]+(?:\.[\w-]+)+",  # e-mail
     r"<\|[^|<>\n]{1,40}\|>|</?s>|\[/?(?:INST|SYS)\]|<</?SYS>>|<(?:start|end)_of_turn>",  # chat control tokens
     r"</?[a-zA-Z][\w-]{0,40}(?:\s+[\w:-]+=(?:\"[^\"<>\n]*\"|'[^'<>\n]*'|[^\s<>\"']+))*\s*/?>",  # tags
-    r"\{\{?\s*[\w.\[\]-]*\s*\}?\}|\$\{\w+\}|%\(\w+\)[sdf]|%[sd]\b",  # placeholders
+    _PLACEHOLDER,
     r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[a-zA-Z][a-zA-Z0-9]{1,31});",  # entities of the source's own
 )
-_MEASURE = rf"[$€£¥]\s?\d+(?:[.,]\d+)*|\d+(?:[.,]\d+)*\s?(?:{_UNITS})(?!\w)"
+_MEASURE = rf"[$€£¥]\s?\d+(?:[.,]\d+)*+|(?<!\d)\d{{1,40}}(?:[.,]\d{{1,40}}){{0,9}}\s?(?:{_UNITS})(?!\w)"
 _PROTECTED = re.compile("|".join((*_EXACT, _MEASURE)))
 _LASTING = re.compile("|".join(_EXACT))
 # Translators put spaces and their own digits and brackets in; int() reads every script's digits.
 _MARK = re.compile(r"[⟦〚]{1,2}\s*(\d{1,3})\s*[⟧〛]{1,2}")
+
+
+_PLACEHOLDERS = re.compile(_PLACEHOLDER)
+_ICU_HEAD = re.compile(r"\{\s*(\w+)\s*,\s*(\w+)")
+
+
+def is_placeholder(text: str) -> bool:
+    """Whether a text is nothing but a placeholder, such as `{0}` or `%1$s`."""
+    return _PLACEHOLDERS.fullmatch(text.strip()) is not None
 
 
 class Masked(NamedTuple):

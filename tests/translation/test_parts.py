@@ -208,7 +208,7 @@ def test_memory_from_tmx(tmp_path: Path) -> None:
         "",
         None,
     ]
-    with pytest.raises(BadInputError, match=r"no column 'zh'.*Columns present: en-US, sw-KE, zh-TW, en, sw"):
+    with pytest.raises(BadInputError, match=r"no column 'zh'.*Columns present: en-US, sw-KE, zh-TW\."):
         engine.check("en", "zh")  # traditional characters are not what zh means here
     named = MemoryEngine(path, columns={"zh": "zh-TW"})
     assert named.translate(["Rain"], "en", "zh")[0].text == "雨"

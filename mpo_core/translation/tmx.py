@@ -1,0 +1,159 @@
+"""TMX, the exchange format of translation memories: units of the same text in several languages."""
+
+from __future__ import annotations
+
+import codecs
+import io
+import re
+import xml.etree.ElementTree as ET
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TextIO
+
+from mpo_core.compression import CORRUPT, open_plain
+from mpo_core.errors import BadInputError
+from mpo_core.translation.protect import is_placeholder
+
+_CODES = {"bpt", "ept", "ph", "it", "ut", "sub"}
+"""Elements whose content is a format's code and no text; that of `hi` is text."""
+_BOMS = (
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+    (b"<\x00?\x00", "utf-16-le"),
+    (b"\x00<\x00?", "utf-16-be"),
+)
+_DECLARED = re.compile(r"""\A\s*<\?xml[^>]*?\sencoding\s*=\s*["']([^"'>]*)["']""")
+_NO_ENCODINGS = {"punycode", "idna", "undefined", "unicode_escape", "raw_unicode_escape"}
+"""Python's codecs that no XML file is written in."""
+_HEAD = 400
+"""Bytes in which a file declares its encoding."""
+
+
+def read_units(path: Path, *, mend: str) -> Iterator[list[dict[str, str]]]:
+    """The units of a TMX file, each the text of a language by the language's tag as it stands.
+
+    Inline codes are left out. A unit is a list, its first reading first: another one follows for a second variant
+    of the same language, and where a code is a placeholder, such as `{0}`, which may be a part of the text that is
+    looked for.
+
+    Args:
+        path: the file, in the encoding that it declares.
+        mend: what to do where it cannot be read.
+
+    Raises:
+        BadInputError: the file cannot be read, is no XML, or its encoding is unknown or another one.
+    """
+    try:
+        encoding = _encoding(path)
+        with open_plain(path) as plain, io.TextIOWrapper(plain, encoding=encoding, newline="") as file:
+            # The parser (expat) limits how far entities may grow.
+            for _, element in ET.iterparse(_AsUtf8(file)):  # noqa: S314
+                if _local(element.tag) == "tu":
+                    yield _readings(element)
+                    element.clear()
+    except (*CORRUPT, OSError) as error:
+        raise BadInputError(
+            f"cannot be read ({getattr(error, 'strerror', None) or type(error).__name__})", where=str(path), mend=mend
+        ) from None
+    except ET.ParseError as error:
+        line, column = error.position
+        raise BadInputError(
+            "this is not XML", where=f"{path}, line {line}, column {column + 1}", mend="Give a TMX file."
+        ) from None
+    except UnicodeError:
+        raise BadInputError(
+            f"the file is not in the encoding {encoding}", where=str(path), mend="Save it as UTF-8, and declare that."
+        ) from None
+
+
+class _AsUtf8:
+    """A text file as the UTF-8 bytes that the parser reads, without a declaration of another encoding."""
+
+    def __init__(self, file: TextIO) -> None:
+        self._file, self._is_start = file, True
+
+    def read(self, size: int = -1) -> bytes:
+        text = self._file.read(max(size, _HEAD) if size >= 0 else -1)
+        if self._is_start:
+            self._is_start = False
+            found = _DECLARED.search(text)
+            if found:
+                text = text[: found.start(1)] + "utf-8" + text[found.end(1) :]
+        return text.encode()
+
+
+def _encoding(path: Path) -> str:
+    """The encoding of an XML file: by its first bytes, else as it declares, else UTF-8."""
+    with open_plain(path) as file:
+        head = file.read(_HEAD)
+    marked = next((name for mark, name in _BOMS if head.startswith(mark)), None)
+    declared = _DECLARED.search(head.decode("latin-1"))
+    if marked is not None or declared is None:
+        return marked or "utf-8"
+    name = declared.group(1)
+    try:
+        codec = codecs.lookup(name) if re.fullmatch(r"[A-Za-z][\w.-]{0,40}", name) else None
+        "".encode(name)  # Python has codecs of no text as well, such as hex
+    except (LookupError, UnicodeError):
+        codec = None
+    if codec is None or codec.name.replace("-", "_") in _NO_ENCODINGS:
+        raise BadInputError(
+            f"unknown encoding {name[:40]!r}", where=f"{path}, line 1", mend="Save the file as UTF-8, and declare that."
+        )
+    if codec.name.startswith(("utf-16", "utf-32")):
+        raise BadInputError(
+            f"the file declares {name} and is in another encoding",
+            where=f"{path}, line 1",
+            mend="Save the file as UTF-8, and declare that.",
+        )
+    return codec.name
+
+
+def _local(tag: str) -> str:
+    """An element's or attribute's name without its namespace."""
+    return tag.rpartition("}")[2].rpartition(":")[2].lower()
+
+
+def _readings(unit: ET.Element) -> list[dict[str, str]]:
+    """The unit, once more for each further variant of a language in it, and once more with placeholders."""
+    segments: list[tuple[str, ET.Element]] = []
+    for variant in unit:
+        if _local(variant.tag) == "tuv":
+            tag = next((value.strip() for name, value in variant.items() if _local(name) == "lang"), "")
+            segment = next((child for child in variant if _local(child.tag) == "seg"), None)
+            if tag and segment is not None:
+                segments.append((tag, segment))
+    plain = [(tag, _text(segment, placeholders=False)) for tag, segment in segments]
+    whole = [(tag, _text(segment, placeholders=True)) for tag, segment in segments]
+    readings: list[dict[str, str]] = []
+    for texts in (plain,) if whole == plain else (plain, whole):
+        first: dict[str, str] = {}
+        for tag, text in texts:
+            first.setdefault(tag, text)
+        readings += [first, *(first | {tag: text} for tag, text in texts if first[tag] != text)]
+    return readings
+
+
+def _text(segment: ET.Element, *, placeholders: bool) -> str:
+    """The text of a segment without its codes, but for placeholders where they are wanted."""
+    parts: list[str] = []
+    dropped = False
+    waiting: list[tuple[ET.Element, bool]] = [(segment, False)]
+    while waiting:  # no recursion: a hostile file may nest elements without end
+        element, is_over = waiting.pop()
+        if is_over:
+            parts.append(element.tail or "")
+            continue
+        if element is not segment:
+            waiting.append((element, True))
+            is_code = _local(element.tag) in _CODES
+            if is_code and not (placeholders and is_placeholder(element.text or "")):
+                dropped = True
+                continue
+        parts.append(element.text or "")
+        waiting += [(child, False) for child in reversed(element)]
+    text = "".join(parts)
+    return re.sub(r"[ \t]{2,}", " ", text).strip() if dropped else text
