@@ -9,10 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-<<<<<<< HEAD
-from mpo_core.compression import CORRUPT, open_plain, plain_suffix
-=======
->>>>>>> b1b62bc (Read translation memories as other tools write them, and print how many units they have)
+from mpo_core.compression import plain_suffix
 from mpo_core.defects import normalised
 from mpo_core.errors import BadInputError
 from mpo_core.languages import LANGUAGES, engine_code
@@ -65,11 +62,7 @@ class MemoryEngine:
     def __init__(self, path: Path, *, columns: Mapping[str, str] | None = None, delimiter: str | None = None) -> None:
         self.path = path
         self._columns = dict(columns or {})
-<<<<<<< HEAD
-        self._table = _read_tmx(path) if plain_suffix(path) == ".tmx" else _read_table(path, delimiter)
-=======
-        self._table, self._further = _read_tmx(path) if ".tmx" in path.name.lower() else _read_table(path, delimiter)
->>>>>>> b1b62bc (Read translation memories as other tools write them, and print how many units they have)
+        self._table, self._further = _read_tmx(path) if plain_suffix(path) == ".tmx" else _read_table(path, delimiter)
         self._known: dict[tuple[str, str], dict[str, str]] = {}
         for code in self._columns:
             self._rows(code)
