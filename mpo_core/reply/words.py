@@ -22,7 +22,7 @@ OPENER = re.compile(
 """An assistant's first word before it does what it was asked."""
 HERE = re.compile(
     r"\s*\W*(?:here(?:'s|’s| is| are| you go| it is)\b|below is\b|this is\b|the (?:following|text|sentence|final)\b"
-    r"|hii (?:ndiyo|hapa)\b|hapa (?:ni|kuna)\b|voici\b|aquí (?:está|tienes)\b|hier (?:ist|sind)\b|ecco\b|berikut\b|ini\b|đây là\b"
+    r"|hii (?:ndiyo|hapa)\b|hapa (?:ni|kuna)\b|voici\b|aquí (?:está|tienes)\b|hier\b|ecco\b|berikut\b|ini\b|đây là\b"
     r"|以下(?:是)?|下面是|こちら|以下が|다음은|여기|إليك|فيما يلي|এখানে|এই হল|যहाँ|นี่คือ|вот\b)",
     re.IGNORECASE,
 )
