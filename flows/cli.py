@@ -3,18 +3,22 @@
 import json
 import logging
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 import typer
 from rich.console import Console
 from rich.table import Column, Table
 
+from flows import surroundings
 from flows.cli_data import languages_app, pairs_app, translate
 from flows.cli_shared import (
     BAD_INPUT,
     FAILED,
+    INTERRUPTED,
     REFUSED,
     AsJson,
     Out,
@@ -22,6 +26,7 @@ from flows.cli_shared import (
     Profile,
     Root,
     bar,
+    complain,
     console,
     kinds_told,
     output,
@@ -29,6 +34,7 @@ from flows.cli_shared import (
     store_at,
     tell,
     tell_kinds,
+    unexpected,
 )
 from mpo_core import __version__
 from mpo_core.errors import BadInputError, DamagedError, StageFailedError
@@ -375,15 +381,52 @@ def quiet_surroundings() -> None:
 
 def main() -> None:
     """Entry point: runs the command and turns errors into one line and an exit code."""
-    quiet_surroundings()
+    surroundings.utf8_names()
+    with surroundings.lasting_streams(), surroundings.ended_by_signals():
+        surroundings.own_modules_in_children()
+        surroundings.usable_homes()
+        quiet_surroundings()
+        _run_command([_expanded(argument) for argument in sys.argv[1:]])
+
+
+def _run_command(arguments: list[str]) -> None:
     try:
-        app(standalone_mode=True)
+        _require_readable(arguments)
+        app(arguments, standalone_mode=True)
     except BadInputError as error:
-        console.print(f"mpo: {error}", style="red", soft_wrap=True)
-        sys.exit(BAD_INPUT)
+        complain(str(error), BAD_INPUT)
     except (DamagedError, StageFailedError) as error:
-        console.print(f"mpo: {error}", style="red", soft_wrap=True)
-        sys.exit(FAILED)
+        complain(str(error), FAILED)
+    except SystemExit as end:
+        if isinstance(end.__context__, typer.Abort):  # Ctrl-C, which typer takes for a failure
+            sys.exit(INTERRUPTED)
+        raise
+    except Exception as error:  # noqa: BLE001 - the last resort: one line, and the traceback for whoever asks
+        complain(unexpected(error), FAILED)
+
+
+def _require_readable(arguments: list[str]) -> None:
+    """Refuses names that libraries cannot take, and an address at which importing Prefect would fail."""
+    for argument in arguments:
+        if re.search("[\ud800-\udfff]", argument):
+            raise BadInputError("this is not UTF-8 text", where=argument, mend="Rename the file, or write UTF-8.")
+    address = os.environ.get("PREFECT_API_URL", "")
+    try:
+        parts = urlsplit(address)
+        known = not address or (parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0)
+    except ValueError:
+        known = False
+    if not known:
+        mend = "Write http://HOST:PORT/api, or unset the variable to run without a server."
+        raise BadInputError("this is no address of a server", where="PREFECT_API_URL", mend=mend)
+
+
+def _expanded(argument: str) -> str:
+    """Expands `~` where the shell does not: in quotes, and behind `--out=`."""
+    option, equals, path = argument.partition("=")
+    if equals and option.startswith("--") and path.startswith("~"):
+        return f"{option}={os.path.expanduser(path)}"  # noqa: PTH111 - Path.expanduser() raises without a home
+    return os.path.expanduser(argument) if argument.startswith("~") else argument  # noqa: PTH111
 
 
 if __name__ == "__main__":

@@ -2,13 +2,17 @@
 
 import contextlib
 import json
+import os
+import sys
+import traceback
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
 
 from mpo_core.errors import BadInputError
+from mpo_core.own_packages import ROOT
 
 Profile = Annotated[Path | None, typer.Argument(help="YAML profile; the demo if left out.", show_default=False)]
 Overrides = Annotated[
@@ -24,6 +28,27 @@ FAILED, BAD_INPUT, REFUSED, INTERRUPTED = 1, 2, 3, 130
 # Names and paths are printed as they are: `[sw]` is no markup, `:x:` no emoji, and a number needs no colour.
 console = Console(stderr=True, markup=False, emoji=False, highlight=False)
 output = Console(markup=False, emoji=False, highlight=False)
+
+
+def complain(message: str, code: int) -> NoReturn:
+    """Says in one line what went wrong, and ends the command."""
+    # Whoever wrote a name or a server's answer must not drive the terminal by it.
+    line = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in message)
+    console.print(f"mpo: {line}", style="red", soft_wrap=True)
+    sys.exit(code)
+
+
+def unexpected(error: Exception) -> str:
+    """Names an error that nobody foresaw by its kind and place: its own words could quote a prompt."""
+    if os.environ.get("MPO_TRACEBACK"):
+        traceback.print_exception(error)
+    frames = traceback.extract_tb(error.__traceback__)
+    ours = [frame for frame in frames if Path(frame.filename).is_relative_to(ROOT)] or frames
+    places = " < ".join(f"{Path(frame.filename).name}:{frame.lineno}" for frame in reversed(ours[-2:]))
+    return (
+        f"{type(error).__name__} at {places}: this is a fault of mpo itself. "
+        "Set MPO_TRACEBACK=1 to see the traceback, and please report it."
+    )
 
 
 def require_server() -> None:

@@ -24,6 +24,7 @@ from rich.console import Console
 
 from mpo_core.errors import BadInputError
 from mpo_core.http.proxies import spare_loopback
+from mpo_core.own_packages import own_path
 
 ROOT = Path(__file__).resolve().parent.parent
 POOL, LIMIT = "mpo", "mpo-training"
@@ -116,6 +117,7 @@ def deploy_on(
 def environment_of(home: Path, address: str) -> dict[str, str]:
     """What server, worker and runs have in common."""
     return os.environ | {
+        "PYTHONPATH": own_path(os.environ.get("PYTHONPATH")),
         "PREFECT_HOME": str(home),
         "PREFECT_API_URL": address,
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",

@@ -1,0 +1,162 @@
+"""What the `mpo` command makes of its surroundings: streams, signals, homes of libraries, and the module path."""
+
+import atexit
+import codecs
+import contextlib
+import errno
+import io
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+
+from mpo_core.own_packages import own_path
+
+_PLAIN = {"→": "->", "…": "...", "×": "x", "–": "-", "✓": "x", "≥": ">=", "≤": "<="}
+
+
+def _as_ascii(error: UnicodeError) -> tuple[str, int]:
+    """Writes what an encoding lacks as ASCII: letters as JSON escapes them, so that JSON stays JSON."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    letters = error.object[error.start : error.end]
+    return "".join(_PLAIN.get(letter) or _escaped(letter) for letter in letters), error.end
+
+
+def _escaped(letter: str) -> str:
+    units = letter.encode("utf-16-be", "surrogatepass").hex()
+    return "".join(f"\\u{units[start : start + 4]}" for start in range(0, len(units), 4))
+
+
+codecs.register_error("mpo-ascii", _as_ascii)
+
+
+class _LastingFile(io.FileIO):
+    """A standard stream that outlives its reader: after a failed write it drops what follows, and remembers why.
+
+    A run of hours must not die because the terminal, the pipe or the disk that its lines go to is gone.
+    """
+
+    failure: OSError | None = None
+
+    def write(self, data: object) -> int | None:
+        """Writes, or drops, the bytes."""
+        if self.failure is None:
+            try:
+                return super().write(data)  # type: ignore[arg-type]
+            except OSError as error:
+                self.failure = error
+        return memoryview(data).nbytes  # type: ignore[arg-type]
+
+
+def _lasting(number: int, before: io.TextIOWrapper | None) -> io.TextIOWrapper:
+    """A text stream on a descriptor that never raises: neither for its letters nor for its reader."""
+    encoding = "utf-8" if before is None else before.encoding
+    raw = _LastingFile(number, "wb", closefd=False)
+    lines = number == 2 or raw.isatty()  # noqa: PLR2004 - stderr
+    return io.TextIOWrapper(io.BufferedWriter(raw), encoding=encoding, errors="mpo-ascii", line_buffering=lines)
+
+
+def utf8_names() -> None:
+    """Starts the command anew where Python takes file names for ASCII, as with LC_ALL=C: libraries write UTF-8."""
+    if (
+        sys.getfilesystemencoding() == "utf-8"
+        or os.environ.get("PYTHONUTF8") == "1"
+        or sys.stdout is not sys.__stdout__
+    ):
+        return
+    if sys.stdout is not None:
+        os.environ.setdefault("PYTHONIOENCODING", sys.stdout.encoding)  # the terminal stays what it is
+    os.environ["PYTHONUTF8"] = "1"
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 - this very command
+
+
+@contextlib.contextmanager
+def lasting_streams() -> Iterator[None]:
+    """Makes stdout and stderr last while the command works, and reports what could not be written to stdout.
+
+    Raises:
+        SystemExit: stdout took nothing more, with exit code 2. A reader that left, as `head` does, is no error.
+    """
+    if sys.stdout is not sys.__stdout__ or sys.stderr is not sys.__stderr__:
+        yield  # somebody else, such as a test, reads the streams
+        return
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:  # closed: the next file that is opened would take its place, and get what is printed
+            os.open(os.devnull, os.O_RDWR)
+    sys.stdout, sys.stderr = _lasting(1, sys.__stdout__), _lasting(2, sys.__stderr__)  # type: ignore[arg-type]
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        failure = sys.stdout.buffer.raw.failure  # type: ignore[attr-defined]
+        if failure is not None and failure.errno != errno.EPIPE:
+            sys.stderr.write(f"mpo: stdout: cannot write ({failure.strerror}). Free space, or send it elsewhere.\n")
+            sys.exit(2)
+
+
+@contextlib.contextmanager
+def ended_by_signals() -> Iterator[None]:
+    """Lets SIGTERM and SIGHUP end the command as Ctrl-C does: what is unfinished is removed on the way out."""
+    first: list[float] = []
+
+    def end(number: int, _frame: FrameType | None) -> None:
+        if not first:
+            first.append(time.monotonic())
+            sys.stderr.write(f"mpo: ended by {signal.Signals(number).name}; what is finished is kept.\n")
+            sys.exit(128 + number)
+        if time.monotonic() - first[0] > 1.0:  # one wish may come twice, to the process and to its group
+            os._exit(128 + number)
+
+    before = {}
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:  # `nohup` has SIGHUP ignored
+            before[number] = signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def usable_homes() -> None:
+    """Gives libraries a temporary home where theirs can neither be written nor made, as in many containers."""
+    home = os.path.expanduser("~")  # noqa: PTH111 - Path.home() raises where there is none
+    cache = os.environ.get("XDG_CACHE_HOME") or f"{home}/.cache"
+    config = os.environ.get("XDG_CONFIG_HOME") or f"{home}/.config"
+    homes = {
+        "PREFECT_HOME": f"{home}/.prefect",
+        "HF_HOME": f"{cache}/huggingface",
+        "MPLCONFIGDIR": f"{config}/matplotlib",
+        "MPO_SCRATCH": f"{home}/.cache/mpo",
+    }
+    places = {name: Path(os.environ.get(name) or usual) for name, usual in homes.items()}
+    # A cache of models that is there is of use even if it cannot be written.
+    spared = {"HF_HOME"} if places["HF_HOME"].is_dir() else set()
+    replaced = [name for name in places if name not in spared and not _writable(places[name])]
+    if not replaced:
+        return
+    folder = tempfile.mkdtemp(prefix="mpo-home-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    for name in replaced:
+        if os.environ.get(name):
+            sys.stderr.write(f"mpo: {name} {places[name]}: cannot be written; this command uses a temporary folder.\n")
+        os.environ[name] = f"{folder}/{name.lower()}"
+
+
+def _writable(folder: Path) -> bool:
+    """Whether a folder can be written, or could be made."""
+    there = next((place for place in (folder, *folder.parents) if os.path.lexists(place)), None)
+    return there is not None and there.is_dir() and os.access(there, os.W_OK | os.X_OK)
+
+
+def own_modules_in_children() -> None:
+    """Lets processes that the command starts import our packages, and no others of their names."""
+    os.environ["PYTHONPATH"] = own_path(os.environ.get("PYTHONPATH"))

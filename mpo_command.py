@@ -1,0 +1,12 @@
+"""The entry point of the `mpo` command. No other package has a module of this name; `flows` is a common one."""
+
+from mpo_core.own_packages import prefer_own_packages
+
+prefer_own_packages()
+
+from flows.cli import main  # noqa: E402 - ours, once the line above has run
+
+__all__ = ["main"]
+
+if __name__ == "__main__":
+    main()
