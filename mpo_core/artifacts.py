@@ -85,17 +85,20 @@ class ArtifactStore:
 
     def __init__(self, root: str) -> None:
         self.root = root
-        self.fs, self._base = fsspec.url_to_fs(root)
+        self.fs, self._base = _file_system(root)
         try:
             self.fs.makedirs(self._base, exist_ok=True)
             probe = self._full(f".probe-{uuid.uuid4().hex}")
             self.fs.pipe_file(probe, b"")
             self.fs.rm_file(probe)
-        except OSError as error:
+        except Exception as error:  # noqa: BLE001 - every object store has errors of its own
+            mend = "Choose a writable folder with free space: --set run.root=PATH."
+            if "://" in root:
+                mend = "Check that its bucket is there and that the environment has credentials to write to it."
             raise BadInputError(
-                f"cannot write here ({error.strerror or type(error).__name__})",
+                f"cannot write here ({getattr(error, 'strerror', None) or type(error).__name__})",
                 where=f"run.root {root}",
-                mend="Choose a writable folder with free space: --set run.root=PATH.",
+                mend=mend,
             ) from None
 
     @property
@@ -270,9 +273,34 @@ class ArtifactStore:
             self.fs.pipe_file(self._full(path), data)
 
 
+def _file_system(root: str) -> tuple[Any, str]:
+    """The file system of a root, and the root's path in it.
+
+    Raises:
+        BadInputError: nobody knows the protocol, its package is missing, or the address is malformed.
+    """
+    where = f"run.root {root}"
+    try:
+        fs, base = fsspec.url_to_fs(root)
+    except ImportError as error:
+        protocol = root.partition("://")[0]
+        raise BadInputError(
+            f"the package that reads {protocol}:// cannot be imported ({error.name or type(error).__name__})",
+            where=where,
+            mend="Install it (s3fs for s3://, gcsfs for gs://, adlfs for az://), or choose a folder.",
+        ) from None
+    except Exception as error:  # noqa: BLE001 - every object store has errors of its own
+        raise BadInputError(
+            f"no store of this address can be opened ({type(error).__name__})",
+            where=where,
+            mend="Name a folder, or a URL such as s3://BUCKET/FOLDER.",
+        ) from None
+    return fs, str(base)
+
+
 def scratch_path(root: str, path: str) -> Path:
     """A place on this machine for a root's work in progress: below a local root, else in `MPO_SCRATCH` or a cache."""
-    fs, base = fsspec.url_to_fs(root)
+    fs, base = _file_system(root)
     if isinstance(fs, LocalFileSystem):
         return Path(base) / path
     home = os.environ.get("MPO_SCRATCH") or Path.home() / ".cache" / "mpo"
