@@ -54,7 +54,9 @@ def unexpected(error: Exception) -> str:
 
 
 def require_server() -> None:
-    """Says at once that the Prefect server that is set is of no use; Prefect would retry for minutes.
+    """Says at once that the Prefect server that is set is of no use; a temporary one will end with this process.
+
+    Prefect would retry for minutes.
 
     Raises:
         BadInputError: nothing answers there within ten seconds, or what answers is no Prefect server of our version.
@@ -64,6 +66,9 @@ def require_server() -> None:
 
     address = server()
     if address is None:
+        from flows.temporary_server import watch
+
+        watch()
         return
     where = f"PREFECT_API_URL {address}"
     mend = "Start one with `make up`, or unset the variable to run without."

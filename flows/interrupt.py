@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: what works ends at its next word, a training saves a checkpoint, and the command leaves."""
+"""Ctrl-C, SIGTERM and SIGHUP: what works ends soon, a training saves a checkpoint, and the command leaves."""
 
 import contextlib
 import os
@@ -22,7 +22,7 @@ _REPORT_SECONDS = 20.0
 
 @contextlib.contextmanager
 def guard() -> Iterator[None]:
-    """Handles both signals while the context lasts; another one, a second later or more, leaves at once.
+    """Handles these signals while the context lasts; another one, a second later or more, leaves at once.
 
     Only for a command that shows its progress: a run that a worker started is ended by Prefect's own
     handler of SIGTERM, which this would replace.
@@ -30,7 +30,7 @@ def guard() -> Iterator[None]:
     if progress.board is None:
         yield
         return
-    console = progress.board.progress.console
+    console = progress.board.console
     first: list[float] = []
     # Prefect's temporary server hears the same signal and is gone; only a lasting one is told.
     lasting = PREFECT_API_URL.value() is not None
@@ -48,12 +48,18 @@ def guard() -> Iterator[None]:
         if lasting:
             raise KeyboardInterrupt
 
-    earlier = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+    earlier = {number: signal.signal(number, interrupt) for number in _heeded()}
     try:
         yield
     finally:
         for number, handler in earlier.items():
             signal.signal(number, handler)
+
+
+def _heeded() -> tuple[int, ...]:
+    """The signals that end a run. `nohup` has SIGHUP ignored, and so it stays."""
+    both = (signal.SIGINT, signal.SIGTERM)
+    return both if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else (*both, signal.SIGHUP)
 
 
 @contextlib.contextmanager
@@ -69,7 +75,7 @@ def started(runner: TaskRunner[Any]) -> Iterator[None]:
 def _leave(console: Console, code: int, report: float) -> None:
     """Waits for the tasks that compute to end, `report` seconds more for Prefect to tell its server, and leaves."""
     if progress.board is not None:
-        progress.board.progress.stop()
+        progress.board.stop()
     told = "mpo: stopping; what is finished is kept, the same command goes on from there"
     console.print(told, highlight=False, soft_wrap=True)
     deadline = time.monotonic() + _PATIENCE_SECONDS

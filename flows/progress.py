@@ -1,4 +1,4 @@
-"""Live progress of a run in the terminal: one line per kind of task."""
+"""Progress of a run: live bars in a terminal, one per kind of task; elsewhere a line per stage and every 30 seconds."""
 
 import contextlib
 import threading
@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
+from flows.progress_lines import Lines
 from mpo_core.errors import BadInputError
 from tasks.stage import Event, listeners
 
@@ -15,6 +16,7 @@ class Board:
     """One bar per stage; `submitted` grows it, `settled` advances it."""
 
     def __init__(self, console: Console) -> None:
+        self.console = console
         self.progress = Progress(
             TextColumn("{task.description:<18}", markup=False),
             BarColumn(bar_width=28),
@@ -57,11 +59,25 @@ class Board:
             if event.kind == "progress":
                 self.progress.update(bar, note=f"{event.label} {event.done}/{event.total}")
 
+    @contextlib.contextmanager
+    def shown(self) -> Iterator[None]:
+        """Shows the bars while the context lasts."""
+        with self.progress.live:
+            try:
+                yield
+            except BadInputError:
+                self.progress.live.transient = True  # one line will tell what is wrong: no bars beside it
+                raise
+
+    def stop(self) -> None:
+        """Leaves the bars as they are."""
+        self.progress.stop()
+
     def _task_total(self, bar: TaskID) -> float:
         return self.progress.tasks[bar].total or 0
 
 
-board: Board | None = None
+board: Board | Lines | None = None
 """The board of the command that runs in this process, if there is one."""
 
 
@@ -69,15 +85,11 @@ board: Board | None = None
 def show(console: Console) -> Iterator[None]:
     """Shows progress while the context lasts."""
     global board  # noqa: PLW0603 - one terminal, one board
-    board = Board(console)
+    board = Board(console) if console.is_terminal else Lines(console)
     listeners.append(board.heard)
     try:
-        with board.progress.live:
-            try:
-                yield
-            except BadInputError:
-                board.progress.live.transient = True  # one line will tell what is wrong: no bars beside it
-                raise
+        with board.shown():
+            yield
     finally:
         listeners.remove(board.heard)
         board = None
@@ -85,7 +97,14 @@ def show(console: Console) -> Iterator[None]:
 
 @contextlib.contextmanager
 def bar(console: Console, what: str) -> Iterator[Callable[[int, int], None]]:
-    """One bar for one long piece of work; yields `update(done, total)`."""
+    """One bar, or a line every 30 seconds, for one long piece of work; yields `update(done, total)`."""
+    if not console.is_terminal:
+        lines = Lines(console)
+        lines.submitted(what)
+        with lines.shown():
+            yield lambda done, total: lines.heard(Event(what, what, "progress", done=done, total=total))
+            lines.settled(what, cached=False)
+        return
     with Progress(
         TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=28),
@@ -94,7 +113,6 @@ def bar(console: Console, what: str) -> Iterator[Callable[[int, int], None]]:
         console=console,
         refresh_per_second=4,
         transient=True,
-        disable=not console.is_interactive,
     ) as shown:
         task = shown.add_task(what, total=None)
         yield lambda done, total: shown.update(task, completed=done, total=total)

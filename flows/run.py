@@ -21,6 +21,7 @@ from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 from pydantic import JsonValue
 
 from flows import interrupt, progress
+from flows.temporary_server import watch
 from mpo_core.artifacts import ArtifactStore, Shard
 from mpo_core.errors import BadInputError
 from mpo_core.profiles import with_overrides
@@ -169,6 +170,8 @@ def start_run(config: PipelineConfig, overrides: dict[str, JsonValue] | None = N
 @contextlib.contextmanager
 def _one_server(settings: RunSettings) -> Iterator[None]:
     """Without a Prefect server, the workers of a cluster share the flow's temporary one; each would start its own."""
+    if PREFECT_API_URL.value() is None:
+        watch()  # for a flow that is called without the command
     if settings.runner == "threads" or PREFECT_API_URL.value() is not None:
         yield
         return

@@ -140,7 +140,12 @@ def usable_homes() -> None:
     places = {name: Path(os.environ.get(name) or usual) for name, usual in homes.items()}
     # A cache of models that is there is of use even if it cannot be written.
     spared = {"HF_HOME"} if places["HF_HOME"].is_dir() else set()
-    replaced = [name for name in places if name not in spared and not _writable(places[name])]
+    no_home = not Path(home).is_dir()  # libraries make their own folder there, and not the home
+    replaced = [
+        name
+        for name, place in places.items()
+        if name not in spared and ((no_home and place.is_relative_to(home)) or not _writable(place))
+    ]
     if not replaced:
         return
     folder = tempfile.mkdtemp(prefix="mpo-home-")

@@ -1,0 +1,155 @@
+"""Progress where stdout is no terminal, such as a log: a line per stage, and one every 30 seconds."""
+
+import contextlib
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from rich.console import Console
+
+from mpo_core.errors import BadInputError
+from tasks.stage import Event
+
+INTERVAL = 30.0  # seconds between two lines about the same stage
+
+
+@dataclass
+class _Stage:
+    """How far the tasks of a stage are."""
+
+    total: int = 0
+    done: int = 0
+    cached: int = 0
+    begun: float = 0.0
+    """When its first task began, by the monotonic clock; 0 before that."""
+    pieces: dict[str, Event] = field(default_factory=dict)
+    """What the running tasks last said, by label."""
+    reported: bool = False
+    """Whether its end has had its line."""
+
+    def seconds_left(self, now: float) -> float | None:
+        """The time that is left at the pace so far; None before there is one."""
+        share = (self.done + sum(event.done / max(event.total, 1) for event in self.pieces.values())) / self.total
+        return (now - self.begun) * (1 - share) / share if share > 0 and self.begun else None
+
+
+class Lines:
+    """Counts tasks as `Board` does, and prints lines.
+
+    Nothing is printed in the first 30 seconds: a command that refuses its input by then says so in one line.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self._stages: dict[str, _Stage] = {}
+        self._held: list[str] | None = []
+        self._refused = False
+        self._guard, self._over = threading.Lock(), threading.Event()
+
+    def submitted(self, stage: str) -> None:
+        """A task of the stage waits for its turn."""
+        with self._guard:
+            counted = self._stages.setdefault(stage, _Stage())
+            counted.total += 1
+            counted.reported = False
+
+    def settled(self, stage: str, *, cached: bool) -> None:
+        """A task of the stage has ended."""
+        with self._guard:
+            counted = self._stages[stage]
+            counted.begun = counted.begun or time.monotonic()
+            counted.done += 1
+            counted.cached += cached
+            if counted.done == counted.total:
+                counted.pieces.clear()
+
+    def heard(self, event: Event) -> None:
+        """A stage says how far it is."""
+        with self._guard:
+            if event.verb not in self._stages:
+                return
+            counted = self._stages[event.verb]
+            before = counted.pieces.get(event.label)
+            if event.kind == "finished":
+                counted.pieces.pop(event.label, None)
+            else:
+                if before is not None and event.total != before.total and counted.total == 1:
+                    counted.begun = time.monotonic()  # another piece of work, at a pace of its own
+                counted.pieces[event.label] = event
+            counted.begun = counted.begun or time.monotonic()
+            self._report_ended(but=event.verb)
+
+    @contextlib.contextmanager
+    def shown(self) -> Iterator[None]:
+        """Prints lines while the context lasts, and at its end what was held back, unless the input was refused."""
+        ticker = threading.Thread(target=self._tick, daemon=True, name="progress")
+        ticker.start()
+        try:
+            yield
+        except BadInputError:
+            self._refused = self._held is not None
+            raise
+        finally:
+            self._over.set()
+            ticker.join()
+            if not self._refused:
+                with self._guard:
+                    self._report_ended()
+                    self._release()
+
+    def stop(self) -> None:
+        """Prints what was held back, and nothing more."""
+        self._over.set()
+        with self._guard:
+            self._release()
+
+    def _tick(self) -> None:
+        while not self._over.wait(INTERVAL):
+            with self._guard:
+                self._release()
+                self._report_ended()
+                now = time.monotonic()
+                for name, counted in self._stages.items():
+                    if counted.begun and counted.done < counted.total:
+                        self._print(f"{name}: {self._how_far(counted)}, {_left(counted.seconds_left(now))}")
+
+    def _how_far(self, counted: _Stage) -> str:
+        pieces = [event for event in counted.pieces.values() if event.total]
+        if counted.total == 1 and len(pieces) == 1:
+            return f"{pieces[0].done} of {pieces[0].total}"
+        inside = "".join(f", {event.label} {event.done} of {event.total}" for event in pieces)
+        return f"{counted.done} of {counted.total}{inside}"
+
+    def _report_ended(self, but: str = "") -> None:
+        """A line for each stage whose tasks have all ended, once another stage is at work."""
+        for name, counted in self._stages.items():
+            if name != but and counted.done == counted.total and not counted.reported:
+                counted.reported = True
+                cached = f", {counted.cached} from cache" if counted.cached else ""
+                took = _duration(time.monotonic() - counted.begun)
+                self._print(f"{name}: {counted.done} of {counted.total}{cached}, {took}")
+
+    def _print(self, line: str) -> None:
+        if self._held is not None:
+            self._held.append(line)
+        else:
+            self.console.print(line, soft_wrap=True, markup=False, highlight=False)
+
+    def _release(self) -> None:
+        held, self._held = self._held or [], None
+        for line in held:
+            self._print(line)
+
+
+def _left(seconds: float | None) -> str:
+    return "time left unknown" if seconds is None else f"about {_duration(seconds)} left"
+
+
+def _duration(seconds: float) -> str:
+    """Seconds, minutes or hours, in two numbers at most."""
+    whole = round(seconds)
+    if whole < 60:  # noqa: PLR2004 - seconds
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"  # noqa: PLR2004

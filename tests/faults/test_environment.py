@@ -1,0 +1,264 @@
+"""The command in hostile surroundings: streams, encodings, homes, module paths, servers and roots."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+import flows.surroundings  # noqa: F401 - registers the error handler
+from flows.temporary_server import end_with_us
+from mpo_core.artifacts import ArtifactStore, scratch_path
+from mpo_core.errors import BadInputError
+from mpo_core.profiles import load_config
+
+ROOT = Path(__file__).resolve().parents[2]
+MPO = [sys.executable, "-c", "from mpo_command import main; main()"]
+C_LOCALE = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+
+
+def shell(line, tmp_path, **variables):
+    """Runs a shell line in which `mpo` is the command, in the test's folder."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), **variables}
+    quoted = f"mpo() {{ '{MPO[0]}' {MPO[1]} '{MPO[2]}' \"$@\"; }}; {line}"
+    return subprocess.run(
+        ["bash", "-c", quoted],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("line", "code", "err"),
+    [
+        ("mpo languages | head -1", 0, ""),
+        ("mpo languages --json | head -c 5; exit ${PIPESTATUS[0]}", 0, ""),
+        ("mpo languages >&-", 0, ""),
+        ("mpo languages <&- >&- 2>&-", 0, ""),
+        ("mpo languages > /dev/full", 2, "mpo: stdout: cannot write (No space left on device)"),
+        ("mpo --help > /dev/full", 2, "mpo: stdout: cannot write"),
+        ("mpo models list --root none 2> /dev/full", 2, ""),
+        ("mpo models list --root $'\\xff'", 2, r"mpo: \udcff: this is not UTF-8 text"),
+    ],
+)
+def test_a_stream_that_takes_nothing(tmp_path, line, code, err):
+    done = shell(line, tmp_path)
+    assert done.returncode == code, done
+    assert done.stderr.startswith(err)
+    assert done.stderr.count("\n") == bool(err)
+
+
+@pytest.mark.parametrize("variables", [{"PYTHONIOENCODING": "ascii"}, {"PYTHONIOENCODING": "latin-1"}, C_LOCALE])
+def test_output_that_is_not_utf8(tmp_path, variables):
+    done = shell("mpo languages; mpo languages --json; mpo models list --root 'ü→語'", tmp_path, **variables)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "語" not in done.stderr
+    assert "Traceback" not in done.stderr
+    assert json.loads(done.stdout.splitlines()[-1])
+
+
+def test_letters_that_an_encoding_lacks_stay_json():
+    text = json.dumps(["é", "語", "😀"], ensure_ascii=False)
+    assert json.loads(text.encode("ascii", "mpo-ascii")) == ["é", "語", "😀"]
+    assert "a → b…".encode("ascii", "mpo-ascii") == b"a -> b..."
+
+
+@pytest.mark.parametrize("place", ["path", "folder"])
+def test_packages_of_our_names_elsewhere_are_not_run(tmp_path, place):
+    for name in ("flows", "tasks"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text("raise SystemExit('foreign')")
+    path = os.pathsep.join([str(tmp_path), str(ROOT)] if place == "path" else [str(ROOT)])
+    done = shell("mpo languages --json", tmp_path, PYTHONPATH=path)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("home", ["/dev/null", "none/home"])
+def test_a_home_that_cannot_be_written(tmp_path, home):
+    words = "from flows.surroundings import usable_homes; usable_homes(); import prefect.settings as s; "
+    words += (
+        "h = s.PREFECT_HOME.value(); h.mkdir(parents=True, exist_ok=True); (h / 'x').write_text('x'); print('fine')"
+    )
+    environment = {k: v for k, v in os.environ.items() if k != "PREFECT_HOME"}
+    environment |= {"HOME": str(tmp_path / home), "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", words], env=environment, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("fine\n", "")
+    assert not (tmp_path / "none").exists()
+
+
+# -- names and paths -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["[sw]", "[/red]", ":smile:", "[bold]x[/bold]", "\x1b[31mred"])
+def test_a_name_is_printed_as_it_is(mpo, tmp_path, name):
+    outcome = mpo("models", "list", "--root", tmp_path / name)
+    assert outcome.code == 2
+    shown = name.replace("\x1b", "\\x1b")
+    assert f"--root {tmp_path}/{shown}: no such folder" in outcome.err
+    (tmp_path / "root").mkdir()
+    outcome = mpo("models", "promote", name, "--why", name, "--root", tmp_path / "root")
+    assert f"'{name}'".encode("unicode_escape").decode() in outcome.err.replace("\\\\", "\\")
+
+
+def test_a_file_whose_name_is_markup_is_written_and_named(mpo, tmp_path, write_pairs):
+    out = tmp_path / "pairs[sw].parquet"
+    outcome = mpo("pairs", "import", write_pairs(), "--out", out)
+    assert outcome.code == 0
+    assert f"out: {out}" in outcome.out
+    assert out.is_file()
+
+
+@pytest.mark.parametrize("key", ["run.root", "model.path", "model.chat_template"])
+def test_a_tilde_in_a_setting_is_the_home(monkeypatch, key):
+    monkeypatch.setenv("HOME", "/home/somebody")
+    part, leaf = key.split(".")
+    assert getattr(getattr(load_config(None, [f"{key}=~/x"]), part), leaf) == "/home/somebody/x"
+
+
+def test_a_tilde_in_a_list_of_settings_is_the_home(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/somebody")
+    config = load_config(
+        None,
+        [
+            "prompts.sources=[{source: csv, path: ~/p.csv, kind: harmful}]",
+            "translation.engines=[{engine: memory, path: ~/m.tmx}, {engine: seq2seq, path: ~/nllb}]",
+        ],
+    )
+    paths = [config.prompts.sources[0].path, *(engine.path for engine in config.translation.engines)]
+    assert paths == ["/home/somebody/p.csv", "/home/somebody/m.tmx", "/home/somebody/nllb"]
+
+
+@pytest.mark.parametrize("argument", ["--out=~/p.parquet", "--out"])
+def test_a_tilde_in_an_option_is_the_home(mpo, tmp_path, monkeypatch, write_pairs, argument):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    arguments = [argument] if "=" in argument else [argument, "~/p.parquet"]
+    assert mpo("pairs", "import", write_pairs(), *arguments).code == 0
+    assert (tmp_path / "p.parquet").is_file()
+
+
+# -- servers and roots ---------------------------------------------------------------
+
+
+@contextmanager
+def answering(status, body, pause=0.0):
+    """A server that answers everything alike."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            time.sleep(pause)
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://somebody:password@127.0.0.1:{server.server_address[1]}/api"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "message"),
+    [
+        (401, b"", "refuses us .status 401.. Set PREFECT_API_AUTH_STRING"),
+        (403, b"", "refuses us"),
+        (404, b"", "status 404"),
+        (500, b"oops", "status 500"),
+        (307, b"", "status 307"),
+        (200, b"<html>", "no Prefect server's API"),
+        (200, b"{}", "no Prefect server's API"),
+        (200, b'"2.20.1"', "is of version .2.20.1., this is 3"),
+    ],
+)
+def test_a_prefect_server_that_is_of_no_use(monkeypatch, status, body, message):
+    from flows import cli_shared
+
+    with answering(status, body) as address:
+        monkeypatch.setattr(cli_shared, "server", lambda: address)
+        with pytest.raises(BadInputError, match=message) as refusal:
+            cli_shared.require_server()
+    assert "password" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("address", ["http://[::1", "http://h:99999/api", "foo", "ftp://h/api", "http://"])
+def test_an_address_that_is_none(mpo, monkeypatch, address):
+    monkeypatch.setenv("PREFECT_API_URL", address)
+    outcome = mpo("languages")
+    assert outcome.code == 2
+    assert outcome.err.startswith("mpo: PREFECT_API_URL: this is no address of a server")
+
+
+@pytest.mark.parametrize(
+    ("root", "message"),
+    [
+        ("foo://x", "no store of this address"),
+        ("gs://user:password@b/x", "the package that reads gs://"),
+        ("http://127.0.0.1:1/x", "cannot write here"),
+        ("/dev/null", "cannot write here"),
+        ("/dev/null/x", "cannot write here .Not a directory"),
+        ("file:///dev/null/x", "cannot write here"),
+    ],
+)
+def test_a_root_that_is_of_no_use(root, message):
+    with pytest.raises(BadInputError, match=message) as refusal:
+        ArtifactStore(root)
+    assert "password" not in str(refusal.value)
+
+
+def test_a_root_that_no_package_reads_has_no_scratch_folder_either():
+    with pytest.raises(BadInputError, match="no store of this address"):
+        scratch_path("foo://x", "y")
+
+
+# -- what is left behind -------------------------------------------------------------
+
+
+def test_a_process_that_is_watched_ends_with_ours_even_by_sigkill():
+    words = "import subprocess, time; from flows.temporary_server import end_with_us; "
+    words += "p = subprocess.Popen(['sleep', '60']); end_with_us(p.pid); print(p.pid, flush=True); time.sleep(60)"
+    with subprocess.Popen(
+        [sys.executable, "-c", words], cwd=ROOT, stdout=subprocess.PIPE, text=True, env=os.environ
+    ) as parent:
+        pid = int(parent.stdout.readline())
+        os.kill(pid, 0)
+        parent.send_signal(signal.SIGKILL)
+    deadline = time.monotonic() + 10
+    while runs(pid):
+        assert time.monotonic() < deadline, "it lives on"
+        time.sleep(0.05)
+
+
+def test_a_process_is_watched_once():
+    with subprocess.Popen(["sleep", "60"]) as process:
+        from flows import temporary_server
+
+        before = len(temporary_server._watched)
+        end_with_us(process.pid)
+        end_with_us(process.pid)
+        assert len(temporary_server._watched) == before + 1
+        process.kill()
+
+
+def runs(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False

@@ -1,0 +1,76 @@
+"""A command whose stderr is no terminal says how far it is: a line per stage, and one every so often."""
+
+import io
+import re
+import time
+
+import pytest
+from rich.console import Console
+
+from flows import progress, progress_lines
+from mpo_core.errors import BadInputError
+from tasks.stage import Event
+
+
+@pytest.fixture
+def written(monkeypatch):
+    monkeypatch.setattr(progress_lines, "INTERVAL", 0.1)
+    return io.StringIO()
+
+
+def work(board, name, total):
+    for _ in range(total):
+        board.submitted(name)
+    for number in range(total):
+        board.heard(Event(name, f"{number}", "started"))
+        board.settled(name, cached=number % 2 == 1)
+
+
+def test_every_stage_has_a_line_when_it_ends(written):
+    with progress.show(Console(file=written)):
+        work(progress.board, "translate", 3)
+        work(progress.board, "train", 1)
+    lines = written.getvalue().splitlines()
+    assert [re.sub(r"\d+ s$", "… s", line) for line in lines] == [
+        "translate: 3 of 3, 1 from cache, … s",
+        "train: 1 of 1, … s",
+    ]
+
+
+def test_a_long_stage_has_a_line_every_interval_with_the_time_left(written):
+    with progress.bar(Console(file=written), "training") as update:
+        for step in range(1, 5):
+            update(step, 10)
+            time.sleep(0.12)
+    lines = written.getvalue().splitlines()
+    assert len(lines) >= 4
+    assert re.fullmatch(r"training: [123] of 10, about \d+ s left", lines[0])
+    assert re.fullmatch(r"training: 1 of 1, \d+ s", lines[-1])
+
+
+def test_a_stage_of_many_tasks_says_how_many_are_done(written):
+    with progress.show(Console(file=written)):
+        for _ in range(4):
+            progress.board.submitted("sample")
+        progress.board.heard(Event("sample", "sw", "progress", done=3, total=8))
+        progress.board.settled("sample", cached=False)
+        time.sleep(0.25)
+    assert re.match(r"sample: 1 of 4, sw 3 of 8, about \d+ s left\n", written.getvalue())
+
+
+def test_refused_input_is_one_line_and_no_progress(written, monkeypatch):
+    monkeypatch.setattr(progress_lines, "INTERVAL", 30.0)
+
+    def refused():
+        with progress.show(Console(file=written)):
+            work(progress.board, "translate", 3)
+            raise BadInputError("wrong", where="here", mend="Fix it.")
+
+    with pytest.raises(BadInputError):
+        refused()
+    assert written.getvalue() == ""
+
+
+def test_a_terminal_has_bars_instead(written):
+    with progress.show(Console(file=written, force_terminal=True)):
+        assert isinstance(progress.board, progress.Board)
