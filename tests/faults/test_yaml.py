@@ -82,7 +82,9 @@ def test_only_true_and_false_are_booleans():
     with pytest.raises(BadInputError, match=r"language 'no'|language.*'xx'"):
         load_config(None, ["languages.targets=[no, xx]"])
     assert load_config(None, ["model.trust_remote_code=true"]).model.trust_remote_code is True
-    source = load_config(None, ["prompts.sources.0.where={a: yes, b: off, c: false, =: =}"]).prompts.sources[0]
+    where = "{a: yes, b: off, c: false, =: =}"
+    override = f"prompts.sources=[{{source: csv, path: p.csv, kind: harmful, where: {where}}}]"
+    source = load_config(None, [override]).prompts.sources[0]
     assert source.where == {"a": "yes", "b": "off", "c": False, "=": "="}
 
 
