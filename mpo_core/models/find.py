@@ -49,7 +49,7 @@ def local_folder(path: str, revision: str | None, patterns: list[str], *, where:
     Raises:
         BadInputError: there is neither.
     """
-    where = f"{where} {path}"
+    where = f"{where} {path[:300]}"
     with reading("this is no path", where=where, mend="Name a model folder or a hub id."):
         folder = Path(path).expanduser()
         is_folder, is_there = folder.is_dir(), folder.exists()

@@ -72,10 +72,15 @@ def check_config(folder: Path, settings: ModelSettings, weights: Weights) -> Any
     where = f"model {folder}, config.json"
     _refuse_sizes(raw, weights, where)
     _refuse_unknown(raw, where, remote=settings.trust_remote_code)
-    from transformers import AutoConfig
+    from transformers import AutoConfig, GenerationConfig
 
     with reading("this configuration cannot be used", where=where, mend="Fix it, or download the model again."):
         config = AutoConfig.from_pretrained(folder, trust_remote_code=settings.trust_remote_code)
+    if (folder / "generation_config.json").is_file():
+        with reading(
+            "this cannot be used", where=f"model {folder}, generation_config.json", mend="Fix it, or remove the file."
+        ):
+            GenerationConfig.from_pretrained(folder)
     _refuse_other_kinds(config, raw, where)
     _refuse_quantised(config, where)
     model = _on_meta(config, settings, where)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 from typing import Any, NamedTuple
@@ -117,7 +118,7 @@ def _generate(model: Any, tokenizer: Any, batch: list[_Row], settings: SamplingS
     ids = torch.tensor([[pad] * (width - len(row.tokens)) + row.tokens for row in batch], device=model.device)
     mask = torch.tensor([[0] * (width - len(r.tokens)) + [1] * len(r.tokens) for r in batch], device=model.device)
     ends = _end_tokens(model, tokenizer)
-    with torch.inference_mode():
+    with torch.inference_mode(), _without_defaults(model):
         output = model.generate(
             input_ids=ids,
             attention_mask=mask,
@@ -127,6 +128,22 @@ def _generate(model: Any, tokenizer: Any, batch: list[_Row], settings: SamplingS
     return [_answer(tokenizer, row, new, ends) for row, new in zip(batch, output[:, width:].tolist(), strict=True)]
 
 
+@contextlib.contextmanager
+def _without_defaults(model: Any) -> Iterator[None]:
+    """Sets the model's own generation config aside: transformers would take from it whatever ours leaves open.
+
+    Forced tokens, a guidance scale or a minimum length would change the answers without a word, and a damaged entry
+    would raise. The caller holds the model's lock.
+    """
+    from transformers import GenerationConfig
+
+    own, model.generation_config = model.generation_config, GenerationConfig()
+    try:
+        yield
+    finally:
+        model.generation_config = own
+
+
 def _end_tokens(model: Any, tokenizer: Any) -> list[int]:
     own = model.generation_config.eos_token_id
     own = [] if own is None else own if isinstance(own, list) else [own]
@@ -134,7 +151,7 @@ def _end_tokens(model: Any, tokenizer: Any) -> list[int]:
 
 
 def _plain_config(new_tokens: int, pad: int, ends: list[int]) -> Any:
-    """Argmax and nothing else. What is left unset here would come from the model's own generation config."""
+    """Argmax and nothing else."""
     from transformers import GenerationConfig
 
     return GenerationConfig(

@@ -12,8 +12,8 @@ import time
 import pytest
 
 from mpo_core.errors import BadInputError
-from mpo_core.models import resolve
-from mpo_core.settings import ModelSettings
+from mpo_core.models import context_length, load_model, load_tokenizer, resolve
+from mpo_core.settings import ModelSettings, SamplingSettings
 
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:1234\nsize 4\n"
 INDEX = "model.safetensors.index.json"
@@ -195,6 +195,20 @@ CONFIGS = {
     "ends of no kind": (change("generation_config.json", eos_token_id=[4, [5]]), r"'\[5\]' is no token id"),
 }
 
+GENERATION = {
+    "an unknown cache": {"cache_implementation": "nope"},
+    "a negative length": {"max_new_tokens": -3},
+    "a watermark of no kind": {"watermarking_config": 5},
+    "early stopping in words": {"early_stopping": "nope"},
+    "padding in words": {"pad_token_id": "x"},
+}
+IGNORED = {
+    "forced tokens": {"forced_bos_token_id": 9, "suppress_tokens": "x"},
+    "guidance": {"guidance_scale": 5.0, "penalty_alpha": 0.6, "exponential_decay_length_penalty": [1, 2.0]},
+    "lengths": {"min_new_tokens": 9, "max_time": "x", "stop_strings": 5},
+    "lists of no kind": {"bad_words_ids": 5, "sequence_bias": {"a": 1}, "bos_token_id": "x"},
+}
+
 TOKENIZERS = {
     "of a newer library": (
         lambda f: write("tokenizer.json", json.loads((f / "tokenizer.json").read_text()) | {"model": {"type": "New"}})(
@@ -286,6 +300,33 @@ def test_a_config_that_does_not_fit(model_copy, case):
     assert re.search(pattern, line), line
 
 
+@pytest.mark.parametrize("case", GENERATION)
+def test_a_generation_config_that_cannot_be_read(model_copy, case):
+    change("generation_config.json", **GENERATION[case])(model_copy)
+    assert re.search(r"generation_config\.json: this cannot be used \(\w+Error", refusal(model_copy))
+
+
+@pytest.mark.parametrize("case", IGNORED)
+def test_defaults_of_the_model_change_no_answer(model_copy, case):
+    from mpo_core.sampling import Request, sample
+
+    settings = ModelSettings(path=str(model_copy), device="cpu")
+    answers = []
+    for extra in ({}, IGNORED[case]):
+        change("generation_config.json", **extra)(model_copy)
+        model = load_model(resolve(settings), settings)
+        rows, _ = sample(
+            model,
+            load_tokenizer(model_copy, settings),
+            [Request("a", "Habari")],
+            SamplingSettings(max_new_tokens=6),
+            language="sw",
+        )
+        answers.append(rows["text"].to_pylist())
+        assert extra.items() <= model.generation_config.to_dict().items()  # what is saved later is still the user's
+    assert answers[0] == answers[1]
+
+
 @pytest.mark.parametrize("case", TOKENIZERS)
 def test_a_tokenizer_that_does_not_fit(model_copy, case):
     damage, pattern = TOKENIZERS[case]
@@ -312,3 +353,176 @@ def test_a_chat_template_that_does_not_end(model_copy, case, monkeypatch):
     started = time.monotonic()
     assert "it did not finish within 1 seconds of computing" in refusal(model_copy)
     assert time.monotonic() - started < 30
+
+
+# -- sequences beyond the model's positions ------------------------------------------
+
+
+@pytest.fixture
+def absolute(model_copy):
+    """A tiny GPT-2 of 64 absolute positions, with the tokenizer of the shipped model."""
+    import torch
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    for name in ("config.json", "generation_config.json", "model.safetensors"):
+        (model_copy / name).unlink()
+    torch.manual_seed(0)
+    sizes = {"vocab_size": 2961, "n_positions": 64, "n_embd": 16, "n_layer": 1, "n_head": 2}
+    GPT2LMHeadModel(GPT2Config(**sizes, bos_token_id=1, eos_token_id=4)).save_pretrained(model_copy)
+    return model_copy
+
+
+def long_pairs(write_pairs):
+    return write_pairs({number: {"target_chosen": "Habari " * 200} for number in range(4)})
+
+
+@pytest.mark.parametrize(
+    ("settings", "pattern"),
+    [
+        (
+            [],
+            r"training\.cutoff 1024: 4 of \d+ texts are longer than the model's 64 positions.*Set training\.cutoff=64",
+        ),
+        (["training.cutoff=200"], r"training\.cutoff 200: the model .* knows 64 positions. Set training\.cutoff=64"),
+        (["model.system=Be brief. " + "x" * 99], r"model\.system: .*(takes no system|empty prompt takes)"),
+    ],
+    ids=["texts", "cutoff", "system"],
+)
+def test_training_beyond_the_positions(mpo, absolute, write_pairs, tmp_path, settings, pattern):
+    out = tmp_path / "out"
+    given = [part for setting in settings for part in ("--set", setting)]
+    outcome = mpo("train", "--pairs", long_pairs(write_pairs), "--model", absolute, "--out", out, *given)
+    assert (outcome.code, outcome.out) == (2, "")
+    assert re.fullmatch(f"mpo: {pattern}.*\n", outcome.err), outcome.err
+    assert not out.exists()
+
+
+def test_answers_end_at_the_last_position(absolute):
+    from mpo_core.sampling import Request, sample
+
+    settings = ModelSettings(path=str(absolute), device="cpu")
+    model, tokenizer = load_model(absolute, settings), load_tokenizer(absolute, settings)
+    requests = [Request("short", "Habari"), Request("long", "Habari " * 200)]
+    rows, aside = sample(model, tokenizer, requests, SamplingSettings(max_new_tokens=500), language="sw")
+    assert rows["prompt_id"].to_pylist() == ["short"]
+    assert rows["tokens"].to_pylist()[0] <= 64
+    assert aside["reason"].to_pylist() == ["prompt_too_long"]
+
+
+@pytest.mark.parametrize(
+    ("rope", "limit"),
+    [
+        ({"rope_type": "default"}, 256),
+        ({"rope_type": "linear", "factor": 4.0}, 1024),
+        ({"rope_type": "dynamic", "factor": 2.0}, 512),
+        ({"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 256}, 1024),
+        # These state the scaled length themselves.
+        (
+            {
+                "rope_type": "llama3",
+                "factor": 8.0,
+                "original_max_position_embeddings": 32,
+                "low_freq_factor": 1.0,
+                "high_freq_factor": 4.0,
+            },
+            256,
+        ),
+    ],
+    ids=lambda value: value["rope_type"] if isinstance(value, dict) else None,
+)
+def test_the_context_with_scaled_positions(rope, limit):
+    from transformers import LlamaConfig, MistralConfig
+
+    config = LlamaConfig(max_position_embeddings=256, rope_parameters={"rope_theta": 10000.0, **rope})
+    assert context_length(config) == limit
+    assert context_length(MistralConfig(max_position_embeddings=256, sliding_window=8)) == 256
+
+
+# -- through the commands ------------------------------------------------------------
+
+COMMANDS = {
+    "a million layers": (config(num_hidden_layers=10**6), "num_hidden_layers is 1000000"),
+    "an adapter": (write("adapter_config.json", {}), "this is an adapter"),
+    "a list": (write("tokenizer_config.json", "[]"), "tokenizer_config.json: this is a JSON list"),
+    "more tokens": (more_tokens, "no embedding for"),
+    "multiplies": (template("{{ 'x' * 10**10 }}"), "512 MiB"),
+    "quantised": (config(quantization_config={"quant_method": "awq", "bits": 4}), "quantised"),
+}
+
+
+@pytest.mark.parametrize("case", COMMANDS)
+@pytest.mark.parametrize("command", ["train", "evaluate", "against"])
+def test_commands_that_take_a_model(mpo, model_copy, write_pairs, prompts_csv, tmp_path, command, case):
+    damage, pattern = COMMANDS[case]
+    damage(model_copy)
+    out = tmp_path / "out"
+    outcome = {
+        "train": lambda: mpo("train", "--model", model_copy, "--pairs", write_pairs(), "--out", out),
+        "evaluate": lambda: mpo("evaluate", "--model", model_copy, "--prompts", prompts_csv),
+        "against": lambda: mpo(
+            "evaluate",
+            "--model",
+            "microworld",
+            "--against",
+            model_copy,
+            "--prompts",
+            prompts_csv,
+            "--set",
+            "languages.targets=[sw]",
+        ),
+    }[command]()
+    assert (outcome.code, outcome.out) == (2, ""), outcome
+    assert re.fullmatch(f"mpo: model .*{pattern}.*\n", outcome.err), outcome.err
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("command", ["run", "compare", "realign"])
+def test_flows_that_take_a_model(mpo, prefect_server, profile, model_copy, tmp_path, command):
+    config(num_hidden_layers=10**6)(model_copy)
+    outcome = mpo(command, profile, "--set", f"model.path={model_copy}")
+    assert (outcome.code, outcome.out) == (2, ""), outcome
+    assert re.fullmatch(r"mpo: model .*num_hidden_layers is 1000000.*\n", outcome.err), outcome.err
+    assert not list((tmp_path / "root").rglob("*.parquet"))
+
+
+@pytest.mark.parametrize(
+    ("path", "pattern"),
+    [
+        ("{folder}/config.json", "this is a file, not a folder"),
+        ("{folder}/none", "no such folder"),
+        ("~/no-such-folder-of-models", "no such folder"),
+        ("a/b/c", "no such folder"),
+        ("", "."),
+        ("x" * 5000, "this is no path|neither a folder"),
+        ("a\0b", "this is no path|neither a folder"),
+    ],
+)
+def test_a_path_that_is_no_folder(model_copy, path, pattern):
+    assert re.search(pattern, refusal(path.format(folder=model_copy)))
+
+
+def test_what_a_model_needs_is_compared_with_the_memory(model_copy, monkeypatch):
+    settings = ModelSettings(path=str(model_copy), device="cpu")
+    monkeypatch.setattr("os.sysconf", lambda name: 1000)
+    with pytest.raises(BadInputError, match=r"the weights take 0\.0 GiB as float32, and the memory of cpu is"):
+        load_model(model_copy, settings)
+
+
+def test_layers_that_the_config_leaves_out(model_copy):
+    config(num_hidden_layers=2)(model_copy)
+    with pytest.raises(
+        BadInputError, match=r"the weights hold 9 tensors that config.json leaves out.*model\.layers\.2"
+    ):
+        load_model(model_copy, ModelSettings(device="cpu"))
+
+
+def test_a_template_that_fails_on_some_texts_alone(model_copy):
+    from mpo_core.chat import encode_prompt
+
+    template(
+        "{% if 'secret' in messages[0]['content'] %}{{ raise_exception(messages[0]['content']) }}{% endif %}" + MESSAGE
+    )(model_copy)
+    tokenizer = load_tokenizer(model_copy, ModelSettings())
+    with pytest.raises(BadInputError, match="the chat template fails on a conversation") as caught:
+        encode_prompt(tokenizer, "A secret text")
+    assert "secret" not in str(caught.value)  # a prompt is never shown
