@@ -18,6 +18,7 @@ GateName = Literal[
     "repetition",
     "refusal",
     "truncated",
+    "sentences_lost",
     "shared",
     "back_translation",
     "ending_lost",
@@ -148,6 +149,7 @@ class TranslationGates(Settings):
             "repetition",
             "refusal",
             "truncated",
+            "sentences_lost",
             "shared",
             "back_translation",
         ]

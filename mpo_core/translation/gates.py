@@ -16,16 +16,20 @@ from mpo_core.defects import (
 from mpo_core.identify import language_fault
 from mpo_core.languages import language
 from mpo_core.refusals import is_refusal
+from mpo_core.sentences import count_sentences
 from mpo_core.settings import TranslationGates
 from mpo_core.translation.protect import mask, protected_lost
 
 _SHORT = 0.6
 """Share of the usual length below which a translation that lost the source's final mark counts as truncated: of
 MultiJail's 2,835 translations by people, one in a thousand."""
+_SHORTENED = 0.7
+"""Share of the usual length below which a translation with fewer sentences than its source lost some of them: of
+MultiJail's 2,835 translations by people, one is so short."""
 _UNPOINTED = {"Thai"}
 """Scripts that hardly use a final mark."""
 _LETTERS = 40
-"""Letters of a source below which its length says nothing: `length_ratio` is not asked."""
+"""Letters of a source, counted as English ones, below which its length says nothing: `length_ratio` is not asked."""
 
 
 class Verdict(NamedTuple):
@@ -49,8 +53,8 @@ def verdicts(
 
     Scores: characters of the translation that are no space (`empty_translation`); 1 where the flaw is there
     (`echo`, `error_page`, `wrong_language`, `refusal`, `ending_lost`); counts (`protected_lost`, `entities`,
-    `markup_lost`, `lines_lost`); repeated share beyond the source's (`repetition`); length over the usual length
-    for the two languages (`truncated`, `length_ratio`).
+    `markup_lost`, `lines_lost`, `sentences_lost`); repeated share beyond the source's (`repetition`); length over
+    the usual length for the two languages (`truncated`, `length_ratio`).
 
     Args:
         text: the original.
@@ -67,8 +71,12 @@ def verdicts(
     repeated = max(0.0, repeated_share(translation) - repeated_share(text))
     length = relative_length(text, translation, source, target)
     open_ended = ending_lost(text, translation)
+    fewer = max(0, count_sentences(text) - count_sentences(translation))
     # Below so few letters, one word more or less decides.
-    usual = len(text) < _LETTERS or 1 / settings.max_length_factor <= length <= settings.max_length_factor
+    usual = (
+        len(text) / language(source).length < _LETTERS
+        or 1 / settings.max_length_factor <= length <= settings.max_length_factor
+    )
     return [
         Verdict("empty_translation", passed=True, score=float(letters)),
         _flaw("echo", same_text(text, translation) and mask(text).is_words),
@@ -78,6 +86,7 @@ def verdicts(
         Verdict("protected_lost", lost == 0, float(lost)),
         Verdict("repetition", repeated <= settings.max_repetition, repeated),
         Verdict("truncated", not (open_ended and length < _SHORT), length),
+        Verdict("sentences_lost", not (fewer and length < _SHORTENED), float(fewer)),
         _flaw("ending_lost", open_ended and language(target).script not in _UNPOINTED),
         *(
             _count(name, count)

@@ -6,13 +6,12 @@ import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from mpo_core.sentences import split_sentences
 from mpo_core.translation.protect import Masked, before_mark, marks, mask, restore, unescaped
 
 _FENCE = re.compile(r"^\s*(```|~~~)")
 _LEAD = re.compile(r"^\s*(?:(?:[-*+•>]|#{1,6}|\(?\d{1,3}[.):]|\(?[a-zA-Z][.)])\s+)*")
 _ROW = re.compile(r"^\s*\|.*\|\s*$")
-# After a full stop of any script; those of Chinese and Japanese need no space behind them.
-_SENTENCE = re.compile(r"(?<=[.!?؟।۔…])\s+|(?<=[。！？])\s*")
 
 
 class Piece(NamedTuple):
@@ -45,12 +44,13 @@ def _put(piece: Piece, translations: Mapping[str, str]) -> str:
     return restore(unescaped(translations[piece.text]).strip(), piece.items)
 
 
-def take_apart(text: str, limit: int | None = None) -> Layout:
+def take_apart(text: str, limit: int | None = None, *, sentences: bool = False) -> Layout:
     """Takes a text apart into lines, list items, headings and table cells; what is no words stays.
 
     Args:
         text: the text.
         limit: longest piece in characters; a longer one is cut between sentences, else between words.
+        sentences: whether each sentence is a piece of its own, as for models that were trained on sentences.
     """
     parts: list[str | Piece] = []
     fenced = False
@@ -61,22 +61,22 @@ def take_apart(text: str, limit: int | None = None) -> Layout:
             fenced ^= fence
         elif _ROW.match(line):
             for cell in re.split(r"((?<!\\)\|)", line):
-                parts += _words(cell, limit)
+                parts += _words(cell, limit, sentences=sentences)
         else:
             lead = _LEAD.match(line)
             start = lead.end() if lead else 0
-            parts += [line[:start], *_words(line[start:], limit)]
+            parts += [line[:start], *_words(line[start:], limit, sentences=sentences)]
     return Layout(tuple(part for part in parts if part))
 
 
-def _words(text: str, limit: int | None) -> list[str | Piece]:
+def _words(text: str, limit: int | None, *, sentences: bool) -> list[str | Piece]:
     stripped = text.strip()
     masked = mask(stripped)
     if not masked.is_words:
         return [text]
     before, after = text[: len(text) - len(text.lstrip())], text[len(text.rstrip()) :]
     inner: list[str | Piece] = []
-    for gap, chunk in _chunks(masked, limit):
+    for gap, chunk in _chunks(masked, limit, sentences=sentences):
         inner += [gap, _piece(chunk, masked)]
     return [before, *inner, after]
 
@@ -90,30 +90,20 @@ def _piece(chunk: str, masked: Masked) -> str | Piece:
     return piece if Masked(chunk, ()).is_words else restore(chunk, piece.items)
 
 
-def _chunks(masked: Masked, limit: int | None) -> list[tuple[str, str]]:
-    """The text in chunks of at most `limit` characters, each with the space before it."""
-    if limit is None or len(masked.text) <= limit:
+def _chunks(masked: Masked, limit: int | None, *, sentences: bool) -> list[tuple[str, str]]:
+    """The text in chunks of at most `limit` characters, or in its sentences, each with the space before it."""
+    if not sentences and (limit is None or len(masked.text) <= limit):
         return [("", masked.text)]
     chunks: list[tuple[str, str]] = []
-    for space, sentence in _split(masked.text, _SENTENCE):
-        if chunks and len(chunks[-1][1]) + len(space) + len(sentence) <= limit:
+    for space, sentence in split_sentences(masked.text):
+        fits = limit is None or len(sentence) <= limit
+        if not sentences and chunks and limit and len(chunks[-1][1]) + len(space) + len(sentence) <= limit:
             chunks[-1] = (chunks[-1][0], chunks[-1][1] + space + sentence)
-        elif len(sentence) <= limit:
+        elif fits:
             chunks.append((space, sentence))
         else:
-            chunks += _cut(space, sentence, limit)
+            chunks += _cut(space, sentence, limit or len(sentence))
     return chunks
-
-
-def _split(text: str, pattern: re.Pattern[str]) -> list[tuple[str, str]]:
-    """The text between matches, each stretch with the match before it."""
-    found, start, space = [], 0, ""
-    for match in pattern.finditer(text):
-        if text[start : match.start()]:
-            found.append((space, text[start : match.start()]))
-            space = ""
-        space, start = space + match.group(), match.end()
-    return [*found, (space, text[start:])] if text[start:] else found
 
 
 def _cut(space: str, sentence: str, limit: int) -> list[tuple[str, str]]:

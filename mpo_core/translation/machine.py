@@ -147,7 +147,9 @@ class MachineEngine:
         self._replies.judge(self._direction(source, target), _pieces(self._layouts(texts)), refused=refused)
 
     def _layouts(self, texts: Sequence[str]) -> list[Layout]:
-        return [take_apart(text, self._backend.limit) for text in texts]
+        # Backends of models that were trained on sentences say so.
+        sentences = getattr(self._backend, "sentences", False)
+        return [take_apart(text, self._backend.limit, sentences=sentences) for text in texts]
 
     def _direction(self, source: str, target: str) -> Direction:
         return Direction(self._backend.identity, source, target)

@@ -22,7 +22,7 @@ from mpo_core.translation.engines import Reply, UnknownLanguageError
 from mpo_core.translation.machine import Keep
 
 _LIMIT = 800
-"""Longest piece in characters: these models were trained on sentences."""
+"""Longest piece in characters."""
 _FILES = ["*.json", "*.safetensors", "*.model", "*.spm", "*.txt", "README.md"]
 # How a mark may be spelled to a model: as its tokenizer gives it back whole.
 _SPELLINGS = ("⟦{}⟧", "[{}]", "<{}>", "({})", "#{}#")
@@ -48,6 +48,8 @@ class Seq2SeqBackend:
     """
 
     limit = _LIMIT
+    sentences = True
+    """These models were trained on sentences: of a paragraph they may translate the first one only."""
 
     def __init__(self, settings: Seq2SeqSource) -> None:
         self._settings = settings

@@ -123,7 +123,7 @@ def test_a_gate_has_its_score_and_threshold() -> None:
     found = verdicts(*GOOD, source="en", target="sw", settings=TranslationGates(), measures=True)
     scores = {one.gate: one.score for one in found}
     assert scores["length_ratio"] == pytest.approx(len(GOOD[1]) / (len(GOOD[0]) * 1.10))
-    assert len(scores) == len(found) == 13
+    assert len(scores) == len(found) == 14
 
 
 class Clock:

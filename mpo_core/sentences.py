@@ -1,0 +1,57 @@
+"""Sentences of a text: by the full stops of its script, with an eye on abbreviations, initials and numbers."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+_CLOSERS = "\"'”’»)\\]}）】」』*_"
+_END = re.compile(rf"[.!?…।॥۔؟።՞]+[{_CLOSERS}]*(?=\s)|[。！？｡]+[{_CLOSERS}]*")
+_ABBREVIATION = re.compile(
+    r"(?:^|[\s(\[\"'“‘])(?:[A-Z]|mr|mrs|ms|dr|prof|st|jr|sr|vs|etc|e\.g|i\.e|cf|no|nr|fig|vol|approx|dept|inc|ltd|co|gen|col"
+    r"|capt|sgt|rev|hon|gov|sen|rep|jan|feb|mar|apr|jun|jul|aug|sept?|oct|nov|dec|a\.m|p\.m|u\.s|u\.k|z\.b|d\.h|bzw|ca"
+    r"|sig|dott|ing|pag|tp)\.$",
+    re.IGNORECASE,
+)
+_VISIBLE = re.compile(r"\S")
+_LAST_WORD = 16
+"""Characters before a full stop in which an abbreviation is looked for."""
+
+
+class Sentence(NamedTuple):
+    """A sentence, and the white space before it."""
+
+    gap: str
+    text: str
+
+
+def split_sentences(text: str) -> list[Sentence]:
+    """The sentences of a text; gaps and texts joined are the text again, unless it is blank."""
+    sentences: list[Sentence] = []
+    start = 0
+    for end in _END.finditer(text):
+        following = _VISIBLE.search(text, end.end())
+        if following is not None and not _goes_on(text, end, following.group()):
+            sentences.append(_sentence(text[start : end.end()]))
+            start = end.end()
+    last = _sentence(text[start:])
+    return [*sentences, last] if last.text else sentences
+
+
+def count_sentences(text: str) -> int:
+    """How many sentences with letters a text has, over all its lines."""
+    return sum(any(map(str.isalpha, s.text)) for line in text.splitlines() for s in split_sentences(line))
+
+
+def _sentence(text: str) -> Sentence:
+    plain = text.lstrip()
+    return Sentence(text[: len(text) - len(plain)], plain)
+
+
+def _goes_on(text: str, end: re.Match[str], following: str) -> bool:
+    """Whether a full stop ends no sentence: a small letter follows, or it ends an abbreviation or an initial."""
+    if following.islower():
+        return True
+    if not end.group().startswith("."):
+        return False
+    return _ABBREVIATION.search(text[max(0, end.start() - _LAST_WORD) : end.start() + 1]) is not None
