@@ -12,6 +12,7 @@ from typing import Any
 
 from mpo_core.errors import BadInputError
 from mpo_core.files import read_text
+from mpo_core.models.finite import refuse_not_finite
 from mpo_core.models.folder import read_weights
 from mpo_core.models.library import reading
 from mpo_core.models.templates import try_template
@@ -100,6 +101,7 @@ def load_model(folder: Path, settings: ModelSettings, *, dtype: str | None = Non
         )
     model, loading_info = loaded
     _refuse_unfit(model, loading_info, folder)
+    refuse_not_finite(model, f"model {folder}")
     if dtype != "nf4":
         with reading(
             f"the model cannot be moved to {device}", where=f"model {folder}", mend="Use another model.device."
