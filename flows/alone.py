@@ -123,11 +123,15 @@ def train_alone(
     shutil.rmtree(out / ".work")
     # A profile for `mpo run` may ask for it: its run has validation pairs of its own.
     idle = held_out is None and config.training.evaluate_every is not None
+    warning = result.cuts.warning(config.training.cutoff)
     return {
         "pairs": result.rows,
         **({"not used": "training.evaluate_every, which needs --validation FILE"} if idle else {}),
         "quarantined": _counts(aside, "reason"),
         "steps": result.steps,
+        "cut": result.cuts.total.model_dump(),
+        "cut_by_language": {code: counts.model_dump() for code, counts in result.cuts.languages.items() if counts.cut},
+        **({} if warning is None else {"warning": warning}),
         "model": str(result.model_folder),
         "trainer_state": str(result.trainer_state),
     }

@@ -20,7 +20,7 @@ from tasks.stage import current_key, stage, tell_progress
 _NOT_LOGGED = frozenset({"epoch", "step", "total_flos", "train_loss"})
 
 
-@stage("training", verb="train")
+@stage("training", verb="train", version=2)
 def train_model(
     model: ModelFolder,
     pairs: list[Shard],
@@ -66,6 +66,7 @@ def train_model(
             "steps": result.steps,
             "peak_mib": result.peak_memory,
             "train_seconds": round(result.seconds),
+            **result.cuts.counts(),
             **({} if result.resumed_from is None else {"resumed_from": result.resumed_from}),
         },
     )

@@ -74,6 +74,7 @@ def cautions(summary: RunSummary) -> list[str]:
         _over_refusal_caution(summary),
         _unmeasured_caution(summary),
         _short_training_caution(summary),
+        _cut_caution(summary),
         _unchanged_caution(summary),
         _few_caution(summary),
         _quarantine_caution(summary),
@@ -156,6 +157,18 @@ def _short_training_caution(summary: RunSummary) -> str:
     return (
         f"The training had only {max(steps)} optimiser steps: a model hardly moves in so few. More prompts, a higher "
         "sampling.n or more training.epochs give it more."
+    )
+
+
+def _cut_caution(summary: RunSummary) -> str:
+    log = next((line for line in reversed(summary.training) if "cut/pairs" in line), {})
+    pairs, cut = (int(log.get(f"cut/{name}") or 0) for name in ("pairs", "cut"))
+    if cut <= _NOTABLE * pairs:
+        return ""
+    counts = [int(log.get(f"cut/{name}") or 0) for name in ("prompt_cut", "answer_cut", "end_lost")]
+    return (
+        f"{cut:,} of {pairs:,} training pairs were cut at training.cutoff: {counts[0]:,} lost a part of the prompt, "
+        f"{counts[1]:,} of an answer, {counts[2]:,} the end token, which teaches the model not to end its answers."
     )
 
 

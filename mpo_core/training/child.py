@@ -31,6 +31,7 @@ from mpo_core.errors import BadInputError
 from mpo_core.files import read_parquet
 from mpo_core.settings import LoraSettings, TrainingSettings
 from mpo_core.tables import GAPS, PAIRS, QUARANTINE, TableSpec
+from mpo_core.training.cuts import Cuts
 from mpo_core.training.launch import TrainingJob, TrainingResult
 
 _LOCK_WAIT = 15.0  # seconds: the child of a killed parent needs a moment to die
@@ -132,7 +133,7 @@ def run(job: TrainingJob, channel: _Channel) -> TrainingResult:
         pairs = _read(job.pairs, PAIRS)
         validation = None if job.validation is None else _read(job.validation, PAIRS)
         references = _read(job.references, GAPS)
-        trainer, aside, stop = _build(job, pairs, validation, references, channel)
+        trainer, aside, cuts, stop = _build(job, pairs, validation, references, channel)
         from mpo_core.training.callbacks import newest_checkpoint
 
         with trainer.accelerator.main_process_first():  # it removes the incomplete ones
@@ -143,17 +144,19 @@ def run(job: TrainingJob, channel: _Channel) -> TrainingResult:
         early = job.training.patience is not None and any("eval_loss" in entry for entry in state.log_history)
         if stop.asked and state.global_step < state.max_steps:
             raise _StoppedError(state.global_step)
-        _save(job, trainer, aside)
+        rows, peak_memory = len(trainer.train_dataset), _peak_memory()
+        _save(job, trainer, aside, cuts, finished=True)
         return TrainingResult(
             model_folder=job.out / "model",
             trainer_state=job.out / "trainer_state.json",
             quarantine=job.out / "quarantine.parquet",
-            rows=len(trainer.train_dataset),
+            rows=rows,
+            cuts=cuts,
             steps=state.global_step,
             resumed_from=None if checkpoint is None else int(checkpoint.name.rpartition("-")[2]),
             best_step=state.best_global_step if early else None,
             seconds=time.monotonic() - started,
-            peak_memory=_peak_memory(),
+            peak_memory=peak_memory,
         )
 
 
@@ -232,7 +235,7 @@ def _fingerprint(job: TrainingJob) -> str:
 
 def _build(
     job: TrainingJob, pairs: pa.Table, validation: pa.Table | None, references: pa.Table, channel: _Channel
-) -> tuple[Any, pa.Table, Any]:
+) -> tuple[Any, pa.Table, Cuts, Any]:
     import torch
     from accelerate import PartialState
     from transformers import PrinterCallback, set_seed
@@ -264,7 +267,8 @@ def _build(
         system=job.model.system,
         model=model_digest(job.model_folder, job.model),
     )
-    (rows, aside), (held_out, aside_too) = told(pairs), told(validation or pairs.slice(0, 0))
+    cuts = Cuts()
+    (rows, aside), (held_out, aside_too) = told(pairs, cuts=cuts), told(validation or pairs.slice(0, 0))
     _refuse_empty(rows, aside, job.pairs)
     if settings.evaluate_every is not None and validation is not None:
         _refuse_empty(held_out, aside_too, job.validation)
@@ -292,9 +296,10 @@ def _build(
         settings=settings,
         folder=folder,
         callbacks=callbacks,
+        requires_reference=True,
     )
     trainer.remove_callback(PrinterCallback)
-    return trainer, pa.concat_tables([aside, aside_too]), stop
+    return trainer, pa.concat_tables([aside, aside_too]), cuts, stop
 
 
 def _load(job: TrainingJob, device: str, *, dequantised: bool = False) -> Any:
@@ -330,13 +335,20 @@ def _with_adapters(model: Any, lora: LoraSettings) -> Any:
         task_type="CAUSAL_LM",
     )
     try:
-        return get_peft_model(model, config)
+        adapted: Any = get_peft_model(model, config)
     except ValueError:
         raise BadInputError(
             "no module of the model has such a name",
             where="training.lora.target_modules",
             mend="Use all-linear, or names of linear layers.",
         ) from None
+    if hasattr(adapted.get_base_model().get_output_embeddings(), "base_layer"):
+        raise BadInputError(
+            "an adapter on the output head cannot be trained here",
+            where="training.lora.target_modules",
+            mend="Leave lm_head out; all-linear does.",
+        )
+    return adapted
 
 
 def _whole(job: TrainingJob, trainer: Any) -> Any:
@@ -358,17 +370,25 @@ def _merged(job: TrainingJob, model: Any) -> Any:
     """The model with its adapters added to the weights: those that it was trained on, so nf4 in full precision."""
     from peft import get_peft_model_state_dict, set_peft_model_state_dict
 
+    from mpo_core.training.saved import untie_embeddings
+
     if job.training.weights == "nf4":  # to merge into four bits would round the update away
         adapters = get_peft_model_state_dict(model)
         model = _load(job, "cpu", dequantised=True)
         set_peft_model_state_dict(model, adapters)
+    untie_embeddings(model)
     return model.merge_and_unload()
 
 
-def _save(job: TrainingJob, trainer: Any, aside: pa.Table) -> None:
-    """The out folder; the model is built aside and renamed, so that it is whole or not there."""
-    from mpo_core.models import load_tokenizer
+def _save(job: TrainingJob, trainer: Any, aside: pa.Table, cuts: Cuts | None = None, *, finished: bool = False) -> None:
+    """The out folder; the model is built beside it, checked and renamed, so that it is whole and right or not there.
 
+    `finished`: the trainer is not needed any more, so its device is freed before the saved model is loaded.
+    """
+    from mpo_core.models import load_tokenizer
+    from mpo_core.training.saved import measure_trained, release, require_same
+
+    trained = measure_trained(trainer)
     model = _whole(job, trainer)
     if not _first():
         return
@@ -379,7 +399,15 @@ def _save(job: TrainingJob, trainer: Any, aside: pa.Table) -> None:
     try:
         model.save_pretrained(scratch)
         load_tokenizer(job.model_folder, job.model).save_pretrained(scratch)
+        del model
+        alone = job.training.processes == 1  # several keep their devices until all of them end
+        if alone and finished:
+            release(trainer)
+        where = job.model.model_copy(update={"device": "auto" if alone and job.training.device != "cpu" else "cpu"})
+        require_same(scratch, trained, job.training, where, packed=trainer.packed, pad_id=trainer.pad_id)
         write_parquet(job.out / "quarantine.parquet", QUARANTINE, aside)
+        if cuts is not None:
+            trainer.state.log_history.append({"step": trainer.state.global_step, **cuts.figures()})
         trainer.state.save_to_json(str(job.out / "trainer_state.json"))
         shutil.rmtree(final, ignore_errors=True)
         scratch.replace(final)  # last: where the model is, everything is

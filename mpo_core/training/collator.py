@@ -12,7 +12,8 @@ from torch import Tensor
 from mpo_core.errors import BadInputError
 from mpo_core.settings import TrainingSettings
 from mpo_core.tables import QUARANTINE
-from mpo_core.training.encoding import EncodedText, PairText, SetAside, encode_text
+from mpo_core.training.cuts import Cuts
+from mpo_core.training.encoding import Cut, EncodedText, PairText, SetAside, encode_with_cut
 from mpo_core.training.reference import source_texts, target_texts
 
 
@@ -33,12 +34,15 @@ class PairRow(NamedTuple):
     """[D] of the reference on dominant chosen and rejected; None for `padded_mean`."""
     reference: tuple[float, float] | None
     """Summed log-probability of the target's chosen and rejected, where the method compares with it."""
+    own_goal: bool = False
+    """`anchor_gap` is the reference's gap of the target pair itself, not of the dominant one."""
 
 
 class _Found(NamedTuple):
     target: EncodedText
     source: EncodedText
     gap: float
+    own_goal: bool
     reference: tuple[float, float] | None
 
 
@@ -50,6 +54,7 @@ def join(
     settings: TrainingSettings,
     system: str | None,
     model: str | None = None,
+    cuts: Cuts | None = None,
 ) -> tuple[list[PairRow], pa.Table]:
     """The rows of training in the order of `pairs`; what cannot be trained on is set aside.
 
@@ -64,6 +69,7 @@ def join(
         settings: method, beta, cutoff, anchor_gap and retention count here.
         system: system message before each prompt.
         model: digest of the initial model, which the references must be of; None checks nothing.
+        cuts: counts what the cut-off took from the rows and their dominant pairs.
 
     Returns:
         rows, and QUARANTINE with reasons `empty_response`, `over_long`, `no_reference`, `no_weight`.
@@ -74,17 +80,19 @@ def join(
     """
     known = {row["text_id"]: row for row in references.drop_columns(["chosen_pooled", "rejected_pooled"]).to_pylist()}
     _refuse_other_model(known, model)
-    sources = {
-        text.text_id: encode_text(tokenizer, text, cutoff=settings.cutoff, system=system)
+    encoded = {
+        text.text_id: encode_with_cut(tokenizer, text, cutoff=settings.cutoff, system=system)
         for text in source_texts(pairs)
     }
+    sources = {name: source for name, (source, _) in encoded.items()}
+    lost: dict[tuple[str, str], Cut] = {}
     states = _states(references, sources, settings)
     rows: list[PairRow] = []
     aside: list[dict[str, str]] = []
-    meta = pairs.select(["source_id", "weight"]).to_pylist()
+    meta = pairs.select(["source_id", "source_language", "weight"]).to_pylist()
     for text, about in zip(target_texts(pairs), meta, strict=True):
         source_id = about["source_id"]
-        target = encode_text(tokenizer, text, cutoff=settings.cutoff, system=system)
+        target, cut = encode_with_cut(tokenizer, text, cutoff=settings.cutoff, system=system)
         weight = 1.0 if about["weight"] is None else about["weight"]
         found: _Found | SetAside = SetAside("no_weight", f"weight {weight}")
         if 0.0 < weight < math.inf:
@@ -92,6 +100,8 @@ def join(
         if isinstance(found, SetAside):
             aside.append({"row_id": text.text_id, "language": text.language, **found._asdict()})
             continue
+        lost[text.language, text.text_id] = cut
+        lost[about["source_language"], source_id] = encoded[source_id][1]
         rows.append(
             PairRow(
                 text.text_id,
@@ -104,8 +114,12 @@ def join(
                 weight,
                 states.get(source_id),
                 found.reference,
+                found.own_goal,
             )
         )
+    for (language, _), cut in lost.items():
+        if cuts is not None:
+            cuts.add(language, cut)
     return rows, QUARANTINE.build(aside)
 
 
@@ -145,7 +159,7 @@ def _match(
             row["chosen_reward"] * row["chosen_tokens"],
             row["rejected_reward"] * row["rejected_tokens"],
         )
-    return _Found(target, source, gap, reference)
+    return _Found(target, source, gap, own, reference)
 
 
 def _refuse_other_model(known: dict[str, dict[str, Any]], model: str | None) -> None:

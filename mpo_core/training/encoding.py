@@ -64,19 +64,40 @@ def truncated_lengths(prompt: int, answer: int, cutoff: int) -> tuple[int, int]:
     return min(prompt, max(cutoff - kept, 0)), kept
 
 
+class Cut(NamedTuple):
+    """What the cut-off took from a pair."""
+
+    prompt: bool = False
+    """Its prompt lost tokens."""
+    answer: bool = False
+    """An answer lost tokens of its text."""
+    end: bool = False
+    """An answer lost its end-of-turn token, and perhaps more."""
+
+
 def encode_text(tokenizer: Any, text: PairText, *, cutoff: int, system: str | None) -> EncodedText | SetAside:
     """Token ids of a pair, prompt and answers tokenised apart, cut at `cutoff`.
 
     An empty answer, or one of which nothing fits, would have a reward of 0/0: it comes
     back as `SetAside`, never as NaN.
     """
+    return encode_with_cut(tokenizer, text, cutoff=cutoff, system=system)[0]
+
+
+def encode_with_cut(
+    tokenizer: Any, text: PairText, *, cutoff: int, system: str | None
+) -> tuple[EncodedText | SetAside, Cut]:
+    """Token ids of a pair as `encode_text` gives them, and what the cut-off took from it."""
     empty = [name for name, answer in (("chosen", text.chosen), ("rejected", text.rejected)) if not answer.strip()]
     if empty:
-        return SetAside("empty_response", f"empty: {', '.join(empty)}")
+        return SetAside("empty_response", f"empty: {', '.join(empty)}"), Cut()
     prompt = encode_prompt(tokenizer, text.prompt, system=system)
-    chosen, rejected = encode_response(tokenizer, text.chosen), encode_response(tokenizer, text.rejected)
-    longer = max(len(chosen), len(rejected))
+    answers = (encode_response(tokenizer, text.chosen), encode_response(tokenizer, text.rejected))
+    longer = max(map(len, answers))
     prompt_length, answer_length = truncated_lengths(len(prompt), longer, cutoff)
     if not (prompt_length and answer_length):
-        return SetAside("over_long", f"prompt {len(prompt)}, answer {longer}, cutoff {cutoff} tokens")
-    return EncodedText(prompt[:prompt_length], chosen[:answer_length], rejected[:answer_length])
+        return SetAside("over_long", f"prompt {len(prompt)}, answer {longer}, cutoff {cutoff} tokens"), Cut()
+    # Of an answer's tokens the last one is its end-of-turn token.
+    cut = Cut(prompt_length < len(prompt), answer_length < longer - 1, answer_length < longer)
+    chosen, rejected = (answer[:answer_length] for answer in answers)
+    return EncodedText(prompt[:prompt_length], chosen, rejected), cut

@@ -161,6 +161,7 @@ def _check_head(model: Any, head: Head) -> None:
     model.eval()
     with torch.no_grad():
         own = model(input_ids=ids, use_cache=False).logits[0]
+        again = model(input_ids=ids, use_cache=False).logits[0]
         out = model.get_output_embeddings()
         linear = isinstance(out, torch.nn.Linear)
         hidden = model.base_model(input_ids=ids, use_cache=False).last_hidden_state[0]
@@ -176,6 +177,12 @@ def _check_head(model: Any, head: Head) -> None:
     theirs = own.float().log_softmax(-1)[:, : ids.shape[1]]
     close = 2e-2 if own.dtype != torch.float32 else 1e-3
     # A model that gives no number is told row by row, not here.
+    if not torch.allclose(again, own, atol=close, equal_nan=True):
+        raise BadInputError(
+            f"two passes of {type(model).__name__} over the same tokens differ: it draws at random in its own code",
+            where="model",
+            mend="Switch noise and dropout off in its config.json; training compares it with its frozen self.",
+        )
     if not linear or not torch.allclose(ours.float(), theirs, atol=close, equal_nan=True):
         raise BadInputError(
             f"the output head of {type(model).__name__} is none that training knows",

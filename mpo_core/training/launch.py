@@ -26,6 +26,7 @@ from pydantic import BaseModel, ConfigDict
 from mpo_core.artifacts import write_atomically
 from mpo_core.errors import BadInputError, StageFailedError
 from mpo_core.settings import ModelSettings, TrainingSettings
+from mpo_core.training.cuts import Cuts
 
 CONFIGS = Path(__file__).resolve().parents[2] / "deployments" / "accelerate"
 LOG = "training.log"
@@ -66,6 +67,8 @@ class TrainingResult(BaseModel):
     """Parquet of QUARANTINE: pairs that could not be trained on."""
     rows: int
     """Pairs trained on."""
+    cuts: Cuts
+    """What `training.cutoff` took from them."""
     steps: int
     """Optimiser steps done, those before a resume included."""
     resumed_from: int | None = None

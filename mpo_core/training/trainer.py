@@ -21,11 +21,16 @@ from mpo_core.errors import BadInputError
 from mpo_core.settings import TrainingSettings
 from mpo_core.training.collator import PairRow
 from mpo_core.training.forward import Output, adding_up, attach, can_pack
+from mpo_core.training.layout import Item, Layout, pack, pad
+from mpo_core.training.noise import train_without_noise
 from mpo_core.training.objective import retention_loss, weighted_mean
 from mpo_core.training.objectives import OBJECTIVES, Scores
 from mpo_core.training.objectives.kto import divergence, mismatched
 from mpo_core.training.plan import Forward, by_rows, by_tokens, share
 from mpo_core.training.schedule import EpochSteps, total_steps, training_arguments
+from mpo_core.training.start import expected_of, require_reference
+
+_NAMED = 16  # pairs in a message
 
 
 class Step(NamedTuple):
@@ -88,6 +93,7 @@ class MPOTrainer(Trainer):
         settings: of the training.
         folder: where checkpoints go.
         callbacks: see `callbacks`.
+        requires_reference: compare the model with the rows' reference before the first step; see `start`.
     """
 
     def __init__(
@@ -100,7 +106,9 @@ class MPOTrainer(Trainer):
         settings: TrainingSettings,
         folder: Path,
         callbacks: list[Any] | None = None,
+        requires_reference: bool = False,
     ) -> None:
+        self.requires_reference = requires_reference
         self.settings, self.pad_id = settings, pad_id
         self.packed = _packs(model, settings)
         self._with_sources = settings.method == "mpo" and settings.retention.weight > 0
@@ -183,7 +191,7 @@ class MPOTrainer(Trainer):
 
     def _remember_mismatched(self, rows: list[PairRow]) -> None:
         """The reference of kto's mismatched pairs: the model is not trained yet."""
-        measured = self._log_probabilities(self.model, rows).tolist()
+        measured = self.log_probabilities(self.model, rows).tolist()
         for row, (chosen, rejected) in zip(rows, measured, strict=True):
             self._mismatched[row.pair_id] = row._replace(reference=(chosen, rejected))
 
@@ -194,33 +202,53 @@ class MPOTrainer(Trainer):
 
     # -- loss -----------------------------------------------------------------------
 
-    def _autocast(self) -> Any:
+    def _autocast(self, *, exact: bool = False) -> Any:
         # Not left to accelerate, which under FSDP would cast weights and figures instead. No weight is read twice in
         # a forward, so a cache of them would only hold memory.
-        bfloat16 = self.settings.precision == "bfloat16"
+        bfloat16 = self.settings.precision == "bfloat16" and not exact
         return torch.autocast(self.args.device.type, torch.bfloat16, enabled=bfloat16, cache_enabled=False)
 
-    def _run(self, model: Any, forward: Forward) -> Output:
+    def _run(self, model: Any, forward: Forward, *, exact: bool = False) -> Output:
         layout = forward.layout(
             packed=self.packed,
             pooling=self.settings.retention.pooling,
             pad_id=self.pad_id,
             with_prompts=self._with_prompts,
         )
-        with self._autocast():
+        return self._output(model, layout, exact=exact)
+
+    def _output(self, model: Any, layout: Layout, *, exact: bool = False) -> Output:
+        with self._autocast(exact=exact):
             out: Output = model(layout=layout.to(self.args.device))
         return out
 
-    def _log_probabilities(self, model: Any, rows: list[PairRow]) -> Tensor:
-        """[n, 2], of chosen and rejected of each row, without gradient; the processes share the work."""
+    def _require_reference(self, model: Any, step: Step) -> None:
+        """Before the first step the model is the reference; every process measures the same few rows."""
+        expected = expected_of(step.rows, self.settings)
+        pooling = self.settings.retention.pooling
+
+        def run(items: list[Item]) -> Output:
+            layout = pack(items, pooling) if self.packed else pad(items, pooling, self.pad_id)
+            with torch.no_grad():
+                return self._output(model, layout)
+
+        if expected:
+            require_reference(expected, run, settings=self.settings)
+
+    def log_probabilities(self, model: Any, rows: list[PairRow], *, exact: bool = False) -> Tensor:
+        """[n, 2], of chosen and rejected of each row, without gradient; the processes share the work.
+
+        `exact` computes in the precision of the weights, whatever `training.precision` is.
+        """
         found = torch.zeros(len(rows), 2, dtype=torch.float64, device=self.args.device)
         place = {row.pair_id: i for i, row in enumerate(rows)}
         model.eval()
         for forward in (forward for step in self._steps(rows) for forward in step.forwards):
             with torch.no_grad():
-                log_p = self._run(model, forward).log_p
-            if not forward.idle:
-                found[[place[row.pair_id] for row in forward.targets]] = log_p.view(len(forward.targets), 2)
+                log_p = self._run(model, forward, exact=exact).log_p
+            if forward.targets and not forward.idle:
+                log_p = log_p.view(len(forward.targets), -1)[:, :2]
+                found[[place[row.pair_id] for row in forward.targets]] = log_p
         return self.accelerator.reduce(found, "sum") if self.accelerator.num_processes > 1 else found
 
     def _with_kl(self, model: Any, step: Step) -> Step:
@@ -228,7 +256,7 @@ class MPOTrainer(Trainer):
         if self.settings.method != "kto":
             return step
         rows = [self._mismatched[row.pair_id] for row in step.rows]
-        log_p = self._log_probabilities(model, rows)
+        log_p = self.log_probabilities(model, rows)
         reference = log_p.new_tensor([row.reference for row in rows])
         return step._replace(kl=divergence(log_p, reference, log_p.new_tensor([row.weight for row in rows])))
 
@@ -272,9 +300,11 @@ class MPOTrainer(Trainer):
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Tensor:  # noqa: ARG002
         """Forward and backward of every part of an optimiser step; returns its loss."""
         step = self._with_kl(model, inputs)
-        model.train()
+        train_without_noise(model)
+        if self.requires_reference and self.state.global_step == 0:
+            self._require_reference(model, step)
         self._means.weight += step.weight
-        self._step_ids = [row.pair_id for row in step.rows]
+        self._current = step
         # DDP, FSDP and DeepSpeed average gradients over the processes; a step's loss is a sum.
         processes = self.accelerator.num_processes
         total = torch.zeros((), device=self.args.device)
@@ -296,16 +326,55 @@ class MPOTrainer(Trainer):
         with model.no_sync() if waits else contextlib.nullcontext():
             yield
 
+    # -- gradient -------------------------------------------------------------------
+
+    def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> float:
+        """The norm of the gradient as transformers has it, which must be finite before a step is taken with it.
+
+        transformers 5.23 gives the norm to no public hook before the step. (DeepSpeed has taken its step by now;
+        nothing of it has been saved.)
+
+        Raises:
+            BadInputError: the norm is not finite; names the rows. Weights and checkpoints are as before this step.
+        """
+        norm = super()._get_grad_norm(model, grad_norm=grad_norm)  # type: ignore[no-untyped-call]
+        norm = float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)
+        if not math.isfinite(norm):
+            raise _diverged("the gradient is not finite", self._rows_at_fault(model), self.state.global_step + 1)
+        return norm
+
+    def _rows_at_fault(self, model: Any) -> list[str]:
+        """The step's rows whose own gradient is not finite; all of them where that cannot be told apart."""
+        step = self._current
+        if self.accelerator.distributed_type != DistributedType.NO:  # the others would wait in a collective
+            return [row.pair_id for row in step.rows]
+        at_fault: set[str] = set()
+        for forward in self._one_by_one(step):
+            sources = {source.row.source_id for source in forward.sources}
+            names = {row.pair_id for row in forward.targets}
+            names |= {row.pair_id for row in step.rows if row.source_id in sources}
+            model.zero_grad()
+            self.share_of_loss(model, forward, step).backward()
+            gradients = (weight.grad for weight in model.parameters() if weight.grad is not None)
+            if not all(bool(gradient.isfinite().all()) for gradient in gradients):
+                at_fault |= names
+        model.zero_grad()
+        return [row.pair_id for row in step.rows if row.pair_id in at_fault or not at_fault]
+
+    def _one_by_one(self, step: Step) -> list[Forward]:
+        """A step in forwards of one pair each; those of `padded_mean` are a property of their batch."""
+        if self.settings.retention.pooling == "padded_mean":
+            return step.forwards
+        if self.packed:
+            return by_tokens(step.rows, 1, sources=self._with_sources)
+        return by_rows(step.rows, 1, sources=self._with_sources)
+
     # -- figures --------------------------------------------------------------------
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Adds the terms of the loss, means over the step's rows, to a step's log."""
         if "loss" in logs:
             logs.update(self._taken())
-            if not math.isfinite(logs.get("grad_norm", 0.0)):
-                # The weights are spoilt by now, but nothing of them has been saved.
-                self.state.global_step -= 1
-                raise _diverged("the gradient is not finite", self._step_ids, self.state.global_step + 1)
         super().log(logs, start_time)
 
     def _taken(self) -> dict[str, float]:
@@ -386,8 +455,9 @@ def _refuse_non_finite(loss: Tensor, names: list[str], step: int) -> None:
 
 
 def _diverged(what: str, pair_ids: list[str], step: int) -> BadInputError:
+    more = f" and {len(pair_ids) - _NAMED} more" if len(pair_ids) > _NAMED else ""
     return BadInputError(
-        f"{what} on pairs {', '.join(pair_ids)}",
+        f"{what} on pairs {', '.join(pair_ids[:_NAMED])}{more}",
         where=f"training, step {step}",
         mend="Lower training.learning_rate, or look at these pairs; the last checkpoint is kept.",
     )

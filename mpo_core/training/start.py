@@ -1,0 +1,115 @@
+"""The model before its first step is the reference: a few pairs are measured to see that it is."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from mpo_core.errors import BadInputError
+from mpo_core.settings import TrainingSettings
+from mpo_core.training.collator import PairRow
+from mpo_core.training.encoding import EncodedText
+from mpo_core.training.forward import Output
+from mpo_core.training.layout import Item
+
+_ROWS = 4  # of a step, the shortest
+# Rounding of the same computation in another layout: nats per token (relative beyond 1), and a share of the norm. In
+# four bits as much as lies between them and full precision.
+_CLOSE_GAP = {"float32": 2e-3, "bfloat16": 0.15, "nf4": 0.3}
+_CLOSE_STATES = {"float32": 2e-3, "bfloat16": 0.08, "nf4": 0.3}
+
+
+class Expected(NamedTuple):
+    """A pair with what the reference says of it; None where the method does not ask."""
+
+    ids: EncodedText
+    gap: float | None = None
+    log_p: tuple[float, float] | None = None
+    pooled: tuple[Tensor, Tensor] | None = None
+
+    @property
+    def item(self) -> Item:
+        """What the model has to be asked."""
+        return Item(self.ids, scored=True, pooled=self.pooled is not None)
+
+
+def expected_of(rows: list[PairRow], settings: TrainingSettings) -> list[Expected]:
+    """What the reference says of the shortest rows of a step; none for a method without a reference."""
+    shortest = sorted(rows, key=lambda row: sum(map(len, row.target)) + sum(map(len, row.source)))[:_ROWS]
+    found: dict[str, Expected] = {}
+    for row in shortest:
+        if settings.method == "mpo":
+            gap = None if row.own_goal else row.anchor_gap
+            if gap is not None or row.pooled is not None:
+                found.setdefault(row.source_id, Expected(row.source, gap=gap, pooled=row.pooled))
+            if row.own_goal:
+                found[row.pair_id] = Expected(row.target, gap=row.anchor_gap)
+        elif row.reference is not None:
+            found[row.pair_id] = Expected(row.target, log_p=row.reference)
+    return list(found.values())
+
+
+def require_reference(
+    expected: list[Expected], run: Callable[[list[Item]], Output], *, settings: TrainingSettings
+) -> None:
+    """Compares the model before its first step with the reference.
+
+    Figures that are no numbers are left to the loss, which names their rows.
+
+    Args:
+        expected: see `expected_of`.
+        run: the model as it trains, without gradient, on these items in one forward.
+        settings: precision and weights say how far rounding reaches.
+
+    Raises:
+        BadInputError: reward gaps or hidden states differ by more than rounding.
+    """
+    out = run([one.item for one in expected])
+    gaps, states = _gap_difference(expected, out), _state_difference(expected, out)
+    kind = settings.weights if settings.weights != "float32" else settings.precision
+    wrong = []
+    if gaps > _CLOSE_GAP[kind]:
+        wrong.append(f"reward gaps differ by {gaps:.2g} nats per token, rounding explains {_CLOSE_GAP[kind]:g}")
+    if states > _CLOSE_STATES[kind]:
+        wrong.append(f"hidden states differ by {states:.1%}, rounding explains {_CLOSE_STATES[kind]:.1%}")
+    if wrong:
+        raise BadInputError(
+            f"the model is not its reference before the first step: {'; '.join(wrong)}",
+            where="training, step 0",
+            mend="Compute the references with this very model on this machine; if it draws at random in its own code "
+            "(noise, dropout), switch that off in its config.json.",
+        )
+
+
+def _gap_difference(expected: list[Expected], out: Output) -> float:
+    """Mean difference of gaps, or of mean log-probabilities, over the pairs; relative where these are above 1."""
+    differences, sizes = [], []
+    for one, (chosen, rejected) in zip(expected, out.log_p.view(-1, 2).tolist(), strict=True):
+        lengths = (len(one.ids.chosen), len(one.ids.rejected))
+        rewards = (chosen / lengths[0], rejected / lengths[1])
+        pairs = [] if one.gap is None else [(rewards[0] - rewards[1], one.gap)]
+        if one.log_p is not None:
+            pairs += [(reward, goal / n) for reward, goal, n in zip(rewards, one.log_p, lengths, strict=True)]
+        for measured, goal in pairs:
+            if math.isfinite(measured) and math.isfinite(goal):
+                differences.append(abs(measured - goal))
+                sizes.append(abs(goal))
+    if not differences:
+        return 0.0
+    return math.fsum(differences) / max(math.fsum(sizes), len(sizes))
+
+
+def _state_difference(expected: list[Expected], out: Output) -> float:
+    """Norm of the difference of all pooled states, relative to theirs."""
+    goals = [state for one in expected for state in one.pooled or ()]
+    if not goals:
+        return 0.0
+    goal = torch.stack(goals).to(out.pooled.device, torch.float32)
+    measured = out.pooled.float()
+    finite = (goal.isfinite() & measured.isfinite()).all(1)
+    difference = (measured - goal)[finite].norm() / goal[finite].norm().clamp(min=1e-12)
+    return float(difference)
