@@ -116,6 +116,9 @@ def protected_lost(source: str, translation: str, *, measures: bool) -> int:
     """
     pattern = _PROTECTED if measures else _LASTING
     wanted = Counter(found.group() for found in pattern.finditer(source))
+    if not measures:  # people translate what is inside an ICU message: only its head must come back
+        heads = {item: head.group() for item in wanted if (head := _ICU_HEAD.match(item)) is not None}
+        wanted = Counter({heads.get(item, item): count for item, count in wanted.items()})
     lost = sum(abs(count - translation.count(item)) for item, count in wanted.items() if not _within(item, wanted))
     return lost + (len(_MARK.findall(translation)) if not _MARK.search(source) else 0)
 

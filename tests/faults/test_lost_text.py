@@ -84,6 +84,12 @@ def test_each_placeholder_is_masked_and_checked(item):
     assert protected_lost(text, "Oka nyumbani.", measures=True) == 1
 
 
+def test_people_translate_what_is_inside_an_icu_message():
+    source, translation = "You have {n, plural, one {# loaf} other {# loaves}}.", "Una {n, plural, other {mikate #}}."
+    assert protected_lost(source, translation, measures=False) == 0
+    assert protected_lost(source, "Una mikate.", measures=False) == 1
+
+
 @pytest.mark.parametrize("text", ["a {word one} b", "{not, a, message}", "%discount", "fifty% sure"])
 def test_ordinary_text_is_no_placeholder(text):
     assert mask(text).items == ()
