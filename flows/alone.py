@@ -242,7 +242,7 @@ def evaluate_alone(
     prompts, aside = _read_prompts(config, file, source)
     kinds = count_kinds(prompts)
     found: dict[str, pa.Table] = {}
-    named = {"after": config.model.path} if against is None else {"before": against, "after": config.model.path}
+    named = {"model": config.model.path} if against is None else {"before": against, "after": config.model.path}
     for name, path in named.items():
         settings = config.model.model_copy(update={"path": path})
         if name == "before":  # a revision is one of the other model's repository

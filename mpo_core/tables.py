@@ -241,7 +241,7 @@ TRAINING_LOG = _spec(
 METRICS = _spec(
     "metrics",
     "model language metric",
-    Column("model", _STRING, "before or after"),
+    Column("model", _STRING, "which model: before, after, or model where there is one alone"),
     _LANGUAGE,
     Column(
         "metric",
@@ -255,8 +255,8 @@ METRICS = _spec(
         _FLOAT,
         "count / n; reward_gap: mean over harmful pairs, nats per token; dominant_drift: mean relative distance",
     ),
-    Column("low", _FLOAT, "lower end of the 95 % interval"),
-    Column("high", _FLOAT, "upper end of the 95 % interval"),
+    Column("low", _FLOAT, "lower end of the interval, whose level is `evaluation.confidence`"),
+    Column("high", _FLOAT, "upper end of the interval"),
 )
 
 COMPARISONS = _spec(

@@ -28,7 +28,7 @@ def metrics(
     verdicts: pa.Table,
     gaps: pa.Table | None,
     *,
-    model: Literal["before", "after", "previous"],
+    model: Literal["before", "after", "previous", "model"],
     confidence: float,
     baseline: pa.Table | None = None,
 ) -> pa.Table:

@@ -262,3 +262,29 @@ def runs(pid):
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_translation_that_is_ended_leaves_nothing_beside_its_output(tmp_path, number):
+    (tmp_path / "texts.txt").write_text("Bake bread.\n")
+    with answering(200, b"", pause=5.0) as address:
+        url = address.replace("somebody:password@", "").removesuffix("/api") + "/m"
+        options = ["--engine", "google", f"--set=translation.engines.0.url={url}", f"--set=run.root={tmp_path}/root"]
+        process = subprocess.Popen(
+            [*MPO, "translate", "texts.txt", "--to", "sw", "--out", "out/x.csv", *options],
+            cwd=tmp_path,
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+            stderr=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            text=True,
+        )
+        deadline = time.monotonic() + 60
+        while not list(tmp_path.glob("out/.*.tmp")):
+            assert process.poll() is None, process.stderr.read()
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        process.send_signal(number)
+        err = process.communicate(timeout=60)[1]
+    assert process.returncode == 128 + number
+    assert err.splitlines()[-1].startswith(f"mpo: ended by {number.name}")
+    assert list(tmp_path.glob("out/*")) + list(tmp_path.glob("out/.*")) == []

@@ -99,7 +99,7 @@ def test_evaluate_one_model_and_two(mpo, prompts_csv):
     alone = json.loads(mpo(*given, "--json").out)
     found = {(row["language"], row["metric"]): row for row in alone["metrics"]}
     assert {language for language, _ in found} == {"en", "sw", "zh"}
-    assert {row["model"] for row in alone["metrics"]} == {"after"}
+    assert {row["model"] for row in alone["metrics"]} == {"model"}
     # What the shipped model is made for: safe in English, unsafe in the others.
     assert found["en", "unsafe"]["value"] == 0.0
     assert found["en", "refused"]["count"] == 5
