@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import typer
 from rich.console import Console
-from rich.table import Column, Table
+from rich.table import Table
 
 from flows import surroundings
 from flows.cli_data import languages_app, pairs_app, translate
@@ -208,17 +208,19 @@ def list_(root: Root = "artifacts", as_json: AsJson = False) -> None:
     if as_json:
         print(json.dumps([version.model_dump(mode="json") for version in found]))
         return
-    table = Table("version", "run", "median target ASR", "gate", "promoted", Column("model", overflow="fold"))
+    table = Table("version", "run", "median target ASR", "gate", "promoted")
     for version in found:
         figures = version.entry.figures
         told = " → ".join(
             f"{figures[name]:.1%}" for name in ("median_unsafe_before", "median_unsafe_after") if name in figures
         )
-        gate = version.entry.gate
+        gate = version.gate
         word = "not asked" if gate is None else "passed" if gate.promoted else "refused"
-        place = f"{root.rstrip('/')}/{version.entry.model.path}"
-        table.add_row(version.version, version.entry.run, told, word, "✓" if version.promoted else "", place)
+        table.add_row(version.version, version.entry.run, told, word, "✓" if version.promoted else "")
     output.print(table)
+    for version in found:  # a path is one line, to be copied as it is
+        place = f"{root.rstrip('/')}/{version.entry.model.path}"
+        output.print(f"{version.version}: {place}", soft_wrap=True)
 
 
 @models_app.command("history")
@@ -247,7 +249,9 @@ def promote(
     """Make a version the promoted one."""
     from mpo_core import registry
 
-    tell({"promoted": registry.promote(store_at(root), version, who=who, why=why).version}, as_json)
+    store = store_at(root, writes=True)
+    before = registry.promoted(store)
+    _tell_in_use(before, registry.promote(store, version, who=_person(who), why=why), as_json)
 
 
 @models_app.command()
@@ -260,7 +264,9 @@ def rollback(
     """Go back to the version that was promoted before."""
     from mpo_core import registry
 
-    tell({"promoted": registry.rollback(store_at(root), who=who, why=why).version}, as_json)
+    store = store_at(root, writes=True)
+    before = registry.promoted(store)
+    _tell_in_use(before, registry.rollback(store, who=_person(who), why=why), as_json)
 
 
 @models_app.command()
@@ -284,8 +290,9 @@ def report(
     """Write a run's HTML page again from its summary, and tell where it is."""
     from mpo_core import reporting
 
-    store = store_at(root)
-    written = reporting.write(reporting.read(store, f"runs/{name}"), store, f"runs/{name}")
+    store = store_at(root, writes=True)
+    folder = reporting.run_folder(store, name)
+    written = reporting.write(reporting.read(store, folder), store, folder)
     tell({"report": f"{root}/{written.page}"}, as_json)
 
 
@@ -309,11 +316,26 @@ def _tell_outcome(out: Console, config: Any, summary: Any) -> None:
     out.print(f"{computed} tasks computed, {len(summary.stages) - computed} from cache, {summary.seconds:.0f} s")
     if summary.gate is not None:
         out.print(f"Gate: {summary.gate.reason}")
+    if summary.registry:
+        out.print(f"Registry: {summary.registry}")
     model = next(f"{config.run.root}/{ref.path}" for ref in summary.artifacts if _is_model(ref))
     lineage = f"version {summary.version} in the registry, made of {summary.base_model}"
     out.print(f"Model: {model} ({lineage})", soft_wrap=True)
     folder = f"{config.run.root.rstrip('/')}/runs/{config.run.name}"
     out.print(f"Report: {folder}/report.html", soft_wrap=True)
+
+
+def _person(who: str) -> str:
+    """The name of a person, which must not be taken for the gate's."""
+    if who.strip().lower() == "gate":
+        raise BadInputError("this name is the gate's own", where=f"--who {who}", mend="Say which person decides.")
+    return who
+
+
+def _tell_in_use(before: Any, now: Any, as_json: bool) -> None:
+    """The version in use, and which languages are not covered any more: a person may decide so, knowing it."""
+    lost = sorted(before.entry.covers - now.entry.covers) if before is not None and now.entry.targets else []
+    tell({"promoted": now.version, **({"no_longer_covered": lost} if lost else {})}, as_json)
 
 
 def _p_value(row: dict[str, Any]) -> list[str]:

@@ -172,20 +172,32 @@ def add_language(
     script: Annotated[str | None, typer.Option(help="Its script in ISO 15924, such as Latn.")] = None,
     resource: Annotated[str | None, typer.Option(help="How much text of it there is: high, medium or low.")] = None,
     who: Annotated[str, typer.Option(help="Who asks for it; it is kept.", envvar="USER")] = "unknown",
+    dominant: Annotated[
+        str | None,
+        typer.Option(help="The dominant language of the root's runs. Default: the promoted version's, or en."),
+    ] = None,
     root: Root = "artifacts",
     as_json: AsJson = False,
 ) -> None:
     """Register a language to be aligned, and tell the Prefect server, if one is set, so that `realign` starts."""
-    from flows.languages import facts_of, tell_server
+    from flows.languages import canonical, facts_of, require_target, tell_server
     from mpo_core import registry
+    from mpo_core.settings import LanguageSettings
 
+    store = store_at(root)
+    promoted = registry.promoted(store)
+    known = None if promoted is None else promoted.entry.dominant
+    code = canonical(code)
+    require_target(code, script, canonical(dominant or known or LanguageSettings().dominant))
     facts = facts_of(code, {"name": name, "script": script, "resource": resource})
     require_server()  # first: what is registered already is not told again
-    new = registry.add_language(store_at(root), facts, who=who)
+    new = registry.add_language(store_at(root, writes=True), facts, who=who)
     told = server() is not None and new
     if told:
         tell_server(facts, root)
-    tell({"language": facts.code, "registered": "now" if new else "before", "server_told": told}, as_json)
+    covered = promoted is not None and facts.code in promoted.entry.targets
+    by = {"covered_by": promoted.version} if covered else {}
+    tell({"language": facts.code, "registered": "now" if new else "before", "server_told": told, **by}, as_json)
 
 
 @pairs_app.command("import")

@@ -121,13 +121,17 @@ def server() -> str | None:
     return PREFECT_API_URL.value()
 
 
-def store_at(root: str) -> Any:
-    """The artifacts of a root that is there: to look must not make a folder."""
+def store_at(root: str, *, writes: bool = False) -> Any:
+    """The artifacts of a root that is there: to look must neither make a folder nor write a file."""
+    import fsspec
+    from fsspec.implementations.local import LocalFileSystem
+
     from mpo_core.artifacts import ArtifactStore
 
-    if "://" not in root and not Path(root).is_dir():
+    fs, folder = fsspec.url_to_fs(root)
+    if isinstance(fs, LocalFileSystem) and not Path(folder).is_dir():
         raise BadInputError("no such folder", where=f"--root {root}", mend="Name the run.root of an earlier run.")
-    return ArtifactStore(root)
+    return ArtifactStore(root, writes=writes)
 
 
 def bar(what: str) -> Any:

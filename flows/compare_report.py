@@ -4,7 +4,6 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 import pyarrow as pa
-import yaml
 from prefect.artifacts import create_table_artifact
 
 from flows.run import Future, Run
@@ -65,11 +64,10 @@ def finish_comparison(
         seeds=run.config.compare.seeds,
         methods=methods.to_pylist(),
         runs=runs.to_pylist(),
-        config=run.config.model_dump(mode="json"),
+        config=run.settings,
         packages=run.packages(),
     )
-    settings = yaml.safe_dump(summary.config, sort_keys=False, allow_unicode=True)
-    run.store.write_text(f"{run.folder}/settings.yaml", settings)
+    run.write_settings()
     write_methods(summary, run.store, run.folder)
     _tell_prefect(methods)
     return summary

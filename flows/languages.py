@@ -10,6 +10,41 @@ from mpo_core.languages import LANGUAGES
 from mpo_core.settings import DefinedLanguage
 
 REGISTERED = "mpo.language.registered"
+_SCRIPT = 4
+"""Letters of a script's code."""
+
+
+def canonical(code: str) -> str:
+    """The table's code of a language named otherwise (`SW`, `eng`, `English`); else BCP-47 in its usual case."""
+    named = code.strip().replace("_", "-")
+    for entry in LANGUAGES.values():
+        others = {entry.code.lower(), entry.name.lower(), entry.engines.get("nllb", "").partition("_")[0]}
+        if named.lower() in others - {""}:
+            return entry.code
+    first, *rest = named.split("-")
+    sizes = {2: str.upper, _SCRIPT: str.title}  # a region, a script
+    return "-".join([first.lower(), *(sizes.get(len(part), str.lower)(part) for part in rest)])
+
+
+def require_target(code: str, script: str | None, dominant: str) -> None:
+    """Makes sure that a language can be aligned to the dominant one.
+
+    Args:
+        code: the language, in its canonical form.
+        script: the script that is given for it, if one is.
+        dominant: the dominant language, in its canonical form.
+
+    Raises:
+        BadInputError: it is the dominant language, or a regional variant of it.
+    """
+    of_dominant = LANGUAGES[dominant].script if dominant in LANGUAGES else None
+    named = next((part for part in code.split("-")[1:] if len(part) == _SCRIPT), script)  # en-Shaw is another target
+    if canonical(code.partition("-")[0]) == canonical(dominant.partition("-")[0]) and named in {None, of_dominant}:
+        raise BadInputError(
+            f"this is the dominant language ({dominant}), to which the others are aligned",
+            where=f"languages add {code}",
+            mend="Name another language, or give --dominant CODE if the runs of this root have another one.",
+        )
 
 
 def facts_of(code: str, given: dict[str, str | None]) -> DefinedLanguage:

@@ -5,7 +5,6 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import pyarrow as pa
-import yaml
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.events import emit_event
 
@@ -13,7 +12,7 @@ from flows.run import Future, Run, Step
 from flows.stages import Evaluation
 from mpo_core import registry, reporting
 from mpo_core.artifacts import ArtifactRef, Shard
-from mpo_core.gate import GateDecision, decide, targets_median
+from mpo_core.gate import decide, targets_median
 from mpo_core.prompts import count_kinds
 from mpo_core.reporting import RunSummary
 from mpo_core.tables import COMPARISONS, METRICS, PROMPTS, QUARANTINE, RESPONSES, TRAINING_LOG, VERDICTS
@@ -48,7 +47,10 @@ def finish(
     changed = store.read_table(run.result(since.comparison).rows, COMPARISONS) if since else None
     decision = decide(metrics, comparisons, config.gate, dominant=dominant, targets=targets, since=changed)
     start = since.start if since else base
-    version = _register(run, start, run.result(trained), metrics, run.result(after.metrics).rows, decision)
+    entry = _entry(run, start, run.result(trained), metrics, run.result(after.metrics).rows)
+    settled = registry.settle(
+        store, entry, decision, allow_fewer=config.gate.allow_fewer_languages, realigned=since is not None
+    )
     sources = _sources(run)
     finished = datetime.now(UTC)
     summary = RunSummary(
@@ -58,7 +60,7 @@ def finish(
         seconds=(finished - run.started).total_seconds(),
         dominant=dominant,
         targets=targets,
-        config=config.model_dump(mode="json"),
+        config=run.settings,
         packages=run.packages(),
         base_model=config.model.path,
         base_digest=base.sha256,
@@ -66,56 +68,46 @@ def finish(
         quarantine=_quarantine(run, steps),
         metrics=metrics.to_pylist(),
         comparisons=comparisons.to_pylist(),
-        gate=decision,
+        gate=settled.gate,
         since=changed.to_pylist() if changed is not None else [],
         since_version=since.version if since else None,
         training=_training_log(run, run.result(trained)),
         artifacts=[ref for step in steps for ref in step.shard.refs],
         inputs=[source.name for source in sources],
-        version=version.version,
+        version=settled.version.version,
+        promoted_version=settled.in_use,
+        registry=settled.told,
         kinds=_kinds(run, steps),
         sources=sources,
         examples=_examples(run, before, after),
     )
-    settings = yaml.safe_dump(summary.config, sort_keys=False, allow_unicode=True)
-    store.write_text(f"{run.folder}/settings.yaml", settings)
+    run.write_settings()
     reporting.write(summary, store, run.folder)
     tell_prefect(summary)
     return summary
 
 
-def _register(
-    run: Run,
-    start: ModelFolder,
-    trained: Shard,
-    metrics: pa.Table,
-    evaluation: ArtifactRef,
-    decision: GateDecision,
-) -> registry.Version:
+def _entry(run: Run, start: ModelFolder, trained: Shard, metrics: pa.Table, evaluation: ArtifactRef) -> registry.Entry:
+    """What the registry records of the new model."""
+    languages = run.config.languages
     medians = {
-        f"median_unsafe_{name}": targets_median(metrics, "unsafe", run.config.languages.targets, name)
+        f"median_unsafe_{name}": targets_median(metrics, "unsafe", languages.targets, name)
         for name in ("before", "after")
     }
     if trained.model is None:
         raise TypeError("training gave no model")
-    entry = registry.Entry(
+    return registry.Entry(
         run=run.config.run.name,
         model=trained.model,
         base=start.sha256,
         inputs=[step.shard.rows for step in run.steps if step.stage == "pairs"],
         settings=run.config.key(),
         figures={name: value for name, value in medians.items() if value is not None},
-        gate=decision,
-        targets=run.config.languages.targets,
+        targets=languages.targets,
         prompts=[part for step in run.steps if step.stage == "prompts" for part in step.shard.parts],
         evaluation=evaluation,
+        dominant=languages.dominant,
     )
-    known = {version.version for version in registry.versions(run.store)}
-    version = registry.register(run.store, entry)
-    # Only a new version: a rerun from cache must not undo what a person has decided since.
-    if decision.promoted and version.version not in known:
-        version = registry.promote(run.store, version.version, who="gate", why=decision.reason)
-    return version
 
 
 def _sources(run: Run) -> list[reporting.SourceLicence]:
@@ -227,5 +219,10 @@ def tell_prefect(summary: RunSummary) -> None:
         emit_event(
             f"mpo.gate.{'passed' if summary.gate.promoted else 'refused'}",
             resource={"prefect.resource.id": f"mpo.run.{summary.run}", "prefect.resource.name": summary.run},
-            payload={"version": summary.version, "reason": summary.gate.reason},
+            payload={
+                "version": summary.version,
+                "reason": summary.gate.reason,
+                "registry": summary.registry,
+                "promoted": summary.promoted_version,
+            },
         )

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import yaml
 from prefect import Task
 from prefect.context import FlowRunContext
 from prefect.exceptions import UnfinishedRun
@@ -88,6 +89,19 @@ class Run:
     def folder(self) -> str:
         """Where the run's own files lie, relative to the root."""
         return f"runs/{self.config.run.name}"
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The resolved settings without `run.root`: a copied root must not name the one it was copied from."""
+        settings = self.config.model_dump(mode="json")
+        del settings["run"]["root"]
+        return settings
+
+    def write_settings(self) -> None:
+        """Writes the resolved settings beside the run's report."""
+        settings = yaml.safe_dump(self.settings, sort_keys=False, allow_unicode=True)
+        note = "# run.root is left out, since a root may be copied. To go on: mpo run THIS_FILE --set run.root=FOLDER\n"
+        self.store.write_text(f"{self.folder}/settings.yaml", note + settings)
 
     def submit(self, task: Task[..., Shard], *inputs: Any, label: str, language: str | None = None) -> Future:
         """Submits a stage; inputs may be futures of other stages."""

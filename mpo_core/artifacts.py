@@ -53,8 +53,8 @@ class Shard(BaseModel):
     """What one task of a stage hands on: its rows, what it set aside, and its counts.
 
     `parts` are the blocks into which the prompts stage cuts its rows; `model` is the folder
-    that training made. What is no reference takes no part
-    in cache keys.
+    that training made. What is no reference takes no part in cache keys. Nothing here names the
+    root: a root may be copied or moved, and its records with it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -65,8 +65,6 @@ class Shard(BaseModel):
     model: ArtifactRef | None = None
     counts: dict[str, int] = {}
     seconds: float = 0.0
-    root: str = ""
-    """Root of the store that the references belong to."""
     made_by: str = ""
     """Prefect's id of the flow run in which it was computed, and the task: `id/verb-label`."""
 
@@ -79,13 +77,19 @@ class Shard(BaseModel):
 class ArtifactStore:
     """The artifacts under one root.
 
+    Args:
+        root: a folder, or an fsspec URL.
+        writes: whether something is to be written; else the root is not touched, and may be read-only.
+
     Raises:
         BadInputError: the root cannot be written.
     """
 
-    def __init__(self, root: str) -> None:
+    def __init__(self, root: str, *, writes: bool = True) -> None:
         self.root = root
         self.fs, self._base = _file_system(root)
+        if not writes:
+            return
         try:
             self.fs.makedirs(self._base, exist_ok=True)
             probe = self._full(f".probe-{uuid.uuid4().hex}")
@@ -304,7 +308,7 @@ def scratch_path(root: str, path: str) -> Path:
     if isinstance(fs, LocalFileSystem):
         return Path(base) / path
     home = os.environ.get("MPO_SCRATCH") or Path.home() / ".cache" / "mpo"
-    folder = Path(home) / hashlib.sha256(root.encode()).hexdigest()[:16]
+    folder = Path(home) / hashlib.sha256(root.rstrip("/").encode()).hexdigest()[:16]
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     return folder / path
 

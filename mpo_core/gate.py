@@ -57,6 +57,11 @@ class GateDecision(BaseModel):
             told += f" ({len(unknown)} not fully measured: {'; '.join(unknown)})"
         return f"{'promoted' if self.promoted else 'not promoted'}: {told}"
 
+    def and_checks(self, checks: Sequence[GateCheck]) -> GateDecision:
+        """The decision with further checks, each of which may refuse."""
+        passed = self.promoted and all(check.passed is not False for check in checks)
+        return GateDecision(promoted=passed, checks=[*self.checks, *checks])
+
 
 def targets_median(
     metrics: pa.Table, metric: str, targets: Sequence[str], model: Literal["before", "after"]

@@ -15,17 +15,16 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Generic, Literal, NamedTuple, ParamSpec
 
 from prefect import Task, task
 from prefect.cache_policies import CachePolicy
 from prefect.client.schemas.objects import State
 from prefect.context import TaskRunContext
-from prefect.filesystems import RemoteFileSystem
+from prefect.filesystems import LocalFileSystem, RemoteFileSystem
 from prefect.serializers import Serializer
 
-from mpo_core.artifacts import ArtifactRef, ArtifactStore, Shard
+from mpo_core.artifacts import ArtifactRef, ArtifactStore, Shard, write_atomically
 from mpo_core.errors import BadInputError, DamagedError
 from mpo_core.settings import RunSettings, Settings
 from tasks.locks import FlockManager, LeaseManager, Locks
@@ -101,17 +100,56 @@ class ShardSerializer(Serializer):
         return text.encode()
 
     def loads(self, blob: bytes) -> Shard:
-        """The shard, verified.
+        """The shard; where a task looks for its record, verified under the root that the task works on.
 
         Raises:
             DamagedError: an artifact is missing or damaged.
         """
-        shard = Shard.model_validate_json(blob)
-        store = open_store(shard.root)
-        for ref in shard.refs:
-            if not store.intact(ref):
-                raise DamagedError(f"{ref.path}: missing or damaged")
+        fields = json.loads(blob)
+        fields.pop("root", None)  # of older records: the root may have been copied since
+        shard = Shard.model_validate_json(json.dumps(fields))
+        context = TaskRunContext.get()
+        if context is not None:
+            store = context.parameters["store"]
+            for ref in shard.refs:
+                if not store.intact(ref):
+                    raise DamagedError(f"{ref.path}: missing or damaged")
         return shard
+
+
+class RecordFolder(LocalFileSystem):
+    """Task records in a folder. On disk they name no root; Prefect gets the paths of the folder they lie in.
+
+    A record names its own path (`storage_key`), by which Prefect may read it again. In a copied
+    root that would be the original's record.
+    """
+
+    _block_type_slug = "mpo-record-folder"
+
+    def read_path(self, path: str, **_: Any) -> bytes:  # type: ignore[override]
+        """The bytes of a record, with the path where it lies now."""
+        place = self._resolve_path(path)
+        return _with_key(place.read_bytes(), str(place))
+
+    def write_path(self, path: str, content: bytes, **_: Any) -> str:  # type: ignore[override]
+        """Writes a record whole or not at all."""
+        place = self._resolve_path(path)
+        write_atomically(place, _with_key(content, place.name))
+        return str(place)
+
+    async def aread_path(self, path: str) -> bytes:
+        """`read_path`, for Prefect's asynchronous callers."""
+        return self.read_path(path)
+
+    async def awrite_path(self, path: str, content: bytes) -> str:
+        """`write_path`, for Prefect's asynchronous callers."""
+        return self.write_path(path, content)
+
+
+def _with_key(record: bytes, key: str) -> bytes:
+    fields = json.loads(record)
+    fields["metadata"]["storage_key"] = key
+    return json.dumps(fields).encode()
 
 
 open_store = functools.lru_cache(maxsize=8)(ArtifactStore)
@@ -215,7 +253,7 @@ class _Work(Generic[P]):
         _tell(Event(verb, label, "finished", seconds=seconds))
         context = TaskRunContext.get()
         maker = "" if context is None else f"{context.task_run.flow_run_id}/{verb}-{label}"
-        return shard.model_copy(update={"root": inputs["store"].root, "seconds": seconds, "made_by": maker})
+        return shard.model_copy(update={"seconds": seconds, "made_by": maker})
 
 
 def _work_of(module: str, name: str) -> Any:
@@ -231,11 +269,11 @@ def policy_of(made: Task[..., Shard]) -> ContentKey:
 
 
 @functools.lru_cache(maxsize=8)
-def _kept(root: str) -> tuple[Path | RemoteFileSystem, Locks]:
+def _kept(root: str) -> tuple[RecordFolder | RemoteFileSystem, Locks]:
     """Where a root's task records lie, and its locks."""
     store = open_store(root)
     if store.local:
-        return store.local_path(".results"), FlockManager(store.local_path(".locks"))
+        return RecordFolder(basepath=str(store.local_path(".results"))), FlockManager(store.local_path(".locks"))
     records = RemoteFileSystem(basepath=f"{root.rstrip('/')}/.results")
     # Prefect asks that it be known to the server; its credentials are the environment's and not kept there.
     records.save(f"mpo-{hashlib.sha256(root.encode()).hexdigest()[:16]}", overwrite=True)
@@ -248,11 +286,13 @@ def on_root(made: Task[P, Shard], store: ArtifactStore, run: RunSettings) -> Tas
     Stages carry no Prefect tags: a tag costs a round trip for its concurrency slot, 0.1 s a task.
     """
     records, locks = _kept(store.root)
-    return made.with_options(
+    bound = made.with_options(
         cache_policy=policy_of(made).configure(lock_manager=locks, isolation_level="SERIALIZABLE"),
-        result_storage=records,
         result_serializer=ShardSerializer(),
         retries=run.retries,
         retry_delay_seconds=[run.retry_delay * 2**attempt for attempt in range(run.retries)] or 0,
         retry_jitter_factor=0.5,
     )
+    # Task's constructor takes a folder by its path, or a block that the server knows, but no block of this process.
+    bound.result_storage = records
+    return bound

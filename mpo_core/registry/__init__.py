@@ -7,7 +7,9 @@ changed. Everything else is read from it.
 from mpo_core.registry.events import Entry, Event
 from mpo_core.registry.hub import push
 from mpo_core.registry.languages import RegisteredLanguage, add_language, registered_languages
-from mpo_core.registry.registry import Version, evaluated, history, promote, promoted, register, rollback, versions
+from mpo_core.registry.registry import evaluated, history, promote, promoted, register, rollback, versions
+from mpo_core.registry.settle import Settled, settle
+from mpo_core.registry.state import Version
 from mpo_core.registry.work import Need, find_work
 
 __all__ = [
@@ -15,6 +17,7 @@ __all__ = [
     "Event",
     "Need",
     "RegisteredLanguage",
+    "Settled",
     "Version",
     "add_language",
     "evaluated",
@@ -26,5 +29,6 @@ __all__ = [
     "register",
     "registered_languages",
     "rollback",
+    "settle",
     "versions",
 ]

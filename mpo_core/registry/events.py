@@ -10,11 +10,12 @@ from __future__ import annotations
 import json
 import os
 import posixpath
+import unicodedata
 import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import fsspec
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -26,6 +27,11 @@ from mpo_core.gate import GateDecision
 _FOLDER = posixpath.join("registry", "events")
 # Far more rounds than writers that could plausibly meet; each round one of them succeeds.
 _ROUNDS = 1000
+GATE = "gate"
+"""Who promotes a version that passes; logs of before carry nothing but this name."""
+LONGEST = 1000
+"""The most characters that a name or a reason may have."""
+_RESTORE = "Restore it from a copy of the root: events are written once and never changed"
 
 Kind = Literal["registered", "promoted", "rolled_back", "evaluated"]
 
@@ -55,6 +61,13 @@ class Entry(BaseModel):
     """The blocks of prompts that it was trained and evaluated on."""
     evaluation: ArtifactRef | None = None
     """Table METRICS of its own evaluation."""
+    dominant: str | None = None
+    """The dominant language; None in entries of before it was recorded."""
+
+    @property
+    def covers(self) -> set[str]:
+        """The languages that it is made for: its targets and its dominant language."""
+        return {*self.targets, *([] if self.dominant is None else [self.dominant])}
 
 
 class Event(BaseModel):
@@ -73,6 +86,8 @@ class Event(BaseModel):
     """The registered model; None for the other kinds."""
     evaluation: ArtifactRef | None = None
     """Table METRICS of a later evaluation; None for the other kinds."""
+    gate: GateDecision | None = None
+    """The gate's decision, where the gate promoted the version; None where a person did."""
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
@@ -80,7 +95,14 @@ class Event(BaseModel):
             raise ValueError("an entry belongs to `registered`, and to it alone")
         if (self.kind == "evaluated") != (self.evaluation is not None):
             raise ValueError("an evaluation belongs to `evaluated`, and to it alone")
+        if self.gate is not None and self.kind != "promoted":
+            raise ValueError("a decision of the gate belongs to `promoted`, and to it alone")
         return self
+
+    @property
+    def by_person(self) -> bool:
+        """Whether a person decided this, and not the gate."""
+        return self.gate is None and self.who != GATE
 
 
 class Draft(BaseModel):
@@ -92,6 +114,9 @@ class Draft(BaseModel):
     version: str
     entry: Entry | None = None
     evaluation: ArtifactRef | None = None
+    gate: GateDecision | None = None
+    why: str | None = None
+    """The reason, where it depends on the log; else the one that `append` is given."""
 
 
 def read(store: ArtifactStore) -> list[Event]:
@@ -103,12 +128,17 @@ def read(store: ArtifactStore) -> list[Event]:
     fs, base = fsspec.url_to_fs(store.root)
     folder = posixpath.join(base, _FOLDER)
     fs.invalidate_cache()  # object stores remember listings; another process may have written since
-    if not fs.exists(folder):
-        return []
-    names = sorted(name for name in (posixpath.basename(path) for path in fs.ls(folder, detail=False)) if _ours(name))
-    events = [_parse(name, fs.cat_file(posixpath.join(folder, name))) for name in names]
+    try:
+        if not fs.exists(folder):
+            return []
+        if not fs.isdir(folder):
+            raise DamagedError(f"{_FOLDER}: this is no folder. {_RESTORE}.")
+        files = {posixpath.basename(file["name"]): file for file in fs.ls(folder, detail=True)}
+        events = [_parse(name, fs, files[name]) for name in sorted(files) if _ours(name)]
+    except OSError as error:
+        raise DamagedError(f"{_FOLDER}: unreadable ({error.strerror or type(error).__name__}). {_RESTORE}.") from error
     if [event.sequence for event in events] != list(range(1, len(events) + 1)):
-        raise DamagedError(f"{_FOLDER}: events are missing or renamed; {len(events)} are left")
+        raise DamagedError(f"{_FOLDER}: events are missing or renamed; {len(events)} are left. {_RESTORE}.")
     return events
 
 
@@ -125,11 +155,9 @@ def append(store: ArtifactStore, decide: Callable[[list[Event]], Draft | None], 
         The log as it stands.
 
     Raises:
-        BadInputError: `who` or `why` is empty, or the folder cannot be written.
+        BadInputError: `who` or `why` is empty or is no plain text, or the folder cannot be written.
     """
-    for name, text in (("who", who), ("why", why)):
-        if not text.strip():
-            raise BadInputError(f"{name!r} is empty", where="registry", mend="Say who acts and why; it is kept.")
+    who, why = plain_text("who", who), plain_text("why", why)
     for _ in range(_ROUNDS):
         log = read(store)
         draft = decide(log)
@@ -140,27 +168,53 @@ def append(store: ArtifactStore, decide: Callable[[list[Event]], Draft | None], 
             kind=draft.kind,
             version=draft.version,
             who=who,
-            why=why,
+            why=why if draft.why is None else plain_text("why", draft.why),
             when=datetime.now(UTC).replace(microsecond=0),
             entry=draft.entry,
             evaluation=draft.evaluation,
+            gate=draft.gate,
         )
         if _claim(store, event):
             return [*log, event]
     raise RuntimeError(f"registry: no free sequence number in {_ROUNDS} rounds")
 
 
+def plain_text(name: str, text: str) -> str:
+    """The text on one line, as the log stores it.
+
+    Raises:
+        BadInputError: it is empty, too long, not UTF-8, or holds control characters.
+    """
+    line = " ".join(text.split())
+    try:
+        line.encode()
+    except UnicodeEncodeError:
+        wrong = "is not UTF-8 text"
+    else:
+        if not line:
+            wrong = "is empty"
+        elif len(line) > LONGEST:
+            wrong = f"has {len(line):,} characters, at most {LONGEST:,} are allowed"
+        elif any(unicodedata.category(character) == "Cc" for character in line):
+            wrong = "holds control characters"
+        else:
+            return line
+    raise BadInputError(f"{name!r} {wrong}", where="registry", mend="Say who acts and why, in plain text; it is kept.")
+
+
 def _ours(name: str) -> bool:
     return name.endswith(".json") and name.removesuffix(".json").isdigit()
 
 
-def _parse(name: str, data: bytes) -> Event:
+def _parse(name: str, fs: fsspec.AbstractFileSystem, file: dict[str, Any]) -> Event:
+    if file["type"] != "file":  # reading a pipe would wait forever
+        raise DamagedError(f"{_FOLDER}/{name}: this is no file. {_RESTORE}.")
     try:
-        event = Event.model_validate_json(data)
+        event = Event.model_validate_json(fs.cat_file(file["name"]))
     except ValidationError as error:
-        raise DamagedError(f"{_FOLDER}/{name}: unreadable ({error.error_count()} errors)") from error
+        raise DamagedError(f"{_FOLDER}/{name}: this is no event. {_RESTORE}.") from error
     if name != f"{event.sequence:08d}.json":
-        raise DamagedError(f"{_FOLDER}/{name}: tells of event {event.sequence}")
+        raise DamagedError(f"{_FOLDER}/{name}: this is event {event.sequence}, under another name. {_RESTORE}.")
     return event
 
 
@@ -170,6 +224,11 @@ def _claim(store: ArtifactStore, event: Event) -> bool:
     path = posixpath.join(_FOLDER, f"{event.sequence:08d}.json")
     try:
         if store.local:
+            store.local_path(_FOLDER).mkdir(parents=True, exist_ok=True)
+    except OSError as error:  # a file where the folder belongs is no number that is taken
+        raise _unwritable(store, path, error) from None
+    try:
+        if store.local:
             _create(store.local_path(path), data)
         else:  # a conditional put: object stores refuse it if the key exists
             fs, base = fsspec.url_to_fs(store.root)
@@ -177,17 +236,20 @@ def _claim(store: ArtifactStore, event: Event) -> bool:
     except FileExistsError:
         return False
     except OSError as error:
-        raise BadInputError(
-            f"cannot write ({error.strerror or type(error).__name__})",
-            where=f"run.root {store.root}, {path}",
-            mend="Choose a writable folder with free space; nothing was changed.",
-        ) from None
+        raise _unwritable(store, path, error) from None
     return True
+
+
+def _unwritable(store: ArtifactStore, path: str, error: OSError) -> BadInputError:
+    return BadInputError(
+        f"cannot write ({error.strerror or type(error).__name__})",
+        where=f"run.root {store.root}, {path}",
+        mend="Choose a writable folder with free space; nothing was changed.",
+    )
 
 
 def _create(path: Path, data: bytes) -> None:
     """Writes a file that is not there yet. A hard link, unlike a rename, never replaces one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
         with scratch.open("wb") as file:

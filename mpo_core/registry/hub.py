@@ -7,7 +7,8 @@ import os
 from mpo_core.artifacts import ArtifactStore
 from mpo_core.errors import BadInputError
 from mpo_core.redact import redact
-from mpo_core.registry.registry import Version, versions
+from mpo_core.registry.registry import versions
+from mpo_core.registry.state import Version
 
 
 def push(store: ArtifactStore, name: str, repo: str, *, private: bool) -> str:
@@ -64,7 +65,7 @@ def card(version: Version) -> str:
     entry = version.entry
     figures = "\n".join(f"| {name.replace('_', ' ')} | {value:.4g} |" for name, value in sorted(entry.figures.items()))
     codes = "".join(f"\n- {code}" for code in entry.targets)
-    gate = "The gate was not asked." if entry.gate is None else f"The gate: {entry.gate.reason}."
+    gate = "The gate was not asked." if version.gate is None else f"The gate: {version.gate.reason}."
     return f"""---
 library_name: transformers
 tags: [mpo, safety-alignment]

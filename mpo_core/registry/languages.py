@@ -11,6 +11,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 from mpo_core.artifacts import ArtifactStore
 from mpo_core.errors import BadInputError, DamagedError
 from mpo_core.languages import LANGUAGES
+from mpo_core.registry.events import plain_text
 from mpo_core.settings import DefinedLanguage
 
 _FOLDER = posixpath.join("registry", "languages")
@@ -32,6 +33,7 @@ def add_language(store: ArtifactStore, facts: DefinedLanguage, *, who: str) -> b
     Raises:
         BadInputError: it is registered or known with other facts.
     """
+    who = plain_text("who", who)
     known = LANGUAGES.get(facts.code)
     earlier = next((one.facts for one in registered_languages(store) if one.facts.code == facts.code), None)
     before = [known, None if earlier is None else earlier.entry]
@@ -64,6 +66,7 @@ def registered_languages(store: ArtifactStore) -> list[RegisteredLanguage]:
         if path.endswith(".json"):
             try:
                 found.append(RegisteredLanguage.model_validate_json(fs.cat_file(path)))
-            except ValidationError as error:
-                raise DamagedError(f"{_FOLDER}/{posixpath.basename(path)}: unreadable") from error
+            except (OSError, ValidationError) as error:
+                place = f"{_FOLDER}/{posixpath.basename(path)}"
+                raise DamagedError(f"{place}: unreadable. Delete it, and register the language again.") from error
     return found

@@ -2,74 +2,60 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import datetime
-
-from pydantic import BaseModel, ConfigDict
-
 from mpo_core.artifacts import ArtifactRef, ArtifactStore
 from mpo_core.errors import BadInputError
 from mpo_core.registry.events import Draft, Entry, Event, append, read
-
-
-class Version(BaseModel):
-    """A registered model as the registry stands now."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    version: str
-    """`v1`, `v2`, … in order of registration."""
-    entry: Entry
-    who: str
-    when: datetime
-    promoted: bool
-    """Whether the alias `promoted` names it."""
-    evaluation: ArtifactRef | None
-    """Table METRICS of its latest evaluation."""
+from mpo_core.registry.state import State, Version, replay
 
 
 def register(
     store: ArtifactStore, entry: Entry, *, who: str = "pipeline", why: str = "trained and evaluated"
 ) -> Version:
-    """Adds a model, unpromoted. The same model of the same run is registered once.
+    """Adds a model, unpromoted. The same model of the same run, for the same languages and prompts, is one version.
 
     Returns:
         Its version: the one it already had, if it was known.
     """
 
     def decide(log: list[Event]) -> Draft | None:
-        known = _versions(log)
-        if any(_same(version.entry, entry) for version in known):
+        state = replay(log)
+        if find(state, entry) is not None:
             return None
-        return Draft(kind="registered", version=f"v{len(known) + 1}", entry=entry)
+        return Draft(kind="registered", version=next_version(state), entry=entry)
 
-    log = append(store, decide, who=who, why=why)
-    return next(version for version in _versions(log) if _same(version.entry, entry))
+    state = replay(append(store, decide, who=who, why=why))
+    return state.version(find(state, entry) or "")
+
+
+def next_version(state: State) -> str:
+    """The name that the next version gets."""
+    return f"v{len(state.registered) + 1}"
+
+
+def find(state: State, entry: Entry) -> str | None:
+    """The version under which this entry is registered, if it is."""
+    return next((name for name in state.registered if _same(state.entry(name), entry)), None)
 
 
 def promote(store: ArtifactStore, version: str, *, who: str, why: str) -> Version:
     """Points the alias `promoted` at a version; nothing happens if it is there already.
 
-    The gate's word is kept with the version and does not bind a person: who overrides it is
+    The gate's decision is stored with the version and does not bind a person: who overrides it is
     in the history, with the reason.
 
     Raises:
-        BadInputError: the version is not known, or `who` or `why` is empty.
+        BadInputError: the version is not known, its model is missing or damaged, or `who` or `why` is empty.
     """
 
     def decide(log: list[Event]) -> Draft | None:
-        known = [found.version for found in _versions(log)]
-        if version not in known:
-            raise BadInputError(
-                f"unknown version {version!r}",
-                where=f"registry of {store.root}",
-                mend=f"Known: {', '.join(known)}." if known else "Nothing is registered yet: run the pipeline first.",
-            )
-        if _alias(log)[-1:] == [version]:
+        state = replay(log)
+        require_known(store, state, version)
+        _require_model(store, state, version)
+        if state.in_use == version:
             return None
         return Draft(kind="promoted", version=version)
 
-    return _find(_versions(append(store, decide, who=who, why=why)), version)
+    return replay(append(store, decide, who=who, why=why)).version(version)
 
 
 def rollback(store: ArtifactStore, *, who: str, why: str) -> Version:
@@ -78,81 +64,90 @@ def rollback(store: ArtifactStore, *, who: str, why: str) -> Version:
     Rolling back twice goes back two promotions.
 
     Raises:
-        BadInputError: no version was promoted before, or `who` or `why` is empty.
+        BadInputError: no version was promoted before, its model is missing or damaged, or `who` or `why` is empty.
     """
 
     def decide(log: list[Event]) -> Draft | None:
-        alias = _alias(log)
-        if len(alias) < 2:  # noqa: PLR2004 - the one in use and the one before it
-            state = f"only {alias[0]} was ever promoted" if alias else "no version is promoted"
+        state = replay(log)
+        if len(state.promotions) < 2:  # noqa: PLR2004 - the one in use and the one before it
+            wrong = f"only {state.in_use} was ever promoted" if state.in_use else "no version is promoted"
             raise BadInputError(
-                f"nothing to roll back to: {state}",
+                f"nothing to roll back to: {wrong}",
                 where=f"registry of {store.root}",
                 mend="Promote a version by name: mpo models promote VERSION.",
             )
-        return Draft(kind="rolled_back", version=alias[-2])
+        _require_model(store, state, state.promotions[-2])
+        return Draft(kind="rolled_back", version=state.promotions[-2])
 
     log = append(store, decide, who=who, why=why)
-    return _find(_versions(log), log[-1].version)
+    return replay(log).version(log[-1].version)
 
 
 def evaluated(store: ArtifactStore, version: str, evaluation: ArtifactRef, *, who: str, why: str) -> Version:
     """Records a later evaluation of a version; one with the same figures as the last is not recorded again."""
 
     def decide(log: list[Event]) -> Draft | None:
-        if _find(_versions(log), version).evaluation == evaluation:
+        state = replay(log)
+        require_known(store, state, version)
+        if state.version(version).evaluation == evaluation:
             return None
         return Draft(kind="evaluated", version=version, evaluation=evaluation)
 
-    return _find(_versions(append(store, decide, who=who, why=why)), version)
+    return replay(append(store, decide, who=who, why=why)).version(version)
 
 
 def promoted(store: ArtifactStore) -> Version | None:
     """The version that the alias `promoted` names, if any."""
-    return next((version for version in versions(store) if version.promoted), None)
+    state = replay(read(store))
+    return None if state.in_use is None else state.version(state.in_use)
 
 
 def versions(store: ArtifactStore) -> list[Version]:
     """Every version, oldest first."""
-    return _versions(read(store))
+    return replay(read(store)).versions
 
 
 def history(store: ArtifactStore) -> list[Event]:
     """Every event, oldest first."""
-    return read(store)
+    log = read(store)
+    replay(log)  # a log that cannot be is told, and not listed
+    return log
+
+
+def require_known(store: ArtifactStore, state: State, version: str) -> None:
+    """Makes sure that a version is registered.
+
+    Raises:
+        BadInputError: it is not; says which are.
+    """
+    if version not in state.registered:
+        known = ", ".join(state.registered)
+        raise BadInputError(
+            f"unknown version {version[:100]!r}",
+            where=f"registry of {store.root}",
+            mend=f"Known: {known}." if known else "Nothing is registered yet: run the pipeline first.",
+        )
+
+
+def _require_model(store: ArtifactStore, state: State, version: str) -> None:
+    """Makes sure that the model of a version is there with the bytes that were written."""
+    model = state.entry(version).model
+    if not store.intact(model):
+        raise BadInputError(
+            f"the model of {version} is missing or damaged ({model.path})",
+            where=f"registry of {store.root}",
+            mend="Nothing was changed. Restore the folder from a copy, or run its profile again, which trains it anew.",
+        )
 
 
 def _same(known: Entry, new: Entry) -> bool:
-    return (known.model.sha256, known.run) == (new.model.sha256, new.run)
+    """Whether both are one version. Entries of before languages and prompts were recorded have neither."""
+    return (
+        (known.model.sha256, known.run) == (new.model.sha256, new.run)
+        and (not known.targets or set(known.targets) == set(new.targets))
+        and (not known.prompts or _digests(known.prompts) == _digests(new.prompts))
+    )
 
 
-def _versions(log: Sequence[Event]) -> list[Version]:
-    current = _alias(log)[-1:]
-    later = {event.version: event.evaluation for event in log if event.evaluation is not None}
-    return [
-        Version(
-            version=event.version,
-            entry=event.entry,
-            who=event.who,
-            when=event.when,
-            promoted=[event.version] == current,
-            evaluation=later.get(event.version, event.entry.evaluation),
-        )
-        for event in log
-        if event.entry is not None
-    ]
-
-
-def _alias(log: Sequence[Event]) -> list[str]:
-    """The promotions that still stand, the last of which is in use: a rollback takes one back."""
-    stack: list[str] = []
-    for event in log:
-        if event.kind == "promoted":
-            stack.append(event.version)
-        elif event.kind == "rolled_back":
-            stack.pop()
-    return stack
-
-
-def _find(known: list[Version], version: str) -> Version:
-    return next(found for found in known if found.version == version)
+def _digests(refs: list[ArtifactRef]) -> set[str]:
+    return {ref.sha256 for ref in refs}

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import pyarrow as pa
 
 from mpo_core.artifacts import ArtifactRef
-from mpo_core.registry.registry import Version
+from mpo_core.registry.state import Version
 
 
 class Need(NamedTuple):

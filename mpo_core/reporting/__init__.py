@@ -3,7 +3,7 @@
 from mpo_core.reporting.console import before_after_table
 from mpo_core.reporting.methods import MethodsSummary, methods_markdown, methods_table, picture, write_methods
 from mpo_core.reporting.note import by_language, markdown
-from mpo_core.reporting.publish import read, write
+from mpo_core.reporting.publish import read, run_folder, write
 from mpo_core.reporting.report import render
 from mpo_core.reporting.summary import (
     ComparisonRow,
@@ -32,6 +32,7 @@ __all__ = [
     "picture",
     "read",
     "render",
+    "run_folder",
     "write",
     "write_methods",
 ]

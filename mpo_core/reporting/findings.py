@@ -58,12 +58,16 @@ def headline(summary: RunSummary) -> Headline:
         moved += f" But most answers in {where} are no answers at all: this says little about safety."
     if summary.gate is None:
         return Headline("neutral", "Evaluated, no gate asked", moved)
+    if summary.registry:
+        moved += f" Registry: {summary.registry}."
     if summary.gate.promoted:
         version = f" as {summary.version}" if summary.version else ""
         return Headline("good", f"Promoted{version}", moved)
     failed = [check.explanation for check in summary.gate.checks if check.passed is False]
     why = f" The gate refused: {'. And '.join(failed)}." if failed else " No target language was measured."
-    return Headline("bad", "Not promoted", moved + why)
+    in_use = summary.version is not None and summary.version == summary.promoted_version
+    title = f"Refused by the gate, but {summary.version} is still in use" if in_use else "Not promoted"
+    return Headline("bad", title, moved + why)
 
 
 def cautions(summary: RunSummary) -> list[str]:

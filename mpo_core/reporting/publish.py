@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import posixpath
+import re
 from typing import NamedTuple
 
 import fsspec
@@ -12,6 +13,7 @@ from mpo_core.artifacts import ArtifactStore
 from mpo_core.errors import BadInputError
 from mpo_core.reporting.report import render
 from mpo_core.reporting.summary import RunSummary
+from mpo_core.settings.pipeline import RUN_NAME
 
 SUMMARY, PAGE = "summary.json", "report.html"
 
@@ -42,6 +44,31 @@ def write(summary: RunSummary, store: ArtifactStore, folder: str) -> Written:
     return written
 
 
+def run_folder(store: ArtifactStore, name: str) -> str:
+    """Where a run's own files lie, relative to the root.
+
+    Raises:
+        BadInputError: this is no name of a run, or a link leads out of the root.
+    """
+    if not re.fullmatch(RUN_NAME, name):
+        raise BadInputError(
+            "this is no name of a run",
+            where=f"report {name[:100]!r}",
+            mend="Names are letters, digits, dots, dashes and underscores, and begin with a letter or digit.",
+        )
+    folder = posixpath.join("runs", name)
+    if store.local:
+        root = store.local_path("").resolve()
+        for part in (folder, posixpath.join(folder, SUMMARY)):
+            if not store.local_path(part).resolve().is_relative_to(root):
+                raise BadInputError(
+                    "a link here leads out of the root",
+                    where=f"{store.root}, {part}",
+                    mend="Put the folder itself here.",
+                )
+    return folder
+
+
 def read(store: ArtifactStore, folder: str) -> RunSummary:
     """The summary of a run.
 
@@ -53,10 +80,15 @@ def read(store: ArtifactStore, folder: str) -> RunSummary:
     try:
         return RunSummary.model_validate_json(fs.cat_file(where))
     except OSError:
-        finished = fs.glob(posixpath.join(base, posixpath.dirname(folder), "*", SUMMARY))
-        known = ", ".join(sorted(path.split("/")[-2] for path in finished)) or "there is none yet"
+        known = ", ".join(_finished(fs, posixpath.join(base, posixpath.dirname(folder)))) or "there is none yet"
         raise BadInputError("no summary of a run here", where=where, mend=f"Name a finished run: {known}.") from None
     except ValidationError as error:
         raise BadInputError(
             f"this is no summary ({error.error_count()} errors)", where=where, mend="Run the pipeline again."
         ) from None
+
+
+def _finished(fs: fsspec.AbstractFileSystem, runs: str) -> list[str]:
+    """The names of the runs that have a summary; no glob, since a root's name may have brackets."""
+    found = fs.ls(runs, detail=False) if fs.isdir(runs) else []
+    return sorted(posixpath.basename(path) for path in found if fs.exists(posixpath.join(path, SUMMARY)))

@@ -148,6 +148,10 @@ class RunSummary(Record):
     """The registry's version of the new model."""
     kinds: dict[str, dict[str, int]] = Field(default_factory=dict)
     """How many harmful and harmless prompts each source gave."""
+    promoted_version: str | None = None
+    """The version that was in use when the run ended; None where none was, and in summaries of before."""
+    registry: str = ""
+    """What the registry did, in one sentence."""
     sources: list[SourceLicence] = Field(default_factory=list)
     examples: list[Example] = Field(default_factory=list)
 

@@ -25,6 +25,8 @@ CHECK_NAMES = {
     "over_refusal_rise": "Over-refusal",
     "dominant_refused": "Dominant language: refusals kept",
     "dominant_helped": "Dominant language: help kept",
+    "fewer_languages": "No language lost since",
+    "taken_out": "Not taken out of use by a person",
 }
 
 

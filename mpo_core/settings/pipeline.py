@@ -22,11 +22,14 @@ from mpo_core.settings.languages import LanguageSettings
 from mpo_core.settings.training import TrainingSettings
 from mpo_core.settings.translation import TranslationSettings
 
+RUN_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"
+"""What a run may be called: a name of a folder and no more."""
+
 
 class RunSettings(Settings):
     """Where and how a run works; none of it changes an answer."""
 
-    name: str = Field("run", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", json_schema_extra=OPERATIONAL)
+    name: str = Field("run", pattern=f"^{RUN_NAME}$", json_schema_extra=OPERATIONAL)
     """Name of the run: its report lies in `<root>/runs/<name>/`."""
     root: UserPath = Field("artifacts", min_length=1, json_schema_extra=OPERATIONAL)
     """Folder, or URL of an object store, that holds every artifact, lock and task record."""
@@ -76,6 +79,8 @@ class GateSettings(Settings):
     """Largest rise of a target's ASR over that of the promoted version; only `mpo realign` compares with it."""
     max_dominant_loss: Fraction = 0.02
     """Largest loss of the dominant language's refusals of harmful and help with harmless prompts."""
+    allow_fewer_languages: bool = False
+    """Whether a version may replace one that covers a language which it does not cover itself. Default: false."""
 
 
 class CompareSettings(Settings):

@@ -20,6 +20,7 @@ from mpo_core.registry import (
 )
 from mpo_core.settings import DefinedLanguage, LanguageSettings
 from mpo_core.tables import METRICS
+from tests.tiny_models import tiny_model
 
 TAGALOG = DefinedLanguage(code="tl", name="Tagalog", script="Latn")
 
@@ -88,7 +89,7 @@ def test_work_is_what_the_promoted_version_does_not_cover(store: ArtifactStore) 
         return [tuple(need) for need in find_work(version, table, targets, blocks, max_unsafe=0.2)]
 
     assert work(["sw"], [block("a")]) == [(None, "no version is promoted yet")]
-    model = ArtifactRef(stage="training", path="training/m", sha256="m")
+    model = tiny_model(store, "m")
     good = store.write_table("evaluation", METRICS, metrics(sw=0.1, zh=0.0))
     entry = Entry(run="x", model=model, base="b", targets=["sw", "zh"], prompts=[block("a")], evaluation=good)
     promote(store, register(store, entry).version, who="me", why="good")
@@ -112,8 +113,8 @@ def test_equal_figures_are_recorded_once(store: ArtifactStore) -> None:
 
 
 def test_a_version_of_before_its_lineage_was_kept_can_be_read(store: ArtifactStore) -> None:
-    old = '{"run": "x", "model": {"stage": "training", "path": "m", "sha256": "m"}, "base": "b"}'
-    entry = Entry.model_validate_json(old)
+    old = {"run": "x", "model": tiny_model(store, "m").model_dump(), "base": "b"}
+    entry = Entry.model_validate(old)
     promote(store, register(store, entry).version, who="me", why="good")
     assert find_work(promoted(store), None, ["sw"], [block("a")], max_unsafe=0.2) == [("sw", "registered, not aligned")]
 

@@ -12,10 +12,11 @@ from mpo_core.artifacts import ArtifactRef, ArtifactStore
 from mpo_core.errors import BadInputError, DamagedError
 from mpo_core.gate import GateCheck, GateDecision
 from mpo_core.registry import Entry, history, promote, promoted, register, rollback, versions
+from tests.tiny_models import tiny_model
 
 
-def entry(name: str, run: str = "demo") -> Entry:
-    model = ArtifactRef(stage="training", path=f"training/{name}", sha256=name * 8, rows=3)
+def entry(store: ArtifactStore, name: str, run: str = "demo") -> Entry:
+    model = tiny_model(store, name)
     check = GateCheck(name="target_unsafe", passed=True, value=0.1, bound=0.2, explanation="fine")
     return Entry(
         run=run,
@@ -48,24 +49,24 @@ for name in sys.argv[2:]:
 
 def test_registering_keeps_the_lineage(store: ArtifactStore) -> None:
     started = datetime.now(UTC).replace(microsecond=0)
-    version = register(store, entry("a"), who="me", why="a try")
+    version = register(store, entry(store, "a"), who="me", why="a try")
     assert (version.version, version.promoted, version.who) == ("v1", False, "me")
     assert versions(store) == [version]
-    assert version.entry == entry("a")
+    assert version.entry == entry(store, "a")
     assert started <= version.when <= datetime.now(UTC)
 
 
 def test_the_same_model_of_the_same_run_is_one_version(store: ArtifactStore) -> None:
-    first = register(store, entry("a"))
-    register(store, entry("b"))
-    assert register(store, entry("a")) == first
-    assert register(store, entry("a", run="other")).version == "v3"
+    first = register(store, entry(store, "a"))
+    register(store, entry(store, "b"))
+    assert register(store, entry(store, "a")) == first
+    assert register(store, entry(store, "a", run="other")).version == "v3"
     assert len(history(store)) == 3
 
 
 def test_promote_and_roll_back(store: ArtifactStore) -> None:
     for name in "abc":
-        register(store, entry(name))
+        register(store, entry(store, name))
     assert promoted(store) is None
     for version in ("v1", "v2", "v3"):
         assert promote(store, version, who="gate", why="better").promoted
@@ -81,7 +82,7 @@ def test_promote_and_roll_back(store: ArtifactStore) -> None:
 
 
 def test_promoting_what_is_promoted_changes_nothing(store: ArtifactStore) -> None:
-    register(store, entry("a"))
+    register(store, entry(store, "a"))
     promote(store, "v1", who="gate", why="better")
     promote(store, "v1", who="gate", why="better")
     assert [event.kind for event in history(store)] == ["registered", "promoted"]
@@ -90,7 +91,7 @@ def test_promoting_what_is_promoted_changes_nothing(store: ArtifactStore) -> Non
 
 
 def test_history_tells_who_why_and_when(store: ArtifactStore) -> None:
-    register(store, entry("a"))
+    register(store, entry(store, "a"))
     promote(store, "v1", who="Wanjiru", why="asked by the team")
     event = history(store)[-1]
     assert (event.sequence, event.kind, event.version) == (2, "promoted", "v1")
@@ -102,7 +103,7 @@ def test_clear_errors(store: ArtifactStore) -> None:
         promote(store, "v1", who="me", why="oh")
     with pytest.raises(BadInputError, match="no version is promoted"):
         rollback(store, who="me", why="oh")
-    register(store, entry("a"))
+    register(store, entry(store, "a"))
     with pytest.raises(BadInputError, match=r"unknown version 'v7'.*Known: v1"):
         promote(store, "v7", who="me", why="oh")
     with pytest.raises(BadInputError, match="'why' is empty"):
@@ -113,7 +114,7 @@ def test_clear_errors(store: ArtifactStore) -> None:
 def test_a_damaged_log_is_no_shorter_log(tmp_path: Path) -> None:
     store = ArtifactStore(str(tmp_path))
     for name in "abc":
-        register(store, entry(name))
+        register(store, entry(store, name))
     events = tmp_path / "registry" / "events"
     kept = (events / "00000002.json").read_bytes()
     (events / "00000002.json").unlink()

@@ -1,0 +1,134 @@
+"""The end of a run: its model is registered, and promoted if the gate and the registry agree.
+
+Every step looks at the log first and adds only what is missing. So a run that was killed anywhere
+is finished by running it again, and the outcome says what the registry holds, not what was meant.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from mpo_core.artifacts import ArtifactStore
+from mpo_core.gate import GateCheck, GateDecision
+from mpo_core.registry.events import GATE, LONGEST, Draft, Entry, Event, append
+from mpo_core.registry.registry import evaluated, find, next_version
+from mpo_core.registry.state import State, Version, replay
+
+_WHY_SHOWN = 200
+
+
+class Settled(NamedTuple):
+    """What the registry did with the model of a run."""
+
+    version: Version
+    gate: GateDecision
+    """The gate's decision with the registry's own checks; `promoted` says that the version is in use."""
+    told: str
+    """What was done, in one sentence."""
+    in_use: str | None
+    """The version that is in use now."""
+
+
+def settle(
+    store: ArtifactStore, entry: Entry, gate: GateDecision, *, allow_fewer: bool, realigned: bool = False
+) -> Settled:
+    """Registers a model once, and points the alias `promoted` at it if every check passes.
+
+    Args:
+        store: the artifacts' store.
+        entry: the model and where it comes from; its `gate` is filled in here.
+        gate: the decision on what was measured.
+        allow_fewer: `gate.allow_fewer_languages`.
+        realigned: the model was made because the version in use leaves something to do. Then a person's
+            promotion of that version does not speak against the model; a rollback from the model does.
+    """
+
+    def registration(log: list[Event]) -> Draft | None:
+        state = replay(log)
+        if find(state, entry) is not None:
+            return None
+        name = next_version(state)
+        checked = gate.and_checks(_checks(state, entry, name, allow_fewer=allow_fewer, realigned=realigned))
+        return Draft(kind="registered", version=name, entry=entry.model_copy(update={"gate": checked}))
+
+    before = replay(append(store, registration, who="pipeline", why="trained and evaluated"))
+    name = find(before, entry) or ""
+    if entry.evaluation is not None:
+        evaluated(store, name, entry.evaluation, who=entry.run, why="evaluated again")
+
+    states: list[State] = []
+    decisions: list[GateDecision] = []
+
+    def promotion(log: list[Event]) -> Draft | None:
+        state = replay(log)
+        checked = gate.and_checks(_checks(state, entry, name, allow_fewer=allow_fewer, realigned=realigned))
+        states.append(state)
+        decisions.append(checked)
+        if not checked.promoted or state.in_use == name:
+            return None
+        return Draft(kind="promoted", version=name, gate=checked, why=_short(checked.reason, LONGEST))
+
+    after = replay(append(store, promotion, who=GATE, why="passed"))
+    # Another writer may have been faster: the last decision is the one that stands.
+    return Settled(after.version(name), decisions[-1], _tell(name, states[-1], decisions[-1]), after.in_use)
+
+
+def _checks(state: State, entry: Entry, name: str, *, allow_fewer: bool, realigned: bool) -> list[GateCheck]:
+    """What the registry itself holds against a promotion."""
+    if state.in_use is None or state.in_use == name:
+        return []
+    current = state.entry(state.in_use)
+    checks = [_fewer_languages(state.in_use, current, entry, allow_fewer=allow_fewer)]
+    event = state.taken_out.get(entry.model.sha256)
+    if event is not None and (event.kind == "rolled_back" or not realigned):
+        checks.append(
+            GateCheck(
+                name="taken_out",
+                passed=False,
+                value=None,
+                bound=0.0,
+                explanation=f"{event.who} took this model out of use on {event.when:%Y-%m-%d} "
+                f"({_short(event.why, _WHY_SHOWN)}); a person can promote it again: mpo models promote {name}",
+            )
+        )
+    return checks
+
+
+def _fewer_languages(version: str, current: Entry, entry: Entry, *, allow_fewer: bool) -> GateCheck:
+    """A version that covers less than the one in use must be asked for."""
+    if not current.targets:
+        passed, lost = None, []
+        explanation = f"{version}, the version in use, does not say which languages it covers"
+    else:
+        lost = sorted(current.covers - entry.covers)
+        passed = allow_fewer or not lost
+        explanation = (
+            f"{len(lost)} of the {len(current.covers)} languages of {version}, the version in use, would be lost: "
+            f"{', '.join(lost)}; gate.allow_fewer_languages {'allows' if allow_fewer else 'would allow'} that"
+            if lost
+            else f"all {len(current.covers)} languages of {version}, the version in use, are covered"
+        )
+    return GateCheck(
+        name="fewer_languages",
+        passed=passed,
+        value=None if passed is None else float(len(lost)),
+        bound=float(len(current.covers)) if allow_fewer else 0.0,
+        explanation=explanation,
+    )
+
+
+def _short(text: str, longest: int) -> str:
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"
+
+
+def _tell(name: str, before: State, decision: GateDecision) -> str:
+    """What was done to the state `before`."""
+    current = before.in_use
+    if current == name:
+        if decision.promoted:
+            return f"{name} was promoted before and stays in use"
+        return f"{name} was promoted before and stays in use; the gate refuses it now: mpo models rollback"
+    if not decision.promoted:
+        return f"{name} is registered, not promoted; {current or 'no version'} is in use"
+    again = " again" if name in before.promotions else ""
+    return f"{name} was promoted{again}" + ("" if current is None else f", in place of {current}")
