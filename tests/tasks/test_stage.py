@@ -3,9 +3,11 @@
 import datetime as dt
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from prefect import flow
+from prefect.context import TaskRunContext
 
 from mpo_core.artifacts import ArtifactRef, ArtifactStore, Shard
 from mpo_core.errors import BadInputError, DamagedError
@@ -91,8 +93,9 @@ def table(text="chai"):
     )
 
 
-def test_a_record_is_readable_while_its_artifacts_are_intact(tmp_path):
+def test_a_record_is_readable_while_its_artifacts_are_intact(monkeypatch, tmp_path):
     store = ArtifactStore(str(tmp_path))
+    monkeypatch.setattr(TaskRunContext, "get", lambda: SimpleNamespace(parameters={"store": store}))
     shard = Shard(
         rows=store.write_table("x", TRANSLATIONS, table()),
         quarantine=store.write_table("x", QUARANTINE, QUARANTINE.build([])),

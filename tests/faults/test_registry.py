@@ -1,0 +1,314 @@
+"""The registry under damage and odd words: one line, the right exit code, and nothing written."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from mpo_core import registry
+from mpo_core.artifacts import ArtifactStore
+from tests.faults.test_bad_input import one_line
+from tests.tiny_models import tiny_model
+
+FAILED = 1
+
+
+@pytest.fixture
+def store(tmp_path):
+    """Two versions, v1 promoted and then v2."""
+    store = ArtifactStore(str(tmp_path / "root"))
+    for name, targets in (("a", ["sw", "zh"]), ("b", ["zh"])):
+        model = tiny_model(store, name)
+        version = registry.register(store, registry.Entry(run="demo", model=model, base="b", targets=targets))
+        registry.promote(store, version.version, who="Ann", why="good")
+    return store
+
+
+def files(root):
+    return {str(path.relative_to(root)): path.read_bytes() for path in Path(root).rglob("*") if path.is_file()}
+
+
+# -- models that are not there ---------------------------------------------------------
+
+
+def _flip(path):
+    data = bytearray(path.read_bytes())
+    data[0] ^= 1
+    path.write_bytes(bytes(data))
+
+
+DAMAGE = {
+    "missing": shutil.rmtree,
+    "without a manifest": lambda folder: (folder / "manifest.json").unlink(),
+    "a flipped byte": lambda folder: _flip(folder / "config.json"),
+    "a file less": lambda folder: (folder / "config.json").unlink(),
+    "an empty file": lambda folder: (folder / "config.json").write_bytes(b""),
+    "another manifest": lambda folder: (folder / "manifest.json").write_text("[]"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
+@pytest.mark.parametrize("command", [["promote", "v1"], ["promote", "v2"], ["rollback"]], ids=" ".join)
+def test_a_damaged_model_is_not_promoted(mpo, store, command, damage):
+    version = "v1" if command == ["rollback"] else command[1]
+    model = {found.version: found.entry.model for found in registry.versions(store)}[version]
+    damage(store.local_path(model.path))
+    before = files(store.root)
+    outcome = mpo("models", *command, "--why", "better", "--who", "Ann", "--root", store.root)
+    one_line(outcome, f"the model of {version} is missing or damaged", "Nothing was changed")
+    assert files(store.root) == before
+
+
+# -- a log that cannot be --------------------------------------------------------------
+
+
+def _change(number, **fields):
+    def change(events):
+        path = events / f"{number:08d}.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), **fields}))
+
+    return change
+
+
+def _write(number, data):
+    return lambda events: (events / f"{number:08d}.json").write_bytes(data)
+
+
+def _add(**fields):
+    def add(events):
+        event = {"sequence": 5, "who": "x", "why": "x", "when": "2026-01-01T00:00:00Z"} | fields
+        (events / "00000005.json").write_text(json.dumps(event))
+
+    return add
+
+
+def _folder(events):
+    (events / "00000004.json").unlink()
+    (events / "00000004.json").mkdir()
+
+
+def _pipe(events):
+    (events / "00000004.json").unlink()
+    os.mkfifo(events / "00000004.json")
+
+
+def _begins_with_a_rollback(events):
+    for path in events.iterdir():
+        path.unlink()
+    event = {"sequence": 1, "kind": "rolled_back", "version": "v1", "who": "x", "why": "x"}
+    (events / "00000001.json").write_text(json.dumps(event | {"when": "2026-01-01T00:00:00Z"}))
+
+
+def _a_file_for_the_folder(events):
+    shutil.rmtree(events)
+    events.write_text("")
+
+
+LOGS = {
+    "begins with a rollback": _begins_with_a_rollback,
+    "an event that is a folder": _folder,
+    "an event that is a pipe": _pipe,
+    "a file for the folder": _a_file_for_the_folder,
+    "an empty event": _write(4, b""),
+    "a truncated event": _write(4, b'{"sequence": 4, "kind"'),
+    "no JSON": _write(4, b"<html>"),
+    "no UTF-8": _write(4, b"\xff\xfe"),
+    "nested deeply": _write(4, b"[" * 100_000),
+    "a list": _write(4, b"[]"),
+    "another schema": _write(4, b'{"schema": 2, "sequence": 4}'),
+    "another number": _change(4, sequence=9),
+    "promotes what is unknown": _change(4, version="v9"),
+    "rolls back to what is unknown": _add(kind="rolled_back", version="v9"),
+    "rolls back to what was not in use": _add(kind="rolled_back", version="v2"),
+    "evaluates what is unknown": _add(
+        kind="evaluated", version="v9", evaluation={"stage": "evaluation", "path": "x", "sha256": "x"}
+    ),
+    "registers out of turn": _change(3, version="v7"),
+    "a missing event": lambda events: (events / "00000002.json").unlink(),
+    "an unknown kind": _change(4, kind="deleted"),
+}
+COMMANDS = {
+    "list": ["models", "list"],
+    "history": ["models", "history"],
+    "promote": ["models", "promote", "v1", "--why", "x", "--who", "Ann"],
+    "rollback": ["models", "rollback", "--why", "x", "--who", "Ann"],
+    "push": ["models", "push", "v1", "--to", "a/b"],
+    "languages add": ["languages", "add", "ko"],
+}
+
+
+@pytest.mark.parametrize("damage", LOGS.values(), ids=LOGS)
+def test_a_log_that_cannot_be(mpo, store, damage):
+    damage(store.local_path("registry/events"))
+    before = set(Path(store.root).rglob("*"))
+    for command in COMMANDS.values():
+        outcome = mpo(*command, "--root", store.root)
+        assert outcome.code == FAILED, (command, outcome)
+        (line,) = outcome.err.splitlines()
+        assert line.startswith("mpo: registry/events"), line
+        assert "Restore it from a copy of the root" in line
+    assert set(Path(store.root).rglob("*")) == before
+
+
+@pytest.mark.parametrize("damage", ["folder", "empty", "other"])
+def test_a_language_file_that_cannot_be(mpo, store, damage):
+    mpo("languages", "add", "ko", "--root", store.root)
+    path = store.local_path("registry/languages/ko.json")
+    path.unlink()
+    path.mkdir() if damage == "folder" else path.write_text("" if damage == "empty" else '{"code": "ko"}')
+    outcome = mpo("languages", "add", "ja", "--root", store.root)
+    assert outcome.code == FAILED
+    (line,) = outcome.err.splitlines()
+    assert line == "mpo: registry/languages/ko.json: unreadable. Delete it, and register the language again."
+
+
+# -- names and reasons -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("why", "wrong"),
+    [
+        (os.fsdecode(b"caf\xe9"), "'why' is not UTF-8 text"),
+        ("\ud800", "'why' is not UTF-8 text"),
+        ("", "'why' is empty"),
+        ("\n\t", "'why' is empty"),
+        ("\x1b[31mred", "'why' holds control characters"),
+        ("null \x00", "'why' holds control characters"),
+        ("x" * 1001, "'why' has 1,001 characters, at most 1,000 are allowed"),
+        ("long " * 100_000, "'why' has 499,999 characters"),
+    ],
+    ids=["Latin-1", "surrogate", "empty", "blank", "escape", "null", "long", "huge"],
+)
+@pytest.mark.parametrize("command", [["promote", "v1"], ["rollback"]], ids=" ".join)
+def test_a_reason_that_is_no_plain_text(mpo, store, command, why, wrong):
+    before = files(store.root)
+    one_line(mpo("models", *command, "--why", why, "--who", "Ann", "--root", store.root), wrong)
+    if why:
+        one_line(mpo("models", *command, "--why", "x", "--who", why, "--root", store.root), wrong.replace("why", "who"))
+    assert files(store.root) == before
+
+
+@pytest.mark.parametrize("why", ["two\nlines", "a\r\n\tb", "[/red] and [bold]", "ünïcödé 安全 🙂", "--why", "a\u2028b"])
+def test_a_reason_is_one_line_in_the_history(mpo, store, why):
+    assert mpo("models", "promote", "v1", "--why", why, "--who", "[/x]", "--root", store.root).code == 0
+    assert registry.history(store)[-1].why == " ".join(why.split())
+    listed = mpo("models", "history", "--root", store.root)
+    assert listed.code == 0
+    assert "[/x]" in listed.out
+
+
+def test_a_person_is_not_the_gate(mpo, store):
+    one_line(mpo("models", "rollback", "--why", "x", "--who", "gate", "--root", store.root), "this name is the gate's")
+
+
+@pytest.mark.parametrize("version", ["v9", "", "V1", "../v1", "\udcff", "v" * 5000, "1"])
+def test_an_unknown_version(mpo, store, version):
+    line = one_line(
+        mpo("models", "promote", "--why", "x", "--who", "Ann", "--root", store.root, "--", version), "unknown version"
+    )
+    assert len(line) < 400
+
+
+def test_what_a_person_gives_up_is_said(mpo, store):
+    registry.promote(store, "v1", who="Ann", why="six")
+    outcome = mpo("models", "promote", "v2", "--why", "x", "--who", "Ann", "--root", store.root, "--json")
+    assert json.loads(outcome.out) == {"promoted": "v2", "no_longer_covered": ["sw"]}
+
+
+# -- languages -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("code", ["en", "EN", "eng", "English", "en-GB", "en_US", "en-Latn", " en "])
+def test_the_dominant_language_is_no_target(mpo, tmp_path, code):
+    one_line(mpo("languages", "add", code, "--root", tmp_path), "this is the dominant language")
+    given = ["--name", "Mine", "--script", "Latn", "--resource", "low"]
+    one_line(mpo("languages", "add", code, *given, "--root", tmp_path), "this is the dominant language")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("code", ["tlh", "xx", "zz-ZZ", "", "../x", "\udcff", "x" * 3000])
+def test_an_unknown_language_needs_its_facts(mpo, tmp_path, code):
+    one_line(mpo("languages", "add", "--root", tmp_path, "--", code), "mpo does not know the language")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("code", ["sw", "SW", "Swahili", "swh", " sw"])
+def test_a_language_has_one_name(mpo, store, code):
+    told = json.loads(mpo("languages", "add", code, "--root", store.root, "--json").out)
+    # v2, the promoted version, is of Chinese alone.
+    assert told == {"language": "sw", "registered": "now", "server_told": False}
+    assert [path.name for path in store.local_path("registry/languages").iterdir()] == ["sw.json"]
+
+
+def test_a_target_already_there_is_said(mpo, store):
+    told = json.loads(mpo("languages", "add", "zh", "--root", store.root, "--json").out)
+    assert told == {"language": "zh", "registered": "now", "server_told": False, "covered_by": "v2"}
+
+
+def test_the_dominant_language_is_that_of_the_promoted_version(mpo, store):
+    entry = registry.Entry(run="x", model=tiny_model(store, "c"), base="b", targets=["en"], dominant="zh")
+    registry.promote(store, registry.register(store, entry).version, who="Ann", why="Chinese leads")
+    one_line(mpo("languages", "add", "zh", "--root", store.root), "this is the dominant language")
+    assert mpo("languages", "add", "en", "--root", store.root).code == 0
+    assert mpo("languages", "add", "zh", "--dominant", "en", "--root", store.root).code == 0
+
+
+# -- to look is not to write -----------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", ["list", "history"])
+def test_a_command_that_reads_writes_nothing(mpo, store, monkeypatch, command):
+    def refuse(*_, **__):
+        raise OSError(30, "Read-only file system")
+
+    for name in ("pipe_file", "makedirs", "mkdir"):
+        monkeypatch.setattr(type(store.fs), name, refuse)
+    outcome = mpo("models", command, "--root", store.root)
+    assert (outcome.code, outcome.err) == (0, "")
+    assert "v2" in outcome.out
+    one_line(mpo("models", "promote", "v1", "--why", "x", "--who", "Ann", "--root", store.root), "cannot write here")
+
+
+@pytest.mark.parametrize("root", ["nowhere", "file.txt"])
+def test_a_root_that_is_no_folder_is_not_made(mpo, tmp_path, root):
+    (tmp_path / "file.txt").write_text("")
+    for place in (tmp_path / root, f"file://{tmp_path / root}"):
+        for command in COMMANDS.values():
+            one_line(mpo(*command, "--root", place), "no such folder")
+    assert [path.name for path in tmp_path.iterdir()] == ["file.txt"]
+
+
+def test_a_path_is_printed_on_one_line(mpo, store, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "60")
+    outcome = mpo("models", "list", "--root", store.root)
+    for version in registry.versions(store):
+        assert f"{version.version}: {store.root}/{version.entry.model.path}\n" in outcome.out
+
+
+@pytest.mark.parametrize(
+    "name", ["../x", "..", ".", "", "/etc", "a/b", "a/../../x", "x\n", "\udcff", "-x", "a" * 3000, "a\\b", "a b"]
+)
+def test_a_report_stays_in_the_root(mpo, store, tmp_path, name):
+    (tmp_path / "x").mkdir()
+    one_line(mpo("report", "--root", store.root, "--", name), "this is no name of a run|no summary of a run here")
+    assert not list(tmp_path.rglob("report.html"))
+
+
+@pytest.mark.parametrize("linked", ["run", "summary", "runs"])
+def test_a_link_does_not_lead_a_report_out_of_the_root(mpo, store, tmp_path, linked):
+    away = tmp_path / "away"
+    (away / "x").mkdir(parents=True)
+    (away / "x" / "summary.json").write_text("{}")
+    runs = store.local_path("runs")
+    if linked == "runs":
+        runs.symlink_to(away)
+    elif linked == "run":
+        runs.mkdir()
+        (runs / "x").symlink_to(away / "x")
+    else:
+        (runs / "x").mkdir(parents=True)
+        (runs / "x" / "summary.json").symlink_to(away / "x" / "summary.json")
+    one_line(mpo("report", "x", "--root", store.root), "a link here leads out of the root")
+    assert not list(away.rglob("report.html"))
