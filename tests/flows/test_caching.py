@@ -175,3 +175,19 @@ def test_what_an_older_version_left_behind_is_read(warm, mpo):
     again, ran = run_small(root)
     assert ran == []
     assert again.version == first.version
+
+
+def test_a_copied_root_stands_alone(warm, tmp_path):
+    """What `cp -r` of a root gives is read where it lies: a table that it lacks is computed, for it alone."""
+    root, first, _ = warm
+    copy = tmp_path / "copy"
+    shutil.copytree(root, copy)
+    gone = shards(first, "pairs", "sw")[0]
+    (copy / gone.path).unlink()
+    _, ran = run_small(copy)
+    assert [name.split("-")[0] for name in ran] == ["pairs"]
+    assert (copy / gone.path).is_file()
+    # The registry, the summaries and the records of the copy name no root either.
+    places = [path for path in copy.rglob("*") if path.is_file() and ".locks" not in path.parts]
+    assert [str(path) for path in places if str(root).encode() in path.read_bytes()] == []
+    assert "root" not in json.loads((copy / "runs" / "small" / "summary.json").read_text())["config"]["run"]

@@ -112,3 +112,39 @@ def test_a_language_is_not_registered_where_the_server_cannot_be_told(mpo, monke
     server_at(None)
     assert mpo("languages", "add", "sw", "--root", tmp_path).code == 0
     assert (tmp_path / "registry" / "languages" / "sw.json").is_file()
+
+
+def in_use(store):
+    return [version.version for version in registry.versions(store) if version.promoted]
+
+
+@pytest.mark.long
+def test_a_language_that_was_given_up_comes_back(prefect_server, tmp_path):
+    """The whole story on real flows; `tests/registry/test_settle.py` has it in milliseconds."""
+    strict = {"realign__max_unsafe": 1.0, "gate": {**LENIENT, "max_target_unsafe": 0.0}}
+    root, store = tmp_path / "root", ArtifactStore(str(tmp_path / "root"))
+    refused, _ = run_small(root, **strict)
+    assert (refused.gate.promoted, refused.promoted_version, in_use(store)) == (False, None, [])
+    assert refused.registry == "v1 is registered, not promoted; no version is in use"
+    loosened, ran = run_small(root, **CHANGES)
+    assert (ran, loosened.gate.promoted, loosened.version, in_use(store)) == ([], True, "v1", ["v1"])
+
+    fewer, _ = run_small(root, **CHANGES, languages__targets=["sw"])
+    assert (fewer.gate.promoted, fewer.version, fewer.promoted_version, in_use(store)) == (False, "v2", "v1", ["v1"])
+    assert "1 of the 3 languages of v1, the version in use, would be lost: zh" in fewer.gate.reason
+    allowed = CHANGES | {"gate": {**LENIENT, "allow_fewer_languages": True}}
+    chosen, ran = run_small(root, **allowed, languages__targets=["sw"])
+    assert (ran, chosen.gate.promoted, chosen.registry) == ([], True, "v2 was promoted, in place of v1")
+
+    chinese = DefinedLanguage(code="zh", name="Chinese", script="Hans", resource="high", identified_as=["wuu", "yue"])
+    registry.add_language(store, chinese, who="me")
+    done, _ = realign(root, languages__targets=["sw"])
+    assert done.needs == [("zh", "registered, not aligned")]
+    assert (done.summary.version, done.summary.registry) == ("v1", "v1 was promoted again, in place of v2")
+    assert in_use(store) == ["v1"] == [done.summary.promoted_version]
+    assert realign(root, languages__targets=["sw"])[0].needs == []
+
+    registry.rollback(store, who="Ann", why="rude")
+    again, _ = realign(root, languages__targets=["sw"])
+    assert (again.summary.gate.promoted, in_use(store)) == (False, ["v2"])
+    assert "Ann took this model out of use" in again.summary.gate.reason
