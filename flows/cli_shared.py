@@ -123,15 +123,12 @@ def server() -> str | None:
 
 def store_at(root: str, *, writes: bool = False) -> Any:
     """The artifacts of a root that is there: to look must neither make a folder nor write a file."""
-    import fsspec
-    from fsspec.implementations.local import LocalFileSystem
-
     from mpo_core.artifacts import ArtifactStore
 
-    fs, folder = fsspec.url_to_fs(root)
-    if isinstance(fs, LocalFileSystem) and not Path(folder).is_dir():
+    store = ArtifactStore(root, writes=False)
+    if store.local and not store.local_path("").is_dir():
         raise BadInputError("no such folder", where=f"--root {root}", mend="Name the run.root of an earlier run.")
-    return ArtifactStore(root, writes=writes)
+    return ArtifactStore(root) if writes else store
 
 
 def bar(what: str) -> Any:

@@ -88,9 +88,10 @@ class ArtifactStore:
     def __init__(self, root: str, *, writes: bool = True) -> None:
         self.root = root
         self.fs, self._base = _file_system(root)
-        if not writes:
-            return
         try:
+            if not writes:
+                self.fs.exists(self._full("registry"))  # an object store says here whether it can be reached
+                return
             self.fs.makedirs(self._base, exist_ok=True)
             probe = self._full(f".probe-{uuid.uuid4().hex}")
             self.fs.pipe_file(probe, b"")
@@ -98,9 +99,10 @@ class ArtifactStore:
         except Exception as error:  # noqa: BLE001 - every object store has errors of its own
             mend = "Choose a writable folder with free space: --set run.root=PATH."
             if "://" in root:
-                mend = "Check that its bucket is there and that the environment has credentials to write to it."
+                mend = "Check that its bucket is there and that the environment has credentials for it."
+            verb, reason = "write" if writes else "read", getattr(error, "strerror", None) or type(error).__name__
             raise BadInputError(
-                f"cannot write here ({getattr(error, 'strerror', None) or type(error).__name__})",
+                f"cannot {verb} here ({reason})",
                 where=f"run.root {root}",
                 mend=mend,
             ) from None
