@@ -90,7 +90,7 @@ class ArtifactStore:
         self.fs, self._base = _file_system(root)
         try:
             if not writes:
-                self.fs.exists(self._full("registry"))  # an object store says here whether it can be reached
+                self.fs.exists(self._full("registry/events"))  # an object store says here whether it can be reached
                 return
             self.fs.makedirs(self._base, exist_ok=True)
             probe = self._full(f".probe-{uuid.uuid4().hex}")
