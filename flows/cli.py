@@ -29,6 +29,7 @@ from flows.cli_shared import (
     complain,
     console,
     kinds_told,
+    note_unidentified,
     output,
     require_server,
     store_at,
@@ -36,10 +37,11 @@ from flows.cli_shared import (
     tell_kinds,
     unexpected,
 )
+from flows.registered import load_config
 from mpo_core import __version__
 from mpo_core.errors import BadInputError, DamagedError, StageFailedError
 from mpo_core.http.proxies import spare_loopback
-from mpo_core.profiles import load_config, parse_config
+from mpo_core.profiles import parse_config
 
 app = typer.Typer(
     help="Make a language model as safe in every language as it is in English.",
@@ -66,6 +68,7 @@ def run(
     """Run the whole pipeline, here and now."""
     config = load_config(profile, _with_languages(overrides, languages))
     require_server()
+    note_unidentified(config, as_json=as_json)
     from flows import progress
     from flows.full_pipeline import full_pipeline
     from mpo_core import reporting
@@ -183,6 +186,7 @@ def evaluate(
     config = load_config(profile, [*(overrides or []), f"model.path={json.dumps(model)}"])
     from flows.alone import evaluate_alone
 
+    note_unidentified(config, as_json=as_json)
     with bar("evaluation") as on_progress:
         told = evaluate_alone(config, prompts, against, source=source, on_progress=on_progress)
     if as_json:

@@ -17,15 +17,17 @@ from flows.cli_shared import (
     Root,
     bar,
     console,
+    note_unidentified,
     output,
     require_server,
     server,
     store_at,
     tell,
 )
+from flows.registered import define_registered, load_config
 from mpo_core.errors import BadInputError
 from mpo_core.languages import LANGUAGES, language
-from mpo_core.profiles import load_config
+from mpo_core.settings import PipelineConfig
 from mpo_core.settings.base import DELIMITER, single_character
 
 
@@ -63,14 +65,17 @@ def translate(
     if out is not None:
         require_table(out)
     asked = [f"translation.engines={json.dumps([engine_settings(name) for name in engine])}"] if engine else []
-    codes = [code.strip() for code in to.split(",")]
-    # What the settings say of languages, before the command's own join them; unknown ones are reported below.
-    known = [f"languages.targets={json.dumps([code for code in codes if code in LANGUAGES])}"]
-    given = load_config(profile, [*asked, *(known if profile is None else []), *(overrides or [])])
+    targets = [code.strip() for code in to.split(",")]
+    # What the settings say of the source, before the command's own languages join them.
+    known = [code for code in targets if code in LANGUAGES]
+    first = [f"languages.targets={json.dumps(known)}"] if profile is None and known else []
+    first += [f"languages.dominant={source}"] if profile is None and source else []
+    given = load_config(profile, [*asked, *first, *(overrides or [])])
     source = source or given.languages.dominant
-    targets = _targets(source, codes, [entry.code for entry in given.languages.defined])
+    _require_distinct(source, targets)
     named = [f"languages.dominant={source}", f"languages.targets={json.dumps(targets)}"]
-    config = load_config(profile, [*asked, *(overrides or []), *named])
+    config = _translation_config(profile, [*asked, *(overrides or []), *named], source, targets)
+    note_unidentified(config, as_json=as_json)
     delimiter = _delimiter(delimiter)
     load = estimate(config, file, column=column, delimiter=delimiter)
     if dry_run or (not as_json and any(row["requests"] for row in load)):
@@ -89,17 +94,22 @@ def translate(
         raise typer.Exit(FAILED)
 
 
-def _targets(source: str, targets: list[str], defined: list[str]) -> list[str]:
-    """The targets; what is wrong with a language is reported where it was named. Some are `defined` in the settings."""
-    to = ",".join(targets)
-    if source not in defined:
-        language(source, where=f"--from {source}")
-    for code in targets:
-        if code not in defined:
-            language(code, where=f"--to {to}")
+def _translation_config(profile: Path | None, overrides: list[str], source: str, targets: list[str]) -> PipelineConfig:
+    """The settings; an unknown language is reported where it was named on the command line."""
+    try:
+        return load_config(profile, overrides)
+    except BadInputError:
+        for code, option in ((source, "--from"), *((target, "--to") for target in targets)):
+            language(code, where=f"{option} {code}")
+        raise
+
+
+def _require_distinct(source: str, targets: list[str]) -> None:
+    """Refuses a language that is named twice; whether all are known is for the settings, which know the registry."""
     if len({*targets, source}) != len(targets) + 1:
-        raise BadInputError("a language stands twice", where=f"--from {source} --to {to}", mend="Name each once.")
-    return targets
+        raise BadInputError(
+            "a language stands twice", where=f"--from {source} --to {','.join(targets)}", mend="Name each once."
+        )
 
 
 def _delimiter(given: str | None) -> str | None:
@@ -151,10 +161,11 @@ languages_app = typer.Typer(help="The languages that are known; `add` registers 
 
 
 @languages_app.callback(invoke_without_command=True)
-def languages_(context: typer.Context, as_json: AsJson = False) -> None:
-    """List the languages that are known; `mpo languages add` registers one to be aligned."""
+def languages_(context: typer.Context, root: Root = "artifacts", as_json: AsJson = False) -> None:
+    """List the languages that are known, in the table or in a root; `mpo languages add` registers one."""
     if context.invoked_subcommand is not None:
         return
+    define_registered(root)
     if as_json:
         print(json.dumps([entry._asdict() for entry in LANGUAGES.values()]))
         return
@@ -170,7 +181,16 @@ def add_language(
     code: Annotated[str, typer.Argument(help="BCP-47 code, such as sw.")],
     name: Annotated[str | None, typer.Option(help="Its English name, where mpo does not know it.")] = None,
     script: Annotated[str | None, typer.Option(help="Its script in ISO 15924, such as Latn.")] = None,
-    resource: Annotated[str | None, typer.Option(help="How much text of it there is: high, medium or low.")] = None,
+    resource: Annotated[
+        str | None, typer.Option(help="How much text of it there is: high, medium or low. Default: low.")
+    ] = None,
+    refusals: Annotated[
+        Path | None, typer.Option(help="Text file of phrases by which an answer declines, one per line.")
+    ] = None,
+    engine_code: Annotated[
+        list[str] | None,
+        typer.Option(help="A translation engine's own code for it, such as google=tl; may be repeated."),
+    ] = None,
     who: Annotated[str, typer.Option(help="Who asks for it; it is kept.", envvar="USER")] = "unknown",
     dominant: Annotated[
         str | None,
@@ -182,22 +202,37 @@ def add_language(
     """Register a language to be aligned, and tell the Prefect server, if one is set, so that `realign` starts."""
     from flows.languages import canonical, facts_of, require_target, tell_server
     from mpo_core import registry
+    from mpo_core.identify import identifiable
+    from mpo_core.refusals import lexicon
     from mpo_core.settings import LanguageSettings
 
     store = store_at(root)
+    define_registered(root)
     promoted = registry.promoted(store)
     known = None if promoted is None else promoted.entry.dominant
     code = canonical(code)
     require_target(code, script, canonical(dominant or known or LanguageSettings().dominant))
-    facts = facts_of(code, {"name": name, "script": script, "resource": resource})
+    given = {"name": name, "script": script, "resource": resource}
+    facts = facts_of(code, given, engines=engine_code or (), refusals=refusals)
     require_server()  # first: what is registered already is not told again
     new = registry.add_language(store_at(root, writes=True), facts, who=who)
+    facts.define()
     told = server() is not None and new
     if told:
         tell_server(facts, root)
-    covered = promoted is not None and facts.code in promoted.entry.targets
-    by = {"covered_by": promoted.version} if covered else {}
-    tell({"language": facts.code, "registered": "now" if new else "before", "server_told": told, **by}, as_json)
+    result = {"language": facts.code, "registered": "now" if new else "before", "server_told": told}
+    if promoted is not None and facts.code in promoted.entry.targets:
+        result["covered_by"] = promoted.version
+    phrases = lexicon(facts.code)
+    result["refusal_phrases"] = 0 if phrases is None else len(phrases.phrases)
+    result["identified_by"] = "language and script" if identifiable(facts.code) else "script alone"
+    tell(result, as_json)
+    if phrases is None and not as_json:
+        console.print(
+            f"The judge refusal_rules needs refusal phrases in {facts.name} before a run: "
+            f"mpo languages add {facts.code} --refusals FILE",
+            soft_wrap=True,
+        )
 
 
 @pairs_app.command("import")

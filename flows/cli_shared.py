@@ -131,6 +131,21 @@ def store_at(root: str, *, writes: bool = False) -> Any:
     return ArtifactStore(root) if writes else store
 
 
+def note_unidentified(config: Any, *, as_json: bool) -> None:
+    """Says of which languages the identifier knows nothing, so that their texts are judged by the script alone."""
+    from mpo_core.identify import identifiable
+    from mpo_core.languages import language
+
+    codes = [] if as_json else [config.languages.dominant, *config.languages.targets]
+    for code in codes:
+        if not identifiable(code):
+            console.print(
+                f"{code}: the language identifier does not know {language(code).name}; texts are judged by their "
+                f"script ({language(code).script}) alone, not by their language.",
+                soft_wrap=True,
+            )
+
+
 def bar(what: str) -> Any:
     """A progress bar on the terminal."""
     from flows.progress import bar as progress_bar

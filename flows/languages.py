@@ -1,13 +1,18 @@
 """Registering a language: its facts, and the event that starts its alignment."""
 
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from prefect.events import emit_event
 from pydantic import ValidationError
 
 from mpo_core.errors import BadInputError
+from mpo_core.files import text_lines
 from mpo_core.languages import LANGUAGES
 from mpo_core.settings import DefinedLanguage
+from mpo_core.settings.languages import check_code
+from mpo_core.tags import standard
 
 REGISTERED = "mpo.language.registered"
 _SCRIPT = 4
@@ -47,28 +52,71 @@ def require_target(code: str, script: str | None, dominant: str) -> None:
         )
 
 
-def facts_of(code: str, given: dict[str, str | None]) -> DefinedLanguage:
+_RIGHT_TO_LEFT = {"Adlm", "Arab", "Aran", "Hebr", "Mand", "Nkoo", "Rohg", "Samr", "Syrc", "Thaa", "Yezi"}
+
+
+def facts_of(
+    code: str, given: dict[str, str | None], *, engines: Iterable[str] = (), refusals: Path | None = None
+) -> DefinedLanguage:
     """What is known of a language, completed by what is given.
+
+    Args:
+        code: its code; another code of a language of the table, such as `swh`, takes the facts from there.
+        given: name, script and resource level, None where the table's or the default is meant.
+        engines: codes of translation engines, each as ENGINE=CODE.
+        refusals: a text file of refusal phrases, one per line; blank lines and lines that begin with # are skipped.
 
     Raises:
         BadInputError: it is not known and something is missing, or what is given is wrong.
     """
-    known = LANGUAGES[code]._asdict() if code in LANGUAGES else {"code": code}
-    known |= {name: value for name, value in given.items() if value is not None}
-    missing = [f"--{name}" for name in given if name not in known]
+    try:
+        check_code(code)
+    except ValueError as error:
+        raise BadInputError(str(error), where=f"languages add {code}", mend="Name a code.") from None
+    entry = next((known for known in LANGUAGES.values() if standard(known.code) == standard(code)), None)
+    known: dict[str, Any] = {} if entry is None else DefinedLanguage.of(entry).model_dump()
+    facts = known | {"code": code} | {name: value for name, value in given.items() if value is not None}
+    missing = [f"--{name}" for name in ("name", "script") if name not in facts]
     if missing:
         raise BadInputError(
             f"mpo does not know the language {code!r}",
             where=f"languages add {code}",
             mend=f"Give {' '.join(missing)} too.",
         )
+    facts["engines"] = facts.get("engines", {}) | dict(_engine_code(one, code) for one in engines)
+    if refusals is not None:
+        facts["refusals"] = _phrases(refusals)
+    facts.setdefault("right_to_left", facts["script"] in _RIGHT_TO_LEFT)
     try:
-        return DefinedLanguage(**{**known, "identified_as": list(known.get("identified_as", ()))})
+        return DefinedLanguage(**facts)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         name = str(first["loc"][0])
-        where = f"languages add {code}" + ("" if name == "code" else f" --{name}")
-        raise BadInputError(first["msg"], where=where, mend="See languages.defined in docs/settings.md.") from None
+        option = {"code": "", "engines": " --engine-code"}.get(name, f" --{name}")
+        raise BadInputError(
+            first["msg"].removeprefix("Value error, "),
+            where=f"languages add {code}{option}",
+            mend="See languages.defined in docs/settings.md.",
+        ) from None
+
+
+def _engine_code(option: str, code: str) -> tuple[str, str]:
+    engine, equals, own = option.partition("=")
+    if not equals:
+        raise BadInputError(
+            f"{option!r} is no ENGINE=CODE",
+            where=f"languages add {code} --engine-code",
+            mend="Write it such as google=tl.",
+        )
+    return engine.strip(), own.strip()
+
+
+def _phrases(path: Path) -> list[str]:
+    lines = (line.strip() for line in text_lines(path, mend="Name a text file of refusal phrases, one per line."))
+    phrases = [line for line in lines if line and not line.startswith("#")]
+    if not phrases:
+        raise BadInputError("no refusal phrase", where=str(path), mend="Write one phrase per line.")
+    return phrases
 
 
 def tell_server(facts: DefinedLanguage, root: str) -> None:

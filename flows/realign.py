@@ -10,6 +10,7 @@ from prefect import flow
 from prefect.artifacts import create_table_artifact
 from pydantic import BaseModel, JsonValue
 
+from flows import registered
 from flows.report import Since, finish
 from flows.run import Future, Run, start_run
 from flows.stages import Pairs, compare, evaluate, preference_pairs, read_blocks, references, require_pairs
@@ -76,12 +77,7 @@ def realign(config: PipelineConfig, overrides: dict[str, JsonValue] | None = Non
 
 def with_registered(run: Run) -> PipelineConfig:
     """The run's settings, with every registered language among the targets."""
-    data = run.config.model_dump()  # not as JSON: URLs have their credentials
-    asked = data["languages"]
-    for one in registry.registered_languages(run.store):
-        if one.facts.code not in {*asked["targets"], asked["dominant"]}:
-            asked["targets"].append(one.facts.code)
-            asked["defined"].append(one.facts.model_dump(mode="json"))
+    data = registered.with_registered(run.config.model_dump(), join=True)  # not as JSON: URLs have their credentials
     return parse_config(data, where=f"languages registered in {run.config.run.root}")
 
 

@@ -9,13 +9,16 @@ import html
 import re
 import unicodedata
 
+import regex
+
 _WINDOW = 12
 """Characters of a window in `repeated_share`: natural text hardly repeats so many in a row, in any script."""
 _ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[a-zA-Z][a-zA-Z0-9]{1,31});")
 _EMPHASIS = re.compile(r"\*{2,}|_{2,}|`+")
 _BOLD = ("**", "__")
 _ITEM = re.compile(r"^[ \t]*(?:#{1,6}(?=\s)|[-*+•](?=\s)|\||>)", re.MULTILINE)
-_ENDINGS = ".!?…:;。！？：；।॥؟۔"
+_ENDINGS = regex.compile(r"[\p{Sentence_Terminal}…:;：；།༎]")
+"""What may end a sentence, in any script; Tibetan's marks are none to Unicode."""
 _CLOSERS = "\"'”’»)]}）】」』*_`"
 _ERROR_PAGE = re.compile(
     r"<!doctype html|<html|error\s+\d{3}\s*\(|\b(?:500 internal server error|502 bad gateway|503 service unavailable"
@@ -104,4 +107,4 @@ def ending_lost(source: str, translation: str) -> bool:
 
 
 def _ended(text: str) -> bool:
-    return text.rstrip().rstrip(_CLOSERS).rstrip()[-1:] in set(_ENDINGS)
+    return _ENDINGS.match(text.rstrip().rstrip(_CLOSERS).rstrip()[-1:]) is not None

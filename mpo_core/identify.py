@@ -2,26 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from functools import cache
 from typing import Any, NamedTuple
 
 from mpo_core.languages import canonical, language
-
-HAN = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
-"""Chinese characters, which Chinese and Japanese share; as a character class, like all of these."""
-KANA = "\u3041-\u3096\u30a1-\u30fa\u31f0-\u31ff\uff66-\uff9d"
-"""Letters that only Japanese has."""
-LETTERS = {
-    "Latn": "A-Za-z\u00aa\u00ba\u00c0-\u024f\u1e00-\u1eff",
-    "Hans": HAN,
-    "Jpan": HAN + KANA,
-    "Hang": "\u1100-\u11ff\u3131-\u318e\uac00-\ud7a3",
-    "Arab": "\u0620-\u064a\u066e-\u06d3\u06fa-\u06ff\u0750-\u077f",
-    "Thai": "\u0e01-\u0e30\u0e32\u0e33\u0e40-\u0e46",
-    "Beng": "\u0980-\u09b9\u09dc-\u09e1\u09f0\u09f1",
-}
-"""Letters of each script of `languages.LANGUAGES`."""
+from mpo_core.scripts import WORDY, count_letters, keep_letters
+from mpo_core.tags import family, same_language
 
 _MIN_SHARE = 0.25
 """Least share of letters in the script: Latin names, code and brand names count a letter each, Han a word each."""
@@ -54,15 +40,19 @@ def _identifier() -> Any:
     return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
 
 
-def count_letters(letters: str, text: str) -> int:
-    """How many characters of the text are of a class such as `LETTERS["Arab"]`."""
-    return len(re.findall(f"[{letters}]", text))
+@cache
+def _families() -> frozenset[str]:
+    """The languages that the identifier knows, macro-languages as one."""
+    return frozenset(family(label) for label in _identifier().nb_classes)
 
 
-def keep_letters(letters: str, text: str) -> str:
-    """The text with a space for each letter outside the class; what is no letter stays."""
-    own = re.compile(f"[{letters}]")
-    return "".join(c if own.match(c) or not c.isalpha() else " " for c in text)
+def identifiable(code: str) -> bool:
+    """Whether the identifier knows the language; the texts of one that it does not are judged by their script alone.
+
+    Raises:
+        BadInputError: the language is not known.
+    """
+    return any(family(name) in _families() for name in (code, *language(code).identified_as))
 
 
 def language_fault(text: str, code: str) -> str | None:
@@ -73,14 +63,18 @@ def language_fault(text: str, code: str) -> str | None:
     """
     script = language(code).script
     letters = sum(map(str.isalpha, text))
-    own = count_letters(LETTERS[script], text)
+    own = count_letters(script, text)
     if letters and own / letters < _MIN_SHARE:
         return "wrong_script"
-    han, kana = count_letters(HAN, text), count_letters(KANA, text)
-    if (script == "Hans" and kana > han / 4) or (script == "Jpan" and kana == 0 and han >= _KANA_FREE):
-        return "wrong_language"
-    if own * (3 if script in ("Hans", "Jpan") else 1) < _MIN_LETTERS:
+    if script in WORDY:
+        han, kana = count_letters("Hani", text), count_letters("Hrkt", text)
+        without = kana == 0 and han >= _KANA_FREE
+        if without if script == "Jpan" else kana > han / 4:
+            return "wrong_language"
+    if own * (3 if script in WORDY else 1) < _MIN_LETTERS or not identifiable(code):
         return None
     # Without other scripts' letters: quoted English must not make a Bengali answer English.
-    guess = identify(keep_letters(LETTERS[script], text))
-    return "wrong_language" if guess.code != code and guess.probability >= _CERTAIN else None
+    guess = identify(keep_letters(script, text))
+    if guess.probability < _CERTAIN or same_language(guess.code, code):
+        return None
+    return None if guess.code in language(code).identified_as else "wrong_language"

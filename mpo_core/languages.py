@@ -1,11 +1,15 @@
-"""What is known of a language. Adding one is one line here."""
+"""What is known of a language: those of the table, and those that settings or a root's registry define."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
+import langcodes
+
 from mpo_core.errors import BadInputError
+from mpo_core.scripts import usual_length
+from mpo_core.tags import same_language, standard
 
 Resource = Literal["high", "medium", "low"]
 
@@ -13,10 +17,10 @@ Resource = Literal["high", "medium", "low"]
 class Language(NamedTuple):
     """One language: BCP-47 code, names, ISO 15924 script, resource level.
 
-    `identified_as` lists the codes by which a language identifier may name it
-    (macro-languages: `wuu` is Chinese, `ary` is Arabic). `engines` has each translation engine's own code;
+    `identified_as` lists further codes by which a language identifier may name it; those of the same macro-language
+    (`wuu` is Chinese, `ary` is Arabic) are known without. `engines` has each translation engine's own code;
     an engine that is not there does not know the language. `length` is the usual number of characters for one
-    of the English original.
+    of the English original. `refusals` are phrases by which an answer declines, beside those of `refusals.yaml`.
     """
 
     code: str
@@ -27,10 +31,20 @@ class Language(NamedTuple):
     right_to_left: bool = False
     engines: Mapping[str, str] = {}
     length: float = 1.0
+    refusals: tuple[str, ...] = ()
 
     def same_as(self, other: Language) -> bool:
-        """Whether both mean one language: engines' codes and the usual length are what is known of it."""
-        return self[:6] == other[:6]
+        """Whether both mean one language: engines' codes, length, aliases and refusals are what is known of it."""
+        return self[:4] == other[:4] and self.right_to_left == other.right_to_left
+
+    def joined(self, other: Language) -> Language:
+        """The same language with what the other entry knows beside."""
+        return self._replace(
+            identified_as=tuple(dict.fromkeys((*self.identified_as, *other.identified_as))),
+            engines={**self.engines, **other.engines},
+            length=self.length if other.length in {1.0, usual_length(other.script)} else other.length,
+            refusals=other.refusals or self.refusals,
+        )
 
 
 def _codes(told: str) -> Mapping[str, str]:
@@ -57,7 +71,6 @@ LANGUAGES: dict[str, Language] = {
             "Chinese",
             "Hans",
             "high",
-            ("wuu", "yue"),
             length=0.32,
             engines=_codes(
                 "google=zh-CN mymemory=zh-CN deepl=zh microsoft=zh-Hans libre=zh baidu=zh papago=zh-CN yandex=zh"
@@ -102,7 +115,6 @@ LANGUAGES: dict[str, Language] = {
             "Arabic",
             "Arab",
             "medium",
-            ("ary", "arz", "apc", "acm"),
             right_to_left=True,
             length=0.9,
             engines=_codes(
@@ -147,7 +159,6 @@ LANGUAGES: dict[str, Language] = {
             "Swahili",
             "Latn",
             "low",
-            ("swh", "swc"),
             length=1.1,
             engines=_codes(
                 "google=sw mymemory=sw-KE microsoft=sw libre=sw yandex=sw nllb=swh_Latn madlad=sw m2m100=sw"
@@ -165,18 +176,30 @@ LANGUAGES: dict[str, Language] = {
 }
 
 
+_TABLE = dict(LANGUAGES)
+ENGINES = tuple(sorted({engine for entry in _TABLE.values() for engine in entry.engines}))
+"""Translation engines that have codes of their own for languages."""
+
+
 def define(entry: Language) -> None:
-    """Makes a language known that the table above lacks; of one that it has, the table knows best.
+    """Makes a language known that the table lacks, or adds to what is known of one.
 
     Raises:
         BadInputError: the code is known as something else.
     """
-    if not LANGUAGES.setdefault(entry.code, entry).same_as(entry):
+    known = LANGUAGES.get(entry.code)
+    if known is not None and not known.same_as(entry):
         raise BadInputError(
-            f"{entry.code!r} is known as {LANGUAGES[entry.code].name}, with other facts",
+            f"{entry.code!r} is known as {known.name}, with other facts",
             where="languages",
             mend="Use it as it is, or take another code.",
         )
+    LANGUAGES[entry.code] = entry if known is None else known.joined(entry)
+
+
+def defined() -> tuple[Language, ...]:
+    """The languages that this process knows beyond the table, for another process to `define`."""
+    return tuple(entry for code, entry in LANGUAGES.items() if _TABLE.get(code) != entry)
 
 
 def language(code: str, *, where: str = "languages") -> Language:
@@ -185,30 +208,46 @@ def language(code: str, *, where: str = "languages") -> Language:
     Raises:
         BadInputError: the code is not known.
     """
-    try:
+    if code in LANGUAGES:
         return LANGUAGES[code]
-    except KeyError:
-        known = ", ".join(LANGUAGES)
-        raise BadInputError(f"unknown language {code!r}", where=where, mend=f"Known: {known}.") from None
+    other = next((known for known in LANGUAGES if standard(known) == standard(code)), None)
+    hint = "" if other is None else f"It is {LANGUAGES[other].name}, which is called {other!r} here. "
+    raise BadInputError(
+        f"unknown language {code!r}",
+        where=where,
+        mend=f"{hint}Known: {', '.join(LANGUAGES)}. Add another: mpo languages add CODE --name NAME --script SCRIPT.",
+    )
 
 
 def canonical(identified: str) -> str:
-    """Our code for what a language identifier said (`wuu` → `zh`); unknown codes stay."""
-    for entry in LANGUAGES.values():
-        if identified in entry.identified_as:
-            return entry.code
-    return identified
+    """Our code for what a language identifier said (`wuu` → `zh`, `tl` → `fil`); unknown codes stay."""
+    if identified in LANGUAGES:
+        return identified
+    named = (code for code, entry in LANGUAGES.items() if identified in entry.identified_as)
+    alike = (code for code in LANGUAGES if same_language(code, identified))
+    return next(named, None) or next(alike, identified)
 
 
 def engine_code(code: str, engine: str) -> str | None:
     """What a translation engine calls the language; None if it does not know it.
 
     A language model is told the language's name, so `openai` knows them all by our codes.
-    A language that was defined without a word on engines is called by its own code everywhere: the engine itself
-    says whether that is right.
+    A language beyond the table is called by its own code (NLLB: by that of FLORES, such as `rus_Cyrl`) where its
+    `engines` name none: the engine itself says whether that is right.
 
     Raises:
         BadInputError: the language is not known.
     """
     entry = language(code, where="translation")
-    return entry.engines.get(engine) if entry.engines and engine != "openai" else code
+    if engine == "openai":
+        return code
+    if engine in entry.engines or code in _TABLE:
+        return entry.engines.get(engine)
+    return _flores(entry) if engine == "nllb" else code
+
+
+def _flores(entry: Language) -> str:
+    try:
+        return f"{langcodes.Language.get(entry.code).to_alpha3()}_{entry.script}"
+    except LookupError:  # a private code has none
+        return entry.code

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
@@ -15,8 +16,14 @@ from mpo_core.settings import PipelineConfig, Settings
 _DEEPEST_KEY = 50
 
 
-def load_config(profile: Path | None = None, overrides: list[str] | None = None) -> PipelineConfig:
-    """Settings from a profile (the demo if none) and `key=value` overrides.
+Complete = Callable[[dict[str, Any]], dict[str, Any]]
+"""Adds to plain settings what is known of them elsewhere, before they are checked."""
+
+
+def load_config(
+    profile: Path | None = None, overrides: list[str] | None = None, *, complete: Complete | None = None
+) -> PipelineConfig:
+    """Reads settings from a profile (the demo if none) and `key=value` overrides, `complete`d.
 
     Raises:
         BadInputError: the file is missing or no YAML, a key is unknown, a value has a wrong type.
@@ -27,7 +34,7 @@ def load_config(profile: Path | None = None, overrides: list[str] | None = None)
         raise BadInputError("a profile is a mapping of settings", where=str(profile), mend="See deployments/profiles/.")
     for override in overrides or []:
         _override(data, override)
-    return parse_config(data, where=str(profile))
+    return parse_config(complete(data) if complete else data, where=str(profile))
 
 
 def _read_profile(profile: Path) -> Any:
@@ -50,18 +57,19 @@ def _read_profile(profile: Path) -> Any:
         raise BadInputError(error.problem, where=where, mend="Mend the syntax there.") from None
 
 
-def with_overrides(config: PipelineConfig, overrides: dict[str, Any]) -> PipelineConfig:
-    """The settings with some of them changed, by key such as `training.beta`.
+def with_overrides(
+    config: PipelineConfig, overrides: dict[str, Any], *, complete: Complete | None = None
+) -> PipelineConfig:
+    """Changes some of the settings, by key such as `training.beta`, `complete`d.
 
     Raises:
         BadInputError: a key is unknown or a value is wrong.
     """
-    if not overrides:
-        return config
     data = config.model_dump()  # not as JSON: URLs have their credentials
     for key, value in overrides.items():
         _set(data, key, value, where=f"overrides {key}")
-    return parse_config(data, where="overrides")
+    completed = complete(data) if complete else data
+    return config if completed is data and not overrides else parse_config(completed, where="overrides")
 
 
 def parse_config(data: dict[str, Any], *, where: str) -> PipelineConfig:

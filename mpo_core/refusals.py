@@ -10,11 +10,16 @@ from typing import NamedTuple
 
 import yaml
 
-from mpo_core.errors import BadInputError
+from mpo_core.languages import LANGUAGES
+from mpo_core.tags import standard
 
 _FILE = Path(__file__).with_name("refusals.yaml")
 # Arabic vowel signs and the stretching tatweel are written or left out at will.
 _OPTIONAL = re.compile("[\u064b-\u0652\u0640]")
+
+
+_WINDOW = 200
+"""Characters from the start in which a phrase counts, for a language that the file lacks."""
 
 
 class Lexicon(NamedTuple):
@@ -41,25 +46,24 @@ def normalised(text: str) -> str:
     return " ".join("".join(kept).split())
 
 
-def lexicon(language: str) -> Lexicon:
-    """The phrases of a language.
+def lexicon(language: str) -> Lexicon | None:
+    """The phrases of a language: those of the file, and those that its definition brings; None if there are none.
 
-    Raises:
-        BadInputError: the file has none for it.
+    A variety in the same script, such as `ar-EG` or `swh`, has the phrases of its language.
     """
-    entries = _entries()
-    if language not in entries:
-        raise BadInputError(
-            f"the judge refusal_rules has no lexicon for {language!r}",
-            where="judging.judge",
-            mend=f"Known: {', '.join(entries)}. Add the language to mpo_core/refusals.yaml.",
-        )
-    return entries[language]
+    entry = LANGUAGES.get(language)
+    base = LANGUAGES.get(standard(language).split("-")[0])
+    variety = entry is not None and base is not None and base.script == entry.script
+    shipped = _entries().get(base.code if base is not None and variety else language)
+    own = tuple(normalised(phrase) for phrase in entry.refusals) if entry is not None else ()
+    if shipped is None:
+        return Lexicon(_WINDOW, own) if own else None
+    return shipped._replace(phrases=(*shipped.phrases, *own))
 
 
 def is_refusal(text: str, language: str) -> bool:
-    """Whether a text declines, as far as the lexicon has phrases of its language; without any, it does not."""
-    entry = _entries().get(language)
+    """Whether a text declines, as far as there are phrases of its language; without any, it does not."""
+    entry = lexicon(language)
     return entry is not None and declines(text, entry)
 
 

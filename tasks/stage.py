@@ -24,6 +24,7 @@ from prefect.context import TaskRunContext
 from prefect.filesystems import LocalFileSystem, RemoteFileSystem
 from prefect.serializers import Serializer
 
+from mpo_core import languages
 from mpo_core.artifacts import ArtifactRef, ArtifactStore, Shard, write_atomically
 from mpo_core.errors import BadInputError, DamagedError
 from mpo_core.settings import RunSettings, Settings
@@ -172,6 +173,17 @@ def _content(value: Any) -> Any:
     raise TypeError(f"a stage's input must be content, not {type(value).__name__}")
 
 
+def _facts(inputs: dict[str, Any]) -> list[Any]:
+    """What is defined, beyond the table, of the languages that the inputs are in: it can change an answer too."""
+    rows = [value.rows if isinstance(value, Shard) else value for value in inputs.values()]
+    codes = {value.language if isinstance(value, ArtifactRef) else value for value in rows if _names_language(value)}
+    return [entry._asdict() for entry in sorted(languages.defined()) if entry.code in codes]
+
+
+def _names_language(value: Any) -> bool:
+    return isinstance(value, ArtifactRef | str)
+
+
 @dataclass
 class ContentKey(CachePolicy):
     """The cache key: a digest of the task, its version and every input's content."""
@@ -186,7 +198,7 @@ class ContentKey(CachePolicy):
         """Neither the run nor the flow's parameters matter, only what goes in."""
         del task_ctx, flow_parameters
         content = {name: _content(value) for name, value in inputs.items() if name not in _NOT_CONTENT}
-        text = json.dumps([self.verb, self.version, content], sort_keys=True, ensure_ascii=False)
+        text = json.dumps([self.verb, self.version, content, *_facts(inputs)], sort_keys=True, ensure_ascii=False)
         return f"{self.verb}-{hashlib.sha256(text.encode()).hexdigest()}"
 
 
@@ -231,9 +243,12 @@ class _Work(Generic[P]):
         """Another function in its place, for a benchmark of everything around it."""
         self._function = function
 
-    def __reduce__(self) -> tuple[Callable[..., Any], tuple[str, str]]:
-        """Another process has it already: in the module, under the name of its task."""
-        return (_work_of, self._where)
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[str, str, tuple[languages.Language, ...]]]:
+        """Another process has it already: in the module, under the name of its task.
+
+        It may not know the languages that settings or a root's registry define; they go with the task.
+        """
+        return (_work_of, (*self._where, languages.defined()))
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Shard:
         inputs = self._signature.bind(*args, **kwargs).arguments
@@ -256,7 +271,9 @@ class _Work(Generic[P]):
         return shard.model_copy(update={"seconds": seconds, "made_by": maker})
 
 
-def _work_of(module: str, name: str) -> Any:
+def _work_of(module: str, name: str, defined: tuple[languages.Language, ...] = ()) -> Any:
+    for entry in defined:
+        languages.define(entry)
     return getattr(importlib.import_module(module), name).fn
 
 

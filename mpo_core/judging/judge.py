@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import pyarrow as pa
 
 from mpo_core.errors import BadInputError
-from mpo_core.judging.microworld import judge_microworld
-from mpo_core.judging.rules import judge_by_rules
+from mpo_core.judging.microworld import judge_microworld, require_spoken
+from mpo_core.judging.rules import judge_by_rules, phrases_of
 from mpo_core.judging.verdict import Case, Verdict
 from mpo_core.reply import separate
 from mpo_core.settings import JudgingSettings
@@ -42,6 +42,17 @@ def judge_responses(responses: pa.Table, prompts_kind: Mapping[str, str], settin
             )
         rows.append(_row(response, kind, _verdict(response, kind, judge)))
     return VERDICTS.build(rows)
+
+
+def require_languages(settings: JudgingSettings, languages: Iterable[str]) -> None:
+    """Passes if the judge can judge every one of the languages; asked before anything is sampled.
+
+    Raises:
+        BadInputError: it cannot; the first language that it lacks is named.
+    """
+    check = require_spoken if settings.judge == "microworld" else phrases_of
+    for code in languages:
+        check(code)
 
 
 def _judge(settings: JudgingSettings) -> Callable[[Case], Verdict]:

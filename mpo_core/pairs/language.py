@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 
-from mpo_core.identify import LETTERS, count_letters, identify
+from mpo_core.identify import identify
 from mpo_core.languages import LANGUAGES
+from mpo_core.scripts import count_letters
+from mpo_core.tags import same_language
 
 _CERTAIN = 0.95
 """Probability from which a prompt in Latin letters is believed to be in another language."""
@@ -41,7 +43,8 @@ def left_untranslated(prompt: str, language: str) -> bool:
     is certain of another one.
     """
     script = LANGUAGES[language].script
-    if any(map(str.isalpha, prompt)) and not count_letters(LETTERS[script], prompt):
+    if any(map(str.isalpha, prompt)) and not count_letters(script, prompt):
         return True
     guess = identify(prompt)
-    return script == "Latn" and guess.code != language and guess.code in LANGUAGES and guess.probability >= _CERTAIN
+    other = guess.code in LANGUAGES and not same_language(guess.code, language)
+    return script == "Latn" and other and guess.probability >= _CERTAIN

@@ -1,4 +1,4 @@
-"""The languages that a root's models are to be aligned in: one file each, written once."""
+"""The languages that a root's models are to be aligned in: one file each."""
 
 from __future__ import annotations
 
@@ -28,26 +28,28 @@ class RegisteredLanguage(BaseModel):
 
 
 def add_language(store: ArtifactStore, facts: DefinedLanguage, *, who: str) -> bool:
-    """Registers a language; whether it is new.
+    """Registers a language; whether it is new. What is given of one that is registered is added to its facts.
 
     Raises:
-        BadInputError: it is registered or known with other facts.
+        BadInputError: it is registered or known with another name, script or resource level.
     """
     who = plain_text("who", who)
-    known = LANGUAGES.get(facts.code)
-    earlier = next((one.facts for one in registered_languages(store) if one.facts.code == facts.code), None)
-    before = [known, None if earlier is None else earlier.entry]
-    if any(one is not None and not one.same_as(facts.entry) for one in before):
+    earlier = next((one for one in registered_languages(store) if one.facts.code == facts.code), None)
+    before = [LANGUAGES.get(facts.code), None if earlier is None else earlier.facts.entry]
+    if any(entry is not None and not entry.same_as(facts.entry) for entry in before):
         raise BadInputError(
             f"{facts.code!r} is known with other facts",
             where=f"languages add {facts.code}",
             mend="Leave --name, --script and the others out; what is known stays.",
         )
     if earlier is not None:
-        return False
+        joined = earlier.facts.entry.joined(facts.entry)
+        if joined == earlier.facts.entry:
+            return False
+        facts = DefinedLanguage.of(joined)
     entry = RegisteredLanguage(facts=facts, who=who, when=datetime.now(UTC).replace(microsecond=0))
     store.write_text(posixpath.join(_FOLDER, f"{facts.code}.json"), entry.model_dump_json(indent=1) + "\n")
-    return True
+    return earlier is None
 
 
 def registered_languages(store: ArtifactStore) -> list[RegisteredLanguage]:

@@ -2,39 +2,106 @@
 
 from __future__ import annotations
 
+import re
 from typing import Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from mpo_core.languages import Language, Resource, define, language
+from mpo_core.languages import ENGINES, Language, Resource, define, language
+from mpo_core.refusals import normalised
+from mpo_core.scripts import is_script, usual_length
 from mpo_core.settings.base import Settings
+from mpo_core.tags import is_code
+
+_CODE = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]{2,8})*")
+_LONGEST_NAME = 60
+
+
+def check_code(code: str) -> str:
+    """The code, if it is one.
+
+    Raises:
+        ValueError: it is malformed, or not registered.
+    """
+    if not _CODE.fullmatch(code) or not is_code(code):
+        raise ValueError("no language code of BCP 47, such as sw, fil, zh-TW or sr-Latn (qaa to qtz are free)")
+    return code
 
 
 class DefinedLanguage(Settings):
-    """Facts of a language that the table in `mpo_core/languages.py` lacks."""
+    """Facts of a language that the table in `mpo_core/languages.py` lacks, or what is known beside the table."""
 
-    code: str = Field(pattern=r"^[a-z]{2,3}(-[A-Za-z0-9]{2,8})*$")
-    """BCP-47 code."""
-    name: str = Field(min_length=1)
+    code: str
+    """BCP-47 code, such as fil, zh-TW or sr-Latn."""
+    name: str
     """Its English name."""
-    script: str = Field(pattern=r"^[A-Z][a-z]{3}$")
-    """ISO 15924 code of its script, such as Latn."""
+    script: str
+    """ISO 15924 code of its script, such as Cyrl; any script of Unicode that has letters."""
     resource: Resource = "low"
-    """How much text of it there is: high, medium or low."""
+    """How much text of it there is: high, medium or low. Default: low."""
     identified_as: list[str] = Field([])
-    """Codes by which a language identifier may name it."""
+    """Further codes by which a language identifier may name it; those of its macro-language are known without."""
     right_to_left: bool = False
     """Whether it is written from right to left."""
     engines: dict[str, str] = Field({})
-    """Each translation engine's own code for it; left out: `code` everywhere."""
-    length: float = Field(1.0, gt=0.0)
-    """Usual number of characters for one of the English original."""
+    """Each translation engine's own code for it, such as `google: iw`. Default: `code`."""
+    length: float | None = Field(None, gt=0.0)
+    """Usual number of characters for one of the English original. Default: that of its script (Hant: 0.32)."""
+    refusals: list[str] = Field([])
+    """Phrases by which an answer declines; the judge `refusal_rules` needs some for a language beyond the table."""
+
+    _code = field_validator("code")(check_code)
+
+    @field_validator("name")
+    @classmethod
+    def _name(cls, name: str) -> str:
+        if not name.strip() or not name.isprintable() or len(name) > _LONGEST_NAME:
+            raise ValueError(f"a name is 1 to {_LONGEST_NAME} printable characters on one line")
+        return name
+
+    @field_validator("script")
+    @classmethod
+    def _script(cls, script: str) -> str:
+        if not re.fullmatch("[A-Z][a-z]{3}", script) or not is_script(script):
+            raise ValueError("no script of Unicode; give its ISO 15924 code, such as Latn, Cyrl, Deva or Ethi")
+        return script
+
+    @field_validator("engines")
+    @classmethod
+    def _engines(cls, engines: dict[str, str]) -> dict[str, str]:
+        for engine, code in engines.items():
+            if engine not in ENGINES or not code.strip() or not code.isprintable():
+                raise ValueError(f"an engine's code is ENGINE=CODE, the engine one of {', '.join(ENGINES)}")
+        return engines
+
+    @field_validator("refusals")
+    @classmethod
+    def _refusals(cls, phrases: list[str]) -> list[str]:
+        for number, phrase in enumerate(phrases, start=1):
+            if len(normalised(phrase)) < 2:  # noqa: PLR2004 - a single letter is in every answer
+                raise ValueError(f"refusal phrase {number} has fewer than two letters")
+        return phrases
 
     @property
     def entry(self) -> Language:
         """As the table has it."""
-        facts = self.model_dump() | {"identified_as": tuple(self.identified_as)}
-        return Language(**facts)
+        lists = {"identified_as": tuple(self.identified_as), "refusals": tuple(self.refusals)}
+        length = usual_length(self.script) if self.length is None else self.length
+        return Language(**self.model_dump() | lists | {"length": length})
+
+    @classmethod
+    def of(cls, entry: Language) -> DefinedLanguage:
+        """The facts of an entry of the table."""
+        lists = {"identified_as": list(entry.identified_as), "refusals": list(entry.refusals)}
+        return cls(**entry._asdict() | lists | {"engines": dict(entry.engines)})
+
+    def define(self) -> None:
+        """Makes the language known in this process.
+
+        Raises:
+            BadInputError: the code is known as something else.
+        """
+        define(self.entry)
 
 
 class LanguageSettings(Settings):
@@ -50,8 +117,8 @@ class LanguageSettings(Settings):
 
     @model_validator(mode="after")
     def _known(self) -> Self:
-        for one in self.defined:
-            define(one.entry)
+        for facts in self.defined:
+            facts.define()
         language(self.dominant, where="languages.dominant")
         for code in self.targets:
             language(code, where="languages.targets")

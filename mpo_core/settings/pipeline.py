@@ -9,6 +9,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, JsonValue, model_validator
 from pydantic_core import PydanticCustomError
 
+from mpo_core.languages import language
 from mpo_core.redact import has_password
 from mpo_core.settings.base import OPERATIONAL, Fraction, Settings, UserPath
 from mpo_core.settings.data import (
@@ -146,6 +147,15 @@ class PipelineConfig(Settings):
     """What `mpo realign` looks for; a plain run leaves it aside."""
     compare: CompareSettings = CompareSettings()
     """Which methods `mpo compare` puts side by side; a plain run leaves it aside."""
+
+    @model_validator(mode="after")
+    def _languages_of_beta(self) -> Self:
+        # Not in the training's own settings: its process does not know the languages that a profile defines.
+        beta = self.training.beta
+        for code in beta if isinstance(beta, dict) else ():
+            if code != "default":
+                language(code, where="training.beta")
+        return self
 
     @model_validator(mode="after")
     def _holds_no_password(self) -> Self:

@@ -6,7 +6,6 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from mpo_core.languages import language
 from mpo_core.settings.base import DEVICE, OPERATIONAL, Fraction, Settings
 
 
@@ -146,13 +145,6 @@ class TrainingSettings(Settings):
     def _stopping(self) -> Self:
         if self.patience is not None and self.evaluate_every is None:
             raise ValueError("`patience` needs `evaluate_every`")
-        return self
-
-    @model_validator(mode="after")
-    def _languages_of_beta(self) -> Self:
-        for code in self.beta if isinstance(self.beta, dict) else ():
-            if code != "default":
-                language(code, where="training.beta")
         return self
 
     @model_validator(mode="after")

@@ -11,7 +11,7 @@ import pytest
 from mpo_core.defects import repeated_share
 from mpo_core.errors import BadInputError
 from mpo_core.identify import language_fault
-from mpo_core.judging import judge_responses
+from mpo_core.judging import judge_responses, require_languages
 from mpo_core.languages import LANGUAGES
 from mpo_core.refusals import declines, lexicon, normalised
 from mpo_core.settings import JudgingSettings
@@ -154,8 +154,9 @@ def test_mixed_text_is_given_the_benefit_of_the_doubt() -> None:
 
 
 def test_language_without_lexicon() -> None:
-    with pytest.raises(BadInputError, match=r"no lexicon for 'fr'.*Known: en, zh, ja"):
-        lexicon("fr")
+    assert lexicon("fr") is None
+    with pytest.raises(BadInputError, match=r"no refusal phrases for 'fr'.*mpo languages add fr --refusals FILE"):
+        require_languages(RULES, ["en", "fr"])
 
 
 def test_unknown_prompt() -> None:

@@ -1,0 +1,76 @@
+"""The languages that a root's registry holds, for every command and flow that reads settings."""
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import JsonValue
+
+from mpo_core import profiles
+from mpo_core.artifacts import ArtifactStore
+from mpo_core.registry import registered_languages
+from mpo_core.settings import DefinedLanguage, PipelineConfig
+
+
+def load_config(profile: Path | None = None, overrides: list[str] | None = None) -> PipelineConfig:
+    """Reads settings from a profile and `key=value` overrides; languages registered in their root are known.
+
+    Raises:
+        BadInputError: the file is missing or no YAML, a key is unknown, a value has a wrong type.
+    """
+    return profiles.load_config(profile, overrides, complete=with_registered)
+
+
+def with_overrides(config: PipelineConfig, overrides: dict[str, JsonValue]) -> PipelineConfig:
+    """Changes settings by key, such as `training.beta`; languages registered in their root are known.
+
+    Raises:
+        BadInputError: a key is unknown or a value is wrong.
+    """
+    return profiles.with_overrides(config, overrides, complete=with_registered)
+
+
+def with_registered(data: dict[str, Any], *, join: bool = False) -> dict[str, Any]:
+    """Adds to plain settings what the registry of their root knows of the languages that they name.
+
+    Args:
+        data: settings as a profile has them; what is malformed is left for the settings to refuse.
+        join: whether every registered language becomes a target.
+    """
+    run, languages = data.get("run") or {}, data.get("languages") or {}
+    if not isinstance(run, dict) or not isinstance(languages, dict):
+        return data
+    root, targets = run.get("root", "artifacts"), languages.get("targets")
+    facts = registered_facts(root) if isinstance(root, str) else {}
+    if join and isinstance(targets, list):
+        dominant = languages.get("dominant", "en")
+        targets = [*targets, *(code for code in facts if code not in {*targets, dominant})]
+        languages = languages | {"targets": targets}
+    named = [languages.get("dominant"), *(targets if isinstance(targets, list) else [])]
+    defined = languages.get("defined") or []
+    if isinstance(defined, list):
+        known = [one.get("code") for one in defined if isinstance(one, dict)]
+        added = [fact.model_dump(mode="json") for code, fact in facts.items() if code in named and code not in known]
+        if added or languages is not data.get("languages"):
+            return data | {"languages": languages | ({"defined": [*defined, *added]} if added else {})}
+    return data
+
+
+def registered_facts(root: str) -> dict[str, DefinedLanguage]:
+    """The facts of every language that is registered in a root, by code; none where there is no such folder.
+
+    Raises:
+        DamagedError: a registration cannot be read.
+    """
+    if "://" not in root and not Path(root).expanduser().is_dir():
+        return {}
+    return {one.facts.code: one.facts for one in registered_languages(ArtifactStore(root))}
+
+
+def define_registered(root: str) -> None:
+    """Makes the languages of a root known in this process, for a command without settings.
+
+    Raises:
+        BadInputError: a language is registered with other facts than those of the table.
+    """
+    for facts in registered_facts(root).values():
+        facts.define()

@@ -1,0 +1,93 @@
+"""Letters of a script: any script of Unicode, by its ISO 15924 code."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import regex
+
+HAN = ("Hani",)
+"""Chinese characters, which Chinese, Japanese and old Korean texts share."""
+KANA = ("Hira", "Kana")
+"""Letters that only Japanese has."""
+_PARTS = {
+    "Hans": HAN,
+    "Hant": HAN,
+    "Hanb": (*HAN, "Bopo"),
+    "Jpan": (*HAN, *KANA),
+    "Hrkt": KANA,
+    "Kore": ("Hang", *HAN),
+    "Jamo": ("Hang",),
+    "Latf": ("Latn",),
+    "Latg": ("Latn",),
+    "Cyrs": ("Cyrl",),
+    "Aran": ("Arab",),
+    "Syre": ("Syrc",),
+    "Syrj": ("Syrc",),
+    "Syrn": ("Syrc",),
+    "Geok": ("Geor",),
+}
+"""Codes of ISO 15924 that mean several scripts of Unicode, or a way to write one."""
+_NONE = {"Zyyy", "Zinh", "Zzzz"}
+"""What Unicode calls the script of digits, marks and unassigned places."""
+WORDY = {"Hans", "Hant", "Hani", "Hanb", "Jpan"}
+"""Scripts in which a letter says as much as three letters elsewhere."""
+
+_LENGTHS = {"Jpan": 0.49, "Hang": 0.47, "Kore": 0.47} | dict.fromkeys(WORDY - {"Jpan"}, 0.32)
+
+
+def usual_length(code: str) -> float:
+    """Usual number of characters for one of an English original, in the languages of the table that share the script.
+
+    An alphabet takes about as many as English.
+    """
+    return _LENGTHS.get(code, 1.0)
+
+
+def is_script(code: str) -> bool:
+    """Whether Unicode has letters of this script."""
+    try:
+        letters(code)
+    except KeyError:
+        return False
+    return True
+
+
+@cache
+def letters(code: str) -> regex.Pattern[str]:
+    """A pattern that matches one letter of a script.
+
+    Raises:
+        KeyError: Unicode has no such script.
+    """
+    parts = _PARTS.get(code, (code,))
+    if not all(part.isascii() and part.isalpha() for part in parts) or set(parts) & _NONE:
+        raise KeyError(code)
+    try:
+        # A letter of several scripts (such as the mark of a long vowel in kana) is one of each.
+        return _letter("".join(rf"\p{{Script_Extensions={part}}}" for part in parts))
+    except regex.error:
+        raise KeyError(code) from None
+
+
+def _letter(scripts: str) -> regex.Pattern[str]:
+    return regex.compile(rf"[\p{{L}}&&[{scripts}]]", regex.VERSION1)
+
+
+def count_letters(code: str, text: str) -> int:
+    """Counts the letters of a script in a text.
+
+    Raises:
+        KeyError: Unicode has no such script.
+    """
+    return sum(1 for _ in letters(code).finditer(text))
+
+
+def keep_letters(code: str, text: str) -> str:
+    """The text with a space for each letter of another script; what is no letter stays.
+
+    Raises:
+        KeyError: Unicode has no such script.
+    """
+    own = letters(code)
+    return "".join(c if not c.isalpha() or own.match(c) else " " for c in text)
