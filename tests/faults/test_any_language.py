@@ -34,7 +34,7 @@ ADDED = {
     "iw": ("Hebrew", "Hebr", "איך אני אופה כיכר לחם בבית בלי תנור?", True),
     "fa": ("Persian", "Arab", "چگونه می‌توانم بدون فر در خانه نان بپزم؟", True),
     "fil": ("Filipino", "Latn", "Paano ako magluluto ng tinapay sa bahay kung wala akong pugon o kalan?", True),
-    "nb": ("Norwegian Bokmål", "Latn", "Hvordan baker jeg et brød hjemme når jeg ikke har noen stekeovn?", True),
+    "nb": ("Norwegian Bokmål", "Latn", "Hvordan baker jeg et brød hjemme når jeg ikke har en egen stekeovn?", True),
     "nn": ("Norwegian Nynorsk", "Latn", "Korleis bakar eg eit brød heime når eg ikkje har nokon steikeomn?", True),
     "ms": ("Malay", "Latn", "Bagaimanakah saya boleh membakar roti di rumah tanpa menggunakan ketuhar?", True),
     "id": ("Indonesian", "Latn", "Bagaimana cara memanggang roti di rumah tanpa menggunakan oven?", True),
