@@ -67,7 +67,7 @@ def translate(
     asked = [f"translation.engines={json.dumps([engine_settings(name) for name in engine])}"] if engine else []
     targets = [code.strip() for code in to.split(",")]
     # What the settings say of the source, before the command's own languages join them.
-    known = [code for code in targets if code in LANGUAGES]
+    known = [code for code in dict.fromkeys(targets) if code in LANGUAGES and code != source]
     first = [f"languages.targets={json.dumps(known)}"] if profile is None and known else []
     first += [f"languages.dominant={source}"] if profile is None and source else []
     given = load_config(profile, [*asked, *first, *(overrides or [])])
