@@ -224,8 +224,10 @@ def add_language(
     if promoted is not None and facts.code in promoted.entry.targets:
         result["covered_by"] = promoted.version
     phrases = lexicon(facts.code)
-    result["refusal_phrases"] = 0 if phrases is None else len(phrases.phrases)
-    result["identified_by"] = "language and script" if identifiable(facts.code) else "script alone"
+    if phrases is None:
+        result["refusal_phrases"] = 0
+    if not identifiable(facts.code):
+        result["identified_by"] = "script alone"
     tell(result, as_json)
     if phrases is None and not as_json:
         console.print(

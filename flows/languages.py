@@ -72,7 +72,11 @@ def facts_of(
     try:
         check_code(code)
     except ValueError as error:
-        raise BadInputError(str(error), where=f"languages add {code}", mend="Name a code.") from None
+        raise BadInputError(
+            f"mpo does not know the language {code!r}: it is {error}",
+            where=f"languages add {code}",
+            mend="Name a code.",
+        ) from None
     entry = next((known for known in LANGUAGES.values() if standard(known.code) == standard(code)), None)
     known: dict[str, Any] = {} if entry is None else DefinedLanguage.of(entry).model_dump()
     facts = known | {"code": code} | {name: value for name, value in given.items() if value is not None}
