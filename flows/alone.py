@@ -14,7 +14,7 @@ from mpo_core.artifacts import write_parquet
 from mpo_core.errors import BadInputError
 from mpo_core.evaluation import compare, metrics
 from mpo_core.files import read_parquet
-from mpo_core.judging import judge_responses, require_languages
+from mpo_core.judging import judge_responses
 from mpo_core.models import forget_models, model_digest, resolve, shared_model
 from mpo_core.pairs import FLAWS, audit, export_official, export_trl, import_pairs
 from mpo_core.prompts import count_kinds, load_prompts
@@ -239,7 +239,7 @@ def evaluate_alone(
         `metrics`, rows of METRICS (with `p_value` where two models are compared), `kinds`, how many prompts of each
         kind a source gave, and `quarantined`, how many rows were rejected for which reason.
     """
-    require_languages(config.judging, [config.languages.dominant, *config.languages.targets])
+    config.judging.require_languages([config.languages.dominant, *config.languages.targets])
     prompts, aside = _read_prompts(config, file, source)
     kinds = count_kinds(prompts)
     found: dict[str, pa.Table] = {}

@@ -25,10 +25,10 @@ from flows.cli_shared import (
     tell,
 )
 from flows.registered import define_registered, load_config
+from mpo_core.contract.settings import DELIMITER, single_character
 from mpo_core.errors import BadInputError
 from mpo_core.languages import LANGUAGES, language
 from mpo_core.settings import PipelineConfig
-from mpo_core.settings.base import DELIMITER, single_character
 
 
 def translate(

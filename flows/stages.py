@@ -6,7 +6,6 @@ from flows.kinds import announce
 from flows.run import Future, Run
 from mpo_core.artifacts import ArtifactRef
 from mpo_core.errors import BadInputError
-from mpo_core.judging import require_languages
 from mpo_core.prompts import count_kinds
 from mpo_core.prompts import fingerprint as prompts_fingerprint
 from mpo_core.settings import SamplingSettings, TrainingSettings
@@ -78,7 +77,7 @@ def read_blocks(run: Run) -> list[ArtifactRef]:
             language.
     """
     config = run.config
-    require_languages(config.judging, [config.languages.dominant, *config.languages.targets])
+    config.judging.require_languages([config.languages.dominant, *config.languages.targets])
     prompts = run.submit(
         read_prompts,
         config.prompts,

@@ -1,21 +1,18 @@
 """Verdicts on one block of answers."""
 
 from mpo_core.artifacts import ArtifactRef, ArtifactStore, Shard
-from mpo_core.judging import judge_responses
-from mpo_core.settings import JudgingSettings
+from mpo_core.judging import Judge, judge_responses
 from mpo_core.tables import PROMPTS, RESPONSES, VERDICTS
 from tasks.stage import stage
 
 
 @stage("judging", verb="judge", version=2)
-def judge_answers(
-    responses: Shard, prompts: ArtifactRef, settings: JudgingSettings, *, store: ArtifactStore, label: str
-) -> Shard:
+def judge_answers(responses: Shard, prompts: ArtifactRef, judge: Judge, *, store: ArtifactStore, label: str) -> Shard:
     """Judges every answer; `prompts` tells which requests are harmful."""
     del label
     table = store.read_table(prompts, PROMPTS)
     kinds = dict(zip(table.column("prompt_id").to_pylist(), table.column("kind").to_pylist(), strict=True))
-    verdicts = judge_responses(store.read_table(responses.rows, RESPONSES), kinds, settings)
+    verdicts = judge_responses(store.read_table(responses.rows, RESPONSES), kinds, judge)
     counts: dict[str, int] = {}
     for verdict in verdicts.column("verdict").to_pylist():
         counts[verdict] = counts.get(verdict, 0) + 1

@@ -1,5 +1,6 @@
 """Verdicts on answers: safe, unsafe or invalid, and whether the answer declines."""
 
-from mpo_core.judging.judge import judge_responses, require_languages
+from mpo_core.contract.judge import JUDGES, Case, Judge, Verdict
+from mpo_core.judging.responses import judge_responses
 
-__all__ = ["judge_responses", "require_languages"]
+__all__ = ["JUDGES", "Case", "Judge", "Verdict", "judge_responses"]

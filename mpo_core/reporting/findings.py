@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from typing import NamedTuple
 
+from mpo_core.contract.judge import JUDGES
 from mpo_core.reporting.summary import Model, RunSummary
 from mpo_core.reporting.wording import language_name, listed, percent, points
 
@@ -88,18 +89,12 @@ def cautions(summary: RunSummary) -> list[str]:
 
 
 def _judge_caution(summary: RunSummary) -> str:
-    judge = summary.config.get("judging", {}).get("judge")
-    if judge == "refusal_rules":
-        return (
-            "The judge, refusal_rules, knows phrases of refusal and nothing else: a careful answer without one "
-            "counts as unsafe, a harmful answer behind one as safe."
-        )
-    if judge == "microworld":
-        return (
-            "This is the embedded world: a small made-up language task with an exact judge. It shows that the "
-            "method works end to end, and says nothing about a real model."
-        )
-    return ""
+    settings = summary.config.get("judging", {})
+    judge = JUDGES.implementations.get(settings.get("judge"))
+    if judge is None:  # a run by a judge whose package is not installed here
+        return ""
+    known = {name: value for name, value in settings.items() if name in judge.model_fields}
+    return " ".join(judge.model_validate(known).cautions(summary.languages))
 
 
 def _mostly_invalid(summary: RunSummary) -> list[str]:

@@ -5,9 +5,8 @@ with `OPERATIONAL` (concurrency, batch size, retries ...) cannot change an answe
 out of cache keys.
 """
 
-from mpo_core.settings.base import Settings
+from mpo_core.contract.settings import Settings
 from mpo_core.settings.data import (
-    JudgingSettings,
     ModelSettings,
     PairSettings,
     PromptSettings,
@@ -44,7 +43,6 @@ __all__ = [
     "DefinedLanguage",
     "EvaluationSettings",
     "GateSettings",
-    "JudgingSettings",
     "LanguageSettings",
     "LoraSettings",
     "MemorySource",

@@ -7,10 +7,10 @@ from typing import Self
 
 from pydantic import Field, field_validator, model_validator
 
+from mpo_core.contract.settings import Settings
 from mpo_core.languages import ENGINES, Language, Resource, define, language
 from mpo_core.refusals import normalised
 from mpo_core.scripts import is_script, usual_length
-from mpo_core.settings.base import Settings
 from mpo_core.tags import is_code
 
 _CODE = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]{2,8})*")

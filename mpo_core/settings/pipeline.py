@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import Field, JsonValue, model_validator
 from pydantic_core import PydanticCustomError
 
+from mpo_core.contract.judge import JUDGES, Judge
+from mpo_core.contract.settings import OPERATIONAL, Fraction, Settings, UserPath
 from mpo_core.languages import language
 from mpo_core.redact import has_password
-from mpo_core.settings.base import OPERATIONAL, Fraction, Settings, UserPath
 from mpo_core.settings.data import (
-    JudgingSettings,
     ModelSettings,
     PairSettings,
     PromptSettings,
@@ -25,6 +25,13 @@ from mpo_core.settings.translation import TranslationSettings
 
 RUN_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 """What a run may be called: a name of a folder and no more."""
+
+_DEFAULT_JUDGE = "refusal_rules"
+
+if TYPE_CHECKING:
+    _Judging = Judge
+else:  # the judges of other packages are known at run time only
+    _Judging = JUDGES.union(default=_DEFAULT_JUDGE)
 
 
 class RunSettings(Settings):
@@ -133,8 +140,8 @@ class PipelineConfig(Settings):
     """Dominant-language text into the targets."""
     sampling: SamplingSettings = SamplingSettings()
     """How the model answers when pairs are built."""
-    judging: JudgingSettings = JudgingSettings()
-    """Who decides whether an answer is safe."""
+    judging: _Judging = Field(default_factory=lambda: JUDGES.parse({"judge": _DEFAULT_JUDGE}))
+    """The judge, which decides whether an answer is safe, with its settings. Default: `refusal_rules`."""
     pairs: PairSettings = PairSettings()
     """How preference pairs are built."""
     training: TrainingSettings = TrainingSettings()

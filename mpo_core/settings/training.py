@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from mpo_core.settings.base import DEVICE, OPERATIONAL, Fraction, Settings
+from mpo_core.contract.settings import DEVICE, OPERATIONAL, Fraction, Settings
 
 
 class RetentionSettings(Settings):

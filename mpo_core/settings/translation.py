@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from mpo_core.contract.settings import DEVICE, OPERATIONAL, Delimiter, Fraction, Settings, UserPath
 from mpo_core.http.address import Url
-from mpo_core.settings.base import DEVICE, OPERATIONAL, Delimiter, Fraction, Settings, UserPath
 
 GateName = Literal[
     "empty_translation",

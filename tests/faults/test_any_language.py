@@ -14,7 +14,7 @@ from mpo_core import languages
 from mpo_core.identify import identifiable, language_fault
 from mpo_core.languages import LANGUAGES, canonical, engine_code
 from mpo_core.scripts import is_script
-from mpo_core.settings import DefinedLanguage, JudgingSettings, TrainingSettings
+from mpo_core.settings import DefinedLanguage, TrainingSettings
 from mpo_core.tags import same_language
 from tests.faults.test_bad_input import one_line
 
@@ -206,13 +206,11 @@ def test_refusal_phrases_are_asked_for_before_anything_is_sampled(mpo, profile, 
     }
     forget("ru")
     from flows.registered import load_config
-    from mpo_core.judging import require_languages
-    from mpo_core.judging.rules import judge_by_rules
-    from mpo_core.judging.verdict import Case
+    from mpo_core.judging import Case
 
     config = load_config(profile, rules[1::2])
-    require_languages(config.judging, ["en", "ru"])
-    verdict = judge_by_rules(Case("harmful", "ru", EN, "Я не могу помочь вам с этим вопросом."), JudgingSettings())
+    config.judging.require_languages(["en", "ru"])
+    (verdict,) = config.judging.verdicts([Case("harmful", "ru", EN, "Я не могу помочь вам с этим вопросом.")])
     assert (verdict.verdict, verdict.refusal) == ("safe", True)
 
 

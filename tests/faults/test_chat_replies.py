@@ -8,11 +8,11 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from mpo_core.chat import encode_prompt
-from mpo_core.judging import judge_responses
+from mpo_core.judging import JUDGES, judge_responses
 from mpo_core.pairs.answers import first_side
 from mpo_core.reply import separate, unwrap_translation
 from mpo_core.sampling import Request, sample
-from mpo_core.settings import JudgingSettings, SamplingSettings
+from mpo_core.settings import SamplingSettings
 from mpo_core.tables import RESPONSES
 
 ANSWER = "Pole, siwezi kukusaidia na hilo."
@@ -253,7 +253,7 @@ def test_sampled_thoughts_are_stored_apart_and_never_judged(reply, template, thi
     rows = answers(reply, template, thinking=thinking)
     (row,) = rows.to_pylist()
     assert (row["text"], row["thought"], row["fault"]) == (ANSWER, HIDDEN, None)
-    (verdict,) = judge_responses(rows, {"p": "harmful"}, JudgingSettings()).to_pylist()
+    (verdict,) = judge_responses(rows, {"p": "harmful"}, JUDGES.parse({"judge": "refusal_rules"})).to_pylist()
     assert (verdict["verdict"], verdict["refusal"]) == ("safe", True)
 
 
@@ -265,7 +265,7 @@ def test_a_thought_that_was_cut_is_no_answer(reply, template, thinking):
     rows = answers(reply, template, thinking=thinking)
     (row,) = rows.to_pylist()
     assert (row["text"], row["thought"], row["fault"]) == ("", ANSWER, "unfinished_thought")
-    (verdict,) = judge_responses(rows, {"p": "harmful"}, JudgingSettings()).to_pylist()
+    (verdict,) = judge_responses(rows, {"p": "harmful"}, JUDGES.parse({"judge": "refusal_rules"})).to_pylist()
     assert (verdict["verdict"], verdict["refusal"], verdict["reason"]) == ("invalid", False, "unfinished_thought")
 
 
@@ -276,7 +276,9 @@ def test_a_thought_that_was_cut_is_no_answer(reply, template, thinking):
 def test_thoughts_in_a_table_from_elsewhere_are_not_judged(text, verdict):
     row = {"prompt_id": "p", "language": "sw", "sample": 0, "seed": 0, "prompt": "Bake.", "text": text}
     rows = RESPONSES.build([row | {"tokens": 1, "finished": True}])
-    assert judge_responses(rows, {"p": "harmful"}, JudgingSettings())["verdict"].to_pylist() == [verdict]
+    assert judge_responses(rows, {"p": "harmful"}, JUDGES.parse({"judge": "refusal_rules"}))["verdict"].to_pylist() == [
+        verdict
+    ]
 
 
 @pytest.mark.parametrize(

@@ -11,14 +11,13 @@ import pytest
 from mpo_core.defects import repeated_share
 from mpo_core.errors import BadInputError
 from mpo_core.identify import language_fault
-from mpo_core.judging import judge_responses, require_languages
+from mpo_core.judging import JUDGES, judge_responses
 from mpo_core.languages import LANGUAGES
 from mpo_core.refusals import declines, lexicon, normalised
-from mpo_core.settings import JudgingSettings
 from mpo_core.tables import RESPONSES, VERDICTS
 
 MULTIJAIL = Path(__file__).parents[3] / "shared" / "data" / "MultiJail.csv"
-RULES = JudgingSettings(judge="refusal_rules")
+RULES = JUDGES.parse({"judge": "refusal_rules"})
 
 REFUSALS = {
     "en": "I\u2019m sorry, but I can\u2019t help with that.",
@@ -66,7 +65,7 @@ def responses(*rows: tuple[str, str, str], prompt: str = "?") -> pa.Table:
 
 
 def verdict(text: str, language: str = "en", kind: str = "harmful", **settings: Any) -> tuple[str, bool, str]:
-    chosen = JudgingSettings.model_validate({"judge": "refusal_rules", **settings})
+    chosen = JUDGES.parse({"judge": "refusal_rules", **settings})
     row = judge_responses(responses(("p", language, text)), {"p": kind}, chosen).to_pylist()[0]
     assert row["kind"] == kind
     return row["verdict"], row["refusal"], row["reason"]
@@ -156,7 +155,7 @@ def test_mixed_text_is_given_the_benefit_of_the_doubt() -> None:
 def test_language_without_lexicon() -> None:
     assert lexicon("fr") is None
     with pytest.raises(BadInputError, match=r"no refusal phrases for 'fr'.*mpo languages add fr --refusals FILE"):
-        require_languages(RULES, ["en", "fr"])
+        RULES.require_languages(["en", "fr"])
 
 
 def test_unknown_prompt() -> None:
@@ -167,7 +166,7 @@ def test_unknown_prompt() -> None:
 def test_microworld_is_exact() -> None:
     from mpo_core import microworld
 
-    settings = JudgingSettings(judge="microworld")
+    settings = JUDGES.parse({"judge": "microworld"})
     for kind, helped in (("harmful", "unsafe"), ("harmless", "safe")):
         item = microworld.items("test", kind, limit=1)[0]  # type: ignore[arg-type]
         for language in microworld.LANGUAGES:

@@ -1,0 +1,1 @@
+"""The ground floor, on which every room stands."""

@@ -1,0 +1,101 @@
+"""Finds the implementations of an extension point, in this repository and in other packages.
+
+An implementation is a class in a file of its own: its fields are its settings, its methods do the work. The settings
+of a stage are the union of the implementations' classes, so profiles, `--help`, the form in Prefect's UI and
+docs/settings.md know an implementation as soon as its file is there.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import pkgutil
+from importlib.metadata import EntryPoint, entry_points
+from typing import Annotated, Any, Generic, TypeVar, Union, get_args
+
+from pydantic import BeforeValidator, Discriminator, TypeAdapter
+
+from mpo_core.contract.settings import Settings
+from mpo_core.errors import BadInputError
+
+S = TypeVar("S", bound=Settings)
+
+
+class ExtensionPoint(Generic[S]):
+    """A kind of part that can be added with one new file.
+
+    Args:
+        base: the class that implementations derive from.
+        tag: the field that holds an implementation's name, declared in each as `tag: Literal["name"]`.
+        package: the package of this repository whose modules hold one implementation each.
+        group: the entry-point group in which other packages name their classes, such as `mpo.judges`.
+    """
+
+    def __init__(self, base: type[S], *, tag: str, package: str, group: str) -> None:
+        self.base, self.tag, self.package, self.group = base, tag, package, group
+
+    @functools.cached_property
+    def implementations(self) -> dict[str, type[S]]:
+        """The classes by name, those of this repository first.
+
+        Raises:
+            BadInputError: another package's class cannot be loaded, is no implementation, or has a name in use.
+        """
+        classes: dict[str, type[S]] = {}
+        for implementation, where in [*self._own(), *map(self._loaded, entry_points(group=self.group))]:
+            name = self._name(implementation, where)
+            if name in classes:
+                raise BadInputError(f"the name {name!r} is already in use", where=where, mend="Choose another name.")
+            classes[name] = implementation
+        return classes
+
+    def union(self, *, default: str | None = None) -> Any:
+        """Returns the type of a setting that accepts every implementation; `default` is the name if none is given."""
+        members: Any = Union[tuple(self.implementations.values())]  # noqa: UP007 - the members are known at run time
+
+        def named(value: Any) -> Any:
+            return {self.tag: default, **value} if default is not None and isinstance(value, dict) else value
+
+        return Annotated[members, Discriminator(self.tag), BeforeValidator(named)]
+
+    def parse(self, value: dict[str, Any]) -> S:
+        """Returns the implementation that `value` names, with its settings.
+
+        Raises:
+            pydantic.ValidationError: no implementation has this name, or a setting is not one of its own.
+        """
+        parsed: S = TypeAdapter(self.union()).validate_python(value)
+        return parsed
+
+    def _own(self) -> list[tuple[type[S], str]]:
+        modules = pkgutil.iter_modules(importlib.import_module(self.package).__path__, f"{self.package}.")
+        contents = [(value, name) for _, name, _ in modules for value in vars(importlib.import_module(name)).values()]
+        return [
+            (value, where)
+            for value, where in contents
+            if isinstance(value, type) and issubclass(value, self.base) and value.__module__ == where
+            if not value.__name__.startswith("_")
+        ]
+
+    def _loaded(self, entry: EntryPoint) -> tuple[type[S], str]:
+        where = f"entry point {entry.name} = {entry.value} ({self.group})"
+        try:
+            implementation = entry.load()
+        except Exception as error:  # whatever another package raises while it is imported
+            raise BadInputError(
+                f"cannot be loaded ({type(error).__name__}: {error})", where=where, mend="Repair or remove its package."
+            ) from error
+        if not (isinstance(implementation, type) and issubclass(implementation, self.base)):
+            raise BadInputError(f"is no subclass of {self.base.__name__}", where=where, mend="See CONTRIBUTING.md.")
+        return implementation, where
+
+    def _name(self, implementation: type[S], where: str) -> str:
+        field = implementation.model_fields.get(self.tag)
+        names = () if field is None or not field.is_required() else get_args(field.annotation)
+        if len(names) != 1 or not isinstance(names[0], str):
+            raise BadInputError(
+                f"{implementation.__name__} does not declare `{self.tag}: Literal[NAME]` without a default",
+                where=where,
+                mend="See CONTRIBUTING.md.",
+            )
+        return names[0]

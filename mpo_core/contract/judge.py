@@ -1,0 +1,68 @@
+"""What a judge is: the cases that it gets, the verdicts that it gives, and its settings."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from mpo_core.contract.extensions import ExtensionPoint
+from mpo_core.contract.settings import Settings
+
+
+class Case(NamedTuple):
+    """One answer to judge, with the kind of its prompt (`harmful` or `harmless`)."""
+
+    kind: str
+    language: str
+    prompt: str
+    response: str
+
+
+class Verdict(NamedTuple):
+    """What a judge says of one answer.
+
+    `verdict` is `safe`, `unsafe` or `invalid`; `reason` names the rule that decided, and never quotes the answer.
+    """
+
+    verdict: str
+    refusal: bool
+    reason: str
+
+
+class Judge(Settings, abc.ABC):
+    """Base of every judge. Its fields are the judge's settings; `judge: Literal["name"]` gives its name.
+
+    A judge lives in a file of its own in `mpo_core/judging/judges/`, or in another package that names its class in
+    the entry-point group `mpo.judges`.
+    """
+
+    @abc.abstractmethod
+    def verdicts(self, cases: Sequence[Case]) -> list[Verdict]:
+        """Returns a verdict for every case, in the same order.
+
+        Raises:
+            BadInputError: the judge does not know a language or a prompt.
+        """
+
+    def require_languages(self, languages: Iterable[str]) -> None:
+        """Passes if the judge can judge answers in every one of the languages.
+
+        It is called before anything is sampled.
+
+        Raises:
+            BadInputError: the judge cannot; names the first language that it lacks, and what to do.
+        """
+
+    def cautions(self, languages: Iterable[str]) -> list[str]:
+        """Returns sentences for the report: what a reader must know about verdicts in these languages."""
+        del languages
+        return []
+
+
+JUDGES: ExtensionPoint[Judge] = ExtensionPoint(
+    Judge,  # type: ignore[type-abstract]  # python/mypy#4717
+    tag="judge",
+    package="mpo_core.judging.judges",
+    group="mpo.judges",
+)

@@ -1,0 +1,1 @@
+"""The judges of this repository, one per file."""
