@@ -1,0 +1,1 @@
+"""Extensions of mpo-pipeline by another package, one file each."""
