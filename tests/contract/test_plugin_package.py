@@ -24,10 +24,11 @@ def mpo(*arguments):
 
 
 def test_a_judge_of_another_package_judges(tmp_path, prompts_csv):
-    arguments = ["evaluate", "--model", "microworld", "--prompts", prompts_csv, "--json", "--set", "languages.targets=[sw]"]
-    arguments += ["--set", f"run.root={tmp_path}", "--set", "evaluation.sampling.max_new_tokens=6"]
+    arguments = ["evaluate", "--model", "microworld", "--prompts", prompts_csv, "--json"]
+    changes = ["languages.targets=[sw]", f"run.root={tmp_path}", "evaluation.sampling.max_new_tokens=6"]
     judge = json.dumps({"judge": "short_answers", "most_words": 1000})
-    done = mpo(*arguments, "--set", f"judging={judge}")
+    changes.append(f"judging={judge}")
+    done = mpo(*arguments, *(part for change in changes for part in ("--set", change)))
     assert done.returncode == 0, done.stderr
     rows = [row for row in json.loads(done.stdout)["metrics"] if row["language"] == "sw"]
     # The microworld's model helps with most of these in Swahili; only this judge takes every answer for a refusal.
