@@ -37,7 +37,7 @@ from flows.cli_shared import (
     tell_kinds,
     unexpected,
 )
-from flows.registered import load_config
+from flows.registered import define_registered, load_config, with_registered
 from mpo_core import __version__
 from mpo_core.errors import BadInputError, DamagedError, StageFailedError
 from mpo_core.http.proxies import spare_loopback
@@ -91,6 +91,8 @@ def realign(profile: Profile = None, overrides: Overrides = None, as_json: AsJso
     """Align what the promoted version does not cover well: new languages, faded ones, new prompts."""
     config = load_config(profile, overrides)
     require_server()
+    joined = parse_config(with_registered(config.model_dump(), join=True), where=f"registry of {config.run.root}")
+    note_unidentified(joined, as_json=as_json)
     from flows import progress
     from flows.realign import realign as realign_flow
     from mpo_core import reporting
@@ -160,6 +162,7 @@ def train(
 ) -> None:
     """Run the training stage alone: pairs in, model and trainer_state.json out."""
     config = load_config(profile, [*(overrides or []), f"model.path={json.dumps(model)}"])
+    define_registered(config.run.root)  # the pairs may be in languages that the settings do not name
     from flows.alone import train_alone
 
     with bar("training") as on_progress:
@@ -289,15 +292,26 @@ def push(
 
 @app.command()
 def report(
-    name: Annotated[str, typer.Argument(help="Name of the run.")], root: Root = "artifacts", as_json: AsJson = False
+    name: Annotated[str, typer.Argument(help="Name of the run.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Write the page into this file. Default: its place in the root.")
+    ] = None,
+    root: Root = "artifacts",
+    as_json: AsJson = False,
 ) -> None:
-    """Write a run's HTML page again from its summary, and tell where it is."""
+    """Make a run's HTML page again from its summary, and print where it is; one that is up to date is not written."""
     from mpo_core import reporting
+    from mpo_core.artifacts import write_atomically
 
-    store = store_at(root, writes=True)
+    store = store_at(root)
     folder = reporting.run_folder(store, name)
-    written = reporting.write(reporting.read(store, folder), store, folder)
-    tell({"report": f"{root}/{written.page}"}, as_json)
+    page = reporting.render(reporting.read(store, folder))
+    place = f"{folder}/report.html"
+    if out is not None:
+        write_atomically(out, page.encode())
+    elif store.read_text(place) != page:
+        store_at(root, writes=True).write_text(place, page)
+    tell({"report": str(out or f"{root.rstrip('/')}/{place}")}, as_json)
 
 
 @microworld_app.command("build")

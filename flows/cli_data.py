@@ -9,14 +9,17 @@ import typer
 from rich.table import Column, Table
 
 from flows.cli_shared import (
+    DEFAULT_ROOT,
     FAILED,
     INTERRUPTED,
     AsJson,
+    LanguagesRoot,
     Out,
     Overrides,
     Root,
     bar,
     console,
+    know_registered,
     note_unidentified,
     output,
     require_server,
@@ -161,11 +164,11 @@ languages_app = typer.Typer(help="The languages that are known; `add` registers 
 
 
 @languages_app.callback(invoke_without_command=True)
-def languages_(context: typer.Context, root: Root = "artifacts", as_json: AsJson = False) -> None:
+def languages_(context: typer.Context, root: LanguagesRoot = DEFAULT_ROOT, as_json: AsJson = False) -> None:
     """List the languages that are known, in the table or in a root; `mpo languages add` registers one."""
     if context.invoked_subcommand is not None:
         return
-    define_registered(root)
+    know_registered(root)
     if as_json:
         print(json.dumps([entry._asdict() for entry in LANGUAGES.values()]))
         return
@@ -239,21 +242,28 @@ def add_language(
 
 @pairs_app.command("import")
 def import_(
-    file: Annotated[Path, typer.Argument(help="Official MPO JSON.")], out: Out, as_json: AsJson = False
+    file: Annotated[Path, typer.Argument(help="Official MPO JSON, JSON lines or Parquet.")],
+    out: Out,
+    root: LanguagesRoot = DEFAULT_ROOT,
+    as_json: AsJson = False,
 ) -> None:
-    """Import pairs, identify their languages, set broken rows aside with the reason."""
+    """Import pairs, identify their languages, and reject rows that cannot be used, each with its reason."""
     from flows.alone import import_alone
 
+    know_registered(root)
     tell(import_alone(file, out), as_json)
 
 
 @pairs_app.command()
 def audit(
-    file: Annotated[Path, typer.Argument(help="Official MPO JSON, or pairs in our Parquet.")], as_json: AsJson = False
+    file: Annotated[Path, typer.Argument(help="Official MPO JSON, or pairs in our Parquet.")],
+    root: LanguagesRoot = DEFAULT_ROOT,
+    as_json: AsJson = False,
 ) -> None:
     """Count the flaws of a file of pairs, by language."""
     from flows.alone import audit_alone
 
+    know_registered(root)
     told = audit_alone(file)
     if as_json:
         print(json.dumps(told))
@@ -269,9 +279,11 @@ def export(
     file: Annotated[Path, typer.Argument(help="Pairs in our Parquet.")],
     out: Out,
     form: Annotated[str, typer.Option("--format", help="official or trl.")] = "official",
+    root: LanguagesRoot = DEFAULT_ROOT,
     as_json: AsJson = False,
 ) -> None:
     """Export pairs to the official MPO JSON or TRL's preference format."""
     from flows.alone import export_alone
 
+    know_registered(root)
     tell(export_alone(file, out, form), as_json)

@@ -24,6 +24,10 @@ Overrides = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object, for programs.")]
 Out = Annotated[Path, typer.Option("--out", help="Where the result goes.")]
 Root = Annotated[str, typer.Option("--root", help="Folder or URL of the artifacts.")]
+LanguagesRoot = Annotated[
+    str, typer.Option("--root", help="Folder or URL of the artifacts; languages registered there are known.")
+]
+DEFAULT_ROOT = "artifacts"
 
 FAILED, BAD_INPUT, REFUSED, INTERRUPTED = 1, 2, 3, 130
 
@@ -129,6 +133,19 @@ def store_at(root: str, *, writes: bool = False) -> Any:
     if store.local and not store.local_path("").is_dir():
         raise BadInputError("no such folder", where=f"--root {root}", mend="Name the run.root of an earlier run.")
     return ArtifactStore(root) if writes else store
+
+
+def know_registered(root: str) -> None:
+    """Makes the languages that are registered in a root known in this process; the default root need not be there.
+
+    Raises:
+        BadInputError: the root is named and is no folder, or a language is registered with other facts.
+    """
+    from flows.registered import define_registered
+
+    if root != DEFAULT_ROOT:
+        store_at(root)
+    define_registered(root)
 
 
 def note_unidentified(config: Any, *, as_json: bool) -> None:

@@ -63,7 +63,7 @@ def registered_facts(root: str) -> dict[str, DefinedLanguage]:
     """
     if "://" not in root and not Path(root).expanduser().is_dir():
         return {}
-    return {one.facts.code: one.facts for one in registered_languages(ArtifactStore(root))}
+    return {one.facts.code: one.facts for one in registered_languages(ArtifactStore(root, writes=False))}
 
 
 def define_registered(root: str) -> None:

@@ -253,6 +253,14 @@ class ArtifactStore:
         """Writes a file of a run (not content-addressed), whole or not at all."""
         self._write_atomically(path, text.encode())
 
+    def read_text(self, path: str) -> str | None:
+        """Returns a file of a run as text, or None where there is none or it is no text."""
+        try:
+            data: bytes = self.fs.cat_file(self._full(path))
+            return data.decode()
+        except (OSError, UnicodeDecodeError):
+            return None
+
     def _sha256(self, path: str) -> str:
         digest = hashlib.sha256()
         try:
@@ -286,6 +294,8 @@ def _file_system(root: str) -> tuple[Any, str]:
         BadInputError: nobody knows the protocol, its package is missing, or the address is malformed.
     """
     where = f"run.root {root}"
+    if not root.rpartition("://")[2].strip():
+        raise BadInputError("no folder is named", where=where.strip(), mend="Name a folder, or . for this one.")
     try:
         fs, base = fsspec.url_to_fs(root)
     except ImportError as error:

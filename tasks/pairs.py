@@ -7,7 +7,7 @@ from mpo_core.tables import PAIRS, PROMPTS, QUARANTINE, RESPONSES, SOURCE_PAIRS,
 from tasks.stage import stage
 
 
-@stage("pairs", verb="pairs")
+@stage("pairs", verb="pairs", version=2)
 def pair_dominant(
     prompts: ArtifactRef,
     responses: Shard,
@@ -32,7 +32,7 @@ def pair_dominant(
     )
 
 
-@stage("pairs", verb="pairs")
+@stage("pairs", verb="pairs", version=2)
 def pair_target(
     pairs: Shard,
     translations: Shard,

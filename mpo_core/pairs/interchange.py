@@ -118,7 +118,8 @@ def _identified(read: ReadRow) -> tuple[str, str] | None:
     source, target = _languages(row)
     for code in (source, target):
         if code not in LANGUAGES:
-            return "unknown_language", f"{'named' if named else 'identified as'} {code}"
+            seen = "named" if named else "identified as"
+            return "unknown_language", f"{seen} {code}; register it: mpo languages add {code}"
     row["source_language"], row["language"] = source, target
     if named:  # a pair of ours, as it stands in our Parquet
         return None

@@ -6,6 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from mpo_core.languages import LANGUAGES
 from tests.faults.conftest import pair_rows
 from tests.faults.test_bad_input import left, one_line
 
@@ -195,6 +196,33 @@ def test_the_path_that_is_printed_is_the_path_that_is_written(mpo, tmp_path, mon
     assert outcome.code == 0
     assert f"out: o/{name}" in outcome.out.splitlines()
     assert (tmp_path / "o" / name).is_file()
+
+
+RUSSIAN = ("Как мне испечь буханку хлеба дома?", "Возьмите кастрюлю с крышкой.", "Я не могу помочь вам с этим.")
+
+
+@pytest.mark.parametrize("named", [True, False], ids=["named", "identified"])
+def test_pairs_in_a_registered_language(mpo, tmp_path, monkeypatch, named):
+    """The language is known where its root is given; elsewhere the row is rejected with the way to register it."""
+    before = dict(LANGUAGES)
+    (tmp_path / "root").mkdir()
+    assert mpo("languages", "add", "ru", "--name", "Russian", "--script", "Cyrl", "--root", tmp_path / "root").code == 0
+    LANGUAGES.pop("ru")  # a new process knows the table alone
+    texts = zip(NAMES, RUSSIAN, strict=True)
+    row = written("texts") | {f"target_{name}": text for name, text in texts}
+    to_json(tmp_path / "p.json", [row | ({"source_language": "en", "language": "ru"} if named else {})])
+    given = ["pairs", "import", tmp_path / "p.json", "--out", tmp_path / "o.parquet"]
+    monkeypatch.chdir(tmp_path)
+    one_line(mpo(*given), r"unknown_language 1.*register it: mpo languages add ru")
+    one_line(mpo(*given, "--root", tmp_path / "nowhere"), "--root .*nowhere: no such folder")
+    outcome = mpo(*given, "--root", tmp_path / "root", "--json")
+    assert json.loads(outcome.out)["languages"] == {"ru": 1}
+    LANGUAGES.pop("ru")
+    for command, more in (("audit", []), ("export", ["--out", tmp_path / "e.json"])):
+        outcome = mpo("pairs", command, tmp_path / "p.json", *more, "--root", tmp_path / "root", "--json")
+        assert "ru" in json.loads(outcome.out)["languages"]
+        LANGUAGES.pop("ru")
+    assert before == LANGUAGES
 
 
 def test_import_does_not_write_over_what_it_reads(mpo, write_pairs):

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from mpo_core import registry
+from mpo_core import registry, reporting
 from mpo_core.artifacts import ArtifactStore
 from tests.faults.test_bad_input import one_line
+from tests.reporting.conftest import make_summary
 from tests.tiny_models import tiny_model
 
 FAILED = 1
@@ -281,6 +282,39 @@ def test_a_root_that_is_no_folder_is_not_made(mpo, tmp_path, root):
         for command in COMMANDS.values():
             one_line(mpo(*command, "--root", place), "no such folder")
     assert [path.name for path in tmp_path.iterdir()] == ["file.txt"]
+
+
+@pytest.mark.parametrize("root", ["", " ", "file://"])
+def test_a_root_without_a_name_is_not_the_current_folder(mpo, tmp_path, monkeypatch, root):
+    monkeypatch.chdir(tmp_path)
+    others = [["languages"], ["pairs", "audit", "p.json"], ["report", "x"]]
+    for command in [*COMMANDS.values(), *others]:
+        one_line(mpo(*command, "--root", root), "run.root.*: no folder is named")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_report_that_is_up_to_date_needs_no_writing(mpo, store, tmp_path, monkeypatch):
+    finished = reporting.render(make_summary())
+    reporting.write(make_summary(), store, "runs/demo")
+
+    def refuse(*_, **__):
+        raise OSError(30, "Read-only file system")
+
+    page = store.local_path("runs/demo/report.html")
+    given = ["report", "demo", "--root", store.root]
+    with monkeypatch.context() as read_only:
+        for name in ("pipe_file", "makedirs", "mkdir"):
+            read_only.setattr(type(store.fs), name, refuse)
+        outcome = mpo(*given)
+        assert (outcome.code, outcome.err, outcome.out) == (0, "", f"report: {page}\n")
+        page.write_text("older")
+        one_line(mpo(*given), "cannot write here")
+        assert mpo(*given, "--out", tmp_path / "page.html").code == 0
+    assert (tmp_path / "page.html").read_text() == finished
+    before = store.local_path("runs/demo/summary.json").stat().st_mtime_ns
+    assert mpo(*given).code == 0
+    assert page.read_text() == finished
+    assert store.local_path("runs/demo/summary.json").stat().st_mtime_ns == before
 
 
 def test_a_path_is_printed_on_one_line(mpo, store, monkeypatch):
