@@ -20,6 +20,8 @@ _ITEM = re.compile(r"^[ \t]*(?:#{1,6}(?=\s)|[-*+•](?=\s)|\||>)", re.MULTILINE)
 _ENDINGS = regex.compile(r"[\p{Sentence_Terminal}…:;：；།༎]")
 """What may end a sentence, in any script; Tibetan's marks are none to Unicode."""
 _CLOSERS = "\"'”’»)]}）】」』*_`"
+INVISIBLE = "\u00ad\u200b\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2060\u2066\u2067\u2068\u2069\ufeff"
+"""Characters without a width that services put around a text; those that join letters are not among them."""
 _ERROR_PAGE = re.compile(
     r"<!doctype html|<html|error\s+\d{3}\s*\(|\b(?:500 internal server error|502 bad gateway|503 service unavailable"
     r"|504 gateway time-?out|429 too many requests)\b|that[’']s an error|unusual traffic from your|mymemory warning"

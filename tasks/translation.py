@@ -9,7 +9,7 @@ from mpo_core.translation import KEPT, Replies, Text, answer_texts, build_chain,
 from tasks.stage import stage, tell_progress
 
 
-@stage("translation", verb="translate", version=3)
+@stage("translation", verb="translate", version=4)
 def translate_prompts(
     prompts: ArtifactRef,
     settings: TranslationSettings,
@@ -25,7 +25,7 @@ def translate_prompts(
     return _translate(prompt_texts(store.read_table(prompts, PROMPTS)), settings, source, target, store)
 
 
-@stage("translation", verb="translate-answers", version=3)
+@stage("translation", verb="translate-answers", version=4)
 def translate_answers(
     pairs: Shard,
     settings: TranslationSettings,

@@ -55,8 +55,8 @@ class ServiceUrl(str):
 
     @property
     def host(self) -> str:
-        """The host's name or address, without brackets."""
-        return urlsplit(self.full).hostname or ""
+        """The host's name or address as a name server knows it, without brackets."""
+        return _ascii(urlsplit(self.full).hostname or "") or ""
 
     @property
     def user(self) -> tuple[str, str] | None:
@@ -106,19 +106,28 @@ def _check(url: str) -> None:
 
 
 def _is_host(host: str, *, in_brackets: bool) -> bool:
-    if in_brackets or re.fullmatch(r"[0-9.]+", host):
+    name = host if in_brackets else _ascii(host)
+    if name is None:
+        return False
+    if in_brackets or re.fullmatch(r"[0-9.]+", name):
         try:
-            ipaddress.ip_address(host)
+            ipaddress.ip_address(name)
         except ValueError:
             return False
         return True
+    return len(name) < 254 and all(map(_LABEL.fullmatch, name.removesuffix(".").split(".")))  # noqa: PLR2004 - of DNS
+
+
+def _ascii(host: str) -> str | None:
+    """Returns a host as it is sent, such as `xn--bcher-kva.org`; None for a name that has no such form."""
+    if host.isascii():
+        return host
     import idna
 
     try:
-        ascii_host = host if host.isascii() else idna.encode(host, uts46=True).decode()
+        return idna.encode(host.lower()).decode()  # as httpx does
     except idna.IDNAError:
-        return False
-    return len(ascii_host) < 254 and all(map(_LABEL.fullmatch, ascii_host.removesuffix(".").split(".")))  # noqa: PLR2004 - of DNS
+        return None
 
 
 def _service_url(value: Any, handler: ValidatorFunctionWrapHandler) -> ServiceUrl:

@@ -164,6 +164,8 @@ class HttpClient:
             )
         except UnicodeError:
             raise LastingError("invalid_text") from None
+        except httpx.InvalidURL:
+            raise PassingError("connection_failed") from None
         try:
             async with asyncio.timeout(self._timeout):  # for the whole reply: httpx counts silence only
                 return await self._followed(request)
@@ -230,13 +232,16 @@ def _unpacked(raw: bytes, headers: Mapping[str, str], most_bytes: int) -> bytes:
         raise PassingError("unreadable_reply")
     # Some servers leave out the frame of "deflate"; the low bits of a frame's first byte are 8.
     bare = coding == "deflate" and raw[0] & 0x0F != zlib.DEFLATED
-    unpacker = zlib.decompressobj(-zlib.MAX_WBITS if bare else _ANY_CODING)
-    try:
-        body = unpacker.decompress(raw, most_bytes + 1)
-    except zlib.error:
-        raise PassingError("unreadable_reply") from None
-    if len(body) > most_bytes:
-        raise PassingError("reply_too_large")
-    if not unpacker.eof:
-        raise PassingError("unreadable_reply")
+    body = b""
+    while raw.strip(b"\0"):  # gzip may consist of several parts, and be padded with zeros
+        unpacker = zlib.decompressobj(-zlib.MAX_WBITS if bare else _ANY_CODING)
+        try:
+            body += unpacker.decompress(raw, most_bytes + 1 - len(body))
+        except zlib.error:
+            raise PassingError("unreadable_reply") from None
+        if len(body) > most_bytes:
+            raise PassingError("reply_too_large")
+        if not unpacker.eof:
+            raise PassingError("unreadable_reply")
+        raw = unpacker.unused_data
     return body

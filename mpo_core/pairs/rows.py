@@ -14,6 +14,7 @@ from mpo_core.files import opened_parquet, read_text
 from mpo_core.pairs.gates import Row
 from mpo_core.pairs.labels import read_labels
 from mpo_core.pairs.turns import BadRowError, side_texts
+from mpo_core.reply import separate
 
 _NAMES = ("prompt", "chosen", "rejected")
 _MEND = "Name a file of pairs."
@@ -100,5 +101,20 @@ def _row(item: Any) -> Row:
     prefixes = {"source": "source_", "target": "" if "target_chosen" not in item and "chosen" in item else "target_"}
     row: Row = {}
     for side, prefix in prefixes.items():
-        row |= {f"{side}_{name}": text for name, text in zip(_NAMES, side_texts(item, prefix), strict=True)}
+        prompt, *answers = side_texts(item, prefix)
+        row[f"{side}_prompt"] = prompt
+        for name, answer in zip(_NAMES[1:], answers, strict=True):
+            row[f"{side}_{name}"] = _without_thoughts(answer, prompt, f"{prefix}{name}")
     return row | read_labels(item)
+
+
+def _without_thoughts(answer: str, prompt: str, column: str) -> str:
+    """Returns an answer without the thoughts of a reasoning model, which are no part of it.
+
+    Raises:
+        BadRowError: the thoughts never end, or nothing follows them.
+    """
+    parts = separate(answer, context=prompt)
+    if parts.fault is not None:
+        raise BadRowError(parts.fault, f"{column} holds thoughts and no answer")
+    return parts.text

@@ -9,14 +9,16 @@ from typing import NamedTuple
 UNFINISHED, ONLY_THOUGHTS = "unfinished_thought", "only_thoughts"
 """Reasons where a reply holds no answer: its thoughts never end, or nothing follows them."""
 
-_NAMES = (
+THOUGHT_NAMES = (
     "think|thinking|thoughts?|thought_process|reasoning|reflection|analysis|scratchpad|inner_monologue|chain_of_thought"
 )
+"""What models call their thoughts, as a pattern."""
 _ANSWER_NAMES = "answer|final_answer|final_response|final|output|response|solution|reply"
-_TURN_ENDS = (
+TURN_ENDS = (
     r"<[|｜](?:end|return|call|im_end|eot_id|eom_id|endoftext|end_of_text|end_of_turn|END_OF_TURN_TOKEN|user|eos"
     r"|end▁of▁sentence)[|｜]>|</s>|<end_of_turn>|<eos>"
 )
+"""Tokens that end a turn, as a pattern."""
 
 
 class _Form(NamedTuple):
@@ -30,13 +32,13 @@ class _Form(NamedTuple):
 
 _FORMS = (
     # DeepSeek-R1, Qwen3, GLM, EXAONE, Seed-OSS (<seed:think>), Marco-o1, Reflection and many more.
-    _Form(rf"<((?:[\w-]+:)?(?:{_NAMES}))(?:\s[^<>\n]*)?>", r"</{}\s*>", "</{}>"),
+    _Form(rf"<((?:[\w-]+:)?(?:{THOUGHT_NAMES}))(?:\s[^<>\n]*)?>", r"</{}\s*>", "</{}>"),
     _Form(r"\[(THINK|THINKING|REASONING)\]", r"\[/{}\]", "[/{}]"),  # Magistral
-    _Form(rf"◁({_NAMES})▷", "◁/{}▷", "◁/{}▷"),  # Kimi-VL
-    _Form(rf"<\|START_({_NAMES})\|>", r"<\|END_{}\|>", "<|END_{}|>"),  # Command A Reasoning
-    _Form(rf"<\|begin_of_({_NAMES})\|>", r"<\|end_of_{}\|>", "<|end_of_{}|>"),  # OpenThinker, Sky-T1
-    _Form(rf"<\|({_NAMES})_start\|>", r"<\|{}_end\|>", "<|{}_end|>"),
-    _Form(rf"<\|({_NAMES})\|>", r"<\|(?:/|end_){}\|>", "<|/{}|>"),
+    _Form(rf"◁({THOUGHT_NAMES})▷", "◁/{}▷", "◁/{}▷"),  # Kimi-VL
+    _Form(rf"<\|START_({THOUGHT_NAMES})\|>", r"<\|END_{}\|>", "<|END_{}|>"),  # Command A Reasoning
+    _Form(rf"<\|begin_of_({THOUGHT_NAMES})\|>", r"<\|end_of_{}\|>", "<|end_of_{}|>"),  # OpenThinker, Sky-T1
+    _Form(rf"<\|({THOUGHT_NAMES})_start\|>", r"<\|{}_end\|>", "<|{}_end|>"),
+    _Form(rf"<\|({THOUGHT_NAMES})\|>", r"<\|(?:/|end_){}\|>", "<|/{}|>"),
     _Form(r"<\|(inner)_prefix\|>", r"<\|{}_suffix\|>", "<|{}_suffix|>"),  # Apertus
     _Form(r"<(unused)94>(?:thought)?", "<{}95>", "<{}95>"),  # MedGemma
     _Form(r"<\|(channel)>(?:thought|analysis)?", r"<{}\|>", "<{}|>"),  # Gemma
@@ -46,7 +48,7 @@ _ANY_CLOSING = re.compile(
     "|".join(
         form.closing.format(f"(?:{re.search(r'[(](.*)[)]', form.opening).group(1)})")  # type: ignore[union-attr]
         if form is not _FORMS[0]
-        else rf"</(?:[\w-]+:)?(?:{_NAMES})\s*>"
+        else rf"</(?:[\w-]+:)?(?:{THOUGHT_NAMES})\s*>"
         for form in _FORMS
     ),
     re.IGNORECASE,
@@ -104,7 +106,7 @@ def separate(reply: str, *, context: str = "", opening: str = "", special: Seque
     parts = _by_channels(reply) or _by_marks(reply, context)
     if not parts.thought and parts.fault is None and parts.text == reply:
         return parts
-    text = re.sub(_TURN_ENDS, "", parts.text)
+    text = re.sub(TURN_ENDS, "", parts.text)
     for token in special:
         text = text.replace(token, "")
     text = text.strip()
@@ -182,7 +184,7 @@ def _by_marks(reply: str, context: str) -> Parts:
 
 def _leading(text: str, context: str) -> tuple[str, str | None] | None:
     """The thought that begins a text and what follows it (None: it never ends); or None, if none begins it."""
-    start = re.match(rf"(?:\s|{_TURN_ENDS}|<\|assistant\|>)*", text).end()  # type: ignore[union-attr]
+    start = re.match(rf"(?:\s|{TURN_ENDS}|<\|assistant\|>)*", text).end()  # type: ignore[union-attr]
     for form, pattern in zip(_FORMS, _OPENINGS, strict=True):
         opening = pattern.match(text, start)
         if opening is None:

@@ -35,6 +35,16 @@ LANGUAGE_NAMES = {
     "german", "french", "spanish", "portuguese", "hindi", "russian", "русский", "हिन्दी", "indonesian", "bahasa indonesia",
 }  # fmt: skip
 """Languages' own names, beside the English ones that `languages.LANGUAGES` has."""
+ANSWER_LABELS = {
+    "translation", "translated text", "answer", "final answer", "output", "result", "response", "reply", "target", "target text",
+    "assistant", "ai", "model", "a", "jibu", "matokeo",
+}  # fmt: skip
+"""Labels before an answer."""
+SECTION = re.compile(
+    r"(?:\A|\n)[ \t#*_]*(?:the )?(?:final )?(?:translation|translated text|answer|output)[ \t*_]*(?:[:：]|(?=\n))[ \t*_]*",
+    re.IGNORECASE,
+)
+"""A heading or label that begins the answer behind other sections."""
 _NOTES = (
     r"(?:translator'?s?|translation|important|cultural|linguistic|pronunciation|usage|additional|please)?\s*notes?(?: that)?\b"
     r"|n\.?b\.?\b|explanation|pronunciation|transliteration|romani[sz]ation|romaji|pinyin|literal(?:ly| translation)"

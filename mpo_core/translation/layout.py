@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from mpo_core.defects import INVISIBLE
 from mpo_core.sentences import split_sentences
 from mpo_core.translation.protect import Masked, before_mark, marks, mask, restore, unescaped
 
@@ -41,7 +42,7 @@ class Layout(NamedTuple):
 
 
 def _put(piece: Piece, translations: Mapping[str, str]) -> str:
-    return restore(unescaped(translations[piece.text]).strip(), piece.items)
+    return restore(unescaped(translations[piece.text]).strip().strip(INVISIBLE).strip(), piece.items)
 
 
 def take_apart(text: str, limit: int | None = None, *, sentences: bool = False) -> Layout:

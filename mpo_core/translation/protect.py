@@ -8,7 +8,7 @@ from collections import Counter
 from typing import NamedTuple
 
 _UNITS = (
-    "%|°[CF]?|[kKMGT]i?B|bits?|[kMG]?Hz|[mk]?V|[kMG]?Wh?|m?A|[µmk]?g|[mc]?l|L|[nµmck]?m|mph|km/h|m/s"
+    "%%?|°[CF]?|[kKMGT]i?B|bits?|[kMG]?Hz|[mk]?V|[kMG]?Wh?|m?A|[µmk]?g|[mc]?l|L|[nµmck]?m|mph|km/h|m/s"
     "|ppm|k?cal|k?J|h?Pa|bar|psi|dB|€|\\$|£"
 )
 # Two levels of braces within an ICU message are enough for a plural in a choice.
@@ -20,12 +20,14 @@ _PLACEHOLDER = "|".join(  # noqa: FLY002 - one kind a line
     (
         _ICU,
         r"\{\{\{?[^{}\n]{1,80}\}\}\}?|\{%[^{}%\n]{1,80}%\}|<%[^<>%\n]{1,80}%>",  # Mustache, Jinja, ERB
-        r"[#%$@]\{[\w.:\[\]-]{1,60}\}|\$\(\w+\)",  # ${x}, #{x}, %{x}, $(x)
-        r"\{\s{0,9}[\w.\[\]-]*\s{0,9}(?:![rsa])?(?::[^{}\s]{0,20})?\}",  # {0}, {name}, {x:.2f}, {}
+        r"\$\{\{[^{}\n]{1,80}\}\}|[#%$@]\{[\w.:\[\]-]{1,60}\}|\$\(\w+\)",  # ${{ x }}, ${x}, #{x}, %{x}, $(x)
+        r"\{\s{0,9}[$-]?[\w.\[\]-]*\s{0,9}(?:![rsa])?(?::[^{}\s]{0,20})?\}",  # {0}, {name}, {x:.2f}, {}
         r"%\(\w+\)[-+#0]*\d*(?:\.\d+)?[a-zA-Z]",  # %(name)s
         r"%(?:\d+\$)?[-+#0]*\d*(?:\.\d+)?(?:hh?|ll?|[qjzt])?[sdiufFeEgGxXoc@](?![\w])",  # %s, %1$s, %5.2f, %@
         r"(?<![\w$])\$[A-Za-z_]\w*",  # $x
-        r"(?<![\w%])%[A-Z_][A-Z0-9_]*%",  # %PATH%
+        r"%%?[A-Z_][A-Z0-9_]*%%?(?!\w)|(?<!\w)__[A-Z][A-Z0-9_]*__(?!\w)",  # %PATH%, %%NAME%%, __NAME__
+        r"</?\d{1,3}\s?/?>",  # <0>, </0>, <1/>
+        r"%%",
     )
 )
 _EXACT = (

@@ -221,6 +221,12 @@ class _Run:
 def _refusal(client: Client, error: RefusedError) -> BadInputError:
     """What the user gets to read of a service that refuses everything."""
     said = f": {error.words.rstrip('.')}" if error.words else ""
+    if error.reason == "foreign_reply":
+        return BadInputError(
+            f"the service {client.name} answers, but not as this engine's kind of server does{said}",
+            where="translation.engines",
+            mend="Check the address (url; most servers want /v1 at its end), and whether one must log in there.",
+        )
     status = f" ({'HTTP' if error.status in _HTTP else 'code'} {error.status})"
     if error.status in _KEY_REFUSED and client.key_variables:
         return BadInputError(

@@ -16,6 +16,8 @@ from mpo_core.translation.protect import is_placeholder
 
 _CODES = {"bpt", "ept", "ph", "it", "ut", "sub"}
 """Elements whose content is a format's code and no text; that of `hi` is text."""
+_BREAK = re.compile(r"<\s*/?\s*(?:br|p|lb|hr|li|tr|td|div|w:br)\b|\\(?:line|par|n)\b|\A\s*\\?\n\s*\Z", re.IGNORECASE)
+"""Codes that part words: a line break, or the edge of a paragraph."""
 _BOMS = (
     (codecs.BOM_UTF32_LE, "utf-32"),
     (codecs.BOM_UTF32_BE, "utf-32"),
@@ -152,6 +154,7 @@ def _text(segment: ET.Element, *, placeholders: bool) -> str:
             is_code = _local(element.tag) in _CODES
             if is_code and not (placeholders and is_placeholder(element.text or "")):
                 dropped = True
+                parts.append(" " if element.get("type") == "lb" or _BREAK.search(element.text or "") else "")
                 continue
         parts.append(element.text or "")
         waiting += [(child, False) for child in reversed(element)]

@@ -137,6 +137,37 @@ WRAPPED = [
     '{{"source": "{s}", "swahili": "{t}"}}',
     '{{"result": {{"sw": "{t}"}}}}',
     '<think>hm</think>\nHere is the translation:\n"{t}"\n\nNote: x',
+    "```thinking\nhm\n```\n{t}",
+    "Thought process: hm\n\nTranslation: {t}",
+    "**Reasoning:** hm\n\n**Translation:** {t}",
+    "### Thinking\nhm\n\n### Answer\n{t}",
+    "hm\n\nFinal answer: {t}",
+    "Answer: {t}",
+    "Assistant: {t}",
+    "swahili: {t}",
+    "$\\boxed{{\\text{{{t}}}}}$",
+    "\\boxed{{{t}}}",
+    "{s} → {t}",
+    "{s} - {t}",
+    '"{s}" = "{t}"',
+    "{s}\n\n{t}",
+    "<text>{s}</text>\n{t}",
+    'Here is the JSON:\n{{"translation": "{t}"}}',
+    '{{"translation": "{t}"}}\n\nLet me know if you need more.',
+    '"{t}".',
+    "[{t}]",
+    "【{t}】",
+    "{t} (Hii ni tafsiri rasmi)",
+    "{t} (a formal translation)",
+    "{t}</s>",
+    "{t}<|im_end|>\n<|im_start|>user\nAnd more?",
+    "<|im_start|>assistant\n{t}<|im_end|>",
+    "<|start_header_id|>assistant<|end_header_id|>\n\n{t}<|eot_id|>",
+    "{t}<end_of_turn>\n<start_of_turn>model\n{t}",
+    "[/INST] {t}",
+    "<|separator|>{t}<SPECIAL_12>",
+    "\u200b{t}\ufeff",
+    "\u202b{t}\u202c",
 ]
 
 
@@ -163,6 +194,14 @@ def test_wrappers_are_no_part_of_the_translation(reply):
         ("Translate this: bread", "Tafsiri hii: mkate"),
         ("This is what I want, namely bread", "Hii ndiyo ninayotaka: mkate"),
         ("Network setup for two", "네트워크 설정: 둘"),
+        ("Answer: bread", "Jibu: mkate"),
+        ("Answer: bread", "Answer: mkate"),
+        ("[Bake bread]", "[Oka mkate]"),
+        ("Bake it (a translation).", "Oka (tafsiri)."),
+        ("Sure, do this: bake", "Hakika, fanya hivi: oka"),
+        ("Use [/INST] here", "Tumia [/INST] hapa"),
+        ("World Health Organization", "Shirika la Afya Duniani (WHO)"),
+        ("New York", "New York ni mji"),
         ("Explain <think> tags please", "Eleza <think> tags"),
         ("<think> is a tag", "<think> ni alama"),
         ("Two lines\nof text", "Mistari miwili\nya maandishi"),
@@ -170,6 +209,13 @@ def test_wrappers_are_no_part_of_the_translation(reply):
 )
 def test_what_the_source_has_itself_stays(source, translation):
     assert unwrap_translation(translation, source, "sw") == (translation, None)
+
+
+@pytest.mark.parametrize(
+    ("reply", "translation"), [("你好 (Nǐ hǎo)。", "你好。"), ("世卫组织 (WHO)", "世卫组织 (WHO)")]
+)
+def test_how_a_translation_is_pronounced_is_no_part_of_it(reply, translation):
+    assert unwrap_translation(reply, "Hello.", "zh") == (translation, None)
 
 
 def test_an_english_note_is_a_part_of_a_translation_into_english():
@@ -185,7 +231,13 @@ def test_an_english_note_is_a_part_of_a_translation_into_english():
         ('{{"a": "b", "c": "{t}"}}', "unseparated_reply"),
         ('{{"translation": "{t}', "unseparated_reply"),
         ("```\n{t}\n```\n```\n{t}\n```", "unseparated_reply"),
-        ("x" * 20_000, "unseparated_reply"),
+        ("```\nhm\n```\n{t}", "unseparated_reply"),
+        ("<details>hm</details> {t}", "unseparated_reply"),
+        ('<tool_call>{{"text": "{t}"}}</tool_call>', "unseparated_reply"),
+        ("{t} <|unknown|> {t}", "unseparated_reply"),
+        ("{t} That is: How do I bake bread at home?", "unseparated_reply"),
+        ("{t}\n\nOr: {t}", "unseparated_reply"),
+        ("x" * 20_000, "reply_too_long"),
         ("<think>{t}", "unfinished_thought"),
     ],
 )

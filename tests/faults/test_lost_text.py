@@ -71,6 +71,7 @@ PLACEHOLDERS = [
     *("%s", "%d", "%i", "%u", "%@", "%ld", "%.2f", "%5d", "%-10s", "%1$s", "%2$@", "%(name)s", "%(count)d", "%PATH%"),
     *("{}", "{0}", "{name}", "{user.name}", "{0:.2f}", "{name!r}", "{{x}}", "{{{x}}}", "{{ user.name }}"),
     *("{% if x %}", "<%= x %>", "${x}", "$(x)", "$x", "#{x}", "%{name}", "{n,number}", "{d, date, short}"),
+    *("${{ x }}", "{$x}", "{ $x }", "{-brand}", "%%NAME%%", "__NAME__", "<0>", "</0>", "<1/>", "%%"),
     "{n, plural, one {# loaf} other {# loaves}}",
     "{g, select, male {He} other {{n, plural, one {a} other {b}}}}",
 ]
@@ -82,6 +83,36 @@ def test_each_placeholder_is_masked_and_checked(item):
     assert mask(text).items == (item,)
     assert protected_lost(text, f"Oka {item} nyumbani.", measures=True) == 0
     assert protected_lost(text, "Oka nyumbani.", measures=True) == 1
+
+
+PLACES = {
+    "at the start": ("{0} bakes bread.", "⟦0⟧ anaoka mkate.", "{0} anaoka mkate."),
+    "at the end": ("Bake bread for {0}", "Oka mkate kwa ⟦0⟧", "Oka mkate kwa {0}"),
+    "twice": ("{0} and {0} bake", "⟦0⟧ na ⟦1⟧ wanaoka", "{0} na {0} wanaoka"),
+    "side by side": ("{a}{b} bakes", "⟦0⟧⟦1⟧ anaoka", "{a}{b} anaoka"),
+    "reordered": ("%1$s for %2$s, please", "Kwa ⟦1⟧, ⟦0⟧ tafadhali", "Kwa %2$s, %1$s tafadhali"),
+    "with spaces in it": ("Bake {0} now", "Oka ⟦ 0 ⟧ sasa", "Oka {0} sasa"),
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_a_placeholder_may_stand_anywhere(place):
+    text, reply, translation = PLACES[place]
+    layout = take_apart(text)
+    (piece,) = layout.pieces
+    assert layout.rebuilt({piece.text: reply}) == translation
+    assert protected_lost(text, translation, measures=True) == 0
+
+
+@pytest.mark.parametrize(
+    "translation", ["Habari {nombre}!", "Habari!", "Habari {name} {name}!", "Habari {Name}!", "⟦0⟧"]
+)
+def test_a_placeholder_that_is_translated_lost_or_doubled_is_noticed(translation):
+    assert protected_lost("Hello {name}!", translation, measures=False) > 0
+
+
+def test_characters_without_a_width_around_a_translation_are_taken_off():
+    assert take_apart("Bread").rebuilt({"Bread": "\u200b Mkate\u200b"}) == "Mkate"
 
 
 def test_people_translate_what_is_inside_an_icu_message():

@@ -98,6 +98,16 @@ def test_every_form_gives_the_same_pairs(mpo, tmp_path, name, write, form):
     assert [row["kind"] for row in rows] == ["harmful", "harmless"]
 
 
+@pytest.mark.parametrize(("name", "write"), [("p.json", to_json), ("p.parquet", to_parquet)])
+def test_thoughts_are_no_part_of_an_imported_answer(mpo, tmp_path, name, write):
+    row = written("texts")
+    thoughtful = {key: f"<think>x</think>\n\n{row[key]}" for key in row if key.endswith(("_chosen", "_rejected"))}
+    write(tmp_path / name, [row | thoughtful])
+    assert mpo("pairs", "import", tmp_path / name, "--out", tmp_path / "o.parquet").code == 0
+    (pair,) = pq.read_table(tmp_path / "o.parquet").to_pylist()
+    assert [tuple(pair[f"{side}_{n}"] for n in NAMES) for side in GOOD] == list(GOOD.values())
+
+
 BAD_ROWS = {
     "system turn": (
         official(source_conversations=[sharegpt("system", "Be kind."), sharegpt("user", GOOD["source"][0])]),
@@ -125,6 +135,8 @@ BAD_ROWS = {
     "picture": (official(source_chosen=[openai("assistant", [{"type": "image_url"}])]), "not_text"),
     "null text": (official(source_chosen={"from": "gpt", "value": None}), "not_text"),
     "lone surrogate": (official(target_rejected=sharegpt("assistant", "a\ud800")), "broken_unicode"),
+    "a thought that never ends": (official(target_chosen=sharegpt("assistant", "<think>a")), "unfinished_thought"),
+    "nothing but thoughts": (official(source_rejected=sharegpt("assistant", "<think>a</think>")), "only_thoughts"),
     "NUL": (official(target_rejected=sharegpt("assistant", "a\0b")), "nul_character"),
     "empty prompt": (official(source_conversations=[sharegpt("user", " ")]), "empty_prompt"),
     "empty answer": (official(target_chosen=sharegpt("assistant", "")), "empty_response"),

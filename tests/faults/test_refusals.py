@@ -62,6 +62,12 @@ REFUSALS = {
         Given(200, b'{"choices":[{"error":{"code":402,"message":"no credits"}}]}'),
         ["HTTP 402", "no credits"],
     ),
+    "a page to log in": (
+        Given(200, b"<!DOCTYPE html><html><title>Sign in</title><body>x"),
+        ["not as this engine's kind of server does: Sign in", "/v1"],
+    ),
+    "another kind of API": (Given(200, b'{"message":{"content":"x"},"done":true}'), ["not as this engine's kind"]),
+    "a stream": (Given(200, b'data: {"choices":[{"delta":{}}]}\n\n'), ["not as this engine's kind"]),
     "context": (error(400, "This model's maximum context length is 16 tokens."), ["maximum context length is 16"]),
 }
 
@@ -233,6 +239,33 @@ def test_an_error_inside_a_200_of_another_service(translate, monkeypatch, engine
     assert outcome.code == 2
     assert words in outcome.err
     assert len(server.received) <= 12
+
+
+ENDS = {
+    "length": "truncated",
+    "MAX_TOKENS": "truncated",
+    "model_length": "truncated",
+    "content_filter": "refusal",
+    "SAFETY": "refusal",
+    "error": "server_error",
+    "stop": None,
+    "tool_calls": None,
+    None: None,
+}
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_how_an_answer_ends(translate, end):
+    with serving(lambda _: chat("Habari ya asubuhi, rafiki.", finish_reason=end)) as server:
+        _, rows, reasons = translate(server, ["Good morning, my friend."])
+    assert (reasons.get(0), len(rows)) == (ENDS[end], int(ENDS[end] is None))
+
+
+def test_a_refusal_in_a_field_of_its_own(translate):
+    message = {"content": None, "refusal": "I will not."}
+    with serving(lambda _: chat("", message=message)) as server:
+        _, _, reasons = translate(server, sentences(1))
+    assert reasons == {0: "refusal"}
 
 
 DAMAGED = {

@@ -301,7 +301,8 @@ def refused(path: Path | str) -> str:
         ("/nowhere/model", "no such folder"),
         ("./nowhere", "no such folder"),
         ("nobody/nothing", r"neither a folder here nor a model that the hub gives \(LocalEntryNotFoundError\)"),
-        ("a/b/c", r"neither a folder here nor a model that the hub gives \(HFValidationError\)"),
+        ("nobody/no thing", r"neither a folder here nor a model that the hub gives \(HFValidationError\)"),
+        ("a/b/c", "no such folder"),
     ],
 )
 def test_no_such_model(path: str, message: str) -> None:

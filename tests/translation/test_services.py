@@ -74,14 +74,16 @@ def clean() -> Iterator[Service]:
         yield service
 
 
-@pytest.mark.parametrize("count", [60, pytest.param(1000, marks=pytest.mark.long)])
+@pytest.mark.parametrize("count", [40, pytest.param(1000, marks=pytest.mark.long)])
 def test_at_twenty_percent_faults_every_row_is_right_or_rightly_set_aside(
     kept: Path, clean: Service, count: int
 ) -> None:
     texts = sentences(count)
     with serving(Service(rate=0.2)) as faulty:
         asked = settings(
-            engine(faulty),
+            engine(
+                faulty, timeout=2.5
+            ),  # a right answer that comes too late on a busy machine would be asked for twice
             marked="drop",
             back_translation={"engine": engine(clean, "libre"), "min_chrf": 90.0},
         )
@@ -158,11 +160,17 @@ def test_nobody_asks_while_the_server_wants_quiet(kept: Path) -> None:
 
 
 def test_a_limit_of_requests_is_kept(kept: Path) -> None:
+    first, *texts = sentences(61)
     with serving(Service(latency=0.05)) as service:
-        translated(settings(engine(service, requests_per_second=40.0)), kept, sentences(60))
-    spent = service.at[-1] - service.at[0]
-    assert spent >= 59 / 40 * 0.98
-    assert spent <= 59 / 40 / 0.7  # used, too, on a busy machine; benchmarks/translation.py holds the nine tenths
+        limited = settings(engine(service, requests_per_second=40.0))
+        translated(limited, kept, [first])  # what is loaded once takes no time below
+        started = time.monotonic()
+        translated(limited, kept, texts)
+    # A request may arrive late on a busy machine, and never early: exact since the start, not since the first arrival.
+    assert service.at[-1] - started >= 59 / 40
+    assert (
+        service.at[-1] - service.at[1] <= 59 / 40 / 0.7
+    )  # used, too, on a busy machine; benchmarks/translation.py holds the nine tenths
 
 
 def test_a_dead_service_ends_the_run_and_what_it_answered_is_kept(kept: Path) -> None:
