@@ -7,6 +7,7 @@ from pydantic import JsonValue
 
 from mpo_core import profiles
 from mpo_core.artifacts import ArtifactStore
+from mpo_core.redact import has_password
 from mpo_core.registry import registered_languages
 from mpo_core.settings import DefinedLanguage, PipelineConfig
 
@@ -40,7 +41,8 @@ def with_registered(data: dict[str, Any], *, join: bool = False) -> dict[str, An
     if not isinstance(run, dict) or not isinstance(languages, dict):
         return data
     root, targets = run.get("root", "artifacts"), languages.get("targets")
-    facts = registered_facts(root) if isinstance(root, str) else {}
+    # A root that the settings are going to refuse is not opened.
+    facts = registered_facts(root) if isinstance(root, str) and not has_password(root) else {}
     if join and isinstance(targets, list):
         dominant = languages.get("dominant", "en")
         targets = [*targets, *(code for code in facts if code not in {*targets, dominant})]

@@ -54,7 +54,7 @@ def _read_profile(profile: Path) -> Any:
         raise BadInputError("cannot read the profile (not UTF-8 text)", where=str(profile), mend=mend) from None
     except YamlError as error:
         where = str(profile) if error.line is None else f"{profile}, line {error.line}"
-        raise BadInputError(error.problem, where=where, mend="Mend the syntax there.") from None
+        raise BadInputError(error.problem, where=where, mend="Fix the syntax there.") from None
 
 
 def with_overrides(

@@ -113,7 +113,7 @@ def test_a_damaged_model_computes_training_only(warm):
 
 def test_a_raised_version_stops_where_bytes_are_equal(warm, monkeypatch):
     root, _, _ = warm
-    monkeypatch.setattr(policy_of(judge_answers), "version", 2)
+    monkeypatch.setattr(policy_of(judge_answers), "version", policy_of(judge_answers).version + 1)
     _, ran = run_small(root)
     assert ran
     assert {name.split("-")[0] for name in ran} == {"judge"}
@@ -129,7 +129,7 @@ def test_a_raised_version_goes_on_where_bytes_changed(warm, monkeypatch):
         return table.set_column(column, table.schema.field(column), [["another reason"] * table.num_rows])
 
     root, _, _ = warm
-    monkeypatch.setattr(policy_of(judge_answers), "version", 3)
+    monkeypatch.setattr(policy_of(judge_answers), "version", policy_of(judge_answers).version + 2)
     monkeypatch.setattr(tasks.judging, "judge_responses", renamed)
     _, ran = run_small(root)
     # Pairs and metrics read the verdicts and are computed; they come out equal, so nothing after them is.
