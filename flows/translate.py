@@ -20,7 +20,7 @@ from mpo_core.settings.translation import Service
 from mpo_core.tables import QUARANTINE, TRANSLATED, TableSpec
 from mpo_core.texts import read_texts
 from mpo_core.translation import (
-    KEPT,
+    REPLIES_FILE,
     Chain,
     MachineEngine,
     MemoryEngine,
@@ -67,7 +67,7 @@ def opened_chain(
     settings: TranslationSettings, root: str, on_reply: Callable[[], None] = lambda: None
 ) -> Iterator[Chain]:
     """The engines, with the answers that a root has kept."""
-    with Replies(scratch_path(root, KEPT), attempt=settings.attempt) as replies:
+    with Replies(scratch_path(root, REPLIES_FILE), attempt=settings.attempt) as replies:
         yield build_chain(settings, replies, on_reply)
 
 
@@ -96,8 +96,8 @@ def translate_file(
         StageFailedError: the last engine does not answer any more.
     """
     require_table(out)
-    aside_path = out.with_suffix(f".quarantine{out.suffix}")
-    _require_other(file, out, aside_path, config.translation)
+    quarantine_path = out.with_suffix(f".quarantine{out.suffix}")
+    _require_other(file, out, quarantine_path, config.translation)
     source, targets = config.languages.dominant, config.languages.targets
     given = Input(file, column, delimiter)
     total = _count(given) * len(targets)
@@ -112,33 +112,33 @@ def translate_file(
     with (
         opened_chain(config.translation, config.run.root, on_reply) as chain,
         _writer(out, TRANSLATED) as write,
-        _writer(aside_path, QUARANTINE) as write_aside,
+        _writer(quarantine_path, QUARANTINE) as write_rejected,
     ):
         memories = _memories(chain, source, targets)
         for first, block in _blocks(given):
             texts = [Text(str(first + n), "text", text) for n, text in enumerate(block) if _is_text(text)]
-            rejected = {first + n: _fault(text) for n, text in enumerate(block) if not _is_text(text)}
+            faults = {first + n: _fault(text) for n, text in enumerate(block) if not _is_text(text)}
             for target in targets:
-                rows, aside = translate_texts(texts, chain, source=source, target=target)
+                rows, rejected_rows = translate_texts(texts, chain, source=source, target=target)
                 write(
                     _with_source(
                         rows, dict(zip((t.prompt_id for t in texts), (t.text for t in texts), strict=True)), source
                     )
                 )
-                aside = _named(aside, rejected, target)
-                write_aside(aside)
-                tally[target].add(rows, aside)
+                rejected_rows = _named(rejected_rows, faults, target)
+                write_rejected(rejected_rows)
+                tally[target].add(rows, rejected_rows)
                 done, answered = done + len(block), 0
                 on_progress(done, total)
-    told = {target: one.told() for target, one in tally.items()}
-    quarantined = sum(one["set_aside"] for one in told.values())
+    summaries = {target: counts.summary() for target, counts in tally.items()}
+    quarantined = sum(counts["set_aside"] for counts in summaries.values())
     if not quarantined:
-        aside_path.unlink()
+        quarantine_path.unlink()
     return {
-        "languages": told,
+        "languages": summaries,
         "memories": memories,
         "out": str(out),
-        **({"quarantine": str(aside_path)} if quarantined else {}),
+        **({"quarantine": str(quarantine_path)} if quarantined else {}),
     }
 
 
@@ -153,10 +153,11 @@ def _memories(chain: Chain, source: str, targets: list[str]) -> list[dict[str, A
     return counts
 
 
-def _require_other(file: Path, out: Path, aside: Path, settings: TranslationSettings) -> None:
+def _require_other(file: Path, out: Path, quarantine_path: Path, settings: TranslationSettings) -> None:
     """Refuses to write over what is read."""
-    read = {file.resolve(), *(Path(one.path).resolve() for one in settings.engines if isinstance(one, MemorySource))}
-    for written in (out, aside):
+    memories = [engine for engine in settings.engines if isinstance(engine, MemorySource)]
+    read = {file.resolve(), *(Path(memory.path).resolve() for memory in memories)}
+    for written in (out, quarantine_path):
         if written.resolve() in read:
             raise BadInputError("this file is read", where=f"--out {written}", mend="Name another one to write.")
 
@@ -178,20 +179,20 @@ def estimate(config: PipelineConfig, file: Path, *, column: str, delimiter: str 
         BadInputError: the file, an engine or a language is unusable.
     """
     source = config.languages.dominant
-    found = []
+    estimates = []
     with opened_chain(config.translation, config.run.root) as chain:
         for target in config.languages.targets:
             counts: Counter[str] = Counter()
-            asked: dict[str, None] = {}
+            engine_names: dict[str, None] = {}
             for _, block in _blocks(Input(file, column, delimiter)):
-                _estimate(chain, [text for text in block if _is_text(text)], source, target, counts, asked)
+                _estimate(chain, [text for text in block if _is_text(text)], source, target, counts, engine_names)
             names = ("texts", "known", "kept", "requests", "characters")
-            found.append({"language": target, **{n: counts[n] for n in names}, "engine": " ".join(asked)})
-    return found
+            estimates.append({"language": target, **{n: counts[n] for n in names}, "engine": " ".join(engine_names)})
+    return estimates
 
 
 def _estimate(
-    chain: Chain, texts: list[str], source: str, target: str, counts: Counter[str], asked: dict[str, None]
+    chain: Chain, texts: list[str], source: str, target: str, counts: Counter[str], engine_names: dict[str, None]
 ) -> None:
     """`known`: texts that a memory has; `kept`: pieces that a machine translator answered before."""
     counts["texts"] += len(texts)
@@ -204,8 +205,8 @@ def _estimate(
             continue
         if isinstance(engine, MachineEngine):
             load = engine.load(texts, source, target)
-            counts.update(requests=load.requests, characters=load.characters, kept=load.kept)
-            asked[engine.name if engine.licence is None else f"{engine.name} ({engine.licence})"] = None
+            counts.update(requests=load.requests, characters=load.characters, kept=load.known)
+            engine_names[engine.name if engine.licence is None else f"{engine.name} ({engine.licence})"] = None
             return
         left = [t for t, r in zip(texts, engine.translate(texts, source, target), strict=True) if r.text is None]
         counts["known"] += len(texts) - len(left)
@@ -218,24 +219,24 @@ class _Tally:
     """What became of one language's texts."""
 
     def __init__(self) -> None:
-        self.translated, self.set_aside = 0, 0
+        self.translated, self.rejected = 0, 0
         self.engines: Counter[str] = Counter()
         self.marks: Counter[str] = Counter()
         self.reasons: Counter[str] = Counter()
 
-    def add(self, rows: pa.Table, aside: pa.Table) -> None:
+    def add(self, rows: pa.Table, rejected_rows: pa.Table) -> None:
         """Counts a block."""
         self.translated += rows.num_rows
-        self.set_aside += aside.num_rows
+        self.rejected += rejected_rows.num_rows
         self.engines.update(rows["engine"].to_pylist())
         self.marks.update(itertools.chain.from_iterable(rows["marks"].to_pylist()))
-        self.reasons.update(aside["reason"].to_pylist())
+        self.reasons.update(rejected_rows["reason"].to_pylist())
 
-    def told(self) -> dict[str, Any]:
+    def summary(self) -> dict[str, Any]:
         """As plain data."""
         counts = {"engines": self.engines, "marked": self.marks, "reasons": self.reasons}
         plain = {name: dict(counter.most_common()) for name, counter in counts.items()}
-        return {"translated": self.translated, "set_aside": self.set_aside, **plain}
+        return {"translated": self.translated, "set_aside": self.rejected, **plain}
 
 
 def _is_text(text: str | Fault) -> TypeGuard[str]:
@@ -266,20 +267,20 @@ def _blocks(given: Input) -> Iterator[tuple[int, list[str | Fault]]]:
 def _with_source(rows: pa.Table, originals: dict[str, str], source: str) -> pa.Table:
     ids = rows["prompt_id"].to_pylist()
     columns = {
-        "row": pa.array([int(one) for one in ids], pa.int64()),
+        "row": pa.array([int(prompt_id) for prompt_id in ids], pa.int64()),
         "source_language": pa.array([source] * len(ids), pa.string()),
-        "source": pa.array([originals[one] for one in ids], pa.string()),
+        "source": pa.array([originals[prompt_id] for prompt_id in ids], pa.string()),
     }
     columns |= {name: rows[name] for name in TRANSLATED.schema.names if name not in columns}
     return pa.table(columns)
 
 
-def _named(aside: pa.Table, rejected: dict[int, Fault], target: str) -> pa.Table:
+def _named(rejected_rows: pa.Table, faults: dict[int, Fault], target: str) -> pa.Table:
     """Quarantine rows by the file's own row numbers, those of rows without a text among them."""
-    rows = [row | {"row_id": f"{row['row_id'].split('/')[0]}/{target}"} for row in aside.to_pylist()]
+    rows = [row | {"row_id": f"{row['row_id'].split('/')[0]}/{target}"} for row in rejected_rows.to_pylist()]
     rows += [
         {"row_id": f"{row}/{target}", "language": target, "reason": fault.reason, "detail": fault.detail}
-        for row, fault in rejected.items()
+        for row, fault in faults.items()
     ]
     return QUARANTINE.build(sorted(rows, key=lambda row: int(row["row_id"].split("/")[0])))
 

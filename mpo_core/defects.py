@@ -60,7 +60,7 @@ def repeated_share(text: str) -> float:
 
 def entities(text: str) -> int:
     """HTML entities in a text, such as `&#39;`; `&` alone, or a name that HTML does not know, is none."""
-    return sum(html.unescape(found.group()) != found.group() for found in _ENTITY.finditer(text))
+    return sum(html.unescape(entity.group()) != entity.group() for entity in _ENTITY.finditer(text))
 
 
 def entities_left(source: str, translation: str) -> int:

@@ -14,7 +14,7 @@ _ABBREVIATION = re.compile(
     re.IGNORECASE,
 )
 _VISIBLE = re.compile(r"\S")
-_LAST_WORD = 16
+_LONGEST_ABBREVIATION = 16
 """Characters before a full stop in which an abbreviation is looked for."""
 
 
@@ -54,4 +54,4 @@ def _goes_on(text: str, end: re.Match[str], following: str) -> bool:
         return True
     if not end.group().startswith("."):
         return False
-    return _ABBREVIATION.search(text[max(0, end.start() - _LAST_WORD) : end.start() + 1]) is not None
+    return _ABBREVIATION.search(text[max(0, end.start() - _LONGEST_ABBREVIATION) : end.start() + 1]) is not None

@@ -5,7 +5,7 @@ import itertools
 from mpo_core.artifacts import ArtifactRef, ArtifactStore, Shard
 from mpo_core.settings import TranslationSettings
 from mpo_core.tables import PROMPTS, QUARANTINE, SOURCE_PAIRS, TRANSLATIONS
-from mpo_core.translation import KEPT, Replies, Text, answer_texts, build_chain, prompt_texts, translate_texts
+from mpo_core.translation import REPLIES_FILE, Replies, Text, answer_texts, build_chain, prompt_texts, translate_texts
 from tasks.stage import stage, tell_progress
 
 
@@ -45,7 +45,7 @@ def _translate(
     texts: list[Text], settings: TranslationSettings, source: str, target: str, store: ArtifactStore
 ) -> Shard:
     answered = itertools.count(1)
-    with Replies(store.scratch(KEPT), attempt=settings.attempt) as replies:
+    with Replies(store.scratch(REPLIES_FILE), attempt=settings.attempt) as replies:
         # Texts are asked for in pieces: how many there will be, nobody knows before.
         chain = build_chain(settings, replies, lambda: tell_progress(min(next(answered), len(texts)), len(texts)))
         rows, quarantine = translate_texts(texts, chain, source=source, target=target)

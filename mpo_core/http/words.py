@@ -40,10 +40,10 @@ def server_words(body: bytes, *, hidden: Iterable[str]) -> str:
     """
     text = body[: _LOOKED_AT * 4].decode("utf-8", errors="replace")
     try:
-        found = _message(json.loads(body))
+        message = _message(json.loads(body))
     except (ValueError, RecursionError):
-        found = _of_page(text)
-    plain = _unescaped(found[:_LOOKED_AT])
+        message = _of_page(text)
+    plain = _unescaped(message[:_LOOKED_AT])
     for secret in hidden:
         plain = _without(plain, _unescaped(secret))
     plain = redact("".join(char if char.isprintable() else " " for char in plain))

@@ -16,10 +16,10 @@ from mpo_core.settings import (
     TranslationSource,
 )
 from mpo_core.translation.engines import Engine
-from mpo_core.translation.kept import Replies
 from mpo_core.translation.machine import Backend, MachineEngine
 from mpo_core.translation.memory import MEND, MemoryEngine
 from mpo_core.translation.microworld import MicroworldEngine
+from mpo_core.translation.replies import Replies
 from mpo_core.translation.translate import Chain
 
 

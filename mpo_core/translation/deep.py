@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import httpx
 import requests
-from deep_translator import exceptions as told
+from deep_translator import exceptions as errors_of
 
 from mpo_core.errors import BadInputError
 from mpo_core.http.address import ServiceUrl
@@ -33,7 +33,7 @@ class _Service(NamedTuple):
     keys: Mapping[str, str] = {}
     optional: Mapping[str, str] = {}
     # What its `translate` asks for beside the text.
-    asked: Mapping[str, str] = {}
+    extra_arguments: Mapping[str, str] = {}
     # Languages that its constructor lets pass; the real ones are set afterwards, for its lists are old.
     start: tuple[str, str] = ("en", "it")
 
@@ -54,7 +54,7 @@ _SERVICES: dict[str, _Service] = {
         start=("en", "ko"),
     ),
     "qcri": _Service(
-        "QcriTranslator", 2000, {"api_key": "QCRI_API_KEY"}, asked={"domain": "general"}, start=("en", "ar")
+        "QcriTranslator", 2000, {"api_key": "QCRI_API_KEY"}, extra_arguments={"domain": "general"}, start=("en", "ar")
     ),
     "yandex": _Service("YandexTranslator", 9000, {"api_key": "YANDEX_API_KEY"}),
 }
@@ -139,10 +139,10 @@ class DeepTranslatorClient:
         translator = self._translator()
         try:
             translator.source, translator.target = source, target
-            found = translator.translate(text, **self._service.asked)
+            translation = translator.translate(text, **self._service.extra_arguments)
         except Exception as error:  # noqa: BLE001 - the library raises bare `Exception`, too
             raise self._classify(error, text) from None
-        return "\n".join(found) if isinstance(found, list) else found  # Yandex gives a list
+        return "\n".join(translation) if isinstance(translation, list) else translation  # Yandex gives a list
 
     def _translator(self) -> Any:
         """This thread's translator; the library's are not made for several threads."""
@@ -178,15 +178,15 @@ class DeepTranslatorClient:
             return error
         answer = self._own.http.answer
         status, after = (None, None) if answer is None else (answer.status, answer.after)
-        if isinstance(error, told.NotValidLength | told.NotValidPayload):
+        if isinstance(error, errors_of.NotValidLength | errors_of.NotValidPayload):
             return LastingError("too_long")
-        if isinstance(error, told.LanguageNotSupportedException | told.InvalidSourceOrTargetLanguage) or (
+        if isinstance(error, errors_of.LanguageNotSupportedException | errors_of.InvalidSourceOrTargetLanguage) or (
             answer is not None and status == requests.codes.bad_request and b"not supported" in answer.body
         ):
             return EngineDownError(self.name, "language_not_supported")
-        if isinstance(error, told.TooManyRequests) or status in _CROWDED:
+        if isinstance(error, errors_of.TooManyRequests) or status in _CROWDED:
             return PassingError("too_many_requests", after=after, crowded=True)
-        if isinstance(error, told.ApiKeyException | told.AuthorizationException):
+        if isinstance(error, errors_of.ApiKeyException | errors_of.AuthorizationException):
             status = status or 401
         if status is not None and status >= _FIRST_ERROR and status not in _PASSING:
             return self._refusal(status, answer, text)
@@ -232,17 +232,17 @@ class _ThreadsHttp:
         self.answer: Answer | None = None
         """The last one."""
 
-    def request(self, method: str, url: str, **asked: Any) -> _Response:
+    def request(self, method: str, url: str, **arguments: Any) -> _Response:
         """As `requests.request`, within the client's bounds."""
         self.answer = None
-        method, asked = _discreet(method, url, asked)
+        method, arguments = _discreet(method, url, arguments)
         request = self._http.request(
             method,
             url,
-            headers=asked.get("headers"),
-            params=asked.get("params"),
-            data=asked.get("data"),
-            body=asked.get("json"),
+            headers=arguments.get("headers"),
+            params=arguments.get("params"),
+            data=arguments.get("data"),
+            body=arguments.get("json"),
         )
         self.answer = asyncio.run_coroutine_threadsafe(request, self._loop).result()
         return _Response(self.answer)
@@ -267,16 +267,16 @@ class _Response:
         """Nothing is open any more."""
 
 
-def _discreet(method: str, url: str, asked: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+def _discreet(method: str, url: str, arguments: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     """DeepL and LibreTranslate take texts and keys in the body, too: there no proxy's log has them."""
-    params = dict(asked.get("params") or {})
+    params = dict(arguments.get("params") or {})
     if "auth_key" in params:
         # DeepL has given up keys among the parameters; it wants this header.
         headers = {"Authorization": f"DeepL-Auth-Key {params.pop('auth_key')}"}
         return "POST", {"data": params, "headers": headers}
     if url.endswith("/translate") and "q" in params and method == "POST":
         return "POST", {"data": params}
-    return method, asked
+    return method, arguments
 
 
 class _Requests:
@@ -286,21 +286,21 @@ class _Requests:
     exceptions = requests.exceptions
 
     @classmethod
-    def get(cls, url: str, **asked: Any) -> Any:
+    def get(cls, url: str, **arguments: Any) -> Any:
         """A GET within the time limit."""
         if "microsofttranslator.com/languages" in url:
             return _KnownLanguages()
-        return cls._request("GET", url, **asked)
+        return cls._request("GET", url, **arguments)
 
     @classmethod
-    def post(cls, url: str, **asked: Any) -> Any:
+    def post(cls, url: str, **arguments: Any) -> Any:
         """A POST within the time limit."""
-        return cls._request("POST", url, **asked)
+        return cls._request("POST", url, **arguments)
 
     @classmethod
-    def _request(cls, method: str, url: str, **asked: Any) -> Any:
+    def _request(cls, method: str, url: str, **arguments: Any) -> Any:
         http = getattr(cls.here, "http", None)  # somebody else in this process may use the library, too
-        return requests.request(method, url, **asked) if http is None else http.request(method, url, **asked)  # noqa: S113
+        return requests.request(method, url, **arguments) if http is None else http.request(method, url, **arguments)  # noqa: S113
 
 
 class _KnownLanguages:

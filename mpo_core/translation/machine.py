@@ -7,8 +7,8 @@ from typing import NamedTuple, Protocol
 
 from mpo_core.errors import BadInputError
 from mpo_core.translation.engines import EngineDownError, Reply, UnknownLanguageError
-from mpo_core.translation.kept import Direction, Replies
 from mpo_core.translation.layout import Layout, take_apart
+from mpo_core.translation.replies import Direction, Replies
 
 Keep = Callable[[str, str], None]
 
@@ -60,7 +60,7 @@ class Load(NamedTuple):
 
     requests: int
     characters: int
-    kept: int
+    known: int
 
 
 class MachineEngine:
@@ -160,8 +160,8 @@ def _pieces(layouts: Iterable[Layout]) -> list[str]:
 
 
 def _whole(layout: Layout, replies: dict[str, Reply]) -> Reply:
-    found = {piece.text: replies[piece.text] for piece in layout.pieces}
-    reason = next((reply.reason for reply in found.values() if reply.text is None), None)
+    known = {piece.text: replies[piece.text] for piece in layout.pieces}
+    reason = next((reply.reason for reply in known.values() if reply.text is None), None)
     if reason is not None:
         return Reply(None, reason)
-    return Reply(layout.rebuilt({piece: reply.text or "" for piece, reply in found.items()}))
+    return Reply(layout.rebuilt({piece: reply.text or "" for piece, reply in known.items()}))

@@ -34,8 +34,8 @@ class MicroworldEngine:
         from mpo_core import microworld
 
         self.check(source, target)
-        found = (microworld.translate(text, source, target) for text in texts)
-        return [Reply(None, NO_TRANSLATION) if text is None else Reply(text) for text in found]
+        translations = (microworld.translate(text, source, target) for text in texts)
+        return [Reply(None, NO_TRANSLATION) if text is None else Reply(text) for text in translations]
 
     def judge(self, texts: Sequence[str], source: str, target: str, *, refused: bool) -> None:
         """Nothing to learn: it is exact."""

@@ -163,7 +163,7 @@ class OpenAIClient:
     def _refusal(self, answer: Answer, complaint: _Complaint, sent: list[str]) -> Exception:
         """A complaint as one of our errors."""
         status, kind = complaint.status, complaint.kind
-        if any(word in kind for word in ("content_filter", "content_policy", "moderation", "safety")):
+        if any(name in kind for name in ("content_filter", "content_policy", "moderation", "safety")):
             return LastingError("refusal")
         words = server_words(answer.body, hidden=[*sent, self._key])
         if status in _CROWDED and "insufficient_quota" not in kind:
@@ -216,7 +216,7 @@ def _status_in(fields: dict[str, Any], kind: str) -> int:
             return int(str(value))
     named = {"insufficient_quota": 429, "rate_limit": 429, "overloaded": 529, "server_error": 500, "internal": 500}
     named |= {"authentication": 401, "invalid_api_key": 401, "permission": 403, "not_found": 404, "timeout": 408}
-    return next((status for word, status in named.items() if word in kind), 400)
+    return next((status for name, status in named.items() if name in kind), 400)
 
 
 def _is_foreign(answer: Answer) -> bool:

@@ -73,8 +73,8 @@ def mask(text: str) -> Masked:
         return Masked(text, ())
     items: list[str] = []
 
-    def replace(found: re.Match[str]) -> str:
-        items.append(found.group())
+    def replace(match: re.Match[str]) -> str:
+        items.append(match.group())
         return f"⟦{len(items) - 1}⟧"
 
     return Masked(_PROTECTED.sub(replace, text), tuple(items))
@@ -82,19 +82,19 @@ def mask(text: str) -> Masked:
 
 def marks(text: str) -> list[int]:
     """The numbers of the marks in a text, in order."""
-    return [int(found.group(1)) for found in _MARK.finditer(text)]
+    return [int(match.group(1)) for match in _MARK.finditer(text)]
 
 
 def before_mark(text: str, at: int) -> int:
     """Where to cut a text instead of at `at`, if that is in a mark: before it, or behind one that begins the text."""
-    cut = (found for found in _MARK.finditer(text) if found.start() < at < found.end())
-    return next((found.start() or found.end() for found in cut), at)
+    cut = (match for match in _MARK.finditer(text) if match.start() < at < match.end())
+    return next((match.start() or match.end() for match in cut), at)
 
 
 def restore(text: str, items: tuple[str, ...]) -> str:
     """Puts the items back; a mark without one stays, and `protected_lost` finds it."""
     return _MARK.sub(
-        lambda found: items[int(found.group(1))] if int(found.group(1)) < len(items) else found.group(), text
+        lambda match: items[int(match.group(1))] if int(match.group(1)) < len(items) else match.group(), text
     )
 
 
@@ -117,7 +117,7 @@ def protected_lost(source: str, translation: str, *, measures: bool) -> int:
         measures: whether numbers with units count; people rightly write those as their language does.
     """
     pattern = _PROTECTED if measures else _LASTING
-    wanted = Counter(found.group() for found in pattern.finditer(source))
+    wanted = Counter(match.group() for match in pattern.finditer(source))
     if not measures:  # people translate what is inside an ICU message: only its head must come back
         heads = {item: head.group() for item in wanted if (head := _ICU_HEAD.match(item)) is not None}
         wanted = Counter({heads.get(item, item): count for item, count in wanted.items()})

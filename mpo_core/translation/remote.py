@@ -161,7 +161,7 @@ class RemoteBackend:
             if run.down is not None or run.refused < at:
                 return
             try:
-                await self._asked(run, _PROBE)
+                await self._answer(run, _PROBE)
             except RefusedError as error:
                 run.down, run.refusal = error.reason, _refusal(run.client, error)
                 if error.status in _KEY_REFUSED and run.client.key_variables:
@@ -174,7 +174,7 @@ class RemoteBackend:
                 run.refused, run.patience = 0, run.patience * 2
 
     async def _once(self, run: _Run, piece: str) -> str:
-        text = await self._asked(run, piece)
+        text = await self._answer(run, piece)
         if text is None or not text.strip():
             raise PassingError("empty_translation")
         if damaged(text, like=piece):
@@ -185,7 +185,7 @@ class RemoteBackend:
             raise PassingError("error_page")
         return text
 
-    async def _asked(self, run: _Run, piece: str) -> str | None:
+    async def _answer(self, run: _Run, piece: str) -> str | None:
         """The service's answer to one request, made when it is its turn."""
         throttle = self.throttle
         wait = throttle.reserve(len(piece))

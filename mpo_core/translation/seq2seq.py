@@ -201,10 +201,10 @@ class _Speech:
 
         def back(text: str) -> str:
             return _reading(form).sub(
-                lambda found: f"⟦{int(found[1])}⟧" if str(int(found[1])) in numbers else found[0], text
+                lambda match: f"⟦{int(match[1])}⟧" if str(int(match[1])) in numbers else match[0], text
             )
 
-        return _MARK.sub(lambda found: form.format(found[1]), piece), back
+        return _MARK.sub(lambda match: form.format(match[1]), piece), back
 
     def inputs(self, texts: list[str], source: str, target: str) -> tuple[list[str], dict[str, Any]]:
         """What the tokenizer is given, and what `generate` is told besides; sets the tokenizer's source language."""
@@ -260,8 +260,8 @@ class _Model:
         made = made[:, 2 if more else 1 :]  # behind the start, and the target's language
         ends = torch.tensor(self._model.generation_config.eos_token_id).flatten()
         whole = torch.isin(made, ends).any(dim=1).tolist()
-        told = tokenizer.batch_decode(made, skip_special_tokens=True)
-        return (text if ended else None for text, ended in zip(told, whole, strict=True))
+        translations = tokenizer.batch_decode(made, skip_special_tokens=True)
+        return (text if ended else None for text, ended in zip(translations, whole, strict=True))
 
 
 def _reply(text: str | None, back: Callable[[str], str]) -> Reply:

@@ -81,9 +81,9 @@ class _AsUtf8:
         text = self._file.read(max(size, _HEAD) if size >= 0 else -1)
         if self._is_start:
             self._is_start = False
-            found = _DECLARED.search(text)
-            if found:
-                text = text[: found.start(1)] + "utf-8" + text[found.end(1) :]
+            declaration = _DECLARED.search(text)
+            if declaration:
+                text = text[: declaration.start(1)] + "utf-8" + text[declaration.end(1) :]
         return text.encode()
 
 

@@ -37,13 +37,13 @@ class Chain(NamedTuple):
     back: Engine | None = None
 
 
-class _Done(NamedTuple):
+class _Translation(NamedTuple):
     text: str
     engine: str
     verdicts: list[Verdict]
 
 
-class _Word(NamedTuple):
+class _Failure(NamedTuple):
     """Why an engine's try at a text was none."""
 
     engine: str
@@ -65,9 +65,9 @@ def answer_texts(source_pairs: pa.Table) -> list[Text]:
 def translate_texts(texts: Sequence[Text], chain: Chain, *, source: str, target: str) -> tuple[pa.Table, pa.Table]:
     """Asks the engines in order; the first translation that passes the hard gates wins.
 
-    A text that no engine can translate is set aside with the last word on it: a gate's name, `no_translation` (no
-    engine knows it), or why a service gave nothing (`timed_out`, `too_many_requests`, `server_error` …). One that a
-    soft gate marks is kept, weighs less, or is set aside too, as `gates.marked` says.
+    A text that no engine can translate is rejected with the last reason: a gate's name, `no_translation` (no engine
+    knows it), or why a service gave nothing (`timed_out`, `too_many_requests`, `server_error` …). One that a soft
+    gate marks stays, weighs less, or is rejected too, as `gates.marked` says.
 
     Args:
         texts: what to translate; (prompt_id, role) is unique.
@@ -84,36 +84,35 @@ def translate_texts(texts: Sequence[Text], chain: Chain, *, source: str, target:
         StageFailedError: the last engine does not answer any more; what was answered is kept for the next run.
     """
     wanted = list(dict.fromkeys(text.text for text in texts if not damaged(text.text, like=text.text)))
-    done: dict[str, _Done] = {}
-    heard: dict[str, list[_Word]] = {text: [] for text in wanted}
+    done: dict[str, _Translation] = {}
+    failures: dict[str, list[_Failure]] = {text: [] for text in wanted}
     if chain.back is not None:
         chain.back.check(target, source)
     for engine, is_last in _usable(chain.engines, source, target):
         open_ = [text for text in wanted if text not in done]
         if not open_:
             break
-        for asked, reply in zip(open_, _asked(engine, open_, source, target, is_last=is_last), strict=True):
+        replies = _translated_by(engine, open_, source, target, is_last=is_last)
+        for original, reply in zip(open_, replies, strict=True):
             if reply.text is not None:
-                done[asked] = _Done(reply.text, engine.name, [])
+                done[original] = _Translation(reply.text, engine.name, [])
             else:
-                heard[asked].append(_Word(engine.name, reply.reason))
-        _gate(engine, open_, done, heard, chain, source, target)
-    rows, aside = [], []
+                failures[original].append(_Failure(engine.name, reply.reason))
+        _gate(engine, open_, done, failures, chain, source, target)
+    rows, rejected = [], []
     for text in texts:
-        if text.text not in heard:
-            aside.append(_set_aside(text, target, "invalid_text", "halves of characters, which no file takes"))
+        if text.text not in failures:
+            rejected.append(_rejected_row(text, target, "invalid_text", "halves of characters, which no file takes"))
         elif text.text in done:
             result = done[text.text]
-            marks = [one.gate for one in result.verdicts if not one.passed]
+            marks = [verdict.gate for verdict in result.verdicts if not verdict.passed]
             if marks and chain.gates.marked == "drop":
-                aside.append(_set_aside(text, target, marks[0], f"{result.engine} {', '.join(marks)}"))
+                rejected.append(_rejected_row(text, target, marks[0], f"{result.engine} {', '.join(marks)}"))
             else:
                 rows.append(_row(text, target, result, marks, chain.gates))
         else:
-            words = heard[text.text]
-            reason = next((word.reason for word in reversed(words) if word.reason != NO_TRANSLATION), NO_TRANSLATION)
-            aside.append(_set_aside(text, target, reason, "; ".join(" ".join(filter(None, word)) for word in words)))
-    return TRANSLATIONS.build(rows), QUARANTINE.build(aside)
+            rejected.append(_failed_row(text, target, failures[text.text]))
+    return TRANSLATIONS.build(rows), QUARANTINE.build(rejected)
 
 
 def _usable(engines: Sequence[Engine], source: str, target: str) -> list[tuple[Engine, bool]]:
@@ -131,7 +130,7 @@ def _usable(engines: Sequence[Engine], source: str, target: str) -> list[tuple[E
     return [(engine, engine is usable[-1]) for engine in usable]
 
 
-def _asked(engine: Engine, texts: list[str], source: str, target: str, *, is_last: bool) -> list[Reply]:
+def _translated_by(engine: Engine, texts: list[str], source: str, target: str, *, is_last: bool) -> list[Reply]:
     try:
         return engine.translate(texts, source, target)
     except EngineDownError as error:
@@ -149,8 +148,8 @@ def _asked(engine: Engine, texts: list[str], source: str, target: str, *, is_las
 def _gate(
     engine: Engine,
     texts: list[str],
-    done: dict[str, _Done],
-    heard: dict[str, list[_Word]],
+    done: dict[str, _Translation],
+    failures: dict[str, list[_Failure]],
     chain: Chain,
     source: str,
     target: str,
@@ -177,30 +176,30 @@ def _gate(
             done[text] = done[text]._replace(verdicts=judged[text])
         else:
             del done[text]
-            heard[text].append(_Word(engine.name, failed.gate, f"{failed.score:.3g}"))
+            failures[text].append(_Failure(engine.name, failed.gate, f"{failed.score:.3g}"))
             refused.append(text)
     engine.judge(refused, source, target, refused=True)
     engine.judge([text for text in given if text in done], source, target, refused=False)
 
 
 def _translate_back(
-    judged: dict[str, list[Verdict]], done: dict[str, _Done], chain: Chain, source: str, target: str
+    judged: dict[str, list[Verdict]], done: dict[str, _Translation], chain: Chain, source: str, target: str
 ) -> None:
     """Adds the chrF of each text and its way there and back, where somebody translates back."""
     if chain.back is None or chain.gates.back_translation is None:
         return
-    returned = _asked(chain.back, [done[text].text for text in judged], target, source, is_last=True)
-    for (text, found), reply in zip(judged.items(), returned, strict=True):
+    returned = _translated_by(chain.back, [done[text].text for text in judged], target, source, is_last=True)
+    for (text, own_verdicts), reply in zip(judged.items(), returned, strict=True):
         chrf = _chrf(text, reply.text or "")
-        found.append(Verdict("back_translation", chrf >= chain.gates.back_translation.min_chrf, chrf))
+        own_verdicts.append(Verdict("back_translation", chrf >= chain.gates.back_translation.min_chrf, chrf))
 
 
-def _count_shared(judged: dict[str, list[Verdict]], done: dict[str, _Done]) -> None:
+def _count_shared(judged: dict[str, list[Verdict]], done: dict[str, _Translation]) -> None:
     """A service that is broken may give one answer to everybody: adds how many texts more have a text's translation."""
     counts = Counter(done[text].text.casefold() for text in judged)
-    for text, found in judged.items():
+    for text, own_verdicts in judged.items():
         others = counts[done[text].text.casefold()] - 1
-        found.append(Verdict("shared", others <= _MOST_SHARED, float(others)))
+        own_verdicts.append(Verdict("shared", others <= _MOST_SHARED, float(others)))
 
 
 def _chrf(text: str, returned: str) -> float:
@@ -209,11 +208,11 @@ def _chrf(text: str, returned: str) -> float:
     return float(sentence_chrf(returned, [text]).score)
 
 
-def _failed(found: list[Verdict], gates: TranslationGates) -> Verdict | None:
-    return next((one for one in found if not one.passed and one.gate in gates.hard), None)
+def _failed(own_verdicts: list[Verdict], gates: TranslationGates) -> Verdict | None:
+    return next((verdict for verdict in own_verdicts if not verdict.passed and verdict.gate in gates.hard), None)
 
 
-def _row(text: Text, target: str, result: _Done, marks: list[str], gates: TranslationGates) -> dict[str, Any]:
+def _row(text: Text, target: str, result: _Translation, marks: list[str], gates: TranslationGates) -> dict[str, Any]:
     return {
         "prompt_id": text.prompt_id,
         "role": text.role,
@@ -222,9 +221,16 @@ def _row(text: Text, target: str, result: _Done, marks: list[str], gates: Transl
         "engine": result.engine,
         "weight": gates.weight if marks and gates.marked == "weigh" else 1.0,
         "marks": marks,
-        "gates": [one._asdict() for one in result.verdicts],
+        "gates": [verdict._asdict() for verdict in result.verdicts],
     }
 
 
-def _set_aside(text: Text, target: str, reason: str, detail: str) -> dict[str, Any]:
+def _failed_row(text: Text, target: str, failures: list[_Failure]) -> dict[str, Any]:
+    """The quarantine row of a text that no engine could translate, with what each engine failed at."""
+    reasons = [failure.reason for failure in failures if failure.reason != NO_TRANSLATION]
+    detail = "; ".join(" ".join(filter(None, failure)) for failure in failures)
+    return _rejected_row(text, target, reasons[-1] if reasons else NO_TRANSLATION, detail)
+
+
+def _rejected_row(text: Text, target: str, reason: str, detail: str) -> dict[str, Any]:
     return {"row_id": f"{text.prompt_id}/{text.role}", "language": target, "reason": reason, "detail": detail}

@@ -34,9 +34,9 @@ def test_a_signal_to_the_group_saves_a_checkpoint_and_leaves(tmp_path, wish):
     assert list((tmp_path / "root").glob("training/.work/*/*/checkpoint-*"))
     with pytest.raises(ProcessLookupError):
         os.kill(child, 0)
-    told = (tmp_path / "err").read_bytes()
-    assert b"mpo: stopping" in told
-    assert b"Traceback" not in told
+    messages = (tmp_path / "err").read_bytes()
+    assert b"mpo: stopping" in messages
+    assert b"Traceback" not in messages
 
 
 def test_sigterm_stays_with_whoever_had_it():
@@ -56,7 +56,7 @@ def test_sigterm_stays_with_whoever_had_it():
 def wait_for(what, seconds=120):
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
-        if found := what():
-            return found
+        if value := what():
+            return value
         time.sleep(0.2)
     raise TimeoutError("it did not come")

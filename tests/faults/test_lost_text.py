@@ -62,8 +62,8 @@ THREE = "I want to bake bread at home. Which flour should I buy? How long does i
 )
 def test_a_translation_that_lost_sentences_is_none(translation, target, is_lost):
     gates = TranslationGates()
-    found = verdicts(THREE, translation, source="en", target=target, settings=gates, measures=True)
-    refused = {one.gate for one in found if not one.passed and one.gate in gates.hard}
+    own_verdicts = verdicts(THREE, translation, source="en", target=target, settings=gates, measures=True)
+    refused = {verdict.gate for verdict in own_verdicts if not verdict.passed and verdict.gate in gates.hard}
     assert ("sentences_lost" in refused) == is_lost
 
 

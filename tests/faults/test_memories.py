@@ -18,7 +18,7 @@ def tmx(*units, head='<?xml version="1.0"?>', root="<tmx>"):
     return f"{head}{root}<header/><body>{''.join(units)}</body></tmx>"
 
 
-def found(path, text=TEA, source="en", target="sw", **more):
+def translated(path, text=TEA, source="en", target="sw", **more):
     return MemoryEngine(path, **more).translate([text], source, target)[0].text
 
 
@@ -61,14 +61,14 @@ FILES = {
 def test_each_form_of_tmx(tmp_path, case):
     path = tmp_path / "m.tmx"
     path.write_text(FILES[case], encoding="utf-8")
-    assert found(path) == CHAI
+    assert translated(path) == CHAI
 
 
 def test_a_code_that_is_a_placeholder_may_be_text(tmp_path):
     path = tmp_path / "m.tmx"
     path.write_text(tmx(unit(("en", "Bake <ph>{0}</ph> now."), ("sw", "Oka <ph>{0}</ph> sasa."))), encoding="utf-8")
-    assert found(path, "Bake {0} now.") == "Oka {0} sasa."
-    assert found(path, "Bake now.") == "Oka sasa."
+    assert translated(path, "Bake {0} now.") == "Oka {0} sasa."
+    assert translated(path, "Bake now.") == "Oka sasa."
     assert MemoryEngine(path).units("en", "sw") == (1, 1, 1)
 
 
@@ -80,11 +80,11 @@ def test_traditional_characters_are_not_zh(tmp_path, tag, is_chinese):
     path = tmp_path / "m.tmx"
     path.write_text(tmx(unit(("en", TEA), (tag, "茶很好。"))), encoding="utf-8")
     if is_chinese:
-        assert found(path, target="zh") == "茶很好。"
+        assert translated(path, target="zh") == "茶很好。"
     else:
         with pytest.raises(BadInputError, match=f"no column 'zh'.*Columns present: en, {tag}"):
-            found(path, target="zh")
-    assert found(path, target="zh", columns={"zh": tag}) == "茶很好。"
+            translated(path, target="zh")
+    assert translated(path, target="zh", columns={"zh": tag}) == "茶很好。"
 
 
 ENCODINGS = {
@@ -109,7 +109,7 @@ def test_each_declared_encoding(tmp_path, case):
     path = tmp_path / "m.tmx"
     head = f"<?xml version='1.0' encoding='{declared}'?>"
     path.write_bytes(tmx(unit(("en", tea), ("sw", CHAI)), head=head).encode(encoding))
-    assert found(path, tea) == CHAI
+    assert translated(path, tea) == CHAI
 
 
 def declared(name, data=b""):
@@ -140,12 +140,12 @@ BAD = {
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_bad_tmx_is_one_line(tmp_path, case):
+def test_bad_tmx_is_a_single_line(tmp_path, case):
     data, message = BAD[case]
     path = tmp_path / "m.tmx"
     path.write_bytes(data)
     with pytest.raises(BadInputError, match=message):
-        found(path)
+        translated(path)
 
 
 COLUMNS = {
@@ -162,7 +162,7 @@ def test_each_kind_of_text_column(tmp_path, case):
     path = tmp_path / "m.parquet"
     columns = {"en-GB": [TEA, None], "sw": [CHAI, "x"]}
     pq.write_table(pa.table({n: pa.array(v, pa.string()).cast(COLUMNS[case]) for n, v in columns.items()}), path)
-    assert found(path) == CHAI
+    assert translated(path) == CHAI
     assert MemoryEngine(path).units("en", "sw") == (1, 2, 1)
 
 
@@ -170,14 +170,14 @@ def test_text_that_is_not_utf8_is_no_translation(tmp_path):
     path = tmp_path / "m.parquet"
     broken = pa.array([b"\xff\xfe", TEA.encode()], pa.binary()).view(pa.string())
     pq.write_table(pa.table({"en": broken, "sw": pa.array(["x", CHAI])}), path)
-    assert found(path) == CHAI
+    assert translated(path) == CHAI
 
 
 @pytest.mark.parametrize("header", ["en,sw", "en-GB,sw_KE", "EN,SW", "English,Swahili", "eng,swh"])
 def test_the_header_of_a_csv(tmp_path, header):
     path = tmp_path / "m.csv"
     path.write_text(f"id,note,{header}\n7,x,{TEA},{CHAI}\n", encoding="utf-8")
-    assert found(path) == CHAI
+    assert translated(path) == CHAI
 
 
 def test_the_command_prints_how_many_units_it_read(mpo, tmp_path):

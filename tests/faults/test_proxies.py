@@ -56,7 +56,7 @@ def proxy(monkeypatch):
 
 
 @pytest.mark.parametrize("engine", ["openai=tiny", "libre"])
-def test_a_service_on_loopback_is_asked_directly(translate, proxy, engine):  # noqa: F811
+def test_a_service_on_loopback_gets_requests_directly(translate, proxy, engine):  # noqa: F811
     with serving(right) as server:
         outcome, _, _ = translate(server, sentences(2), engine=engine)
     assert server.received
@@ -64,7 +64,7 @@ def test_a_service_on_loopback_is_asked_directly(translate, proxy, engine):  # n
     assert "Traceback" not in outcome.err
 
 
-def test_another_host_is_asked_through_the_proxy(translate, proxy):  # noqa: F811
+def test_another_host_gets_requests_through_the_proxy(translate, proxy):  # noqa: F811
     with serving(right) as server:
         server.url = "http://service.invalid"
         outcome, _, _ = translate(server, sentences(1))
@@ -84,7 +84,7 @@ def test_any_kind_of_proxy_may_be_set(translate, monkeypatch, value):  # noqa: F
 
 
 @pytest.mark.parametrize("value", ["gopher://h:1", "http://[::1"])
-def test_a_proxy_that_is_none_is_one_line(translate, monkeypatch, value):  # noqa: F811
+def test_a_proxy_that_is_none_is_a_single_line(translate, monkeypatch, value):  # noqa: F811
     monkeypatch.setenv("ALL_PROXY", value)
     with serving(right) as server:
         server.url = "http://service.invalid"

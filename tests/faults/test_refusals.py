@@ -28,8 +28,8 @@ def translate(mpo, tmp_path, monkeypatch):
             *("--set", f"run.root={tmp_path / 'root'}", *arguments),
         )
         rows = {row["row"]: row["text"] for row in pq.read_table(out).to_pylist()} if out.is_file() else {}
-        aside = out.with_suffix(".quarantine.parquet")
-        reasons = pq.read_table(aside).to_pylist() if aside.is_file() else []
+        quarantine = out.with_suffix(".quarantine.parquet")
+        reasons = pq.read_table(quarantine).to_pylist() if quarantine.is_file() else []
         return outcome, rows, {int(row["row_id"].split("/")[0]): row["reason"] for row in reasons}
 
     return run
@@ -202,7 +202,7 @@ def test_a_content_filter_is_about_the_text(translate, code):
     assert len(server.received) == 20
 
 
-def test_a_refused_engine_leaves_the_texts_to_the_next_one(translate):
+def test_a_refused_engine_leaves_the_texts_to_the_next(translate):
     with serving(lambda _: error(400, "no")) as server:
         outcome, rows, _ = translate(server, sentences(10), "--engine", "microworld")
     assert outcome.code == 0

@@ -97,13 +97,13 @@ def reasons(name, url, texts=("Bread is baked in the morning.",), timeout=0.6):
     """The reasons for which texts were rejected, and the seconds that it took."""
     engine = {"engine": "openai", "model": "tiny"} if name == "openai" else {"engine": "deep_translator"}
     engine |= {"service": name} if name != "openai" else {}
-    asked = settings({**engine, "url": url + ("/m" if name == "google" else ""), "timeout": timeout, "retries": 0})
+    chosen = settings({**engine, "url": url + ("/m" if name == "google" else ""), "timeout": timeout, "retries": 0})
     wanted = [Text(str(number), "text", text) for number, text in enumerate(texts)]
     started = time.monotonic()
     with Replies(reasons.folder / "kept.sqlite") as replies:
-        chain = build_chain(asked, replies, lambda: None)
-        _, aside = translate_texts(wanted, chain, source="en", target="sw")
-    return aside["reason"].to_pylist(), time.monotonic() - started
+        chain = build_chain(chosen, replies, lambda: None)
+        _, rejected = translate_texts(wanted, chain, source="en", target="sw")
+    return rejected["reason"].to_pylist(), time.monotonic() - started
 
 
 @pytest.fixture(autouse=True)
@@ -123,18 +123,18 @@ def test_a_reply_is_bounded(name, case):
     given, reason = SERVED[case]
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with serving(lambda _: given) as server:
-        found, seconds = reasons(name, server.url)
-    assert found in ([reason], ["no_answer"], ["http_400"])
+        rejected_for, seconds = reasons(name, server.url)
+    assert rejected_for in ([reason], ["no_answer"], ["http_400"])
     if reason in {"timed_out", "reply_too_large"}:
-        assert found == [reason]
+        assert rejected_for == [reason]
     assert seconds < 5.0
     assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) < 100 << 10  # KiB
 
 
 def test_a_page_of_nested_elements_ends_in_time():
     with serving(lambda _: Given(200, b"<html>" + b"<div><p><b>" * 5_000)) as server:
-        found, seconds = reasons("google", server.url)
-    assert found == ["no_answer"]
+        rejected_for, seconds = reasons("google", server.url)
+    assert rejected_for == ["no_answer"]
     assert seconds < 20.0
 
 
@@ -235,7 +235,7 @@ URLS = {
 
 
 @pytest.mark.parametrize("url", URLS)
-def test_a_malformed_url_is_one_line(mpo, tmp_path, url):
+def test_a_malformed_url_is_a_single_line(mpo, tmp_path, url):
     (tmp_path / "t.txt").write_text("Hello.\n")
     setting = f'translation.engines.0.url="{url}"'
     outcome = mpo(
@@ -257,7 +257,7 @@ def test_a_malformed_url_is_one_line(mpo, tmp_path, url):
         ("libre", "LIBRE_API_KEY", "a\nb"),
     ],
 )
-def test_a_key_that_no_header_carries_is_one_line(mpo, tmp_path, monkeypatch, key, engine, variable):
+def test_a_key_that_no_header_carries_is_a_single_line(mpo, tmp_path, monkeypatch, key, engine, variable):
     monkeypatch.setenv(variable, key)
     (tmp_path / "t.txt").write_text("Hello.\n")
     outcome = mpo(

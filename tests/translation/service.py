@@ -121,33 +121,33 @@ class _Handler(BaseHTTPRequestHandler):
         query = {name: values[0] for name, values in parse_qs(urlsplit(self.path).query).items()}
         is_json = "json" in (self.headers["Content-Type"] or "")
         form = {name: values[0] for name, values in parse_qs(body or "").items()} if not is_json else {}
-        asked = query | form
+        request = query | form
         if self.path.endswith("/chat/completions"):
             self._serve(*self._chat(json.loads(body or "")), self._openai)
         elif is_json:
-            self._serve(json.loads(body or "")[0]["text"], _code(asked["from"]), _code(asked["to"]), _MICROSOFT)
-        elif "langpair" in asked:
-            source, target = map(_code, asked["langpair"].replace("|", "-to-").split("-to-"))
-            self._serve(asked["q"], source, target, _MYMEMORY)
-        elif "source_lang" in asked:
+            self._serve(json.loads(body or "")[0]["text"], _code(request["from"]), _code(request["to"]), _MICROSOFT)
+        elif "langpair" in request:
+            source, target = map(_code, request["langpair"].replace("|", "-to-").split("-to-"))
+            self._serve(request["q"], source, target, _MYMEMORY)
+        elif "source_lang" in request:
             assert not query
             assert self.headers["Authorization"] == "DeepL-Auth-Key key"
-            self._serve(asked["text"], _code(asked["source_lang"]), _code(asked["target_lang"]), _DEEPL)
-        elif "appid" in asked:
-            self._serve(asked["q"], _code(asked["from"]), _code(asked["to"]), _BAIDU)
+            self._serve(request["text"], _code(request["source_lang"]), _code(request["target_lang"]), _DEEPL)
+        elif "appid" in request:
+            self._serve(request["q"], _code(request["from"]), _code(request["to"]), _BAIDU)
         elif "X-Naver-Client-Id" in self.headers:
-            self._serve(asked["text"], _code(asked["source"]), _code(asked["target"]), _PAPAGO)
-        elif "sl" in asked:
-            self._serve(asked["q"], _code(asked["sl"]), _code(asked["tl"]), self._google)
+            self._serve(request["text"], _code(request["source"]), _code(request["target"]), _PAPAGO)
+        elif "sl" in request:
+            self._serve(request["q"], _code(request["sl"]), _code(request["tl"]), self._google)
         else:
             assert not query  # texts and keys stay out of the address
-            self._serve(asked["q"], asked["source"], asked["target"], self._libre)
+            self._serve(request["q"], request["source"], request["target"], self._libre)
 
-    def _chat(self, asked: dict[str, Any]) -> tuple[str, str, str]:
-        self.service.bodies.append(asked)
+    def _chat(self, request: dict[str, Any]) -> tuple[str, str, str]:
+        self.service.bodies.append(request)
         names = {entry: code for code, entry in _names().items()}
-        source, target = (names[word] for word in _after(asked["messages"][0]["content"], "from ", " into "))
-        return asked["messages"][1]["content"].removeprefix("<text>").removesuffix("</text>"), source, target
+        source, target = (names[name] for name in _after(request["messages"][0]["content"], "from ", " into "))
+        return request["messages"][1]["content"].removeprefix("<text>").removesuffix("</text>"), source, target
 
     def _serve(self, text: str, source: str, target: str, form: Form) -> None:
         fault = self.service.fault(text, target)
@@ -203,8 +203,8 @@ def _names() -> dict[str, str]:
     return {code: "Simplified Chinese" if code == "zh" else entry.name for code, entry in LANGUAGES.items()}
 
 
-def _after(told: str, before: str, between: str) -> tuple[str, str]:
-    source, _, rest = told.partition(before)[2].partition(between)
+def _after(instructions: str, before: str, between: str) -> tuple[str, str]:
+    source, _, rest = instructions.partition(before)[2].partition(between)
     return source, rest.partition(".")[0]
 
 
@@ -233,11 +233,11 @@ def serving(service: Service) -> Iterator[Service]:
 
 def sentences(count: int) -> list[str]:
     """So many different English sentences of the embedded world, harmless ones."""
-    found = dict.fromkeys(
+    texts = dict.fromkeys(
         text
         for split in ("train", "validation", "test")
         for item in microworld.items(split, "harmless")
         for text in (item.prompt("en"), item.help("en"))
     )
-    assert len(found) >= count
-    return list(found)[:count]
+    assert len(texts) >= count
+    return list(texts)[:count]

@@ -5,7 +5,7 @@ import inspect
 import types
 
 import pytest
-from deep_translator import exceptions as told
+from deep_translator import exceptions as errors_of
 
 from mpo_core.http.client import Answer
 from mpo_core.http.errors import LastingError, PassingError, RefusedError
@@ -43,12 +43,12 @@ def classified(error, service="deepl", status=None, body=b""):
 def test_every_exception_of_the_library_is_sorted():
     own = {
         name
-        for name, kind in inspect.getmembers(told, inspect.isclass)
-        if issubclass(kind, Exception) and kind.__module__ == told.__name__ and name != "BaseError"
+        for name, kind in inspect.getmembers(errors_of, inspect.isclass)
+        if issubclass(kind, Exception) and kind.__module__ == errors_of.__name__ and name != "BaseError"
     }
     assert own == set(RAISED)
     for name, (wanted, arguments) in RAISED.items():
-        assert isinstance(classified(getattr(told, name)(*arguments)), wanted), name
+        assert isinstance(classified(getattr(errors_of, name)(*arguments)), wanted), name
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_every_exception_of_the_library_is_sorted():
     ],
 )
 def test_what_a_status_says(status, wanted, reason):
-    error = classified(told.ServerException(status), status=status)
+    error = classified(errors_of.ServerException(status), status=status)
     assert isinstance(error, wanted)
     assert error.reason == reason
     assert getattr(error, "crowded", False) == (reason == "too_many_requests")
@@ -86,24 +86,24 @@ def test_what_the_client_raises_stays_as_it_is(error):
 
 def test_a_refused_key_is_never_shown(monkeypatch):
     monkeypatch.setenv("DEEPL_API_KEY", "secret-key")
-    error = classified(told.AuthorizationException("secret-key"), status=403, body=b"bad key secret-key")
+    error = classified(errors_of.AuthorizationException("secret-key"), status=403, body=b"bad key secret-key")
     assert isinstance(error, RefusedError)
     assert (error.status, error.words) == (403, "bad key …")
     assert "secret-key" not in str(error)
     # Google's page has no key: a 403 there is a mood.
-    assert isinstance(classified(told.RequestError(), service="google", status=403), PassingError)
+    assert isinstance(classified(errors_of.RequestError(), service="google", status=403), PassingError)
 
 
 def test_a_language_that_a_server_refuses_ends_its_part():
-    error = classified(told.ServerException(400), "libre", 400, b"xx is not supported")
+    error = classified(errors_of.ServerException(400), "libre", 400, b"xx is not supported")
     assert error.reason == "language_not_supported"
 
 
 def test_texts_and_keys_stay_out_of_addresses():
-    method, asked = _discreet("GET", "https://x/v2/translate", {"params": {"auth_key": "k", "text": "t"}})
-    assert (method, asked) == ("POST", {"data": {"text": "t"}, "headers": {"Authorization": "DeepL-Auth-Key k"}})
-    method, asked = _discreet("POST", "https://x/translate", {"params": {"q": "t", "api_key": "k"}})
-    assert (method, asked) == ("POST", {"data": {"q": "t", "api_key": "k"}})
+    method, request = _discreet("GET", "https://x/v2/translate", {"params": {"auth_key": "k", "text": "t"}})
+    assert (method, request) == ("POST", {"data": {"text": "t"}, "headers": {"Authorization": "DeepL-Auth-Key k"}})
+    method, request = _discreet("POST", "https://x/translate", {"params": {"q": "t", "api_key": "k"}})
+    assert (method, request) == ("POST", {"data": {"q": "t", "api_key": "k"}})
     unchanged = {"params": {"q": "t", "sl": "en"}}
     assert _discreet("GET", "https://x/m", unchanged) == ("GET", unchanged)
 

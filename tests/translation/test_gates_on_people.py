@@ -14,14 +14,14 @@ LANGUAGES = ("zh", "it", "vi", "ar", "ko", "th", "bn", "sw", "jv")
 
 
 @pytest.mark.skipif(not MULTIJAIL.is_file(), reason="shared/data/MultiJail.csv is not here")
-def test_hard_gates_refuse_hardly_a_translation_by_people_and_every_one_in_another_language():
+def test_hard_gates_reject_hardly_a_translation_by_people_and_all_in_another_language():
     with MULTIJAIL.open(encoding="utf-8-sig", newline="") as file:
         rows = list(csv.DictReader(file))
     gates = TranslationGates()
 
     def failed(row, shown, target):
-        found = verdicts(row["en"], row[shown], source="en", target=target, settings=gates, measures=False)
-        return [one.gate for one in found if not one.passed]
+        failed = verdicts(row["en"], row[shown], source="en", target=target, settings=gates, measures=False)
+        return [verdict.gate for verdict in failed if not verdict.passed]
 
     refused, marked = Counter(), Counter()
     for row in rows:
@@ -34,8 +34,8 @@ def test_hard_gates_refuse_hardly_a_translation_by_people_and_every_one_in_anoth
     assert share < 0.02
     # Another script is always seen; of two languages in Latin letters short texts leave doubt.
     least = {("zh", "bn"): 1.0, ("bn", "sw"): 1.0, ("sw", "ar"): 1.0, ("ko", "zh"): 1.0, ("it", "sw"): 0.8}
-    found = {
+    failed = {
         (shown, wanted): sum("wrong_language" in failed(row, shown, wanted) for row in rows) / len(rows)
         for shown, wanted in least
     }
-    assert {pair: share for pair, share in found.items() if share < least[pair]} == {}
+    assert {pair: share for pair, share in failed.items() if share < least[pair]} == {}

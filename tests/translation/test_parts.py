@@ -13,9 +13,9 @@ from mpo_core.errors import BadInputError
 from mpo_core.http.throttle import Throttle
 from mpo_core.settings import TranslationGates
 from mpo_core.translation import MemoryEngine, Replies, verdicts
-from mpo_core.translation.kept import Direction
 from mpo_core.translation.layout import take_apart
 from mpo_core.translation.protect import mask, protected_lost, restore, unescaped
+from mpo_core.translation.replies import Direction
 
 SW = Direction("google", "en", "sw")
 
@@ -87,8 +87,8 @@ def test_a_text_taken_apart_and_put_together_is_itself(text: str, limit: int) ->
 
 def failed(text: str, translation: str, target: str = "sw", **settings: object) -> set[str]:
     gates = TranslationGates.model_validate(settings)
-    found = verdicts(text, translation, source="en", target=target, settings=gates, measures=True)
-    return {one.gate for one in found if not one.passed}
+    own_verdicts = verdicts(text, translation, source="en", target=target, settings=gates, measures=True)
+    return {verdict.gate for verdict in own_verdicts if not verdict.passed}
 
 
 GOOD = ("How do I bake bread at home without an oven?", "Ninawezaje kuoka mkate nyumbani bila tanuri?")
@@ -120,10 +120,10 @@ def test_each_gate_finds_its_flaw(gate: str, translation: str) -> None:
 def test_a_gate_has_its_score_and_threshold() -> None:
     longer = GOOD[1] * 2
     assert "length_ratio" not in failed(GOOD[0], longer, max_length_factor=4.0)
-    found = verdicts(*GOOD, source="en", target="sw", settings=TranslationGates(), measures=True)
-    scores = {one.gate: one.score for one in found}
+    own_verdicts = verdicts(*GOOD, source="en", target="sw", settings=TranslationGates(), measures=True)
+    scores = {verdict.gate: verdict.score for verdict in own_verdicts}
     assert scores["length_ratio"] == pytest.approx(len(GOOD[1]) / (len(GOOD[0]) * 1.10))
-    assert len(scores) == len(found) == 14
+    assert len(scores) == len(own_verdicts) == 14
 
 
 class Clock:
@@ -160,7 +160,7 @@ def test_too_many_requests_halve_the_rate_once_and_answers_bring_it_back() -> No
     assert throttle.rate == 10.0
 
 
-def test_answers_are_kept_by_engine_direction_and_text(tmp_path: Path) -> None:
+def test_replies_are_stored_by_engine_direction_and_text(tmp_path: Path) -> None:
     path = tmp_path / "a" / "kept.sqlite"
     with Replies(path) as replies:
         replies.keep(SW, "tea", "chai")
@@ -171,21 +171,21 @@ def test_answers_are_kept_by_engine_direction_and_text(tmp_path: Path) -> None:
     assert b"bread" not in path.read_bytes()
 
 
-def test_what_a_gate_refused_is_asked_again_under_a_later_attempt_only(tmp_path: Path) -> None:
+def test_what_a_gate_refused_is_requested_again_under_a_later_attempt_only(tmp_path: Path) -> None:
     path = tmp_path / "kept.sqlite"
-    with Replies(path) as one:
-        one.keep(SW, "tea", "tea")
-        one.keep(SW, "bread", "mkate")
-        one.judge(SW, ["tea"], refused=True)
-        one.judge(SW, ["bread"], refused=False)
-        assert set(one.find(SW, ["tea", "bread"])) == {"tea", "bread"}
-    with Replies(path, attempt=2) as two:
-        assert set(two.find(SW, ["tea", "bread"])) == {"bread"}
-        two.keep(SW, "tea", "chai")
-        assert two.find(SW, ["tea"]) == {"tea": "chai"}
+    with Replies(path) as replies:
+        replies.keep(SW, "tea", "tea")
+        replies.keep(SW, "bread", "mkate")
+        replies.judge(SW, ["tea"], refused=True)
+        replies.judge(SW, ["bread"], refused=False)
+        assert set(replies.find(SW, ["tea", "bread"])) == {"tea", "bread"}
+    with Replies(path, attempt=2) as later:
+        assert set(later.find(SW, ["tea", "bread"])) == {"bread"}
+        later.keep(SW, "tea", "chai")
+        assert later.find(SW, ["tea"]) == {"tea": "chai"}
 
 
-def test_a_damaged_file_of_answers_is_told(tmp_path: Path) -> None:
+def test_a_damaged_file_of_replies_is_reported(tmp_path: Path) -> None:
     path = tmp_path / "kept.sqlite"
     path.write_bytes(b"no database at all, but long enough to be taken for one" * 40)
     with pytest.raises(BadInputError, match=r"kept\.sqlite: the kept translations cannot be used .*delete the file"):

@@ -47,44 +47,46 @@ def family(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-def source_of(folder: Path, **told: Any) -> Seq2SeqSource:
-    return Seq2SeqSource(**{"engine": "seq2seq", "path": str(folder), "device": "cpu", "max_new_tokens": 60} | told)
+def source_of(folder: Path, **options: Any) -> Seq2SeqSource:
+    return Seq2SeqSource(**{"engine": "seq2seq", "path": str(folder), "device": "cpu", "max_new_tokens": 60} | options)
 
 
-def asked(folder: Path, pieces: list[str], source: str, target: str, **told: Any) -> list[Reply]:
+def replies_of(folder: Path, pieces: list[str], source: str, target: str, **options: Any) -> list[Reply]:
     """The backend's replies in order, and that it told of exactly those that are translations."""
-    backend = Seq2SeqBackend(source_of(folder, **told))
+    backend = Seq2SeqBackend(source_of(folder, **options))
     codes = [backend.code(language) for language in (source, target)]
-    kept: dict[str, str] = {}
-    replies = backend.translate(pieces, str(codes[0]), str(codes[1]), kept.__setitem__)
-    assert kept == {piece: reply.text for piece, reply in replies.items() if reply.text is not None}
+    stored: dict[str, str] = {}
+    replies = backend.translate(pieces, str(codes[0]), str(codes[1]), stored.__setitem__)
+    assert stored == {piece: reply.text for piece, reply in replies.items() if reply.text is not None}
     return [replies[piece] for piece in pieces]
 
 
-def engine_of(folder: Path, kept: Path, on_reply: Callable[[], None] = lambda: None, **told: Any) -> MachineEngine:
-    return MachineEngine(Seq2SeqBackend(source_of(folder, **told)), Replies(kept), on_reply)
+def engine_of(
+    folder: Path, replies_file: Path, on_reply: Callable[[], None] = lambda: None, **options: Any
+) -> MachineEngine:
+    return MachineEngine(Seq2SeqBackend(source_of(folder, **options)), Replies(replies_file), on_reply)
 
 
-def changed(folder: Path, to: Path, name: str, **told: Any) -> Path:
+def changed(folder: Path, to: Path, name: str, **options: Any) -> Path:
     """A copy of a model folder with other entries in a JSON file."""
     shutil.copytree(folder, to)
     before = json.loads((to / name).read_text("utf-8"))
-    (to / name).write_text(json.dumps(before | told), "utf-8")
+    (to / name).write_text(json.dumps(before | options), "utf-8")
     return to
 
 
 ENGLISH = [row.en for row in ROWS]
 
 
-@pytest.mark.parametrize("told", [{"batch_size": 32}, {"batch_size": 5}, {"batch_size": 1}, {"beams": 3}], ids=str)
-def test_each_sentence_in_each_language_in_batches_and_alone(folders: Folders, family: str, told: Any) -> None:
+@pytest.mark.parametrize("options", [{"batch_size": 32}, {"batch_size": 5}, {"batch_size": 1}, {"beams": 3}], ids=str)
+def test_each_sentence_in_each_language_in_batches_and_alone(folders: Folders, family: str, options: Any) -> None:
     for target in TARGETS[family]:
         wanted = [Reply(getattr(row, target)) for row in ROWS]
-        assert asked(folders(family), ENGLISH, "en", target, **told) == wanted
+        assert replies_of(folders(family), ENGLISH, "en", target, **options) == wanted
 
 
 def test_bfloat16(folders: Folders) -> None:
-    replies = asked(folders("nllb"), ENGLISH[:6], "en", "sw", dtype="bfloat16")
+    replies = replies_of(folders("nllb"), ENGLISH[:6], "en", "sw", dtype="bfloat16")
     assert [reply.text for reply in replies] == [row.sw for row in ROWS[:6]]
 
 
@@ -92,7 +94,7 @@ def test_bfloat16(folders: Folders) -> None:
 def test_the_source_language_reaches_the_model(folders: Folders, name: str) -> None:
     """The same word in two languages."""
     for source, target, text, translation in PAPA:
-        assert asked(folders(name), [text], source, target) == [Reply(translation)]
+        assert replies_of(folders(name), [text], source, target) == [Reply(translation)]
 
 
 def test_two_directions_at_once(folders: Folders, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,14 +102,16 @@ def test_two_directions_at_once(folders: Folders, monkeypatch: pytest.MonkeyPatc
     real = seq2seq._Speech.inputs
 
     def slow(*given: Any) -> Any:
-        told = real(*given)
+        prepared = real(*given)
         time.sleep(0.03)
-        return told
+        return prepared
 
     monkeypatch.setattr(seq2seq._Speech, "inputs", slow)
     with ThreadPoolExecutor(2) as threads:
-        told = [threads.submit(asked, folders("nllb"), [text], source, target) for source, target, text, _ in PAPA * 4]
-        assert [one.result()[0].text for one in told] == [translation for *_, translation in PAPA * 4]
+        futures = [
+            threads.submit(replies_of, folders("nllb"), [text], source, target) for source, target, text, _ in PAPA * 4
+        ]
+        assert [future.result()[0].text for future in futures] == [translation for *_, translation in PAPA * 4]
 
 
 @pytest.mark.parametrize("extra", ["tokenizer_config.json", "special_tokens_map.json"])
@@ -117,10 +121,10 @@ def test_m2m100_whose_languages_are_special_tokens(folders: Folders, tmp_path: P
     assert "__sw__" not in AutoTokenizer.from_pretrained(folders("m2m100")).get_vocab()
     folder = tmp_path / "m2m100"
     shutil.copytree(folders("m2m100"), folder)
-    told = json.loads((folder / extra).read_text("utf-8")) if (folder / extra).is_file() else {}
-    told.pop("extra_special_tokens", None)
-    (folder / extra).write_text(json.dumps(told | {"additional_special_tokens": list(codes.values())}), "utf-8")
-    assert asked(folder, ENGLISH[:3], "en", "bn") == [Reply(row.bn) for row in ROWS[:3]]
+    entries = json.loads((folder / extra).read_text("utf-8")) if (folder / extra).is_file() else {}
+    entries.pop("extra_special_tokens", None)
+    (folder / extra).write_text(json.dumps(entries | {"additional_special_tokens": list(codes.values())}), "utf-8")
+    assert replies_of(folder, ENGLISH[:3], "en", "bn") == [Reply(row.bn) for row in ROWS[:3]]
 
 
 @pytest.mark.parametrize(("name", "form"), [("nllb", "[{}]"), ("madlad", "⟦{}⟧"), ("marian", "[{}]")])
@@ -200,7 +204,9 @@ def test_an_unknown_language(folders: Folders, family: str, tmp_path: Path, monk
     ("name", "source", "target"),
     [("marian", "sw", "en"), ("marian", "sw", "sw"), ("marian_many", "sw", "bn"), ("marian_many", "en", "en")],
 )
-def test_marian_goes_one_way(folders: Folders, tmp_path: Path, name: str, source: str, target: str) -> None:
+def test_marian_goes_in_a_single_direction(
+    folders: Folders, tmp_path: Path, name: str, source: str, target: str
+) -> None:
     engine = engine_of(folders(name), tmp_path / "kept")
     for ask in (engine.check, lambda *pair: engine.translate(["Maji ni baridi."], *pair)):
         with pytest.raises(UnknownLanguageError, match=r"translates from 'en\w*' into '(sw|mul)', not from"):
@@ -209,7 +215,7 @@ def test_marian_goes_one_way(folders: Folders, tmp_path: Path, name: str, source
 
 def test_marian_of_many_sources(folders: Folders, tmp_path: Path) -> None:
     folder = changed(folders("marian_many"), tmp_path / "mul", "tokenizer_config.json", source_lang="mul")
-    assert asked(folder, ENGLISH[:1], "sw", "bn") == [Reply(ROWS[0].bn)]
+    assert replies_of(folder, ENGLISH[:1], "sw", "bn") == [Reply(ROWS[0].bn)]
 
 
 @pytest.mark.parametrize(
@@ -218,39 +224,41 @@ def test_marian_of_many_sources(folders: Folders, tmp_path: Path) -> None:
 def test_marian_names_languages_by_two_letters_or_three(
     folders: Folders, tmp_path: Path, named: str, code: str
 ) -> None:
-    told = {"source_lang": named, "target_lang": "jav"}
-    backend = Seq2SeqBackend(source_of(changed(folders("marian"), tmp_path / named, "tokenizer_config.json", **told)))
+    entries = {"source_lang": named, "target_lang": "jav"}
+    backend = Seq2SeqBackend(
+        source_of(changed(folders("marian"), tmp_path / named, "tokenizer_config.json", **entries))
+    )
     assert (backend.code(code), backend.code("jv")) == (named, "jav")
 
 
 def test_an_output_that_does_not_end(folders: Folders, family: str) -> None:
     """Marian's own generation config would end it by force."""
     pieces = [ROWS[7].en, ROWS[8].en]
-    assert asked(folders(family), pieces, "en", "sw", max_new_tokens=3) == [Reply(None, "truncated")] * 2
+    assert replies_of(folders(family), pieces, "en", "sw", max_new_tokens=3) == [Reply(None, "truncated")] * 2
 
 
 def test_only_the_output_that_does_not_end_is_lost(folders: Folders) -> None:
-    replies = asked(folders("madlad"), [ROWS[7].en, ROWS[1].en], "en", "sw", max_new_tokens=6)
+    replies = replies_of(folders("madlad"), [ROWS[7].en, ROWS[1].en], "en", "sw", max_new_tokens=6)
     assert replies == [Reply(None, "truncated"), Reply(ROWS[1].sw)]
 
 
 def test_an_output_beyond_the_positions_of_the_model(folders: Folders, family: str, tmp_path: Path) -> None:
     ends = json.loads((folders(family) / "config.json").read_text("utf-8"))["eos_token_id"]
-    told = {"suppress_tokens": [ends], "forced_eos_token_id": None}
-    folder = changed(folders(family), tmp_path / "endless", "generation_config.json", **told)
-    assert asked(folder, ENGLISH[:2], "en", "sw", max_new_tokens=90) == [Reply(None, "truncated")] * 2
+    entries = {"suppress_tokens": [ends], "forced_eos_token_id": None}
+    folder = changed(folders(family), tmp_path / "endless", "generation_config.json", **entries)
+    assert replies_of(folder, ENGLISH[:2], "en", "sw", max_new_tokens=90) == [Reply(None, "truncated")] * 2
 
 
 def test_a_piece_beyond_the_model_takes_no_other_with_it(folders: Folders, family: str) -> None:
     pieces = [ROWS[0].en, LONG, ROWS[7].en]
     wanted = [Reply(ROWS[0].sw), Reply(None, "too_long"), Reply(ROWS[7].sw)]
-    assert asked(folders(family), pieces, "en", "sw") == wanted
-    assert asked(folders(family), [LONG], "en", "sw") == [Reply(None, "too_long")]
+    assert replies_of(folders(family), pieces, "en", "sw") == wanted
+    assert replies_of(folders(family), [LONG], "en", "sw") == [Reply(None, "too_long")]
 
 
 def test_a_tokenizer_without_a_limit_has_that_of_the_model(folders: Folders, tmp_path: Path) -> None:
     folder = changed(folders("marian"), tmp_path / "free", "tokenizer_config.json", model_max_length=10**30)
-    assert asked(folder, [LONG, ROWS[0].en], "en", "sw") == [Reply(None, "too_long"), Reply(ROWS[0].sw)]
+    assert replies_of(folder, [LONG, ROWS[0].en], "en", "sw") == [Reply(None, "too_long"), Reply(ROWS[0].sw)]
 
 
 def test_identity_and_licence(folders: Folders, tmp_path: Path) -> None:
@@ -262,7 +270,7 @@ def test_identity_and_licence(folders: Folders, tmp_path: Path) -> None:
     assert fingerprint(TranslationSettings(engines=[source_of(folder)])) == [identity]
     others = [{"beams": 2}, {"dtype": "bfloat16"}, {"max_new_tokens": 61}]
     other = changed(folder, tmp_path / "other", "generation_config.json", length_penalty=2.0)
-    identities = {identity, *(Seq2SeqBackend(source_of(folder, **told)).identity for told in others)}
+    identities = {identity, *(Seq2SeqBackend(source_of(folder, **options)).identity for options in others)}
     assert len(identities | {Seq2SeqBackend(source_of(other)).identity}) == 5
     engine = build_chain(TranslationSettings(engines=[source_of(folder)]), Replies(tmp_path / "k"), lambda: None)
     assert (engine.engines[0].name, engine.engines[0].licence) == ("seq2seq:nllb", "cc-by-nc-4.0")  # type: ignore[attr-defined]
@@ -288,7 +296,7 @@ def test_licence_of_a_card(tmp_path: Path, card: str, named: str | None) -> None
 def refused(path: Path | str) -> str:
     """The one line in which a model is refused; whether at the start, at a language, or at the first piece."""
     with pytest.raises(BadInputError) as caught:
-        asked(path if isinstance(path, Path) else Path(path), ["I eat bread."], "en", "sw")
+        replies_of(path if isinstance(path, Path) else Path(path), ["I eat bread."], "en", "sw")
     assert not isinstance(caught.value, UnknownLanguageError)
     assert "\n" not in str(caught.value)
     assert str(caught.value).startswith(f"translation.engines {path}: ")
@@ -356,9 +364,9 @@ def test_a_damaged_file(folders: Folders, tmp_path: Path, name: str, file: str) 
     assert "cannot be loaded" in refused(folder)
 
 
-@pytest.mark.parametrize("told", [{"encoder_layers": 3}, {"vocab_size": 999}], ids=str)
-def test_weights_that_do_not_fit_are_not_made_up(folders: Folders, tmp_path: Path, told: dict[str, int]) -> None:
-    folder = changed(folders("nllb"), tmp_path / "unfit", "config.json", **told)
+@pytest.mark.parametrize("entries", [{"encoder_layers": 3}, {"vocab_size": 999}], ids=str)
+def test_weights_that_do_not_fit_are_not_made_up(folders: Folders, tmp_path: Path, entries: dict[str, int]) -> None:
+    folder = changed(folders("nllb"), tmp_path / "unfit", "config.json", **entries)
     assert "weights are missing or of another shape" in refused(folder)
 
 

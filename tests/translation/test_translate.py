@@ -37,14 +37,14 @@ class Fixed:
 
     def __init__(self, name: str, known: dict[str, str]) -> None:
         self.name, self.known = name, known
-        self.asked: list[str] = []
+        self.requests: list[str] = []
         self.refused: list[str] = []
 
     def check(self, source: str, target: str) -> None:
         assert (source, target) == ("en", "it")
 
     def translate(self, texts: Sequence[str], source: str, target: str) -> list[Reply]:
-        self.asked += texts
+        self.requests += texts
         return [Reply(self.known.get(text), "no_translation") for text in texts]
 
     def judge(self, texts: Sequence[str], source: str, target: str, *, refused: bool) -> None:
@@ -55,27 +55,27 @@ def run(
     texts: list[str], *engines: Engine, gates: TranslationGates | None = None
 ) -> tuple[list[dict[str, str]], list[dict[str, str]]]:
     wanted = [Text(f"p{i}", "prompt", text) for i, text in enumerate(texts)]
-    done, aside = translate_texts(wanted, Chain(engines, gates or TranslationGates()), source="en", target="it")
+    done, rejected = translate_texts(wanted, Chain(engines, gates or TranslationGates()), source="en", target="it")
     assert done.schema.equals(TRANSLATIONS.schema)
-    assert aside.schema.equals(QUARANTINE.schema)
-    return done.to_pylist(), aside.to_pylist()
+    assert rejected.schema.equals(QUARANTINE.schema)
+    return done.to_pylist(), rejected.to_pylist()
 
 
-def test_first_engine_that_knows_wins_and_the_next_is_asked_for_the_rest() -> None:
+def test_first_engine_that_knows_wins_and_the_next_gets_the_rest() -> None:
     first = Fixed("first", {"bread": "pane", "rain": "Rain", "snow": " "})
     second = Fixed("second", {"bread": "wrong", "tea": "tè", "rain": "pioggia"})
-    done, aside = run(["tea", "bread", "rain", "snow", "fog"], first, second)
+    done, rejected = run(["tea", "bread", "rain", "snow", "fog"], first, second)
     assert [(row["prompt_id"], row["text"], row["engine"]) for row in done] == [
         ("p0", "tè", "second"),
         ("p1", "pane", "first"),
         ("p2", "pioggia", "second"),  # the first engine's echo did not count
     ]
-    assert second.asked == ["tea", "rain", "snow", "fog"]
-    assert [(row["row_id"], row["language"], row["reason"]) for row in aside] == [
+    assert second.requests == ["tea", "rain", "snow", "fog"]
+    assert [(row["row_id"], row["language"], row["reason"]) for row in rejected] == [
         ("p3/prompt", "it", "empty_translation"),
         ("p4/prompt", "it", "no_translation"),
     ]
-    assert [row["detail"] for row in aside] == [
+    assert [row["detail"] for row in rejected] == [
         "first empty_translation 0; second no_translation",
         "first no_translation; second no_translation",
     ]
@@ -83,11 +83,11 @@ def test_first_engine_that_knows_wins_and_the_next_is_asked_for_the_rest() -> No
 
 
 def test_echo_counts_only_where_there_are_letters() -> None:
-    done, aside = run(
+    done, rejected = run(
         ["Caf\u00e9  noir", "42 + 7"], Fixed("e", {"Caf\u00e9  noir": "cafe\u0301 noir", "42 + 7": "42 + 7"})
     )
     assert [row["prompt_id"] for row in done] == ["p1"]
-    assert [(row["row_id"], row["reason"]) for row in aside] == [("p0/prompt", "echo")]
+    assert [(row["row_id"], row["reason"]) for row in rejected] == [("p0/prompt", "echo")]
 
 
 def test_texts_of_prompts_and_answers() -> None:
@@ -189,8 +189,8 @@ def test_multijail_is_a_memory() -> None:
     rows = list(csv.DictReader(MULTIJAIL.open(encoding="utf-8-sig", newline="")))
     texts = [Text(row["id"], "prompt", row["en"]) for row in rows]
     for code in ("bn", "jv", "th"):
-        done, aside = translate_texts(texts, Chain([MemoryEngine(MULTIJAIL)]), source="en", target=code)
-        assert (done.num_rows, aside.num_rows) == (315, 0)
+        done, rejected = translate_texts(texts, Chain([MemoryEngine(MULTIJAIL)]), source="en", target=code)
+        assert (done.num_rows, rejected.num_rows) == (315, 0)
         texts_out = dict(zip(done["prompt_id"].to_pylist(), done["text"].to_pylist(), strict=True))
         wrong = sum(texts_out[row["id"]] != row[code].strip() for row in rows)  # a count: rows are never printed
         assert wrong == 0

@@ -86,8 +86,8 @@ def _texts(known: Iterable[Pair]) -> list[str]:
     return [text for pair in known for text in pair[2:]]
 
 
-def _learn(model: Any, tokenizer: Any, rows: list[tuple[list[int], list[int]]], *, told: int = 0) -> None:
-    """Learns rows of token ids by heart, but for the first `told` of each translation, until it is sure of each token.
+def _learn(model: Any, tokenizer: Any, rows: list[tuple[list[int], list[int]]], *, given: int = 0) -> None:
+    """Learns rows of token ids by heart, but for the first `given` of each translation, until it is sure of each token.
 
     Raises:
         AssertionError: it does not learn them.
@@ -96,7 +96,7 @@ def _learn(model: Any, tokenizer: Any, rows: list[tuple[list[int], list[int]]], 
     source, target = (_padded([row[side] for row in rows], pad) for side in (0, 1))
     before = torch.cat([torch.full_like(target[:, :1], model.config.decoder_start_token_id), target[:, :-1]], dim=1)
     counts = target != pad
-    counts[:, :told] = False
+    counts[:, :given] = False
     optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
     model.train()
     for _ in range(400):
@@ -143,7 +143,7 @@ def nllb(folder: Path) -> None:
         tokenizer.src_lang = codes[target]
         rows.append((ids, tokenizer(translation)["input_ids"]))
     tokenizer.src_lang = codes["en"]
-    _learn(model, tokenizer, rows, told=1)
+    _learn(model, tokenizer, rows, given=1)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     _card(folder, "cc-by-nc-4.0")
@@ -192,7 +192,7 @@ def m2m100(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     pieces = _sentencepiece(_texts(known), folder / "sentencepiece.bpe.model", 400)
     words = ["<s>", "<pad>", "</s>", "<unk>", *pieces[3:]]
-    (folder / "vocab.json").write_text(json.dumps({word: number for number, word in enumerate(words)}), "utf-8")
+    (folder / "vocab.json").write_text(json.dumps({token: number for number, token in enumerate(words)}), "utf-8")
     tokenizer = M2M100Tokenizer(
         str(folder / "vocab.json"), str(folder / "sentencepiece.bpe.model"), model_max_length=_POSITIONS
     )
@@ -205,7 +205,7 @@ def m2m100(folder: Path) -> None:
         tokenizer.src_lang = target
         rows.append((ids, tokenizer(translation)["input_ids"]))
     tokenizer.src_lang = "en"
-    _learn(model, tokenizer, rows, told=1)
+    _learn(model, tokenizer, rows, given=1)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     _card(folder, "mit")
@@ -219,10 +219,10 @@ def madlad(folder: Path) -> None:
     """
     known = pairs(["sw", "bn"], marks="⟦{}⟧")
     languages = ["<2en>", "<2sw>", "<2bn>"]
-    words = {f"▁{word}": -5.0 for text in _texts(known) for word in text.split()}
+    words = {f"▁{token}": -5.0 for text in _texts(known) for token in text.split()}
     letters = dict.fromkeys("▁" + "".join(_texts(known)).replace(" ", ""), -10.0)
     tokenizer = T5Tokenizer(
-        vocab=[*((word, 0.0) for word in ("<pad>", "</s>", "<unk>", *languages)), *(letters | words).items()],
+        vocab=[*((token, 0.0) for token in ("<pad>", "</s>", "<unk>", *languages)), *(letters | words).items()],
         extra_ids=0,
         model_max_length=_POSITIONS,
     )
@@ -251,8 +251,8 @@ def madlad(folder: Path) -> None:
     unnamed = {"shared.weight", "encoder.embed_tokens.weight"}
     weights = {name: tensor.clone() for name, tensor in model.state_dict().items() if name not in unnamed}
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    told = json.loads((folder / "config.json").read_text("utf-8")) | {"tie_word_embeddings": False}
-    (folder / "config.json").write_text(json.dumps(told), "utf-8")
+    entries = json.loads((folder / "config.json").read_text("utf-8")) | {"tie_word_embeddings": False}
+    (folder / "config.json").write_text(json.dumps(entries), "utf-8")
     tokenizer.save_pretrained(folder)
     _card(folder, "apache-2.0")
 
@@ -268,7 +268,7 @@ def marian(folder: Path, targets: Sequence[str]) -> None:
     read = _sentencepiece([pair[2] for pair in known], folder / "source.spm", 300)
     written = _sentencepiece([pair[3] for pair in known], folder / "target.spm", 300)
     words = ["</s>", "<unk>", *dict.fromkeys([*read[3:], *written[3:]]), *tokens.values(), "<pad>"]
-    (folder / "vocab.json").write_text(json.dumps({word: number for number, word in enumerate(words)}), "utf-8")
+    (folder / "vocab.json").write_text(json.dumps({token: number for number, token in enumerate(words)}), "utf-8")
     tokenizer = MarianTokenizer(
         str(folder / "source.spm"),
         str(folder / "target.spm"),

@@ -12,7 +12,7 @@ from typing import NamedTuple, Self
 
 from mpo_core.errors import BadInputError
 
-KEPT = ".translations/replies.sqlite"
+REPLIES_FILE = ".translations/replies.sqlite"
 """Where a root keeps them; with an object store as root, in the scratch folder of this machine."""
 _TABLE = """
 create table if not exists replies (
@@ -62,7 +62,7 @@ class Replies:
 
     def find(self, direction: Direction, texts: Iterable[str]) -> dict[str, str]:
         """What was answered to these texts; one that was refused under an earlier attempt is not told."""
-        found = {}
+        replies = {}
         query = (
             "select reply from replies where engine = ? and source = ? and target = ? and digest = ?"
             " and (rejected = 0 or rejected >= ?)"
@@ -71,8 +71,8 @@ class Replies:
             for text in texts:
                 row = self._connection.execute(query, (*direction, _digest(text), self._attempt)).fetchone()
                 if row is not None:
-                    found[text] = row[0]
-        return found
+                    replies[text] = row[0]
+        return replies
 
     def keep(self, direction: Direction, text: str, reply: str) -> None:
         """Keeps an answer."""
@@ -85,8 +85,8 @@ class Replies:
 
     def judge(self, direction: Direction, texts: Iterable[str], *, refused: bool) -> None:
         """Notes whether a gate refused what these texts became."""
-        word = self._attempt if refused else 0
-        rows = [(word, *direction, _digest(text), word) for text in texts]
+        attempt = self._attempt if refused else 0
+        rows = [(attempt, *direction, _digest(text), attempt) for text in texts]
         with self._telling():
             self._connection.executemany(
                 "update replies set rejected = ?"
