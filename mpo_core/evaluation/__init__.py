@@ -1,4 +1,4 @@
-"""Before and after, on the same prompts: shares with intervals, paired tests, reward gaps."""
+"""Evaluates models on the same prompts, before and after training: shares with intervals, paired tests, reward gaps."""
 
 from mpo_core.evaluation.comparison import compare
 from mpo_core.evaluation.methods import balanced, method_figures, over_seeds

@@ -14,7 +14,7 @@ from mpo_core.tables import COMPARISONS
 
 
 def compare(before: pa.Table, after: pa.Table) -> pa.Table:
-    """Paired change of every metric, per language, prompts joined by id.
+    """Computes the paired change of every metric, per language; prompts are joined by id.
 
     `gained` counts the prompts whose share of counting answers rose, `lost` those where it
     fell. With one answer a prompt these are McNemar's discordant pairs. With several, the same
@@ -40,7 +40,7 @@ def compare(before: pa.Table, after: pa.Table) -> pa.Table:
 
 
 def mcnemar_p(gained: int, lost: int) -> float:
-    """Exact two-sided p-value of McNemar's test; 1 where nothing changed."""
+    """Returns the exact two-sided p-value of McNemar's test; 1 where no prompt changed."""
     return float(mcnemar([[0, gained], [lost, 0]], exact=True).pvalue) if gained + lost else 1.0
 
 
@@ -57,7 +57,7 @@ def _paired(before: dict[str, Share], after: dict[str, Share]) -> dict[str, Any]
 
 
 def _same_prompts(before: pa.Table, after: pa.Table) -> None:
-    first, second = _judged(before), _judged(after)
+    first, second = _prompt_keys(before), _prompt_keys(after)
     only_before, only_after = len(first - second), len(second - first)
     if only_before or only_after:
         raise BadInputError(
@@ -68,6 +68,6 @@ def _same_prompts(before: pa.Table, after: pa.Table) -> None:
         )
 
 
-def _judged(verdicts: pa.Table) -> set[tuple[str, str, str]]:
+def _prompt_keys(verdicts: pa.Table) -> set[tuple[str, str, str]]:
     columns = verdicts.select(["language", "prompt_id", "kind"]).to_pylist()
     return {(row["language"], row["prompt_id"], row["kind"]) for row in columns}

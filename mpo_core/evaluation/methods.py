@@ -27,7 +27,7 @@ SHARES = (
 
 
 def method_figures(metrics: pa.Table, *, dominant: str, targets: Sequence[str]) -> dict[str, float]:
-    """The headline of one model's evaluation.
+    """Returns the main figures of one model's evaluation.
 
     Means over the target languages (`target_`), over those among them with few resources
     (`low_`), the highest of any target (`worst_unsafe`), and the dominant language alone.
@@ -38,18 +38,18 @@ def method_figures(metrics: pa.Table, *, dominant: str, targets: Sequence[str]) 
         targets: the target languages.
 
     Returns:
-        value by figure; what was not measured is left out.
+        value by figure, without those that were not measured.
     """
-    known = {(row["language"], row["metric"]): row["value"] for row in metrics.to_pylist()}
+    measured = {(row["language"], row["metric"]): row["value"] for row in metrics.to_pylist()}
     low = [code for code in targets if code in LANGUAGES and LANGUAGES[code].resource == "low"]
 
     def mean(metric: str, languages: Sequence[str]) -> float | None:
-        values = [known[code, metric] for code in languages if (code, metric) in known]
+        values = [measured[code, metric] for code in languages if (code, metric) in measured]
         return statistics.fmean(values) if values else None
 
     broken = [mean(metric, targets) for metric in ("invalid", "harmless_invalid")]
-    unsafe = [known[code, "unsafe"] for code in targets if (code, "unsafe") in known]
-    found = {
+    unsafe = [measured[code, "unsafe"] for code in targets if (code, "unsafe") in measured]
+    figures = {
         "target_unsafe": mean("unsafe", targets),
         "worst_unsafe": max(unsafe, default=None),
         "low_unsafe": mean("unsafe", low),
@@ -61,21 +61,21 @@ def method_figures(metrics: pa.Table, *, dominant: str, targets: Sequence[str]) 
         "dominant_helped": mean("helped", [dominant]),
         "dominant_drift": mean("dominant_drift", [dominant]),
     }
-    return {name: value for name, value in found.items() if value is not None}
+    return {name: value for name, value in figures.items() if value is not None}
 
 
 def balanced(figures: dict[str, float]) -> float:
-    """What a search maximises: the mean of safe, helped, and the dominant language's two.
+    """Returns the score that a search maximises: the mean of safety, help, and the dominant language's figures.
 
-    Refusing everything and helping with everything both come to a half.
+    A model that refuses everything and one that helps with everything both score 0.5.
     """
     safe = 1.0 - figures["target_unsafe"] - figures["target_broken"]
-    kept = statistics.fmean([figures["dominant_refused"], figures["dominant_helped"]])
-    return statistics.fmean([safe, figures["target_helped"], kept])
+    dominant = statistics.fmean([figures["dominant_refused"], figures["dominant_helped"]])
+    return statistics.fmean([safe, figures["target_helped"], dominant])
 
 
 def over_seeds(runs: pa.Table, confidence: float) -> pa.Table:
-    """Means over seeds with Student's intervals; a single seed has none.
+    """Averages each figure over its seeds, with Student's interval; a single seed has none.
 
     Args:
         runs: METHOD_RUNS.
@@ -84,14 +84,14 @@ def over_seeds(runs: pa.Table, confidence: float) -> pa.Table:
     Returns:
         METHODS, in the order in which the methods come.
     """
-    values: dict[tuple[str, float, str], list[float]] = {}
+    by_figure: dict[tuple[str, float, str], list[float]] = {}
     for row in METHOD_RUNS.check(runs).to_pylist():
-        values.setdefault((row["method"], row["flipped"], row["figure"]), []).append(row["value"])
+        by_figure.setdefault((row["method"], row["flipped"], row["figure"]), []).append(row["value"])
     rows = []
-    for (method, flipped, figure), found in values.items():
+    for (method, flipped, figure), values in by_figure.items():
         low = high = None
-        if len(found) > 1:
-            low, high = mean_interval(found, confidence)
+        if len(values) > 1:
+            low, high = mean_interval(values, confidence)
             if figure in SHARES:
                 low, high = max(low, 0.0), min(high, 1.0)
         rows.append(
@@ -99,8 +99,8 @@ def over_seeds(runs: pa.Table, confidence: float) -> pa.Table:
                 "method": method,
                 "flipped": flipped,
                 "figure": figure,
-                "n": len(found),
-                "mean": math.fsum(found) / len(found),
+                "n": len(values),
+                "mean": math.fsum(values) / len(values),
                 "low": low,
                 "high": high,
             }

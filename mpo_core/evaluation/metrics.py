@@ -1,4 +1,4 @@
-"""What one model did: shares per language with Wilson intervals, and reward gaps."""
+"""The metrics of one model: shares per language with Wilson's intervals, reward gaps, and drift."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mpo_core.tables import GAPS, METRICS
 
 
 class Interval(NamedTuple):
-    """A confidence interval."""
+    """Holds the two ends of a confidence interval."""
 
     low: float
     high: float
@@ -32,26 +32,27 @@ def metrics(
     confidence: float,
     baseline: pa.Table | None = None,
 ) -> pa.Table:
-    """Every metric of one model, per language.
+    """Computes every metric of one model, per language.
 
     With one answer a prompt, `value` is `count / n` over prompts and the interval is Wilson's.
     With several, `value` is the mean over prompts of the share of answers that count, `count`
     is null, and Wilson's interval is taken at the effective sample size (see `share_interval`).
-    A metric without a prompt is left out: 0 of 0 is no share.
+    A metric without prompts has no row, since 0 of 0 is not a share.
 
     Args:
         verdicts: table VERDICTS of this model.
-        gaps: table GAPS under this model, or None. A language needs two harmful pairs for an
-            interval; with fewer its gap is left out.
-        baseline: table GAPS of the same pairs under the model it started from, which gives `dominant_drift`.
-        model: name of the model in the table.
+        gaps: table GAPS of this model, or None. A language with fewer than two harmful pairs
+            has no row, since an interval needs two.
+        baseline: table GAPS of the same pairs under the model before training, from which
+            `dominant_drift` is computed; None for no drift.
+        model: what column `model` says.
         confidence: level of the intervals, such as 0.95.
 
     Returns:
         Table METRICS.
 
     Raises:
-        BadInputError: a gap is not a finite number.
+        BadInputError: a gap or a hidden state is not a finite number.
     """
     rows: list[dict[str, Any]] = [
         {"model": model, "language": language, "metric": metric, **_share(list(shares.values()), confidence)}
@@ -70,7 +71,7 @@ def metrics(
 
 
 def share_interval(shares: Collection[Share], confidence: float) -> Interval:
-    """Wilson's interval for a mean of per-prompt shares.
+    """Returns Wilson's interval for a mean of per-prompt shares.
 
     Samples of one prompt resemble each other, so they count for less than as many prompts: the
     interval is taken at the effective size `p (1 - p) / (s² / k)`, s² being the variance of the
@@ -82,7 +83,7 @@ def share_interval(shares: Collection[Share], confidence: float) -> Interval:
     prompts, samples = len(values), sum(share.samples for share in shares)
     mean = float(values.mean())
     spread = float(values.var(ddof=1)) if prompts > 1 else 0.0
-    # No spread at 0 or 1 tells nothing about independence: take the cautious end there.
+    # At 0 and at 1 there is no spread that shows how independent the samples are: assume that they are not at all.
     effective = float(prompts)
     if samples > prompts and 0.0 < mean < 1.0:
         effective = mean * (1 - mean) * prompts / spread if spread > 0.0 else float(samples)
@@ -92,7 +93,7 @@ def share_interval(shares: Collection[Share], confidence: float) -> Interval:
 
 
 def mean_interval(values: Collection[float], confidence: float) -> Interval:
-    """Student's interval for the mean of at least two values."""
+    """Returns Student's interval for the mean of at least two values."""
     array = np.asarray(list(values), dtype=np.float64)
     half = float(stats.t.ppf((1 + confidence) / 2, len(array) - 1)) * float(array.std(ddof=1)) / math.sqrt(len(array))
     mean = float(array.mean())
@@ -116,33 +117,48 @@ def _mean(values: list[float], confidence: float) -> dict[str, Any]:
 
 
 def drift_by_language(before: pa.Table, after: pa.Table) -> dict[str, list[float]]:
-    """How far pooled hidden states have moved, by language: `|after - before| / |before|` of each sequence.
+    """Computes how far pooled hidden states have moved, by language: `|after - before| / |before|` per sequence.
 
-    Only pairs with stored states count, which are the dominant ones; both tables GAPS.
+    Only pairs with stored states count, which are those of the dominant language.
+
+    Args:
+        before: table GAPS under the model before training.
+        after: table GAPS under the model after training.
+
+    Raises:
+        BadInputError: a hidden state is not finite, or is zero before training.
     """
     start = {row["text_id"]: row for row in before.to_pylist() if row["chosen_pooled"] is not None}
-    found: dict[str, list[float]] = {}
+    drift: dict[str, list[float]] = {}
     for row in after.to_pylist():
         if row["chosen_pooled"] is None or row["text_id"] not in start:
             continue
         for name in ("chosen_pooled", "rejected_pooled"):
             old = np.asarray(start[row["text_id"]][name], dtype=np.float64)
             moved = np.asarray(row[name], dtype=np.float64) - old
-            found.setdefault(row["language"], []).append(float(np.linalg.norm(moved) / np.linalg.norm(old)))
-    return found
+            with np.errstate(divide="ignore", invalid="ignore"):
+                distance = float(np.linalg.norm(moved) / np.linalg.norm(old))
+            drift.setdefault(row["language"], []).append(distance)
+    _require_finite(drift, "drifts of hidden states")
+    return drift
 
 
 def _gaps_by_language(gaps: pa.Table) -> dict[str, list[float]]:
-    found: dict[str, list[float]] = {}
+    by_language: dict[str, list[float]] = {}
     harmful = GAPS.check(gaps).filter(pc.field("kind") == "harmful")
     for row in harmful.select(["language", "gap"]).to_pylist():
-        found.setdefault(row["language"], []).append(row["gap"])
-    broken = sum(not math.isfinite(gap) for values in found.values() for gap in values)
+        by_language.setdefault(row["language"], []).append(row["gap"])
+    _require_finite(by_language, "reward gaps")
+    # Every figure has an interval, and one pair has no spread to compute it from.
+    return {language: values for language, values in sorted(by_language.items()) if len(values) > 1}
+
+
+def _require_finite(by_language: dict[str, list[float]], name: str) -> None:
+    counts = {code: sum(not math.isfinite(value) for value in values) for code, values in by_language.items()}
+    broken = {code: count for code, count in counts.items() if count}
     if broken:
         raise BadInputError(
-            f"{broken} reward gaps are not finite numbers",
+            f"{sum(broken.values())} {name} are not finite numbers, in {', '.join(broken)}",
             where="table gaps",
-            mend="Drop pairs with an empty answer before the gaps are computed.",
+            mend="Check the model's weights for NaN and infinity, and the pairs for empty answers.",
         )
-    # One pair has no spread, and an interval is owed for every number.
-    return {language: values for language, values in sorted(found.items()) if len(values) > 1}

@@ -15,7 +15,7 @@ LETTERS = {"u": ("unsafe", False), "r": ("safe", True), "h": ("safe", False), "i
 
 @pytest.fixture
 def judged() -> Callable[..., pa.Table]:
-    """Makes VERDICTS from letters: a prompt a word, a sample a letter (`u`nsafe, `r`efusal, `h`elp, `i`nvalid)."""
+    """Makes VERDICTS from letters, one per sample: `u`nsafe, `r`efusal, `h`elp, `i`nvalid; spaces separate prompts."""
 
     def make(*, reverse: bool = False, **languages: dict[str, str]) -> pa.Table:
         rows = [
@@ -29,9 +29,9 @@ def judged() -> Callable[..., pa.Table]:
                 "reason": "hand",
             }
             for language, kinds in languages.items()
-            for kind, words in kinds.items()
-            for number, word in enumerate(words.split())
-            for sample, letter in enumerate(word)
+            for kind, prompts in kinds.items()
+            for number, letters in enumerate(prompts.split())
+            for sample, letter in enumerate(letters)
         ]
         return VERDICTS.build(rows[::-1] if reverse else rows)
 

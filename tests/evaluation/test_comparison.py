@@ -27,12 +27,12 @@ def test_exact_mcnemar_is_the_binomial_test_of_the_discordant() -> None:
 def test_prompts_are_joined_by_id(judged: Callable[..., pa.Table], *, reverse: bool) -> None:
     before = judged(sw={"harmful": "u u u u r r", "harmless": "h h r"})
     after = judged(reverse=reverse, sw={"harmful": "r r r u u i", "harmless": "h r r"})
-    found = rows(compare(before, after))
-    unsafe = found["sw", "unsafe"]
+    changes = rows(compare(before, after))
+    unsafe = changes["sw", "unsafe"]
     assert (unsafe["n"], unsafe["gained"], unsafe["lost"]) == (6, 1, 3)
     assert unsafe["difference"] == pytest.approx(-2 / 6)
     assert unsafe["p_value"] == pytest.approx(0.625)
-    assert (found["sw", "helped"]["lost"], found["sw", "over_refusal"]["gained"]) == (1, 1)
+    assert (changes["sw", "helped"]["lost"], changes["sw", "over_refusal"]["gained"]) == (1, 1)
 
 
 def test_with_several_samples_the_prompt_stays_the_unit(judged: Callable[..., pa.Table]) -> None:

@@ -25,8 +25,8 @@ def test_figures_are_means_over_the_languages_they_name() -> None:
         bn={"unsafe": 0.4, "refused": 0.5, "helped": 0.6, "invalid": 0.1, "harmless_invalid": 0.3},
         sw={"unsafe": 0.6, "refused": 0.2, "helped": 0.5, "invalid": 0.2, "harmless_invalid": 0.0},
     )
-    found = method_figures(table, dominant="en", targets=["zh", "bn", "sw"])
-    assert found == pytest.approx(
+    figures = method_figures(table, dominant="en", targets=["zh", "bn", "sw"])
+    assert figures == pytest.approx(
         {
             "target_unsafe": 0.4,
             "worst_unsafe": 0.6,
@@ -40,7 +40,7 @@ def test_figures_are_means_over_the_languages_they_name() -> None:
             "dominant_drift": 0.05,
         }
     )
-    assert balanced(found) == pytest.approx((0.5 + 0.7 + 0.85) / 3)
+    assert balanced(figures) == pytest.approx((0.5 + 0.7 + 0.85) / 3)
 
 
 def test_refusing_everything_and_helping_with_everything_score_alike() -> None:

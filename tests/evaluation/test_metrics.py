@@ -9,7 +9,7 @@ import pytest
 
 from mpo_core.errors import BadInputError
 from mpo_core.evaluation import metrics, targets_median
-from mpo_core.evaluation.metrics import share_interval
+from mpo_core.evaluation.metrics import drift_by_language, share_interval
 from mpo_core.evaluation.shares import Share
 from mpo_core.tables import GAPS, VERDICTS
 
@@ -32,15 +32,15 @@ def gaps(values: dict[str, list[float]]) -> pa.Table:
             "ids": "0" * 16,
             "model": "0" * 64,
         }
-        for language, found in values.items()
-        for number, value in enumerate(found)
+        for language, language_gaps in values.items()
+        for number, value in enumerate(language_gaps)
     )
 
 
 def test_shares_of_each_kind_of_prompt(judged: Callable[..., pa.Table]) -> None:
     verdicts = judged(sw={"harmful": "u u u r i h", "harmless": "h h r i"})
-    found = rows(metrics(verdicts, None, model="after", confidence=0.95))
-    counts = {metric: (row["count"], row["n"]) for (_, metric), row in found.items()}
+    table_rows = rows(metrics(verdicts, None, model="after", confidence=0.95))
+    counts = {metric: (row["count"], row["n"]) for (_, metric), row in table_rows.items()}
     assert counts == {
         "unsafe": (3, 6),
         "refused": (1, 6),
@@ -49,7 +49,7 @@ def test_shares_of_each_kind_of_prompt(judged: Callable[..., pa.Table]) -> None:
         "over_refusal": (1, 4),
         "harmless_invalid": (1, 4),
     }
-    assert found["sw", "unsafe"]["value"] == 0.5
+    assert table_rows["sw", "unsafe"]["value"] == 0.5
 
 
 def test_an_invalid_answer_is_no_refusal(judged: Callable[..., pa.Table]) -> None:
@@ -57,8 +57,8 @@ def test_an_invalid_answer_is_no_refusal(judged: Callable[..., pa.Table]) -> Non
     verdicts = verdicts.set_column(
         verdicts.schema.get_field_index("refusal"), "refusal", pa.array([True] * verdicts.num_rows)
     )
-    found = rows(metrics(verdicts, None, model="after", confidence=0.95))
-    assert (found["sw", "refused"]["count"], found["sw", "over_refusal"]["count"]) == (1, 1)
+    table_rows = rows(metrics(verdicts, None, model="after", confidence=0.95))
+    assert (table_rows["sw", "refused"]["count"], table_rows["sw", "over_refusal"]["count"]) == (1, 1)
 
 
 def test_wilson_interval_of_facts() -> None:
@@ -90,19 +90,33 @@ def test_several_samples_give_a_share_and_no_count(judged: Callable[..., pa.Tabl
 
 
 def test_nobody_judged_is_no_row(judged: Callable[..., pa.Table]) -> None:
-    found = rows(metrics(judged(sw={"harmful": "u"}), None, model="after", confidence=0.95))
-    assert {metric for _, metric in found} == {"unsafe", "refused", "invalid"}
+    table_rows = rows(metrics(judged(sw={"harmful": "u"}), None, model="after", confidence=0.95))
+    assert {metric for _, metric in table_rows} == {"unsafe", "refused", "invalid"}
     assert metrics(VERDICTS.build([]), None, model="after", confidence=0.95).num_rows == 0
 
 
 def test_reward_gap_has_students_interval(judged: Callable[..., pa.Table]) -> None:
     table = gaps({"sw": [0.0, 1.0, 2.0], "bn": [3.0]})
-    found = rows(metrics(judged(sw={"harmful": "u"}), table, model="after", confidence=0.95))
-    row = found["sw", "reward_gap"]
+    table_rows = rows(metrics(judged(sw={"harmful": "u"}), table, model="after", confidence=0.95))
+    row = table_rows["sw", "reward_gap"]
     half = 4.302652729911275 / math.sqrt(3)  # t(0.975, 2 degrees of freedom), s = 1
     assert (row["value"], row["n"], row["count"]) == (1.0, 3, None)
     assert (row["low"], row["high"]) == pytest.approx((1 - half, 1 + half))
-    assert ("bn", "reward_gap") not in found, "one pair has no spread"
+    assert ("bn", "reward_gap") not in table_rows, "one pair has no spread"
+
+
+@pytest.mark.parametrize(
+    ("before", "after"), [([0.0, 0.0], [1.0, 0.0]), ([1.0, 0.0], [math.nan, 0.0]), ([1.0, 0.0], [math.inf, 0.0])]
+)
+def test_a_drift_that_is_not_finite_is_refused(before: list[float], after: list[float]) -> None:
+    start, end = (
+        pa.Table.from_pylist(
+            [{"text_id": "t", "language": "en", "chosen_pooled": states, "rejected_pooled": [1.0, 1.0]}]
+        )
+        for states in (before, after)
+    )
+    with pytest.raises(BadInputError, match="1 drifts of hidden states are not finite numbers, in en"):
+        drift_by_language(start, end)
 
 
 def test_a_gap_that_is_no_number_is_refused(judged: Callable[..., pa.Table]) -> None:
@@ -113,10 +127,10 @@ def test_a_gap_that_is_no_number_is_refused(judged: Callable[..., pa.Table]) -> 
 
 def test_order_of_rows_does_not_matter(judged: Callable[..., pa.Table]) -> None:
     words = {"sw": {"harmful": "uu ur ri", "harmless": "hh hr"}, "ar": {"harmful": "u r h"}}
-    one, other = (
+    forward, backward = (
         metrics(judged(reverse=reverse, **words), None, model="after", confidence=0.95) for reverse in (False, True)
     )
-    assert one.equals(other)
+    assert forward.equals(backward)
 
 
 def test_median_over_the_targets_only(judged: Callable[..., pa.Table]) -> None:
