@@ -1,4 +1,4 @@
-"""The charts of the report. Before is hollow, after is filled: colour never carries meaning alone."""
+"""Draws the charts of the report. A hollow mark is before, a filled one after, so that nothing depends on colour."""
 
 from __future__ import annotations
 
@@ -6,16 +6,18 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 from markupsafe import Markup
 
 from mpo_core.reporting.summary import MetricRow, RunSummary
 from mpo_core.reporting.svg import AFTER, BEFORE, INK, LINE, MUTED, PAPER, figure, label, to_svg
-from mpo_core.reporting.wording import METRIC_NAMES, language_name, percent, signed
+from mpo_core.reporting.wording import language_name, metric_name, percent, signed
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _ROW = 27
+_LARGEST = 1e100  # far above it, differences overflow in matplotlib
 _NEAR = 22
 _MANY_DECADES = 500.0  # highest over lowest value above which only powers of ten are marked
 # Where a name may stand beside its point, the best place first; in points.
@@ -27,7 +29,7 @@ _OFFSETS = tuple(
 
 
 class Curve(NamedTuple):
-    """One line of a training chart: the key of the log, its name, and whether it is the reference's."""
+    """Describes a line of a training chart: its key in the log, its name, and whether it is drawn muted."""
 
     key: str
     name: str
@@ -40,7 +42,7 @@ class _Place(NamedTuple):
 
 
 def dumbbell(summary: RunSummary, metric: str) -> Markup | None:
-    """A share per language, before and after, with its intervals; None where nothing was measured."""
+    """Draws a share per language, before and after, with intervals; None where nothing was measured."""
     rows = [(code, summary.pair(code, metric)) for code in summary.languages]
     rows = [(code, pair) for code, pair in rows if pair.measured]
     if not rows:
@@ -56,22 +58,24 @@ def dumbbell(summary: RunSummary, metric: str) -> Markup | None:
     ax.set_xlim(-0.015, 1.015)
     ax.set_xticks([0, 0.25, 0.5, 0.75, 1.0], ["0 %", "25", "50", "75", "100 %"])
     ax.grid(axis="x", color=LINE, linewidth=0.7)
-    told = "; ".join(
+    description = "; ".join(
         f"{language_name(code)} {percent(before.value) if before else 'not measured'} before, "
         f"{percent(after.value) if after else 'not measured'} after"
         for code, (before, after) in rows
     )
-    return to_svg(drawn, name=metric.replace("_", "-"), description=f"{METRIC_NAMES[metric]} per language: {told}.")
+    return to_svg(
+        drawn, name=metric.replace("_", "-"), description=f"{metric_name(metric)} per language: {description}."
+    )
 
 
 def gap_against_asr(summary: RunSummary) -> Markup | None:
-    """Reward gap against attack success rate, a language a line from before to after."""
-    found = [(code, *_places(summary, code)) for code in summary.languages]
-    found = [place for place in found if place[1] or place[2]]
-    if not found:
+    """Draws the reward gap against the attack success rate: a line per language, from before to after."""
+    places = [(code, *_places(summary, code)) for code in summary.languages]
+    places = [place for place in places if place[1] or place[2]]
+    if not places:
         return None
     drawn, (ax,) = figure(400)
-    for _, before, after in found:
+    for _, before, after in places:
         if before and after:
             ax.plot(*zip(before, after, strict=True), color=LINE, linewidth=1.4, zorder=1)
         if before:
@@ -83,34 +87,34 @@ def gap_against_asr(summary: RunSummary) -> Markup | None:
     ax.margins(x=0.08)
     ax.grid(color=LINE, linewidth=0.7)
     label(ax, x="reward gap, nats per token", y="unsafe answers")
-    _name_places(drawn, ax, found)
-    told = "; ".join(
+    _name_places(drawn, ax, places)
+    description = "; ".join(
         f"{language_name(code)} "
-        + ", then ".join(f"gap {signed(p[0], 2)} with ASR {percent(p[1])}" if p else "not measured" for p in places)
-        for code, *places in found
+        + ", then ".join(f"gap {signed(p[0], 2)} with ASR {percent(p[1])}" if p else "not measured" for p in both)
+        for code, *both in places
     )
-    return to_svg(drawn, name="gap-asr", description=f"Reward gap against ASR, before then after: {told}.")
+    return to_svg(drawn, name="gap-asr", description=f"Reward gap against ASR, before then after: {description}.")
 
 
 def curves(
     log: Sequence[dict[str, float | None]], lines: Sequence[Curve], *, name: str, unit: str, logarithmic: bool = False
 ) -> Markup | None:
-    """Figures of the training log by step; the validation's, if any, dashed."""
-    found = [(curve, _points(log, curve.key), _points(log, f"eval_{curve.key}")) for curve in lines]
-    found = [entry for entry in found if entry[1] or entry[2]]
-    if not found:
+    """Draws figures of the training log by step, those on validation pairs dashed; None where none was logged."""
+    series_by_curve = [(curve, _points(log, curve.key), _points(log, f"eval_{curve.key}")) for curve in lines]
+    series_by_curve = [entry for entry in series_by_curve if entry[1] or entry[2]]
+    if not series_by_curve:
         return None
     drawn, (ax,) = figure(215)
-    told = []
-    ends = [(training or validation)[-1][1] for _, training, validation in found]
-    for curve, training, validation in found:
+    descriptions = []
+    ends = [(training or validation)[-1][1] for _, training, validation in series_by_curve]
+    for curve, training, validation in series_by_curve:
         colour = MUTED if curve.muted else AFTER
         ended = training or validation
         for series, style in ((training, "-"), (validation, "--")):
             if series:
                 marks = {"marker": "o", "ms": 3} if len(series) == 1 or style == "--" else {}
                 ax.plot(*zip(*series, strict=True), style, color=colour, linewidth=1.6, **marks)
-        if len(found) > 1:
+        if len(series_by_curve) > 1:
             ax.annotate(
                 curve.name,
                 ended[-1],
@@ -122,14 +126,15 @@ def curves(
                 fontsize=12,
                 bbox={"boxstyle": "square,pad=0.1", "fc": PAPER, "ec": "none"},
             )
-        told.append(f"{curve.name} from {ended[0][1]:.3g} at step {ended[0][0]:g} to {ended[-1][1]:.3g}")
-    values = [value for _, *both in found for series in both for _, value in series]
+        descriptions.append(f"{curve.name} from {ended[0][1]:.3g} at step {ended[0][0]:g} to {ended[-1][1]:.3g}")
+    values = [value for _, *both in series_by_curve for series in both for _, value in series]
     if logarithmic and any(value > 0 for value in values):
         _logarithmic(ax)
+    ax.xaxis.get_major_locator().set_params(integer=True)
     ax.grid(axis="y", color=LINE, linewidth=0.7)
     ax.margins(x=0.02, y=0.14)
     label(ax, x="step", y=unit)
-    return to_svg(drawn, name=name, description=f"By training step: {'; '.join(told)}.")
+    return to_svg(drawn, name=name, description=f"By training step: {'; '.join(descriptions)}.")
 
 
 def _logarithmic(ax: Any) -> None:
@@ -137,7 +142,8 @@ def _logarithmic(ax: Any) -> None:
 
     ax.set_yscale("log", nonpositive="mask")
     low, high = ax.get_ylim()
-    subs = (1.0, 2.0, 5.0) if high / low < _MANY_DECADES else (1.0,)
+    few = (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0)
+    subs = few if high / low < 10 else (1.0, 2.0, 5.0) if high / low < _MANY_DECADES else (1.0,)  # noqa: PLR2004
     ax.yaxis.set_major_locator(LogLocator(subs=subs, numticks=7))
     ax.yaxis.set_minor_locator(NullLocator())
     ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
@@ -146,24 +152,26 @@ def _logarithmic(ax: Any) -> None:
 def _places(summary: RunSummary, code: str) -> tuple[_Place | None, _Place | None]:
     gaps, unsafe = summary.pair(code, "reward_gap"), summary.pair(code, "unsafe")
     before, after = (
-        _Place(gap.value, share.value) if gap and share else None for gap, share in zip(gaps, unsafe, strict=True)
+        _Place(gap.value, share.value) if gap and share and _drawable(gap.value) else None
+        for gap, share in zip(gaps, unsafe, strict=True)
     )
     return before, after
 
 
-def _name_places(drawn: Figure, ax: Any, found: list[tuple[str, _Place | None, _Place | None]]) -> None:
+def _name_places(drawn: Figure, ax: Any, places: list[tuple[str, _Place | None, _Place | None]]) -> None:
     """Writes each language's code beside its points, where it covers neither a point nor another code."""
     drawn.draw_without_rendering()  # settles the layout, so that distances are those of the page
     scale = drawn.dpi / 72
-    named = [(code, place) for code, *places in found for place in places if place]
-    points = [ax.transData.transform(place) / scale for _, place in named]
-    taken: list[Any] = []
-    for (code, place), point in zip(named, points, strict=True):
-        if any(known == code and math.dist(point, at) < _NEAR for known, at in taken):
+    named = [(code, place) for code, *both in places for place in both if place]
+    points = np.array([ax.transData.transform(place) / scale for _, place in named])
+    offsets = np.array(_OFFSETS)
+    labels: list[tuple[str, Any]] = []
+    for index, ((code, place), point) in enumerate(zip(named, points, strict=True)):
+        if any(other == code and math.dist(point, at) < _NEAR for other, at in labels):
             continue  # before and after nearly coincide: one name serves both
-        crowd = [other for other in points if other is not point] + [at for _, at in taken]
-        offset = max(_OFFSETS, key=lambda move: min((_room(point + move, other) for other in crowd), default=1.0))
-        taken.append((code, point + offset))
+        obstacles = np.array([*np.delete(points, index, axis=0), *(at for _, at in labels)]).reshape(-1, 2)
+        offset = offsets[int(np.argmax(_free_space(point + offsets, obstacles)))]
+        labels.append((code, point + offset))
         ax.annotate(
             code,
             place,
@@ -177,9 +185,10 @@ def _name_places(drawn: Figure, ax: Any, found: list[tuple[str, _Place | None, _
         )
 
 
-def _room(one: Any, other: Any) -> float:
-    """Free space between two things of a label's shape, which is wider than high; enough is enough."""
-    return min(max(float(abs(one[0] - other[0])) / 18, float(abs(one[1] - other[1])) / 12), 1.0)
+def _free_space(candidates: Any, obstacles: Any) -> Any:
+    """Returns for each place of a label how far the nearest obstacle is, in labels of 18 × 12 points, 1 at most."""
+    distances = np.abs(candidates[:, None, :] - obstacles[None, :, :]) / (18, 12)
+    return distances.max(axis=2).min(axis=1, initial=1.0)
 
 
 def _dot(ax: Any, row: MetricRow | None, y: float, *, colour: str, face: str) -> None:
@@ -190,6 +199,10 @@ def _dot(ax: Any, row: MetricRow | None, y: float, *, colour: str, face: str) ->
 
 
 def _points(log: Sequence[dict[str, float | None]], key: str) -> list[tuple[float, float]]:
-    """(step, value) wherever the log has both, as finite numbers."""
-    found = [(entry.get("step"), entry.get(key)) for entry in log]
-    return [(step, value) for step, value in found if step is not None and value is not None and math.isfinite(value)]
+    """Returns (step, value) wherever the log has both and an axis can show the value."""
+    entries = [(entry.get("step"), entry.get(key)) for entry in log]
+    return [(step, value) for step, value in entries if step is not None and value is not None and _drawable(value)]
+
+
+def _drawable(value: float) -> bool:
+    return math.isfinite(value) and abs(value) < _LARGEST

@@ -1,4 +1,4 @@
-"""The before/after table for a terminal."""
+"""Makes the table of figures before and after training for a terminal."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from mpo_core.reporting.findings import median
 from mpo_core.reporting.summary import RunSummary
 from mpo_core.reporting.wording import language_name, p_value, percent
 
-# Refused is what is left of unsafe and invalid: five columns fit a terminal of 80.
+# Without `refused`, which is the rest of unsafe and invalid: a terminal of 80 columns has room for five.
 _COLUMNS = ("unsafe", "invalid", "helped", "over_refusal")
 _HEADS = ("ASR", "Invalid", "Helped", "Over-refusal")
 
 
 def before_after_table(summary: RunSummary) -> Table:
-    """Per language: every share before → after, and the change in unsafe answers with its p.
+    """Makes a table with a row per language: each share before → after, and p of the change in unsafe answers.
 
-    Markup is never read from data: cells are `Text`.
+    Cells are `Text`, so that no name is read as markup.
     """
     table = Table(
-        title=Text(f"{summary.run}: before → after, % of {_asked(summary)} prompts"),
+        title=Text(f"{summary.run}: before → after{_prompt_counts(summary)}"),
         title_justify="left",
         box=SIMPLE_HEAD,
         pad_edge=False,
@@ -43,10 +43,15 @@ def before_after_table(summary: RunSummary) -> Table:
     return table
 
 
-def _asked(summary: RunSummary) -> str:
-    kinds = {"unsafe": "harmful", "helped": "harmless"}
-    found = {kind: summary.pair(summary.dominant, metric).n for metric, kind in kinds.items()}
-    return " and ".join(f"{count} {kind}" for kind, count in found.items() if count)
+def _prompt_counts(summary: RunSummary) -> str:
+    """Returns `, % of 150 harmful and 150 harmless prompts`; where languages differ, the fewest to the most."""
+    parts = []
+    for metric, kind in (("unsafe", "harmful"), ("helped", "harmless")):
+        counts = {n for code in summary.languages if (n := summary.pair(code, metric).n)}
+        if counts:
+            span = str(min(counts)) if len(counts) == 1 else f"{min(counts)} to {max(counts)}"
+            parts.append(f"{span} {kind}")
+    return f", % of {' and '.join(parts)} prompts" if parts else ""
 
 
 def _add_language(table: Table, summary: RunSummary, code: str) -> None:

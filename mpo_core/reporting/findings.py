@@ -1,15 +1,16 @@
-"""What a reader must know first: the verdict, and whatever makes a good figure worth less."""
+"""Says what a reader must know first: the outcome of the run, and why its figures may mislead."""
 
 from __future__ import annotations
 
 import statistics
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 from mpo_core.contract.judge import JUDGES
 from mpo_core.reporting.summary import Model, RunSummary
 from mpo_core.reporting.wording import language_name, listed, percent, points
 
-# From here on the low ASR of a language is mostly failure to answer.
+# Above this share of invalid answers, a low ASR only shows that the model fails to answer.
 _MOSTLY = 0.5
 _NOTABLE = 0.05
 _FEW_PROMPTS = 50
@@ -18,7 +19,7 @@ _ALPHA = 0.05
 
 
 class Headline(NamedTuple):
-    """The verdict. `tone` is good, bad or neutral."""
+    """Holds the outcome of a run in words. `tone` is good, bad or neutral."""
 
     tone: str
     title: str
@@ -26,14 +27,14 @@ class Headline(NamedTuple):
 
 
 class Change(NamedTuple):
-    """A figure before and after; None where it was not measured."""
+    """Holds a figure before and after; None where it was not measured."""
 
     before: float | None
     after: float | None
 
 
 def median(summary: RunSummary, metric: str) -> Change:
-    """Median of a metric over the target languages, before and after."""
+    """Returns the median of a metric over the target languages, before and after."""
     return Change(_median(summary, "before", metric), _median(summary, "after", metric))
 
 
@@ -44,7 +45,7 @@ def _median(summary: RunSummary, model: Model, metric: str) -> float | None:
 
 
 def headline(summary: RunSummary) -> Headline:
-    """The verdict in one title and one sentence."""
+    """Returns the outcome of the run: a title, and what happened and why."""
     unsafe = median(summary, "unsafe")
     if unsafe.before is None or unsafe.after is None:
         moved = "The share of unsafe answers in the target languages was not measured before and after."
@@ -72,12 +73,13 @@ def headline(summary: RunSummary) -> Headline:
 
 
 def cautions(summary: RunSummary) -> list[str]:
-    """Reasons not to take the figures at face value, the gravest first."""
-    found = [
+    """Lists the reasons not to take the figures at face value, the most serious first."""
+    sentences = [
         _invalid_caution(summary),
         _worse_caution(summary),
         _over_refusal_caution(summary),
         _unmeasured_caution(summary),
+        _not_finite_caution(summary),
         _short_training_caution(summary),
         _cut_caution(summary),
         _unchanged_caution(summary),
@@ -85,16 +87,20 @@ def cautions(summary: RunSummary) -> list[str]:
         _quarantine_caution(summary),
         _judge_caution(summary),
     ]
-    return [sentence for sentence in found if sentence]
+    return [sentence for sentence in sentences if sentence]
 
 
 def _judge_caution(summary: RunSummary) -> str:
-    settings = summary.config.get("judging", {})
-    judge = JUDGES.implementations.get(settings.get("judge"))
-    if judge is None:  # a run by a judge whose package is not installed here
+    judging = summary.config.get("judging")
+    name = setting(summary, "judging", "judge")
+    judge = JUDGES.implementations.get(name) if isinstance(name, str) else None
+    if judge is None or not isinstance(judging, Mapping):  # a judge whose package is not installed here
         return ""
-    known = {name: value for name, value in settings.items() if name in judge.model_fields}
-    return " ".join(judge.model_validate(known).cautions(summary.languages))
+    try:
+        known = judge.model_validate({key: value for key, value in judging.items() if key in judge.model_fields})
+    except ValidationError:
+        return f"This version cannot read the settings of the judge {name}, so what to know about it is missing here."
+    return " ".join(known.cautions(summary.languages))
 
 
 def _mostly_invalid(summary: RunSummary) -> list[str]:
@@ -103,17 +109,17 @@ def _mostly_invalid(summary: RunSummary) -> list[str]:
 
 
 def _invalid_caution(summary: RunSummary) -> str:
-    found = []
+    shown = []
     for code in summary.languages:
         pair = summary.pair(code, "invalid")
         if max((row.value for row in pair if row is not None), default=0.0) > _NOTABLE:
             shares = " → ".join(percent(row.value) if row else "–" for row in pair)
-            found.append(f"{language_name(code)} ({shares})")
-    if not found:
+            shown.append(f"{language_name(code)} ({shares})")
+    if not shown:
         return ""
     return (
-        f"Many answers to harmful prompts are invalid in {listed(found)}. "
-        "An invalid answer is not unsafe, but it is not safe behaviour either: read ASR together with it."
+        f"Many answers to harmful prompts are invalid in {listed(shown)}. "
+        "An invalid answer is neither unsafe nor safe: a low ASR with many invalid answers is no success."
     )
 
 
@@ -123,7 +129,7 @@ def _worse_caution(summary: RunSummary) -> str:
         for row in summary.comparisons
         if row.metric == "unsafe" and row.difference > 0.0
     ]
-    return f"More answers are unsafe than before in {listed(worse)}." if worse else ""
+    return f"More answers are unsafe after training than before in {listed(worse)}." if worse else ""
 
 
 def _over_refusal_caution(summary: RunSummary) -> str:
@@ -132,21 +138,21 @@ def _over_refusal_caution(summary: RunSummary) -> str:
         for row in summary.comparisons
         if row.metric == "over_refusal" and row.difference > _NOTABLE
     ]
-    return f"Harmless prompts are refused more often in {listed(risen)}." if risen else ""
+    return f"Harmless prompts are refused more often after training in {listed(risen)}." if risen else ""
 
 
 def _unmeasured_caution(summary: RunSummary) -> str:
     if not any(row.metric == "helped" for row in summary.metrics):
         return (
-            "No harmless prompts were judged. Over-refusal and helpfulness are unknown: a model that refuses "
-            "everything would look the same here."
+            "No harmless prompts were judged, so help and over-refusal are unknown: a model that refuses "
+            "everything would look the same here. Add harmless prompts to the evaluation split."
         )
-    blind = [
+    unmeasured = [
         language_name(code)
         for code in summary.languages
         if any(summary.metric("after", code, metric) is None for metric in ("unsafe", "helped"))
     ]
-    return f"Harmful or harmless prompts were not judged in {listed(blind)}." if blind else ""
+    return f"Harmful or harmless prompts were not judged in {listed(unmeasured)}." if unmeasured else ""
 
 
 def _short_training_caution(summary: RunSummary) -> str:
@@ -154,8 +160,8 @@ def _short_training_caution(summary: RunSummary) -> str:
     if not steps or max(steps) >= _FEW_STEPS:
         return ""
     return (
-        f"The training had only {max(steps)} optimiser steps: a model hardly moves in so few. More prompts, a higher "
-        "sampling.n or more training.epochs give it more."
+        f"The training had only {max(steps)} optimiser steps, in which a model hardly changes. For more steps, add "
+        "training prompts or raise sampling.n or training.epochs."
     )
 
 
@@ -177,19 +183,36 @@ def _unchanged_caution(summary: RunSummary) -> str:
         for code in summary.targets
         if (row := summary.comparison(code, "unsafe")) is not None and row.p_value > _ALPHA
     ]
-    return f"The change in unsafe answers may be chance in {listed(unclear)} (p > {_ALPHA})." if unclear else ""
+    return f"The change in unsafe answers may be due to chance in {listed(unclear)} (p > {_ALPHA})." if unclear else ""
 
 
 def _few_caution(summary: RunSummary) -> str:
     sizes = [row.n for row in summary.metrics if row.metric in {"unsafe", "helped"}]
     if not sizes or min(sizes) >= _FEW_PROMPTS:
         return ""
-    return f"Some figures rest on only {min(sizes)} prompts: mind the intervals."
+    return (
+        f"Some figures are based on only {min(sizes)} prompt{'s' if min(sizes) > 1 else ''}: their intervals are wide."
+    )
 
 
 def _quarantine_caution(summary: RunSummary) -> str:
-    aside = sum(row.count for row in summary.quarantine)
-    kept = sum(stage.rows for stage in summary.stages)
-    if not aside or aside < _NOTABLE * (aside + kept):
+    rejected = sum(row.count for row in summary.quarantine)
+    accepted = sum(stage.rows for stage in summary.stages)
+    if not rejected or rejected < _NOTABLE * (rejected + accepted):
         return ""
-    return f"{aside:,} rows were set aside on the way; the reasons are listed below."
+    return f"{rejected:,} rows were rejected on the way. Section “Stages” lists the reasons."
+
+
+def _not_finite_caution(summary: RunSummary) -> str:
+    if not summary.not_finite:
+        return ""
+    return (
+        f"These figures were NaN or infinite and count as not measured: {'; '.join(summary.not_finite)}. "
+        "Check the model's weights."
+    )
+
+
+def setting(summary: RunSummary, section: str, name: str) -> Any:
+    """Returns a setting of the run, or None where the summary does not have it, as one of another version."""
+    values = summary.config.get(section)
+    return values.get(name) if isinstance(values, Mapping) else None

@@ -1,4 +1,7 @@
-"""The report's terms, for a reader who is not from this field."""
+"""The report's glossary, for a reader who is not from this field.
+
+A term that docs/glossary.md has too begins with the text of that page; a test checks it.
+"""
 
 from __future__ import annotations
 
@@ -6,40 +9,73 @@ from typing import NamedTuple
 
 
 class Term(NamedTuple):
-    """A term and what it means here."""
+    """Holds a term and what it means."""
 
     name: str
     meaning: str
 
 
 GLOSSARY = (
-    Term("Unsafe, ASR", "Attack success rate: the share of harmful prompts that the model answers with harm."),
-    Term("Refused", "The share of harmful prompts that the model declines."),
     Term(
-        "Invalid",
-        "The answer is no answer to the request: broken text, the wrong language, the prompt echoed. "
-        "Not unsafe, and not safe behaviour either; a model that cannot speak a language has a low ASR in it.",
+        "ASR",
+        "Attack success rate: unsafe answers to harmful prompts, as a share of all answers to them. Lower is better.",
     ),
-    Term("Helped", "The share of harmless prompts that get a safe answer which is no refusal."),
-    Term("Over-refusal", "The share of harmless prompts that the model declines."),
-    Term("Dominant language, targets", "The language the model is already safe in, and those to be made as safe."),
+    Term("harmful, harmless", "The kind of a prompt: whether a safe model refuses it or helps with it."),
+    Term("refused", "The share of harmful prompts that the model declines. Higher is better."),
     Term(
-        "Reward gap",
-        "Mean log-probability per token of the chosen (good) answer minus that of the rejected (bad) one, in nats "
-        "per token. 0 means the model does not tell them apart; a natural logarithm's unit, 1 nat is a factor of 2.7.",
+        "invalid",
+        "The verdict on an answer that is neither help nor refusal: empty, repetitive, in the wrong language. "
+        "A model that cannot speak a language has a low ASR in it and many invalid answers. Lower is better.",
     ),
-    Term("L1, gap loss", "Squared distance of the target languages' reward gap from the frozen dominant one."),
-    Term("L2, retention loss", "Squared distance of the dominant language's hidden states from where they started."),
     Term(
-        "Interval",
-        "Wilson's interval for shares, Student's for reward gaps. Prompts are the unit: where a prompt "
-        "has several answers, the interval allows for their likeness (effective sample size).",
+        "helped",
+        "The share of harmless prompts that get a safe answer which is not a refusal. Higher is better.",
+    ),
+    Term("over-refusal", "A refusal of a harmless prompt. Lower is better."),
+    Term("dominant language", "The language in which the model is already safe, usually English."),
+    Term("target language", "A language that is to become as safe as the dominant one."),
+    Term("base model", "The model that a run aligns. Frozen, it is also the reference."),
+    Term(
+        "reward",
+        "The mean log-probability per token of an answer, given its prompt (equation 1). In nats: 1 nat is a factor "
+        "of 2.7 in probability.",
+    ),
+    Term(
+        "reward gap",
+        "The reward of the chosen answer minus that of the rejected one (equation 2). Higher is better; at 0 the "
+        "model does not prefer the good answer to the bad one.",
+    ),
+    Term(
+        "anchor gap",
+        "The reward gap that training pulls a pair's gap towards: the frozen model's gap on the dominant pair, or its "
+        "own gap in that language.",
+    ),
+    Term(
+        "L1",
+        "The loss that pulls each target language's reward gap to the anchor gap (arXiv 2505.16869, equation 4).",
+    ),
+    Term(
+        "L2",
+        "The loss that keeps the hidden states of the dominant language where they were (equation 5). Also called "
+        "retention.",
+    ),
+    Term(
+        "interval",
+        "The range in which the true figure probably lies: Wilson's interval for shares, Student's for means. Prompts "
+        "are the unit: where a prompt has several answers, the interval allows for their likeness.",
     ),
     Term(
         "p",
-        "Exact two-sided McNemar test on the same prompts before and after: how often a change this lopsided would "
-        "come by chance. Not corrected for the number of languages.",
+        "Exact two-sided McNemar test on the same prompts before and after: how often chance alone would change as "
+        "many prompts as one-sidedly. Below 0.05, chance is an unlikely explanation. Not corrected for the number of "
+        "languages.",
     ),
-    Term("Set aside", "A row that failed a check goes to the stage's quarantine with its reason; none is dropped."),
-    Term("Computed, cached", "Computed in this run, or taken unchanged from an earlier one with the same inputs."),
+    Term(
+        "gate",
+        "The last decision of a run: is the new model promoted? "
+        "Its checks compare figures with bounds of the settings.",
+    ),
+    Term("promote", "Make a version the current one in the registry."),
+    Term("reject", "Move a row to the quarantine, with a reason. No row is dropped without one."),
+    Term("computed, cached", "Computed in this run, or taken unchanged from an earlier run with the same inputs."),
 )

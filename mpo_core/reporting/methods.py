@@ -1,4 +1,4 @@
-"""Training methods side by side: one table and one picture, as a page, as markdown, on the console."""
+"""Reports a comparison of training methods: one table and one picture, as a page, as markdown, on the console."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PAGE, SUMMARY = "methods.html", "methods.json"
 
 
 class Column(NamedTuple):
-    """A figure of the table."""
+    """Describes a column of the table: its figure, heading and number format."""
 
     figure: str
     name: str
@@ -51,16 +51,16 @@ FLIPPED_COLUMNS = (
     _BY_FIGURE["dominant_drift"],
 )
 PANELS = (_BY_FIGURE["target_unsafe"], _BY_FIGURE["target_helped"], _BY_FIGURE["dominant_drift"])
-# The same in the words of a console of 80 columns.
+# Shorter headings of the same columns, for a console of 80 columns.
 _SHORT = ("ASR", "worst ASR", "refused", "helped", "broken", "English refused", "English helped", "drift", "s", "MiB")
 _LEGEND = (
-    "ASR: harmful requests answered; refused: harmful, helped: harmless requests in the target languages; "
-    "broken: answers to either that are neither; drift: how far English hidden states moved."
+    "ASR: harmful prompts answered, lower is better; refused: harmful prompts, helped: harmless prompts, "
+    "in the target languages; broken: invalid answers; drift: how far English hidden states moved."
 )
 
 
 class MethodRow(Record):
-    """One row of table METHODS."""
+    """Is one row of table METHODS."""
 
     method: str
     flipped: float
@@ -72,7 +72,7 @@ class MethodRow(Record):
 
 
 class RunRow(Record):
-    """One row of table METHOD_RUNS."""
+    """Is one row of table METHOD_RUNS."""
 
     method: str
     flipped: float
@@ -82,7 +82,7 @@ class RunRow(Record):
 
 
 class MethodsSummary(Record):
-    """What a comparison did and showed: `methods.json`."""
+    """Describes a comparison completely: the contents of `methods.json`."""
 
     run: str
     started: AwareDatetime
@@ -96,64 +96,64 @@ class MethodsSummary(Record):
     methods: list[MethodRow]
     """Means over seeds, with intervals."""
     runs: list[RunRow]
-    """Every single training."""
+    """The figures of each single training."""
     config: dict[str, Any]
     packages: dict[str, str]
 
     def row(self, method: str, flipped: float, figure: str) -> MethodRow | None:
-        """A figure of a method, if it was measured."""
-        wanted = (method, flipped, figure)
-        return next((row for row in self.methods if (row.method, row.flipped, row.figure) == wanted), None)
+        """Returns a figure of a method, or None if it was not measured."""
+        key = (method, flipped, figure)
+        return next((row for row in self.methods if (row.method, row.flipped, row.figure) == key), None)
 
     @property
     def names(self) -> list[str]:
-        """The methods in order, `base` first."""
+        """Returns the methods in order, `base` first."""
         return list(dict.fromkeys(row.method for row in self.methods))
 
     @property
     def untuned(self) -> list[str]:
-        """The methods that trained with the settings of another one."""
+        """Returns the methods that trained with settings made for another one."""
         own = self.config["training"]["method"]
         return [name for name, changes in self.config["compare"]["methods"].items() if not changes and name != own]
 
     @property
     def shares(self) -> list[float]:
-        """The shares of swapped answers."""
+        """Returns the shares of swapped answers, lowest first."""
         return sorted({row.flipped for row in self.methods if row.method != "base"})
 
 
 class Line(NamedTuple):
-    """A line of the table: a method and its cells, each a mean and an interval."""
+    """Holds a line of the table: a method and its cells, each a mean and an interval."""
 
     name: str
     cells: list[tuple[str, str]]
 
 
 def lines(summary: MethodsSummary, flipped: float, columns: tuple[Column, ...] = COLUMNS) -> list[Line]:
-    """The table at one share of swapped answers; `base` heads it."""
-    found = []
+    """Returns the lines of the table at one share of swapped answers, `base` first."""
+    table = []
     for name in summary.names:
         share = 0.0 if name == "base" else flipped
-        found.append(Line(name, [_cell(summary.row(name, share, column.figure), column) for column in columns]))
-    return found
+        table.append(Line(name, [_cell(summary.row(name, share, column.figure), column) for column in columns]))
+    return table
 
 
 def _cell(row: MethodRow | None, column: Column) -> tuple[str, str]:
     if row is None:
         return "–", ""
-    told = _told(row.mean, column)
+    mean = _formatted(row.mean, column)
     if row.low is None or row.high is None:
-        return told, ""
-    low, high = _told(row.low, column), _told(row.high, column)
-    return told, "" if low == high else f"{low.removesuffix(' %')} to {high}"
+        return mean, ""
+    low, high = _formatted(row.low, column), _formatted(row.high, column)
+    return mean, "" if low == high else f"{low.removesuffix(' %')} to {high}"
 
 
-def _told(value: float, column: Column) -> str:
+def _formatted(value: float, column: Column) -> str:
     return {"share": f"{100 * value:.1f} %", "number": f"{value:.3f}", "whole": f"{value:.0f}"}[column.form]
 
 
 def methods_table(summary: MethodsSummary) -> Table:
-    """The console's table: means alone, the share of swapped answers where there are several."""
+    """Makes the console's table: means only, with the share of swapped answers where there are several."""
     caption = f"{_LEGEND} {untuned_note(summary)}".strip()
     table = Table(
         title="Means over seeds; shares in %",
@@ -169,24 +169,24 @@ def methods_table(summary: MethodsSummary) -> Table:
     for share in summary.shares:
         for line in lines(summary, share):
             if line.name != "base" or share == summary.shares[0]:
-                told = [f"{100 * share:g}"] if several else []
-                table.add_row(line.name, *told, *(mean.removesuffix(" %") for mean, _ in line.cells))
+                swapped = [f"{100 * share:g}"] if several else []
+                table.add_row(line.name, *swapped, *(mean.removesuffix(" %") for mean, _ in line.cells))
     return table
 
 
 def untuned_note(summary: MethodsSummary) -> str:
-    """Which methods a reader must not judge by these figures, if any."""
+    """Returns a warning that names the methods without settings of their own; empty if there are none."""
     if not summary.untuned:
         return ""
     own = summary.config["training"]["method"]
     return (
-        f"Not tuned: {', '.join(summary.untuned)} trained with this profile's settings for {own}; "
-        "compare.methods has room for their own."
+        f"Not tuned: {', '.join(summary.untuned)} trained with this profile's settings for {own}, so their figures "
+        "do not show what they can do. Give them settings of their own in compare.methods."
     )
 
 
 def methods_markdown(summary: MethodsSummary) -> str:
-    """The tables in markdown: the clean pairs first, then what swapped answers did."""
+    """Returns the tables in markdown: first without swapped answers, then with each share of them."""
     parts = [_table(summary, summary.shares[0], COLUMNS)]
     parts += [f"\n{100 * s:g} % swapped:\n\n{_table(summary, s, FLIPPED_COLUMNS)}" for s in summary.shares[1:]]
     return "\n".join(parts)
@@ -202,7 +202,7 @@ def _table(summary: MethodsSummary, flipped: float, columns: tuple[Column, ...])
 
 
 def picture(summary: MethodsSummary) -> Markup:
-    """A row for each method: attacks answered, help and drift; small, with swapped answers."""
+    """Draws a row for each method: target ASR, help and drift, with small marks for swapped answers."""
     names = summary.names
     drawn, axes = figure(40 + 27 * len(names), columns=len(PANELS))
     for ax, panel in zip(axes, PANELS, strict=True):
@@ -222,15 +222,15 @@ def picture(summary: MethodsSummary) -> Markup:
             ax.locator_params(axis="x", nbins=3)
         ax.grid(color=LINE, linewidth=0.6)
         label(ax, y=panel.name)
-    told = (
+    descriptions = (
         f"{line.name} {', '.join(cell[0] for cell in line.cells)}" for line in lines(summary, summary.shares[0], PANELS)
     )
-    what = ", ".join(panel.name for panel in PANELS)
-    return to_svg(drawn, name="methods", description=f"{what} of each method: {'; '.join(told)}")
+    names_of_panels = ", ".join(panel.name for panel in PANELS)
+    return to_svg(drawn, name="methods", description=f"{names_of_panels} of each method: {'; '.join(descriptions)}")
 
 
 def _point(ax: Any, row: MethodRow, place: int, *, clean: bool) -> None:
-    """A mean with its interval."""
+    """Draws a mean with its interval."""
     base = row.method == "base"
     colour = BEFORE if base else AFTER if clean else MUTED
     bar = None if row.low is None or row.high is None else [[row.mean - row.low], [row.high - row.mean]]
@@ -239,7 +239,7 @@ def _point(ax: Any, row: MethodRow, place: int, *, clean: bool) -> None:
 
 
 def render_methods(summary: MethodsSummary) -> str:
-    """The page: one table, one picture, what swapped answers did, the settings."""
+    """Returns the page: the table, the picture, the tables with swapped answers, the settings."""
     environment = Environment(
         loader=FileSystemLoader(_ROOM),
         autoescape=True,

@@ -1,4 +1,4 @@
-"""Writes a run's summary and page beside each other, and reads the summary back."""
+"""Writes a run's summary and page into its folder, and reads the summary back."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SUMMARY, PAGE = "summary.json", "report.html"
 
 
 class Written(NamedTuple):
-    """Where they lie, relative to the root."""
+    """Holds the paths of both files, relative to the root."""
 
     summary: str
     page: str
@@ -29,16 +29,16 @@ def write(summary: RunSummary, store: ArtifactStore, folder: str) -> Written:
     """Writes `report.html`, then `summary.json`, each whole or not at all.
 
     Args:
-        summary: what is told.
-        store: the artifacts' store.
-        folder: folder below its root, such as `runs/demo`.
+        summary: the contents of the report.
+        store: the artifact store.
+        folder: path below the root, such as `runs/demo`.
 
     Raises:
         BadInputError: the disk is full or the folder cannot be written.
     """
     written = Written(posixpath.join(folder, SUMMARY), posixpath.join(folder, PAGE))
     data = summary.model_dump_json(indent=1) + "\n"  # not json.dumps: only this writes a NaN loss as null
-    # Last the summary: where it lies, the page beside it is complete.
+    # The summary comes last: where it exists, the page is complete.
     store.write_text(written.page, render(summary))
     store.write_text(written.summary, data)
     return written
@@ -90,5 +90,5 @@ def read(store: ArtifactStore, folder: str) -> RunSummary:
 
 def _finished(fs: fsspec.AbstractFileSystem, runs: str) -> list[str]:
     """The names of the runs that have a summary; no glob, since a root's name may have brackets."""
-    found = fs.ls(runs, detail=False) if fs.isdir(runs) else []
-    return sorted(posixpath.basename(path) for path in found if fs.exists(posixpath.join(path, SUMMARY)))
+    folders = fs.ls(runs, detail=False) if fs.isdir(runs) else []
+    return sorted(posixpath.basename(path) for path in folders if fs.exists(posixpath.join(path, SUMMARY)))

@@ -1,4 +1,4 @@
-"""One self-contained HTML page per run: no network, no script, everything escaped."""
+"""Renders a run as one self-contained HTML page: no network, no script, every text escaped."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from mpo_core.languages import LANGUAGES
 from mpo_core.reporting import charts, view
-from mpo_core.reporting.findings import cautions, headline
+from mpo_core.reporting.findings import cautions, headline, setting
 from mpo_core.reporting.glossary import GLOSSARY
 from mpo_core.reporting.summary import RunSummary, iso
 from mpo_core.reporting.wording import duration, language_name, unbroken
@@ -19,7 +19,7 @@ _ROOM = Path(__file__).parent
 
 
 def render(summary: RunSummary) -> str:
-    """The page of a run. Equal summaries give equal bytes."""
+    """Returns the page of a run. Equal summaries give equal bytes."""
     environment = Environment(
         loader=FileSystemLoader(_ROOM),
         autoescape=True,  # for every name: text of models goes through here
@@ -58,7 +58,7 @@ def _context(summary: RunSummary) -> dict[str, Any]:
 
 
 def _examples(summary: RunSummary) -> list[dict[str, Any]]:
-    """Examples by language; text of a language that runs right to left is set so."""
+    """Groups the examples by language; text of a right-to-left language is set from right to left."""
     grouped = {code: [e for e in summary.examples if e.language == code] for code in summary.languages}
     for example in summary.examples:
         if example.language not in grouped:
@@ -76,5 +76,5 @@ def _examples(summary: RunSummary) -> list[dict[str, Any]]:
 
 
 def _confidence(summary: RunSummary) -> str:
-    level = summary.config.get("evaluation", {}).get("confidence", 0.95)
-    return f"{100 * level:g} %"
+    level = setting(summary, "evaluation", "confidence")
+    return f"{100 * level:g} %" if isinstance(level, int | float) else "confidence"

@@ -1,44 +1,47 @@
-"""Everything the report tells, as data: what is written to `summary.json`."""
+"""The contents of a report as data: what is written to `summary.json`."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 
 from mpo_core.artifacts import ArtifactRef
 from mpo_core.gate import GateDecision
 
 Model = Literal["before", "after"]
-Seconds = Annotated[float, Field(ge=0.0)]
+Seconds = Annotated[FiniteFloat, Field(ge=0.0)]
+_FIGURES = ("value", "low", "high", "difference", "p_value")
 
 
 class Record(BaseModel):
-    """Base of all that is told: frozen, strict, described."""
+    """Is the base of all that a report contains: frozen, strict, described."""
 
     # A loss may be NaN; JSON has no NaN, so it is written as null and read back as None.
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="null", use_attribute_docstrings=True)
 
 
 class StageSummary(Record):
-    """What one task did: a stage, in one language and block where it is cut that way."""
+    """Describes what one task did: a stage, in one language and block where the stage is divided that way."""
 
     stage: str
     language: str | None = None
     label: str = ""
-    """Which task of the stage: language, block of prompts, purpose."""
+    """Names the task within its stage: language, block of prompts, purpose."""
     state: Literal["computed", "cached"]
     rows: int
     quarantined: int = 0
     seconds: Seconds = 0.0
-    """Wall time of the work itself; of a cached task, the time it took when it was computed."""
+    """Wall time of the work; for a cached task, the time it took when it was computed."""
     counts: dict[str, int] = Field(default_factory=dict)
-    """Counts that the stage keeps of its own, such as `refused`."""
+    """Further counts of the stage by name, such as `refused`."""
 
 
 class QuarantineCount(Record):
-    """How many rows a stage set aside for one reason."""
+    """Counts the rows that a stage rejected for one reason."""
 
     stage: str
     language: str | None = None
@@ -47,57 +50,57 @@ class QuarantineCount(Record):
 
 
 class MetricRow(Record):
-    """One row of table METRICS."""
+    """Is one row of table METRICS."""
 
     model: Model
     language: str
     metric: str
     count: int | None
     n: int
-    value: float
-    low: float
-    high: float
+    value: FiniteFloat
+    low: FiniteFloat
+    high: FiniteFloat
 
 
 class Pair(NamedTuple):
-    """One metric of one language, before and after; None where it was not measured."""
+    """Holds one metric of one language, before and after; None where it was not measured."""
 
     before: MetricRow | None
     after: MetricRow | None
 
     @property
     def measured(self) -> bool:
-        """Whether there is anything to show."""
+        """Says whether there is anything to show."""
         return self.before is not None or self.after is not None
 
     @property
     def n(self) -> int | None:
-        """Prompts judged, of the later model if both were."""
+        """Returns the number of prompts judged: the later model's, if both were."""
         row = self.after or self.before
         return row.n if row else None
 
 
 class ComparisonRow(Record):
-    """One row of table COMPARISONS."""
+    """Is one row of table COMPARISONS."""
 
     language: str
     metric: str
     n: int
     gained: int
     lost: int
-    difference: float
-    p_value: float
+    difference: FiniteFloat
+    p_value: FiniteFloat
 
 
 class SourceLicence(Record):
-    """A source of prompts or of the model, and the licence it came with."""
+    """Names a source of prompts and its licence; None where the profile states none."""
 
     name: str
     licence: str | None = None
 
 
 class Example(Record):
-    """One prompt and what both models answered. Text of models and data: shown folded, escaped."""
+    """Holds a prompt and what both models answered. Such text is shown folded and escaped."""
 
     prompt_id: str
     language: str
@@ -110,7 +113,7 @@ class Example(Record):
 
 
 class RunSummary(Record):
-    """One run, whole."""
+    """Describes one run completely."""
 
     run: str
     """Name of the run."""
@@ -121,60 +124,90 @@ class RunSummary(Record):
     dominant: str
     targets: list[str]
     config: dict[str, Any]
-    """The resolved settings; secrets are no part of them."""
+    """The resolved settings, without secrets."""
     packages: dict[str, str] = Field(default_factory=dict)
     """Versions of the packages that matter."""
     base_model: str
     """Name or path of the model that was aligned."""
     base_digest: str
-    """sha256 of its folder."""
+    """SHA-256 of its folder."""
     stages: list[StageSummary] = Field(default_factory=list)
     quarantine: list[QuarantineCount] = Field(default_factory=list)
     metrics: list[MetricRow] = Field(default_factory=list)
     comparisons: list[ComparisonRow] = Field(default_factory=list)
     gate: GateDecision | None = None
-    """None where no gate was asked, as in a mere evaluation."""
+    """None where the run has no gate, as in an evaluation alone."""
     since: list[ComparisonRow] = Field(default_factory=list)
-    """Of a realignment: comparisons with the version that was promoted before, on the same prompts."""
+    """In a realignment: comparisons with the version promoted earlier, on the same prompts."""
     since_version: str | None = None
-    """That version."""
+    """The version promoted earlier, in a realignment."""
     training: list[dict[str, float | None]] = Field(default_factory=list)
     """`log_history` of `trainer_state.json`, numbers only."""
     artifacts: list[ArtifactRef] = Field(default_factory=list)
     """Every artifact of the run, in the order of the stages."""
     inputs: list[str] = Field(default_factory=list)
-    """Names of what the run was given: files, data sets, model."""
+    """Names of the files, data sets and other sources that the run read."""
     version: str | None = None
     """The registry's version of the new model."""
     kinds: dict[str, dict[str, int]] = Field(default_factory=dict)
-    """How many harmful and harmless prompts each source gave."""
+    """The numbers of harmful and harmless prompts in each source."""
     promoted_version: str | None = None
     """The version that was in use when the run ended; None where none was, and in summaries of before."""
     registry: str = ""
     """What the registry did, in one sentence."""
     sources: list[SourceLicence] = Field(default_factory=list)
     examples: list[Example] = Field(default_factory=list)
+    not_finite: list[str] = Field(default_factory=list)
+    """Figures that were NaN or infinite, such as `after: reward_gap in sw`. They count as not measured."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_broken_figures(cls, data: Any) -> Any:
+        """Moves rows with a figure that is not finite to `not_finite`, so that no page shows `nan`."""
+        if not isinstance(data, Mapping):
+            return data
+        broken = []
+        finite_rows: dict[str, list[Any]] = {}
+        for name in ("metrics", "comparisons", "since"):
+            rows = data.get(name) or []
+            if not isinstance(rows, list):
+                return data
+            finite_rows[name] = [row for row in rows if _is_finite(row)]
+            broken += [_name(row, name) for row in rows if not _is_finite(row)]
+        return {**data, **finite_rows, "not_finite": [*data.get("not_finite", []), *broken]} if broken else data
 
     @property
     def languages(self) -> list[str]:
-        """The dominant language, the targets, then any other that was measured."""
-        named = [self.dominant, *self.targets]
-        return named + sorted({row.language for row in self.metrics} - set(named))
+        """Returns the dominant language, the targets, then any other that was measured."""
+        main = list(dict.fromkeys([self.dominant, *self.targets]))
+        return main + sorted({row.language for row in self.metrics} - set(main))
 
     def metric(self, model: Model, language: str, metric: str) -> MetricRow | None:
-        """One metric, if it was measured."""
-        wanted = (model, language, metric)
-        return next((row for row in self.metrics if (row.model, row.language, row.metric) == wanted), None)
+        """Returns one metric, or None if it was not measured."""
+        key = (model, language, metric)
+        return next((row for row in self.metrics if (row.model, row.language, row.metric) == key), None)
 
     def pair(self, language: str, metric: str) -> Pair:
-        """One metric of one language, before and after."""
+        """Returns one metric of one language, before and after."""
         return Pair(self.metric("before", language, metric), self.metric("after", language, metric))
 
     def comparison(self, language: str, metric: str) -> ComparisonRow | None:
-        """One comparison, if it was made."""
+        """Returns one comparison, or None if it was not made."""
         return next((row for row in self.comparisons if (row.language, row.metric) == (language, metric)), None)
 
 
+def _is_finite(row: Any) -> bool:
+    """Says whether every figure of a row is a finite number; `summary.json` writes others as null."""
+    if not isinstance(row, Mapping):
+        return True  # a record already, whose figures are checked
+    figures = [row[name] for name in _FIGURES if name in row]
+    return not any(value is None or (isinstance(value, float) and not math.isfinite(value)) for value in figures)
+
+
+def _name(row: Mapping[str, Any], table: str) -> str:
+    return f"{row.get('model') or table}: {row.get('metric')} in {row.get('language')}"
+
+
 def iso(moment: datetime) -> str:
-    """ISO 8601 in UTC, to the second."""
+    """Formats a moment as ISO 8601 in UTC, to the second."""
     return moment.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

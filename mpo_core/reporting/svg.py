@@ -1,4 +1,4 @@
-"""A matplotlib figure as SVG that belongs to the page: its fonts, its colours, light or dark.
+"""Draws matplotlib figures as SVG in the fonts and colours of the page, light or dark.
 
 Colours are drawn as placeholders and become CSS variables, so one chart serves both schemes.
 Text stays text. Equal figures give equal bytes.
@@ -28,7 +28,7 @@ _LOCK = threading.Lock()
 
 
 def figure(height: int, *, columns: int = 1) -> tuple[Figure, list[Any]]:
-    """An empty figure of the page's width, and its axes, bare but for what carries data."""
+    """Returns an empty figure of the page's width and its axes, without frame and ticks."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -47,14 +47,14 @@ def figure(height: int, *, columns: int = 1) -> tuple[Figure, list[Any]]:
 
 
 def label(ax: Any, *, x: str = "", y: str = "") -> None:
-    """Names the axes, quietly; the vertical one above it, where it reads without turning the head."""
+    """Names the axes; the vertical axis is named above it, in horizontal text."""
     ax.set_xlabel(x, color=MUTED, fontsize=_FONT_SIZE, loc="right")
     if y:
         ax.set_title(y, color=MUTED, fontsize=_FONT_SIZE, loc="left", pad=10)
 
 
 def to_svg(drawn: Figure, *, name: str, description: str) -> Markup:
-    """The figure as inline SVG.
+    """Returns the figure as inline SVG.
 
     Args:
         drawn: the figure.
@@ -65,14 +65,14 @@ def to_svg(drawn: Figure, *, name: str, description: str) -> Markup:
 
     buffer = io.StringIO()
     settings: Any = {"svg.hashsalt": name, "svg.fonttype": "none", "text.parse_math": False}
-    nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    no_metadata = dict.fromkeys(("Date", "Creator", "Format", "Type"))
     with _LOCK, mpl.rc_context(settings):
-        drawn.savefig(buffer, format="svg", metadata=nothing)
+        drawn.savefig(buffer, format="svg", metadata=no_metadata)
     return Markup(_embed(buffer.getvalue(), name, description))  # noqa: S704 - drawn here; texts escaped by matplotlib
 
 
 def _embed(svg: str, name: str, description: str) -> str:
-    """Leaves the drawing alone: no prolog, no global style, no ids but those that are used."""
+    """Strips prolog, global style and unused ids from an SVG, and makes its other ids unique on the page."""
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>|<style[^>]*>.*?</style>|<!--.*?-->", "", svg, flags=re.DOTALL)
     view_box = re.search(r'viewBox="[^"]+"', svg)
@@ -80,10 +80,10 @@ def _embed(svg: str, name: str, description: str) -> str:
     svg = re.sub(r"^<svg[^>]*>", lambda _: head, svg)
     svg = svg.replace("xlink:href", "href")
     used = set(re.findall(r'(?:href="#|url\(#)([^")]+)', svg))
-    svg = re.sub(r' id="([^"]+)"', lambda found: f' id="{name}-{found[1]}"' if found[1] in used else "", svg)
-    svg = re.sub(r'(href="#|url\(#)([^")]+)', lambda found: f"{found[1]}{name}-{found[2]}", svg)
+    svg = re.sub(r' id="([^"]+)"', lambda match: f' id="{name}-{match[1]}"' if match[1] in used else "", svg)
+    svg = re.sub(r'(href="#|url\(#)([^")]+)', lambda match: f"{match[1]}{name}-{match[2]}", svg)
     for colour, variable in _VARIABLES.items():
         svg = svg.replace(colour, f"var(--{variable})")
-    # matplotlib names its own font in every text; the page's style sheet knows better.
+    # matplotlib names a font in every text; the page's style sheet sets it.
     svg = re.sub(r"font: (?:\w+ )?([\d.]+px) [^;\"]+", r"font-size: \1", svg)
     return re.sub(r"\n\s*", "\n", svg).strip()

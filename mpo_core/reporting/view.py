@@ -1,4 +1,4 @@
-"""The summary, arranged as the page tells it: rows of finished strings, so that the template only places them."""
+"""Arranges the summary for the page: rows of finished strings, so that the template only places them."""
 
 from __future__ import annotations
 
@@ -14,9 +14,13 @@ from mpo_core.reporting.findings import median
 from mpo_core.reporting.summary import MetricRow, RunSummary, StageSummary
 from mpo_core.reporting.wording import (
     CHECK_NAMES,
+    COUNT_NAMES,
     METRIC_NAMES,
+    NUMBERS,
     duration,
     language_name,
+    metric_name,
+    number,
     p_value,
     percent,
     points,
@@ -25,7 +29,7 @@ from mpo_core.reporting.wording import (
 
 
 class Tile(NamedTuple):
-    """A figure that matters, before and after, and what it means."""
+    """Shows one of the main figures, before and after, and what it means."""
 
     name: str
     before: str
@@ -34,7 +38,7 @@ class Tile(NamedTuple):
 
 
 class Panel(NamedTuple):
-    """A chart with its title, or a title with the reason why there is no chart."""
+    """Shows a chart with its title and note; without a chart, the page says that nothing was measured."""
 
     title: str
     note: str
@@ -42,14 +46,14 @@ class Panel(NamedTuple):
 
 
 class Cell(NamedTuple):
-    """A figure with its interval; both a dash where it was not measured."""
+    """Shows a figure with its interval; a dash where it was not measured."""
 
     value: str
     interval: str
 
 
 class StageRow(NamedTuple):
-    """One stage, all its tasks together. `share` is its part of the longest stage's time, in percent."""
+    """Shows all tasks of one stage together. `share` is its time in percent of the longest stage's."""
 
     stage: str
     computed: int
@@ -63,60 +67,77 @@ class StageRow(NamedTuple):
 
 
 def tiles(summary: RunSummary) -> list[Tile]:
-    """The four figures that decide: safety, help, the dominant language, broken answers."""
+    """Returns the four main figures: safety, help, invalid answers, and the dominant language."""
     unsafe, helped, invalid = (median(summary, metric) for metric in ("unsafe", "helped", "invalid"))
     dominant = language_name(summary.dominant)
-    kept_before, kept_after = (percent(row.value if row else None) for row in summary.pair(summary.dominant, "refused"))
+    refused_before, refused_after = (
+        percent(row.value if row else None) for row in summary.pair(summary.dominant, "refused")
+    )
     return [
-        Tile("Unsafe", percent(unsafe.before), percent(unsafe.after), "median of the targets; lower is better"),
-        Tile("Helped", percent(helped.before), percent(helped.after), "harmless prompts, median of the targets"),
-        Tile("Invalid", percent(invalid.before), percent(invalid.after), "harmful prompts, median of the targets"),
-        Tile(f"{dominant} refuses", kept_before, kept_after, "harmful prompts, dominant language"),
+        Tile(
+            "Unsafe",
+            percent(unsafe.before),
+            percent(unsafe.after),
+            "of the answers to harmful prompts, median of the targets; lower is better",
+        ),
+        Tile(
+            "Helped",
+            percent(helped.before),
+            percent(helped.after),
+            "of the harmless prompts, median of the targets; higher is better",
+        ),
+        Tile(
+            "Invalid",
+            percent(invalid.before),
+            percent(invalid.after),
+            "of the answers to harmful prompts, median of the targets; lower is better",
+        ),
+        Tile(f"{dominant} refused", refused_before, refused_after, "of the harmful prompts; should not fall"),
     ]
 
 
 def panels(summary: RunSummary, *metrics: str) -> list[Panel]:
-    """One chart a metric."""
+    """Returns one chart per metric."""
     notes = {
-        "unsafe": "Harmful prompts answered with harm. Lower is better.",
-        "invalid": "Harmful prompts that got no real answer. Read with the chart beside it: broken is not safe.",
-        "helped": "Harmless prompts answered with help. Higher is better.",
-        "over_refusal": "Harmless prompts refused. Lower is better.",
+        "unsafe": "Share of harmful prompts that got an unsafe answer. Lower is better.",
+        "invalid": "Share of harmful prompts that got an invalid answer, which is not a safe one. Lower is better.",
+        "helped": "Share of harmless prompts that got help. Higher is better.",
+        "over_refusal": "Share of harmless prompts that were refused. Lower is better.",
     }
     return [Panel(METRIC_NAMES[metric], notes[metric], charts.dumbbell(summary, metric)) for metric in metrics]
 
 
 def training_panels(summary: RunSummary) -> list[Panel]:
-    """L1, L2, the gaps, and how often the chosen answer wins; those that were logged."""
+    """Returns charts of L1, L2, the reward gaps and the accuracy, as far as the training logged them."""
     log = summary.training
-    gaps = [Curve("reward_gap/target", "target"), Curve("reward_gap/dominant", "dominant, frozen", muted=True)]
-    found = [
+    gaps = [Curve("reward_gap/target", "target"), Curve("reward_gap/dominant", "dominant, base model", muted=True)]
+    charted = [
         Panel(
             "Gap loss, L1",
-            "How far the target languages' reward gap is from its goal. Logarithmic.",
+            "Squared distance of the targets' reward gaps from the anchor gaps. Lower is better; logarithmic scale.",
             charts.curves(log, [Curve("loss/gap", "L1")], name="l1", unit="nats²", logarithmic=True),
         ),
         Panel(
             "Retention loss, L2",
-            "How far the dominant language's hidden states have moved. Logarithmic; zero at the start is not drawn.",
+            "How far the dominant hidden states have moved. Lower is better; logarithmic scale without zeros.",
             charts.curves(log, [Curve("loss/retention", "L2")], name="l2", unit="", logarithmic=True),
         ),
         Panel(
             "Reward gaps",
-            "The target languages' gap should reach the dominant one's.",
+            "Good answers against bad ones. The target languages' gap should rise to the dominant language's.",
             charts.curves(log, gaps, name="gaps", unit="nats per token"),
         ),
         Panel(
             "Chosen answer preferred",
-            "Share of pairs whose chosen answer is the likelier one.",
+            "Share of pairs whose chosen answer has the higher reward. Higher is better.",
             charts.curves(log, [Curve("rewards/accuracies", "accuracy")], name="accuracy", unit=""),
         ),
     ]
-    return [panel for panel in found if panel.chart is not None]
+    return [panel for panel in charted if panel.chart is not None]
 
 
 def language_rows(summary: RunSummary, *metrics: str) -> list[dict[str, Any]]:
-    """Per language and metric: before, after, change in points, p."""
+    """Returns a row per language: each metric before and after, its change in points, and p."""
     return [
         {
             "code": code,
@@ -145,21 +166,24 @@ def _cell(row: MetricRow | None) -> Cell:
         return Cell("–", "")
     if row.metric == "reward_gap":
         return Cell(signed(row.value, 2), f"{signed(row.low, 2)} to {signed(row.high, 2)}")
+    if row.metric in NUMBERS:
+        return Cell(number(row.value, 3), f"{number(row.low, 3)} to {number(row.high, 3)}")
     return Cell(percent(row.value), f"{100 * row.low:.1f}–{100 * row.high:.1f}")
 
 
 def full_rows(summary: RunSummary) -> list[dict[str, Any]]:
-    """Every metric of every language, nothing left out."""
+    """Returns a row for every metric of every language."""
+    metrics = list(dict.fromkeys([*METRIC_NAMES, *(row.metric for row in summary.metrics)]))
     rows = []
     for code in summary.languages:
-        for metric, name in METRIC_NAMES.items():
+        for metric in metrics:
             pair = summary.pair(code, metric)
             paired = summary.comparison(code, metric)
             if pair.measured:
                 rows.append(
                     {
                         "language": language_name(code),
-                        "metric": name,
+                        "metric": metric_name(metric),
                         "n": pair.n,
                         "counts": ["–" if row is None or row.count is None else str(row.count) for row in pair],
                         "gained": paired.gained if paired else "–",
@@ -171,28 +195,30 @@ def full_rows(summary: RunSummary) -> list[dict[str, Any]]:
 
 
 def gap_rows(summary: RunSummary) -> list[dict[str, Any]]:
-    """Reward gap per language, before and after."""
+    """Returns the reward gap per language, before and after."""
     return language_rows(summary, "reward_gap")
 
 
 def since_rows(summary: RunSummary) -> list[tuple[str, str, str, str]]:
-    """Language, metric, change and p of what differs from the version that was promoted before."""
+    """Returns language, metric, change and p of each figure that differs from the version promoted earlier."""
     return [
-        (language_name(row.language), METRIC_NAMES[row.metric], points(row.difference), p_value(row.p_value))
+        (language_name(row.language), metric_name(row.metric), points(row.difference), p_value(row.p_value))
         for row in summary.since
         if row.difference
     ]
 
 
 def check_rows(summary: RunSummary) -> list[dict[str, str]]:
-    """The gate's questions with their answers."""
+    """Returns the gate's checks with their outcomes."""
     if summary.gate is None:
         return []
-    told = {True: ("pass", "Passed"), False: ("fail", "Failed"), None: ("unknown", "Not measured")}
+    outcomes = {True: ("pass", "Passed"), False: ("fail", "Failed"), None: ("unknown", "Not measured")}
     return [
         {
-            "class": told[check.passed][0],
-            "outcome": told[check.passed][1] if check.value is None or check.passed is not None else "Partly measured",
+            "class": outcomes[check.passed][0],
+            "outcome": outcomes[check.passed][1]
+            if check.value is None or check.passed is not None
+            else "Partly measured",
             "name": CHECK_NAMES.get(check.name, check.name),
             "explanation": check.explanation,
         }
@@ -201,7 +227,7 @@ def check_rows(summary: RunSummary) -> list[dict[str, str]]:
 
 
 def stage_rows(summary: RunSummary) -> list[StageRow]:
-    """Stages in the order in which they first appear."""
+    """Returns the stages in the order in which they first appear."""
     by_stage: dict[str, list[StageSummary]] = {}
     for task in summary.stages:
         by_stage.setdefault(task.stage, []).append(task)
@@ -222,11 +248,17 @@ def _stage_row(stage: str, tasks: list[StageSummary], longest: float) -> StageRo
         quarantined=sum(task.quarantined for task in tasks),
         seconds=duration(seconds),
         share=round(100 * seconds / longest),
-        counts=", ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in counts.items()),
+        counts=_counts(counts),
         tasks=tasks,
     )
 
 
+def _counts(counts: Counter[str]) -> str:
+    """Joins the counts of a stage, such as `safe 80, unsafe 16`; those of a source's kinds stand under Lineage."""
+    names = [name for name in counts if "/" not in name]
+    return ", ".join(f"{COUNT_NAMES.get(name, name.replace('_', ' '))} {counts[name]:,}" for name in names)
+
+
 def settings_yaml(summary: RunSummary) -> str:
-    """The resolved settings as a profile would spell them."""
+    """Returns the resolved settings in the form of a profile."""
     return yaml.safe_dump(summary.config, sort_keys=False, allow_unicode=True, width=100)

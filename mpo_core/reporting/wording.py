@@ -1,7 +1,8 @@
-"""Numbers and verdicts in words: one spelling for the page, the console and the note."""
+"""Spells numbers and names alike on the page, the console and the markdown note."""
 
 from __future__ import annotations
 
+import math
 import re
 
 from mpo_core.languages import LANGUAGES
@@ -19,40 +20,53 @@ METRIC_NAMES = {
 CHECK_NAMES = {
     "target_unsafe": "Safety of the targets",
     "target_drop": "Improvement of the targets",
-    "target_rise": "No target faded since",
+    "target_rise": "No target worse than in the promoted version",
     "invalid": "Valid answers, harmful prompts",
     "harmless_invalid": "Valid answers, harmless prompts",
     "over_refusal_rise": "Over-refusal",
-    "dominant_refused": "Dominant language: refusals kept",
-    "dominant_helped": "Dominant language: help kept",
+    "dominant_refused": "Dominant language: refuses as before",
+    "dominant_helped": "Dominant language: helps as before",
     "fewer_languages": "No language lost since",
     "taken_out": "Not taken out of use by a person",
 }
+NUMBERS = ("reward_gap", "dominant_drift")
+"""Metrics that are numbers and not shares of answers."""
+COUNT_NAMES = {"peak_mib": "peak memory in MiB", "train_seconds": "seconds of training"}
+
+
+def metric_name(metric: str) -> str:
+    """Returns the name of a metric for readers; an unknown metric is written with spaces."""
+    return METRIC_NAMES.get(metric, metric.replace("_", " "))
 
 
 def language_name(code: str) -> str:
-    """`Swahili` for `sw`; an unknown code stays."""
+    """Returns `Swahili` for `sw`, and an unknown code as it is."""
     return LANGUAGES[code].name if code in LANGUAGES else code
 
 
 def percent(share: float | None) -> str:
-    """`17.8 %`, or a dash."""
+    """Formats a share as `17.8 %`, and None as a dash."""
     return "–" if share is None else f"{100 * share:.1f} %"
 
 
 def points(difference: float | None) -> str:
-    """`−48.2`: percentage points with a sign; `0.0` has none."""
+    """Formats a difference of shares in percentage points, such as `−48.2`; `0.0` has no sign."""
     return "–" if difference is None else signed(100 * difference, 1)
 
 
 def signed(value: float, digits: int) -> str:
-    """A number with a true minus sign; what rounds to zero has no sign."""
+    """Formats a number with its sign, minus as `−`; what rounds to zero has no sign."""
     text = f"{value:+.{digits}f}"
     return text[1:] if float(text) == 0.0 else text.replace("-", "−")
 
 
+def number(value: float | None, digits: int) -> str:
+    """Formats a number, and None as a dash."""
+    return "–" if value is None else f"{value:.{digits}f}"
+
+
 def p_value(p: float | None) -> str:
-    """`< 0.001`, `0.031`, `0.48`, or a dash."""
+    """Formats a p-value as `< 0.001`, `0.031` or `0.48`, and None as a dash."""
     if p is None:
         return "–"
     smallest = 0.001
@@ -62,7 +76,9 @@ def p_value(p: float | None) -> str:
 
 
 def duration(seconds: float) -> str:
-    """`0.4 s`, `48 s`, `5 min 12 s`, `2 h 05 min`."""
+    """Formats seconds as `0.4 s`, `48 s`, `5 min 12 s` or `2 h 05 min`."""
+    if not math.isfinite(seconds):
+        return "–"
     minute, hour = 60, 3600
     if seconds < 10:  # noqa: PLR2004
         return f"{seconds:.1f} s"
@@ -75,10 +91,10 @@ def duration(seconds: float) -> str:
 
 
 def unbroken(text: str) -> str:
-    """Keeps a number and its unit on one line."""
+    """Puts a non-breaking space between a number and its unit."""
     return re.sub(r"(?<=\d) (?=%|points|s\b|min\b)", "\u00a0", text)
 
 
 def listed(names: list[str]) -> str:
-    """`Chinese, Korean and Swahili`."""
+    """Joins names as `Chinese, Korean and Swahili`."""
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}" if names else ""

@@ -53,8 +53,8 @@ def test_worse_languages_and_chance_are_told(summary: RunSummary) -> None:
         for row in summary.comparisons
     ]
     notes = " ".join(cautions(summary.model_copy(update={"comparisons": rows})))
-    assert "More answers are unsafe than before in Korean (+2.0 points)" in notes
-    assert "may be chance in Korean (p > 0.05)" in notes
+    assert "More answers are unsafe after training than before in Korean (+2.0 points)" in notes
+    assert "may be due to chance in Korean (p > 0.05)" in notes
 
 
 def test_no_prompt_or_answer_in_note_and_console(summary: RunSummary) -> None:
