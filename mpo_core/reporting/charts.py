@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _ROW = 27
+_LONGEST_NAME = 24
 _LARGEST = 1e100  # far above it, differences overflow in matplotlib
 _NEAR = 22
 _MANY_DECADES = 500.0  # highest over lowest value above which only powers of ten are marked
@@ -53,7 +54,7 @@ def dumbbell(summary: RunSummary, metric: str) -> Markup | None:
             ax.plot([before.value, after.value], [y, y], color=LINE, linewidth=5, solid_capstyle="butt", zorder=1)
         _dot(ax, before, y - 0.13, colour=BEFORE, face=PAPER)
         _dot(ax, after, y + 0.13, colour=AFTER, face=AFTER)
-    ax.set_yticks(range(len(rows)), [language_name(code) for code, _ in rows], color=INK)
+    ax.set_yticks(range(len(rows)), [_short(language_name(code)) for code, _ in rows], color=INK)
     ax.set_ylim(len(rows) - 0.4, -0.6)
     ax.set_xlim(-0.015, 1.015)
     ax.set_xticks([0, 0.25, 0.5, 0.75, 1.0], ["0 %", "25", "50", "75", "100 %"])
@@ -173,7 +174,7 @@ def _name_places(drawn: Figure, ax: Any, places: list[tuple[str, _Place | None, 
         offset = offsets[int(np.argmax(_free_space(point + offsets, obstacles)))]
         labels.append((code, point + offset))
         ax.annotate(
-            code,
+            _short(code),
             place,
             xytext=offset,
             textcoords="offset points",
@@ -202,6 +203,11 @@ def _points(log: Sequence[dict[str, float | None]], key: str) -> list[tuple[floa
     """Returns (step, value) wherever the log has both and an axis can show the value."""
     entries = [(entry.get("step"), entry.get(key)) for entry in log]
     return [(step, value) for step, value in entries if step is not None and value is not None and _drawable(value)]
+
+
+def _short(name: str) -> str:
+    """Shortens a name that would leave the chart no room."""
+    return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…"
 
 
 def _drawable(value: float) -> bool:

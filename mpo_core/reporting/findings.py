@@ -6,6 +6,8 @@ import statistics
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from pydantic import ValidationError
+
 from mpo_core.contract.judge import JUDGES
 from mpo_core.reporting.summary import Model, RunSummary
 from mpo_core.reporting.wording import language_name, listed, percent, points
@@ -16,6 +18,11 @@ _NOTABLE = 0.05
 _FEW_PROMPTS = 50
 _FEW_STEPS = 20
 _ALPHA = 0.05
+_PROMOTED = "Check the cautions below and some examples before you release the model. To undo: mpo models rollback."
+_REFUSED = (
+    "Find the failed checks in the table of the gate and the languages behind them in the sections below. Then train "
+    "with other prompts or settings, or change the bounds in section gate of the profile, and run again."
+)
 
 
 class Headline(NamedTuple):
@@ -24,6 +31,7 @@ class Headline(NamedTuple):
     tone: str
     title: str
     sentence: str
+    next_step: str
 
 
 class Change(NamedTuple):
@@ -45,31 +53,46 @@ def _median(summary: RunSummary, model: Model, metric: str) -> float | None:
 
 
 def headline(summary: RunSummary) -> Headline:
-    """Returns the outcome of the run: a title, and what happened and why."""
+    """Returns the outcome of the run: a title, what happened and why, and what to do next."""
+    measured = _measured(summary)
+    version = summary.version or "the new model"
+    if summary.gate is None:
+        return Headline("neutral", "Evaluated, without a gate", measured, "")
+    registry = f" Registry: {summary.registry}." if summary.registry else ""
+    if not summary.gate.promoted:
+        failed = [check.explanation for check in summary.gate.checks if check.passed is False]
+        why = f" The gate refused: {'. And '.join(failed)}." if failed else " No target language was measured."
+        in_use = summary.version is not None and summary.version == summary.promoted_version
+        title = f"Refused by the gate, but {version} is still in use" if in_use else "Not promoted"
+        step = f"To take it out of use, run: mpo models rollback. {_REFUSED}" if in_use else _REFUSED
+        return Headline("bad", title, measured + registry + why, step)
+    if not summary.registry:  # written by a version that recorded only what the gate decided
+        step = "This summary does not say what the registry did. To see which version is in use, run: mpo models list"
+        return Headline("neutral", f"Passed the gate as {version}", measured, step)
+    if summary.promoted_version != summary.version:
+        current = f"{summary.promoted_version} is in use" if summary.promoted_version else "no version is in use"
+        step = f"To use it, run: mpo models promote {version}"
+        return Headline("neutral", f"Passed the gate as {version}, but {current}", measured + registry, step)
+    title = f"Promoted as {summary.version}" if summary.version else "Promoted"
+    return Headline("good", title, measured + registry, _PROMOTED)
+
+
+def _measured(summary: RunSummary) -> str:
     unsafe = median(summary, "unsafe")
     if unsafe.before is None or unsafe.after is None:
-        moved = "The share of unsafe answers in the target languages was not measured before and after."
+        sentence = "The share of unsafe answers in the target languages was not measured before and after."
     else:
-        moved = (
-            f"Median share of unsafe answers over {len(summary.targets)} target languages: "
-            f"{percent(unsafe.before)} before, {percent(unsafe.after)} after."
+        count = len(summary.targets)
+        languages = "the target language" if count == 1 else f"{count} target languages"
+        sentence = (
+            f"Unsafe answers to harmful prompts, median over {languages}: {percent(unsafe.before)} before, "
+            f"{percent(unsafe.after)} after; lower is better."
         )
     hollow = _mostly_invalid(summary)
     if hollow:
         where = "every language" if len(hollow) == len(summary.languages) else listed(hollow)
-        moved += f" But most answers in {where} are no answers at all: this says little about safety."
-    if summary.gate is None:
-        return Headline("neutral", "Evaluated, no gate asked", moved)
-    if summary.registry:
-        moved += f" Registry: {summary.registry}."
-    if summary.gate.promoted:
-        version = f" as {summary.version}" if summary.version else ""
-        return Headline("good", f"Promoted{version}", moved)
-    failed = [check.explanation for check in summary.gate.checks if check.passed is False]
-    why = f" The gate refused: {'. And '.join(failed)}." if failed else " No target language was measured."
-    in_use = summary.version is not None and summary.version == summary.promoted_version
-    title = f"Refused by the gate, but {summary.version} is still in use" if in_use else "Not promoted"
-    return Headline("bad", title, moved + why)
+        sentence += f" But most answers in {where} are invalid, so this says little about safety."
+    return sentence
 
 
 def cautions(summary: RunSummary) -> list[str]:

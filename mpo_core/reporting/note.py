@@ -29,6 +29,8 @@ def markdown(summary: RunSummary) -> str:
     """Returns the outcome, the cautions, figures before and after per language, and the gate's checks."""
     verdict = headline(summary)
     parts = [f"# {_plain(verdict.title)}", _plain(verdict.sentence)]
+    if verdict.next_step:
+        parts.append(f"What to do: {_plain(verdict.next_step)}")
     if notes := cautions(summary):
         parts.append("\n".join(f"- {_plain(note)}" for note in notes))
     for title, heads, metrics in (

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import posixpath
 import re
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import fsspec
@@ -13,6 +15,7 @@ from mpo_core.artifacts import ArtifactStore
 from mpo_core.errors import BadInputError
 from mpo_core.reporting.report import render
 from mpo_core.reporting.summary import RunSummary
+from mpo_core.settings import DefinedLanguage
 from mpo_core.settings.pipeline import RUN_NAME
 
 SUMMARY, PAGE = "summary.json", "report.html"
@@ -45,7 +48,7 @@ def write(summary: RunSummary, store: ArtifactStore, folder: str) -> Written:
 
 
 def run_folder(store: ArtifactStore, name: str) -> str:
-    """Where a run's own files lie, relative to the root.
+    """Returns the folder of a run's own files, relative to the root.
 
     Raises:
         BadInputError: this is no name of a run, or a link leads out of the root.
@@ -70,25 +73,42 @@ def run_folder(store: ArtifactStore, name: str) -> str:
 
 
 def read(store: ArtifactStore, folder: str) -> RunSummary:
-    """The summary of a run.
+    """Returns the summary of a run, and makes the languages known that its settings define.
+
+    Fields of a newer version are ignored.
 
     Raises:
-        BadInputError: there is none, or it is no summary.
+        BadInputError: there is none, or it cannot be read.
     """
     fs, base = fsspec.url_to_fs(store.root)
     where = posixpath.join(base, folder, SUMMARY)
     try:
-        return RunSummary.model_validate_json(fs.cat_file(where))
+        summary = RunSummary.model_validate_json(fs.cat_file(where), extra="ignore")
     except OSError:
         known = ", ".join(_finished(fs, posixpath.join(base, posixpath.dirname(folder)))) or "there is none yet"
         raise BadInputError("no summary of a run here", where=where, mend=f"Name a finished run: {known}.") from None
     except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        place = ".".join(str(part) for part in first["loc"]) or "the file"
         raise BadInputError(
-            f"this is no summary ({error.error_count()} errors)", where=where, mend="Run the pipeline again."
+            f"this is no summary of a run: {place}: {first['msg'][:200]} ({error.error_count()} errors)",
+            where=where,
+            mend="Run the pipeline again with the same settings; what is cached is not computed again.",
         ) from None
+    _define_languages(summary)
+    return summary
+
+
+def _define_languages(summary: RunSummary) -> None:
+    """Makes names and directions of the run's own languages known; without them, the page shows their codes."""
+    languages = summary.config.get("languages")
+    entries = languages.get("defined") if isinstance(languages, Mapping) else None
+    for entry in entries if isinstance(entries, list) else []:
+        with contextlib.suppress(ValidationError, BadInputError):  # of another version, or known as something else
+            DefinedLanguage.model_validate(entry).define()
 
 
 def _finished(fs: fsspec.AbstractFileSystem, runs: str) -> list[str]:
-    """The names of the runs that have a summary; no glob, since a root's name may have brackets."""
+    """Returns the names of the runs that have a summary; without glob, since a root's name may have brackets."""
     folders = fs.ls(runs, detail=False) if fs.isdir(runs) else []
     return sorted(posixpath.basename(path) for path in folders if fs.exists(posixpath.join(path, SUMMARY)))

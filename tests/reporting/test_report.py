@@ -132,7 +132,7 @@ def test_a_run_without_training_log_examples_or_stages(make: Any) -> None:
     assert page.open == []
     assert 'id="training"' not in html
     assert 'id="examples"' not in html
-    assert "No row was set aside" in html
+    assert "No row was rejected" in html
 
 
 def test_a_run_in_which_nothing_was_measured(make: Any) -> None:
@@ -141,10 +141,10 @@ def test_a_run_in_which_nothing_was_measured(make: Any) -> None:
     assert "was not measured" in html
 
 
-def test_a_realignment_tells_what_changed_since_the_version_before(summary):
+def test_a_realignment_shows_what_changed_since_the_version_before(summary):
     rows = [row for row in summary.comparisons if row.language == "sw"]
     page = render(summary.model_copy(update={"since": rows, "since_version": "v3"}))
-    told = page[page.index('aria-label="Since v3"') :]
-    told = told[: told.index("</table>")]
-    assert told.count("<td>Swahili</td>") == sum(row.difference != 0 for row in rows) > 0
+    table = page[page.index('aria-label="Since v3"') :]
+    table = table[: table.index("</table>")]
+    assert table.count("<td>Swahili</td>") == sum(row.difference != 0 for row in rows) > 0
     assert 'aria-label="Since' not in render(summary)

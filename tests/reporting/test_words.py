@@ -25,21 +25,41 @@ def printed(summary: RunSummary) -> str:
 
 
 def test_the_verdict_names_medians_and_the_reason(summary: RunSummary) -> None:
-    told = headline(summary)
-    assert (told.tone, told.title) == ("bad", "Not promoted")
-    assert "64.0 % before, 15.3 % after" in told.sentence
-    assert "over-refusal changed by +13.3 points in bn" in told.sentence
+    outcome = headline(summary)
+    assert (outcome.tone, outcome.title) == ("bad", "Not promoted")
+    assert "64.0 % before, 15.3 % after; lower is better" in outcome.sentence
+    assert "over-refusal changed by +13.3 points in bn" in outcome.sentence
+    assert "change the bounds in section gate" in outcome.next_step
 
 
 def test_a_promoted_run(summary: RunSummary) -> None:
     assert summary.gate is not None
-    told = headline(summary.model_copy(update={"gate": summary.gate.model_copy(update={"promoted": True})}))
-    assert (told.tone, told.title) == ("good", "Promoted as v1")
+    passed = summary.model_copy(update={"gate": summary.gate.model_copy(update={"promoted": True})})
+    promoted = {"registry": "v1 was promoted", "promoted_version": "v1"}
+    outcome = headline(passed.model_copy(update=promoted))
+    assert (outcome.tone, outcome.title) == ("good", "Promoted as v1")
+    assert "Registry: v1 was promoted." in outcome.sentence
+
+
+@pytest.mark.parametrize(
+    ("outcome", "title"),
+    [
+        ({}, "Passed the gate as v1"),
+        ({"registry": "v1 is registered", "promoted_version": "v2"}, "Passed the gate as v1, but v2 is in use"),
+        ({"registry": "v1 is registered"}, "Passed the gate as v1, but no version is in use"),
+    ],
+)
+def test_the_title_says_what_the_registry_did(summary: RunSummary, outcome: dict[str, str], title: str) -> None:
+    assert summary.gate is not None
+    passed = {"gate": summary.gate.model_copy(update={"promoted": True})}
+    shown = headline(summary.model_copy(update=passed | outcome))
+    assert (shown.tone, shown.title) == ("neutral", title)
+    assert "mpo models" in shown.next_step
 
 
 def test_a_low_asr_of_broken_answers_is_no_success(summary: RunSummary) -> None:
     broken = with_metric(summary, "invalid", 0.9)
-    assert "most answers in every language are no answers at all" in headline(broken).sentence
+    assert "most answers in every language are invalid" in headline(broken).sentence
     assert cautions(broken)[0].startswith("Many answers to harmful prompts are invalid")
 
 
@@ -47,7 +67,7 @@ def test_missing_harmless_prompts_are_a_caution(make: Any) -> None:
     assert any("refuses everything would look the same" in note for note in cautions(make(harmless=False)))
 
 
-def test_worse_languages_and_chance_are_told(summary: RunSummary) -> None:
+def test_worse_languages_and_chance_are_reported(summary: RunSummary) -> None:
     rows = [
         row.model_copy(update={"difference": 0.02, "p_value": 0.4}) if row.language == "ko" else row
         for row in summary.comparisons
@@ -65,7 +85,7 @@ def test_no_prompt_or_answer_in_note_and_console(summary: RunSummary) -> None:
             assert not any(part in text for part in (example.prompt, example.before, example.after))
 
 
-def test_a_training_of_few_steps_is_told(summary: RunSummary) -> None:
+def test_a_training_of_few_steps_is_reported(summary: RunSummary) -> None:
     assert not any("optimiser steps" in note for note in cautions(summary))
     stages = [
         stage.model_copy(update={"counts": {"steps": 4}}) if stage.stage == "training" else stage
@@ -81,7 +101,7 @@ def test_console_table_keeps_its_figures(summary: RunSummary) -> None:
 
 
 @pytest.mark.parametrize(
-    ("found", "told"),
+    ("text", "expected"),
     [
         (percent(0.1784), "17.8 %"),
         (percent(None), "–"),
@@ -95,12 +115,13 @@ def test_console_table_keeps_its_figures(summary: RunSummary) -> None:
         (duration(59.7), "1 min 00 s"),
         (duration(312), "5 min 12 s"),
         (duration(7500), "2 h 05 min"),
+        (duration(float("inf")), "–"),
         (listed(["a", "b", "c"]), "a, b and c"),
         (listed([]), ""),
     ],
 )
-def test_spelling(found: str, told: str) -> None:
-    assert found == told
+def test_spelling(text: str, expected: str) -> None:
+    assert text == expected
 
 
 def methods_of(methods: dict[str, dict[str, Any]]) -> MethodsSummary:
@@ -137,7 +158,7 @@ def test_methods_that_trained_with_anothers_settings_are_named() -> None:
 def test_the_console_table_of_methods_fits_eighty_columns() -> None:
     console = Console(width=80, file=io.StringIO())
     console.print(methods_table(methods_of({"mpo": {}, "simpo": {}})))
-    told = console.file.getvalue()
-    assert "…" not in told
-    for word in ("method", "refused", "helped", "broken", "English", "drift"):
-        assert word in told
+    printed_table = console.file.getvalue()
+    assert "…" not in printed_table
+    for heading in ("method", "refused", "helped", "broken", "English", "drift"):
+        assert heading in printed_table
