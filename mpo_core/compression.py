@@ -1,4 +1,4 @@
-"""Files that may be compressed, read as their plain bytes; the content decides, not the name."""
+"""Reads files that may be compressed as their plain bytes; the content decides, not the name."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import bz2
 import contextlib
 import gzip
 import lzma
+import stat
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,10 +18,36 @@ SUFFIXES = (".gz", ".zst", ".bz2", ".xz")
 """What the names of compressed files end with."""
 CORRUPT = (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile)
 """What reading a damaged compressed file raises, beside OSError without a number."""
+_SKIPPABLE = {bytes([0x50 + number]) for number in range(16)}  # frames of Zstandard with which some tools begin
+_FOREIGN = {
+    b"PK\x03\x04": "a ZIP archive, such as an Excel workbook",
+    b"PK\x05\x06": "a ZIP archive, such as an Excel workbook",
+    b"PAR1": "a Parquet file",
+    b"ARROW1": "an Arrow file",
+    b"\x1f\x8b": "a file that is compressed twice",
+    b"\x04\x22\x4d\x18": "a file that LZ4 has compressed",
+    b"7z\xbc\xaf\x27\x1c": "a 7-Zip archive",
+    b"SQLite format 3": "a database of SQLite",
+    b"\xff\xfe": "text in UTF-16",
+    b"\xfe\xff": "text in UTF-16",
+}
+"""What a file that is no UTF-8 text may be instead, by its first bytes."""
+
+
+class NotAFileError(OSError):
+    """There is no file to read: a pipe, a device or a socket stands there, or no file can have the name."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(None, reason)
+
+
+def foreign_format(data: bytes) -> str | None:
+    """Returns what data that is no UTF-8 text is instead, such as a ZIP archive, or None where nobody knows."""
+    return next((name for start, name in _FOREIGN.items() if data.startswith(start)), None)
 
 
 def plain_suffix(path: Path) -> str:
-    """The end of a file's name in lower case, without that of its compression: `.csv` of `A.CSV.gz`."""
+    """Returns the end of a file's name in lower case, without that of its compression: `.csv` of `A.CSV.gz`."""
     endings = [suffix.lower() for suffix in path.suffixes]
     if endings and endings[-1] in SUFFIXES:
         endings.pop()
@@ -32,9 +59,10 @@ def open_plain(path: Path) -> Iterator[IO[bytes]]:
     """Opens a file for reading its bytes, decompressed where it is gzip, Zstandard, bzip2 or xz.
 
     Raises:
-        OSError: it cannot be opened.
+        OSError: it cannot be opened, or is no regular file.
         EOFError, zlib.error, lzma.LZMAError: while reading, where the compressed data is damaged.
     """
+    require_regular(path)
     with path.open("rb") as file:
         start = file.read(10)
     opened = _opener(start)(path)
@@ -42,12 +70,26 @@ def open_plain(path: Path) -> Iterator[IO[bytes]]:
         yield opened
 
 
+def require_regular(path: Path) -> None:
+    """Refuses pipes, devices and sockets: opening a pipe waits for a writer, and it cannot be read twice.
+
+    Raises:
+        OSError: there is nothing of this name, or neither a file nor a folder.
+    """
+    try:
+        mode = path.stat().st_mode
+    except ValueError:  # a NUL, or half of a surrogate pair
+        raise NotAFileError("no file can have this name") from None
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise NotAFileError("no regular file: save its content as one")
+
+
 def _opener(start: bytes) -> Any:
     if start.startswith(b"\x1f\x8b"):
         return gzip.open
-    if start.startswith(b"\x28\xb5\x2f\xfd"):
+    if start.startswith(b"\x28\xb5\x2f\xfd") or (start[:1] in _SKIPPABLE and start[1:4] == b"\x2a\x4d\x18"):
         return lambda path: pa.input_stream(str(path), compression="zstd")
-    if start.startswith(b"BZh") and start[4:10] == b"1AY&SY":
+    if start.startswith(b"BZh") and start[4:10] in {b"1AY&SY", b"\x17rE8P\x90"}:  # the second: of nothing
         return bz2.open
     if start.startswith(b"\xfd7zXZ\x00"):
         return lzma.open

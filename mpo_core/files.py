@@ -14,8 +14,15 @@ from typing import NamedTuple, TextIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mpo_core.compression import CORRUPT, open_plain, plain_suffix
-from mpo_core.errors import BadInputError
+from mpo_core.compression import (
+    CORRUPT,
+    NotAFileError,
+    foreign_format,
+    open_plain,
+    plain_suffix,
+    require_regular,
+)
+from mpo_core.errors import BadInputError, shortened
 
 csv.field_size_limit(2**31 - 1)  # the module's own limit is 128 KB a field
 _DELIMITERS = {";": ";", "\t": r"\t", "|": "|", ",": ","}
@@ -159,7 +166,11 @@ def read_text(path: Path, *, mend: str) -> str:
         return data.decode()
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
-        raise BadInputError("not UTF-8 text", where=f"{path}, line {line}", mend="Save the file as UTF-8.") from None
+        form = foreign_format(data)
+        what = "not UTF-8 text" if form is None else f"not UTF-8 text: this is {form}"
+        raise BadInputError(
+            what, where=f"{path}, line {line}", mend="Save the file as UTF-8 text of the kind that its name says."
+        ) from None
 
 
 def read_parquet(path: Path, *, mend: str) -> pa.Table:
@@ -168,7 +179,7 @@ def read_parquet(path: Path, *, mend: str) -> pa.Table:
     Raises:
         BadInputError: it is missing (`mend` says what to do) or damaged.
     """
-    if path.is_dir():
+    if is_folder(path):
         with readable_arrow(path, mend):
             # partitioning=None: a folder named `language=en` is no column.
             return pq.read_table(path, partitioning=None)
@@ -184,6 +195,7 @@ def opened_parquet(path: Path, *, mend: str) -> Iterator[pq.ParquetFile]:
         BadInputError: it is missing (`mend` says what to do) or damaged.
     """
     with readable_arrow(path, mend):
+        require_regular(path)
         with path.open("rb") as file:
             plain = file.read(4) == b"PAR1"
         opened = path if plain else pa.BufferReader(read_bytes(path, mend=mend))
@@ -200,12 +212,19 @@ def readable_arrow(path: Path, mend: str, kind: str = "Parquet") -> Iterator[Non
     """
     try:
         yield
-    except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
+    except (FileNotFoundError, PermissionError, IsADirectoryError, NotAFileError) as error:
         raise _unreadable(path, error, mend) from None
     except (pa.ArrowException, OSError) as error:
         raise BadInputError(
             f"this is no readable {kind} file ({type(error).__name__})", where=str(path), mend="Write it again."
         ) from None
+
+
+def is_folder(path: Path) -> bool:
+    """Returns whether a folder is there; False for a name that is too long for any, where `Path.is_dir` raises."""
+    with contextlib.suppress(OSError):
+        return path.is_dir()
+    return False
 
 
 def digest(path: Path, *, mend: str) -> str:
@@ -215,6 +234,7 @@ def digest(path: Path, *, mend: str) -> str:
         BadInputError: it cannot be read.
     """
     try:
+        require_regular(path)
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
@@ -228,8 +248,9 @@ def _damaged(path: Path, error: Exception) -> BadInputError:
 
 
 def _unreadable(path: Path, error: OSError, mend: str) -> BadInputError:
-    if error.errno is None and not isinstance(error, FileNotFoundError | PermissionError):
+    if error.errno is None and not isinstance(error, FileNotFoundError | PermissionError | NotAFileError):
         return _damaged(path, error)  # bz2 and pyarrow's zstd
     # pyarrow's errors carry a number only now and then, and a text that names the path again.
     reason = "No such file or directory" if isinstance(error, FileNotFoundError) else error.strerror
-    return BadInputError(f"cannot be read ({reason or type(error).__name__})", where=str(path), mend=mend)
+    what = f"cannot be read ({reason or type(error).__name__})"
+    return BadInputError(what, where=shortened(str(path), 300), mend=mend)

@@ -12,8 +12,9 @@ from typing import Any, Literal, NamedTuple
 import pyarrow as pa
 
 from mpo_core import files
+from mpo_core.arrow_files import read_arrow
 from mpo_core.compression import SUFFIXES, plain_suffix
-from mpo_core.errors import BadInputError
+from mpo_core.errors import BadInputError, shortened
 from mpo_core.json_values import JsonValue, json_items, json_lines
 from mpo_core.messages import Fault, Speaker, text_of
 
@@ -30,7 +31,9 @@ FORMS: dict[str, Form] = {
 }
 """The form of a file by the end of its name, in any case; one of `compression.SUFFIXES` may follow."""
 _BATCH = 1024
-_UNREADABLE = (ValueError, OverflowError, pa.ArrowException)  # UnicodeDecodeError is a ValueError
+_MOST_COLUMNS = 30  # that a message names
+# What a value raises that Python cannot hold. UnicodeDecodeError is a ValueError, an unknown time zone a KeyError.
+_UNREADABLE = (ValueError, OverflowError, KeyError, pa.ArrowException)
 
 
 class Unreadable(NamedTuple):
@@ -155,12 +158,11 @@ def _object(number: int, path: Path, found: JsonValue) -> Record:
 
 
 def _arrow_file(path: Path, form: Form, mend: str, only: str | None) -> Records:
-    if path.is_dir():
+    if files.is_folder(path):
         return arrow_records(str(path), (table := files.read_parquet(path, mend=mend)).schema, table.to_batches())
-    with files.readable_arrow(path, mend, form.capitalize()):
-        if form == "arrow":
-            table = _read_arrow(path, mend)
-            return arrow_records(str(path), table.schema, table.to_batches())
+    if form == "arrow":
+        table = read_arrow(path, mend=mend)
+        return arrow_records(str(path), table.schema, table.to_batches())
     with files.opened_parquet(path, mend=mend) as file:
         schema = file.schema_arrow
     columns = None if only is None or only not in schema.names else [only]
@@ -170,15 +172,6 @@ def _arrow_file(path: Path, form: Form, mend: str, only: str | None) -> Records:
 def _parquet_batches(path: Path, mend: str, columns: list[str] | None) -> Iterator[pa.RecordBatch]:
     with files.opened_parquet(path, mend=mend) as file:
         yield from file.iter_batches(batch_size=_BATCH, columns=columns)
-
-
-def _read_arrow(path: Path, mend: str) -> pa.Table:
-    """A file of Arrow's own: the stream that `datasets` saves, or the file format (Feather)."""
-    source = pa.BufferReader(files.read_bytes(path, mend=mend))
-    try:
-        return pa.ipc.open_stream(source).read_all()
-    except pa.ArrowInvalid:
-        return pa.ipc.open_file(source).read_all()
 
 
 def arrow_records(where: str, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> Records:
@@ -258,7 +251,13 @@ def require_columns(records: Records, columns: Sequence[str], wanted: Mapping[st
     for key, column in wanted.items():
         if column is not None and column not in columns:
             raise BadInputError(
-                f"no column {column!r} ({key})",
+                f"no column {shortened(column)!r} ({key})",
                 where=records.where,
-                mend=records.hint or f"Columns present: {', '.join(columns) or 'none'}. Set {key} to one of them.",
+                mend=records.hint or f"Columns present: {_listed(columns)}. Set {key} to one of them.",
             )
+
+
+def _listed(columns: Sequence[str]) -> str:
+    """Returns the names of a table's columns as a message shows them: a file's author chose them, and their number."""
+    more = f" and {len(columns) - _MOST_COLUMNS} more" if len(columns) > _MOST_COLUMNS else ""
+    return (", ".join(shortened(name) for name in columns[:_MOST_COLUMNS]) or "none") + more

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from typing import Any
 
@@ -9,11 +10,11 @@ import yaml
 
 from mpo_core.errors import shortened
 
-LARGEST_FILE = 1 << 20  # bytes; PyYAML needs some ten seconds for these
+LARGEST_FILE = 1 << 18  # bytes; PyYAML needs some seconds for these
 _DEEPEST = 50
 _MOST_VALUES = 100_000
 _LARGEST_INTEGER = 2**63 - 1
-_UNRESOLVED = {"bool", "timestamp", "value"}  # kinds of value that YAML 1.1 guesses and we do not
+_UNRESOLVED = {"bool", "int", "float", "timestamp", "value"}  # kinds of value that YAML 1.1 guesses otherwise
 
 
 class YamlError(ValueError):
@@ -32,8 +33,8 @@ class YamlError(ValueError):
 class _Loader(yaml.SafeLoader):
     """Plain values alone: numbers, texts, true, false, null, lists and mappings.
 
-    As in YAML 1.2 and unlike YAML 1.1, `1e-4` is a number, `no` is a text (Norwegian is no boolean), and a date
-    is a text too, for no setting is a date.
+    As in YAML 1.2 and unlike YAML 1.1, `1e-4` is a number, and `no` (Norwegian), `12:30`, `007` and dates are texts:
+    YAML 1.1 makes false, 750, 7 and a date of them, and a setting such as `where` would look for another value.
     """
 
     _depth = 0
@@ -50,6 +51,13 @@ class _Loader(yaml.SafeLoader):
             return super().compose_node(parent, index)
         finally:
             self._depth -= 1
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        """Puts what a mapping merges (`<<`) into it, each key once: merges of merges would double with each level."""
+        super().flatten_mapping(node)
+        entries = {(key.tag, key.value): (key, value) for key, value in node.value if isinstance(key, yaml.ScalarNode)}
+        others = [(key, value) for key, value in node.value if not isinstance(key, yaml.ScalarNode)]
+        node.value = [*entries.values(), *others]
 
 
 class _RefusedError(yaml.MarkedYAMLError):
@@ -69,9 +77,7 @@ def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
     for key, _ in node.value:
         if not isinstance(key, yaml.ScalarNode):
             raise _RefusedError("a key is a list or a mapping", key)
-        if key.tag == "tag:yaml.org,2002:merge":
-            continue
-        value = loader.construct_object(key)
+        value = "<<" if key.tag == "tag:yaml.org,2002:merge" else loader.construct_object(key)
         if value in known:
             raise _RepeatedKeyError(f"the key {shortened(str(key.value))!r} stands twice", key)
         known.add(value)
@@ -79,14 +85,13 @@ def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
     return loader.construct_mapping(node, deep=True)
 
 
-def _integer(loader: _Loader, node: yaml.ScalarNode) -> int:
-    try:
-        number = loader.construct_yaml_int(node)
-    except ValueError:  # Python refuses to read integers of more than 4,300 digits
-        number = None
+def _integer(_: _Loader, node: yaml.ScalarNode) -> int:
+    number = None
+    with contextlib.suppress(ValueError):  # Python refuses to read integers of more than 4,300 digits
+        number = int(node.value.replace("_", ""), 16 if "x" in node.value else 10)
     if number is None or abs(number) > _LARGEST_INTEGER:
         raise _RefusedError(f"an integer of {len(node.value):,} characters is too large", node)
-    return int(number)
+    return number
 
 
 _Loader.yaml_implicit_resolvers = {
@@ -99,7 +104,15 @@ _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:bool", re.compile(r"^(true|True|TRUE|false|False|FALSE)$"), list("tTfF")
 )
 _Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
+    "tag:yaml.org,2002:int", re.compile(r"^([-+]?(0|[1-9][0-9_]*)|0x[0-9a-fA-F]+)$"), list("-+0123456789")
+)
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(
+        r"^([-+]?(0|[1-9][0-9_]*)(\.[0-9_]*([eE][-+]?[0-9]+)?|[eE][-+]?[0-9]+)|[-+]?\.[0-9]+([eE][-+]?[0-9]+)?"
+        r"|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN))$"
+    ),
+    list("-+0123456789."),
 )
 
 

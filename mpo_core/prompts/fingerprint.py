@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from mpo_core.artifacts import file_digests, folder_digest
-from mpo_core.files import digest
+from mpo_core.files import digest, is_folder
 from mpo_core.prompts.hub import is_local
 from mpo_core.settings import PromptSettings, PromptSource
 
@@ -34,4 +34,6 @@ def _digest(source: PromptSource) -> str:
 
 
 def _content_digest(path: Path) -> str:
-    return folder_digest(file_digests(path)) if path.is_dir() else digest(path, mend="Check prompts.sources[].path.")
+    if is_folder(path):
+        return folder_digest(file_digests(path))
+    return digest(path, mend="Check prompts.sources[].path.")

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mpo_core.errors import BadInputError
+from mpo_core.files import is_folder
 from mpo_core.records import Records, arrow_records
 from mpo_core.settings import PromptSource
 
@@ -16,7 +17,7 @@ def is_local(path: str) -> bool:
     Raises:
         BadInputError: it can only be a folder, and there is none.
     """
-    if Path(path).is_dir():
+    if is_folder(Path(path)):
         return True
     if Path(path).is_absolute() or path.startswith("."):
         raise BadInputError("no such folder", where=path, mend="Name a dataset folder or a hub id.")

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from pydantic import Field, JsonValue, model_validator
+from pydantic import Field, JsonValue, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
 from mpo_core.contract.judge import JUDGES, Judge
@@ -94,7 +94,7 @@ class GateSettings(Settings):
 class CompareSettings(Settings):
     """Training methods side by side, on the same pairs."""
 
-    methods: dict[str, dict[str, JsonValue]] = Field({"mpo": {}, "sft": {}, "dpo": {}})
+    methods: dict[str, dict[str, JsonValue]] = Field({"mpo": {}, "sft": {}, "dpo": {}}, min_length=1)
     """By name, the settings of `training` that differ; `method` is the name's first word unless it is among them."""
     seeds: list[int] = Field([0], min_length=1)
     """Each draws other training prompts and another order; added to the seeds of prompts, sampling and training."""
@@ -110,7 +110,12 @@ class CompareSettings(Settings):
     @model_validator(mode="after")
     def _methods(self) -> Self:
         for name in self.methods:
-            self.training(name, TrainingSettings(), 0)
+            try:
+                self.training(name, TrainingSettings(), 0)
+            except ValidationError as error:
+                first = error.errors(include_url=False, include_context=False)[0]
+                setting = ".".join(map(str, first["loc"]))
+                raise ValueError(f"methods.{name}: {f'{setting}: ' if setting else ''}{first['msg']}") from None
         return self
 
 

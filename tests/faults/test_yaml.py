@@ -37,6 +37,7 @@ REFUSED = {
         "more than 100,000 values",
     ),
     "merge of a number": ("{<<: 5}", "merging"),
+    "two merges": ("{<<: {a: 1}, <<: {a: 2}}", "the key '<<' stands twice"),
     "escaped NUL": (r'"a\0b"', "a text holds a NUL"),
     "escaped surrogate": (r'"a\ud800b"', "a text holds a NUL or half of a surrogate"),
     "surrogate in a key": (r'{"\ud800": 1}', "half of a surrogate"),
@@ -77,6 +78,63 @@ def test_a_date_is_a_text(date):
         load_config(None, [f"training.beta={date}"])
 
 
+@pytest.mark.parametrize(
+    ("written", "value"),
+    [
+        ("12:30", "12:30"),  # YAML 1.1 makes 750 of it
+        ("1" + ":59" * 50_000 + ".5", "1" + ":59" * 50_000 + ".5"),
+        ("007", "007"),
+        ("0o7", "0o7"),
+        ("0b1", "0b1"),
+        ("0x1F", 31),
+        ("1_000", 1000),
+        ("-5", -5),
+        ("+5", 5),
+        ("0", 0),
+    ],
+)
+def test_what_looks_like_a_number_is_none(written, value):
+    override = f"prompts.sources=[{{source: csv, path: p.csv, kind: harmful, where: {{a: {written}}}}}]"
+    assert load_config(None, [override]).prompts.sources[0].where == {"a": value}
+
+
+@pytest.mark.parametrize("written", ["1.5", "15e-1", "1.5E0", "+1.5", "1_5e-1", ".15e1"])
+def test_every_way_to_write_a_number(written):
+    assert load_config(None, [f"training.beta={written}"]).training.beta == 1.5
+
+
+def test_merges_of_merges_do_not_double():
+    bomb = "[&m0 {x: 1}" + "".join(f", &m{n} {{<<: [*m{n - 1}, *m{n - 1}]}}" for n in range(1, 40)) + "]"
+    with pytest.raises(BadInputError, match="model.path: Input should be a valid string"):
+        load_config(None, [f"model.path={bomb}"])
+
+
+def test_merges_join_mappings_and_the_own_key_wins(tmp_path):
+    path = tmp_path / "p.yaml"
+    path.write_text(
+        "prompts: {sources: [{source: csv, path: p.csv, kind: harmful}]}\n"
+        "translation: {engines: [{engine: microworld}]}\n"
+        "sampling: &a {n: 2, temperature: 1.0, top_p: 0.5}\n"
+        "evaluation: {sampling: {<<: [{n: 3}, *a], top_p: 0.25}}\n"
+    )
+    sampling = load_config(path).evaluation.sampling
+    assert (sampling.n, sampling.temperature, sampling.top_p) == (3, 1.0, 0.25)
+
+
+@pytest.mark.parametrize(
+    ("methods", "message"),
+    [
+        ("{}", "compare.methods: .*at least 1"),
+        ("{mpo: {bta: 1}}", r"compare: methods\.mpo: bta: "),
+        ("{x: {}}", r"compare: methods\.x: method: "),
+        ("{mpo: {lora: {rank: 0}}}", r"compare: methods\.mpo: lora\.rank: "),
+    ],
+)
+def test_a_setting_of_a_method_is_named_with_its_method(methods, message):
+    with pytest.raises(BadInputError, match=message):
+        load_config(None, [f"compare.methods={methods}"])
+
+
 def test_only_true_and_false_are_booleans():
     """Norwegian is a language, and `yes` a label."""
     with pytest.raises(BadInputError, match=r"language 'no'|language.*'xx'"):
@@ -101,7 +159,7 @@ def test_a_repeated_key_is_reported_where_it_stands_again(tmp_path, line):
     [
         (bytes(range(256)), "not UTF-8 text"),
         ("run: {name: x}".encode("utf-16"), "not UTF-8 text"),
-        (b"run: {name: " + b"x" * 2_000_000 + b"}", "at most 1,048,576 bytes"),
+        (b"run: {name: " + b"x" * 2_000_000 + b"}", "at most 262,144 bytes"),
         (b"1: 2\n", "prompts: Field required"),
         (b"? [a, b]\n: 1\n", "line 1: .*a key is a list"),
     ],

@@ -1,0 +1,42 @@
+"""Reads files of Arrow's own and makes sure that they are whole: a bad offset in one would end the process."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+
+from mpo_core import files
+
+_BYTES = {pa.string(): pa.binary(), pa.large_string(): pa.large_binary(), pa.string_view(): pa.binary_view()}
+
+
+def read_arrow(path: Path, *, mend: str) -> pa.Table:
+    """Reads the stream that `datasets` saves, or the file format (Feather), plain or compressed.
+
+    Raises:
+        BadInputError: the file is missing (`mend` says what to do) or damaged.
+    """
+    with files.readable_arrow(path, mend, "Arrow"):
+        source = pa.BufferReader(files.read_bytes(path, mend=mend))
+        try:
+            table = pa.ipc.open_stream(source).read_all()
+        except pa.ArrowInvalid:
+            table = pa.ipc.open_file(source).read_all()
+        for column in table.columns:
+            for chunk in column.chunks:
+                chunk.view(_without_text(chunk.type)).validate(full=True)
+    return table
+
+
+def _without_text(kind: pa.DataType) -> pa.DataType:
+    """Returns the type with bytes for texts, so that one that is not UTF-8 spoils its row alone and not the file."""
+    if pa.types.is_dictionary(kind):
+        return pa.dictionary(kind.index_type, _without_text(kind.value_type), kind.ordered)
+    if pa.types.is_struct(kind):
+        return pa.struct([field.with_type(_without_text(field.type)) for field in kind])
+    if pa.types.is_list(kind):
+        return pa.list_(kind.value_field.with_type(_without_text(kind.value_type)))
+    if pa.types.is_large_list(kind):
+        return pa.large_list(kind.value_field.with_type(_without_text(kind.value_type)))
+    return _BYTES.get(kind, kind)
