@@ -194,8 +194,11 @@ def opened_parquet(path: Path, *, mend: str) -> Iterator[pq.ParquetFile]:
     Raises:
         BadInputError: it is missing (`mend` says what to do) or damaged.
     """
-    with readable_arrow(path, mend):
+    try:
         require_regular(path)
+    except OSError as error:
+        raise _unreadable(path, error, mend) from None
+    with readable_arrow(path, mend):
         with path.open("rb") as file:
             plain = file.read(4) == b"PAR1"
         opened = path if plain else pa.BufferReader(read_bytes(path, mend=mend))
@@ -212,7 +215,7 @@ def readable_arrow(path: Path, mend: str, kind: str = "Parquet") -> Iterator[Non
     """
     try:
         yield
-    except (FileNotFoundError, PermissionError, IsADirectoryError, NotAFileError) as error:
+    except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
         raise _unreadable(path, error, mend) from None
     except (pa.ArrowException, OSError) as error:
         raise BadInputError(

@@ -24,7 +24,8 @@ _NOT = {"not", "non", "no"}
 _FILLER = {"is", "was", "the", "a", "prompt", "request", "query", "question", "instruction", "user", "input", "text"}
 _FILLER |= {"label", "labels", "flag", "gt", "human"}
 _HARM_NOUNS = {"toxicity", "harm"}
-_RESPONSE = {"response", "responses", "answer", "answers", "completion", "output", "reply", "generation", "assistant"}
+_RESPONSE = {"response", "answer", "completion", "output", "reply", "generation", "continuation", "refusal"}
+_RESPONSE |= {"chosen", "rejected", "assistant", "model", "bot", "chatbot", "gpt", "llm"}
 _SHOWN = 20
 _LABEL = re.compile(r"[\w.+/-]{1,32}")
 _PLAIN = re.compile(r"[\w.+-]+")
@@ -114,7 +115,8 @@ def column_direction(column: str) -> Kind | None:
 
 def labels_a_response(column: str) -> bool:
     """Whether a column's name says that it labels an answer: that says nothing of the prompt."""
-    return not _RESPONSE.isdisjoint(_words(column))
+    plurals = {"replies": "reply"}
+    return any(plurals.get(name, name.removesuffix("s")) in _RESPONSE for name in _words(column))
 
 
 def _words(name: str) -> list[str]:

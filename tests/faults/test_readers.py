@@ -4,6 +4,7 @@ import bz2
 import gzip
 import json
 import lzma
+import os
 from pathlib import Path
 
 import pyarrow as pa
@@ -13,7 +14,7 @@ import pytest
 from mpo_core import files
 from mpo_core.errors import BadInputError
 from mpo_core.messages import Fault, text_of
-from mpo_core.prompts import load_prompts
+from mpo_core.prompts import fingerprint, load_prompts
 from mpo_core.records import FORMS, form_of
 from mpo_core.settings import PromptSettings, PromptSource
 from mpo_core.texts import read_texts
@@ -308,6 +309,91 @@ def test_messages_wherever_a_text_column_is_named(tmp_path):
     found = [(r["text"], r["chosen"], r["rejected"]) for r in prompts.to_pylist()]
     assert found == [("Bake bread.", "Mix flour.", "No.")]
     assert rejected["reason"].to_pylist() == ["multi_turn"]
+
+
+# -- names and bytes that are no file of texts ---------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("content", "form"),
+    [
+        (b"PK\x03\x04\x14\x00\x00\x00\xff", "a ZIP archive"),
+        (b"PAR1\xff", "a Parquet file"),
+        (b"ARROW1\0\0\xff", "an Arrow file"),
+        ("text\n".encode("utf-16"), "text in UTF-16"),
+        (b"\x04\x22\x4d\x18\xff", "LZ4"),
+        (gzip.compress(gzip.compress(LINES)), "compressed twice"),
+    ],
+)
+@pytest.mark.parametrize("name", ["a.csv", "a.json", "a.jsonl"])
+def test_another_format_is_named(tmp_path, name, content, form):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(BadInputError, match=rf"{name}, line \d: not UTF-8 text.*{form}"):
+        list(read_texts(tmp_path / name, "text"))
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.json", "a.parquet", "a.arrow"])
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path, name):
+    os.mkfifo(tmp_path / name)
+    (tmp_path / "zero.csv").symlink_to("/dev/zero")
+    for path in (tmp_path / name, tmp_path / "zero.csv"):
+        with pytest.raises(BadInputError, match=r"cannot be read \(no regular file"):
+            read(path)
+        with pytest.raises(BadInputError, match=r"cannot be read \(no regular file"):
+            fingerprint(PromptSettings(sources=[PromptSource(source="csv", path=str(path), kind="harmful")]))
+
+
+@pytest.mark.parametrize("name", ["a\0b", "\ud800", "a" * 5000])
+@pytest.mark.parametrize("ending", [".csv", ".json", ".parquet", ".arrow"])
+def test_a_name_that_no_file_can_have(name, ending):
+    with pytest.raises(BadInputError, match=r"cannot be read \((no file can have|File name too long)") as bad:
+        list(read_texts(Path(name + ending), "text"))
+    assert len(str(bad.value)) < 500
+
+
+def test_empty_and_skippable_frames_of_compression(tmp_path):
+    (tmp_path / "a.jsonl.zst").write_bytes(b"\x50\x2a\x4d\x18\x04\0\0\0abcd" + PACKED[".zst"](LINES))
+    assert read(tmp_path / "a.jsonl.zst") == (TEXTS, [])
+    (tmp_path / "a.jsonl.bz2").write_bytes(bz2.compress(b""))
+    with pytest.raises(BadInputError, match="no rows"):
+        read(tmp_path / "a.jsonl.bz2")
+
+
+def test_names_of_columns_are_shown_safely(tmp_path):
+    path = tmp_path / "a.csv"
+    names = ["\x1b[31mred", "b" * 5000, *(f"c{n}" for n in range(2000))]
+    path.write_text(",".join(names) + "\n" + ",".join("x" * len(names)) + "\n")
+    with pytest.raises(BadInputError, match=r"Columns present: \\x1b\[31mred, b{100}…, c0, .* and 1972 more\.") as bad:
+        read(path)
+    assert "\x1b" not in str(bad.value)
+    assert len(str(bad.value)) < 700
+    with pytest.raises(BadInputError, match=r"no column '.{1,9}x1b\[31m' \(text_column\)"):
+        read(path, text_column="\x1b[31m")
+
+
+def test_an_arrow_file_with_a_bad_offset_does_not_end_the_process(tmp_path):
+    offsets = pa.array([0, 1, 30_000_000, 4], pa.int32()).buffers()[1]
+    table = pa.table({"text": pa.Array.from_buffers(pa.string(), 3, [None, offsets, pa.py_buffer(b"abcd")])})
+    with pa.ipc.new_file(str(tmp_path / "a.arrow"), table.schema) as writer:
+        writer.write_table(table)
+    with pytest.raises(BadInputError, match=r"no readable Arrow file"):
+        read(tmp_path / "a.arrow")
+
+
+@pytest.mark.parametrize("packed", [pa.array, lambda values: pa.array(values).dictionary_encode()])
+@pytest.mark.parametrize("form", ["parquet", "arrow"])
+def test_a_dictionary_and_a_time_zone_that_python_does_not_know(tmp_path, form, packed):
+    text = pa.array([b"Bake bread.", b"\xff\xfe", b"Pour tea."]).view(pa.string())
+    if packed is not pa.array:
+        text = pa.DictionaryArray.from_arrays(pa.array([0, 1, 2], pa.int32()), text)
+    table = pa.table({"text": text, "day": pa.array([0, 1, 2], pa.timestamp("us", "Mars/Phobos"))})
+    path = tmp_path / f"a.{form}"
+    if form == "parquet":
+        pq.write_table(table, path)
+    else:
+        with pa.ipc.new_stream(str(path), table.schema) as writer:
+            writer.write_table(table)
+    assert read(path) == (["Bake bread.", "Pour tea."], [("1", "broken_unicode")])
 
 
 def test_the_shared_inputs(shared_data):

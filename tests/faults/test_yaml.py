@@ -105,7 +105,7 @@ def test_every_way_to_write_a_number(written):
 
 def test_merges_of_merges_do_not_double():
     bomb = "[&m0 {x: 1}" + "".join(f", &m{n} {{<<: [*m{n - 1}, *m{n - 1}]}}" for n in range(1, 40)) + "]"
-    with pytest.raises(BadInputError, match="model.path: Input should be a valid string"):
+    with pytest.raises(BadInputError, match=r"model\.path: Input should be a valid string"):
         load_config(None, [f"model.path={bomb}"])
 
 
