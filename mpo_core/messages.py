@@ -25,9 +25,15 @@ _SPEAKERS = {
     "system": "system",
     "developer": "system",
 }
-_SHAPES = (("role", "content"), ("from", "value"))
-_WRITTEN = re.compile(r"""\s*\[\s*\{\s*["'](role|content|from|value)["']\s*:""")
+"""Who speaks, by the names of ShareGPT, OpenAI, TRL and their kin."""
+_SPEAKER_KEYS = ("role", "from", "speaker")
+_TEXT_KEYS = ("content", "value", "text", "parts")
+_LIST_KEYS = {"messages", "conversations", "conversation"}
 _OTHER_CONTENT = ("tool_calls", "function_call", "audio", "images", "reasoning_content", "thinking")
+# How a text begins that holds messages; and what only messages have, where other keys stand before.
+_LIST_START = re.compile(r"""\s*(array\()?\[\s*\{\s*["'](role|content|from|value|speaker)["']\s*:""", re.IGNORECASE)
+_OBJECT_START = re.compile(r"""\s*((array\()?\[\s*)?\{\s*["']""")
+_SPEAKER = re.compile(rf"""["']({"|".join(_SPEAKER_KEYS)})["']\s*:\s*["']({"|".join(_SPEAKERS)})["']""", re.IGNORECASE)
 
 
 class Fault(NamedTuple):
@@ -37,15 +43,23 @@ class Fault(NamedTuple):
     detail: str
 
 
-class _Message(NamedTuple):
+class Unreadable(NamedTuple):
+    """Stands for a value that cannot be read, such as bytes that are not UTF-8."""
+
+    reason: str
+
+
+class Message(NamedTuple):
+    """One message: who speaks (user, assistant or system), and the text."""
+
     speaker: str
     text: str
 
 
 def text_of(value: object, speaker: Speaker = "user", *, name: str = "the text") -> str | Fault:
-    """The text of a value: the value itself, or what `speaker` says where it is a list of messages.
+    """Returns the text of a value: the value itself, or what `speaker` says where it is a list of messages.
 
-    A conversation must have one user turn, and one answer where the answer is asked for; the answer that follows a
+    A conversation must have one user turn, and one answer where the answer is wanted; the answer that follows a
     user's turn is no part of the prompt. Nothing is left out in silence: further turns, a system message, pictures
     and calls of tools are faults.
 
@@ -57,102 +71,129 @@ def text_of(value: object, speaker: Speaker = "user", *, name: str = "the text")
     Returns:
         The text, which may be empty where the value is empty or null; or the fault.
     """
+    messages = messages_of(value, speaker, name=name)
+    if isinstance(messages, Fault):
+        return messages
+    speakers = [message.speaker for message in messages]
+    if speakers.count("user") > 1 or speakers.count("assistant") > 1 or speakers == ["assistant", "user"]:
+        return Fault("multi_turn", f"{name}: {len(messages)} turns; one turn of the user is supported")
+    if not messages:
+        return ""
+    if speaker not in speakers:
+        return Fault("no_turn", f"{name}: no turn of the {speaker}")
+    return messages[speakers.index(speaker)].text
+
+
+def messages_of(value: object, speaker: Speaker, *, name: str) -> list[Message] | Fault:
+    """Returns the messages of a value, without empty system messages; a plain text is one of `speaker`.
+
+    Args:
+        value: text, a list of messages, or anything else.
+        speaker: who speaks where it is a plain text.
+        name: what the value is, for the fault's detail, such as "column 'prompt'".
+
+    Returns:
+        The messages of user and assistant, none where the value is empty or null; or the fault.
+    """
+    if isinstance(value, Unreadable):
+        return Fault(value.reason, f"{name} cannot be read")
+    if value is None:
+        return []
     messages = _messages(value)
     if isinstance(messages, Fault):
         return Fault(messages.reason, f"{name}: {messages.detail}")
-    text: object = value
-    if messages is not None:
-        said = _said(messages, speaker)
-        if isinstance(said, Fault):
-            return Fault(said.reason, f"{name}: {said.detail}")
-        text = said
-    if text is None:
-        return ""
-    if not isinstance(text, str):
-        return Fault("not_text", f"{name} holds a {type(text).__name__}, not text")
+    if messages is None:
+        if not isinstance(value, str):
+            return Fault("not_text", f"{name} holds a {type(value).__name__}, not text")
+        messages = [Message(speaker, value)]
+    messages = [message for message in messages if message.speaker != "system" or message.text.strip()]
+    if any(message.speaker == "system" for message in messages):
+        detail = f"{name}: a system message; put it into model.system and out of the messages"
+        return Fault("system_message", detail)
+    return next((fault for m in messages if (fault := text_fault(m.text, name)) is not None), messages)
+
+
+def text_fault(text: str, name: str) -> Fault | None:
+    """Returns why a text is none: half of a surrogate pair, which no codec takes, or a NUL; None where it is one."""
     try:
         text.encode()
     except UnicodeEncodeError:  # JSON may carry half of a surrogate pair
         return Fault("broken_unicode", f"{name} holds broken Unicode (a lone surrogate)")
-    return text
+    if "\0" in text:
+        return Fault("nul_character", f"{name} holds {text.count(chr(0))} NUL characters")
+    return None
 
 
-def _said(messages: Sequence[_Message], speaker: Speaker) -> str | Fault:
-    spoken = [message for message in messages if message.speaker != "system" or message.text.strip()]
-    speakers = [message.speaker for message in spoken]
-    if "system" in speakers:
-        return Fault("system_message", "a system message; put it into model.system and out of the messages")
-    strange = next((one for one in speakers if one not in _SPEAKERS.values()), None)
-    if strange is not None:
-        return Fault("unknown_speaker", "a message of neither user nor assistant")
-    if speakers.count("user") > 1 or speakers.count("assistant") > 1 or speakers == ["assistant", "user"]:
-        return Fault("multi_turn", f"{len(spoken)} turns; one turn of the user is supported")
-    if not spoken:
-        return ""
-    if speaker not in speakers:
-        return Fault("no_turn", f"no turn of the {speaker}")
-    return spoken[speakers.index(speaker)].text
-
-
-def _messages(value: object) -> list[_Message] | Fault | None:
-    """The messages that a value stands for; None where it is no list of messages."""
+def _messages(value: object) -> list[Message] | Fault | None:
+    """Returns the messages that a value stands for; None where it is no list of messages."""
     if isinstance(value, str):
-        value = _parsed(value)
+        return _written_messages(value)
     if isinstance(value, Mapping):
-        value = _unzipped(value)
+        value = _as_list(value)
     if not isinstance(value, Sequence) or isinstance(value, str | bytes):
         return None
-    shape = next((keys for keys in _SHAPES if any(isinstance(m, Mapping) and keys[0] in m for m in value)), None)
-    if shape is None:
+    if not any(isinstance(item, Mapping) and _first_key(item, _SPEAKER_KEYS) for item in value):
         return [] if isinstance(value, list) and not value else None
-    found: list[_Message] = []
+    messages: list[Message] = []
     for item in value:
-        message = _message(item, *shape)
+        message = _message(item)
         if isinstance(message, Fault):
             return message
-        found.append(message)
-    return found
+        messages.append(message)
+    return messages
 
 
-def _parsed(text: str) -> object:
-    """A list of messages that a CSV field holds as text; the text itself where it holds none."""
-    if not _WRITTEN.match(text):
-        return text
+def _written_messages(text: str) -> list[Message] | Fault | None:
+    """Returns the messages that a text holds, as a CSV field does; None where it is a text of its own."""
+    starts_as_list = _LIST_START.match(text) is not None
+    if not starts_as_list and not (_OBJECT_START.match(text) and _SPEAKER.search(text)):
+        return None
+    messages: list[Message] | Fault | None = None
     for read in (json.loads, ast.literal_eval):
         try:
-            return read(text)
+            messages = _messages(read(text))
+            break
         except (ValueError, SyntaxError, RecursionError, MemoryError):
             continue
-    return text
+    if messages is None and (starts_as_list or text.lstrip().startswith(("[", "array("))):
+        # NumPy writes lists without commas: what cannot be told apart is not guessed.
+        return Fault("unreadable_messages", "messages in a form that is not known; write them as JSON")
+    return messages
 
 
-def _unzipped(value: Mapping[Any, Any]) -> object:
-    """The list in `{"messages": […]}`, of columns of messages (older Parquet), or of one message; else the value."""
-    if len(value) == 1 and next(iter(value)) in {"messages", "conversations", "conversation"}:
+def _as_list(value: Mapping[Any, Any]) -> object:
+    """Returns the list in `{"messages": […]}`, of columns of messages (older Parquet), or of one message."""
+    if len(value) == 1 and next(iter(value)) in _LIST_KEYS:
         return next(iter(value.values()))
-    for who, what in _SHAPES:
-        if who in value and what in value:
-            speakers, texts = value[who], value[what]
-            if isinstance(speakers, list) and isinstance(texts, list) and len(speakers) == len(texts):
-                return [{who: a, what: b} for a, b in zip(speakers, texts, strict=True)]
-            return [value]
-    return value
+    speaker_key, text_key = _first_key(value, _SPEAKER_KEYS), _first_key(value, _TEXT_KEYS)
+    if speaker_key is None:
+        return value
+    speakers, texts = value[speaker_key], value.get(text_key)
+    if isinstance(speakers, list) and isinstance(texts, list) and len(speakers) == len(texts):
+        return [{"role": a, "content": b} for a, b in zip(speakers, texts, strict=True)]
+    return [value]
 
 
-def _message(item: object, who: str, what: str) -> _Message | Fault:
-    if not isinstance(item, Mapping) or not isinstance(item.get(who), str):
-        return Fault("not_text", "a message without a speaker")
+def _message(item: object) -> Message | Fault:
+    speaker_key = _first_key(item, _SPEAKER_KEYS) if isinstance(item, Mapping) else None
+    if not isinstance(item, Mapping) or speaker_key is None or not isinstance(item[speaker_key], str):
+        return Fault("unknown_speaker", "a message without a speaker")
+    speaker = _SPEAKERS.get(item[speaker_key].strip().lower())
+    if speaker is None:
+        return Fault("unknown_speaker", "a message of neither user nor assistant")
     if any(item.get(key) for key in _OTHER_CONTENT):
         return Fault("not_text", "a message with more than text, such as a call of a tool")
-    content = item.get(what)
-    if isinstance(content, list):
-        parts = [part.get("text") if isinstance(part, Mapping) else part for part in content]
+    text = item.get(_first_key(item, _TEXT_KEYS))
+    if isinstance(text, list) and text:
+        parts = [part.get("text") if isinstance(part, Mapping) else part for part in text]
         if not all(isinstance(part, str) for part in parts):
             return Fault("not_text", "a message with more than text, such as a picture")
-        content = "".join(map(str, parts))
-    if content is None:
-        content = ""
-    if not isinstance(content, str):
-        return Fault("not_text", f"a message whose content is a {type(content).__name__}")
-    name = item[who].strip().lower()
-    return _Message(_SPEAKERS.get(name, name), content)
+        text = "".join(map(str, parts))
+    if not isinstance(text, str):
+        return Fault("not_text", "a message without text")
+    return Message(speaker, text)
+
+
+def _first_key(item: Mapping[Any, Any], keys: Sequence[str]) -> str | None:
+    """Returns the first of some keys under which there is something."""
+    return next((key for key in keys if item.get(key) is not None), None)

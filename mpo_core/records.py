@@ -16,7 +16,7 @@ from mpo_core.arrow_files import read_arrow
 from mpo_core.compression import SUFFIXES, plain_suffix
 from mpo_core.errors import BadInputError, shortened
 from mpo_core.json_values import JsonValue, json_items, json_lines
-from mpo_core.messages import Fault, Speaker, text_of
+from mpo_core.messages import Fault, Speaker, Unreadable, text_of
 
 Form = Literal["csv", "json", "jsonl", "parquet", "arrow", "txt"]
 FORMS: dict[str, Form] = {
@@ -36,12 +36,6 @@ _MOST_COLUMNS = 30  # that a message names
 _UNREADABLE = (ValueError, OverflowError, KeyError, pa.ArrowException)
 
 
-class Unreadable(NamedTuple):
-    """Stands for a value that cannot be read, such as bytes that are not UTF-8."""
-
-    reason: str
-
-
 class Record(NamedTuple):
     """One row: its number from 0, its place for messages, its values; or the fault of a row that has none."""
 
@@ -54,10 +48,7 @@ class Record(NamedTuple):
         """The text in a column, empty where there is none; or why the row is to be rejected. See `text_of`."""
         if self.fault is not None:
             return self.fault
-        value = self.values.get(column)
-        if isinstance(value, Unreadable):
-            return Fault(value.reason, f"column {column!r} cannot be read")
-        return text_of(value, speaker, name=f"column {column!r}")
+        return text_of(self.values.get(column), speaker, name=f"column {column!r}")
 
 
 class Records(NamedTuple):

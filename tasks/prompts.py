@@ -7,7 +7,7 @@ from mpo_core.tables import PROMPTS, QUARANTINE
 from tasks.stage import stage
 
 
-@stage("prompts", verb="prompts", version=2)
+@stage("prompts", verb="prompts", version=3)
 def read_prompts(
     settings: PromptSettings,
     dominant: str,

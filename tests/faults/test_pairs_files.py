@@ -7,6 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from mpo_core.languages import LANGUAGES
+from mpo_core.pairs.rows import read_pairs
 from tests.faults.conftest import pair_rows
 from tests.faults.test_bad_input import left, one_line
 
@@ -111,9 +112,9 @@ def test_thoughts_are_no_part_of_an_imported_answer(mpo, tmp_path, name, write):
 BAD_ROWS = {
     "system turn": (
         official(source_conversations=[sharegpt("system", "Be kind."), sharegpt("user", GOOD["source"][0])]),
-        "system_turn",
+        "system_message",
     ),
-    "developer turn": (official(target_chosen=[openai("developer", "x"), openai("assistant", "y")]), "system_turn"),
+    "developer turn": (official(target_chosen=[openai("developer", "x"), openai("assistant", "y")]), "system_message"),
     "empty conversation": (official(source_conversations=[]), "no_turn"),
     "empty answer list": (official(target_rejected=[]), "no_turn"),
     "several turns": (official(target_conversations=[sharegpt("user", "a"), sharegpt("user", "b")]), "multi_turn"),
@@ -123,15 +124,17 @@ BAD_ROWS = {
     ),
     "answer by the user": (official(source_chosen=sharegpt("user", "x")), "wrong_role"),
     "prompt by the model": (official(source_conversations=[sharegpt("assistant", "x")]), "wrong_role"),
-    "unknown speaker": (official(source_chosen={"from": "narrator", "value": "x"}), "wrong_role"),
-    "speaker a number": (official(source_chosen={"from": 7, "value": "x"}), "wrong_role"),
-    "no speaker": (official(source_chosen={"value": "x"}), "wrong_role"),
+    "unknown speaker": (official(source_chosen={"from": "narrator", "value": "x"}), "unknown_speaker"),
+    "speaker a number": (official(source_chosen={"from": 7, "value": "x"}), "unknown_speaker"),
+    "no speaker": (official(source_chosen={"value": "x"}), "not_text"),
     "missing key": (official(target_chosen=None), "missing_key"),
     "missing prompt": (official(target_conversations=None), "missing_key"),
     "no keys": ({}, "missing_key"),
     "number for text": (official(source_chosen={"from": "gpt", "value": 3}), "not_text"),
     "number for a turn": (official(source_chosen=3), "not_text"),
     "list of texts": (official(source_chosen=["x"]), "not_text"),
+    "written messages": (official(source_chosen='[{"role": "user", "content": "x"}]'), "wrong_role"),
+    "messages of NumPy": (official(source_chosen="[{'role': 'user'}\n {'role': 'x'}]"), "unreadable_messages"),
     "picture": (official(source_chosen=[openai("assistant", [{"type": "image_url"}])]), "not_text"),
     "null text": (official(source_chosen={"from": "gpt", "value": None}), "not_text"),
     "lone surrogate": (official(target_rejected=sharegpt("assistant", "a\ud800")), "broken_unicode"),
@@ -198,6 +201,25 @@ def test_a_parquet_row_that_is_not_utf8_is_rejected(mpo, tmp_path):
     outcome = mpo("pairs", "import", tmp_path / "p.parquet", "--out", tmp_path / "o.parquet", "--json")
     report = json.loads(outcome.out)
     assert (report["pairs"], report["reasons"]) == (2, {"broken_unicode": 1})
+
+
+@pytest.mark.parametrize("form", ["parquet", "arrow"])
+def test_a_table_with_values_that_python_cannot_hold(tmp_path, form):
+    table = pa.Table.from_pylist(pair_rows(2))
+    table = table.append_column("when", pa.array([0, 1], pa.timestamp("us", "Mars/Phobos")))
+    path = tmp_path / f"p.{form}"
+    if form == "parquet":
+        pq.write_table(table, path)
+    else:
+        with pa.ipc.new_file(str(path), table.schema) as writer:
+            writer.write_table(table)
+    assert [read.fault for read in read_pairs(path)] == [None, None]
+
+
+def test_an_array_with_a_row_that_cannot_be_read(tmp_path):
+    rows = [json.dumps(official()), "[" * 9000 + "]" * 9000, json.dumps(official())[:-1] + ', "n": ' + "9" * 5000 + "}"]
+    (tmp_path / "p.json").write_text(f"[{','.join(rows)}]")
+    assert [read.fault and read.fault[0] for read in read_pairs(tmp_path / "p.json")] == [None, "not_json", None]
 
 
 @pytest.mark.parametrize("name", ["pairs[sw].parquet", "pairs[/red].parquet", "[bold]x.parquet"])
