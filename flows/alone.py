@@ -16,11 +16,11 @@ from mpo_core.evaluation import compare, metrics
 from mpo_core.files import read_parquet
 from mpo_core.judging import judge_responses
 from mpo_core.models import forget_models, model_digest, resolve, shared_model
-from mpo_core.pairs import FLAWS, audit, export_official, export_trl, import_pairs
+from mpo_core.pairs import FLAWS, audit, export_official, export_trl, import_pairs, of_languages
 from mpo_core.prompts import count_kinds, load_prompts
 from mpo_core.records import form_of
 from mpo_core.sampling import Request, sample
-from mpo_core.settings import ModelSettings, PipelineConfig, PromptSource
+from mpo_core.settings import LanguageSettings, ModelSettings, PipelineConfig, PromptSource
 from mpo_core.tables import GAPS, PAIRS, PROMPTS, QUARANTINE
 from mpo_core.training import TrainingJob, TrainingResult, gaps, source_texts, target_texts, train
 from mpo_core.translation import prompt_texts, translate_texts
@@ -29,6 +29,7 @@ _BLOCK = 512  # texts whose reference is measured, and kept, at one time
 _PLACE = {"source", "path", "revision", "subset", "dataset_split", "split"}  # where the prompts lie, not how they read
 _PROMPT_FORMS = ("csv", "json", "jsonl", "parquet", "arrow")
 OnProgress = Callable[[int, int], None]
+OnKinds = Callable[[dict[str, dict[str, int]]], None]
 
 
 def import_alone(file: Path, out: Path) -> dict[str, Any]:
@@ -58,13 +59,16 @@ def import_alone(file: Path, out: Path) -> dict[str, Any]:
     return told
 
 
-def _usable_pairs(file: Path) -> tuple[pa.Table, pa.Table]:
-    """The pairs of a file and its rejected rows.
+def _usable_pairs(file: Path, languages: LanguageSettings | None = None) -> tuple[pa.Table, pa.Table]:
+    """The pairs of a file and its rejected rows, those in other languages among them.
 
     Raises:
         BadInputError: no pair is usable; the reasons are counted, and the first rejected row is named.
     """
     pairs, rejected = import_pairs(file)
+    if languages is not None:
+        pairs, others = of_languages(pairs, languages.dominant, languages.targets)
+        rejected = pa.concat_tables([rejected, others])
     if pairs.num_rows:
         return pairs, rejected
     reasons = ", ".join(f"{reason} {count}" for reason, count in _counts(rejected, "reason").items()) or "no rows"
@@ -100,11 +104,23 @@ def export_alone(file: Path, out: Path, form: str) -> dict[str, Any]:
 
 
 def train_alone(
-    config: PipelineConfig, file: Path, out: Path, *, validation: Path | None = None, on_progress: OnProgress
+    config: PipelineConfig,
+    file: Path,
+    out: Path,
+    *,
+    languages: LanguageSettings | None = None,
+    validation: Path | None = None,
+    on_progress: OnProgress,
 ) -> dict[str, Any]:
     """Trains on a file of pairs, in its order; an interrupted training in the same folder is resumed.
 
-    `validation` is another such file: what `training.evaluate_every` and `training.patience` look at.
+    Args:
+        config: the settings of the model and of the training.
+        file: the pairs.
+        out: the folder of the trained model.
+        languages: rejects pairs that are not in these languages (`other_language`). Default: all pairs are used.
+        validation: another such file: what `training.evaluate_every` and `training.patience` look at.
+        on_progress: takes how many steps are done, of how many.
 
     Raises:
         BadInputError: pairs, model or folder are unusable; nothing is left in `out` then, checkpoints excepted.
@@ -112,8 +128,8 @@ def train_alone(
     folder = resolve(config.model, cutoff=config.training.cutoff)
     if (out / "model").exists():
         raise BadInputError("there is a trained model already", where=f"--out {out}", mend="Name a new folder.")
-    pairs, aside = _usable_pairs(file)
-    held_out, broken = _usable_pairs(validation) if validation is not None else (None, QUARANTINE.build([]))
+    pairs, aside = _usable_pairs(file, languages)
+    held_out, broken = _usable_pairs(validation, languages) if validation is not None else (None, QUARANTINE.build([]))
     if held_out is None and config.training.patience is not None:
         raise BadInputError(
             "early stopping needs pairs to look at", where="training.patience", mend="Give --validation FILE."
@@ -231,9 +247,12 @@ def evaluate_alone(
     against: str | None,
     *,
     source: int | None = None,
+    on_kinds: OnKinds = lambda _: None,
     on_progress: OnProgress,
 ) -> dict[str, Any]:
     """Judges one model's answers to a file of prompts, or two models' on the same ones.
+
+    `on_kinds` takes how many prompts of each kind a source gave, as soon as they are read.
 
     Returns:
         `metrics`, rows of METRICS (with `p_value` where two models are compared), `kinds`, how many prompts of each
@@ -242,6 +261,7 @@ def evaluate_alone(
     config.judging.require_languages([config.languages.dominant, *config.languages.targets])
     prompts, aside = _read_prompts(config, file, source)
     kinds = count_kinds(prompts)
+    on_kinds(kinds)
     found: dict[str, pa.Table] = {}
     named = {"model": config.model.path} if against is None else {"before": against, "after": config.model.path}
     for name, path in named.items():

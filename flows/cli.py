@@ -165,8 +165,17 @@ def train(
     define_registered(config.run.root)  # the pairs may be in languages that the settings do not name
     from flows.alone import train_alone
 
+    # Without a profile the demo's settings hold; its languages are no choice of the user's.
+    chosen = profile is not None or any(override.startswith("languages") for override in overrides or [])
     with bar("training") as on_progress:
-        told = train_alone(config, pairs, out, validation=validation, on_progress=on_progress)
+        told = train_alone(
+            config,
+            pairs,
+            out,
+            languages=config.languages if chosen else None,
+            validation=validation,
+            on_progress=on_progress,
+        )
     tell(told, as_json)
 
 
@@ -191,7 +200,14 @@ def evaluate(
 
     note_unidentified(config, as_json=as_json)
     with bar("evaluation") as on_progress:
-        told = evaluate_alone(config, prompts, against, source=source, on_progress=on_progress)
+        told = evaluate_alone(
+            config,
+            prompts,
+            against,
+            source=source,
+            on_kinds=(lambda _: None) if as_json else tell_kinds,
+            on_progress=on_progress,
+        )
     if as_json:
         print(json.dumps(told))
         return
@@ -202,7 +218,6 @@ def evaluate(
             row["model"], row["language"], row["metric"], f"{row['value']:.3f}", interval, str(row["n"]), *_p_value(row)
         )
     output.print(table)
-    tell_kinds(told["kinds"])
     tell({"quarantined": told["quarantined"]}, as_json=False)
 
 

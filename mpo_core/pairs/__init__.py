@@ -1,7 +1,7 @@
 """Preference pairs: built from answers and translations, imported, checked, exported."""
 
 from mpo_core.pairs.audit import FLAWS, audit
-from mpo_core.pairs.check import check_pairs
+from mpo_core.pairs.check import check_pairs, of_languages
 from mpo_core.pairs.draw import draw_pairs, flip_answers
 from mpo_core.pairs.interchange import export_official, export_trl, import_pairs
 from mpo_core.pairs.source import source_pairs
@@ -16,6 +16,7 @@ __all__ = [
     "export_trl",
     "flip_answers",
     "import_pairs",
+    "of_languages",
     "source_pairs",
     "target_pairs",
 ]

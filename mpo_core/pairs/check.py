@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pyarrow as pa
 
 from mpo_core.pairs.gates import Row, set_aside
@@ -34,6 +36,29 @@ def pair_fault(row: Row) -> tuple[str, str] | None:
 
 def _plain(text: str) -> str:
     return " ".join(text.split())
+
+
+def of_languages(pairs: pa.Table, dominant: str, targets: Sequence[str]) -> tuple[pa.Table, pa.Table]:
+    """Rejects pairs that are not between the dominant language and one of the targets.
+
+    Args:
+        pairs: PAIRS, from anywhere.
+        dominant: code of the language of the source texts.
+        targets: codes of the languages of the target texts.
+
+    Returns:
+        PAIRS that are left, in order, and QUARANTINE (`other_language`).
+    """
+    rows = PAIRS.check(pairs).select(["pair_id", "source_language", "language"]).to_pylist()
+    wanted = [row["source_language"] == dominant and row["language"] in targets for row in rows]
+    rejected = [
+        set_aside(
+            row["pair_id"], row["language"], "other_language", f"from {row['source_language']} into {row['language']}"
+        )
+        for row, is_wanted in zip(rows, wanted, strict=True)
+        if not is_wanted
+    ]
+    return pairs.filter(pa.array(wanted, pa.bool_())), QUARANTINE.build(rejected)
 
 
 def check_pairs(pairs: pa.Table) -> tuple[pa.Table, pa.Table]:

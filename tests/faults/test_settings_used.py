@@ -1,6 +1,7 @@
 """Every command uses every setting of a profile that concerns what it does, or refuses it."""
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from flows.compare import seeded
 from mpo_core.errors import BadInputError
 from mpo_core.profiles import load_config
 from mpo_core.settings import CompareSettings, PromptSource, TrainingSettings
+from tests.faults.conftest import pair_rows
 
 # A value of each setting of a source that differs from its default. A new setting needs a line here.
 CHANGED = {
@@ -126,6 +128,53 @@ def test_the_evaluation_prints_the_kinds(mpo, profile, tmp_path):
     assert "Prompts of two.csv: 1 harmful, 1 harmless" in outcome.out
     outcome = mpo(*command, *(word for one in short for word in ("--set", one)), "--json")
     assert json.loads(outcome.out)["kinds"] == {"two.csv": {"harmful": 1, "harmless": 1}}
+
+
+def test_the_evaluation_prints_the_kinds_before_the_work(mpo, profile, tmp_path, monkeypatch):
+    path = tmp_path / "two.csv"
+    path.write_text("text,kind\nBake bread.,safe\n")
+
+    def broken(*_):
+        raise BadInputError("stop", where="here", mend="Go on.")
+
+    monkeypatch.setattr("flows.alone._verdicts", broken)
+    outcome = mpo("evaluate", profile, "--model", "microworld", "--prompts", path)
+    assert (outcome.code, outcome.out) == (2, "Prompts of two.csv: 0 harmful, 1 harmless\n")
+
+
+# -- training ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("with_profile", "settings", "trained", "rejected"),
+    [
+        (False, [], 8, {}),  # the demo's languages are no choice of the user's
+        (False, ["languages.targets=[bn]"], 4, {"other_language": 4}),
+        (True, ["languages.targets=[sw]"], 4, {"other_language": 4}),
+        (True, ["languages.targets=[sw, bn]"], 8, {}),
+        (True, ["languages.targets=[en, sw]", "languages.dominant=bn"], 0, {"other_language": 8}),
+    ],
+)
+def test_a_training_uses_the_languages_of_the_profile(
+    mpo, profile, tmp_path, monkeypatch, with_profile, settings, trained, rejected
+):
+    path, seen = tmp_path / "pairs.json", []
+    path.write_text(json.dumps(pair_rows(4, "sw") + pair_rows(4, "bn")))
+
+    def stopped(config, folder, pairs, validation, rejected_rows, *_):
+        reasons = Counter(rejected_rows["reason"].to_pylist())
+        seen.append((pairs.num_rows, validation.num_rows, {reason: n // 2 for reason, n in reasons.items()}))
+        raise BadInputError("stop", where="here", mend="Go on.")
+
+    monkeypatch.setattr("flows.alone._train", stopped)
+    command = ["train", *([profile] if with_profile else []), "--pairs", path, "--validation", path]
+    command += ["--model", "microworld", "--out", tmp_path / "out"]
+    outcome = mpo(*command, *(part for setting in settings for part in ("--set", setting)))
+    assert outcome.code == 2
+    if trained:
+        assert seen == [(trained, trained, rejected)], outcome
+    else:
+        assert "no usable pair (other_language 8)" in outcome.err
 
 
 # -- translation ---------------------------------------------------------------------
