@@ -246,6 +246,7 @@ def evaluate_alone(
     file: Path,
     against: str | None,
     *,
+    against_revision: str | None = None,
     source: int | None = None,
     on_kinds: OnKinds = lambda _: None,
     on_progress: OnProgress,
@@ -266,8 +267,8 @@ def evaluate_alone(
     named = {"model": config.model.path} if against is None else {"before": against, "after": config.model.path}
     for name, path in named.items():
         settings = config.model.model_copy(update={"path": path})
-        if name == "before":  # a revision is one of the other model's repository
-            settings = settings.model_copy(update={"revision": None})
+        if name == "before":  # the revision of the settings is one of the other model's repository
+            settings = settings.model_copy(update={"revision": against_revision})
         found[name], unanswered = _verdicts(config, settings, prompts, on_progress)
         aside = pa.concat_tables([aside, unanswered])
     rows: list[dict[str, Any]] = []

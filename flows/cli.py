@@ -42,6 +42,7 @@ from mpo_core import __version__
 from mpo_core.errors import BadInputError, DamagedError, StageFailedError
 from mpo_core.http.proxies import spare_loopback
 from mpo_core.profiles import parse_config
+from mpo_core.settings import ModelSettings, PipelineConfig
 
 app = typer.Typer(
     help="Make a language model as safe in every language as it is in English.",
@@ -161,7 +162,7 @@ def train(
     as_json: AsJson = False,
 ) -> None:
     """Run the training stage alone: pairs in, model and trainer_state.json out."""
-    config = load_config(profile, [*(overrides or []), f"model.path={json.dumps(model)}"])
+    config, _ = _with_model(profile, overrides, model)
     define_registered(config.run.root)  # the pairs may be in languages that the settings do not name
     from flows.alone import train_alone
 
@@ -195,7 +196,7 @@ def evaluate(
     as_json: AsJson = False,
 ) -> None:
     """Run the evaluation alone, of one model or of two."""
-    config = load_config(profile, [*(overrides or []), f"model.path={json.dumps(model)}"])
+    config, own = _with_model(profile, overrides, model)
     from flows.alone import evaluate_alone
 
     note_unidentified(config, as_json=as_json)
@@ -204,6 +205,7 @@ def evaluate(
             config,
             prompts,
             against,
+            against_revision=own.revision if against == own.path else None,
             source=source,
             on_kinds=(lambda _: None) if as_json else tell_kinds,
             on_progress=on_progress,
@@ -402,6 +404,16 @@ def _with_languages(overrides: list[str] | None, languages: str | None) -> list[
     if languages is not None:
         chosen.append(f"languages.targets={json.dumps([code.strip() for code in languages.split(',')])}")
     return chosen
+
+
+def _with_model(profile: Path | None, overrides: list[str] | None, model: str) -> tuple[PipelineConfig, ModelSettings]:
+    """Reads the settings with another model, and the profile's own: its revision is that of its own model alone."""
+    named = list(overrides or [])
+    own = load_config(profile, named).model
+    changes = [f"model.path={json.dumps(model)}"]
+    if model != own.path and not any(override.startswith("model.revision=") for override in named):
+        changes.append("model.revision=null")
+    return load_config(profile, named + changes), own
 
 
 def _with_methods(config: Any, names: list[str]) -> dict[str, Any]:

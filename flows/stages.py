@@ -90,13 +90,14 @@ def read_blocks(run: Run) -> list[ArtifactRef]:
     read = run.result(prompts)
     announce(count_kinds(run.store.read_table(read.rows, PROMPTS)))
     blocks = list(read.parts)
-    stopping_early = ["validation"] if config.training.patience is not None else []
-    for needed in ("train", config.evaluation.split, *stopping_early):
+    evaluated_in_training = ["validation"] if config.training.evaluate_every is not None else []
+    for needed in ("train", config.evaluation.split, *evaluated_in_training):
         if needed not in {split(block) for block in blocks}:
             raise BadInputError(
                 f"no prompt is in the split {needed!r}",
                 where="prompts.sources",
-                mend="Give a source with this split, or shares for prompts.validation and prompts.test.",
+                mend="Give a source with this split, or shares for prompts.validation and prompts.test"
+                + (", or set training.evaluate_every to null." if needed == "validation" else "."),
             )
     return blocks
 

@@ -12,6 +12,7 @@ from flows.compare import seeded
 from mpo_core.errors import BadInputError
 from mpo_core.profiles import load_config
 from mpo_core.settings import CompareSettings, PromptSource, TrainingSettings
+from mpo_core.tables import QUARANTINE
 from tests.faults.conftest import pair_rows
 
 # A value of each setting of a source that differs from its default. A new setting needs a line here.
@@ -140,6 +141,38 @@ def test_the_evaluation_prints_the_kinds_before_the_work(mpo, profile, tmp_path,
     monkeypatch.setattr("flows.alone._verdicts", broken)
     outcome = mpo("evaluate", profile, "--model", "microworld", "--prompts", path)
     assert (outcome.code, outcome.out) == (2, "Prompts of two.csv: 0 harmful, 1 harmless\n")
+
+
+@pytest.mark.parametrize(
+    ("model", "against", "settings", "revisions"),
+    [
+        ("microworld", "us/er", [], [("us/er", "abc"), ("microworld", None)]),  # the profile's own model, pinned
+        ("us/er", "microworld", [], [("microworld", None), ("us/er", "abc")]),
+        ("us/er", None, [], [("us/er", "abc")]),
+        ("o/ther", None, [], [("o/ther", None)]),
+        ("o/ther", "us/er", ["model.revision=def"], [("us/er", "def"), ("o/ther", "def")]),
+    ],
+)
+def test_a_revision_is_of_the_profiles_own_model(
+    mpo, profile, tmp_path, monkeypatch, model, against, settings, revisions
+):
+    data = yaml.safe_load(profile.read_text())
+    profile.write_text(yaml.safe_dump(data | {"model": {"path": "us/er", "revision": "abc"}}))
+    (tmp_path / "p.csv").write_text("text,kind\nBake bread.,safe\n")
+    seen = []
+
+    def stopped(config, settings, *_):
+        seen.append((settings.path, settings.revision))
+        if len(seen) == len(revisions):
+            raise BadInputError("stop", where="here", mend="Go on.")
+        empty = QUARANTINE.build([])
+        return empty, empty
+
+    monkeypatch.setattr("flows.alone._verdicts", stopped)
+    command = ["evaluate", profile, "--model", model, "--prompts", tmp_path / "p.csv"]
+    command += [] if against is None else ["--against", against]
+    mpo(*command, *(part for setting in settings for part in ("--set", setting)))
+    assert seen == revisions
 
 
 # -- training ------------------------------------------------------------------------
