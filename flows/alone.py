@@ -253,7 +253,7 @@ def evaluate_alone(
 ) -> dict[str, Any]:
     """Judges one model's answers to a file of prompts, or two models' on the same ones.
 
-    `on_kinds` takes how many prompts of each kind a source gave, as soon as they are read.
+    `on_kinds` takes how many prompts of each kind a source gave, as soon as a model is loaded.
 
     Returns:
         `metrics`, rows of METRICS (with `p_value` where two models are compared), `kinds`, how many prompts of each
@@ -262,14 +262,15 @@ def evaluate_alone(
     config.judging.require_languages([config.languages.dominant, *config.languages.targets])
     prompts, aside = _read_prompts(config, file, source)
     kinds = count_kinds(prompts)
-    on_kinds(kinds)
     found: dict[str, pa.Table] = {}
     named = {"model": config.model.path} if against is None else {"before": against, "after": config.model.path}
     for name, path in named.items():
         settings = config.model.model_copy(update={"path": path})
         if name == "before":  # the revision of the settings is one of the other model's repository
             settings = settings.model_copy(update={"revision": against_revision})
-        found[name], unanswered = _verdicts(config, settings, prompts, on_progress)
+        # After the first model is loaded: what is wrong with it leaves nothing on stdout.
+        on_loaded = (lambda: None) if found else (lambda: on_kinds(kinds))
+        found[name], unanswered = _verdicts(config, settings, prompts, on_loaded, on_progress)
         aside = pa.concat_tables([aside, unanswered])
     rows: list[dict[str, Any]] = []
     for name, verdicts in found.items():
@@ -331,10 +332,15 @@ def _template(config: PipelineConfig, file: Path, number: int | None) -> PromptS
 
 
 def _verdicts(
-    config: PipelineConfig, settings: ModelSettings, prompts: pa.Table, on_progress: OnProgress
+    config: PipelineConfig,
+    settings: ModelSettings,
+    prompts: pa.Table,
+    on_loaded: Callable[[], None],
+    on_progress: OnProgress,
 ) -> tuple[pa.Table, pa.Table]:
     """The verdicts on a model's answers in every language, and what was set aside on the way."""
     model, tokenizer, lock = shared_model(resolve(settings), settings)
+    on_loaded()
     kinds = dict(zip(prompts["prompt_id"].to_pylist(), prompts["kind"].to_pylist(), strict=True))
     dominant = config.languages.dominant
     tables, aside = [], []

@@ -17,6 +17,9 @@ _MARKS = re.compile(r'"(?:[^"\\]|\\.)*"|[][{}]', re.DOTALL)
 _LONGEST_INT = 4000  # digits; Python refuses to make an int of more than 4300
 
 
+_FORMS = "Write an array of objects, or one object per line."
+
+
 class JsonValue(NamedTuple):
     """A value of a file, and its place; `too_deep` if it is nested so deeply that it cannot be read."""
 
@@ -52,11 +55,12 @@ def json_lines(path: Path, *, mend: str) -> Iterator[JsonValue]:
             ) from None
 
 
-def json_items(path: Path, *, mend: str) -> Iterator[JsonValue]:
+def json_items(path: Path, *, mend: str, forms: str = _FORMS) -> Iterator[JsonValue]:
     """Yields the items of a file that holds one array; or its values, where they follow one another without one.
 
     Raises:
-        BadInputError: the file cannot be read (`mend` says what to do), is not UTF-8, or is no JSON.
+        BadInputError: the file cannot be read (`mend` says what to do), is not UTF-8, or is no JSON (`forms` says
+            what is expected).
     """
     text = files.read_text(path, mend=mend)
     at = _after_space(text, 0)
@@ -78,7 +82,7 @@ def json_items(path: Path, *, mend: str) -> Iterator[JsonValue]:
         raise BadInputError(
             "this is not JSON",
             where=f"{path}, line {error.lineno}",
-            mend="Write an array of objects, or one object per line.",
+            mend=forms,
         ) from None
 
 

@@ -66,7 +66,7 @@ def _json_items(path: Path) -> Iterator[Any]:
         yield from (_line_item(line, number) for number, line in enumerate(lines, start=1))
         return
     number = None
-    for number, item in enumerate(json_items(path, mend=_MEND)):
+    for number, item in enumerate(json_items(path, mend=_MEND, forms=_WANTED)):
         if number == 0 and not text.lstrip().startswith("[") and not _has_sides(item.value):
             raise BadInputError("a non-empty list of pairs is wanted", where=str(path), mend=_WANTED)
         yield BadRowError("not_json", f"{item.place} is nested too deeply") if item.too_deep else item.value

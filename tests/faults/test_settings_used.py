@@ -107,7 +107,7 @@ def test_an_evaluation_reads_the_rows_that_where_names(with_sources, tmp_path, m
     config = with_sources(source | {"where": {"lang": "en"}})
     seen = []
 
-    def answered(config, settings, prompts, on_progress):
+    def answered(config, settings, prompts, *_):
         seen.extend(prompts["text"].to_pylist())
         raise KeyboardInterrupt
 
@@ -135,10 +135,10 @@ def test_the_evaluation_prints_the_kinds_before_the_work(mpo, profile, tmp_path,
     path = tmp_path / "two.csv"
     path.write_text("text,kind\nBake bread.,safe\n")
 
-    def broken(*_):
+    def broken(*_, **__):
         raise BadInputError("stop", where="here", mend="Go on.")
 
-    monkeypatch.setattr("flows.alone._verdicts", broken)
+    monkeypatch.setattr("flows.alone.sample", broken)
     outcome = mpo("evaluate", profile, "--model", "microworld", "--prompts", path)
     assert (outcome.code, outcome.out) == (2, "Prompts of two.csv: 0 harmful, 1 harmless\n")
 
