@@ -146,18 +146,18 @@ def test_the_evaluation_prints_the_kinds_before_the_work(mpo, profile, tmp_path,
 @pytest.mark.parametrize(
     ("model", "against", "settings", "revisions"),
     [
-        ("microworld", "us/er", [], [("us/er", "abc"), ("microworld", None)]),  # the profile's own model, pinned
-        ("us/er", "microworld", [], [("microworld", None), ("us/er", "abc")]),
-        ("us/er", None, [], [("us/er", "abc")]),
-        ("o/ther", None, [], [("o/ther", None)]),
-        ("o/ther", "us/er", ["model.revision=def"], [("us/er", "def"), ("o/ther", "def")]),
+        ("microworld", "me/own", [], [("me/own", "abc"), ("microworld", None)]),  # the profile's own model, pinned
+        ("me/own", "microworld", [], [("microworld", None), ("me/own", "abc")]),
+        ("me/own", None, [], [("me/own", "abc")]),
+        ("you/model", None, [], [("you/model", None)]),
+        ("you/model", "me/own", ["model.revision=def"], [("me/own", "def"), ("you/model", "def")]),
     ],
 )
 def test_a_revision_is_of_the_profiles_own_model(
     mpo, profile, tmp_path, monkeypatch, model, against, settings, revisions
 ):
     data = yaml.safe_load(profile.read_text())
-    profile.write_text(yaml.safe_dump(data | {"model": {"path": "us/er", "revision": "abc"}}))
+    profile.write_text(yaml.safe_dump(data | {"model": {"path": "me/own", "revision": "abc"}}))
     (tmp_path / "p.csv").write_text("text,kind\nBake bread.,safe\n")
     seen = []
 
