@@ -5,8 +5,8 @@ from __future__ import annotations
 from functools import cache
 from typing import Any, NamedTuple
 
-from mpo_core.languages import canonical, language
-from mpo_core.scripts import WORDY, count_letters, keep_letters
+from mpo_core.languages import LANGUAGES, canonical, language
+from mpo_core.scripts import WORDY, count_letters, keep_letters, letters_in
 from mpo_core.tags import family, same_language
 
 _MIN_SHARE = 0.25
@@ -28,9 +28,16 @@ class Guess(NamedTuple):
 
 
 def identify(text: str) -> Guess:
-    """The language of a text by py3langid, macro-languages mapped to ours (`wuu` is `zh`)."""
-    code, probability = _identifier().classify(text)
-    return Guess(canonical(code), float(probability))
+    """Identifies the language of a text by py3langid; macro-languages are mapped to ours (`wuu` is `zh`).
+
+    Of several known codes of one language, such as `zh` and `zh-TW`, it is the one whose script the text is in.
+    """
+    identified, probability = _identifier().classify(text)
+    code = canonical(identified)
+    varieties = [code, *(known for known in LANGUAGES if known != code and same_language(known, code))]
+    if len(varieties) > 1:
+        code = max(varieties, key=lambda known: known in LANGUAGES and letters_in(LANGUAGES[known].script, text))
+    return Guess(code, float(probability))
 
 
 @cache
@@ -63,7 +70,7 @@ def language_fault(text: str, code: str) -> str | None:
     """
     script = language(code).script
     letters = sum(map(str.isalpha, text))
-    own = count_letters(script, text)
+    own = letters_in(script, text)
     if letters and own / letters < _MIN_SHARE:
         return "wrong_script"
     if script in WORDY:

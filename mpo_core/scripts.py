@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from functools import cache
 
 import regex
@@ -33,6 +34,8 @@ _NONE = {"Zyyy", "Zinh", "Zzzz"}
 WORDY = {"Hans", "Hant", "Hani", "Hanb", "Jpan"}
 """Scripts in which a letter says as much as three letters elsewhere."""
 
+_PLAIN = 3
+"""Characters of one form only that make a text plainly simplified or traditional Chinese."""
 _LENGTHS = {"Jpan": 0.49, "Hang": 0.47, "Kore": 0.47} | dict.fromkeys(WORDY - {"Jpan"}, 0.32)
 
 
@@ -70,6 +73,29 @@ def letters(code: str) -> regex.Pattern[str]:
         raise KeyError(code) from None
 
 
+@cache
+def _forms() -> dict[str, str]:
+    """The Chinese characters of one form only: simplified ones are in GB 2312 alone, traditional ones in Big5 alone."""
+    characters = {codec: set(map(chr, range(0x4E00, 0xA000))) & _characters(codec) for codec in ("gb2312", "big5")}
+    simplified, traditional = (characters[a] - characters[b] for a, b in (("gb2312", "big5"), ("big5", "gb2312")))
+    return dict.fromkeys(simplified, "Hans") | dict.fromkeys(traditional, "Hant")
+
+
+def _characters(codec: str) -> set[str]:
+    pairs = (bytes((lead, trail)) for lead in range(0x81, 0xFF) for trail in range(0x40, 0xFF))
+    return {pair.decode(codec, "ignore")[:1] for pair in pairs}
+
+
+def chinese_form(text: str) -> str | None:
+    """Returns `Hans` or `Hant` for a text that is plainly in simplified or in traditional characters, else None.
+
+    Plainly: at least three characters are of this form only, and more than three times as many as of the other.
+    """
+    counts = Counter(_forms().get(character) for character in text)
+    fewer, more = sorted(("Hans", "Hant"), key=lambda form: counts[form])
+    return more if counts[more] >= _PLAIN and counts[more] > _PLAIN * counts[fewer] else None
+
+
 def _letter(scripts: str) -> regex.Pattern[str]:
     return regex.compile(rf"[\p{{L}}&&[{scripts}]]", regex.VERSION1)
 
@@ -81,6 +107,16 @@ def count_letters(code: str, text: str) -> int:
         KeyError: Unicode has no such script.
     """
     return sum(1 for _ in letters(code).finditer(text))
+
+
+def letters_in(code: str, text: str) -> int:
+    """Counts the letters of a script in a text; none if it is Chinese in the other form of characters.
+
+    Raises:
+        KeyError: Unicode has no such script.
+    """
+    other = code in {"Hans", "Hant"} and chinese_form(text) not in {code, None}
+    return 0 if other else count_letters(code, text)
 
 
 def keep_letters(code: str, text: str) -> str:

@@ -11,9 +11,9 @@ import pytest
 import yaml
 
 from mpo_core import languages
-from mpo_core.identify import identifiable, language_fault
+from mpo_core.identify import identifiable, identify, language_fault
 from mpo_core.languages import LANGUAGES, canonical, engine_code
-from mpo_core.scripts import is_script
+from mpo_core.scripts import chinese_form, is_script
 from mpo_core.settings import DefinedLanguage, TrainingSettings
 from mpo_core.tags import same_language
 from tests.faults.test_bad_input import one_line
@@ -97,6 +97,40 @@ def test_a_text_in_another_language_or_script_is_a_fault():
     russian = "Это предложение написано на русском языке, чтобы проверить определение языка."
     assert language_fault(russian, "sr") == "wrong_language"
     assert {code for code in ADDED if identifiable(code)} == {code for code in ADDED if ADDED[code][3]}
+
+
+VARIETIES = {
+    "zh": "我怎样才能在家里不用烤箱烤一个面包呢？请你帮助我，谢谢。",
+    "zh-TW": ADDED["zh-TW"][2],
+    "sr": ADDED["sr"][2],
+    "sr-Latn": ADDED["sr-Latn"][2],
+}
+
+
+def test_varieties_of_a_language_are_distinguished_by_their_script():
+    for code in VARIETIES:
+        if code in ADDED:
+            DefinedLanguage(code=code, name=ADDED[code][0], script=ADDED[code][1]).define()
+    assert {code: identify(text).code for code, text in VARIETIES.items()} == {code: code for code in VARIETIES}
+    for code, text in VARIETIES.items():
+        faults = {other: language_fault(text, other) for other in VARIETIES}
+        assert faults == dict.fromkeys(VARIETIES, "wrong_script") | {code: None}
+
+
+@pytest.mark.parametrize(
+    ("text", "form"),
+    [
+        ("请你帮助我们", "Hans"),
+        ("請你幫助我們", "Hant"),
+        ("今天天氣很好", None),  # a single character says too little
+        ("一二三四五六七八九十", None),
+        ("", None),
+        ("plain English", None),
+        ("请你帮助我们: 「請你幫助我們」", None),  # a text that quotes the other form
+    ],
+)
+def test_simplified_and_traditional_chinese(text, form):
+    assert chinese_form(text) == form
 
 
 SAME = [
