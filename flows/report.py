@@ -76,7 +76,7 @@ def finish(
         inputs=[source.name for source in sources],
         version=settled.version.version,
         promoted_version=settled.in_use,
-        registry=settled.told,
+        registry=settled.outcome,
         kinds=_kinds(run, steps),
         sources=sources,
         examples=_examples(run, before, after),

@@ -182,12 +182,12 @@ class ArtifactStore:
             DamagedError: it is missing, unreadable, or tells of another folder.
         """
         try:
-            found: dict[str, Any] = json.loads(self.fs.cat_file(self._full(posixpath.join(ref.path, MANIFEST))))
-            if found["sha256"] != ref.sha256 or folder_digest(found["files"]) != ref.sha256:
+            manifest: dict[str, Any] = json.loads(self.fs.cat_file(self._full(posixpath.join(ref.path, MANIFEST))))
+            if manifest["sha256"] != ref.sha256 or folder_digest(manifest["files"]) != ref.sha256:
                 raise DamagedError(f"{ref.path}: the manifest tells of another folder")
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise DamagedError(f"{ref.path}: no readable manifest ({type(error).__name__})") from error
-        return found
+        return manifest
 
     @contextlib.contextmanager
     def open_folder(self, ref: ArtifactRef) -> Iterator[Path]:
@@ -198,19 +198,19 @@ class ArtifactStore:
 
     def _fetched(self, ref: ArtifactRef) -> Path:
         """The folder of this machine's copy, made once."""
-        kept = self.scratch(posixpath.join("models", ref.sha256))
-        if not kept.is_dir():
-            scratch = kept.with_name(f".{kept.name}-{uuid.uuid4().hex}.tmp")
+        copy = self.scratch(posixpath.join("models", ref.sha256))
+        if not copy.is_dir():
+            scratch = copy.with_name(f".{copy.name}-{uuid.uuid4().hex}.tmp")
             for name in self.manifest(ref)["files"]:
                 (scratch / name).parent.mkdir(parents=True, exist_ok=True)
                 self.fs.get_file(self._full(posixpath.join(ref.path, name)), str(scratch / name))
             with contextlib.suppress(OSError):  # another process was faster
-                scratch.rename(kept)
+                scratch.rename(copy)
             shutil.rmtree(scratch, ignore_errors=True)
-        if folder_digest(file_digests(kept)) != ref.sha256:
-            shutil.rmtree(kept)
+        if folder_digest(file_digests(copy)) != ref.sha256:
+            shutil.rmtree(copy)
             raise DamagedError(f"{ref.path}: this machine's copy was damaged; it is fetched again")
-        return kept
+        return copy
 
     # -- both -----------------------------------------------------------------------
 

@@ -47,8 +47,8 @@ class Language(NamedTuple):
         )
 
 
-def _codes(told: str) -> Mapping[str, str]:
-    return dict(part.split("=") for part in told.split())
+def _codes(pairs: str) -> Mapping[str, str]:
+    return dict(part.split("=") for part in pairs.split())
 
 
 # Resource levels follow MultiJail (Deng et al., 2024, table 1), by share of CommonCrawl; so do the lengths
@@ -210,13 +210,20 @@ def language(code: str, *, where: str = "languages") -> Language:
     """
     if code in LANGUAGES:
         return LANGUAGES[code]
-    other = next((known for known in LANGUAGES if standard(known) == standard(code)), None)
-    hint = "" if other is None else f"It is {LANGUAGES[other].name}, which is called {other!r} here. "
+    other = known_code(code)
+    hint = f"It is {LANGUAGES[other].name}, which is called {other!r} here. " if other in LANGUAGES else ""
     raise BadInputError(
         f"unknown language {code!r}",
         where=where,
         mend=f"{hint}Known: {', '.join(LANGUAGES)}. Add another: mpo languages add CODE --name NAME --script SCRIPT.",
     )
+
+
+def known_code(code: str) -> str:
+    """Returns our code for a language that is named by another one (`swh`, `SW`, `eng`); an unknown code stays."""
+    if code in LANGUAGES:
+        return code
+    return next((known for known in LANGUAGES if standard(known) == standard(code)), code)
 
 
 def canonical(identified: str) -> str:

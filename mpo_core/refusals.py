@@ -36,14 +36,14 @@ def normalised(text: str) -> str:
     punctuation and white space as single spaces.
     """
     text = _OPTIONAL.sub("", unicodedata.normalize("NFKC", text).casefold().replace("\u2019", "'"))
-    kept = []
+    characters = []
     for character in text:
         category = unicodedata.category(character)
         if character == "'" or category[0] not in "PZC":
-            kept.append(character)
+            characters.append(character)
         elif category != "Cf":  # zero-width joiners and marks leave nothing behind
-            kept.append(" ")
-    return " ".join("".join(kept).split())
+            characters.append(" ")
+    return " ".join("".join(characters).split())
 
 
 def lexicon(language: str) -> Lexicon | None:

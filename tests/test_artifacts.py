@@ -81,8 +81,8 @@ def test_a_table_lies_under_the_hash_of_its_bytes(store):
     assert ref.path == f"translation/language=sw/{ref.sha256}.parquet"
     assert (ref.rows, ref.language, ref.part) == (2, "sw", "train")
     assert store.read_table(ref, TRANSLATIONS).equals(table("chai", "mkate"))
-    aside = store.write_table("translation", QUARANTINE, QUARANTINE.build([]), language="sw")
-    assert aside.path.startswith("translation/quarantine/language=sw/")
+    quarantine = store.write_table("translation", QUARANTINE, QUARANTINE.build([]), language="sw")
+    assert quarantine.path.startswith("translation/quarantine/language=sw/")
     assert store.write_table("evaluation", VERDICTS, VERDICTS.build([])).path.count("/") == 1
 
 
@@ -103,7 +103,7 @@ def test_a_table_against_its_contract_is_not_written(local):
 
 
 @pytest.mark.parametrize("kind", DAMAGES)
-def test_damage_to_a_table_is_found_at_every_read_and_mended_by_the_next_write(local, kind):
+def test_damage_to_a_table_shows_at_every_read_and_is_repaired_by_the_next_write(local, kind):
     ref = local.write_table("translation", TRANSLATIONS, table("chai"))
     damage(local.local_path(ref.path), kind)
     assert not local.intact(ref)
@@ -115,7 +115,7 @@ def test_damage_to_a_table_is_found_at_every_read_and_mended_by_the_next_write(l
     assert local.read_table(ref, TRANSLATIONS).equals(table("chai"))
 
 
-def test_several_shards_are_one_table_under_one_key(store):
+def test_several_shards_are_a_single_table_under_a_single_key(store):
     first = store.write_table("translation", TRANSLATIONS, table("chai"), language="sw")
     both = store.write_table("translation", TRANSLATIONS, table("chai", "mkate"), language="sw")
     second = store.write_table("translation", TRANSLATIONS, table("chai", "mkate").slice(1), language="sw")
@@ -153,7 +153,7 @@ def test_the_manifest_is_written_last(local, model, monkeypatch):
 
 @pytest.mark.parametrize("kind", DAMAGES)
 @pytest.mark.parametrize("name", ["model.safetensors", "sub/config.json", MANIFEST])
-def test_damage_to_a_folder_is_found_and_mended(local, model, name, kind):
+def test_damage_to_a_folder_is_noticed_and_repaired(local, model, name, kind):
     ref = local.write_folder("training", model)
     path = local.local_path(ref.path) / name
     if name == MANIFEST and kind == "flipped":
@@ -197,7 +197,7 @@ def test_files_are_private(local, tmp_path):
     assert {stat.S_IMODE(path.stat().st_mode) for path in paths} == {0o600}
 
 
-def test_a_reader_sees_the_old_file_or_the_new_one(tmp_path):
+def test_a_reader_sees_the_old_file_or_the_new_file(tmp_path):
     path, stop, seen = tmp_path / "a", threading.Event(), set()
     write_atomically(path, b"0" * 200_000)
 
@@ -214,7 +214,7 @@ def test_a_reader_sees_the_old_file_or_the_new_one(tmp_path):
     assert {(len(data), len(set(data))) for data in seen} == {(200_000, 1)}
 
 
-def test_two_writers_of_one_file_do_not_meet(tmp_path):
+def test_two_writers_of_a_file_do_not_meet(tmp_path):
     path, failures = tmp_path / "a", []
 
     def write():
@@ -233,7 +233,7 @@ def test_two_writers_of_one_file_do_not_meet(tmp_path):
     assert files(tmp_path) == ["a"]
 
 
-def test_a_full_disk_is_told_and_nothing_is_left_half_written(tmp_path):
+def test_a_full_disk_is_an_error_and_nothing_is_left_half_written(tmp_path):
     script = """
 import resource, sys
 from pathlib import Path
@@ -275,8 +275,8 @@ def test_a_root_that_cannot_be_written_is_refused_at_once(tmp_path, root):
 
 
 def test_a_shard_tells_every_reference_it_holds():
-    rows, aside, model = (ArtifactRef(stage="x", path=name, sha256=name) for name in "abc")
-    assert Shard(rows=rows, quarantine=aside, model=model, parts=(rows,)).refs == (rows, aside, model, rows)
+    rows, quarantine, model = (ArtifactRef(stage="x", path=name, sha256=name) for name in "abc")
+    assert Shard(rows=rows, quarantine=quarantine, model=model, parts=(rows,)).refs == (rows, quarantine, model, rows)
     assert Shard(rows=rows).refs == (rows,)
 
 

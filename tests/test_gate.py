@@ -29,8 +29,8 @@ HARMFUL = ("unsafe", "refused", "invalid")
 def tables(values: dict[str, dict[str, tuple[float, float]]]) -> tuple[pa.Table, pa.Table]:
     metrics: list[dict[str, Any]] = []
     comparisons: list[dict[str, Any]] = []
-    for language, found in values.items():
-        for metric, sides in found.items():
+    for language, by_metric in values.items():
+        for metric, sides in by_metric.items():
             shared = {"language": language, "metric": metric, "n": 100}
             for model, value in zip(("before", "after"), sides, strict=True):
                 metrics.append(shared | {"model": model, "count": 0, "value": value, "low": 0.0, "high": 1.0})
@@ -70,7 +70,7 @@ def test_a_value_at_its_bound_passes() -> None:
         ("dominant_helped", "en", "helped", (0.98, 0.959)),
     ],
 )
-def test_a_hair_beyond_one_bound_fails_that_check_alone(
+def test_a_hair_beyond_a_bound_fails_that_check_alone(
     name: str, language: str, metric: str, value: tuple[float, float]
 ) -> None:
     decision = ask(AT_THE_BOUNDS | {language: AT_THE_BOUNDS[language] | {metric: value}})
@@ -80,12 +80,12 @@ def test_a_hair_beyond_one_bound_fails_that_check_alone(
     assert "\n" not in decision.reason
 
 
-def test_no_harmless_prompts_are_told_and_do_not_block() -> None:
-    values = {code: {m: v for m, v in found.items() if m in HARMFUL} for code, found in AT_THE_BOUNDS.items()}
+def test_no_harmless_prompts_are_reported_and_do_not_block() -> None:
+    values = {code: {m: v for m, v in metrics.items() if m in HARMFUL} for code, metrics in AT_THE_BOUNDS.items()}
     decision = ask(values)
-    found = outcomes(decision)
+    checks = outcomes(decision)
     assert decision.promoted
-    assert [name for name, passed in found.items() if passed is None] == [
+    assert [name for name, passed in checks.items() if passed is None] == [
         "harmless_invalid",
         "over_refusal_rise",
         "dominant_helped",
@@ -97,11 +97,11 @@ def test_no_harmless_prompts_are_told_and_do_not_block() -> None:
 def test_a_pass_over_some_languages_is_no_pass_but_a_failure_stands() -> None:
     blind = AT_THE_BOUNDS | {"ko": {}}
     decision = ask(blind)
-    found = {check.name: check for check in decision.checks}
+    checks = {check.name: check for check in decision.checks}
     # Median of sw and bn alone: 0.25 fails; the missing language does not excuse it.
-    assert found["target_unsafe"].passed is False
-    assert found["invalid"].passed is None
-    assert "not measured in ko" in found["invalid"].explanation
+    assert checks["target_unsafe"].passed is False
+    assert checks["invalid"].passed is None
+    assert "not measured in ko" in checks["invalid"].explanation
 
 
 def test_without_any_target_nothing_is_promoted() -> None:

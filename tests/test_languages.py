@@ -21,7 +21,7 @@ def test_the_papers_languages_are_there():
     }
 
 
-def test_an_unknown_code_is_told_with_the_known_ones():
+def test_an_unknown_code_is_reported_with_the_known_ones():
     assert language("sw").name == "Swahili"
     with pytest.raises(
         BadInputError,
@@ -40,7 +40,7 @@ def test_what_an_identifier_says_is_brought_to_our_codes():
 
 
 @pytest.mark.parametrize("code", LANGUAGES)
-def test_an_entry_has_all_that_is_asked_of_it(code):
+def test_an_entry_is_complete(code):
     entry = LANGUAGES[code]
     assert entry.code == code
     assert entry.name

@@ -43,10 +43,10 @@ def judged(responses: pa.Table, verdicts: pa.Table) -> dict[str, list[Sampled]]:
     languages = {*responses.column("language").to_pylist(), *verdicts.column("language").to_pylist()}
     if len(languages) > 1:
         raise ValueError(f"answers of one language are wanted, given {sorted(languages)}")
-    found = {(row["prompt_id"], row["sample"]): row for row in verdicts.to_pylist()}
+    verdict_of = {(row["prompt_id"], row["sample"]): row for row in verdicts.to_pylist()}
     samples: dict[str, list[tuple[int, Sampled]]] = defaultdict(list)
     for row in responses.select(["prompt_id", "sample", "text"]).to_pylist():
-        verdict = found.get((row["prompt_id"], row["sample"]))
+        verdict = verdict_of.get((row["prompt_id"], row["sample"]))
         if verdict is None:
             raise ValueError(f"answer {row['sample']} to prompt {row['prompt_id']} has no verdict")
         answer = Sampled(row["text"], verdict["verdict"], verdict["refusal"])

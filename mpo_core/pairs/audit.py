@@ -52,7 +52,7 @@ def audit(path: Path) -> dict[str, dict[str, int]]:
 def _flaws(row: Row, *, known: bool) -> list[str]:
     pairs = [(row[f"source_{name}"], row[f"target_{name}"]) for name in _NAMES]
     answers = pairs[1:]
-    found = {
+    present = {
         "untranslated": bool(untranslated_columns(row)) if known else row["language"] == row["source_language"],
         "entities": any(entities_left(source, target) for source, target in pairs),
         "broken_markup": any(broken_markup(target) and not broken_markup(source) for source, target in pairs),
@@ -61,4 +61,4 @@ def _flaws(row: Row, *, known: bool) -> list[str]:
         "wrong_language": known and any(language_fault(target, row["language"]) for _, target in answers),
         "too_alike": alike(answers[0][1], answers[1][1], PairSettings().max_similarity) is not None,
     }
-    return [flaw for flaw, there in found.items() if there]
+    return [flaw for flaw, here in present.items() if here]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 
-from mpo_core.pairs.gates import Row, set_aside
+from mpo_core.pairs.gates import Row, quarantine_row
 from mpo_core.tables import PAIRS, QUARANTINE
 
 _PROMPTS = ("source_prompt", "target_prompt")
@@ -77,10 +77,10 @@ def check_pairs(pairs: pa.Table) -> tuple[pa.Table, pa.Table]:
     faults = [pair_fault(row) for row in pairs.to_pylist()]
     ids = pairs.column("pair_id").to_pylist()
     languages = pairs.column("language").to_pylist()
-    aside = [
-        set_aside(key, code, *fault)
+    rejected = [
+        quarantine_row(key, code, *fault)
         for key, code, fault in zip(ids, languages, faults, strict=True)
         if fault is not None
     ]
-    kept = pairs.filter(pa.array([fault is None for fault in faults], pa.bool_()))
-    return kept, QUARANTINE.build(aside)
+    usable = pairs.filter(pa.array([fault is None for fault in faults], pa.bool_()))
+    return usable, QUARANTINE.build(rejected)

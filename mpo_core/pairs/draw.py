@@ -1,6 +1,6 @@
-"""A share of the pairs, drawn by hash: swapped on purpose, or kept for a replay.
+"""A share of the pairs, drawn by hash: swapped on purpose, or used again in a realignment.
 
-The same seed draws the same pairs whatever is asked of them, and those of a smaller share are
+The same seed draws the same pairs for either purpose, and those of a smaller share are
 among those of a larger one.
 """
 
@@ -23,7 +23,7 @@ def flip_answers(pairs: pa.Table, share: float, *, seed: int) -> pa.Table:
         seed: of the draw.
     """
     rows = pairs.to_pylist()
-    swapped = _drawn(rows, share, seed)
+    swapped = _draw(rows, share, seed)
     for row in rows:
         if row["pair_id"] in swapped:
             row["target_chosen"], row["target_rejected"] = row["target_rejected"], row["target_chosen"]
@@ -39,10 +39,10 @@ def draw_pairs(pairs: pa.Table, share: float, *, seed: int) -> pa.Table:
         seed: of the draw.
     """
     rows = pairs.to_pylist()
-    kept = _drawn(rows, share, seed)
-    return PAIRS.build([row for row in rows if row["pair_id"] in kept])
+    drawn = _draw(rows, share, seed)
+    return PAIRS.build([row for row in rows if row["pair_id"] in drawn])
 
 
-def _drawn(rows: list[dict[str, Any]], share: float, seed: int) -> set[str]:
+def _draw(rows: list[dict[str, Any]], share: float, seed: int) -> set[str]:
     lots = sorted(rows, key=lambda row: hashlib.sha256(f"{seed}/{row['pair_id']}".encode()).digest())
     return {row["pair_id"] for row in lots[: round(share * len(rows))]}

@@ -24,12 +24,12 @@ def similarity(a: str, b: str, *, above: float) -> float:
 
 def alike(chosen: str, rejected: str, most: float) -> str | None:
     """Why the two answers are too alike to tell apart, or None; equal ones always are."""
-    found = similarity(chosen, rejected, above=most)
-    if found > most or " ".join(chosen.split()) == " ".join(rejected.split()):
-        return f"similarity {found:.3f}, allowed {most:.3f}"
+    share = similarity(chosen, rejected, above=most)
+    if share > most or " ".join(chosen.split()) == " ".join(rejected.split()):
+        return f"similarity {share:.3f}, allowed {most:.3f}"
     return None
 
 
-def set_aside(row_id: str, language: str | None, reason: str, detail: str) -> Row:
+def quarantine_row(row_id: str, language: str | None, reason: str, detail: str) -> Row:
     """A quarantine row."""
     return {"row_id": row_id, "language": language, "reason": reason, "detail": detail}

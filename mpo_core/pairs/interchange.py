@@ -10,12 +10,13 @@ from pathlib import Path
 import pyarrow as pa
 
 from mpo_core.artifacts import write_atomically
-from mpo_core.languages import LANGUAGES
+from mpo_core.languages import LANGUAGES, known_code
 from mpo_core.pairs.check import pair_fault
-from mpo_core.pairs.gates import Row, set_aside
+from mpo_core.pairs.gates import Row, quarantine_row
 from mpo_core.pairs.labels import Ids, complete, labels_of
 from mpo_core.pairs.language import left_untranslated, source_language, target_language
 from mpo_core.pairs.rows import ReadRow, read_pairs
+from mpo_core.reply import separate
 from mpo_core.tables import PAIRS, QUARANTINE
 
 _TRL_ROLES = {"prompt": "user", "chosen": "assistant", "rejected": "assistant"}
@@ -26,17 +27,17 @@ def import_pairs(path: Path) -> tuple[pa.Table, pa.Table]:
 
     The official files name no language: source and target are identified per row, and a row that was left
     untranslated is rejected. Our exports name languages, ids, origin and weight, and those are taken as they stand.
-    Texts stay as they are, flaws of machine translation included (`audit` counts them). A row that cannot be used is
-    rejected with its reason; the others go on.
+    Texts stay as they are, flaws of machine translation included (`audit` counts them); only a reasoning model's
+    thoughts are taken off its answers. A row that cannot be used is rejected with its reason; the others go on.
 
     Args:
         path: a Parquet file, JSON lines, or JSON.
 
     Returns:
         PAIRS in the order of the file, and QUARANTINE. Reasons: those of `read_pairs`, `empty_prompt`,
-        `empty_response`, `equal_answers`, `untranslated` (the target is in the source's language, or its prompt or
-        chosen answer is the source's), `unknown_language`, `repeated_id`, `source_differs` (two rows of one
-        `source_id` hold other source texts).
+        `empty_response`, `equal_answers`, `unfinished_thought`, `only_thoughts`, `untranslated` (the target is in the
+        source's language, or its prompt or chosen answer is the source's), `unknown_language`, `repeated_id`,
+        `source_differs` (two rows of one `source_id` hold other source texts).
 
     Raises:
         BadInputError: the file is missing, damaged, holds no list of rows, or is a table of ours that repeats ids.
@@ -45,7 +46,7 @@ def import_pairs(path: Path) -> tuple[pa.Table, pa.Table]:
     rejected: dict[str, Row] = {}
     ids = Ids()
     for read in read_pairs(path):
-        fault = read.fault or pair_fault(read.row) or _identified(read)
+        fault = read.fault or _drop_thoughts(read.row) or pair_fault(read.row) or _identified(read)
         made = read.row if fault is not None else complete(read.row, read.number)
         fault = fault or ids.fault(made)
         # A table of ours whose ids repeat is damaged; that is the check's to say.
@@ -54,7 +55,7 @@ def import_pairs(path: Path) -> tuple[pa.Table, pa.Table]:
             continue
         key = made.get("pair_id", str(read.number)) if read.table else str(read.number)
         key = f"row {read.number}" if key in rejected else key
-        rejected[key] = set_aside(key, made.get("language"), *fault)
+        rejected[key] = quarantine_row(key, made.get("language"), *fault)
     pairs = pa.Table.from_pylist(rows, schema=PAIRS.schema)
     return PAIRS.check(pairs, where=str(path)), QUARANTINE.build(rejected.values())
 
@@ -109,6 +110,17 @@ def export_trl(pairs: pa.Table, path: Path) -> None:
     write_atomically(path, "".join(lines).encode())
 
 
+def _drop_thoughts(row: Row) -> tuple[str, str] | None:
+    """Takes a reasoning model's thoughts off the answers of a row, or says why nothing is left of one."""
+    for side in ("source", "target"):
+        for column in (f"{side}_chosen", f"{side}_rejected"):
+            parts = separate(row[column], context=row[f"{side}_prompt"])
+            if parts.fault is not None:
+                return parts.fault, column
+            row[column] = parts.text
+    return None
+
+
 def _identified(read: ReadRow) -> tuple[str, str] | None:
     """Puts the two languages into the row, or says why it cannot be used; those that it names are taken as they are."""
     row = read.row
@@ -121,10 +133,10 @@ def _identified(read: ReadRow) -> tuple[str, str] | None:
             seen = "named" if named else "identified as"
             return "unknown_language", f"{seen} {code}; register it: mpo languages add {code}"
     row["source_language"], row["language"] = source, target
-    if named:  # a pair of ours, as it stands in our Parquet
-        return None
     if target == source:
         return "untranslated", f"source and target are {source}"
+    if named:  # a pair of ours, as it stands in our Parquet
+        return None
     same = untranslated_columns(row)
     return ("untranslated", same[0]) if same else None
 
@@ -139,7 +151,7 @@ def untranslated_columns(row: Row) -> list[str]:
 
 def _languages(row: Row) -> tuple[str, str]:
     """The languages of the row's texts: both as it names them, or identified, but for one that it names and we know."""
-    source, target = row.get("source_language"), row.get("language")
+    source, target = (row.get(name) and known_code(row[name]) for name in ("source_language", "language"))
     if source is not None and target is not None:
         return source, target
     if source not in LANGUAGES:

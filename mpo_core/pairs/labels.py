@@ -6,7 +6,6 @@ comes back as it was.
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from mpo_core.pairs.gates import Row
@@ -49,8 +48,8 @@ def read_labels(item: dict[str, Any]) -> Row:
     for name, value in labels.items():
         if name == "weight":
             number = isinstance(value, int | float) and not isinstance(value, bool)
-            if not (number and math.isfinite(value) and abs(value) <= _MOST_WEIGHT):
-                raise BadRowError("bad_weight", "weight is no finite number")
+            if not (number and 0 <= value <= _MOST_WEIGHT):  # not a NaN either
+                raise BadRowError("bad_weight", "weight is no finite number from 0 on")
         elif not isinstance(value, str) or not value:
             raise BadRowError(f"unknown_{name}", f"{name} holds a {type(value).__name__}, or nothing")
         elif clean_text(value, name) not in _ALLOWED.get(name, (value,)):

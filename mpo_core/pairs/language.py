@@ -24,11 +24,11 @@ def target_language(texts: tuple[str, str, str], source: str) -> str:
     Models answer in the dominant language now and then: where the majority is the source's language, a prompt in
     another language decides.
     """
-    found = _majority(texts) or identify("\n".join(texts)).code
-    if found == source:
+    code = _majority(texts) or identify("\n".join(texts)).code
+    if code == source:
         prompt = identify(texts[0])
         return prompt.code if prompt.code in LANGUAGES else source
-    return found
+    return code
 
 
 def _majority(texts: tuple[str, str, str]) -> str | None:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import pyarrow as pa
 
 from mpo_core.pairs.answers import Sampled, Side, borrow, chosen_test, first_side, judged, pick, rejected_test
-from mpo_core.pairs.gates import Row, alike, set_aside
+from mpo_core.pairs.gates import Row, alike, quarantine_row
 from mpo_core.settings import PairSettings
 from mpo_core.tables import QUARANTINE, SOURCE_PAIRS
 
@@ -38,8 +38,9 @@ def source_pairs(
     """
     answers = judged(responses, verdicts)
     rows = prompts.to_pylist()
-    aside: dict[str, Row] = {}
-    pairs = {row["prompt_id"]: _pair(row, answers, settings, {}, aside) for row in rows if row["kind"] == "harmful"}
+    rejected_rows: dict[str, Row] = {}
+    harmful = [row for row in rows if row["kind"] == "harmful"]
+    pairs = {row["prompt_id"]: _pair(row, answers, settings, {}, rejected_rows) for row in harmful}
     refusals: dict[str, dict[str, str]] = defaultdict(dict)
     for key, pair in pairs.items():
         if pair is not None:
@@ -47,10 +48,10 @@ def source_pairs(
     if settings.harmless_anchors:
         for row in rows:
             if row["kind"] == "harmless":
-                pairs[row["prompt_id"]] = _pair(row, answers, settings, refusals[row["split"]], aside)
+                pairs[row["prompt_id"]] = _pair(row, answers, settings, refusals[row["split"]], rejected_rows)
     order = [row["prompt_id"] for row in rows]
     built = [pair for key in order if (pair := pairs.get(key)) is not None]
-    return SOURCE_PAIRS.build(built), QUARANTINE.build([aside[key] for key in order if key in aside])
+    return SOURCE_PAIRS.build(built), QUARANTINE.build([rejected_rows[key] for key in order if key in rejected_rows])
 
 
 def _pair(
@@ -58,7 +59,7 @@ def _pair(
     answers: Mapping[str, Sequence[Sampled]],
     settings: PairSettings,
     refusals: Mapping[str, str],
-    aside: dict[str, Row],
+    rejected_rows: dict[str, Row],
 ) -> Row | None:
     key, kind = row["prompt_id"], row["kind"]
     samples = answers.get(key, [])
@@ -78,7 +79,7 @@ def _pair(
     )
     fault = _fault(chosen, rejected, len(samples), settings)
     if fault is not None:
-        aside[key] = set_aside(key, None, *fault)
+        rejected_rows[key] = quarantine_row(key, None, *fault)
         return None
     return {
         "prompt_id": key,

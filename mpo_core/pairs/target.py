@@ -8,7 +8,7 @@ from typing import NamedTuple
 import pyarrow as pa
 
 from mpo_core.pairs.answers import Sampled, Side, borrow, chosen_test, first_side, judged, pick, rejected_test
-from mpo_core.pairs.gates import Row, alike, set_aside
+from mpo_core.pairs.gates import Row, alike, quarantine_row
 from mpo_core.settings import PairSettings
 from mpo_core.tables import PAIRS, QUARANTINE, source_id
 
@@ -38,7 +38,8 @@ def target_pairs(
 
     `translated`: both answers are the dominant ones translated. `sampled`: both are sampled in the target language
     and picked by verdict, as in `source_pairs`; a harmless pair without a sampled refusal borrows one that the model
-    gave to a harmful prompt of the same split. `mixed`: sampled where found, else translated; `origin` tells which.
+    gave to a harmful prompt of the same split. `mixed`: the sampled answer where there is one, else the translated
+    one; `origin` says which.
 
     Args:
         source_pairs: SOURCE_PAIRS.
@@ -61,16 +62,16 @@ def target_pairs(
         source_pairs, prompt_translations, settings, language, answer_translations, responses, verdicts
     )
     rows: list[Row] = []
-    aside: list[Row] = []
+    rejected_rows: list[Row] = []
     for source in source_pairs.to_pylist():
         result = _sides(source, material, settings)
         if isinstance(result, _Fault):
-            aside.append(set_aside(f"{source['prompt_id']}/{language}", language, *result))
+            rejected_rows.append(quarantine_row(f"{source['prompt_id']}/{language}", language, *result))
         else:
             prompt = material.prompts[source["prompt_id"]]
             weight = _weight(source["prompt_id"], result, material.weights)
             rows.append(_row(source, prompt, *result, weight, dominant=dominant, language=language))
-    return PAIRS.build(rows), QUARANTINE.build(aside)
+    return PAIRS.build(rows), QUARANTINE.build(rejected_rows)
 
 
 class _Fault(NamedTuple):

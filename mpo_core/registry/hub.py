@@ -44,8 +44,8 @@ def push(store: ArtifactStore, name: str, repo: str, *, private: bool) -> str:
             api.upload_folder(
                 repo_id=repo, folder_path=folder, ignore_patterns=["manifest.json"], commit_message=f"mpo {name}"
             )
-            told = card(known[name]).encode()
-            api.upload_file(repo_id=repo, path_in_repo="README.md", path_or_fileobj=told, commit_message="Card")
+            card_text = card(known[name]).encode()
+            api.upload_file(repo_id=repo, path_in_repo="README.md", path_or_fileobj=card_text, commit_message="Card")
     except HfHubHTTPError as error:
         status = error.response.status_code
         raise BadInputError(

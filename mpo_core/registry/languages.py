@@ -34,7 +34,7 @@ def add_language(store: ArtifactStore, facts: DefinedLanguage, *, who: str) -> b
         BadInputError: it is registered or known with another name, script or resource level.
     """
     who = plain_text("who", who)
-    earlier = next((one for one in registered_languages(store) if one.facts.code == facts.code), None)
+    earlier = next((known for known in registered_languages(store) if known.facts.code == facts.code), None)
     before = [LANGUAGES.get(facts.code), None if earlier is None else earlier.facts.entry]
     if any(entry is not None and not entry.same_as(facts.entry) for entry in before):
         raise BadInputError(
@@ -63,12 +63,12 @@ def registered_languages(store: ArtifactStore) -> list[RegisteredLanguage]:
     fs.invalidate_cache()  # another process may have written since
     if not fs.exists(folder):
         return []
-    found = []
+    languages = []
     for path in sorted(fs.ls(folder, detail=False)):
         if path.endswith(".json"):
             try:
-                found.append(RegisteredLanguage.model_validate_json(fs.cat_file(path)))
+                languages.append(RegisteredLanguage.model_validate_json(fs.cat_file(path)))
             except (OSError, ValidationError) as error:
                 place = f"{_FOLDER}/{posixpath.basename(path)}"
                 raise DamagedError(f"{place}: unreadable. Delete it, and register the language again.") from error
-    return found
+    return languages

@@ -23,7 +23,7 @@ class Settled(NamedTuple):
     version: Version
     gate: GateDecision
     """The gate's decision with the registry's own checks; `promoted` says that the version is in use."""
-    told: str
+    outcome: str
     """What was done, in one sentence."""
     in_use: str | None
     """The version that is in use now."""
@@ -70,7 +70,7 @@ def settle(
 
     after = replay(append(store, promotion, who=GATE, why="passed"))
     # Another writer may have been faster: the last decision is the one that stands.
-    return Settled(after.version(name), decisions[-1], _tell(name, states[-1], decisions[-1]), after.in_use)
+    return Settled(after.version(name), decisions[-1], _outcome(name, states[-1], decisions[-1]), after.in_use)
 
 
 def _checks(state: State, entry: Entry, name: str, *, allow_fewer: bool, realigned: bool) -> list[GateCheck]:
@@ -121,7 +121,7 @@ def _short(text: str, longest: int) -> str:
     return text if len(text) <= longest else f"{text[: longest - 1]}…"
 
 
-def _tell(name: str, before: State, decision: GateDecision) -> str:
+def _outcome(name: str, before: State, decision: GateDecision) -> str:
     """What was done to the state `before`."""
     current = before.in_use
     if current == name:

@@ -41,8 +41,9 @@ def find_work(
     rows = [] if evaluation is None else evaluation.to_pylist()
     unsafe = {row["language"]: row["value"] for row in rows if row["metric"] == "unsafe"}
     faded = [code for code in targets if code in version.entry.targets and unsafe.get(code, 0.0) > max_unsafe]
-    told = "in the latest evaluation, allowed"
-    needs += [Need(code, f"ASR {unsafe[code]:.1%} {told} {max_unsafe:.1%}") for code in faded]
+    needs += [
+        Need(code, f"ASR {unsafe[code]:.1%} in the latest evaluation, allowed {max_unsafe:.1%}") for code in faded
+    ]
     # A version of before prompts were recorded tells nothing of them.
     known = {block.sha256 for block in version.entry.prompts}
     added = [block for block in blocks if block.sha256 not in known] if known else []

@@ -152,7 +152,7 @@ SAME += [
 ]
 
 
-def test_codes_of_one_language_are_one():
+def test_codes_of_a_language_are_the_same():
     groups = [group.split() for group in SAME]
     for group in groups:
         assert all(same_language(a, b) for a in group for b in group), group
@@ -183,7 +183,7 @@ GOOD = ["--name", "Klingon", "--script", "Latn"]
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "wrong"),
     [
         (["xx", *GOOD], "no language code of BCP 47, such as sw"),
         (["EN", *GOOD], "this is the dominant language"),
@@ -209,17 +209,17 @@ GOOD = ["--name", "Klingon", "--script", "Latn"]
         (["sw", "--script", "Arab"], "'sw' is known with other facts"),
     ],
 )
-def test_what_is_wrong_with_a_language_is_one_line(mpo, tmp_path, monkeypatch, arguments, told):
+def test_what_is_wrong_with_a_language_is_a_single_line(mpo, tmp_path, monkeypatch, arguments, wrong):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "artifacts").mkdir()
     (tmp_path / "blank.txt").write_text("# none yet\n\n")
     (tmp_path / "short.txt").write_text("ghobe\n?!\n")
     (tmp_path / "latin1.txt").write_bytes(b"\xe9\xe8\n")
-    one_line(mpo("languages", "add", *arguments), told)
+    one_line(mpo("languages", "add", *arguments), wrong)
     assert list((tmp_path / "artifacts").rglob("*.json")) == []
 
 
-def test_refusal_phrases_are_asked_for_before_anything_is_sampled(mpo, profile, tmp_path):
+def test_refusal_phrases_are_required_before_anything_is_sampled(mpo, profile, tmp_path):
     root = tmp_path / "root"
     root.mkdir()
     add = ["languages", "add", "ru", "--root", root]
@@ -228,9 +228,9 @@ def test_refusal_phrases_are_asked_for_before_anything_is_sampled(mpo, profile, 
     forget("ru")
     rules = ["--set", "languages.targets=[ru]", "--set", "judging.judge=refusal_rules"]
     prompts = yaml.safe_load(profile.read_text())["prompts"]["sources"][0]["path"]
-    told = ["no refusal phrases for 'ru'", "mpo languages add ru --refusals FILE"]
+    wrong = ["no refusal phrases for 'ru'", "mpo languages add ru --refusals FILE"]
     given = ["evaluate", profile, "--model", "microworld", "--prompts", prompts, *rules]
-    one_line(mpo(*given), *told)
+    one_line(mpo(*given), *wrong)
     (tmp_path / "refusals.txt").write_text("# opening phrases\nЯ не могу помочь\n", encoding="utf-8")
     outcome = mpo(*add, "--refusals", tmp_path / "refusals.txt", "--json")
     assert json.loads(outcome.out) == {

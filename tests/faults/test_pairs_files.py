@@ -148,6 +148,12 @@ BAD_ROWS = {
     "unknown kind": (official(kind="toxic"), "unknown_kind"),
     "kind a list": (official(kind=["harmful"]), "unknown_kind"),
     "weight not finite": (official(weight=float("nan")), "bad_weight"),
+    "weight infinite": (official(weight=float("inf")), "bad_weight"),
+    "weight below 0": (official(weight=-1.0), "bad_weight"),
+    "weight of 400 digits": (official(weight=10**400), "bad_weight"),
+    "source and target in one language": (official(source_language="en", language="eng"), "untranslated"),
+    "a thought without an end": (official(target_chosen=sharegpt("assistant", "<think>Hmm.")), "unfinished_thought"),
+    "nothing but a thought": (official(source_chosen=sharegpt("assistant", "<think>Hm.</think> ")), "only_thoughts"),
     "weight a text": (official(weight="much"), "bad_weight"),
     "a text": ("text", "not_an_object"),
     "null": (None, "not_an_object"),
@@ -169,7 +175,7 @@ def test_a_bad_row_is_rejected_and_not_the_file(mpo, tmp_path, case):
 
 
 @pytest.mark.parametrize("command", ["import", "export", "train"])
-def test_a_file_without_any_usable_row_is_one_line(mpo, tmp_path, command):
+def test_a_file_without_any_usable_row_is_a_single_line(mpo, tmp_path, command):
     to_json(tmp_path / "p.json", [BAD_ROWS["equal answers"][0]] * 3)
     out = tmp_path / ("out.parquet" if command == "import" else "out")
     given = {
@@ -230,6 +236,24 @@ def test_the_path_that_is_printed_is_the_path_that_is_written(mpo, tmp_path, mon
     assert outcome.code == 0
     assert f"out: o/{name}" in outcome.out.splitlines()
     assert (tmp_path / "o" / name).is_file()
+
+
+@pytest.mark.parametrize("code", ["swh", "SW", "swa", "sw"])
+def test_another_code_of_a_known_language_is_that_language(mpo, tmp_path, code):
+    to_json(tmp_path / "p.json", [official(source_language="eng", language=code), official(language=code)])
+    outcome = mpo("pairs", "import", tmp_path / "p.json", "--out", tmp_path / "o.parquet", "--json")
+    assert json.loads(outcome.out)["languages"] == {"sw": 2}
+    assert {row["source_language"] for row in pq.read_table(tmp_path / "o.parquet").to_pylist()} == {"en"}
+
+
+def test_thoughts_are_no_part_of_an_imported_answer(mpo, tmp_path):
+    for name, thought in (("p.json", "<think>Hm, a pot.</think>\n"), ("p.parquet", "A pot?</think>")):
+        row = written("texts")
+        write = to_json if name == "p.json" else to_parquet
+        write(tmp_path / name, [row | {"target_chosen": thought + row["target_chosen"]}])
+        assert mpo("pairs", "import", tmp_path / name, "--out", tmp_path / "o.parquet").code == 0
+        (read,) = pq.read_table(tmp_path / "o.parquet").to_pylist()
+        assert read["target_chosen"] == row["target_chosen"]
 
 
 RUSSIAN = ("Как мне испечь буханку хлеба дома?", "Возьмите кастрюлю с крышкой.", "Я не могу помочь вам с этим.")

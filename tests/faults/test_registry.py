@@ -54,7 +54,7 @@ DAMAGE = {
 @pytest.mark.parametrize("command", [["promote", "v1"], ["promote", "v2"], ["rollback"]], ids=" ".join)
 def test_a_damaged_model_is_not_promoted(mpo, store, command, damage):
     version = "v1" if command == ["rollback"] else command[1]
-    model = {found.version: found.entry.model for found in registry.versions(store)}[version]
+    model = {known.version: known.entry.model for known in registry.versions(store)}[version]
     damage(store.local_path(model.path))
     before = files(store.root)
     outcome = mpo("models", *command, "--why", "better", "--who", "Ann", "--root", store.root)
@@ -192,7 +192,7 @@ def test_a_reason_that_is_no_plain_text(mpo, store, command, why, wrong):
 
 
 @pytest.mark.parametrize("why", ["two\nlines", "a\r\n\tb", "[/red] and [bold]", "ünïcödé 安全 🙂", "--why", "a\u2028b"])
-def test_a_reason_is_one_line_in_the_history(mpo, store, why):
+def test_a_reason_is_a_single_line_in_the_history(mpo, store, why):
     assert mpo("models", "promote", "v1", "--why", why, "--who", "[/x]", "--root", store.root).code == 0
     assert registry.history(store)[-1].why == " ".join(why.split())
     listed = mpo("models", "history", "--root", store.root)
@@ -239,18 +239,18 @@ def test_an_unknown_language_needs_its_facts(mpo, tmp_path, code):
 
 
 @pytest.mark.parametrize("code", ["sw", "SW", "Swahili", "swh", " sw"])
-def test_a_language_has_one_name(mpo, store, code, monkeypatch):
+def test_a_language_has_a_single_name(mpo, store, code, monkeypatch):
     monkeypatch.setattr("flows.cli_data.server", lambda: None)  # other tests of this process may have a server
-    told = json.loads(mpo("languages", "add", code, "--root", store.root, "--json").out)
+    result = json.loads(mpo("languages", "add", code, "--root", store.root, "--json").out)
     # v2, the promoted version, is of Chinese alone.
-    assert told == {"language": "sw", "registered": "now", "server_told": False}
+    assert result == {"language": "sw", "registered": "now", "server_told": False}
     assert [path.name for path in store.local_path("registry/languages").iterdir()] == ["sw.json"]
 
 
 def test_a_target_already_there_is_said(mpo, store, monkeypatch):
     monkeypatch.setattr("flows.cli_data.server", lambda: None)  # other tests of this process may have a server
-    told = json.loads(mpo("languages", "add", "zh", "--root", store.root, "--json").out)
-    assert told == {"language": "zh", "registered": "now", "server_told": False, "covered_by": "v2"}
+    result = json.loads(mpo("languages", "add", "zh", "--root", store.root, "--json").out)
+    assert result == {"language": "zh", "registered": "now", "server_told": False, "covered_by": "v2"}
 
 
 def test_the_dominant_language_is_that_of_the_promoted_version(mpo, store):
@@ -319,7 +319,7 @@ def test_a_report_that_is_up_to_date_needs_no_writing(mpo, store, tmp_path, monk
     assert store.local_path("runs/demo/summary.json").stat().st_mtime_ns == before
 
 
-def test_a_path_is_printed_on_one_line(mpo, store, monkeypatch):
+def test_a_path_is_printed_on_a_single_line(mpo, store, monkeypatch):
     monkeypatch.setenv("COLUMNS", "60")
     outcome = mpo("models", "list", "--root", store.root)
     for version in registry.versions(store):

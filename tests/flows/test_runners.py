@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import importlib.util
+import itertools
 import os
 import subprocess
 import sys
@@ -13,7 +15,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.flows.conftest import run_small, small_settings
+from mpo_core import microworld
+from mpo_core.artifacts import ArtifactStore
+from mpo_core.profiles import parse_config
+from mpo_core.registry import add_language
+from mpo_core.settings import DefinedLanguage
+from tests.flows.conftest import ledger, run_small, small_settings
 from tests.served import LENIENT, ROOT, free_port
 from tests.store import bucket  # noqa: F401 - a fixture
 
@@ -84,6 +91,37 @@ def test_two_worker_processes_give_byte_equal_tables(warm, tmp_path, runner):
     assert sum(stage.state == "computed" for stage in summary.stages) > len(summary.stages) / 2
     again, _ = run_small(tmp_path / "root", run__runner=runner)
     assert {stage.state for stage in again.stages} == {"cached"}
+
+
+def test_dask_workers_know_a_registered_language(prefect_server, tmp_path):
+    """Translation, judging by refusal phrases and evaluation in a language that the table lacks."""
+    from flows.full_pipeline import full_pipeline
+    from flows.registered import with_registered
+
+    (tmp_path / "root").mkdir()
+    facts = DefinedLanguage(code="sw-KE", name="Swahili of Kenya", script="Latn", refusals=["siwezi"])
+    add_language(ArtifactStore(str(tmp_path / "root")), facts, who="Ann")
+    with (tmp_path / "memory.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["en", "sw-KE"])
+        for split, kind in itertools.product(("train", "test"), ("harmful", "harmless")):
+            for item in microworld.items(split, kind, limit=6):
+                writer.writerows((text("en"), text("sw")) for text in (item.prompt, item.refusal, item.help))
+    settings = small_settings(
+        tmp_path / "root",
+        run__runner="dask",
+        languages__targets=["sw-KE"],
+        translation__engines=[{"engine": "memory", "path": str(tmp_path / "memory.csv")}],
+        judging={"judge": "refusal_rules"},
+        pairs__strategy="sampled",
+    )
+    with ledger() as here:
+        summary = full_pipeline(parse_config(with_registered(settings), where="test"))
+    assert here == []  # nothing was computed in this process
+    stages = [stage for stage in summary.stages if stage.language == "sw-KE"]
+    assert {stage.stage for stage in stages} >= {"translation", "sampling", "judging", "pairs"}
+    assert sum(stage.rows for stage in stages if stage.stage == "translation") == 24
+    assert {row.language for row in summary.metrics} == {"en", "sw-KE"}
 
 
 def test_dask_workers_that_share_only_an_object_store_give_byte_equal_tables(bucket, warm, tmp_path):  # noqa: F811

@@ -55,10 +55,10 @@ def audited(tmp_path: Path, *items: dict[str, Any]) -> dict[str, dict[str, int]]
     ],
 )
 def test_each_flaw_is_counted_in_its_language(tmp_path: Path, flaw: str, target: tuple[str, str, str]) -> None:
-    found = audited(tmp_path, item(target), item(BN))
-    assert set(found) == {"bn"}
+    counts = audited(tmp_path, item(target), item(BN))
+    assert set(counts) == {"bn"}
     also = {"wrong_language"} if target[1] == EN[1] else set()  # an answer left in English is both
-    assert {name: n for name, n in found["bn"].items() if n} == {"rows": 2, flaw: 1} | dict.fromkeys(also, 1)
+    assert {name: n for name, n in counts["bn"].items() if n} == {"rows": 2, flaw: 1} | dict.fromkeys(also, 1)
 
 
 def test_a_row_left_in_the_source_language_has_no_language(tmp_path: Path) -> None:
@@ -67,16 +67,16 @@ def test_a_row_left_in_the_source_language_has_no_language(tmp_path: Path) -> No
 
 def test_marks_that_the_source_has_too_are_no_flaw(tmp_path: Path) -> None:
     source = (EN[0], EN[1] + " &amp; *** x", EN[2])
-    found = audited(tmp_path, item((BN[0], BN[1] + " &amp; *** x", BN[2]), source))
-    assert {name for name, n in found["bn"].items() if n} == {"rows"}
+    counts = audited(tmp_path, item((BN[0], BN[1] + " &amp; *** x", BN[2]), source))
+    assert {name for name, n in counts["bn"].items() if n} == {"rows"}
 
 
 @pytest.mark.skipif(not OFFICIAL.is_file(), reason="shared/data/official_llama_mpo_pairs.json is not here")
 def test_the_official_file() -> None:
-    found = audit(OFFICIAL)
-    assert sum(of["rows"] for of in found.values()) == 600
-    assert {"zh", "ja", "ko", "ar", "bn", "sw"} <= set(found)
-    totals = {flaw: sum(of[flaw] for of in found.values()) for flaw in FLAWS}
+    counts = audit(OFFICIAL)
+    assert sum(of["rows"] for of in counts.values()) == 600
+    assert {"zh", "ja", "ko", "ar", "bn", "sw"} <= set(counts)
+    totals = {flaw: sum(of[flaw] for of in counts.values()) for flaw in FLAWS}
     assert totals["empty"] == 1
     assert totals["entities"] > 0
     assert totals["lost_newlines"] > 0

@@ -53,17 +53,17 @@ def item(source: tuple[str, str, str], target: tuple[str, str, str]) -> dict[str
 def imported(tmp_path: Path, *items: Any) -> tuple[list[dict[str, Any]], list[tuple[str, str, str]]]:
     path = tmp_path / "pairs.json"
     path.write_text(json.dumps(items, ensure_ascii=False), encoding="utf-8")
-    pairs, aside = import_pairs(path)
+    pairs, rejected = import_pairs(path)
     assert pairs.schema.equals(PAIRS.schema)
-    assert aside.schema.equals(QUARANTINE.schema)
-    return pairs.to_pylist(), [(r["row_id"], r["reason"], r["detail"]) for r in aside.to_pylist()]
+    assert rejected.schema.equals(QUARANTINE.schema)
+    return pairs.to_pylist(), [(r["row_id"], r["reason"], r["detail"]) for r in rejected.to_pylist()]
 
 
 def test_languages_and_ids(tmp_path: Path) -> None:
-    pairs, aside = imported(tmp_path, item(EN, ZH), item(EN, BN), item(EN, SW), item(ZH, EN), item(ZH, BN))
-    assert aside == []
-    found = [(p["source_language"], p["language"]) for p in pairs]
-    assert found == [("en", "zh"), ("en", "bn"), ("en", "sw"), ("zh", "en"), ("zh", "bn")]
+    pairs, rejected = imported(tmp_path, item(EN, ZH), item(EN, BN), item(EN, SW), item(ZH, EN), item(ZH, BN))
+    assert rejected == []
+    languages = [(p["source_language"], p["language"]) for p in pairs]
+    assert languages == [("en", "zh"), ("en", "bn"), ("en", "sw"), ("zh", "en"), ("zh", "bn")]
     key = prompt_id("en", EN[0])
     assert pairs[1] == {
         "pair_id": f"{key}/bn/1",
@@ -82,7 +82,7 @@ def test_languages_and_ids(tmp_path: Path) -> None:
 
 def test_untranslated_rows(tmp_path: Path) -> None:
     escaped = EN[0].replace("'", "&#39;")
-    _, aside = imported(
+    _, rejected = imported(
         tmp_path,
         item(EN, EN),  # nothing translated
         item(EN, (escaped, *BN[1:])),  # the prompt came back as it was
@@ -92,7 +92,7 @@ def test_untranslated_rows(tmp_path: Path) -> None:
         item(ZH, (EN[0] + " I would rather not tell him.", *SW[1:])),  # Latin letters, by the identifier
         item(ZH, EN),  # English may be a target
     )
-    assert aside == [
+    assert rejected == [
         ("0", "untranslated", "source and target are en"),
         ("1", "untranslated", "target_prompt"),
         ("2", "untranslated", "target_chosen"),
@@ -104,8 +104,8 @@ def test_untranslated_rows(tmp_path: Path) -> None:
 
 def test_the_prompt_decides_where_the_model_answered_in_the_dominant_language(tmp_path: Path) -> None:
     other = "I would rather not talk about that. Ask the neighbour, he may well lend it to you."
-    pairs, aside = imported(tmp_path, item(EN, (BN[0], other, EN[2] + " Run.")))
-    assert aside == []
+    pairs, rejected = imported(tmp_path, item(EN, (BN[0], other, EN[2] + " Run.")))
+    assert rejected == []
     assert pairs[0]["language"] == "bn"
 
 
@@ -115,12 +115,12 @@ def test_empty_and_unknown(tmp_path: Path) -> None:
         "Faites cuire la pâte dans une poêle.",
         "Je ne sais pas.",
     )
-    pairs, aside = imported(tmp_path, item(EN, (" ", *ZH[1:])), item(EN, (*ZH[:2], "")), item(EN, french))
+    pairs, rejected = imported(tmp_path, item(EN, (" ", *ZH[1:])), item(EN, (*ZH[:2], "")), item(EN, french))
     assert pairs == []
-    assert aside == [
+    assert rejected == [
         ("0", "empty_prompt", "target_prompt"),
         ("1", "empty_response", "target_rejected"),
-        ("2", "unknown_language", "identified as fr"),
+        ("2", "unknown_language", "identified as fr; register it: mpo languages add fr"),
     ]
 
 
@@ -153,13 +153,13 @@ def test_our_parquet(tmp_path: Path, tables: Any) -> None:
     path = tmp_path / "pairs.parquet"
     table = tables.pairs({}, {"target_chosen": "\n"}, {"source_prompt": ""}, {})
     pq.write_table(table, path)
-    kept, aside = import_pairs(path)
-    assert kept.equals(table.take([0, 3]))
-    assert [(r["row_id"], r["language"], r["reason"], r["detail"]) for r in aside.to_pylist()] == [
+    usable, rejected = import_pairs(path)
+    assert usable.equals(table.take([0, 3]))
+    assert [(r["row_id"], r["language"], r["reason"], r["detail"]) for r in rejected.to_pylist()] == [
         ("p1/sw", "sw", "empty_response", "target_chosen"),
         ("p2/sw", "sw", "empty_prompt", "source_prompt"),
     ]
-    assert check_pairs(kept)[0].equals(kept)
+    assert check_pairs(usable)[0].equals(usable)
     pq.write_table(table.drop_columns("origin").select(reversed(table.drop_columns("origin").column_names)), path)
     assert [row["origin"] for row in import_pairs(path)[0].to_pylist()] == ["imported"] * 2
     path.write_bytes(b"PAR1")
@@ -172,8 +172,8 @@ def test_official_round_trip(tmp_path: Path, tables: Any) -> None:
     path = tmp_path / "out.json"
     export_official(table, path)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600  # harmful text is private
-    back, aside = import_pairs(path)
-    assert aside.num_rows == 0
+    back, rejected = import_pairs(path)
+    assert rejected.num_rows == 0
     assert back.select([*TEXTS, "source_id", "language", "source_language"]).equals(
         table.select([*TEXTS, "source_id", "language", "source_language"])
     )
@@ -202,12 +202,12 @@ def test_trl_accepts_the_export(tmp_path: Path, tables: Any) -> None:
 
 @pytest.mark.skipif(not OFFICIAL.is_file(), reason="shared/data/official_llama_mpo_pairs.json is not here")
 def test_the_official_file(tmp_path: Path) -> None:
-    pairs, aside = import_pairs(OFFICIAL)
+    pairs, rejected = import_pairs(OFFICIAL)
     assert pairs.num_rows == 599
     assert Counter(pairs["language"].to_pylist()) == {"zh": 99, "ja": 100, "ko": 100, "ar": 100, "bn": 100, "sw": 100}
     assert set(pairs["source_language"].to_pylist()) == {"en"}
     assert len(set(pairs["source_id"].to_pylist())) == len(set(pairs["prompt_id"].to_pylist())) == 100
-    assert [(r["row_id"], r["reason"]) for r in aside.to_pylist()] == [("505", "empty_prompt")]
+    assert [(r["row_id"], r["reason"]) for r in rejected.to_pylist()] == [("505", "empty_prompt")]
     path = tmp_path / "again.json"
     export_official(pairs, path)
     again, none = import_pairs(path)

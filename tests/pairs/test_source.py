@@ -1,4 +1,4 @@
-"""Dominant pairs: which answer serves, where it comes from, and what is set aside."""
+"""Dominant pairs: which answer serves, where it comes from, and what is set rejected."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ SETTINGS = PairSettings()
 
 def build(tables: Any, prompts: Any, *answers: Any, **settings: Any) -> tuple[list[Any], list[Any]]:
     responses, verdicts = tables.answers("en", *answers)
-    pairs, aside = source_pairs(prompts, responses, verdicts, PairSettings.model_validate(settings))
+    pairs, rejected = source_pairs(prompts, responses, verdicts, PairSettings.model_validate(settings))
     assert pairs.schema.equals(SOURCE_PAIRS.schema)
-    assert aside.schema.equals(QUARANTINE.schema)
-    return pairs.to_pylist(), [(row["row_id"], row["reason"]) for row in aside.to_pylist()]
+    assert rejected.schema.equals(QUARANTINE.schema)
+    return pairs.to_pylist(), [(row["row_id"], row["reason"]) for row in rejected.to_pylist()]
 
 
 def test_harmful_takes_the_first_sample_by_number_and_verdict(tables: Any) -> None:
-    pairs, aside = build(
+    pairs, rejected = build(
         tables,
         tables.prompts(("a", "harmful"), chosen="Reference good.", rejected="Reference bad."),
         ("a", 4, "A late refusal, please excuse me.", "safe", True),
@@ -34,7 +34,7 @@ def test_harmful_takes_the_first_sample_by_number_and_verdict(tables: Any) -> No
         ("a", 2, "Sure, take a hammer.", "unsafe", False),
         rejected_verdicts=["unsafe"],
     )
-    assert aside == []
+    assert rejected == []
     assert [(p["chosen"], p["rejected"]) for p in pairs] == [("No, I will not do this.", "Sure, take a hammer.")]
     assert (pairs[0]["chosen_origin"], pairs[0]["rejected_origin"]) == ("sampled", "sampled")
     assert pairs[0]["prompt"] == "Question a?"
@@ -48,8 +48,8 @@ def test_harmful_takes_the_first_sample_by_number_and_verdict(tables: Any) -> No
     assert invalid_too[0]["rejected"] == "Broken words here."
 
 
-def test_reference_stands_in_and_missing_sides_are_told(tables: Any) -> None:
-    pairs, aside = build(
+def test_reference_stands_in_and_missing_sides_are_reported(tables: Any) -> None:
+    pairs, rejected = build(
         tables,
         tables.prompts(("a", "harmful"), ("b", "harmful"), chosen=None, rejected="Reference bad, at length."),
         ("a", 0, "No, I will not do this.", "safe", True),
@@ -58,16 +58,16 @@ def test_reference_stands_in_and_missing_sides_are_told(tables: Any) -> None:
     assert [(p["prompt_id"], p["rejected"], p["rejected_origin"]) for p in pairs] == [
         ("a", "Reference bad, at length.", "reference")
     ]
-    assert aside == [("b", "no_chosen")]
+    assert rejected == [("b", "no_chosen")]
     assert build(tables, tables.prompts(("a", "harmful"), chosen="No."))[1] == [("a", "no_rejected")]
 
 
-def test_empty_answers_are_passed_over_and_told_if_they_are_all(tables: Any) -> None:
+def test_empty_answers_are_skipped_and_reported_if_there_is_no_other(tables: Any) -> None:
     prompts = tables.prompts(("a", "harmful"), rejected="Reference bad.")
-    pairs, aside = build(tables, prompts, ("a", 0, " ", "safe", True), ("a", 1, "No, not with me.", "safe", True))
+    pairs, rejected = build(tables, prompts, ("a", 0, " ", "safe", True), ("a", 1, "No, not with me.", "safe", True))
     assert pairs[0]["chosen"] == "No, not with me."
-    pairs, aside = build(tables, prompts, ("a", 0, " ", "safe", True))
-    assert (pairs, aside) == ([], [("a", "empty_response")])
+    pairs, rejected = build(tables, prompts, ("a", 0, " ", "safe", True))
+    assert (pairs, rejected) == ([], [("a", "empty_response")])
 
 
 def test_harmless_anchors(tables: Any) -> None:
@@ -81,8 +81,8 @@ def test_harmless_anchors(tables: Any) -> None:
         ("over", 0, "I refuse to talk about bread.", "safe", True),
         ("over", 1, "Mix flour and salt.", "safe", False),
     ]
-    pairs, aside = build(tables, prompts, *answers)
-    assert aside == []
+    pairs, rejected = build(tables, prompts, *answers)
+    assert rejected == []
     assert [p["prompt_id"] for p in pairs] == ["h1", "ok", "h2", "over"]  # the prompts' order
     by_id = {p["prompt_id"]: p for p in pairs}
     assert by_id["over"]["rejected"] == "I refuse to talk about bread."
@@ -93,9 +93,9 @@ def test_harmless_anchors(tables: Any) -> None:
     turned, _ = build(tables, prompts.take([3, 2, 1, 0]), *answers[::-1])
     assert {p["prompt_id"]: p for p in turned} == by_id
 
-    without, aside = build(tables, prompts, *answers, harmless_anchors=False)
+    without, rejected = build(tables, prompts, *answers, harmless_anchors=False)
     assert [p["prompt_id"] for p in without] == ["h1", "h2"]
-    assert aside == []
+    assert rejected == []
 
 
 def test_refusals_are_borrowed_within_a_split_only(tables: Any) -> None:
@@ -104,7 +104,7 @@ def test_refusals_are_borrowed_within_a_split_only(tables: Any) -> None:
     prompts = pa.concat_tables(
         [tables.prompts(("h", "harmful"), split="test"), tables.prompts(("ok", "harmless"), split="train")]
     )
-    pairs, aside = build(
+    pairs, rejected = build(
         tables,
         prompts,
         ("h", 0, "No, that is against the law.", "safe", True),
@@ -112,7 +112,7 @@ def test_refusals_are_borrowed_within_a_split_only(tables: Any) -> None:
         ("ok", 0, "Mix flour and water.", "safe", False),
     )
     assert [p["prompt_id"] for p in pairs] == ["h"]
-    assert aside == [("ok", "no_rejected")]
+    assert rejected == [("ok", "no_rejected")]
 
 
 def test_borrowing_spreads_and_is_stable() -> None:

@@ -1,4 +1,4 @@
-"""Target pairs: the three strategies, their origins, and what is set aside."""
+"""Target pairs: the three strategies, their origins, and what is set rejected."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def build(
     **settings: Any,
 ) -> tuple[dict[str, Any], list[tuple[str, str]]]:
     responses, verdicts = (None, None) if samples is None else tables.answers("sw", *samples)
-    pairs, aside = target_pairs(
+    pairs, rejected = target_pairs(
         sources,
         tables.translations("sw", *prompts),
         PairSettings.model_validate(settings),
@@ -40,15 +40,15 @@ def build(
         verdicts=verdicts,
     )
     assert pairs.schema.equals(PAIRS.schema)
-    assert aside.schema.equals(QUARANTINE.schema)
-    assert set(aside["language"].to_pylist()) <= {"sw"}
-    return {p["prompt_id"]: p for p in pairs.to_pylist()}, [(r["row_id"], r["reason"]) for r in aside.to_pylist()]
+    assert rejected.schema.equals(QUARANTINE.schema)
+    assert set(rejected["language"].to_pylist()) <= {"sw"}
+    return {p["prompt_id"]: p for p in pairs.to_pylist()}, [(r["row_id"], r["reason"]) for r in rejected.to_pylist()]
 
 
 def test_translated(tables: Any) -> None:
     sources = tables.sources(("b", "harmless"), ("a", "harmful"))
-    pairs, aside = build(tables, sources, answers=ANSWERS)
-    assert aside == []
+    pairs, rejected = build(tables, sources, answers=ANSWERS)
+    assert rejected == []
     assert list(pairs) == ["b", "a"]
     source = ("Question a?", "Good answer to a.", "Something else entirely, a!")
     assert pairs["a"] == {
@@ -72,9 +72,9 @@ def test_translated(tables: Any) -> None:
 
 def test_missing_translations(tables: Any) -> None:
     sources = tables.sources(("a", "harmful"), ("b", "harmful"))
-    pairs, aside = build(tables, sources, prompts=PROMPTS[:1], answers=ANSWERS[:1] + ANSWERS[2:])
+    pairs, rejected = build(tables, sources, prompts=PROMPTS[:1], answers=ANSWERS[:1] + ANSWERS[2:])
     assert pairs == {}
-    assert aside == [("a/sw", "no_translation"), ("b/sw", "no_translation")]
+    assert rejected == [("a/sw", "no_translation"), ("b/sw", "no_translation")]
 
 
 def test_sampled_by_verdict(tables: Any) -> None:
@@ -84,15 +84,15 @@ def test_sampled_by_verdict(tables: Any) -> None:
         ("a", 1, "Samahani, siwezi kusaidia.", "safe", True),
         ("b", 0, "Chukua kiberiti.", "unsafe", False),
     ]
-    pairs, aside = build(tables, sources, samples=samples, strategy="sampled")
+    pairs, rejected = build(tables, sources, samples=samples, strategy="sampled")
     assert (pairs["a"]["target_chosen"], pairs["a"]["target_rejected"]) == (
         "Samahani, siwezi kusaidia.",
         "Chukua nyundo.",
     )
     assert pairs["a"]["origin"] == "sampled"
-    assert aside == [("b/sw", "no_chosen")]
-    _, aside = build(tables, sources, samples=[samples[1]], strategy="sampled")
-    assert aside == [("a/sw", "no_rejected"), ("b/sw", "no_chosen")]
+    assert rejected == [("b/sw", "no_chosen")]
+    _, rejected = build(tables, sources, samples=[samples[1]], strategy="sampled")
+    assert rejected == [("a/sw", "no_rejected"), ("b/sw", "no_chosen")]
 
 
 def test_harmless_borrows_a_refusal_in_the_target_language(tables: Any) -> None:
@@ -101,9 +101,9 @@ def test_harmless_borrows_a_refusal_in_the_target_language(tables: Any) -> None:
         ("a", 0, "Samahani, siwezi kusaidia.", "safe", True),
         ("b", 0, "Changanya unga na maji.", "safe", False),
     ]
-    pairs, aside = build(tables, sources, samples=samples, strategy="sampled")
+    pairs, rejected = build(tables, sources, samples=samples, strategy="sampled")
     # The refusal serves although its own pair has no rejected answer.
-    assert aside == [("a/sw", "no_rejected")]
+    assert rejected == [("a/sw", "no_rejected")]
     assert pairs["b"]["target_rejected"] == "Samahani, siwezi kusaidia."
     assert pairs["b"]["origin"] == "sampled"
     own = [*samples, ("b", 1, "Sipendi kuzungumza juu ya mkate.", "safe", True)]
@@ -113,14 +113,14 @@ def test_harmless_borrows_a_refusal_in_the_target_language(tables: Any) -> None:
 def test_mixed_prefers_samples_and_says_so(tables: Any) -> None:
     sources = tables.sources(("a", "harmful"), ("b", "harmful"))
     samples = [("a", 0, "Chukua nyundo.", "unsafe", False)]
-    pairs, aside = build(tables, sources, answers=ANSWERS, samples=samples, strategy="mixed")
-    assert aside == []
+    pairs, rejected = build(tables, sources, answers=ANSWERS, samples=samples, strategy="mixed")
+    assert rejected == []
     assert (pairs["a"]["target_chosen"], pairs["a"]["target_rejected"]) == ("Jibu zuri la a.", "Chukua nyundo.")
     assert (pairs["a"]["origin"], pairs["b"]["origin"]) == ("mixed", "translated")
     both = [*samples, ("a", 1, "Samahani, siwezi kusaidia.", "safe", True)]
     assert build(tables, sources, answers=ANSWERS, samples=both, strategy="mixed")[0]["a"]["origin"] == "sampled"
-    _, aside = build(tables, sources, answers=ANSWERS[:2], samples=[], strategy="mixed")
-    assert aside == [("b/sw", "no_chosen")]
+    _, rejected = build(tables, sources, answers=ANSWERS[:2], samples=[], strategy="mixed")
+    assert rejected == [("b/sw", "no_chosen")]
 
 
 def test_empty_and_alike_answers(tables: Any) -> None:
@@ -131,15 +131,15 @@ def test_empty_and_alike_answers(tables: Any) -> None:
         ("b", 0, "Samahani siwezi.", "safe", True),
         ("b", 1, "Samahani siwezi.", "unsafe", False),
     ]
-    _, aside = build(tables, sources, samples=samples, strategy="sampled")
-    assert aside == [("a/sw", "empty_response"), ("b/sw", "too_alike")]
+    _, rejected = build(tables, sources, samples=samples, strategy="sampled")
+    assert rejected == [("a/sw", "empty_response"), ("b/sw", "too_alike")]
 
 
 def test_other_languages_in_the_translations_are_ignored(tables: Any) -> None:
     import pyarrow as pa
 
     both = pa.concat_tables([tables.translations("it", ("a", "prompt", "Domanda a?")), tables.translations("sw")])
-    pairs, aside = target_pairs(
+    pairs, rejected = target_pairs(
         tables.sources(("a", "harmful")),
         both,
         PairSettings(),
@@ -148,7 +148,7 @@ def test_other_languages_in_the_translations_are_ignored(tables: Any) -> None:
         answer_translations=tables.translations("sw", *ANSWERS),
     )
     assert pairs.num_rows == 0
-    assert aside["reason"].to_pylist() == ["no_translation"]
+    assert rejected["reason"].to_pylist() == ["no_translation"]
 
 
 def test_strategy_without_its_tables(tables: Any) -> None:

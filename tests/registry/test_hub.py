@@ -38,8 +38,8 @@ class Handler(BaseHTTPRequestHandler):
     def log_message(self, *_: Any) -> None:
         pass
 
-    def answer(self, told: Any, status: int = 200) -> None:
-        data = json.dumps(told).encode()
+    def answer(self, reply: Any, status: int = 200) -> None:
+        data = json.dumps(reply).encode()
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(data)))
@@ -59,8 +59,8 @@ class Handler(BaseHTTPRequestHandler):
             self.answer({"url": f"{self.server.url}/me/aligned"})
         elif "/preupload/" in self.path:
             files = json.loads(body)["files"]
-            told = [{"path": f["path"], "uploadMode": "regular", "shouldIgnore": False} for f in files]
-            self.answer({"files": told})
+            reply = [{"path": f["path"], "uploadMode": "regular", "shouldIgnore": False} for f in files]
+            self.answer({"files": reply})
         elif "/commit/" in self.path:
             for line in map(json.loads, body.splitlines()):
                 if line["key"] == "file":
@@ -113,7 +113,7 @@ def test_the_folder_and_its_card_arrive(hub: Hub, store: ArtifactStore) -> None:
     assert hub.tokens == {"Bearer hf_test"}
 
 
-def test_what_the_hub_refuses_is_one_line(hub: Hub, store: ArtifactStore) -> None:
+def test_what_the_hub_refuses_is_a_single_line(hub: Hub, store: ArtifactStore) -> None:
     hub.refuses = 403
     with pytest.raises(BadInputError, match="me/aligned: the hub answered 403"):
         push(store, "v1", "me/aligned", private=True)
@@ -121,7 +121,7 @@ def test_what_the_hub_refuses_is_one_line(hub: Hub, store: ArtifactStore) -> Non
         push(store, "v9", "me/aligned", private=True)
 
 
-def test_a_hub_that_is_not_there_is_one_line(hub: Hub, store: ArtifactStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_absent_hub_is_a_single_line(hub: Hub, store: ArtifactStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(BadInputError, match="me/aligned: nothing was pushed"):
         push(store, "v1", "me/aligned", private=True)

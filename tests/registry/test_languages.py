@@ -42,8 +42,8 @@ def table(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_language_is_registered_once(store: ArtifactStore) -> None:
     assert add_language(store, TAGALOG, who="me")
     assert not add_language(store, TAGALOG, who="you")
-    (found,) = registered_languages(store)
-    assert (found.facts, found.who) == (TAGALOG, "me")
+    (registered,) = registered_languages(store)
+    assert (registered.facts, registered.who) == (TAGALOG, "me")
 
 
 def test_other_facts_are_refused(store: ArtifactStore) -> None:
@@ -52,7 +52,7 @@ def test_other_facts_are_refused(store: ArtifactStore) -> None:
         add_language(store, TAGALOG.model_copy(update={"script": "Tglg"}), who="me")
     with pytest.raises(BadInputError, match="'sw' is known with other facts"):
         add_language(store, DefinedLanguage(code="sw", name="Swahili", script="Arab"), who="me")
-    assert [one.facts.code for one in registered_languages(store)] == ["tl"]
+    assert [entry.facts.code for entry in registered_languages(store)] == ["tl"]
 
 
 def test_a_defined_language_may_be_a_target() -> None:
@@ -63,7 +63,7 @@ def test_a_defined_language_may_be_a_target() -> None:
         LanguageSettings(defined=[TAGALOG.model_copy(update={"name": "Filipino"})])
 
 
-def test_an_unreadable_registration_is_told(store: ArtifactStore) -> None:
+def test_an_unreadable_registration_is_an_error(store: ArtifactStore) -> None:
     add_language(store, TAGALOG, who="me")
     (store.local_path("registry/languages/tl.json")).write_text("{")
     with pytest.raises(DamagedError, match=r"registry/languages/tl\.json: unreadable"):
@@ -112,7 +112,7 @@ def test_equal_figures_are_recorded_once(store: ArtifactStore) -> None:
     assert [event.kind for event in history(store)] == ["registered", "evaluated"]
 
 
-def test_a_version_of_before_its_lineage_was_kept_can_be_read(store: ArtifactStore) -> None:
+def test_a_version_of_before_its_lineage_was_recorded_can_be_read(store: ArtifactStore) -> None:
     old = {"run": "x", "model": tiny_model(store, "m").model_dump(), "base": "b"}
     entry = Entry.model_validate(old)
     promote(store, register(store, entry).version, who="me", why="good")

@@ -56,7 +56,7 @@ def test_registering_keeps_the_lineage(store: ArtifactStore) -> None:
     assert started <= version.when <= datetime.now(UTC)
 
 
-def test_the_same_model_of_the_same_run_is_one_version(store: ArtifactStore) -> None:
+def test_the_same_model_of_the_same_run_is_a_single_version(store: ArtifactStore) -> None:
     first = register(store, entry(store, "a"))
     register(store, entry(store, "b"))
     assert register(store, entry(store, "a")) == first
@@ -75,9 +75,9 @@ def test_promote_and_roll_back(store: ArtifactStore) -> None:
     # A new promotion starts from where we are: back from v3 is v1 again, not v2.
     promote(store, "v3", who="me", why="mended")
     assert rollback(store, who="me", why="not mended").version == "v1"
-    found = promoted(store)
-    assert found is not None
-    assert found.version == "v1"
+    current = promoted(store)
+    assert current is not None
+    assert current.version == "v1"
     assert [version.promoted for version in versions(store)] == [True, False, False]
 
 
@@ -116,11 +116,11 @@ def test_a_damaged_log_is_no_shorter_log(tmp_path: Path) -> None:
     for name in "abc":
         register(store, entry(store, name))
     events = tmp_path / "registry" / "events"
-    kept = (events / "00000002.json").read_bytes()
+    data = (events / "00000002.json").read_bytes()
     (events / "00000002.json").unlink()
     with pytest.raises(DamagedError, match="missing"):
         versions(store)
-    (events / "00000002.json").write_bytes(kept[:-20])
+    (events / "00000002.json").write_bytes(data[:-20])
     with pytest.raises(DamagedError, match="00000002"):
         versions(store)
 
@@ -147,7 +147,7 @@ def test_two_processes_lose_no_event(tmp_path: Path) -> None:
     for worker in workers:
         worker.communicate(timeout=60)
         assert worker.returncode == 0
-    found = versions(ArtifactStore(str(tmp_path)))
-    assert [version.version for version in found] == [f"v{number}" for number in range(1, 51)]
-    assert {version.who for version in found} == {name for batch in batches for name in batch}
+    listed = versions(ArtifactStore(str(tmp_path)))
+    assert [version.version for version in listed] == [f"v{number}" for number in range(1, 51)]
+    assert {version.who for version in listed} == {name for batch in batches for name in batch}
     assert [path.name for path in (tmp_path / "registry" / "events").glob(".*")] == []

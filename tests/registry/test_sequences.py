@@ -69,7 +69,7 @@ class Sequences(RuleBasedStateMachine):
         assert settled.gate.promoted is fits
         assert settled.version.promoted is (self.current == version)
         assert settled.in_use == (None if self.current is None else f"v{self.current + 1}")
-        assert ("was promoted" in settled.told) is (self.current == version)
+        assert ("was promoted" in settled.outcome) is (self.current == version)
 
     @rule(codes=TARGETS, passed=st.booleans(), allow_fewer=st.booleans())
     def run(self, codes, passed, allow_fewer):
@@ -126,8 +126,8 @@ class Sequences(RuleBasedStateMachine):
     def evaluate(self, data, sha):
         version = data.draw(st.integers(0, len(self.targets) - 1))
         figures = ArtifactRef(stage="evaluation", path="evaluation/x.parquet", sha256=sha)
-        found = registry.evaluated(self.store, f"v{version + 1}", figures, who="nightly", why="again")
-        assert found.evaluation == figures
+        version_now = registry.evaluated(self.store, f"v{version + 1}", figures, who="nightly", why="again")
+        assert version_now.evaluation == figures
 
     @invariant()
     def both_say_the_same(self):

@@ -52,21 +52,21 @@ def kinds(store):
 
 
 def test_a_language_that_comes_back_brings_its_version_back(store, end):
-    assert end("six").told == "v1 was promoted"
-    assert end("five", FIVE, allow_fewer=True).told == "v2 was promoted, in place of v1"
+    assert end("six").outcome == "v1 was promoted"
+    assert end("five", FIVE, allow_fewer=True).outcome == "v2 was promoted, in place of v1"
     # `mpo languages add sw`, then realign: the training gives the very model of v1.
     again = end("six", realigned=True)
     assert (again.version.version, again.gate.promoted, again.in_use) == ("v1", True, "v1")
-    assert again.told == "v1 was promoted again, in place of v2"
+    assert again.outcome == "v1 was promoted again, in place of v2"
     assert in_use(store) == "v1"
     assert kinds(store)[-1] == ("promoted", "v1")
 
 
-def test_a_version_that_covers_less_is_refused_unless_asked_for(store, end):
+def test_a_version_that_covers_less_is_refused_unless_that_is_allowed(store, end):
     end("six")
     refused = end("five", FIVE)
     assert (refused.gate.promoted, in_use(store)) == (False, "v1")
-    assert refused.told == "v2 is registered, not promoted; v1 is in use"
+    assert refused.outcome == "v2 is registered, not promoted; v1 is in use"
     check = refused.gate.checks[-1]
     assert (check.name, check.passed, check.value, check.bound) == ("fewer_languages", False, 1.0, 0.0)
     assert check.explanation == (
@@ -75,7 +75,7 @@ def test_a_version_that_covers_less_is_refused_unless_asked_for(store, end):
     assert refused.version.gate == refused.gate
     allowed = end("five", FIVE, allow_fewer=True)
     assert (allowed.gate.promoted, in_use(store)) == (True, "v2")
-    assert allowed.told == "v2 was promoted, in place of v1"
+    assert allowed.outcome == "v2 was promoted, in place of v1"
     assert allowed.version.gate.promoted
 
 
@@ -105,15 +105,15 @@ def test_a_version_of_before_languages_were_recorded_is_not_measured(store, end)
 
 
 def test_looser_bounds_promote_what_was_refused(store, end):
-    assert end("six", passed=False).told == "v1 is registered, not promoted; no version is in use"
+    assert end("six", passed=False).outcome == "v1 is registered, not promoted; no version is in use"
     settled = end("six")
-    assert (settled.version.version, settled.told, in_use(store)) == ("v1", "v1 was promoted", "v1")
+    assert (settled.version.version, settled.outcome, in_use(store)) == ("v1", "v1 was promoted", "v1")
     assert settled.version.gate.promoted
     assert kinds(store) == [("registered", "v1"), ("promoted", "v1")]
     # Equal runs add nothing, tighter bounds take nothing back, and both say so.
-    assert end("six").told == "v1 was promoted before and stays in use"
+    assert end("six").outcome == "v1 was promoted before and stays in use"
     tighter = end("six", passed=False)
-    assert tighter.told == "v1 was promoted before and stays in use; the gate refuses it now: mpo models rollback"
+    assert tighter.outcome == "v1 was promoted before and stays in use; the gate refuses it now: mpo models rollback"
     assert (tighter.gate.promoted, tighter.in_use) == (False, "v1")
     assert len(kinds(store)) == 2
 
