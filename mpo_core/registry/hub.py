@@ -7,8 +7,9 @@ import os
 from mpo_core.artifacts import ArtifactStore
 from mpo_core.errors import BadInputError
 from mpo_core.redact import redact
-from mpo_core.registry.registry import versions
-from mpo_core.registry.state import Version
+from mpo_core.registry.events import read
+from mpo_core.registry.registry import require_known
+from mpo_core.registry.state import Version, replay
 
 
 def push(store: ArtifactStore, name: str, repo: str, *, private: bool) -> str:
@@ -29,22 +30,18 @@ def push(store: ArtifactStore, name: str, repo: str, *, private: bool) -> str:
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
 
-    known = {version.version: version for version in versions(store)}
-    if name not in known:
-        raise BadInputError(
-            f"unknown version {name!r}",
-            where=f"registry of {store.root}",
-            mend=f"Known: {', '.join(known)}." if known else "Nothing is registered yet: run the pipeline first.",
-        )
+    state = replay(read(store))
+    require_known(store, state, name)
+    version = state.version(name)
     api = HfApi(endpoint=os.environ.get("HF_ENDPOINT"))
     try:
-        with store.open_folder(known[name].entry.model) as folder:
+        with store.open_folder(version.entry.model) as folder:
             url = str(api.create_repo(repo, private=private, exist_ok=True))
             # The card goes last: a repository with a card is whole.
             api.upload_folder(
                 repo_id=repo, folder_path=folder, ignore_patterns=["manifest.json"], commit_message=f"mpo {name}"
             )
-            card_text = card(known[name]).encode()
+            card_text = card(version).encode()
             api.upload_file(repo_id=repo, path_in_repo="README.md", path_or_fileobj=card_text, commit_message="Card")
     except HfHubHTTPError as error:
         status = error.response.status_code

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import posixpath
 from datetime import UTC, datetime
+from typing import Any
 
 import fsspec
-from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict
 
 from mpo_core.artifacts import ArtifactStore
 from mpo_core.errors import BadInputError, DamagedError
@@ -63,12 +65,18 @@ def registered_languages(store: ArtifactStore) -> list[RegisteredLanguage]:
     fs.invalidate_cache()  # another process may have written since
     if not fs.exists(folder):
         return []
-    languages = []
-    for path in sorted(fs.ls(folder, detail=False)):
-        if path.endswith(".json"):
-            try:
-                languages.append(RegisteredLanguage.model_validate_json(fs.cat_file(path)))
-            except (OSError, ValidationError) as error:
-                place = f"{_FOLDER}/{posixpath.basename(path)}"
-                raise DamagedError(f"{place}: unreadable. Delete it, and register the language again.") from error
-    return languages
+    if not fs.isdir(folder):
+        raise DamagedError(f"{_FOLDER}: this is no folder. Delete it, and register the languages again.")
+    files = sorted(fs.ls(folder, detail=True), key=lambda file: str(file["name"]))
+    return [_read(fs, file) for file in files if file["name"].endswith(".json")]
+
+
+def _read(fs: fsspec.AbstractFileSystem, file: dict[str, Any]) -> RegisteredLanguage:
+    name = posixpath.basename(file["name"])
+    registered = None
+    if file["type"] == "file":  # reading a pipe would wait forever
+        with contextlib.suppress(OSError, ValueError):
+            registered = RegisteredLanguage.model_validate_json(fs.cat_file(file["name"]))
+    if registered is None or name != f"{registered.facts.code}.json":
+        raise DamagedError(f"{_FOLDER}/{name}: unreadable. Delete it, and register the language again.")
+    return registered

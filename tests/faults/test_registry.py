@@ -153,16 +153,37 @@ def test_a_log_that_cannot_be(mpo, store, damage):
     assert set(Path(store.root).rglob("*")) == before
 
 
-@pytest.mark.parametrize("damage", ["folder", "empty", "other"])
+LANGUAGE_FILES = {
+    "a folder": Path.mkdir,
+    "a pipe": os.mkfifo,
+    "empty": Path.touch,
+    "another schema": lambda path: path.write_text('{"code": "ko"}'),
+    "another language": lambda path: shutil.copy(path.with_name("zh.json"), path),
+    "nested deeply": lambda path: path.write_text("[" * 100_000),
+    "no UTF-8": lambda path: path.write_bytes(b"\xff\xfe"),
+    "a link to nothing": lambda path: path.symlink_to("nowhere"),
+}
+
+
+@pytest.mark.parametrize("damage", LANGUAGE_FILES.values(), ids=LANGUAGE_FILES)
 def test_a_language_file_that_cannot_be(mpo, store, damage):
     mpo("languages", "add", "ko", "--root", store.root)
+    mpo("languages", "add", "zh", "--root", store.root)
     path = store.local_path("registry/languages/ko.json")
     path.unlink()
-    path.mkdir() if damage == "folder" else path.write_text("" if damage == "empty" else '{"code": "ko"}')
+    damage(path)
     outcome = mpo("languages", "add", "ja", "--root", store.root)
     assert outcome.code == FAILED
     (line,) = outcome.err.splitlines()
     assert line == "mpo: registry/languages/ko.json: unreadable. Delete it, and register the language again."
+
+
+def test_a_file_for_the_folder_of_languages(mpo, store):
+    store.local_path("registry/languages").write_text("")
+    for command in (["languages"], ["languages", "add", "ko"], ["pairs", "audit", "none.json"]):
+        outcome = mpo(*command, "--root", store.root)
+        assert outcome.code == FAILED
+        assert "registry/languages: this is no folder" in outcome.err
 
 
 # -- names and reasons -----------------------------------------------------------------

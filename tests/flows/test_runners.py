@@ -113,14 +113,15 @@ def test_dask_workers_know_a_registered_language(prefect_server, tmp_path):
         languages__targets=["sw-KE"],
         translation__engines=[{"engine": "memory", "path": str(tmp_path / "memory.csv")}],
         judging={"judge": "refusal_rules"},
-        pairs__strategy="sampled",
     )
     with ledger() as here:
         summary = full_pipeline(parse_config(with_registered(settings), where="test"))
     assert here == []  # nothing was computed in this process
     stages = [stage for stage in summary.stages if stage.language == "sw-KE"]
     assert {stage.stage for stage in stages} >= {"translation", "sampling", "judging", "pairs"}
-    assert sum(stage.rows for stage in stages if stage.stage == "translation") == 24
+    # 24 prompts, and two answers to each.
+    assert [sum(stage.rows for stage in stages if stage.stage == name) for name in ("translation", "pairs")] == [72, 24]
+    assert summary.quarantine == []
     assert {row.language for row in summary.metrics} == {"en", "sw-KE"}
 
 
