@@ -1,9 +1,9 @@
-"""All methods side by side over seeds, also with swapped answers: the tables of docs/comparison.md.
+"""Compares all methods over seeds, also with swapped answers, for the tables of docs/comparison.md.
 
     python benchmarks/methods.py --root artifacts --write
 
-Runs the `compare` profile on the test split. What is computed already is taken from the root's
-cache, so a run that was stopped goes on where it was.
+Runs the `compare` profile on the test split. Whatever the root's cache has is not computed again,
+so a run that was stopped continues where it was.
 """
 
 import argparse
@@ -20,7 +20,7 @@ COLOURS = {"ink": "#6b7280", "muted": "#9ca3af", "line": "#c4c9d1", "before": "#
 
 
 def main() -> None:
-    """Runs the comparison, prints its tables, and writes them into the page if asked."""
+    """Runs the comparison, prints its tables, and with `--write` writes them into the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--root", default="artifacts")
     parser.add_argument("--seeds", type=int, default=5)
@@ -32,17 +32,17 @@ def main() -> None:
     from mpo_core.profiles import load_config
     from mpo_core.reporting import methods_markdown, picture
 
-    asked = [f"run.root={arguments.root}", f"compare.seeds={list(range(arguments.seeds))}"]
-    asked.append(f"compare.flipped=[{arguments.flipped}]")
-    summary = compare_methods(load_config(ROOT / "deployments" / "profiles" / "compare.yaml", asked))
-    told = methods_markdown(summary)
-    print(told)
+    overrides = [f"run.root={arguments.root}", f"compare.seeds={list(range(arguments.seeds))}"]
+    overrides.append(f"compare.flipped=[{arguments.flipped}]")
+    summary = compare_methods(load_config(ROOT / "deployments" / "profiles" / "compare.yaml", overrides))
+    tables = methods_markdown(summary)
+    print(tables)
     if arguments.write:
-        put("comparison.md", "comparison", "python benchmarks/methods.py --write", told.rstrip())
+        put("comparison.md", "comparison", "python benchmarks/methods.py --write", tables.rstrip())
         drawn = str(picture(summary)).replace(
             "<svg ", '<svg xmlns="http://www.w3.org/2000/svg" font-family="sans-serif" ', 1
         )
-        drawn = re.sub(r"var\(--(\w+)\)", lambda found: COLOURS.get(found[1], "none"), drawn)
+        drawn = re.sub(r"var\(--(\w+)\)", lambda match: COLOURS.get(match[1], "none"), drawn)
         (DOCS / "comparison.svg").write_text(drawn + "\n", encoding="utf-8")
 
 

@@ -1,4 +1,4 @@
-"""Measured blocks of the documentation, each between marks that name the command."""
+"""Replaces measured blocks of the documentation, each between marks that name the command."""
 
 from pathlib import Path
 
@@ -10,9 +10,9 @@ def put(page: str, name: str, command: str, block: str) -> None:
 
     Args:
         page: file name.
-        name: of the block, in its closing mark too.
-        command: that writes it, as the opening mark has it.
-        block: markdown.
+        name: name of the block, as in both marks.
+        command: the command that writes the block, as in the opening mark.
+        block: the new text, in markdown.
     """
     begin, end = f"<!-- {name}: written by `{command}` -->", f"<!-- end {name} -->"
     path = DOCS / page

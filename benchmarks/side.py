@@ -1,9 +1,9 @@
-"""One measured side of the training benchmark, in a process of its own.
+"""Measures one side of the training benchmark in a process of its own.
 
     python benchmarks/side.py JOB.json
 
 Prints one JSON object: the time at the end of each optimiser step, its losses, and the peak
-memory of the process that trained (its resident set; on a CUDA device what it allocated).
+memory of the process that trained (resident set; on a CUDA device, allocated memory).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def main(job: dict[str, Any]) -> dict[str, Any]:
 
 
 def ours(folder: Path, references: Path, work: Path, training: dict[str, Any]) -> dict[str, Any]:
-    """Our trainer as `mpo train` runs it, in its child process, from files to files."""
+    """Measures our trainer as `mpo train` runs it, in its child process, from files to files."""
     from mpo_core.settings import ModelSettings, TrainingSettings
     from mpo_core.training import TrainingJob, train
 
@@ -49,7 +49,7 @@ def ours(folder: Path, references: Path, work: Path, training: dict[str, Any]) -
 
 
 def references(folder: Path, out: Path) -> dict[str, Any]:
-    """Our measurement of the frozen model, which comes once before any training."""
+    """Measures the reference of the frozen model, which is computed once before any training."""
     import pyarrow.parquet as pq
 
     from mpo_core.models import load_model, load_tokenizer, model_digest
@@ -69,7 +69,7 @@ def references(folder: Path, out: Path) -> dict[str, Any]:
 
 
 def baseline(folder: Path, batch: int, steps: int, cutoff: int, *, tuned: bool, **options: Any) -> dict[str, Any]:
-    """The released code's computation on the same token ids; `tuned` with our choice of allocator and kernels."""
+    """Measures the released code's computation on the same token ids; `tuned` uses our allocator and kernels."""
     import torch
     from baseline import Baseline
     from workload import read
@@ -93,13 +93,13 @@ def baseline(folder: Path, batch: int, steps: int, cutoff: int, *, tuned: bool, 
 
 
 def _now(pid: int) -> tuple[float, float]:
-    """Seconds on the wall and of the process on its core; the two are alike where it has the core for itself."""
+    """Returns wall-clock seconds and CPU seconds of a process; they agree where it has a core for itself."""
     ticks = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()[11:13]
     return time.perf_counter(), sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK")
 
 
 def _child() -> int:
-    """The only child of this process, which trains."""
+    """Returns the id of the only child of this process, which trains."""
     (child,) = Path(f"/proc/self/task/{os.getpid()}/children").read_text(encoding="ascii").split()
     return int(child)
 
@@ -113,8 +113,6 @@ def _peak_mib() -> int:
 
 
 if __name__ == "__main__":
-    told = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
-    told = {
-        name: Path(value) if name in ("folder", "references", "work", "out") else value for name, value in told.items()
-    }
-    print(json.dumps(main(told)))
+    job = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    paths = ("folder", "references", "work", "out")
+    print(json.dumps(main({name: Path(value) if name in paths else value for name, value in job.items()})))

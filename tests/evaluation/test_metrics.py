@@ -76,8 +76,8 @@ def test_wilson_interval_by_hand() -> None:
 
 
 @pytest.mark.parametrize(("share", "size"), [([1.0, 0.0] * 10, 20), ([0.5] * 20, 80)])
-def test_samples_of_a_prompt_are_one_piece_of_evidence(share: list[float], size: int) -> None:
-    # Four samples a prompt: all alike they are worth one each, scattered evenly all four.
+def test_alike_samples_of_a_prompt_count_as_a_single_sample(share: list[float], size: int) -> None:
+    # Of four samples per prompt, all alike, a prompt counts once; where they differ evenly, it counts four times.
     clustered = share_interval([Share(value, 4) for value in share], 0.95)
     plain = share_interval([Share(float(index % 2), 1) for index in range(size)], 0.95)
     assert clustered == pytest.approx(plain)
