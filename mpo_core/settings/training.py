@@ -93,8 +93,8 @@ class TrainingSettings(Settings):
     """What holds the weights. `bfloat16` and the four bits of `nf4` (QLoRA) are for the frozen base under LoRA."""
     gradient_checkpointing: bool = False
     """Recompute activations in backward: less memory, more time."""
-    seed: int = Field(0, ge=0)
-    """Seed of the order and of the adapters."""
+    seed: int = Field(0, ge=0, lt=2**32)
+    """Seed of the order of the pairs and of the first weights of the adapters. Default: 0."""
     order: Literal["grouped", "shuffled", "file"] = "grouped"
     """`grouped`: shuffled by dominant pair, its rows together; `shuffled` by row; `file` order."""
     layout: Literal["auto", "packed", "padded"] = Field("auto", json_schema_extra=OPERATIONAL)
@@ -113,7 +113,7 @@ class TrainingSettings(Settings):
     """Write TensorBoard events as well."""
     device: str = Field("auto", pattern=DEVICE, json_schema_extra=OPERATIONAL)
     """`auto` (cuda if there is one), `cpu`, `cuda`, `cuda:1`."""
-    threads: int | None = Field(None, ge=1, json_schema_extra=OPERATIONAL)
+    threads: int | None = Field(None, ge=1, le=1024, json_schema_extra=OPERATIONAL)
     """CPU threads of torch, per process; left out: torch decides."""
     processes: int = Field(1, ge=1)
     """Devices of this machine that train together, a process each. A factor of the pairs of an optimiser step."""

@@ -29,7 +29,7 @@ import pyarrow as pa
 from mpo_core.artifacts import write_parquet
 from mpo_core.errors import BadInputError
 from mpo_core.files import read_parquet
-from mpo_core.settings import LoraSettings, TrainingSettings
+from mpo_core.settings import TrainingSettings
 from mpo_core.tables import GAPS, PAIRS, QUARANTINE, TableSpec
 from mpo_core.training.cuts import Cuts
 from mpo_core.training.launch import TrainingJob, TrainingResult
@@ -133,7 +133,7 @@ def run(job: TrainingJob, channel: _Channel) -> TrainingResult:
         pairs = _read(job.pairs, PAIRS)
         validation = None if job.validation is None else _read(job.validation, PAIRS)
         references = _read(job.references, GAPS)
-        trainer, aside, cuts, stop = _build(job, pairs, validation, references, channel)
+        trainer, quarantine, cuts, stop = _build(job, pairs, validation, references, channel)
         from mpo_core.training.callbacks import newest_checkpoint
 
         with trainer.accelerator.main_process_first():  # it removes the incomplete ones
@@ -145,7 +145,7 @@ def run(job: TrainingJob, channel: _Channel) -> TrainingResult:
         if stop.asked and state.global_step < state.max_steps:
             raise _StoppedError(state.global_step)
         rows, peak_memory = len(trainer.train_dataset), _peak_memory()
-        _save(job, trainer, aside, cuts, finished=True)
+        _save(job, trainer, quarantine, cuts)
         return TrainingResult(
             model_folder=job.out / "model",
             trainer_state=job.out / "trainer_state.json",
@@ -305,12 +305,13 @@ def _build(
 def _load(job: TrainingJob, device: str, *, dequantised: bool = False) -> Any:
     """The initial model on a device, with adapters if it gets any."""
     from mpo_core.models import load_model
+    from mpo_core.training.adapters import add_adapters
 
     settings = job.training
     where = job.model.model_copy(update={"device": device})
     model = load_model(job.model_folder, where, dtype=settings.weights)
     model = model.dequantize() if dequantised else model
-    return model if settings.lora is None else _with_adapters(model, settings.lora)
+    return model if settings.lora is None else add_adapters(model, settings.lora)
 
 
 def _refuse_empty(rows: list[Any], aside: pa.Table, path: Path | None) -> None:
@@ -322,33 +323,6 @@ def _refuse_empty(rows: list[Any], aside: pa.Table, path: Path | None) -> None:
             where=str(path),
             mend="Give pairs that fit training.cutoff, and the references of these very pairs.",
         )
-
-
-def _with_adapters(model: Any, lora: LoraSettings) -> Any:
-    from peft import LoraConfig, get_peft_model
-
-    config = LoraConfig(
-        r=lora.rank,
-        lora_alpha=lora.alpha,  # type: ignore[arg-type]  # a float works; peft 0.21 only annotates int
-        lora_dropout=lora.dropout,
-        target_modules=lora.target_modules,
-        task_type="CAUSAL_LM",
-    )
-    try:
-        adapted: Any = get_peft_model(model, config)
-    except ValueError:
-        raise BadInputError(
-            "no module of the model has such a name",
-            where="training.lora.target_modules",
-            mend="Use all-linear, or names of linear layers.",
-        ) from None
-    if hasattr(adapted.get_base_model().get_output_embeddings(), "base_layer"):
-        raise BadInputError(
-            "an adapter on the output head cannot be trained here",
-            where="training.lora.target_modules",
-            mend="Leave lm_head out; all-linear does.",
-        )
-    return adapted
 
 
 def _whole(job: TrainingJob, trainer: Any) -> Any:
@@ -370,23 +344,22 @@ def _merged(job: TrainingJob, model: Any) -> Any:
     """The model with its adapters added to the weights: those that it was trained on, so nf4 in full precision."""
     from peft import get_peft_model_state_dict, set_peft_model_state_dict
 
-    from mpo_core.training.saved import untie_embeddings
+    from mpo_core.training.adapters import merge_adapters
 
     if job.training.weights == "nf4":  # to merge into four bits would round the update away
         adapters = get_peft_model_state_dict(model)
         model = _load(job, "cpu", dequantised=True)
         set_peft_model_state_dict(model, adapters)
-    untie_embeddings(model)
-    return model.merge_and_unload()
+    return merge_adapters(model)
 
 
-def _save(job: TrainingJob, trainer: Any, aside: pa.Table, cuts: Cuts | None = None, *, finished: bool = False) -> None:
-    """The out folder; the model is built beside it, checked and renamed, so that it is whole and right or not there.
+def _save(job: TrainingJob, trainer: Any, quarantine: pa.Table, cuts: Cuts) -> None:
+    """Writes the out folder. The model is built beside it, checked and renamed: it is whole and right, or not there.
 
-    `finished`: the trainer is not needed any more, so its device is freed before the saved model is loaded.
+    The trainer loses its model: it is freed before the saved one is loaded.
     """
     from mpo_core.models import load_tokenizer
-    from mpo_core.training.saved import measure_trained, release, require_same
+    from mpo_core.training.saved import device_for_check, measure_trained, release, require_same
 
     trained = measure_trained(trainer)
     model = _whole(job, trainer)
@@ -400,14 +373,13 @@ def _save(job: TrainingJob, trainer: Any, aside: pa.Table, cuts: Cuts | None = N
         model.save_pretrained(scratch)
         load_tokenizer(job.model_folder, job.model).save_pretrained(scratch)
         del model
-        alone = job.training.processes == 1  # several keep their devices until all of them end
-        if alone and finished:
-            release(trainer)
-        where = job.model.model_copy(update={"device": "auto" if alone and job.training.device != "cpu" else "cpu"})
+        release(trainer)
+        # Other processes keep their devices until all of them end.
+        on_cpu = job.training.device == "cpu" or job.training.processes > 1
+        where = job.model.model_copy(update={"device": "cpu" if on_cpu else device_for_check(scratch)})
         require_same(scratch, trained, job.training, where, packed=trainer.packed, pad_id=trainer.pad_id)
-        write_parquet(job.out / "quarantine.parquet", QUARANTINE, aside)
-        if cuts is not None:
-            trainer.state.log_history.append({"step": trainer.state.global_step, **cuts.figures()})
+        write_parquet(job.out / "quarantine.parquet", QUARANTINE, quarantine)
+        trainer.state.log_history.append({"step": trainer.state.global_step, **cuts.figures()})
         trainer.state.save_to_json(str(job.out / "trainer_state.json"))
         shutil.rmtree(final, ignore_errors=True)
         scratch.replace(final)  # last: where the model is, everything is

@@ -1,4 +1,4 @@
-"""How many pairs of a training were cut at `training.cutoff`, by language."""
+"""Counts of the pairs of a training that were cut at `training.cutoff`, by language."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from pydantic import BaseModel
 from mpo_core.training.encoding import Cut
 
 WARN_ABOVE = 0.05
-"""Share of pairs with a cut from which on a user is warned."""
+"""Share of pairs, of all or of one language, above which a cut is worth a warning."""
 
 
 class LanguageCuts(BaseModel):
-    """Pairs of one language, and how many of them were cut; a dominant pair counts once."""
+    """Counts the pairs of one language and those that were cut; a dominant pair counts once."""
 
     pairs: int = 0
     cut: int = 0
@@ -24,7 +24,7 @@ class LanguageCuts(BaseModel):
     """Pairs with an answer that lost its end-of-turn token: the model is not taught to end there."""
 
     def add(self, cut: Cut) -> None:
-        """Counts a pair in."""
+        """Adds a pair."""
         self.pairs += 1
         self.cut += any(cut)
         self.prompt_cut += cut.prompt
@@ -33,38 +33,41 @@ class LanguageCuts(BaseModel):
 
 
 class Cuts(BaseModel):
-    """The counts of a training's pairs."""
+    """Holds the counts of a training's pairs."""
 
     languages: dict[str, LanguageCuts] = {}
 
     def add(self, language: str, cut: Cut) -> None:
-        """Counts a pair in."""
+        """Adds a pair of a language."""
         self.languages.setdefault(language, LanguageCuts()).add(cut)
 
     @property
     def total(self) -> LanguageCuts:
-        """The sums over all languages."""
+        """Returns the sums over all languages."""
         names = LanguageCuts.model_fields
         return LanguageCuts(**{n: sum(getattr(counts, n) for counts in self.languages.values()) for n in names})
 
     def counts(self) -> dict[str, int]:
-        """The totals by name, such as `prompt_cut`; for a stage's counts."""
+        """Returns the totals by name, such as `prompt_cut`, for a stage's counts."""
         return {name: count for name, count in self.total.model_dump().items() if name != "pairs"}
 
     def figures(self) -> dict[str, int]:
-        """Totals, and by language what was cut, as `cut/prompt_cut` and `cut/prompt_cut/sw`; for the training's log."""
-        found = {f"cut/{name}": count for name, count in self.total.model_dump().items()}
+        """Returns the counts for the training's log: `cut/prompt_cut` over all languages, `cut/prompt_cut/sw`."""
+        figures = {f"cut/{name}": count for name, count in self.total.model_dump().items()}
         for language, counts in sorted(self.languages.items()):
-            found |= {f"cut/{name}/{language}": count for name, count in counts.model_dump().items()}
-        return found
+            figures |= {f"cut/{name}/{language}": count for name, count in counts.model_dump().items()}
+        return figures
 
     def warning(self, cutoff: int) -> str | None:
-        """A sentence, where more pairs than `WARN_ABOVE` were cut."""
+        """Returns a sentence where more than `WARN_ABOVE` of all pairs, or of one language's, were cut; else None.
+
+        A script that takes many tokens may lose much in one language and little in all of them together.
+        """
         total = self.total
-        if total.cut <= WARN_ABOVE * total.pairs:
+        if not any(counts.cut > WARN_ABOVE * counts.pairs for counts in (total, *self.languages.values())):
             return None
         by_language = ", ".join(
-            f"{code} {one.cut}/{one.pairs}" for code, one in sorted(self.languages.items()) if one.cut
+            f"{code} {counts.cut}/{counts.pairs}" for code, counts in sorted(self.languages.items()) if counts.cut
         )
         return (
             f"{total.cut} of {total.pairs} pairs ({total.cut / total.pairs:.0%}) were cut at training.cutoff {cutoff}: "

@@ -1,4 +1,4 @@
-"""The saved model is the trained one: untied where merging needs it, then loaded and measured on a few rows."""
+"""Compares the saved model with the trained one: it is loaded and measured on a few rows."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from mpo_core.training.forward import scoring
 from mpo_core.training.layout import Item, pack, pad
 
 _ROWS = 4
+_ROOM = 1.25  # free memory of a device, as a multiple of the weights, from which on the saved model is loaded there
 # Nats per token, relative beyond 1, that rounding explains between the trained model and the saved one. Four bits are
 # merged in float32, bfloat16 weights in bfloat16.
 _CLOSE = {"float32": 2e-3, "nf4": 2e-2, "bfloat16": 0.1}
@@ -39,34 +40,29 @@ def measure_trained(trainer: Any) -> Measured:
     return Measured(chosen, trainer.log_probabilities(trainer.model_wrapped, chosen, exact=True).cpu())
 
 
-def untie_embeddings(model: Any) -> None:
-    """Gives the output head weights of its own where adapters change the input embeddings that it shares.
-
-    Merged into shared weights, the update of the embeddings would change the head too, which was trained without it.
-
-    Args:
-        model: with adapters, before they are merged.
-    """
-    bare = model.get_base_model()
-    table, head = bare.get_input_embeddings(), bare.get_output_embeddings()
-    shared = getattr(table, "base_layer", table).weight
-    if not hasattr(table, "base_layer") or head is None or head.weight is not shared:
-        return
-    head.weight = torch.nn.Parameter(shared.detach().clone(), requires_grad=False)
-    for config in {id(config): config for config in (bare.config, bare.config.get_text_config())}.values():
-        config.tie_word_embeddings = False
-    # transformers 5.23 reads it when it saves and when PEFT hands the model back (modeling_utils.py).
-    bare.all_tied_weights_keys = {}
-
-
 def release(trainer: Any) -> None:
     """Frees the device of a training that is over, so that the saved model fits there."""
     trainer.model = trainer.model_wrapped = trainer.optimizer = trainer.lr_scheduler = None
-    trainer.callback_handler.model = trainer.callback_handler.optimizer = None
+    callbacks = trainer.callback_handler  # its scheduler holds the optimizer too
+    callbacks.model = callbacks.optimizer = callbacks.lr_scheduler = None
     trainer.accelerator.free_memory()
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
+
+
+def device_for_check(folder: Path) -> str:
+    """Returns the device on which to load a saved model: `auto` where its weights fit, else `cpu`.
+
+    Training in four bits may fill a device on which the merged weights, in 32 bits each, find no room.
+
+    Args:
+        folder: of the saved model.
+    """
+    if not torch.cuda.is_available():
+        return "cpu"
+    size = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+    return "auto" if torch.cuda.mem_get_info()[0] > _ROOM * size else "cpu"
 
 
 def require_same(
@@ -87,6 +83,12 @@ def require_same(
     """
     from mpo_core.models import load_model
 
+    if not bool(trained.log_p.isfinite().all()):
+        raise BadInputError(
+            "the trained model gives NaN or infinite log-probabilities",
+            where="training, after the last step",
+            mend="Nothing was saved; the checkpoint is kept. Lower training.learning_rate.",
+        )
     dtype = "bfloat16" if settings.weights == "bfloat16" else "float32"
     saved = load_model(folder, model, dtype=dtype)
     measured = []

@@ -52,6 +52,16 @@ def test_the_warning_comes_above_a_twentieth():
     assert Cuts().warning(64) is None
 
 
+def test_one_language_that_loses_much_is_enough_for_the_warning():
+    cuts = Cuts()
+    for number in range(10):
+        cuts.add("th", Cut(answer=number < 2, end=number < 2))
+        for code in ("en", "sw", "zh", "ar"):
+            cuts.add(code, Cut())
+    assert "2 of 50 pairs (4%) were cut at training.cutoff 64" in cuts.warning(64)
+    assert "(th 2/10)" in cuts.warning(64)
+
+
 def test_train_counts_them(mpo, write_pairs, profile, tmp_path):
     options = [*FAST, "--set", "training.cutoff=12", "--out", tmp_path / "out", "--json"]
     outcome = mpo("train", profile, "--pairs", write_pairs(), "--model", "microworld", *options)

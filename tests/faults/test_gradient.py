@@ -39,7 +39,14 @@ def _explode_on(trainer, pair_id, step, value):
 CASES = [(name, float("inf")) for name in WAYS] + [("packed", float("nan"))]
 
 
-@pytest.mark.parametrize(("name", "value"), CASES, ids=str)
+QUICK = ["packed", "padded_mean", "adapters"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [case if case[0] in QUICK else pytest.param(*case, marks=pytest.mark.long) for case in CASES],
+    ids=str,
+)
 def test_the_step_is_not_taken_and_the_row_is_named(build, tmp_path, name, value):  # noqa: F811
     changes = WAYS[name]
     options = {"batch_size": 4, "order": "file", "save_every": 1, "max_steps": 3} | changes

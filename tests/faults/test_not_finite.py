@@ -49,6 +49,11 @@ def _float_settings():
     return [(model, name) for model in models for name, f in model.model_fields.items() if _takes_a_float(f.annotation)]
 
 
+@pytest.mark.parametrize("seed", [-1, 2**32, 99999999999])
+def test_a_seed_that_numpy_does_not_take_is_refused(mpo, profile, seed):
+    one_line(mpo("run", profile, "--set", f"training.seed={seed}"), " training.seed: ")
+
+
 @pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan])
 def test_no_setting_takes_one(value):
     found = _float_settings()

@@ -8,8 +8,9 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 from mpo_core.errors import BadInputError
+from mpo_core.settings import LoraSettings
 from tests.faults.test_training_noise import noisy, train_here, with_changes  # noqa: F401 - `noisy` is a fixture
-from tests.training.conftest import folder, make_job, pairs_table  # noqa: F401 - `folder` is a fixture
+from tests.training.conftest import MODEL, folder, make_job, pairs_table  # noqa: F401 - `folder` is a fixture
 
 TABLES = {"llama": "embed_tokens", "gpt2": "wte", "opt": "embed_tokens"}
 
@@ -35,8 +36,13 @@ def job_of(tmp_path, path, **changes):
     return make_job(tmp_path / "job", path, with_changes(learning_rate=0.05, **changes), pairs_table(3))
 
 
-@pytest.mark.parametrize("weights", ["float32", "bfloat16"])
-@pytest.mark.parametrize("name", TABLES)
+LONG = pytest.mark.long
+TIED = [(name, weights) for name in TABLES for weights in ("float32", "bfloat16")]
+
+
+@pytest.mark.parametrize(
+    ("name", "weights"), [pytest.param(*case, marks=[] if case == ("llama", "float32") else LONG) for case in TIED]
+)
 def test_adapters_on_tied_embeddings_are_saved_as_they_were_trained(tied, tmp_path, name, weights):
     lora = {"rank": 4, "alpha": 64.0, "target_modules": [TABLES[name], "q_proj" if name != "gpt2" else "c_attn"]}
     job = job_of(tmp_path, tied(name), lora=lora, weights=weights)
@@ -57,7 +63,7 @@ def test_full_fine_tuning_stays_tied(tied, tmp_path):
     assert model.get_input_embeddings().weight is model.get_output_embeddings().weight
 
 
-@pytest.mark.parametrize("modules", [["lm_head"], ["embed_tokens", "lm_head"]])
+@pytest.mark.parametrize("modules", [["lm_head"], pytest.param(["embed_tokens", "lm_head"], marks=LONG)], ids=str)
 def test_adapters_on_the_head_are_refused(tied, tmp_path, modules):
     job = job_of(tmp_path, tied(), lora={"target_modules": modules})
     with pytest.raises(BadInputError, match="an adapter on the output head") as caught:
@@ -65,16 +71,46 @@ def test_adapters_on_the_head_are_refused(tied, tmp_path, modules):
     assert caught.value.where == "training.lora.target_modules"
 
 
+@pytest.mark.parametrize(
+    ("modules", "what"),
+    [
+        (["nothing"], "no module of the model is called 'nothing'"),
+        (["q_proj", "v_porj"], "no module of the model is called 'v_porj'"),  # PEFT would train q_proj alone
+        (["proj"], "no module of the model is called 'proj'"),
+        (["norm"], "adapters cannot be put on these modules: Target module LlamaRMSNorm"),
+        (["q_proj", "mlp"], "adapters cannot be put on these modules: Target module LlamaMLP"),
+        ([], "the list is empty"),
+    ],
+    ids=str,
+)
+def test_names_that_fit_no_layer_are_refused(folder, modules, what):  # noqa: F811
+    from mpo_core.models import load_model
+    from mpo_core.training.adapters import add_adapters
+
+    with pytest.raises(BadInputError) as caught:
+        add_adapters(load_model(folder, MODEL), LoraSettings(target_modules=modules))
+    assert caught.value.what.startswith(what)
+    assert caught.value.where == "training.lora.target_modules"
+    linear = "down_proj, gate_proj, k_proj, o_proj, q_proj, up_proj, v_proj"
+    assert caught.value.mend == f"Use all-linear, or some of {linear}."
+
+
+def test_dropout_on_adapters_of_experts_is_refused(noisy, tmp_path):  # noqa: F811
+    with pytest.raises(BadInputError, match="lora_dropout") as caught:
+        train_here(job_of(tmp_path, noisy("mixtral"), lora={"rank": 2, "dropout": 0.5}))
+    assert caught.value.mend == "Set training.lora.dropout to 0."
+
+
 def test_another_model_than_the_trained_one_is_never_left(tied, tmp_path, monkeypatch):
     # The fault of the issue, brought back: the update of the embeddings is merged into the head as well.
-    monkeypatch.setattr("mpo_core.training.saved.untie_embeddings", lambda _model: None)
+    monkeypatch.setattr("mpo_core.training.adapters.untie_embeddings", lambda _model: None)
     job = job_of(tmp_path, tied(), lora={"rank": 4, "alpha": 64.0, "target_modules": ["embed_tokens"]})
     with pytest.raises(BadInputError, match="the saved model is not the one that was trained"):
         train_here(job)
     assert not list(job.out.iterdir())
 
 
-@pytest.mark.parametrize("damage", ["bytes", "nan"])
+@pytest.mark.parametrize("damage", ["bytes", pytest.param("nan", marks=LONG)])
 def test_whatever_spoils_the_folder_is_a_failure(folder, tmp_path, monkeypatch, damage):  # noqa: F811
     save = transformers.PreTrainedModel.save_pretrained
 
@@ -92,6 +128,7 @@ def test_whatever_spoils_the_folder_is_a_failure(folder, tmp_path, monkeypatch, 
     assert not list(job.out.iterdir())
 
 
+@pytest.mark.long
 def test_a_model_in_shards_and_an_odd_generation_config_are_saved(noisy, tmp_path, monkeypatch):  # noqa: F811
     save = transformers.PreTrainedModel.save_pretrained
     monkeypatch.setattr(

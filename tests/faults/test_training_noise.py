@@ -33,7 +33,8 @@ MODELS = {
     "mixtral": ("MixtralConfig", LLAMA | {"router_jitter_noise": 0.5, "num_local_experts": 4}),
     "phi": ("PhiConfig", SIZES | {"resid_pdrop": 0.3, "embd_pdrop": 0.3, "attention_dropout": 0.3}),
 }
-QUICK = ["gpt2", "opt", "falcon"]
+QUICK = ["gpt2"]
+LONG = pytest.mark.long
 
 
 @pytest.fixture
@@ -82,7 +83,7 @@ def test_the_first_step_starts_at_the_reference(noisy, tmp_path, name, checkpoin
     assert train_here(job)[0]["loss/retention"] < 1e-9
 
 
-@pytest.mark.parametrize("method", ["dpo", "kto", "sft", "orpo"])
+@pytest.mark.parametrize("method", ["dpo", *(pytest.param(name, marks=LONG) for name in ("kto", "sft", "orpo"))])
 def test_other_methods_start_there_too(noisy, tmp_path, method):
     job = make_job(tmp_path / "job", noisy("gpt2"), with_changes(method=method, order="file"), pairs_table(3))
     steps = train_here(job)
@@ -93,18 +94,25 @@ def test_other_methods_start_there_too(noisy, tmp_path, method):
 def test_dropout_of_adapters_stays_the_users(folder):  # noqa: F811
     from mpo_core.models import load_model
     from mpo_core.settings import LoraSettings, ModelSettings
-    from mpo_core.training.child import _with_adapters
+    from mpo_core.training.adapters import add_adapters
     from mpo_core.training.noise import train_without_noise
 
-    model = _with_adapters(load_model(folder, ModelSettings(device="cpu")), LoraSettings(rank=2, dropout=0.5))
+    model = add_adapters(load_model(folder, ModelSettings(device="cpu")), LoraSettings(rank=2, dropout=0.5))
     train_without_noise(model)
     on = [name for name, module in model.get_base_model().named_modules() if module.training]
     assert len([name for name in on if name.endswith("lora_dropout.default")]) == 14
     assert all("lora_dropout" in name or name.endswith("_proj") for name in on)
 
 
-@pytest.mark.parametrize("column", ["gap", "chosen_pooled"])
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize(
+    ("column", "precision"),
+    [
+        ("gap", "float32"),
+        ("chosen_pooled", "bfloat16"),
+        pytest.param("gap", "bfloat16", marks=LONG),
+        pytest.param("chosen_pooled", "float32", marks=LONG),
+    ],
+)
 def test_a_model_that_is_not_its_reference_is_refused(folder, tmp_path, column, precision):  # noqa: F811
     job = make_job(tmp_path, folder, with_changes(precision=precision), pairs_table(3))
     schema, rows = pq.read_schema(job.references), pq.read_table(job.references).to_pylist()
@@ -138,25 +146,23 @@ def test_noise_that_no_switch_reaches_is_refused(folder, monkeypatch):  # noqa: 
     "changes",
     [
         {"weights": "bfloat16", "precision": "bfloat16", "lora": {"rank": 2, "dropout": 0.5}},
-        {"precision": "bfloat16"},
-        {"anchor_gap": "own"},
-        {"retention": {"pooling": "last"}},
-        {"retention": {"pooling": "padded_mean"}},
-        {"retention": {"weight": 0.0}},
-        {"layout": "padded"},
-        {"method": "dpo", "precision": "bfloat16"},
+        {"weights": "nf4", "lora": {"rank": 2}},
+        *(
+            pytest.param(changes, marks=LONG)
+            for changes in (
+                {"precision": "bfloat16"},
+                {"anchor_gap": "own"},
+                {"retention": {"pooling": "last"}},
+                {"retention": {"pooling": "padded_mean"}},
+                {"retention": {"weight": 0.0}},
+                {"layout": "padded"},
+                {"method": "dpo", "precision": "bfloat16"},
+            )
+        ),
     ],
     ids=str,
 )
 def test_whatever_is_its_reference_trains(folder, tmp_path, changes):  # noqa: F811
-    from mpo_core.models import load_model, load_tokenizer, model_digest
-    from tests.training.conftest import MODEL, references_for
-
     training = with_changes(**changes)
     job = make_job(tmp_path, folder, training, pairs_table(3))
-    if training.retention.pooling == "last" or training.weights != "float32":
-        model = load_model(folder, MODEL, dtype=training.weights)
-        digest, tokenizer = model_digest(folder, MODEL), load_tokenizer(folder, MODEL)
-        pooling = training.retention.pooling
-        pq.write_table(references_for(model, tokenizer, pairs_table(3), digest=digest, pooling=pooling), job.references)
     assert len(train_here(job)) == 2

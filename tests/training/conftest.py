@@ -114,10 +114,18 @@ def model(folder: Path) -> Any:
     return load_model(folder, MODEL)
 
 
-def references_for(model: Any, tokenizer: Any, *tables: pa.Table, digest: str = "", pooling: str = "mean") -> pa.Table:
+def references_for(
+    model: Any,
+    tokenizer: Any,
+    *tables: pa.Table,
+    digest: str = "",
+    pooling: str = "mean",
+    precision: str = "float32",
+) -> pa.Table:
     """GAPS of the dominant and of the target pairs."""
     texts = [text for table in tables for text in (*source_texts(table), *target_texts(table))]
-    return gaps(model, tokenizer, texts, cutoff=1024, system=None, pooling=pooling, digest=digest)[0]
+    options: dict[str, Any] = {"pooling": pooling, "precision": precision, "digest": digest}
+    return gaps(model, tokenizer, texts, cutoff=1024, system=None, **options)[0]
 
 
 def settings(**changes: Any) -> TrainingSettings:
@@ -140,14 +148,21 @@ def settings(**changes: Any) -> TrainingSettings:
 def make_job(
     root: Path, folder: Path, training: TrainingSettings, pairs: pa.Table, validation: pa.Table | None = None
 ) -> TrainingJob:
-    """A job on disk with its references computed."""
+    """A job on disk with its references, computed with the weights and the precision of the training."""
     root.mkdir(parents=True, exist_ok=True)
-    model, tokenizer = load_model(folder, MODEL), load_tokenizer(folder, MODEL)
+    model, tokenizer = load_model(folder, MODEL, dtype=training.weights), load_tokenizer(folder, MODEL)
     tables = [pairs] if validation is None else [pairs, validation]
     pq.write_table(pairs, root / "pairs.parquet")
     if validation is not None:
         pq.write_table(validation, root / "validation.parquet")
-    references = references_for(model, tokenizer, *tables, digest=model_digest(folder, MODEL))
+    references = references_for(
+        model,
+        tokenizer,
+        *tables,
+        digest=model_digest(folder, MODEL),
+        pooling=training.retention.pooling,
+        precision=training.precision,
+    )
     pq.write_table(references, root / "references.parquet")
     return TrainingJob(
         model_folder=folder,
@@ -166,7 +181,7 @@ def build(folder: Path, tokenizer: Any, tmp_path: Path) -> Any:
     """Makes a trainer on the tiny model, in this process: `build({"beta": 1.5})`."""
     from transformers import PrinterCallback
 
-    from mpo_core.training.child import _with_adapters
+    from mpo_core.training.adapters import add_adapters
     from mpo_core.training.collator import join
     from mpo_core.training.trainer import MPOTrainer
 
@@ -190,7 +205,7 @@ def build(folder: Path, tokenizer: Any, tmp_path: Path) -> Any:
         )
         if training.lora is not None:
             torch.manual_seed(0)
-            model = _with_adapters(model, training.lora)
+            model = add_adapters(model, training.lora)
         trainer = MPOTrainer(
             model,
             train_rows[:rows],

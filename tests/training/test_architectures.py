@@ -15,8 +15,10 @@ from mpo_core.models import load_model
 from mpo_core.settings import LoraSettings
 from mpo_core.tables import QUARANTINE
 from mpo_core.training import TrainingJob
-from mpo_core.training.child import _save, _with_adapters
+from mpo_core.training.adapters import add_adapters
+from mpo_core.training.child import _save
 from mpo_core.training.collator import join
+from mpo_core.training.cuts import Cuts
 from mpo_core.training.encoding import EncodedText
 from mpo_core.training.forward import attach, can_pack, detach
 from mpo_core.training.layout import Item, pack, pad
@@ -136,7 +138,7 @@ def trained(
     references = world.references_for(policy, tokenizer, pairs)
     rows, _ = join(pairs, references=references, tokenizer=tokenizer, settings=settings, system=None)
     if settings.lora is not None:
-        policy = _with_adapters(policy, settings.lora)
+        policy = add_adapters(policy, settings.lora)
     before = {name: value.detach().clone() for name, value in policy.named_parameters()}
     trainer = MPOTrainer(policy, rows, pad_id=tokenizer.pad_token_id, settings=settings, folder=root / "checkpoints")
     trainer.remove_callback(transformers.PrinterCallback)
@@ -158,7 +160,11 @@ def test_what_trains_moves_and_what_is_saved_is_plain(
     assert trainer.packed
     moved = {key for key, value in trainer.model.named_parameters() if not torch.equal(value, before[key])}
     assert moved == {key for key in before if lora is None or "lora_" in key}
-    _save(job, trainer, QUARANTINE.build([]))
+    texts = [row.target for row in trainer.train_dataset[:3]]
+    with torch.no_grad():
+        trainer.model.eval()
+        out = trainer.model(layout=pack([Item(text, scored=True, pooled=False) for text in texts], "mean"))
+    _save(job, trainer, QUARANTINE.build([]), Cuts())
 
     folder = tmp_path / "out" / "model"
     assert not any("mpo" in path.read_text() for path in folder.glob("*config.json"))
@@ -173,10 +179,7 @@ def test_what_trains_moves_and_what_is_saved_is_plain(
     assert model.generate(prompt, max_new_tokens=3, min_new_tokens=3, do_sample=False).shape == (1, 6)
 
     # The saved model is the trained one: plain log-probabilities of it are those of the trainer's last forward.
-    texts = [row.target for row in trainer.train_dataset[:3]]
     with torch.no_grad():
-        trainer.model.eval()
-        out = trainer.model(layout=pack([Item(text, scored=True, pooled=False) for text in texts], "mean"))
         _, expected = plain.gaps(model, texts)
     torch.testing.assert_close(out.log_p, expected.log_p, rtol=1e-4, atol=1e-4)
 
@@ -199,7 +202,7 @@ def test_adapters_over_four_bits_are_saved_as_they_were_trained(
     with torch.no_grad():
         trainer.model.eval()
         out = trainer.model(layout=pack([Item(text, scored=True, pooled=False) for text in texts], "mean"))
-    _save(job, trainer, QUARANTINE.build([]))
+    _save(job, trainer, QUARANTINE.build([]), Cuts())
     model = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "out" / "model")
     assert not hasattr(model.config, "quantization_config")
     assert {value.dtype for value in model.state_dict().values()} == {torch.float32}

@@ -150,7 +150,7 @@ def test_sigkill_and_resume_give_the_same_bytes(world: Any, folder: Path, tmp_pa
 
 
 @pytest.mark.long
-def test_sigkill_sigterm_and_resume_with_adapters(world: Any, folder: Path, tmp_path: Path) -> None:
+def test_sigkill_sigterm_and_resumeadd_adapters(world: Any, folder: Path, tmp_path: Path) -> None:
     lora = LoraSettings(rank=4, dropout=0.2)
     settings = world.settings(
         max_steps=60, gradient_accumulation=3, save_every=4, lora=lora, evaluate_every=3, patience=100

@@ -28,7 +28,7 @@ def test_every_parameter_moves(build: Any) -> None:
     assert still == []
 
 
-def test_with_adapters_the_adapters_move_and_the_base_does_not(build: Any) -> None:
+def testadd_adapters_the_adapters_move_and_the_base_does_not(build: Any) -> None:
     trainer = build({"lora": LoraSettings(rank=4)})
     before = weights(trainer.model)
     trainer.train()
@@ -216,3 +216,16 @@ def test_early_stopping_restores_the_best(build: Any, world: Any, folder: Path) 
     for entry in evaluations:
         assert entry["eval_loss"] == pytest.approx(entry["eval_loss/gap"] + entry["eval_loss/retention"])
         assert {"eval_reward_gap/target", "eval_rewards/accuracies"} <= entry.keys()
+
+
+@pytest.mark.parametrize("lora", [None, LoraSettings(rank=2)], ids=["full", "adapters"])
+def test_a_training_that_is_over_can_be_freed(build: Any, lora: LoraSettings | None) -> None:
+    import weakref
+
+    from mpo_core.training.saved import release
+
+    trainer = build({"max_steps": 1, "lora": lora})
+    trainer.train()
+    held = [weakref.ref(trainer.model), weakref.ref(next(trainer.model.parameters())), weakref.ref(trainer.optimizer)]
+    release(trainer)
+    assert [ref() for ref in held] == [None, None, None]

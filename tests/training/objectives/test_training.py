@@ -113,7 +113,7 @@ def test_kto_resumes_to_the_same_weights(tiny: Any, build_on: Any) -> None:
     assert all(torch.equal(value, expected[name]) for name, value in resumed.model.named_parameters())
 
 
-def test_kto_as_a_job_with_adapters(world: Any, folder: Path, tmp_path: Path) -> None:
+def test_kto_as_a_jobadd_adapters(world: Any, folder: Path, tmp_path: Path) -> None:
     # The reference of the mismatched pairs is the model before its adapters learn.
     settings = world.settings(method="kto", beta=0.5, batch_size=4, max_steps=3, lora={"rank": 4}, learning_rate=1e-2)
     pairs = world.pairs_table(4)
