@@ -52,7 +52,7 @@ def of_languages(pairs: pa.Table, dominant: str, targets: Sequence[str]) -> tupl
     rows = PAIRS.check(pairs).select(["pair_id", "source_language", "language"]).to_pylist()
     wanted = [row["source_language"] == dominant and row["language"] in targets for row in rows]
     rejected = [
-        set_aside(
+        quarantine_row(
             row["pair_id"], row["language"], "other_language", f"from {row['source_language']} into {row['language']}"
         )
         for row, is_wanted in zip(rows, wanted, strict=True)

@@ -16,7 +16,6 @@ from mpo_core.pairs.gates import Row, quarantine_row
 from mpo_core.pairs.labels import Ids, complete, labels_of
 from mpo_core.pairs.language import left_untranslated, source_language, target_language
 from mpo_core.pairs.rows import ReadRow, read_pairs
-from mpo_core.reply import separate
 from mpo_core.tables import PAIRS, QUARANTINE
 
 _TRL_ROLES = {"prompt": "user", "chosen": "assistant", "rejected": "assistant"}
@@ -46,7 +45,7 @@ def import_pairs(path: Path) -> tuple[pa.Table, pa.Table]:
     rejected: dict[str, Row] = {}
     ids = Ids()
     for read in read_pairs(path):
-        fault = read.fault or _drop_thoughts(read.row) or pair_fault(read.row) or _identified(read)
+        fault = read.fault or pair_fault(read.row) or _identified(read)
         made = read.row if fault is not None else complete(read.row, read.number)
         fault = fault or ids.fault(made)
         # A table of ours whose ids repeat is damaged; that is the check's to say.
@@ -108,17 +107,6 @@ def export_trl(pairs: pa.Table, path: Path) -> None:
         line |= labels_of(row) | {f"source_{name}": row[f"source_{name}"] for name in _TRL_ROLES}
         lines.append(json.dumps(line, ensure_ascii=False) + "\n")
     write_atomically(path, "".join(lines).encode())
-
-
-def _drop_thoughts(row: Row) -> tuple[str, str] | None:
-    """Takes a reasoning model's thoughts off the answers of a row, or says why nothing is left of one."""
-    for side in ("source", "target"):
-        for column in (f"{side}_chosen", f"{side}_rejected"):
-            parts = separate(row[column], context=row[f"{side}_prompt"])
-            if parts.fault is not None:
-                return parts.fault, column
-            row[column] = parts.text
-    return None
 
 
 def _identified(read: ReadRow) -> tuple[str, str] | None:

@@ -246,16 +246,6 @@ def test_another_code_of_a_known_language_is_that_language(mpo, tmp_path, code):
     assert {row["source_language"] for row in pq.read_table(tmp_path / "o.parquet").to_pylist()} == {"en"}
 
 
-def test_thoughts_are_no_part_of_an_imported_answer(mpo, tmp_path):
-    for name, thought in (("p.json", "<think>Hm, a pot.</think>\n"), ("p.parquet", "A pot?</think>")):
-        row = written("texts")
-        write = to_json if name == "p.json" else to_parquet
-        write(tmp_path / name, [row | {"target_chosen": thought + row["target_chosen"]}])
-        assert mpo("pairs", "import", tmp_path / name, "--out", tmp_path / "o.parquet").code == 0
-        (read,) = pq.read_table(tmp_path / "o.parquet").to_pylist()
-        assert read["target_chosen"] == row["target_chosen"]
-
-
 RUSSIAN = ("Как мне испечь буханку хлеба дома?", "Возьмите кастрюлю с крышкой.", "Я не могу помочь вам с этим.")
 
 
