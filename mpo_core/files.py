@@ -1,4 +1,4 @@
-"""Files of the user's, plain or compressed; what is malformed is reported with its line."""
+"""Reads files of the user's, plain or compressed; what is malformed is reported with its line."""
 
 from __future__ import annotations
 
@@ -68,8 +68,8 @@ def csv_rows(path: Path, *, mend: str, delimiter: str | None = None, key: str = 
         reader = csv.reader(file, strict=True, delimiter=delimiter)
         try:
             cells = [name.strip() for name in next(reader, [])]
-            named = [at for at, name in enumerate(cells) if name]
-            header = [cells[at] for at in named]
+            with_name = [at for at, name in enumerate(cells) if name]
+            header = [cells[at] for at in with_name]
             if not header:
                 raise BadInputError("the first line names no columns", where=str(path), mend="Give it a header.")
             if len(set(header)) != len(header):
@@ -79,14 +79,14 @@ def csv_rows(path: Path, *, mend: str, delimiter: str | None = None, key: str = 
             for values in reader:
                 if values:
                     # Blank fields at the end, of the header or of the row, are trailing delimiters.
-                    if len(values) <= named[-1] or any(value.strip() for value in values[len(cells) :]):
+                    if len(values) <= with_name[-1] or any(value.strip() for value in values[len(cells) :]):
                         raise BadInputError(
                             f"{len(values)} columns where the header has {len(cells)}",
                             where=f"{path}, line {line}",
                             mend=delimiter_hint(header, delimiter, key)
                             or "Quote fields that hold commas, quotes or line breaks; give each row all columns.",
                         )
-                    yield CsvRow(line, [values[at] for at in named])
+                    yield CsvRow(line, [values[at] for at in with_name])
                 line = reader.line_num + 1
         except csv.Error as error:
             raise BadInputError(
@@ -95,12 +95,12 @@ def csv_rows(path: Path, *, mend: str, delimiter: str | None = None, key: str = 
 
 
 def default_delimiter(path: Path) -> str:
-    """The delimiter of a file whose settings name none: a tab in a `.tsv` file, else a comma."""
+    """Returns the delimiter of a file whose settings name none: a tab in a `.tsv` file, else a comma."""
     return "\t" if plain_suffix(path) == ".tsv" else ","
 
 
 def delimiter_hint(header: list[str], delimiter: str, key: str) -> str:
-    """A sentence that names the setting, where the header looks as if another delimiter separated it; else nothing."""
+    """Returns a sentence that names the setting, where another delimiter seems to separate the header; else nothing."""
     line = delimiter.join(header)
     counts = {other: line.count(other) for other in _DELIMITERS if other != delimiter}
     likely = max(counts, key=lambda other: counts[other])
@@ -231,7 +231,7 @@ def is_folder(path: Path) -> bool:
 
 
 def digest(path: Path, *, mend: str) -> str:
-    """The sha256 of a file.
+    """Returns the sha256 of a file.
 
     Raises:
         BadInputError: it cannot be read.

@@ -1,4 +1,4 @@
-"""JSON files value by value: lines of JSON, or an array; a value that cannot be read spoils no other."""
+"""Reads JSON files value by value: lines of JSON, or an array; a value that cannot be read spoils no other."""
 
 from __future__ import annotations
 
@@ -92,12 +92,12 @@ def _expect(text: str, at: int, wanted: str) -> None:
 
 
 def _after_space(text: str, at: int) -> int:
-    found = _SPACE.match(text, at)
-    return found.end() if found else at
+    space = _SPACE.match(text, at)
+    return space.end() if space else at
 
 
 def _next_value(text: str, at: int) -> tuple[Any, int, bool]:
-    """The value that starts at `at`, where it ends, and whether it is nested too deeply to be read."""
+    """Returns the value that starts at `at`, where it ends, and whether it is nested too deeply to be read."""
     try:
         return *_DECODER.raw_decode(text, at), False
     except RecursionError:

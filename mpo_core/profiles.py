@@ -1,4 +1,4 @@
-"""Settings from a profile (a YAML file) and `--set key=value` overrides; every mistake told with its key."""
+"""Reads settings from a profile (a YAML file) and `--set` overrides; every mistake is reported with its key."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def with_overrides(
 
 
 def parse_config(data: dict[str, Any], *, where: str) -> PipelineConfig:
-    """Settings from plain data; the first error is told with its key.
+    """Makes settings of plain data; the first error is reported with its key.
 
     Raises:
         BadInputError: a key is unknown, a value has a wrong type or is out of range.
@@ -83,8 +83,8 @@ def parse_config(data: dict[str, Any], *, where: str) -> PipelineConfig:
     except ValidationError as error:
         errors = error.errors(include_url=False, include_context=False)
         # Each member of a union complains; the deepest complaint is of the member that was meant.
-        about = [one for one in errors if _key(one["loc"]).startswith(_key(errors[0]["loc"]))]
-        first = max(about, key=lambda one: len(_key(one["loc"])))
+        about = [item for item in errors if _key(item["loc"]).startswith(_key(errors[0]["loc"]))]
+        first = max(about, key=lambda item: len(_key(item["loc"])))
         key = _key(first["loc"])
         others = len(errors) - len(about)
         more = f" ({others} more errors)" if others else ""
@@ -92,16 +92,16 @@ def parse_config(data: dict[str, Any], *, where: str) -> PipelineConfig:
             mend = f"Known here: {', '.join(_known_keys(first['loc'][:-1]))}."
             raise BadInputError(f"unknown settings key {shortened(key)!r}{more}", where=where, mend=mend) from None
         silent = first["type"] == "secret_url" or isinstance(first["input"], dict | list | BaseModel)
-        given = "" if silent else f", given {shortened(repr(first['input']))}"
+        value = "" if silent else f", given {shortened(repr(first['input']))}"
         raise BadInputError(
-            f"{key}: {first['msg'].removeprefix('Value error, ').rstrip('.')}{given}{more}",
+            f"{key}: {first['msg'].removeprefix('Value error, ').rstrip('.')}{value}{more}",
             where=where,
             mend=f"See {key} in docs/settings.md.",
         ) from None
 
 
 def _key(path: tuple[int | str, ...]) -> str:
-    """The key as the profile has it: pydantic puts a union's member, such as `list[str]` or its tag, into the path."""
+    """Returns the key as the profile has it, without the members of unions that pydantic puts into the path."""
     return _walk(path)[0] or "settings"
 
 
@@ -113,7 +113,7 @@ _PLAIN_TYPES = frozenset({"bool", "int", "float", "str", "list", "dict"})  # how
 
 
 def _walk(path: tuple[int | str, ...]) -> tuple[str, list[type[Settings]]]:
-    """Along a path of pydantic's: the key without the members of unions, and the settings that it leads to."""
+    """Follows a path of pydantic's; returns the key without members of unions, and the settings that it leads to."""
     parts: list[str] = []
     models: list[type[Settings]] = [PipelineConfig]
     for part in map(str, path):
@@ -130,7 +130,7 @@ def _walk(path: tuple[int | str, ...]) -> tuple[str, list[type[Settings]]]:
 
 
 def _tags(model: type[Settings]) -> tuple[Any, ...]:
-    """What the fields that must be there may be: a union's members are told apart by it."""
+    """Returns the values that required fields may have: a union's members are told apart by it."""
     return tuple(
         value
         for field in model.model_fields.values()
@@ -140,7 +140,7 @@ def _tags(model: type[Settings]) -> tuple[Any, ...]:
 
 
 def settings_in(annotation: Any) -> list[type[Settings]]:
-    """The settings models that a field's annotation names, those of a union in its order."""
+    """Returns the settings models that a field's annotation names, those of a union in its order."""
     if isinstance(annotation, type) and issubclass(annotation, Settings):
         return [annotation]
     return [inner for argument in get_args(annotation) for inner in settings_in(argument)]

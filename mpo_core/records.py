@@ -1,4 +1,4 @@
-"""Tables of the user's, row by row: CSV, JSON, Parquet and Arrow, plain or compressed, read in one place."""
+"""Reads tables of the user's row by row: CSV, JSON, Parquet and Arrow, plain or compressed."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Record(NamedTuple):
     fault: Fault | None = None
 
     def text(self, column: str, speaker: Speaker = "user") -> str | Fault:
-        """The text in a column, empty where there is none; or why the row is to be rejected. See `text_of`."""
+        """Returns the text in a column, empty where there is none; or why the row is to be rejected. See `text_of`."""
         if self.fault is not None:
             return self.fault
         return text_of(self.values.get(column), speaker, name=f"column {column!r}")
@@ -65,12 +65,12 @@ class Records(NamedTuple):
 
 
 def form_of(path: Path, accepted: Iterable[Form] | None = None) -> Form:
-    """The form of a file by its name.
+    """Returns the form of a file by its name.
 
     Raises:
         BadInputError: the name ends in none that is known, or in none of `accepted`.
     """
-    form = _named_form(path)
+    form = _form_by_name(path)
     wanted = set(FORMS.values() if accepted is None else accepted)
     if form not in wanted:
         endings = ", ".join(suffix for suffix, known in FORMS.items() if known in wanted)
@@ -82,12 +82,12 @@ def form_of(path: Path, accepted: Iterable[Form] | None = None) -> Form:
     return form
 
 
-def is_named(path: Path) -> bool:
-    """Whether a file's name says its form."""
-    return _named_form(path) is not None
+def says_its_form(path: Path) -> bool:
+    """Returns whether a file's name says its form."""
+    return _form_by_name(path) is not None
 
 
-def _named_form(path: Path) -> Form | None:
+def _form_by_name(path: Path) -> Form | None:
     return FORMS.get(plain_suffix(path))
 
 
@@ -107,12 +107,12 @@ def open_records(
     Raises:
         BadInputError: at once or while the rows are read: the file is missing or malformed.
     """
-    named = _named_form(path)
-    if named is not None and _family(named) != _family(form):
+    form_by_name = _form_by_name(path)
+    if form_by_name is not None and _family(form_by_name) != _family(form):
         raise BadInputError(
-            f"the file is named as {named}, the settings say {form}", where=str(path), mend="Make them agree."
+            f"the file's name says {form_by_name}, the settings say {form}", where=str(path), mend="Make them agree."
         )
-    form = named or form
+    form = form_by_name or form
     if form == "csv":
         return _csv(path, mend, delimiter, key)
     if form in {"json", "jsonl"}:
@@ -138,14 +138,14 @@ def _csv(path: Path, mend: str, delimiter: str | None, key: str) -> Records:
     return Records(str(path), header, records, hint=hint)
 
 
-def _object(number: int, path: Path, found: JsonValue) -> Record:
-    where = f"{path}, {found.place}"
-    if found.too_deep:
-        return Record(number, where, {}, Fault("unreadable_row", f"{found.place} is nested too deeply"))
-    if not isinstance(found.value, dict):
-        kind = type(found.value).__name__
-        return Record(number, where, {}, Fault("no_object", f"this {found.place.split()[0]} is a JSON {kind}"))
-    return Record(number, where, found.value)
+def _object(number: int, path: Path, item: JsonValue) -> Record:
+    where = f"{path}, {item.place}"
+    if item.too_deep:
+        return Record(number, where, {}, Fault("unreadable_row", f"{item.place} is nested too deeply"))
+    if not isinstance(item.value, dict):
+        kind = type(item.value).__name__
+        return Record(number, where, {}, Fault("no_object", f"this {item.place.split()[0]} is a JSON {kind}"))
+    return Record(number, where, item.value)
 
 
 def _arrow_file(path: Path, form: Form, mend: str, only: str | None) -> Records:
@@ -166,7 +166,7 @@ def _parquet_batches(path: Path, mend: str, columns: list[str] | None) -> Iterat
 
 
 def arrow_records(where: str, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> Records:
-    """Records out of Arrow's batches; a ClassLabel of `datasets` gives its names.
+    """Makes records out of Arrow's batches; a ClassLabel of `datasets` gives its names.
 
     Raises:
         BadInputError: two columns have the same name.
@@ -208,7 +208,7 @@ def _value(column: pa.Array, row: int) -> Any:
 
 
 def _class_names(schema: pa.Schema) -> dict[str, list[str]]:
-    """The names of every ClassLabel, from what `datasets` writes into a schema."""
+    """Returns the names of every ClassLabel, from what `datasets` writes into a schema."""
     with contextlib.suppress(ValueError, TypeError, KeyError, AttributeError, RecursionError):
         features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
         return {

@@ -1,4 +1,4 @@
-"""YAML of the user's, read within bounds: whatever is malformed, too deep or too large is reported with its line."""
+"""Reads YAML of the user's within bounds: whatever is malformed, too deep or too large is reported with its line."""
 
 from __future__ import annotations
 

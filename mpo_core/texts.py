@@ -1,4 +1,4 @@
-"""One column of texts from a file of the user's, row by row: such a file may be larger than memory."""
+"""Reads one column of texts from a file of the user's, row by row: such a file may be larger than memory."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ def test_csv_rows_know_the_line_on_which_they_start(tmp_path):
         ("\ufeffa\nx\n".encode() + b"\xff\n", r"a\.csv, line 3: not UTF-8"),
     ],
 )
-def test_a_malformed_csv_is_told_with_its_line(tmp_path, content, message):
+def test_a_malformed_csv_is_reported_with_its_line(tmp_path, content, message):
     path = tmp_path / "a.csv"
     path.write_bytes(content)
     with pytest.raises(BadInputError, match=message):
@@ -35,7 +35,7 @@ def test_a_malformed_csv_is_told_with_its_line(tmp_path, content, message):
 
 
 @pytest.mark.parametrize("read", [read_csv, read_text, read_parquet, digest])
-def test_a_missing_file_is_told_with_what_to_check(tmp_path, read):
+def test_a_missing_file_is_reported_with_what_to_check(tmp_path, read):
     with pytest.raises(BadInputError, match=r"none: cannot be read \(No such file or directory\)\. Check the setting"):
         read(tmp_path / "none", mend="Check the setting.")
 

@@ -23,15 +23,15 @@ from tests.flows.conftest import small_settings
 
 
 def every_model(model=PipelineConfig):
-    """The settings' classes, found through their fields."""
-    found, queue = [], [model]
+    """The settings' classes, models through their fields."""
+    models, queue = [], [model]
     while queue:
         current = queue.pop()
-        found.append(current)
+        models.append(current)
         for field in current.model_fields.values():
             parts = [field.annotation, *getattr(field.annotation, "__args__", ())]
             queue += [part for part in parts if isinstance(part, type) and issubclass(part, Settings)]
-    return found
+    return models
 
 
 @pytest.fixture
@@ -94,7 +94,7 @@ def test_every_field_is_described_and_unknown_keys_are_refused(model):
         ),
     ],
 )
-def test_a_wrong_setting_is_told_with_its_path(profile, override, message):
+def test_a_wrong_setting_is_reported_with_its_path(profile, override, message):
     with pytest.raises(BadInputError, match=message) as caught:
         load_config(profile, re.split(r" (?=training)", override))
     assert "\n" not in str(caught.value)
@@ -136,7 +136,7 @@ def test_a_source_is_complete_or_refused(source, message):
 )
 def test_an_override_sets_its_leaf_and_nothing_else(profile, override, value):
     *parents, leaf = override.partition("=")[0].strip().split(".")
-    plain, changed = (load_config(profile, given).model_dump() for given in ([], [override]))
+    plain, changed = (load_config(profile, overrides).model_dump() for overrides in ([], [override]))
     node, other = changed, plain
     for part in parents:
         node = node[int(part)] if isinstance(node, list) else node[part]
@@ -159,7 +159,7 @@ def test_an_override_sets_its_leaf_and_nothing_else(profile, override, value):
         ("training.beta=[1", "the value is not YAML"),
     ],
 )
-def test_a_malformed_override_is_told(profile, override, message):
+def test_a_malformed_override_is_reported(profile, override, message):
     with pytest.raises(BadInputError, match=message):
         load_config(profile, [override])
 

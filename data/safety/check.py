@@ -18,20 +18,22 @@ LANGUAGES = ("zh", "ja", "ko", "ar", "bn", "sw")
 
 
 def rows(name: str) -> list[dict[str, str]]:
-    """A file of this folder."""
+    """Reads a file of this folder."""
     with (HERE / name).open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
 
 def checked(language: str) -> dict[str, object]:
-    """Figures of one language's translations."""
+    """Measures one language's translations."""
     texts, returned = rows("translations.csv"), [row[language] for row in rows("round_trip.csv")]
     pairs = [(row["en"], row[language]) for row in texts]
     failed = [
-        one.gate
+        verdict.gate
         for text, translation in pairs
-        for one in verdicts(text, translation, source="en", target=language, settings=TranslationGates(), measures=True)
-        if not one.passed
+        for verdict in verdicts(
+            text, translation, source="en", target=language, settings=TranslationGates(), measures=True
+        )
+        if not verdict.passed
     ]
     lengths = [len(translation) / len(text) for text, translation in pairs]
     chrf = [sentence_chrf(back, [text]).score for back, (text, _) in zip(returned, pairs, strict=True)]
@@ -47,8 +49,8 @@ def checked(language: str) -> dict[str, object]:
 
 
 if __name__ == "__main__":
-    found = [checked(language) for language in LANGUAGES]
-    print("| " + " | ".join(found[0]) + " |")
-    print("|" + "---|" * len(found[0]))
-    for row in found:
+    figures = [checked(language) for language in LANGUAGES]
+    print("| " + " | ".join(figures[0]) + " |")
+    print("|" + "---|" * len(figures[0]))
+    for row in figures:
         print("| " + " | ".join(map(str, row.values())) + " |")

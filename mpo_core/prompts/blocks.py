@@ -28,13 +28,13 @@ def blocks(prompts: pa.Table, size: int) -> list[pa.Table]:
     kinds = prompts.column("kind").to_pylist()
     cut: list[pa.Table] = []
     for split in _SPLITS:
-        rows = _interleaved([row for row, found in enumerate(splits) if found == split], kinds)
+        rows = _interleaved([row for row, row_split in enumerate(splits) if row_split == split], kinds)
         cut += [PROMPTS.check(prompts.take(rows[start : start + size])) for start in range(0, len(rows), size)]
     return cut
 
 
 def _interleaved(rows: list[int], kinds: list[str]) -> list[int]:
-    """The rows with each kind spread evenly: the i-th of n of a kind stands at (i + 1/2) / n."""
+    """Returns the rows with each kind spread evenly: the i-th of n of a kind stands at (i + 1/2) / n."""
     totals = Counter(kinds[row] for row in rows)
     seen: Counter[str] = Counter()
     places: list[tuple[float, int]] = []

@@ -11,7 +11,7 @@ from mpo_core.settings import PromptSettings, PromptSource
 
 
 def fingerprint(settings: PromptSettings) -> list[str]:
-    """One digest per source, in order.
+    """Returns one digest per source, in order.
 
     A file or folder gives the sha256 of its content, the microworld its version. A hub dataset gives
     `id@revision`: without a pinned revision a new version on the hub goes unnoticed.

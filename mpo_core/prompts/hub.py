@@ -12,7 +12,7 @@ from mpo_core.settings import PromptSource
 
 
 def is_local(path: str) -> bool:
-    """Whether `path` names a folder of this machine; else it is a hub id.
+    """Returns whether `path` names a folder of this machine; else it is a hub id.
 
     Raises:
         BadInputError: it can only be a folder, and there is none.
@@ -25,7 +25,7 @@ def is_local(path: str) -> bool:
 
 
 def read_dataset(source: PromptSource) -> Records:
-    """The rows of one split of a dataset.
+    """Reads the rows of one split of a dataset.
 
     Raises:
         BadInputError: the folder or hub id gives no such split, or the hub cannot be reached.

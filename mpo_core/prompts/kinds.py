@@ -32,7 +32,7 @@ _PLAIN = re.compile(r"[\w.+-]+")
 
 
 def read_kinds(records: Records, rows: Sequence[Record], source: PromptSource, *, key: str) -> list[Kind | Fault]:
-    """The kind of each row; a row whose label is missing is rejected.
+    """Returns the kind of each row; a row whose label is missing is rejected.
 
     Args:
         records: the table, for its name and the names of its classes.
@@ -78,7 +78,7 @@ def _label(row: Record, column: str) -> str | Fault:
 
 
 def _kind(label: str, column: str, source: PromptSource, records: Records) -> Kind | None:
-    """What a label says: by the map, else by its own word, else by the column's name; None if nothing says it."""
+    """Returns what a label says by the map, else by its own word, else by the column's name; None if nothing does."""
     mapped = _mapped(label, source.kind_map, records.class_names.get(column, []))
     if mapped is not None:
         return mapped
@@ -103,18 +103,18 @@ def _mapped(label: str, kind_map: Mapping[str, Kind], names: Sequence[str]) -> K
 
 
 def column_direction(column: str) -> Kind | None:
-    """What *true* means in a column of this name; None where the name does not settle it.
+    """Returns what *true* means in a column of this name; None where the name does not settle it.
 
     `is_safe`, `benign` and `notToxic` are settled, and so is `prompt_harmful`; `label`, `flagged` and `is_safe_answer`
     are not.
     """
     if labels_a_response(column):
         return None
-    return _direction([word for word in _words(column) if word not in _FILLER], _HARMFUL | _HARM_NOUNS, _HARMLESS)
+    return _direction([part for part in _words(column) if part not in _FILLER], _HARMFUL | _HARM_NOUNS, _HARMLESS)
 
 
 def labels_a_response(column: str) -> bool:
-    """Whether a column's name says that it labels an answer: that says nothing of the prompt."""
+    """Returns whether a column's name says that it labels an answer: that says nothing of the prompt."""
     plurals = {"replies": "reply"}
     return any(plurals.get(name, name.removesuffix("s")) in _RESPONSE for name in _words(column))
 
@@ -155,19 +155,19 @@ def _unknown(
     for row, label in zip(rows, labels, strict=True):
         if isinstance(label, str) and label and label not in written:
             written[label] = _spelling(row.values.get(column), label)
-    shown = [label for label in counts if _showable(label, counts)][:_SHOWN]
-    entries = [f"{written[one]}: {_kind(one, column, source, records) or 'harmful|harmless'}" for one in shown]
-    hidden = len(counts) - len(shown)
+    examples = [label for label in counts if _showable(label, counts)][:_SHOWN]
+    entries = [f"{written[label]}: {_kind(label, column, source, records) or 'harmful|harmless'}" for label in examples]
+    hidden = len(counts) - len(examples)
     more = f" ({hidden} more values, which are not shown because they may be text)" if hidden else ""
-    fix = f"Add to {key}: kind_map: {{{', '.join(entries)}}}{more}, with one of the two kinds for each. "
-    if not shown:
+    fix = f"Add to {key}: kind_map: {{{', '.join(entries)}}}{more}, choose harmful or harmless for each value. "
+    if not examples:
         fix = "Is this the column of the kind? If so, name each of its values in kind_map. "
     known = "Known: harmful/harmless, unsafe/safe and the like; true/false where the column is called is_safe or so; "
     return BadInputError(reason, where=rows[unknown[0]].where, mend=f"{fix}{known}or set `kind` for the whole source.")
 
 
 def _showable(label: str, counts: Mapping[str, int]) -> bool:
-    """Whether a value is surely a label and no text, which must not be shown: a wrong column may hold prompts."""
+    """Returns whether a value is surely a label: a wrong column may hold prompts, which must not be shown."""
     words = label.replace("_", " ").split()
     known = _HARMFUL | _HARMLESS | _NOT | TRUE | FALSE | {"very", "partly", "prompt", "response", "request", "is"}
     if _LABEL.fullmatch(label) or known.issuperset(words):
@@ -176,6 +176,6 @@ def _showable(label: str, counts: Mapping[str, int]) -> bool:
 
 
 def _spelling(value: object, label: str) -> str:
-    """A label as a key of YAML."""
+    """Writes a label as a key of YAML."""
     text = value.strip() if isinstance(value, str) else label
     return text if _PLAIN.fullmatch(text) and text.lower() not in {"null", "~"} else json.dumps(text)

@@ -1,4 +1,4 @@
-"""All sources into one table of prompts, and a quarantine of what was set aside."""
+"""Reads all sources into one table of prompts, and a quarantine of the rows that were rejected."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class _Source(NamedTuple):
 
 
 def count_kinds(prompts: pa.Table) -> dict[str, dict[str, int]]:
-    """How many prompts of each kind a table of PROMPTS has, by source, in the table's order."""
+    """Counts the prompts of each kind in a table of PROMPTS, by source, in the table's order."""
     counts: dict[str, Counter[str]] = {}
     for source, kind in zip(prompts["source"].to_pylist(), prompts["kind"].to_pylist(), strict=True):
         counts.setdefault(source, Counter())[kind] += 1
@@ -48,8 +48,8 @@ def count_kinds(prompts: pa.Table) -> dict[str, dict[str, int]]:
 def load_prompts(settings: PromptSettings, *, dominant: str, seed: int) -> tuple[pa.Table, pa.Table]:
     """Reads every source.
 
-    Of equal texts the first stays (`duplicate_prompt`); a text that is harmful here and harmless there is set
-    aside altogether (`conflicting_kind`). A source's `limit` then draws among what is left, in the source's order.
+    Of equal texts the first stays (`duplicate_prompt`); a text that is harmful here and harmless there is
+    rejected altogether (`conflicting_kind`). A source's `limit` then draws among what is left, in the source's order.
 
     Args:
         settings: the sources and the shares of the splits.
@@ -62,30 +62,30 @@ def load_prompts(settings: PromptSettings, *, dominant: str, seed: int) -> tuple
     Raises:
         BadInputError: a source is missing, malformed or empty, or lacks a column.
     """
-    aside: list[Row] = []
-    sources = _named(settings.sources)
-    candidates = {source.name: _read(source, aside, dominant=dominant, seed=seed) for source in sources}
-    unique = _without_duplicates([row for rows in candidates.values() for row in rows], aside, dominant)
+    rejected_rows: list[Row] = []
+    sources = _with_names(settings.sources)
+    candidates = {source.name: _read(source, rejected_rows, dominant=dominant, seed=seed) for source in sources}
+    unique = _without_duplicates([row for rows in candidates.values() for row in rows], rejected_rows, dominant)
     rows = [row for source in sources for row in _drawn(source, unique, seed)]
     for row in rows:
         row["split"] = row["split"] or _dealt(row["prompt_id"], settings)
-    return PROMPTS.build(rows), QUARANTINE.build(aside)
+    return PROMPTS.build(rows), QUARANTINE.build(rejected_rows)
 
 
-def _named(sources: Iterable[PromptSource]) -> list[_Source]:
+def _with_names(sources: Iterable[PromptSource]) -> list[_Source]:
     used: Counter[str] = Counter()
-    named = []
+    sources_with_names = []
     for number, source in enumerate(sources):
         if source.source == "microworld":
             name = f"microworld-{source.split}-{source.kind}"
         else:
             name = str(source.path) if source.source == "dataset" else Path(str(source.path)).name
         used[name] += 1
-        named.append(_Source(number, name if used[name] == 1 else f"{name}#{used[name]}", source))
-    return named
+        sources_with_names.append(_Source(number, name if used[name] == 1 else f"{name}#{used[name]}", source))
+    return sources_with_names
 
 
-def _read(source: _Source, aside: list[Row], *, dominant: str, seed: int) -> list[Row]:
+def _read(source: _Source, rejected_rows: list[Row], *, dominant: str, seed: int) -> list[Row]:
     if source.settings.source == "microworld":
         return _microworld_rows(source, dominant=dominant, seed=seed)
     settings = source.settings
@@ -101,19 +101,19 @@ def _read(source: _Source, aside: list[Row], *, dominant: str, seed: int) -> lis
     if not chosen:
         raise BadInputError(f"none of {len(rows)} rows matches", where=records.where, mend="Check `where`.")
     kinds = read_kinds(records, chosen, settings, key=source.key)
-    found: list[Row] = []
+    prompts: list[Row] = []
     faults: list[tuple[Record, Fault]] = []
     for record, kind in zip(chosen, kinds, strict=True):
         fault = blocked.get(record.row) or (kind if isinstance(kind, Fault) else None)
         row = fault or _row(record, str(kind), source, dominant)
         if isinstance(row, Fault):
             faults.append((record, row))
-            aside.append(_set_aside(f"{source.name}/{record.row}", dominant, *row))
+            rejected_rows.append(_quarantine_row(f"{source.name}/{record.row}", dominant, *row))
         else:
-            found.append(row)
-    if not found:
+            prompts.append(row)
+    if not prompts:
         raise _all_rejected(records, faults)
-    return found
+    return prompts
 
 
 def _open(source: _Source) -> Records:
@@ -136,8 +136,8 @@ def _require_columns(records: Records, rows: list[Record], settings: PromptSourc
         columns = list(dict.fromkeys(name for row in rows for name in row.values))
         if not columns:
             raise _all_rejected(records, [(row, row.fault) for row in rows if row.fault])
-    named = ("text_column", "kind_column", "category_column", "chosen_column", "rejected_column")
-    wanted = {name: getattr(settings, name) for name in named}
+    keys = ("text_column", "kind_column", "category_column", "chosen_column", "rejected_column")
+    wanted = {key: getattr(settings, key) for key in keys}
     require_columns(records, columns, wanted | {f"where.{column}": column for column in settings.where})
 
 
@@ -160,11 +160,11 @@ def require_unique_ids(records: Records, rows: Iterable[Record]) -> None:
         value = record.values.get("id")
         if value is not None and str(value).strip():
             places[str(value)].append(record.where.removeprefix(f"{records.where}, "))
-    repeated = {value: found for value, found in places.items() if len(found) > 1}
+    repeated = {value: rows for value, rows in places.items() if len(rows) > 1}
     if repeated:
-        named = "; ".join(f"{value[:40]!r} at {', '.join(found[:3])}" for value, found in list(repeated.items())[:3])
+        examples = "; ".join(f"{value[:40]!r} at {', '.join(rows[:3])}" for value, rows in list(repeated.items())[:3])
         raise BadInputError(
-            f"{len(repeated)} ids repeat in column 'id': {named}",
+            f"{len(repeated)} ids repeat in column 'id': {examples}",
             where=records.where,
             mend="Make the ids unique or rename the column.",
         )
@@ -177,7 +177,7 @@ def _blocked(record: Record, where: Iterable[str]) -> Fault | None:
 
 
 def _matches(record: Record, column: str, wanted: object, records: Records) -> bool:
-    """Whether a value is the one asked for; in a CSV file everything is text, so `true` must match "True"."""
+    """Returns whether a value is the wanted one; in a CSV file everything is text, so `true` must match "True"."""
     value, names = record.values.get(column), records.class_names.get(column)
     if names is not None and isinstance(wanted, int) and not isinstance(wanted, bool) and str(wanted) not in names:
         return value is not None and 0 <= wanted < len(names) and names[wanted] == value
@@ -257,23 +257,23 @@ def _microworld_rows(source: _Source, *, dominant: str, seed: int) -> list[Row]:
     return rows
 
 
-def _without_duplicates(rows: list[Row], aside: list[Row], dominant: str) -> list[Row]:
+def _without_duplicates(rows: list[Row], rejected_rows: list[Row], dominant: str) -> list[Row]:
     groups: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
         groups[row["prompt_id"]].append(row)
-    kept = []
+    unique = []
     for row in rows:
         same = groups[row["prompt_id"]]
         row_id = f"{row['source']}/{row['row']}"
         if len({other["kind"] for other in same}) > 1:
             detail = f"{len(same)} rows of the same text differ in kind, first {same[0]['source']}/{same[0]['row']}"
-            aside.append(_set_aside(row_id, dominant, "conflicting_kind", detail))
+            rejected_rows.append(_quarantine_row(row_id, dominant, "conflicting_kind", detail))
         elif row is not same[0]:
             detail = f"same text as {same[0]['source']}/{same[0]['row']}"
-            aside.append(_set_aside(row_id, dominant, "duplicate_prompt", detail))
+            rejected_rows.append(_quarantine_row(row_id, dominant, "duplicate_prompt", detail))
         else:
-            kept.append(row)
-    return kept
+            unique.append(row)
+    return unique
 
 
 def _drawn(source: _Source, unique: list[Row], seed: int) -> list[Row]:
@@ -287,12 +287,12 @@ def _drawn(source: _Source, unique: list[Row], seed: int) -> list[Row]:
 
 
 def _dealt(identifier: str, settings: PromptSettings) -> str:
-    """The split of a prompt, by its id alone: a prompt added elsewhere never moves another."""
+    """Returns the split of a prompt, by its id alone: a prompt added elsewhere never moves another."""
     lot = int(hashlib.sha256(f"split\x00{identifier}".encode()).hexdigest()[:12], 16) / 16**12
     if lot < settings.test:
         return "test"
     return "validation" if lot < settings.test + settings.validation else "train"
 
 
-def _set_aside(row_id: str, language: str, reason: str, detail: str) -> Row:
+def _quarantine_row(row_id: str, language: str, reason: str, detail: str) -> Row:
     return {"row_id": row_id, "language": language, "reason": reason, "detail": detail}

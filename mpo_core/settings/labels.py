@@ -10,7 +10,7 @@ FALSE = frozenset({"false", "no", "n", "f", "off", "0"})
 
 
 def canonical_label(value: object) -> str:
-    """A label in the spelling that is compared: lower case, single spaces, `1` for 1.0, `true` for a truth value.
+    """Returns a label in the spelling that is compared: lower case, single spaces, `1` for 1.0, `true` for True.
 
     Nothing (null) is the empty label.
     """

@@ -18,7 +18,7 @@ _LONGEST_NAME = 60
 
 
 def check_code(code: str) -> str:
-    """The code, if it is one.
+    """Returns the code, if it is a valid code.
 
     Raises:
         ValueError: it is malformed, or not registered.

@@ -13,7 +13,7 @@ class RetentionSettings(Settings):
     """L2, which keeps the dominant language where it was."""
 
     weight: float = Field(1.0, ge=0.0)
-    """Weight of L2 in the loss; the paper's is 1."""
+    """Weight of L2 in the loss. Default: 1, the paper's."""
     pooling: Literal["mean", "last", "padded_mean"] = "mean"
     """Hidden state per sequence: `mean` (mask-aware), `last` token (the paper), `padded_mean` (the released code)."""
 
@@ -22,13 +22,13 @@ class LoraSettings(Settings):
     """Low-rank adapters instead of full fine-tuning."""
 
     rank: int = Field(16, ge=1)
-    """Rank of the update."""
+    """Rank of the adapters; a higher one can learn more and needs more memory. Default: 16."""
     alpha: float = Field(32.0, gt=0.0)
-    """Scale of the update: alpha / rank."""
+    """The adapters' update is multiplied by alpha / rank. Default: 32."""
     dropout: Fraction = 0.0
-    """Dropout on the adapter's input."""
+    """Share (0 to 1) of the adapters' input that is dropped at random in training. Default: 0."""
     target_modules: list[str] | Literal["all-linear"] = "all-linear"
-    """Modules that get an adapter."""
+    """Names of the modules that get an adapter. Default: `all-linear`, every linear layer."""
 
 
 Positive = Annotated[float, Field(gt=0.0)]
@@ -66,35 +66,36 @@ class TrainingSettings(Settings):
     retention: RetentionSettings = RetentionSettings()
     """L2, which keeps the dominant language where it was."""
     lora: LoraSettings | None = None
-    """Adapters; left out: full fine-tuning."""
+    """Trains low-rank adapters instead of all weights. Default: none, all weights are trained."""
     epochs: float = Field(2.0, gt=0.0)
-    """Passes over the pairs."""
+    """How often training passes over all pairs; 0.5 is half of them once. Default: 2."""
     max_steps: int | None = Field(None, ge=1)
-    """Stop after so many optimiser steps, whatever `epochs` says."""
+    """Stops after so many optimiser steps, whatever `epochs` says. Default: no limit."""
     learning_rate: float = Field(6e-7, gt=0.0)
-    """Peak learning rate."""
+    """Learning rate after the warm-up, the highest. Default: 6e-7."""
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
-    """Learning-rate schedule after the warm-up."""
+    """How the learning rate falls after the warm-up. Default: `cosine`."""
     warmup: Fraction = 0.1
-    """Share of the steps that warm up."""
+    """Share (0 to 1) of the steps in which the learning rate rises from 0. Default: 0.1."""
     batch_size: int = Field(1, ge=1)
-    """Pairs per process; times `gradient_accumulation` and `processes`, of a step. A padded forward has so many."""
+    """Pairs per device. One optimiser step uses batch_size × gradient_accumulation × processes pairs. Default: 1."""
     gradient_accumulation: int = Field(8, ge=1)
-    """Factor of the pairs of an optimiser step; 1 x 8 and 8 x 1 are the same computation when packed."""
+    """Batches whose gradients are added up before an optimiser step; more need no more memory. Default: 8."""
     weight_decay: float = Field(0.0, ge=0.0)
-    """AdamW weight decay."""
+    """Weight decay of AdamW. Default: 0."""
     max_grad_norm: float | None = Field(1.0, gt=0.0)
     """Gradients whose norm is larger are scaled down to this norm; null switches clipping off. Default: 1."""
     cutoff: int = Field(1024, ge=8)
-    """Longest sequence in tokens, prompt and answer."""
+    """Longest sequence, prompt and answer together, in tokens; longer ones are cut. Default: 1024."""
     precision: Literal["float32", "bfloat16"] = "float32"
-    """`bfloat16` is autocast over the weights."""
+    """Number format of the computation; with `bfloat16`, weights stay as `weights` says (autocast). Default:
+    float32."""
     weights: Literal["float32", "bfloat16", "nf4"] = "float32"
     """What holds the weights. `bfloat16` and the four bits of `nf4` (QLoRA) are for the frozen base under LoRA."""
     gradient_checkpointing: bool = False
-    """Recompute activations in backward: less memory, more time."""
+    """Computes activations a second time instead of keeping them: less memory, more time. Default: false."""
     seed: int = Field(0, ge=0, lt=2**32)
-    """Seed of the order of the pairs and of the first weights of the adapters. Default: 0."""
+    """Seed of the order of the pairs and of the adapters' first weights. Default: 0."""
     order: Literal["grouped", "shuffled", "file"] = "grouped"
     """`grouped`: shuffled by dominant pair, its rows together; `shuffled` by row; `file` order."""
     layout: Literal["auto", "packed", "padded"] = Field("auto", json_schema_extra=OPERATIONAL)
@@ -102,21 +103,22 @@ class TrainingSettings(Settings):
     tokens_per_forward: int | None = Field(None, ge=1, json_schema_extra=OPERATIONAL)
     """Packed: most tokens of a forward, which bounds memory; a longer pair goes alone. None: 4096, on a CPU 1024."""
     logit_memory: int = Field(256, ge=0, json_schema_extra=OPERATIONAL)
-    """MiB of token probabilities kept for backward; beyond it they are computed again."""
+    """Memory in MiB for token probabilities; those beyond it are computed a second time. Default: 256."""
     evaluate_every: int | None = Field(None, ge=1)
-    """Optimiser steps between evaluations on the validation pairs; left out: none."""
+    """Optimiser steps between evaluations of the loss on the validation pairs. Default: none are made."""
     patience: int | None = Field(None, ge=1)
-    """Stop after so many evaluations without a better validation loss; the best checkpoint is kept."""
+    """Stops after so many evaluations without a better validation loss, and uses the best checkpoint. Default:
+    never."""
     save_every: int = Field(50, ge=1, json_schema_extra=OPERATIONAL)
-    """Optimiser steps between checkpoints, from which a killed run resumes."""
+    """Optimiser steps between checkpoints, from which a killed run goes on. Default: 50."""
     tensorboard: bool = Field(False, json_schema_extra=OPERATIONAL)
-    """Write TensorBoard events as well."""
+    """Writes the course of the training for TensorBoard, too. Default: false."""
     device: str = Field("auto", pattern=DEVICE, json_schema_extra=OPERATIONAL)
-    """`auto` (cuda if there is one), `cpu`, `cuda`, `cuda:1`."""
+    """Device of the training: `cpu`, `cuda`, `cuda:1`, or `auto`, which is cuda if there is one. Default: `auto`."""
     threads: int | None = Field(None, ge=1, le=1024, json_schema_extra=OPERATIONAL)
-    """CPU threads of torch, per process; left out: torch decides."""
+    """CPU threads of torch in each process. Default: torch decides."""
     processes: int = Field(1, ge=1)
-    """Devices of this machine that train together, a process each. A factor of the pairs of an optimiser step."""
+    """Devices of this machine that train together, one process each; see `batch_size`. Default: 1."""
     parallel: Literal["ddp", "fsdp2", "zero2", "zero3"] = Field("ddp", json_schema_extra=OPERATIONAL)
     """What several processes share out: `ddp` the pairs alone; the others, moments, gradients or weights as well."""
 

@@ -55,20 +55,20 @@ class RemoteSource(Settings):
     """What every engine behind a network has."""
 
     url: Url | None = Field(None, json_schema_extra=OPERATIONAL)
-    """Address of the server, http or https. A user, a password and the query in it are used, but never shown or stored.
-    Default: the service's own address."""
+    """Address of the server, http or https. A user, a password and the query in it are used, but never shown or
+    stored. Default: the service's own address."""
     version: str = ""
     """Of the service, as you name it: another one is asked anew, and its answers are kept apart."""
     requests_per_second: float | None = Field(None, gt=0.0, json_schema_extra=OPERATIONAL)
     """Limit of this process; lowered for a while by HTTP 429. Left out: none."""
     characters_per_second: float | None = Field(None, gt=0.0, json_schema_extra=OPERATIONAL)
-    """Limit of this process. Left out: none."""
+    """Most characters per second that this process sends. Default: no limit."""
     concurrency: int = Field(8, ge=1, json_schema_extra=OPERATIONAL)
-    """Requests under way at once."""
+    """Requests that wait for their answer at the same time. Default: 8."""
     timeout: float = Field(30.0, gt=0.0, json_schema_extra=OPERATIONAL)
-    """Seconds until a request that is not answered in full is given up."""
+    """Seconds after which a request that is not answered in full is given up. Default: 30."""
     retries: int = Field(5, ge=0, json_schema_extra=OPERATIONAL)
-    """How often a request that failed is tried again, waiting longer each time."""
+    """How often a failed request is tried again, after a longer wait each time. Default: 5."""
 
 
 class DeepTranslatorSource(RemoteSource):
@@ -77,7 +77,7 @@ class DeepTranslatorSource(RemoteSource):
     engine: Literal["deep_translator"]
     """`deep_translator`."""
     service: Service = "google"
-    """Which one. Keys are read from the environment, such as DEEPL_API_KEY."""
+    """Name of the service. Its key is read from the environment, such as DEEPL_API_KEY. Default: `google`."""
 
 
 class OpenAISource(RemoteSource):
@@ -90,7 +90,7 @@ class OpenAISource(RemoteSource):
     key_variable: str = Field("OPENAI_API_KEY", json_schema_extra=OPERATIONAL)
     """Environment variable that holds the key; it may be unset for a server without one."""
     max_tokens: int = Field(2048, ge=1)
-    """Longest answer; one that is cut off there counts as truncated."""
+    """Longest answer, in tokens; one that is cut off there is rejected as truncated. Default: 2048."""
 
 
 class Seq2SeqSource(Settings):
@@ -103,15 +103,15 @@ class Seq2SeqSource(Settings):
     revision: str | None = Field(None, json_schema_extra=OPERATIONAL)
     """Revision (commit) on the hub."""
     dtype: Literal["float32", "bfloat16"] = "float32"
-    """Precision."""
+    """Number format of the weights. Default: float32."""
     beams: int = Field(1, ge=1)
-    """Beams of the search; 1 is greedy."""
+    """Translations that the search follows at once; 1 takes the likeliest token every time. Default: 1."""
     max_new_tokens: int = Field(512, ge=1)
-    """Longest translation of one piece (a line, or a sentence of a long one)."""
+    """Longest translation of a piece (a line, or a sentence of a long line), in tokens. Default: 512."""
     device: str = Field("auto", pattern=DEVICE, json_schema_extra=OPERATIONAL)
-    """`auto` (cuda if there is one), `cpu`, `cuda`, `cuda:1`."""
+    """Device of the model: `cpu`, `cuda`, `cuda:1`, or `auto`, which is cuda if there is one. Default: `auto`."""
     batch_size: int = Field(32, ge=1, json_schema_extra=OPERATIONAL)
-    """Pieces that are translated at once, of similar length."""
+    """Pieces of similar length that are translated at once. Default: 32."""
 
 
 def _as_any_of(schema: dict[str, Any]) -> None:
@@ -154,17 +154,17 @@ class TranslationGates(Settings):
             "back_translation",
         ]
     )
-    """A translation that fails one of these is none; the others only mark it."""
+    """Gates that reject a translation; the others only mark it."""
     marked: Literal["keep", "weigh", "drop"] = "weigh"
-    """What becomes of a marked translation: kept as it is, kept with `weight`, or set aside."""
+    """What happens to a marked translation: used in full, used with `weight`, or rejected. Default: `weigh`."""
     weight: Fraction = 0.5
-    """How much a pair with a marked translation counts in training."""
+    """Weight (0 to 1) of a pair with a marked translation in training, with `marked: weigh`. Default: 0.5."""
     max_length_factor: float = Field(2.0, gt=1.0)
     """`length_ratio`: so many times longer or shorter than is usual for the two languages."""
     max_repetition: Fraction = 0.5
     """`repetition`: largest repeated share beyond the source's own."""
     back_translation: BackTranslationSettings | None = None
-    """`back_translation`: translate back and compare; off if left out."""
+    """Translates back and compares, for the gate `back_translation`. Default: off."""
 
 
 class TranslationSettings(Settings):
@@ -177,4 +177,4 @@ class TranslationSettings(Settings):
     gates: TranslationGates = TranslationGates()
     """What a translation must pass."""
     attempt: int = Field(1, ge=1)
-    """Raise it to ask again for what was set aside, as after an outage; what passed stays as it is."""
+    """Raise it to ask the engines again for rejected texts, as after an outage. Default: 1."""

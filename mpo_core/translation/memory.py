@@ -13,7 +13,7 @@ from mpo_core.compression import plain_suffix
 from mpo_core.defects import normalised
 from mpo_core.errors import BadInputError
 from mpo_core.languages import LANGUAGES, engine_code
-from mpo_core.records import form_of, is_named, open_records
+from mpo_core.records import form_of, open_records, says_its_form
 from mpo_core.translation.engines import NO_TRANSLATION, Reply, UnknownLanguageError
 from mpo_core.translation.tmx import read_units
 
@@ -170,7 +170,7 @@ def _read_table(path: Path, delimiter: str | None) -> _File:
 
     Columns without a text (ids, flags) are no languages. A value that is no text, or cannot be read, is no translation.
     """
-    form = form_of(path) if is_named(path) else "csv"
+    form = form_of(path) if says_its_form(path) else "csv"
     records = open_records(path, form, mend=MEND, delimiter=delimiter, key="translation.engines[].delimiter")
     rows = [
         {name: text for name in record.values if isinstance(text := record.text(name), str)} for record in records.rows

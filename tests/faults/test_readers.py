@@ -86,7 +86,7 @@ def test_every_kind_of_file_reads_alike(tmp_path, name, packed):
 
 
 @pytest.mark.parametrize("packed", [".gz", ".bz2", ".xz", ".zst"])
-def test_damaged_compression_is_one_line(tmp_path, packed):
+def test_damaged_compression_is_a_single_line(tmp_path, packed):
     whole = PACKED[packed](LINES * 50)
     path = tmp_path / f"a.jsonl{packed}"
     for data in (whole[:-20], whole[:30] + b"\xff" * 20 + whole[50:]):
@@ -113,7 +113,7 @@ def test_the_last_ending_of_a_name_decides(tmp_path, name, form):
 
 def test_a_name_that_contradicts_the_settings(tmp_path):
     (tmp_path / "a.parquet").write_bytes(FILES["a.parquet"])
-    with pytest.raises(BadInputError, match=r"named as parquet, the settings say csv"):
+    with pytest.raises(BadInputError, match=r"the file's name says parquet, the settings say csv"):
         read(tmp_path / "a.parquet", source="csv")
 
 
@@ -237,7 +237,7 @@ def test_a_file_whose_rows_are_all_bad_is_refused(tmp_path):
 @pytest.mark.parametrize(
     "content", ["[", '[{"text": "a"}', '[{"text": "a"} {}]', '[{"text": "a"}] x', "nix", "[" * 9999]
 )
-def test_json_that_is_cut_or_none_is_one_line(tmp_path, content):
+def test_json_that_is_cut_or_none_is_a_single_line(tmp_path, content):
     (tmp_path / "a.json").write_text(content)
     with pytest.raises(BadInputError, match=r"a\.json, line 1: this is not JSON"):
         read(tmp_path / "a.json")
@@ -306,8 +306,8 @@ PICTURE = {"role": "user", "content": [{"type": "image_url", "image_url": {"url"
 )
 def test_messages(value, user, assistant):
     for speaker, wanted in (("user", user), ("assistant", assistant)):
-        found = text_of(value, speaker)
-        assert (found.reason if isinstance(found, Fault) else found) == wanted
+        result = text_of(value, speaker)
+        assert (result.reason if isinstance(result, Fault) else result) == wanted
 
 
 def test_messages_wherever_a_text_column_is_named(tmp_path):
@@ -323,8 +323,8 @@ def test_messages_wherever_a_text_column_is_named(tmp_path):
         rejected_column="rejected",
     )
     prompts, rejected = load_prompts(PromptSettings(sources=[source]), dominant="en", seed=0)
-    found = [(r["text"], r["chosen"], r["rejected"]) for r in prompts.to_pylist()]
-    assert found == [("Bake bread.", "Mix flour.", "No.")]
+    result = [(r["text"], r["chosen"], r["rejected"]) for r in prompts.to_pylist()]
+    assert result == [("Bake bread.", "Mix flour.", "No.")]
     assert rejected["reason"].to_pylist() == ["multi_turn"]
 
 

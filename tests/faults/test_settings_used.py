@@ -60,9 +60,9 @@ def test_an_evaluation_uses_every_setting_of_the_source(with_sources, name):
     source = {"source": "csv", "path": "x.csv", "kind_column": "kind", name: CHANGED[name]}
     if name == "kind":
         del source["kind_column"]
-    found = prompt_source(with_sources(source), Path("y.csv"))
-    assert getattr(found, name) == CHANGED[name]
-    assert (found.path, found.split) == ("y.csv", "test")
+    source_read = prompt_source(with_sources(source), Path("y.csv"))
+    assert getattr(source_read, name) == CHANGED[name]
+    assert (source_read.path, source_read.split) == ("y.csv", "test")
 
 
 @pytest.mark.parametrize("name", sorted(set(CHANGED) - {"source", "path", "kind", "split", "limit", "licence"}))
@@ -96,8 +96,8 @@ def test_which_source_shows_how_a_file_is_read(with_sources, tmp_path):
 def test_a_file_of_another_form_is_read_with_the_same_columns(with_sources):
     config = with_sources({"source": "csv", "path": "x.csv", "kind_column": "label", "delimiter": ";", "limit": 2})
     for name, kind in (("a.json.gz", "json"), ("a.NDJSON", "jsonl"), ("a.arrow", "parquet"), ("a.tsv", "csv")):
-        found = prompt_source(config, Path(name))
-        assert (found.source, found.kind_column, found.limit) == (kind, "label", 2)
+        source_read = prompt_source(config, Path(name))
+        assert (source_read.source, source_read.kind_column, source_read.limit) == (kind, "label", 2)
 
 
 def test_an_evaluation_reads_the_rows_that_where_names(with_sources, tmp_path, monkeypatch):
@@ -121,13 +121,13 @@ def test_the_evaluation_prints_the_kinds(mpo, profile, tmp_path):
     path = tmp_path / "two.csv"
     path.write_text("text,kind,is_safe\nBake bread.,x,True\nPour tea.,x,False\nPlant beans.,x,True\n")
     sets = ["kind_column=is_safe", "limit=2"]
-    short = [f"prompts.sources.0.{one}" for one in sets]
+    short = [f"prompts.sources.0.{setting}" for setting in sets]
     short += ["evaluation.sampling.max_new_tokens=1", "judging.judge=refusal_rules"]
     command = ["evaluate", profile, "--model", "microworld", "--prompts", path]
-    outcome = mpo(*command, *(word for one in short for word in ("--set", one)))
+    outcome = mpo(*command, *(part for setting in short for part in ("--set", setting)))
     assert outcome.code == 0, outcome
     assert "Prompts of two.csv: 1 harmful, 1 harmless" in outcome.out
-    outcome = mpo(*command, *(word for one in short for word in ("--set", one)), "--json")
+    outcome = mpo(*command, *(part for setting in short for part in ("--set", setting)), "--json")
     assert json.loads(outcome.out)["kinds"] == {"two.csv": {"harmful": 1, "harmless": 1}}
 
 

@@ -24,7 +24,7 @@ def prompts(*groups: tuple[str, str, int]) -> pa.Table:
     return PROMPTS.build(rows)
 
 
-def test_one_split_per_block_in_a_fixed_order_and_nothing_lost() -> None:
+def test_a_single_split_per_block_in_a_fixed_order_and_nothing_lost() -> None:
     table = prompts(("test", "harmful", 5), ("train", "harmful", 7), ("concept", "harmful", 2))
     cut = blocks(table, 3)
     assert [(set(b["split"].to_pylist()), b.num_rows) for b in cut] == [

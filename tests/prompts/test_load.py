@@ -1,4 +1,4 @@
-"""Sources into prompts: ids, kinds, splits, limits, and what is set aside."""
+"""Sources into prompts: ids, kinds, splits, limits, and what is set rejected."""
 
 from __future__ import annotations
 
@@ -48,10 +48,10 @@ def test_csv_with_byte_order_mark_quotes_and_columns(tmp_path: Path) -> None:
         rejected_column="bad",
         split="train",
     )
-    prompts, aside = load(source)
+    prompts, rejected = load(source)
     assert prompts.schema.equals(PROMPTS.schema)
-    assert aside.schema.equals(QUARANTINE.schema)
-    assert aside.num_rows == 0
+    assert rejected.schema.equals(QUARANTINE.schema)
+    assert rejected.num_rows == 0
     assert prompts.to_pylist() == [
         {
             "prompt_id": prompt_id("en", "Bake bread,\r\nplease."),
@@ -128,23 +128,23 @@ def test_unreachable_hub_is_bad_input(monkeypatch: pytest.MonkeyPatch) -> None:
         load(source)
 
 
-def test_empty_duplicate_and_conflicting_texts_are_set_aside(tmp_path: Path) -> None:
+def test_empty_duplicate_and_conflicting_texts_are_rejected(tmp_path: Path) -> None:
     first = csv_source(
         tmp_path / "a.csv", "text,kind\nA,safe\n   ,safe\nB,unsafe\nA,safe\nC,safe\n", kind=None, kind_column="kind"
     )
     second = csv_source(tmp_path / "b.csv", "text\nB\nC\nD\n")
-    prompts, aside = load(first, second)
+    prompts, rejected = load(first, second)
     assert prompts["text"].to_pylist() == ["A", "C", "D"]
-    assert {(r["row_id"], r["reason"]) for r in aside.to_pylist()} == {
+    assert {(r["row_id"], r["reason"]) for r in rejected.to_pylist()} == {
         ("a.csv/1", "empty_text"),
         ("a.csv/3", "duplicate_prompt"),
         ("a.csv/2", "conflicting_kind"),  # B: harmful here, harmless there: neither is trusted
         ("b.csv/0", "conflicting_kind"),
         ("b.csv/1", "duplicate_prompt"),
     }
-    details = {r["row_id"]: r["detail"] for r in aside.to_pylist()}
+    details = {r["row_id"]: r["detail"] for r in rejected.to_pylist()}
     assert details["b.csv/1"] == "same text as a.csv/4"
-    assert set(aside["language"].to_pylist()) == {"en"}
+    assert set(rejected["language"].to_pylist()) == {"en"}
 
 
 def test_where_reads_only_rows_that_match(tmp_path: Path) -> None:
@@ -154,16 +154,16 @@ def test_where_reads_only_rows_that_match(tmp_path: Path) -> None:
         ({"safe": True, "group": "y"}, ["C"]),
         ({"group": "x"}, ["A", "B"]),
     ):
-        prompts, aside = load(csv_source(tmp_path / "a.csv", content, where=where))
+        prompts, rejected = load(csv_source(tmp_path / "a.csv", content, where=where))
         assert prompts["text"].to_pylist() == wanted
-        assert aside.num_rows == 0
+        assert rejected.num_rows == 0
     with pytest.raises(BadInputError, match="none of 3 rows matches"):
         load(csv_source(tmp_path / "a.csv", content, where={"group": "z"}))
     with pytest.raises(BadInputError, match=r"no column 'topic' \(where\.topic\)"):
         load(csv_source(tmp_path / "a.csv", content, where={"topic": "z"}))
 
 
-def test_splits_are_dealt_by_id_in_the_shares_asked_for(tmp_path: Path) -> None:
+def test_splits_are_dealt_by_id_in_the_shares_of_the_settings(tmp_path: Path) -> None:
     texts = [f"Draw picture {i}." for i in range(2000)]
     source = csv_source(tmp_path / "a.csv", "text\n" + "\n".join(texts) + "\n")
     prompts, _ = load(source)
@@ -189,9 +189,9 @@ def test_limit_is_drawn_by_seed_and_keeps_the_order(tmp_path: Path) -> None:
 def test_equal_file_names_stay_apart(tmp_path: Path) -> None:
     (tmp_path / "x").mkdir()
     sources = csv_source(tmp_path / "a.csv", "text\nA\n"), csv_source(tmp_path / "x" / "a.csv", "text\nB\nA\n")
-    prompts, aside = load(*sources)
+    prompts, rejected = load(*sources)
     assert prompts["source"].to_pylist() == ["a.csv", "a.csv#2"]
-    assert aside["row_id"].to_pylist() == ["a.csv#2/1"]
+    assert rejected["row_id"].to_pylist() == ["a.csv#2/1"]
 
 
 @pytest.mark.parametrize("kind", ["harmful", "harmless"])
@@ -199,9 +199,9 @@ def test_microworld(kind: str) -> None:
     from mpo_core import microworld
 
     source = PromptSource.model_validate({"source": "microworld", "kind": kind, "split": "test", "limit": 12})
-    prompts, aside = load(source, seed=5)
+    prompts, rejected = load(source, seed=5)
     items = microworld.items("test", kind, limit=12, seed=5)  # type: ignore[arg-type]
-    assert aside.num_rows == 0
+    assert rejected.num_rows == 0
     assert prompts["text"].to_pylist() == [item.prompt("en") for item in items]
     assert prompts["category"].to_pylist() == [item.category for item in items]
     refusals, answers = [item.refusal("en") for item in items], [item.help("en") for item in items]
@@ -284,6 +284,6 @@ def test_multijail_reads_whole() -> None:
     source = PromptSource(
         source="csv", path=str(MULTIJAIL), kind="harmful", text_column="en", category_column="tags", split="test"
     )
-    prompts, aside = load(source)
-    assert (prompts.num_rows, aside.num_rows) == (315, 0)
+    prompts, rejected = load(source)
+    assert (prompts.num_rows, rejected.num_rows) == (315, 0)
     assert prompts["row"].to_pylist() == list(range(315))
