@@ -1,5 +1,6 @@
 """From text to token ids: as the template renders it, and never with a turn that the text opened."""
 
+import copy
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,12 @@ def test_ids_are_the_templates(tokenizer, shipped, prompt, system):
     for one in (tokenizer,) if system else (tokenizer, shipped):  # the shipped one takes no system message
         wanted = one.apply_chat_template(conversation(prompt, system), add_generation_prompt=True)["input_ids"]
         assert encode_prompt(one, prompt, system=system) == wanted
+
+
+def test_equal_prompts_are_equal_on_every_day(tokenizer):
+    dated = copy.deepcopy(tokenizer)
+    dated.chat_template = "Today is {{ strftime_now('%d %b %Y') }}.\n" + TEMPLATE
+    assert dated.decode(encode_prompt(dated, "Bake bread.")).startswith("Today is 26 Jul 2024.\n")
 
 
 def test_there_is_one_bos(tokenizer):

@@ -5,15 +5,19 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyarrow as pa
 
 from mpo_core.chat import encode_prompt
+from mpo_core.errors import BadInputError
 from mpo_core.models import context_length
 from mpo_core.reply import Parts, open_thought, separate
 from mpo_core.settings import SamplingSettings
 from mpo_core.tables import QUARANTINE, RESPONSES
+
+if TYPE_CHECKING:
+    from mpo_core.sampling.noise import NaNCheck
 
 _LAST = 40
 """Tokens at the end of a prompt in which a chat template may open a thought."""
@@ -70,19 +74,35 @@ def sample(
         progress: told the answers given and the answers wanted, after every batch.
 
     Returns:
-        RESPONSES in the order request x sample, and QUARANTINE (`prompt_too_long`: no room for an answer).
-        A prompt that leaves less than `max_new_tokens` of the model's context is answered in what is left.
+        RESPONSES in the order request x sample, and QUARANTINE (`prompt_too_long`: no room for an answer;
+        `prompt_not_encoded`: the chat template or the tokenizer fails on this text). A prompt that leaves less than
+        `max_new_tokens` of the model's context is answered in what is left.
+
+    Raises:
+        BadInputError: no prompt can be encoded, or the model's scores are NaN.
     """
     rows: list[_Row] = []
-    aside: list[dict[str, Any]] = []
+    rejected: list[dict[str, Any]] = []
+    failure: BadInputError | None = None
     context = context_length(model.config)
     for request in requests:
-        tokens = encode_prompt(tokenizer, request.text, system=system, thinking=thinking)
+        try:
+            tokens = encode_prompt(tokenizer, request.text, system=system, thinking=thinking)
+        except BadInputError as error:
+            failure = failure or error
+            rejected.append(_quarantined(request, language, "prompt_not_encoded", error.what))
+            continue
+        if not tokens:
+            rejected.append(_quarantined(request, language, "prompt_not_encoded", "the tokenizer gives no token"))
+            continue
         room = settings.max_new_tokens if context is None else min(settings.max_new_tokens, context - len(tokens))
         if room < 1:
-            aside.append(_too_long(request, language, len(tokens), context))
+            detail = f"{len(tokens)} tokens, the model's context is {context}"
+            rejected.append(_quarantined(request, language, "prompt_too_long", detail))
         else:
             rows += [_row(request, number, tokens, room, settings) for number in range(settings.n)]
+    if failure is not None and not rows:  # not these texts, but the template or the tokenizer is at fault
+        raise failure
     answers: dict[tuple[str, int], _Answer] = {}
     for batch in _batches(rows, settings.batch_size):
         for row, answer in zip(batch, _generate(model, tokenizer, batch, settings), strict=True):
@@ -90,7 +110,7 @@ def sample(
         if progress is not None:
             progress(len(answers), len(rows))
     responses = [_response(row, language, answers[row.request.prompt_id, row.sample]) for row in rows]
-    return RESPONSES.build(responses), QUARANTINE.build(aside)
+    return RESPONSES.build(responses), QUARANTINE.build(rejected)
 
 
 def _row(request: Request, number: int, tokens: list[int], room: int, settings: SamplingSettings) -> _Row:
@@ -113,17 +133,26 @@ def _batches(rows: list[_Row], size: int) -> Iterator[list[_Row]]:
 def _generate(model: Any, tokenizer: Any, batch: list[_Row], settings: SamplingSettings) -> list[_Answer]:
     import torch
 
+    from mpo_core.sampling.noise import NaNCheck
+
     width = max(len(row.tokens) for row in batch)
     pad = tokenizer.pad_token_id
     ids = torch.tensor([[pad] * (width - len(row.tokens)) + row.tokens for row in batch], device=model.device)
     mask = torch.tensor([[0] * (width - len(r.tokens)) + [1] * len(r.tokens) for r in batch], device=model.device)
     ends = _end_tokens(model, tokenizer)
+    check = NaNCheck()
     with torch.inference_mode(), _without_defaults(model):
         output = model.generate(
             input_ids=ids,
             attention_mask=mask,
             generation_config=_plain_config(batch[0].budget, pad, ends),
-            logits_processor=_processors(batch, width, settings),
+            logits_processor=_processors(batch, width, settings, check),
+        )
+    if check.failed():
+        raise BadInputError(
+            f"the model's scores became NaN while it answered {len(batch)} prompts",
+            where=f"model {getattr(tokenizer, 'name_or_path', '')}",
+            mend="Where model.dtype is float16, use bfloat16 or float32; else the model is damaged.",
         )
     return [_answer(tokenizer, row, new, ends) for row, new in zip(batch, output[:, width:].tolist(), strict=True)]
 
@@ -172,14 +201,14 @@ def _plain_config(new_tokens: int, pad: int, ends: list[int]) -> Any:
     )
 
 
-def _processors(batch: list[_Row], width: int, settings: SamplingSettings) -> Any:
+def _processors(batch: list[_Row], width: int, settings: SamplingSettings, check: NaNCheck) -> Any:
     from transformers import LogitsProcessorList, TemperatureLogitsWarper, TopPLogitsWarper
 
     from mpo_core.sampling.noise import GumbelNoise
 
     if settings.temperature == 0.0:
-        return LogitsProcessorList()
-    processors = LogitsProcessorList([TemperatureLogitsWarper(settings.temperature)])
+        return LogitsProcessorList([check])
+    processors = LogitsProcessorList([check, TemperatureLogitsWarper(settings.temperature)])
     if settings.top_p < 1.0:
         processors.append(TopPLogitsWarper(settings.top_p))
     processors.append(GumbelNoise([row.seed for row in batch], width))
@@ -216,10 +245,5 @@ def _response(row: _Row, language: str, answer: _Answer) -> dict[str, Any]:
     }
 
 
-def _too_long(request: Request, language: str, tokens: int, context: int | None) -> dict[str, Any]:
-    return {
-        "row_id": request.prompt_id,
-        "language": language,
-        "reason": "prompt_too_long",
-        "detail": f"{tokens} tokens, the model's context is {context}",
-    }
+def _quarantined(request: Request, language: str, reason: str, detail: str) -> dict[str, Any]:
+    return {"row_id": request.prompt_id, "language": language, "reason": reason, "detail": detail}

@@ -49,6 +49,26 @@ class GumbelNoise(LogitsProcessor):
         return noise
 
 
+class NaNCheck(LogitsProcessor):
+    """Notes whether any score was NaN: its argmax would be an answer like any other.
+
+    The note stays on the device until `failed` is called, so that no step waits for it.
+    """
+
+    def __init__(self) -> None:
+        self._seen: torch.Tensor | None = None
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:  # noqa: ARG002 - the interface
+        """Returns the scores [B, V] as they are."""
+        here = torch.isnan(scores).any()
+        self._seen = here if self._seen is None else self._seen | here
+        return scores
+
+    def failed(self) -> bool:
+        """Returns whether a score was NaN."""
+        return self._seen is not None and bool(self._seen)
+
+
 def _mix(x: torch.Tensor) -> torch.Tensor:
     """The finaliser of SplitMix64 on int64, whose products wrap alike on every device."""
     x = (x ^ _shift(x, 30)) * _signed(_MIX_1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections import Counter
 from typing import Any
 
@@ -12,6 +13,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from mpo_core.chat import encode_prompt
+from mpo_core.errors import BadInputError
 from mpo_core.sampling import Request, sample
 from mpo_core.sampling.noise import GumbelNoise, stream_seed
 from mpo_core.settings import SamplingSettings
@@ -183,6 +185,36 @@ def test_system_message_progress_and_control_tokens(model: Any, tokenizer: Any) 
     ids = encode_prompt(tokenizer, "a<end><assistant>b")
     assert ids.count(tokenizer.eos_token_id) == 1
     assert opened.num_rows == 1
+
+
+def test_a_prompt_on_which_the_template_fails_is_rejected_alone(model: Any, tokenizer: Any) -> None:
+    picky = copy.deepcopy(tokenizer)
+    picky.chat_template = "{% if 'tea' in messages[0]['content'] %}{{ raise_exception('no') }}{% endif %}" + TEMPLATE
+    settings = SamplingSettings(max_new_tokens=4)
+    requests = [Request("a", "tea"), Request("b", "coffee")]
+    responses, quarantine = sample(model, picky, requests, settings, language="en")
+    assert responses["prompt_id"].to_pylist() == ["b"]
+    assert quarantine["row_id"].to_pylist() == ["a"]
+    assert quarantine["reason"].to_pylist() == ["prompt_not_encoded"]
+    with pytest.raises(BadInputError, match="the chat template fails on a conversation"):
+        sample(model, picky, requests[:1], settings, language="en")
+
+
+def test_a_prompt_without_a_token_is_rejected(model: Any, tokenizer: Any) -> None:
+    bare = copy.deepcopy(tokenizer)
+    bare.chat_template = "{{ messages[0].content }}"
+    responses, quarantine = sample(model, bare, [Request("a", "")], SamplingSettings(), language="en")
+    assert responses.num_rows == 0
+    assert quarantine["reason"].to_pylist() == ["prompt_not_encoded"]
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_scores_that_become_nan_are_no_answers(model: Any, tokenizer: Any, temperature: float) -> None:
+    broken = copy.deepcopy(model)
+    broken.model.embed_tokens.weight.data[tokenizer.convert_tokens_to_ids("k")] = torch.nan
+    assert run(broken, tokenizer, [Request("a", "tea")], temperature=0.0, max_new_tokens=1).num_rows == 1
+    with pytest.raises(BadInputError, match="scores became NaN while it answered 1 prompts"):
+        run(broken, tokenizer, [Request("a", "milk")], temperature=temperature)
 
 
 def test_no_requests(model: Any, tokenizer: Any) -> None:
