@@ -50,11 +50,11 @@ def realign(config: PipelineConfig, overrides: dict[str, JsonValue] | None = Non
     """
     with start_run(config, overrides) as asked:
         run = asked.variant(with_registered(asked), "")
+        base = find_model(run.config.model, cutoff=run.config.training.cutoff)
         work = _find_work(run)
         _tell(run, work)
         if not work.needs:
             return Realignment(needs=[])
-        base = find_model(run.config.model, cutoff=run.config.training.cutoff)
         kept = None if work.version is None else kept_model(base, work.version.entry.model)
         start = kept if kept is not None and run.config.realign.start == "promoted" else base
 

@@ -338,3 +338,13 @@ def test_to_look_at_a_root_that_is_not_there_makes_none(mpo, tmp_path, command):
     root = tmp_path / "typo"
     one_line(mpo(*command, "--root", root), f"--root {root}: no such folder", "run.root of an earlier run")
     assert not root.exists()
+
+
+@pytest.mark.parametrize("command", ["run", "compare", "realign"])
+def test_flows_refuse_a_bad_model_before_anything_else(mpo, prefect_server, profile, model_copy, tmp_path, command):
+    config = model_copy / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"num_hidden_layers": 10**6}))
+    outcome = mpo(command, profile, "--set", f"model.path={model_copy}")
+    assert (outcome.code, outcome.out) == (2, ""), outcome
+    assert re.fullmatch(r"mpo: model .*num_hidden_layers is 1000000.*\n", outcome.err), outcome.err
+    assert not list((tmp_path / "root").rglob("*.parquet"))
