@@ -17,16 +17,27 @@ def context_length(config: Any) -> int | None:
         config: the model's configuration, of transformers.
     """
     text = config.get_text_config()
-    limit = getattr(text, "max_position_embeddings", None)
-    if not isinstance(limit, int):
+    limit = getattr(text, "max_position_embeddings", getattr(text, "max_seq_len", None))  # the latter is MPT's
+    if not isinstance(limit, int) or limit < 1:  # XLNet states -1
         return None
-    rope = getattr(text, "rope_parameters", None) or {}
-    for scaling in (rope, *rope.values()):  # some models have one set per kind of layer
-        if not isinstance(scaling, dict) or scaling.get("rope_type") not in _SCALED:
+    for scaling in rope_scalings(config):
+        if scaling.get("rope_type") not in _SCALED:
             continue
         original = scaling.get("original_max_position_embeddings") or limit
         limit = max(limit, int(original * (scaling.get("factor") or 1.0)))
     return limit
+
+
+def rope_scalings(config: Any) -> list[dict[str, Any]]:
+    """Returns how the rotary positions are scaled: one entry, and one more per kind of layer where a model has several.
+
+    Args:
+        config: the model's configuration, of transformers.
+    """
+    rope = getattr(config.get_text_config(), "rope_parameters", None)
+    if not isinstance(rope, dict):
+        return []
+    return [rope, *(entry for entry in rope.values() if isinstance(entry, dict))]
 
 
 def refuse_longer(lengths: Iterable[int], config: Any, cutoff: int) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mpo_core.errors import BadInputError
-from mpo_core.models.context import context_length
+from mpo_core.models.context import context_length, rope_scalings
 from mpo_core.models.folder import Weights, json_object
 from mpo_core.models.library import reading
 from mpo_core.models.load import LOADING, load_tokenizer
@@ -19,9 +19,10 @@ _TOGETHER = "Check that config.json and the weights belong together."
 _SIZES = {
     *("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "head_dim"),
     *("intermediate_size", "max_position_embeddings", "n_embd", "n_layer", "n_layers", "n_head", "n_positions"),
-    *("d_model", "ffn_dim", "num_layers", "num_heads"),
+    *("d_model", "ffn_dim", "num_layers", "num_heads", "sliding_window"),
 }
-_COUNTED = re.compile(r"(num|n)_.*(layer|block|expert|head)s?")  # what becomes that many modules or tensors
+_COUNTED = re.compile(r"(num|n)_.*(layer|block|expert|head|label)s?")  # what becomes that many modules or tensors
+_FLOATING = ("F64", "F32", "F16", "BF16")
 _TALKS = ("ForCausalLM", "LMHeadModel", "WithLMHeadModel", "ForConditionalGeneration")
 
 
@@ -83,6 +84,7 @@ def check_config(folder: Path, settings: ModelSettings, weights: Weights) -> Any
             GenerationConfig.from_pretrained(folder)
     _refuse_other_kinds(config, raw, where)
     _refuse_quantised(config, where)
+    _refuse_scaling(config, where)
     model = _on_meta(config, settings, where)
     if getattr(config, "quantization_config", None) is None:  # packed weights have other names and shapes
         _refuse_other_shapes(model, weights, folder)
@@ -178,6 +180,22 @@ def _refuse_quantised(config: Any, where: str) -> None:
         AutoHfQuantizer.from_config(stored, pre_quantized=True).validate_environment(device_map=None)
 
 
+def _refuse_scaling(config: Any, where: str) -> None:
+    """Refuses scaled positions that no model has; transformers warns and computes with them."""
+    for scaling in rope_scalings(config):
+        for key, least in (("factor", 1.0), ("rope_theta", 1.0)):
+            value = scaling.get(key)
+            if value is None:
+                continue
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            if not number or not math.isfinite(value) or value < least:
+                raise BadInputError(
+                    f"{key} of rope_parameters is {str(value)[:40]!r}, not a number of at least {least:g}",
+                    where=where,
+                    mend="Correct it, or download the model again.",
+                )
+
+
 def _on_meta(config: Any, settings: ModelSettings, where: str) -> Any:
     import torch
     from transformers import AutoModelForCausalLM
@@ -203,6 +221,14 @@ def _refuse_other_shapes(model: Any, weights: Weights, folder: Path) -> None:
             f"config.json describes {stated:,} parameters, and the weights hold {held:,}",
             where=f"model {folder}",
             mend=_TOGETHER,
+        )
+    integers = sorted(name for name, _ in model.named_parameters() if weights.dtypes.get(name, "F32") not in _FLOATING)
+    if integers:
+        raise BadInputError(
+            f"{len(integers)} weights are stored as {weights.dtypes[integers[0]]} and config.json says nothing of a "
+            f"quantisation, the first is {integers[0]}",
+            where=f"model {folder}",
+            mend="Give the model that is not quantised, or the config.json that belongs to these weights.",
         )
     unfit = [
         (name, tuple(value.shape))

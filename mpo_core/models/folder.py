@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import re
+import stat
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,6 +28,7 @@ _OBJECTS = (
     "vocab.json",
     _INDEX,
 )
+_OTHER_KINDS = ("*.onnx", "*.h5", "*.msgpack", "*.npz", "*.tflite")
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 _TOKENIZERS = (
     "tokenizer.json",
@@ -41,7 +44,9 @@ class Weights(NamedTuple):
     """What the headers of the weights say."""
 
     shapes: dict[str, tuple[int, ...]]
-    """Of each tensor, by its name."""
+    """The shape of each tensor, by its name."""
+    dtypes: dict[str, str]
+    """The type of each tensor's numbers as safetensors calls it (`BF16`, `I8`), by its name."""
     size: int
     """Bytes of all files."""
 
@@ -64,18 +69,22 @@ def check_folder(folder: Path) -> Weights:
         ) from None
     if not names:
         raise BadInputError("the folder is empty", where=where, mend="Give a Hugging Face model folder.")
+    for name in sorted(names):
+        _refuse_special(folder, name)
     _refuse_adapter(folder, names)
     for name in _OBJECTS:
         if name in names:
             json_object(folder, name)
     if "config.json" not in names:
         _refuse_other_weights(folder, names)
-        raise BadInputError("config.json is missing", where=where, mend="Give a Hugging Face model folder.")
+        inner = sorted([*folder.glob("*/config.json"), *folder.glob("snapshots/*/config.json")])
+        mend = f"Did you mean {inner[0].parent}?" if inner else "Give a Hugging Face model folder."
+        raise BadInputError("config.json is missing", where=where, mend=mend)
     weights = read_weights(folder)
     tokenizers = sorted(names.intersection(_TOKENIZERS))
     if not tokenizers:
         raise BadInputError("the tokenizer is missing", where=where, mend="Save the tokenizer into the same folder.")
-    for name in tokenizers:
+    for name in [*tokenizers, *names.intersection(("chat_template.jinja",))]:
         _refuse_pointer(folder, name)
     return weights
 
@@ -101,11 +110,32 @@ def json_object(folder: Path, name: str) -> dict[str, Any]:
     if path.stat().st_size > _LARGEST:
         raise BadInputError(f"larger than {_LARGEST // 2**20} MiB", where=where, mend=_AGAIN)
     text = read_text(path, mend=_AGAIN)
+    with path.open("rb") as file:
+        if file.read(3) == codecs.BOM_UTF8:
+            raise BadInputError(
+                "the file begins with a byte-order mark, which transformers cannot read",
+                where=where,
+                mend="Save it as UTF-8 without a byte-order mark.",
+            )
     with reading("this is not JSON", where=where, mend=_AGAIN):
         data: Any = json.loads(text)
     if not isinstance(data, dict):
         raise BadInputError(f"this is a JSON {type(data).__name__}, not an object", where=where, mend=_AGAIN)
     return data
+
+
+def _refuse_special(folder: Path, name: str) -> None:
+    """Refuses pipes, sockets and devices: reading one could wait for ever, or never end."""
+    try:
+        mode = (folder / name).stat().st_mode
+    except OSError:  # a link that leads to itself; nothing reads it
+        return
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise BadInputError(
+            f"{name[:100]} is a pipe or a device, not a file",
+            where=f"model {folder}",
+            mend="Remove it from the folder.",
+        )
 
 
 def _refuse_pointer(folder: Path, name: str) -> None:
@@ -146,8 +176,9 @@ def _refuse_other_weights(folder: Path, names: set[str]) -> None:
         raise BadInputError(
             "the weights are GGUF, which holds no weights that can be trained",
             where=where,
-            mend="Give the original model, or convert it: "
-            "AutoModelForCausalLM.from_pretrained(folder, gguf_file=FILE).save_pretrained(new_folder).",
+            mend="Give the original model, or convert it: AutoModelForCausalLM.from_pretrained(folder, gguf_file=FILE, "
+            "quantization_config=GgufConfig(dequantize=True)).save_pretrained(new_folder), and the same for "
+            "AutoTokenizer with gguf_file alone.",
         )
     pickles = sorted(path.name for pattern in _PICKLES for path in folder.glob(pattern))
     if pickles:
@@ -156,6 +187,13 @@ def _refuse_other_weights(folder: Path, names: set[str]) -> None:
             where=where,
             mend="Where you trust them, convert them: "
             "AutoModelForCausalLM.from_pretrained(folder).save_pretrained(new_folder).",
+        )
+    others = sorted(path.name for pattern in _OTHER_KINDS for path in folder.glob(pattern))
+    if others:
+        raise BadInputError(
+            f"the weights are of a kind that is not loaded ({others[0][:100]})",
+            where=where,
+            mend="Give the model as *.safetensors, as save_pretrained of PyTorch's transformers writes it.",
         )
 
 
@@ -171,6 +209,12 @@ def _weight_files(folder: Path, names: set[str]) -> dict[str, set[str] | None]:
         raise BadInputError(f"{_INDEX} is missing beside {shards[0]}", where=where, mend=_AGAIN)
     _refuse_other_weights(folder, names)
     others = sorted(name for name in names if name.endswith(".safetensors"))
+    if "adapter_model.safetensors" in others:
+        raise BadInputError(
+            "these are the weights of an adapter (adapter_model.safetensors), not of a model",
+            where=where,
+            mend="Merge the adapter into its base model, and give the folder of the merged model.",
+        )
     if others:
         raise BadInputError(
             f"no model.safetensors, only {others[0]}",
@@ -204,6 +248,7 @@ def _read_headers(folder: Path, files: dict[str, set[str] | None]) -> Weights:
     from safetensors import safe_open
 
     shapes: dict[str, tuple[int, ...]] = {}
+    dtypes: dict[str, str] = {}
     size = 0
     for name, expected in sorted(files.items()):
         path = folder / name
@@ -212,7 +257,9 @@ def _read_headers(folder: Path, files: dict[str, set[str] | None]) -> Weights:
             reading(f"{name} is damaged", where=f"model {folder}", mend=_AGAIN),
             safe_open(path, framework="np") as opened,
         ):
-            held = {key: tuple(opened.get_slice(key).get_shape()) for key in opened.keys()}  # noqa: SIM118 - no mapping
+            slices = {key: opened.get_slice(key) for key in opened.keys()}  # noqa: SIM118 - no mapping
+            held = {key: tuple(part.get_shape()) for key, part in slices.items()}
+            dtypes |= {key: part.get_dtype() for key, part in slices.items()}
         lost = sorted((expected or set()) - held.keys())
         if lost:
             raise BadInputError(
@@ -224,4 +271,4 @@ def _read_headers(folder: Path, files: dict[str, set[str] | None]) -> Weights:
         size += path.stat().st_size
     if not shapes:
         raise BadInputError("the files of weights hold no tensor", where=f"model {folder}", mend=_AGAIN)
-    return Weights(shapes, size)
+    return Weights(shapes, dtypes, size)

@@ -109,7 +109,8 @@ def load_model(folder: Path, settings: ModelSettings, *, dtype: str | None = Non
             model.to(device=device)
     else:
         _compute_alike_on_every_cpu(model)
-    return model.eval()
+    _try_once(model.eval(), f"model {folder}")
+    return model
 
 
 def _compute_alike_on_every_cpu(model: Any) -> None:
@@ -125,7 +126,11 @@ def _compute_alike_on_every_cpu(model: Any) -> None:
 
 
 def _refuse_unfit(model: Any, loading_info: dict[str, Any], folder: Path) -> None:
-    """Refuses a model that lacks weights, or lacks layers that the weights have; transformers would go on."""
+    """Refuses a model that lacks weights, or for which there are weights that it has no place for.
+
+    transformers would go on without them. What lies in a part of its own, such as a value head, changes no answer;
+    a bias, a scale or an adapter of a known layer does.
+    """
     unfit = sorted([*loading_info["missing_keys"], *(key for key, *_ in loading_info["mismatched_keys"])])
     if unfit:
         raise BadInputError(
@@ -134,12 +139,47 @@ def _refuse_unfit(model: Any, loading_info: dict[str, Any], folder: Path) -> Non
             mend=_TOGETHER,
         )
     known = {re.sub(r"\d+", "0", name) for name, _ in model.named_parameters()}
-    left_out = sorted(name for name in loading_info["unexpected_keys"] if re.sub(r"\d+", "0", name) in known)
+    known |= {name.rpartition(".")[0] for name in known}
+    left_out = sorted(name for name in loading_info["unexpected_keys"] if known & _prefixes(re.sub(r"\d+", "0", name)))
     if left_out:
         raise BadInputError(
             f"the weights hold {len(left_out)} tensors that config.json leaves out, the first is {left_out[0]}",
             where=f"model {folder}",
             mend=_TOGETHER,
+        )
+
+
+def _prefixes(name: str) -> set[str]:
+    """Returns a tensor's name and the names of all modules that it lies in: `a.b.c` gives `a.b.c`, `a.b`, `a`."""
+    parts = name.split(".")
+    return {".".join(parts[:end]) for end in range(1, len(parts) + 1)}
+
+
+def _try_once(model: Any, where: str) -> None:
+    """Refuses a model that cannot read three tokens, or gives scores for them that are no numbers.
+
+    What only shows in computing: positions that make NaN, a precision that overflows, outputs without names.
+
+    Args:
+        model: a loaded model on its device, in evaluation mode.
+        where: names the model in the message.
+
+    Raises:
+        BadInputError: the model raises, or its scores are NaN or infinite.
+    """
+    import torch
+
+    if any(parameter.is_meta or not parameter.numel() for parameter in model.parameters()):
+        return  # a part of it lies in another process
+    mask = torch.tensor([[0, 1, 1], [1, 1, 1]], device=model.device)  # the first row is padded, as in sampling
+    with reading("the model cannot be run", where=where, mend=_TOGETHER), torch.inference_mode():
+        scores = model(input_ids=torch.zeros_like(mask), attention_mask=mask).logits[:, -1]
+        finite = bool(torch.isfinite(scores).all())
+    if not finite:
+        raise BadInputError(
+            f"the model's scores are NaN or infinite when it computes in {str(scores.dtype).removeprefix('torch.')}",
+            where=where,
+            mend="Check config.json; where model.dtype is float16, use bfloat16 or float32.",
         )
 
 

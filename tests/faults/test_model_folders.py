@@ -4,98 +4,36 @@ Each member of the kind is one line of a table. `resolve` is what every command 
 a few members go through the commands themselves.
 """
 
-import json
 import re
-import shutil
-import time
 
 import pytest
 
 from mpo_core.errors import BadInputError
 from mpo_core.models import load_model, load_tokenizer, resolve
 from mpo_core.settings import ModelSettings, SamplingSettings
-
-POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:1234\nsize 4\n"
-INDEX = "model.safetensors.index.json"
-
-
-def write(name, content):
-    """Damage: a file with this text, or with this value as JSON."""
-    return lambda folder: (folder / name).write_text(content if isinstance(content, str) else json.dumps(content))
-
-
-def change(name, **values):
-    """Damage: these keys of a JSON file."""
-
-    def damage(folder):
-        path = folder / name
-        path.write_text(json.dumps(json.loads(path.read_text()) | values))
-
-    return damage
-
-
-def config(**values):
-    return change("config.json", **values)
-
-
-def template(text):
-    """Damage: another chat template."""
-    return change("tokenizer_config.json", chat_template=text)
-
-
-def removed(*names):
-    return lambda folder: [(folder / name).unlink() for name in names]
-
-
-def emptied(folder):
-    shutil.rmtree(folder)
-    folder.mkdir()
-
-
-def only(name, content=b"x"):
-    """Damage: this file in place of the weights."""
-
-    def damage(folder):
-        (folder / "model.safetensors").unlink()
-        (folder / name).write_bytes(content)
-
-    return damage
-
-
-def sharded(index=None, drop_file=False, drop_tensor=False):
-    """Damage: two shards with an index, one of which lacks something."""
-
-    def damage(folder):
-        from safetensors.torch import load_file, save_file
-
-        tensors = load_file(folder / "model.safetensors")
-        (folder / "model.safetensors").unlink()
-        names = sorted(tensors)
-        parts = {"model-00001-of-00002.safetensors": names[:5], "model-00002-of-00002.safetensors": names[5:]}
-        placed = {name: file for file, part in parts.items() for name in part}
-        for file, part in parts.items():
-            held = part[1:] if drop_tensor else part
-            save_file({name: tensors[name] for name in held}, folder / file, metadata={"format": "pt"})
-        if drop_file:
-            (folder / "model-00002-of-00002.safetensors").unlink()
-        if index != "none":
-            (folder / INDEX).write_text(json.dumps({"weight_map": placed}) if index is None else json.dumps(index))
-
-    return damage
-
-
-def more_tokens(folder):
-    """Damage: a tokenizer that knows more tokens than the model."""
-    from transformers import AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    tokenizer.add_tokens(["<extra>", "<more>"])
-    tokenizer.save_pretrained(folder)
-
-
-def encoder(folder):
-    config(model_type="bert", architectures=["BertForMaskedLM"])(folder)
-
+from tests.faults.model_damage import (
+    POINTER,
+    WEIGHTS,
+    beside,
+    change,
+    config,
+    device,
+    emptied,
+    encoder,
+    in_a_folder,
+    more_tokens,
+    only,
+    pipe,
+    refusal,
+    removed,
+    renamed,
+    scaled,
+    sharded,
+    stored_as,
+    template,
+    with_mark,
+    write,
+)
 
 FILES = {
     "an empty folder": (emptied, "the folder is empty"),
@@ -133,6 +71,17 @@ FILES = {
     "an index of lists": (sharded(index={"weight_map": ["a"]}), "weight_map does not say"),
     "an index that is a list": (sharded(index=["a"]), r"index\.json: this is a JSON list"),
     "an index that leaves the folder": (sharded(index={"weight_map": {"a": "../x"}}), "files of weights are missing"),
+    "a pipe for weights": (pipe(WEIGHTS), "model.safetensors is a pipe or a device"),
+    "a pipe for the config": (pipe("config.json"), "config.json is a pipe or a device"),
+    "a pipe for the tokenizer": (pipe("tokenizer.json"), "tokenizer.json is a pipe or a device"),
+    "a config without end": (device("config.json"), "config.json is a pipe or a device"),
+    "weights of an adapter alone": (renamed(WEIGHTS, "adapter_model.safetensors"), "the weights of an adapter"),
+    "ONNX": (renamed(WEIGHTS, "model.onnx"), r"of a kind that is not loaded \(model\.onnx\)"),
+    "TensorFlow": (renamed(WEIGHTS, "tf_model.h5"), r"of a kind that is not loaded \(tf_model\.h5\)"),
+    "the folder of the folder": (in_a_folder("model"), "config.json is missing. Did you mean .*/model/model"),
+    "a folder of the hub's cache": (in_a_folder("snapshots/1a2b"), "Did you mean .*/snapshots/1a2b"),
+    "a mark before the config": (with_mark("config.json"), r"config\.json: the file begins with a byte-order mark"),
+    "template by pointer": (write("chat_template.jinja", POINTER), r"chat_template\.jinja is a pointer of Git LFS"),
     "no tokenizer": (removed("tokenizer.json"), "the tokenizer is missing"),
 }
 
@@ -187,6 +136,13 @@ CONFIGS = {
     "unknown positions": (config(rope_parameters={"rope_type": "nope"}), "no model can be built"),
     "positions of no kind": (config(rope_parameters=5), "this configuration cannot be used"),
     "nested nonsense": (config(id2label=5, architectures={"a": [None]}), "this configuration cannot be used"),
+    "positions scaled by infinity": (scaled(factor=float("inf")), "factor of rope_parameters is 'inf'"),
+    "positions scaled below one": (scaled(factor=-2.0, rope_type="linear"), "factor of rope_parameters is '-2.0'"),
+    "a base of zero": (scaled(rope_theta=0, rope_type="default"), "rope_theta of rope_parameters is '0'"),
+    "a window below zero": (config(sliding_window=-1), "sliding_window is '-1', not a whole number above 0"),
+    "absurd labels": (config(num_labels=10**9), "num_labels is 1000000000, and the weights hold"),
+    "whole numbers": (stored_as("int8"), "29 weights are stored as I8 and config.json says nothing of a quantisation"),
+    "eight bits": (stored_as("float8_e4m3fn"), "29 weights are stored as F8_E4M3"),
     "an unknown precision": (config(dtype="nope"), "this configuration cannot be used"),
     "padding out of range": (config(pad_token_id=99999), "no model can be built"),
     "an end out of range": (config(eos_token_id=99999), "eos_token_id '99999' is no token id of the model"),
@@ -208,72 +164,6 @@ IGNORED = {
     "lengths": {"min_new_tokens": 9, "max_time": "x", "stop_strings": 5},
     "lists of no kind": {"bad_words_ids": 5, "sequence_bias": {"a": 1}, "bos_token_id": "x"},
 }
-
-TOKENIZERS = {
-    "of a newer library": (
-        lambda f: write("tokenizer.json", json.loads((f / "tokenizer.json").read_text()) | {"model": {"type": "New"}})(
-            f
-        ),
-        r"tokenizer\.json: the tokenizer cannot be read by tokenizers .*pip install -U",
-    ),
-    "half": (write("tokenizer.json", "{"), r"tokenizer\.json: the tokenizer cannot be read"),
-    "a list": (write("tokenizer.json", "[]"), "the tokenizer cannot be read"),
-    "no text": (lambda f: (f / "tokenizer.json").write_bytes(b"\xff\xfe\0"), "the tokenizer cannot be read"),
-    "an end of a wrong type": (change("tokenizer_config.json", eos_token=5), "the tokenizer cannot be read"),
-    "an end of nothing": (change("tokenizer_config.json", eos_token={"a": [1]}), "the tokenizer cannot be read|no end"),
-    "no end": (change("tokenizer_config.json", eos_token=None), "has no end token"),
-    "a class that is a list": (change("tokenizer_config.json", tokenizer_class=["x"]), "the tokenizer cannot be read"),
-    "more tokens than embeddings": (
-        more_tokens,
-        "gives 2 token ids that the model has no embedding for: ids up to 2962",
-    ),
-    "an end that is new": (change("tokenizer_config.json", eos_token="<new>"), "no embedding for: ids up to 2961"),  # noqa: S106
-}
-
-MESSAGE = "{{ messages[0]['content'] }}"
-TEMPLATES = {
-    "none": (None, "the tokenizer has no chat template"),
-    "a number": (5, "chat template|the tokenizer cannot be read"),
-    "a list of nothing": ([1], "chat template|the tokenizer cannot be read"),
-    "several without a default": ([{"name": "a", "template": "x"}], "none is called default"),
-    "no Jinja": ("{% for m in messages %}", "cannot be rendered: TemplateSyntaxError: Unexpected end"),
-    "an unknown tag": ("{% nope %}", "TemplateSyntaxError"),
-    "raises": (MESSAGE + "{{ raise_exception('not like this') }}", "TemplateError: not like this"),
-    "divides by zero": ("{{ 1 / 0 }}", "ZeroDivisionError"),
-    "misses a name": ("{{ nothing.at.all }}", "UndefinedError"),
-    "gives nothing": ("", "it gives nothing|no chat template"),
-    "gives spaces": ("   ", "it gives nothing"),
-    "drops the text": ("<|user|>hello", "drops or changes the user's text"),
-    "cuts the text": ("{{ messages[0]['content'][:200] }}", "drops or changes the user's text"),
-    "repeats the text": (MESSAGE + MESSAGE, None),
-    "trims the text": ("{{ messages[0]['content'] | trim }}", None),
-    "changes the text": ("{{ messages[0]['content'] | upper }}", "drops or changes the user's text"),
-    "escapes the text": ("{{ messages[0]['content'] | forceescape }}", "drops or changes the user's text"),
-    "multiplies a letter": ("{{ 'x' * 10**10 }}" + MESSAGE, "needs more than 512 MiB"),
-    "multiplies the text": ("{{ messages[0]['content'] * 10000 }}", r"it makes \d+ characters of a short"),
-    "pads the text": ("{{ messages[0]['content'] | center(10**10) }}", "needs more than 512 MiB"),
-    "doubles the text": (
-        "{% set n = namespace(s='x' * 9) %}{% for i in range(60) %}{% set n.s = n.s + n.s %}{% endfor %}" + MESSAGE,
-        "needs more than 512 MiB",
-    ),
-    "calls itself": ("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "RecursionError"),
-    "is deep": ("{{" + "(" * 5000 + "1" + ")" * 5000 + "}}", "RecursionError|MemoryError|crashed"),
-    "is long": ("{# " + "x" * 2**20 + " #}" + MESSAGE, "1048610 characters, more than"),
-    "opens a file": ("{{ ''.__class__.__mro__[1].__subclasses__() }}", "SecurityError"),
-}
-LOOPS = {
-    "loops": "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
-    "computes a large number": "{{ (10 ** (10 ** 9)) % 7 }}",
-}
-
-
-def refusal(folder, **settings):
-    with pytest.raises(BadInputError) as caught:
-        resolve(ModelSettings(path=str(folder), device="cpu", **settings))
-    line = str(caught.value)
-    assert "\n" not in line
-    assert len(line) < 1000
-    return line
 
 
 @pytest.mark.parametrize("case", FILES)
@@ -327,34 +217,6 @@ def test_defaults_of_the_model_change_no_answer(model_copy, case):
     assert answers[0] == answers[1]
 
 
-@pytest.mark.parametrize("case", TOKENIZERS)
-def test_a_tokenizer_that_does_not_fit(model_copy, case):
-    damage, pattern = TOKENIZERS[case]
-    damage(model_copy)
-    line = refusal(model_copy)
-    assert re.search(pattern, line), line
-
-
-@pytest.mark.parametrize("case", TEMPLATES)
-def test_a_chat_template_that_cannot_be_used(model_copy, case):
-    text, pattern = TEMPLATES[case]
-    template(text)(model_copy)
-    if pattern is None:
-        assert resolve(ModelSettings(path=str(model_copy))) == model_copy
-        return
-    line = refusal(model_copy)
-    assert re.search(pattern, line), line
-
-
-@pytest.mark.parametrize("case", LOOPS)
-def test_a_chat_template_that_does_not_end(model_copy, case, monkeypatch):
-    monkeypatch.setattr("mpo_core.models.templates.SECONDS", 1)
-    template(LOOPS[case])(model_copy)
-    started = time.monotonic()
-    assert "it did not finish within 1 seconds of computing" in refusal(model_copy)
-    assert time.monotonic() - started < 30
-
-
 # -- through the commands ------------------------------------------------------------
 
 COMMANDS = {
@@ -393,16 +255,6 @@ def test_commands_that_take_a_model(mpo, model_copy, write_pairs, prompts_csv, t
     assert not out.exists()
 
 
-@pytest.mark.parametrize("command", ["run", "compare", "realign"])
-def test_flows_that_take_a_model(mpo, prefect_server, profile, model_copy, tmp_path, command):
-    config(num_hidden_layers=10**6)(model_copy)
-    outcome = mpo(command, profile, "--set", f"model.path={model_copy}")
-    assert (outcome.code, outcome.out) == (2, ""), outcome
-    assert re.fullmatch(r"mpo: model .*num_hidden_layers is 1000000.*\n", outcome.err), outcome.err
-    made = {path.relative_to(tmp_path / "root").parts[0] for path in (tmp_path / "root").rglob("*.parquet")}
-    assert made <= {"prompts"}  # realign reads the prompts to know whether there is work
-
-
 @pytest.mark.parametrize(
     ("path", "pattern"),
     [
@@ -434,13 +286,24 @@ def test_layers_that_the_config_leaves_out(model_copy):
         load_model(model_copy, ModelSettings(device="cpu"))
 
 
-def test_a_template_that_fails_on_some_texts_alone(model_copy):
-    from mpo_core.chat import encode_prompt
+LOADED = {
+    "outputs without names": (config(return_dict=False), "the model cannot be run"),
+    "NaN in computing": (config(rms_norm_eps=float("nan")), "scores are NaN or infinite when it computes in float32"),
+    "a scale": (beside("model.layers.0.mlp.up_proj.weight_scale", 1), "hold 1 tensors that config.json leaves out"),
+    "a bias": (beside("model.layers.0.self_attn.q_proj.bias", 128), "leaves out, the first is .*q_proj.bias"),
+    "an adapter inside": (beside("model.layers.1.mlp.up_proj.lora_A.weight", 8, 128), "the first is .*lora_A.weight"),
+    "a value head": (beside("v_head.summary.weight", 1, 128), None),  # of no known layer: it changes no answer
+}
 
-    template(
-        "{% if 'secret' in messages[0]['content'] %}{{ raise_exception(messages[0]['content']) }}{% endif %}" + MESSAGE
-    )(model_copy)
-    tokenizer = load_tokenizer(model_copy, ModelSettings())
-    with pytest.raises(BadInputError, match="the chat template fails on a conversation") as caught:
-        encode_prompt(tokenizer, "A secret text")
-    assert "secret" not in str(caught.value)  # a prompt is never shown
+
+@pytest.mark.parametrize("case", LOADED)
+def test_what_shows_when_a_model_is_loaded(model_copy, case):
+    damage, pattern = LOADED[case]
+    damage(model_copy)
+    settings = ModelSettings(path=str(model_copy), device="cpu")
+    resolve(settings)
+    if pattern is None:
+        load_model(model_copy, settings)
+        return
+    with pytest.raises(BadInputError, match=pattern):
+        load_model(model_copy, settings)

@@ -1,0 +1,115 @@
+"""Tokenizers and chat templates that cannot be used: how a good one is damaged → what the one line says."""
+
+import json
+import re
+import time
+
+import pytest
+
+from mpo_core.errors import BadInputError
+from mpo_core.models import load_tokenizer, resolve
+from mpo_core.settings import ModelSettings
+from tests.faults.model_damage import (
+    change,
+    more_tokens,
+    refusal,
+    template,
+    write,
+)
+
+TOKENIZERS = {
+    "of a newer library": (
+        lambda f: write("tokenizer.json", json.loads((f / "tokenizer.json").read_text()) | {"model": {"type": "New"}})(
+            f
+        ),
+        r"tokenizer\.json: the tokenizer cannot be read by tokenizers .*pip install -U",
+    ),
+    "half": (write("tokenizer.json", "{"), r"tokenizer\.json: the tokenizer cannot be read"),
+    "a list": (write("tokenizer.json", "[]"), "the tokenizer cannot be read"),
+    "no text": (lambda f: (f / "tokenizer.json").write_bytes(b"\xff\xfe\0"), "the tokenizer cannot be read"),
+    "an end of a wrong type": (change("tokenizer_config.json", eos_token=5), "the tokenizer cannot be read"),
+    "an end of nothing": (change("tokenizer_config.json", eos_token={"a": [1]}), "the tokenizer cannot be read|no end"),
+    "no end": (change("tokenizer_config.json", eos_token=None), "has no end token"),
+    "a class that is a list": (change("tokenizer_config.json", tokenizer_class=["x"]), "the tokenizer cannot be read"),
+    "more tokens than embeddings": (
+        more_tokens,
+        "gives 2 token ids that the model has no embedding for: ids up to 2962",
+    ),
+    "an end that is new": (change("tokenizer_config.json", eos_token="<new>"), "no embedding for: ids up to 2961"),  # noqa: S106
+}
+
+MESSAGE = "{{ messages[0]['content'] }}"
+TEMPLATES = {
+    "none": (None, "the tokenizer has no chat template"),
+    "a number": (5, "chat template|the tokenizer cannot be read"),
+    "a list of nothing": ([1], "chat template|the tokenizer cannot be read"),
+    "several without a default": ([{"name": "a", "template": "x"}], "none is called default"),
+    "no Jinja": ("{% for m in messages %}", "cannot be rendered: TemplateSyntaxError: Unexpected end"),
+    "an unknown tag": ("{% nope %}", "TemplateSyntaxError"),
+    "raises": (MESSAGE + "{{ raise_exception('not like this') }}", "TemplateError: not like this"),
+    "divides by zero": ("{{ 1 / 0 }}", "ZeroDivisionError"),
+    "misses a name": ("{{ nothing.at.all }}", "UndefinedError"),
+    "gives nothing": ("", "it gives nothing|no chat template"),
+    "gives spaces": ("   ", "it gives nothing"),
+    "drops the text": ("<|user|>hello", "drops or changes the user's text"),
+    "cuts the text": ("{{ messages[0]['content'][:200] }}", "drops or changes the user's text"),
+    "repeats the text": (MESSAGE + MESSAGE, None),
+    "trims the text": ("{{ messages[0]['content'] | trim }}", None),
+    "changes the text": ("{{ messages[0]['content'] | upper }}", "drops or changes the user's text"),
+    "escapes the text": ("{{ messages[0]['content'] | forceescape }}", "drops or changes the user's text"),
+    "multiplies a letter": ("{{ 'x' * 10**10 }}" + MESSAGE, "needs more than 512 MiB"),
+    "multiplies the text": ("{{ messages[0]['content'] * 10000 }}", r"it makes \d+ characters of a short"),
+    "pads the text": ("{{ messages[0]['content'] | center(10**10) }}", "needs more than 512 MiB"),
+    "doubles the text": (
+        "{% set n = namespace(s='x' * 9) %}{% for i in range(60) %}{% set n.s = n.s + n.s %}{% endfor %}" + MESSAGE,
+        "needs more than 512 MiB",
+    ),
+    "calls itself": ("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "RecursionError"),
+    "is deep": ("{{" + "(" * 5000 + "1" + ")" * 5000 + "}}", "RecursionError|MemoryError|crashed"),
+    "is long": ("{# " + "x" * 2**20 + " #}" + MESSAGE, "1048610 characters, more than"),
+    "opens a file": ("{{ ''.__class__.__mro__[1].__subclasses__() }}", "SecurityError"),
+}
+LOOPS = {
+    "loops": "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
+    "computes a large number": "{{ (10 ** (10 ** 9)) % 7 }}",
+}
+
+
+@pytest.mark.parametrize("case", TOKENIZERS)
+def test_a_tokenizer_that_does_not_fit(model_copy, case):
+    damage, pattern = TOKENIZERS[case]
+    damage(model_copy)
+    line = refusal(model_copy)
+    assert re.search(pattern, line), line
+
+
+@pytest.mark.parametrize("case", TEMPLATES)
+def test_a_chat_template_that_cannot_be_used(model_copy, case):
+    text, pattern = TEMPLATES[case]
+    template(text)(model_copy)
+    if pattern is None:
+        assert resolve(ModelSettings(path=str(model_copy))) == model_copy
+        return
+    line = refusal(model_copy)
+    assert re.search(pattern, line), line
+
+
+@pytest.mark.parametrize("case", LOOPS)
+def test_a_chat_template_that_does_not_end(model_copy, case, monkeypatch):
+    monkeypatch.setattr("mpo_core.models.templates.SECONDS", 1)
+    template(LOOPS[case])(model_copy)
+    started = time.monotonic()
+    assert "it did not finish within 1 seconds of computing" in refusal(model_copy)
+    assert time.monotonic() - started < 30
+
+
+def test_a_template_that_fails_on_some_texts_alone(model_copy):
+    from mpo_core.chat import encode_prompt
+
+    template(
+        "{% if 'secret' in messages[0]['content'] %}{{ raise_exception(messages[0]['content']) }}{% endif %}" + MESSAGE
+    )(model_copy)
+    tokenizer = load_tokenizer(model_copy, ModelSettings())
+    with pytest.raises(BadInputError, match="the chat template fails on a conversation") as caught:
+        encode_prompt(tokenizer, "A secret text")
+    assert "secret" not in str(caught.value)  # a prompt is never shown
