@@ -13,6 +13,8 @@ from pydantic import ValidationError
 
 from mpo_core.artifacts import ArtifactStore
 from mpo_core.errors import BadInputError
+from mpo_core.reporting.methods import PAGE as METHODS_PAGE
+from mpo_core.reporting.methods import SUMMARY as METHODS_SUMMARY
 from mpo_core.reporting.report import render
 from mpo_core.reporting.summary import RunSummary
 from mpo_core.settings import DefinedLanguage
@@ -85,8 +87,7 @@ def read(store: ArtifactStore, folder: str) -> RunSummary:
     try:
         summary = RunSummary.model_validate_json(fs.cat_file(where), extra="ignore")
     except OSError:
-        known = ", ".join(_finished(fs, posixpath.join(base, posixpath.dirname(folder)))) or "there is none yet"
-        raise BadInputError("no summary of a run here", where=where, mend=f"Name a finished run: {known}.") from None
+        raise _no_summary(fs, where) from None
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         place = ".".join(str(part) for part in first["loc"]) or "the file"
@@ -108,7 +109,19 @@ def _define_languages(summary: RunSummary) -> None:
             DefinedLanguage.model_validate(entry).define()
 
 
+def _no_summary(fs: fsspec.AbstractFileSystem, where: str) -> BadInputError:
+    folder = posixpath.dirname(where)
+    if fs.exists(posixpath.join(folder, METHODS_SUMMARY)):
+        page = posixpath.join(folder, METHODS_PAGE)
+        return BadInputError("this run compared methods and has no summary", where=where, mend=f"Open {page}.")
+    names = ", ".join(_finished(fs, posixpath.dirname(folder))) or "there is none yet"
+    if fs.isdir(folder):
+        fix = f"Run it again with the same settings, which continues where it ended, or name a finished run: {names}."
+        return BadInputError("this run has not finished, so there is no summary of a run here", where=where, mend=fix)
+    return BadInputError("no summary of a run here", where=where, mend=f"Name a finished run: {names}.")
+
+
 def _finished(fs: fsspec.AbstractFileSystem, runs: str) -> list[str]:
     """Returns the names of the runs that have a summary; without glob, since a root's name may have brackets."""
     folders = fs.ls(runs, detail=False) if fs.isdir(runs) else []
-    return sorted(posixpath.basename(path) for path in folders if fs.exists(posixpath.join(path, SUMMARY)))
+    return sorted(posixpath.basename(path) for path in folders if fs.isfile(posixpath.join(path, SUMMARY)))

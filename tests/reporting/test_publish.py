@@ -53,3 +53,19 @@ def test_no_summary_is_a_clear_error(tmp_path: Path, summary: RunSummary) -> Non
     (tmp_path / "bad" / "summary.json").write_text("{}")
     with pytest.raises(BadInputError, match="this is no summary"):
         read(store, "bad")
+
+
+@pytest.mark.parametrize(
+    ("file", "message"),
+    [
+        ("settings.yaml", r"has not finished.*continues where it ended, or name a finished run: whole\."),
+        ("methods.json", r"compared methods and has no summary.*Open .*runs/early/methods\.html"),
+        ("summary.json/x", r"has not finished.*name a finished run: whole\."),
+    ],
+)
+def test_a_run_without_a_summary_is_explained(tmp_path: Path, file: str, message: str) -> None:
+    for path in (tmp_path / "runs" / "early" / file, tmp_path / "runs" / "whole" / "summary.json"):
+        path.parent.mkdir(parents=True)
+        path.write_text("{}")
+    with pytest.raises(BadInputError, match=message):
+        read(ArtifactStore(str(tmp_path)), "runs/early")
