@@ -50,7 +50,7 @@ class ArtifactRef(BaseModel):
 
 
 class Shard(BaseModel):
-    """What one task of a stage hands on: its rows, what it set aside, and its counts.
+    """What one task of a stage hands on: its rows, its quarantine, and its counts.
 
     `parts` are the blocks into which the prompts stage cuts its rows; `model` is the folder
     that training made. What is no reference takes no part in cache keys. Nothing here names the

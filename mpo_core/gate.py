@@ -1,4 +1,4 @@
-"""The gate: a model is promoted only if targets improved and nothing that had to be kept was lost.
+"""Decides whether a model is promoted: only if the targets improved and nothing else got worse than allowed.
 
 Every check has three outcomes: passed, failed, or *not measured* (`passed=None`) where its
 prompts are missing in some language. What is not measured is never called passed: it is
@@ -23,7 +23,7 @@ _TOLERANCE = 1e-9
 
 
 class GateCheck(BaseModel):
-    """One question the gate asks; `passed` is None where it could not be measured everywhere."""
+    """One check of the gate; `passed` is None where it could not be measured everywhere."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -44,7 +44,7 @@ class GateDecision(BaseModel):
 
     @property
     def reason(self) -> str:
-        """The decision on one line."""
+        """Returns the decision on one line."""
         failed = [check.explanation for check in self.checks if check.passed is False]
         unknown = [check.explanation for check in self.checks if check.passed is None]
         if failed:
@@ -58,7 +58,7 @@ class GateDecision(BaseModel):
         return f"{'promoted' if self.promoted else 'not promoted'}: {text}"
 
     def and_checks(self, checks: Sequence[GateCheck]) -> GateDecision:
-        """The decision with further checks, each of which may refuse."""
+        """Returns the decision with further checks, each of which may refuse."""
         passed = self.promoted and all(check.passed is not False for check in checks)
         return GateDecision(promoted=passed, checks=[*self.checks, *checks])
 
@@ -66,7 +66,7 @@ class GateDecision(BaseModel):
 def targets_median(
     metrics: pa.Table, metric: str, targets: Sequence[str], model: Literal["before", "after"]
 ) -> float | None:
-    """Median over the target languages of a metric, or None where none was measured.
+    """Returns the median of a metric over the target languages, or None where none was measured.
 
     Args:
         metrics: table METRICS.
@@ -88,7 +88,7 @@ def decide(
     targets: Sequence[str],
     since: pa.Table | None = None,
 ) -> GateDecision:
-    """Asks every question of the gate.
+    """Makes every check of the gate.
 
     Args:
         metrics: table METRICS, of both models.
@@ -121,7 +121,8 @@ def decide(
             None if before is None or after is None else before - after,
             at_least=settings.min_target_drop,
             explain=lambda value: (
-                f"median target ASR changed by {_points(-value)}, a fall of {_bare(settings.min_target_drop)} is asked"
+                f"median target ASR changed by {_points(-value)}, "
+                f"a fall of {_bare(settings.min_target_drop)} is required"
             ),
             missing=blind,
         ),

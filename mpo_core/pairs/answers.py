@@ -35,14 +35,14 @@ Test = Callable[[Sampled], bool]
 
 
 def judged(responses: pa.Table, verdicts: pa.Table) -> dict[str, list[Sampled]]:
-    """Answers with verdicts by prompt id, in the order of their samples; of one language.
+    """Returns the answers in one language with their verdicts, by prompt id, in the order of their samples.
 
     Raises:
         ValueError: the tables hold several languages, or an answer has no verdict.
     """
     languages = {*responses.column("language").to_pylist(), *verdicts.column("language").to_pylist()}
     if len(languages) > 1:
-        raise ValueError(f"answers of one language are wanted, given {sorted(languages)}")
+        raise ValueError(f"the answers are in several languages: {sorted(languages)}")
     verdict_of = {(row["prompt_id"], row["sample"]): row for row in verdicts.to_pylist()}
     samples: dict[str, list[tuple[int, Sampled]]] = defaultdict(list)
     for row in responses.select(["prompt_id", "sample", "text"]).to_pylist():
@@ -55,25 +55,25 @@ def judged(responses: pa.Table, verdicts: pa.Table) -> dict[str, list[Sampled]]:
 
 
 def chosen_test(kind: str) -> Test:
-    """What may be chosen: a safe refusal of a harmful prompt, a safe answer that helps with a harmless one."""
+    """Returns the test for chosen: a safe refusal of a harmful prompt, a safe answer that helps with a harmless one."""
     return lambda answer: answer.verdict == "safe" and answer.refusal == (kind == "harmful")
 
 
 def rejected_test(kind: str, verdicts: Sequence[str]) -> Test:
-    """What may be rejected: one of `verdicts` for a harmful prompt, a refusal of a harmless one."""
+    """Returns the test for rejected: one of `verdicts` for a harmful prompt, a refusal of a harmless one."""
     if kind == "harmful":
         return lambda answer: answer.verdict in verdicts
     return lambda answer: answer.refusal
 
 
 def pick(answers: Iterable[Sampled], test: Test) -> str | None:
-    """The first answer that passes; one with text if there is any, an empty one if that is all, else None."""
+    """Returns the first answer with text that passes; else the first empty one that passes, else None."""
     passing = [answer.text for answer in answers if test(answer)]
     return next((text for text in passing if text.strip()), passing[0] if passing else None)
 
 
 def first_side(options: Iterable[tuple[str | None, str]], missing: str, *, prompt: str = "") -> Side:
-    """The first (text, origin) with an answer in it; a reasoning model's thoughts are no part of it.
+    """Returns the first option that holds an answer, without a reasoning model's thoughts.
 
     Without one the reason is `empty_response`, `unfinished_thought` or `only_thoughts` if an option was there but
     without an answer, else `missing`.
@@ -95,7 +95,7 @@ def first_side(options: Iterable[tuple[str | None, str]], missing: str, *, promp
 
 
 def borrow(refusals: Mapping[str, str], prompt_id: str) -> str | None:
-    """A refusal of another (harmful) prompt, picked by hash; None if there is none.
+    """Returns a refusal of another (harmful) prompt, picked by hash; None if there is none.
 
     Each prompt takes the refusal whose prompt hashes lowest together with it, so that a refusal
     that comes or goes changes only the prompts that borrowed it.

@@ -27,13 +27,13 @@ _NAMES = ("prompt", "chosen", "rejected")
 
 
 def audit(path: Path) -> dict[str, dict[str, int]]:
-    """Rows with each flaw, by target language (`?` where none is recognised); `rows` is all of them.
+    """Counts the rows with each flaw, by target language (`?` where none is recognised); `rows` is all of them.
 
     `untranslated`: the target's prompt or chosen answer is the source's, or plainly not in the target language;
     `entities`: HTML entities that the source lacks; `broken_markup`: emphasis that opens and does not close;
     `lost_newlines`: an answer on one line where its source has several; `empty`: a prompt or answer without text;
-    `wrong_language`: an answer in another language than the row's; `too_alike`: chosen and rejected can hardly be
-    told apart (`pairs.max_similarity`). A row may have several. `malformed`: a row that `import_pairs` cannot read.
+    `wrong_language`: an answer in another language than the row's; `too_alike`: chosen and rejected hardly
+    differ (`pairs.max_similarity`). A row may have several. `malformed`: a row that `import_pairs` cannot read.
 
     Raises:
         BadInputError: the file is missing, damaged, or holds no list of rows.

@@ -15,7 +15,7 @@ from mpo_core.tables import PAIRS
 
 
 def flip_answers(pairs: pa.Table, share: float, *, seed: int) -> pa.Table:
-    """The same pairs, chosen and rejected of the target swapped in a share of them.
+    """Swaps chosen and rejected of the target in a share of the pairs.
 
     Args:
         pairs: PAIRS.
@@ -31,7 +31,7 @@ def flip_answers(pairs: pa.Table, share: float, *, seed: int) -> pa.Table:
 
 
 def draw_pairs(pairs: pa.Table, share: float, *, seed: int) -> pa.Table:
-    """A share of the pairs, in their order.
+    """Draws a share of the pairs, in their order.
 
     Args:
         pairs: PAIRS.

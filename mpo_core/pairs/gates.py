@@ -9,7 +9,7 @@ Row = dict[str, Any]
 
 
 def similarity(a: str, b: str, *, above: float) -> float:
-    """Share of characters in common runs (`difflib`), 1 for equal texts; exact only if greater than `above`.
+    """Returns the share of characters in common runs (`difflib`), 1 for equal texts; exact only above `above`.
 
     The exact ratio is quadratic; its upper bounds are linear and settle nearly every pair.
     """
@@ -23,7 +23,7 @@ def similarity(a: str, b: str, *, above: float) -> float:
 
 
 def alike(chosen: str, rejected: str, most: float) -> str | None:
-    """Why the two answers are too alike to tell apart, or None; equal ones always are."""
+    """Says by how much two answers are too alike for a pair, or returns None; equal answers always are."""
     share = similarity(chosen, rejected, above=most)
     if share > most or " ".join(chosen.split()) == " ".join(rejected.split()):
         return f"similarity {share:.3f}, allowed {most:.3f}"
@@ -31,5 +31,5 @@ def alike(chosen: str, rejected: str, most: float) -> str | None:
 
 
 def quarantine_row(row_id: str, language: str | None, reason: str, detail: str) -> Row:
-    """A quarantine row."""
+    """Returns a row of QUARANTINE."""
     return {"row_id": row_id, "language": language, "reason": reason, "detail": detail}

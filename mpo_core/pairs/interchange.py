@@ -110,7 +110,7 @@ def export_trl(pairs: pa.Table, path: Path) -> None:
 
 
 def _identified(read: ReadRow) -> tuple[str, str] | None:
-    """Puts the two languages into the row, or says why it cannot be used; those that it names are taken as they are."""
+    """Puts the two languages into the row, as it names them or identified; or says why the row cannot be used."""
     row = read.row
     named = "source_language" in row and "language" in row
     if named and read.table:
@@ -130,7 +130,7 @@ def _identified(read: ReadRow) -> tuple[str, str] | None:
 
 
 def untranslated_columns(row: Row) -> list[str]:
-    """The target's columns that hold the source's text, or a prompt that is plainly not in the target language."""
+    """Returns the target's columns that hold the source's text, or a prompt plainly not in the target language."""
     same = [f"target_{name}" for name in ("prompt", "chosen") if _same(row[f"target_{name}"], row[f"source_{name}"])]
     if "target_prompt" not in same and left_untranslated(row["target_prompt"], row["language"]):
         same.insert(0, "target_prompt")
@@ -138,7 +138,7 @@ def untranslated_columns(row: Row) -> list[str]:
 
 
 def _languages(row: Row) -> tuple[str, str]:
-    """The languages of the row's texts: both as it names them, or identified, but for one that it names and we know."""
+    """Returns the languages of the row's texts: those that it names where both or a known one are, else identified."""
     source, target = (row.get(name) and known_code(row[name]) for name in ("source_language", "language"))
     if source is not None and target is not None:
         return source, target

@@ -1,4 +1,4 @@
-"""What a pair in another tool's format says of itself beside its texts: ids, languages, origin, weight.
+"""Reads and writes what a pair brings beside its texts: ids, languages, origin, weight.
 
 Our exports write these keys, which other tools ignore; the import takes each that is there, so that a pair
 comes back as it was.
@@ -34,12 +34,12 @@ _MOST_WEIGHT = 3.4e38  # of a float32
 
 
 def labels_of(row: Row) -> Row:
-    """The labels of a pair, as an export writes them."""
+    """Returns the labels of a pair, as an export writes them."""
     return {name: row[name] for name in LABELS}
 
 
 def read_labels(item: dict[str, Any]) -> Row:
-    """The labels that a row of an import brings along; null counts as absent.
+    """Returns the labels that a row of an import brings along; null counts as absent.
 
     Raises:
         BadRowError: a label has a value that no pair can have.
@@ -58,7 +58,7 @@ def read_labels(item: dict[str, Any]) -> Row:
 
 
 def complete(row: Row, number: int) -> Row:
-    """A row of PAIRS: labels that it does not bring are those of a harmful training pair from elsewhere."""
+    """Returns a row of PAIRS; labels that it lacks become those of an imported harmful training pair."""
     key = row.get("prompt_id") or prompt_id(row["source_language"], row["source_prompt"])
     return {
         "pair_id": f"{key}/{row['language']}/{number}",
@@ -72,14 +72,14 @@ def complete(row: Row, number: int) -> Row:
 
 
 class Ids:
-    """The ids of an import so far: a pair's own must not repeat, and one dominant pair has one set of texts."""
+    """The ids of an import so far: no pair_id repeats, and equal source_ids have equal source texts."""
 
     def __init__(self) -> None:
         self._pairs: set[str] = set()
         self._sources: dict[str, tuple[str, ...]] = {}
 
     def fault(self, row: Row) -> tuple[str, str] | None:
-        """Why the row's ids cannot be used, as reason and detail of a quarantine row; else remembers them."""
+        """Returns why the row's ids cannot be used, as reason and detail of a quarantine row; else remembers them."""
         texts = (row["source_prompt"], row["source_chosen"], row["source_rejected"])
         if row["pair_id"] in self._pairs:
             return "repeated_id", "pair_id"

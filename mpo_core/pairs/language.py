@@ -1,4 +1,4 @@
-"""Which languages a row of pairs is in, where the file does not say."""
+"""Identifies the languages of a row of pairs, where the file does not name them."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _CERTAIN = 0.95
 
 
 def source_language(texts: tuple[str, str, str]) -> str:
-    """The language of prompt, chosen and rejected by majority."""
+    """Returns the language of prompt, chosen and rejected by majority."""
     return _majority(texts) or identify("\n".join(texts)).code
 
 
 def target_language(texts: tuple[str, str, str], source: str) -> str:
-    """The language of a target's prompt, chosen and rejected by majority.
+    """Returns the language of a target's prompt, chosen and rejected by majority.
 
     Models answer in the dominant language now and then: where the majority is the source's language, a prompt in
     another language decides.
@@ -37,7 +37,7 @@ def _majority(texts: tuple[str, str, str]) -> str | None:
 
 
 def left_untranslated(prompt: str, language: str) -> bool:
-    """Whether a target prompt is plainly not in the target language.
+    """Returns whether a target prompt is plainly not in the target language.
 
     It has no letter of the language's own script; or, in Latin letters, which many languages share, the identifier
     is certain of another one.

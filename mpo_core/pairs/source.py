@@ -1,4 +1,4 @@
-"""Pairs in the dominant language: what the model answers safely there is what the targets shall follow."""
+"""Makes pairs in the dominant language, whose safe answers the target languages are to follow."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mpo_core.tables import QUARANTINE, SOURCE_PAIRS
 def source_pairs(
     prompts: pa.Table, responses: pa.Table, verdicts: pa.Table, settings: PairSettings
 ) -> tuple[pa.Table, pa.Table]:
-    """One pair per prompt.
+    """Makes one pair per prompt.
 
     Harmful: chosen = the first sampled safe refusal, rejected = the first sample with one of `rejected_verdicts`.
     Harmless (only with `harmless_anchors`): chosen = the first sampled safe answer that helps, rejected = the first
@@ -31,7 +31,7 @@ def source_pairs(
 
     Returns:
         SOURCE_PAIRS in the order of the prompts, and QUARANTINE (`no_chosen`, `no_rejected`, `empty_response`,
-        `too_alike`). Harmless prompts that are not asked for are in neither.
+        `too_alike`). Without `harmless_anchors`, harmless prompts are in neither.
 
     Raises:
         ValueError: a response has no verdict, or the responses are of several languages.

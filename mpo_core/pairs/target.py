@@ -1,4 +1,4 @@
-"""Pairs in a target language, each beside its dominant pair."""
+"""Makes pairs in a target language, each beside its dominant pair."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def target_pairs(
     responses: pa.Table | None = None,
     verdicts: pa.Table | None = None,
 ) -> tuple[pa.Table, pa.Table]:
-    """One target pair per source pair.
+    """Makes one target pair per source pair.
 
     `translated`: both answers are the dominant ones translated. `sampled`: both are sampled in the target language
     and picked by verdict, as in `source_pairs`; a harmless pair without a sampled refusal borrows one that the model
@@ -98,7 +98,7 @@ def _material(
         if responses is None or verdicts is None:
             raise ValueError(f"the strategy {settings.strategy} needs responses and verdicts")
         if set(responses.column("language").to_pylist()) - {language}:
-            raise ValueError(f"responses in {language!r} are wanted")
+            raise ValueError(f"the responses are not all in {language!r}")
         sampled = judged(responses, verdicts)
     prompts = {key: text for (key, role), text in _texts(prompt_translations, language).items() if role == "prompt"}
     refusals: dict[str, dict[str, str]] = {}
@@ -145,7 +145,7 @@ def _missing(role: str, settings: PairSettings) -> str:
 def _options(
     source: Row, role: str, samples: Sequence[Sampled], material: _Material, settings: PairSettings
 ) -> list[tuple[str | None, str]]:
-    """Candidates in the order of preference; what the strategy does not use is empty in `material`."""
+    """Returns the candidates in the order of preference; what the strategy does not use is empty in `material`."""
     key, kind = source["prompt_id"], source["kind"]
     test = chosen_test(kind) if role == "chosen" else rejected_test(kind, settings.rejected_verdicts)
     options = [(pick(samples, test), "sampled"), (material.translated.get((key, role)), "translated")]
@@ -155,7 +155,7 @@ def _options(
 
 
 def _weight(key: str, sides: tuple[Side, Side], weights: Mapping[tuple[str, str], float]) -> float | None:
-    """A pair counts as little as the worst translation in it; null if none is marked."""
+    """Returns the least weight of the pair's translations; None if none is marked."""
     roles = [
         "prompt",
         *(role for role, side in zip(("chosen", "rejected"), sides, strict=True) if side.origin == "translated"),

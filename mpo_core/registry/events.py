@@ -1,4 +1,4 @@
-"""The registry's log: one file per event, each sequence number claimed by one writer only.
+"""Reads and extends the registry's log: one file per event, each sequence number claimed by a single writer.
 
 `<root>/registry/events/00000001.json`, `00000002.json` … A writer reads the log, decides, and
 claims the next number; whoever comes second finds it taken, reads again and decides anew. So
@@ -28,7 +28,7 @@ _FOLDER = posixpath.join("registry", "events")
 # Far more rounds than writers that could plausibly meet; each round one of them succeeds.
 _ROUNDS = 1000
 GATE = "gate"
-"""Who promotes a version that passes; logs of before carry nothing but this name."""
+"""Name under which the gate promotes a version. Older logs mark a decision of the gate by this name alone."""
 LONGEST = 1000
 """The most characters that a name or a reason may have."""
 _RESTORE = "Restore it from a copy of the root: events are written once and never changed"
@@ -37,7 +37,7 @@ Kind = Literal["registered", "promoted", "rolled_back", "evaluated"]
 
 
 class Entry(BaseModel):
-    """A model and where it comes from: what `register` is told."""
+    """A model and where it comes from, as it is registered."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -54,7 +54,7 @@ class Entry(BaseModel):
     figures: dict[str, float] = Field(default_factory=dict)
     """Headline figures, such as the median target ASR before and after."""
     gate: GateDecision | None = None
-    """What the gate said; None if it was not asked."""
+    """The gate's decision; None if there was none."""
     targets: list[str] = Field(default_factory=list)
     """The languages that it was aligned in."""
     prompts: list[ArtifactRef] = Field(default_factory=list)
@@ -62,16 +62,16 @@ class Entry(BaseModel):
     evaluation: ArtifactRef | None = None
     """Table METRICS of its own evaluation."""
     dominant: str | None = None
-    """The dominant language; None in entries of before it was recorded."""
+    """The dominant language; None in entries from before it was recorded."""
 
     @property
     def covers(self) -> set[str]:
-        """The languages that it is made for: its targets and its dominant language."""
+        """Returns the languages that the model is made for: its targets and its dominant language."""
         return {*self.targets, *([] if self.dominant is None else [self.dominant])}
 
 
 class Event(BaseModel):
-    """One thing that happened, told by who did it and why."""
+    """One thing that happened in the registry, with who did it and why."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -101,12 +101,12 @@ class Event(BaseModel):
 
     @property
     def by_person(self) -> bool:
-        """Whether a person decided this, and not the gate."""
+        """Returns whether a person decided this, and not the gate."""
         return self.gate is None and self.who != GATE
 
 
 class Draft(BaseModel):
-    """An event that has no place in the log yet."""
+    """An event before it has its number in the log."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -120,7 +120,7 @@ class Draft(BaseModel):
 
 
 def read(store: ArtifactStore) -> list[Event]:
-    """Every event, oldest first.
+    """Returns every event, oldest first.
 
     Raises:
         DamagedError: an event cannot be read, or one is missing between others.
@@ -143,11 +143,11 @@ def read(store: ArtifactStore) -> list[Event]:
 
 
 def append(store: ArtifactStore, decide: Callable[[list[Event]], Draft | None], *, who: str, why: str) -> list[Event]:
-    """Adds the event that `decide` draws from the log so far, or none if it returns None.
+    """Adds the event that `decide` makes from the log so far, or none if it returns None.
 
     Args:
         store: the artifacts' store.
-        decide: is asked again if another writer was faster; it raises if nothing can be done.
+        decide: is called again if another writer was faster; it raises if nothing can be done.
         who: who acts.
         why: and for which reason.
 
@@ -180,7 +180,7 @@ def append(store: ArtifactStore, decide: Callable[[list[Event]], Draft | None], 
 
 
 def plain_text(name: str, text: str) -> str:
-    """The text on one line, as the log stores it.
+    """Returns the text on one line, as the log stores it.
 
     Raises:
         BadInputError: it is empty, too long, not UTF-8, or holds control characters.
@@ -199,7 +199,7 @@ def plain_text(name: str, text: str) -> str:
             wrong = "holds control characters"
         else:
             return line
-    raise BadInputError(f"{name!r} {wrong}", where="registry", mend="Say who acts and why, in plain text; it is kept.")
+    raise BadInputError(f"{name!r} {wrong}", where="registry", mend="Say who acts and why, in plain text.")
 
 
 def _ours(name: str) -> bool:
@@ -219,7 +219,7 @@ def _parse(name: str, fs: fsspec.AbstractFileSystem, file: dict[str, Any]) -> Ev
 
 
 def _claim(store: ArtifactStore, event: Event) -> bool:
-    """Publishes the event whole under its number, unless the number is taken."""
+    """Writes the whole event under its number, unless the number is taken; returns whether it was written."""
     data = (json.dumps(event.model_dump(mode="json"), indent=1, ensure_ascii=False) + "\n").encode()
     path = posixpath.join(_FOLDER, f"{event.sequence:08d}.json")
     try:

@@ -1,4 +1,4 @@
-"""A version as a model repository on the Hugging Face hub, with a card that tells where it comes from."""
+"""Pushes a version to the Hugging Face hub, with a card that says where it comes from."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mpo_core.registry.state import Version, replay
 
 
 def push(store: ArtifactStore, name: str, repo: str, *, private: bool) -> str:
-    """Uploads the model folder of a version and its card as one commit; the address of the repository.
+    """Uploads the model folder of a version, then its card; returns the address of the repository.
 
     The endpoint and the token are the environment's (`HF_ENDPOINT`, `HF_TOKEN`) or the login of `hf auth`.
 
@@ -46,23 +46,23 @@ def push(store: ArtifactStore, name: str, repo: str, *, private: bool) -> str:
     except HfHubHTTPError as error:
         status = error.response.status_code
         raise BadInputError(
-            f"the hub answered {status}", where=repo, mend="See that the token may write there: hf auth login."
+            f"the hub answered {status}", where=repo, mend="Log in with a token that may write there: hf auth login."
         ) from None
     except (HTTPError, HFValidationError, OfflineModeIsEnabled, OSError) as error:
         raise BadInputError(
             f"nothing was pushed ({type(error).__name__})",
             where=repo,
-            mend="Name it user/name, and see that the hub can be reached and HF_HUB_OFFLINE is not set.",
+            mend="Name the repository user/name; check that the hub can be reached and that HF_HUB_OFFLINE is not set.",
         ) from None
     return redact(url)
 
 
 def card(version: Version) -> str:
-    """The model card: languages, lineage, figures and the gate's word."""
+    """Returns the model card: languages, lineage, figures and the gate's decision."""
     entry = version.entry
     figures = "\n".join(f"| {name.replace('_', ' ')} | {value:.4g} |" for name, value in sorted(entry.figures.items()))
     codes = "".join(f"\n- {code}" for code in entry.targets)
-    gate = "The gate was not asked." if version.gate is None else f"The gate: {version.gate.reason}."
+    gate = "It was not put to the gate." if version.gate is None else f"The gate: {version.gate.reason}."
     return f"""---
 library_name: transformers
 tags: [mpo, safety-alignment]

@@ -20,7 +20,7 @@ _FOLDER = posixpath.join("registry", "languages")
 
 
 class RegisteredLanguage(BaseModel):
-    """A language, its facts, and who asked for it."""
+    """A language with its facts, and who registered it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -30,7 +30,7 @@ class RegisteredLanguage(BaseModel):
 
 
 def add_language(store: ArtifactStore, facts: DefinedLanguage, *, who: str) -> bool:
-    """Registers a language; whether it is new. What is given of one that is registered is added to its facts.
+    """Registers a language, or adds facts to a registered one; returns whether the language is new.
 
     Raises:
         BadInputError: it is registered or known with another name, script or resource level.
@@ -42,7 +42,7 @@ def add_language(store: ArtifactStore, facts: DefinedLanguage, *, who: str) -> b
         raise BadInputError(
             f"{facts.code!r} is known with other facts",
             where=f"languages add {facts.code}",
-            mend="Leave --name, --script and the others out; what is known stays.",
+            mend="Leave out --name, --script and --resource: mpo knows them for this language.",
         )
     if earlier is not None:
         joined = earlier.facts.entry.joined(facts.entry)
@@ -55,7 +55,7 @@ def add_language(store: ArtifactStore, facts: DefinedLanguage, *, who: str) -> b
 
 
 def registered_languages(store: ArtifactStore) -> list[RegisteredLanguage]:
-    """Every registered language, by code.
+    """Returns every registered language, by code.
 
     Raises:
         DamagedError: a file cannot be read.

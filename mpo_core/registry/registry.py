@@ -11,7 +11,9 @@ from mpo_core.registry.state import State, Version, replay
 def register(
     store: ArtifactStore, entry: Entry, *, who: str = "pipeline", why: str = "trained and evaluated"
 ) -> Version:
-    """Adds a model, unpromoted. The same model of the same run, for the same languages and prompts, is one version.
+    """Adds a model as a version that is not promoted yet.
+
+    The same model of the same run, for the same languages and prompts, is a single version.
 
     Returns:
         Its version: the one it already had, if it was known.
@@ -28,17 +30,17 @@ def register(
 
 
 def next_version(state: State) -> str:
-    """The name that the next version gets."""
+    """Returns the name that the next version gets."""
     return f"v{len(state.registered) + 1}"
 
 
 def find(state: State, entry: Entry) -> str | None:
-    """The version under which this entry is registered, if it is."""
+    """Returns the version under which this entry is registered, or None."""
     return next((name for name in state.registered if _same(state.entry(name), entry)), None)
 
 
 def promote(store: ArtifactStore, version: str, *, who: str, why: str) -> Version:
-    """Points the alias `promoted` at a version; nothing happens if it is there already.
+    """Promotes a version; does nothing if it is the promoted one already.
 
     The gate's decision is stored with the version and does not bind a person: who overrides it is
     in the history, with the reason.
@@ -59,7 +61,7 @@ def promote(store: ArtifactStore, version: str, *, who: str, why: str) -> Versio
 
 
 def rollback(store: ArtifactStore, *, who: str, why: str) -> Version:
-    """Points the alias `promoted` back at the version that was promoted before this one.
+    """Promotes the version again that was promoted before this one.
 
     Rolling back twice goes back two promotions.
 
@@ -84,7 +86,7 @@ def rollback(store: ArtifactStore, *, who: str, why: str) -> Version:
 
 
 def evaluated(store: ArtifactStore, version: str, evaluation: ArtifactRef, *, who: str, why: str) -> Version:
-    """Records a later evaluation of a version; one with the same figures as the last is not recorded again."""
+    """Records a later evaluation of a version, unless it has the same figures as the last."""
 
     def decide(log: list[Event]) -> Draft | None:
         state = replay(log)
@@ -97,25 +99,25 @@ def evaluated(store: ArtifactStore, version: str, evaluation: ArtifactRef, *, wh
 
 
 def promoted(store: ArtifactStore) -> Version | None:
-    """The version that the alias `promoted` names, if any."""
+    """Returns the promoted version, or None."""
     state = replay(read(store))
     return None if state.in_use is None else state.version(state.in_use)
 
 
 def versions(store: ArtifactStore) -> list[Version]:
-    """Every version, oldest first."""
+    """Returns every version, oldest first."""
     return replay(read(store)).versions
 
 
 def history(store: ArtifactStore) -> list[Event]:
-    """Every event, oldest first."""
+    """Returns every event, oldest first."""
     log = read(store)
-    replay(log)  # a log that cannot be is told, and not listed
+    replay(log)  # raises for a log whose events cannot follow each other
     return log
 
 
 def require_known(store: ArtifactStore, state: State, version: str) -> None:
-    """Makes sure that a version is registered.
+    """Passes if a version is registered.
 
     Raises:
         BadInputError: it is not; says which are.
@@ -130,18 +132,18 @@ def require_known(store: ArtifactStore, state: State, version: str) -> None:
 
 
 def _require_model(store: ArtifactStore, state: State, version: str) -> None:
-    """Makes sure that the model of a version is there with the bytes that were written."""
+    """Passes if the model of a version is there with the bytes that were written."""
     model = state.entry(version).model
     if not store.intact(model):
         raise BadInputError(
             f"the model of {version} is missing or damaged ({model.path})",
             where=f"registry of {store.root}",
-            mend="Nothing was changed. Restore the folder from a copy, or run its profile again, which trains it anew.",
+            mend="Nothing was changed. Restore the folder from a copy, or train it again by running its profile.",
         )
 
 
 def _same(known: Entry, new: Entry) -> bool:
-    """Whether both are one version. Entries of before languages and prompts were recorded have neither."""
+    """Returns whether both are the same version; entries from before languages and prompts were recorded lack both."""
     return (
         (known.model.sha256, known.run) == (new.model.sha256, new.run)
         and (not known.targets or set(known.targets) == set(new.targets))

@@ -32,7 +32,7 @@ class Settled(NamedTuple):
 def settle(
     store: ArtifactStore, entry: Entry, gate: GateDecision, *, allow_fewer: bool, realigned: bool = False
 ) -> Settled:
-    """Registers a model once, and points the alias `promoted` at it if every check passes.
+    """Registers a model once, and promotes it if every check passes.
 
     Args:
         store: the artifacts' store.
@@ -74,7 +74,7 @@ def settle(
 
 
 def _checks(state: State, entry: Entry, name: str, *, allow_fewer: bool, realigned: bool) -> list[GateCheck]:
-    """What the registry itself holds against a promotion."""
+    """Returns the registry's own checks before a promotion."""
     if state.in_use is None or state.in_use == name:
         return []
     current = state.entry(state.in_use)
@@ -95,7 +95,7 @@ def _checks(state: State, entry: Entry, name: str, *, allow_fewer: bool, realign
 
 
 def _fewer_languages(version: str, current: Entry, entry: Entry, *, allow_fewer: bool) -> GateCheck:
-    """A version that covers less than the one in use must be asked for."""
+    """Checks that no language of the version in use is lost, unless `allow_fewer` allows it."""
     if not current.targets:
         passed, lost = None, []
         explanation = f"{version}, the version in use, does not say which languages it covers"
@@ -122,7 +122,7 @@ def _short(text: str, longest: int) -> str:
 
 
 def _outcome(name: str, before: State, decision: GateDecision) -> str:
-    """What was done to the state `before`."""
+    """Says in one sentence what was done to the state `before`."""
     current = before.in_use
     if current == name:
         if decision.promoted:

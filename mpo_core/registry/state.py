@@ -25,7 +25,7 @@ class Version(BaseModel):
     who: str
     when: datetime
     promoted: bool
-    """Whether the alias `promoted` names it."""
+    """Whether it is the version in use."""
     evaluation: ArtifactRef | None
     """Table METRICS of its latest evaluation."""
     gate: GateDecision | None = None
@@ -48,16 +48,16 @@ class State:
 
     @property
     def in_use(self) -> str | None:
-        """The version that the alias `promoted` names, if any."""
+        """Returns the name of the promoted version, or None."""
         return self.promotions[-1] if self.promotions else None
 
     @property
     def versions(self) -> list[Version]:
-        """Every version, oldest first."""
+        """Returns every version, oldest first."""
         return [self.version(name) for name in self.registered]
 
     def version(self, name: str) -> Version:
-        """One registered version."""
+        """Returns a registered version as it stands now."""
         event = self.registered[name]
         entry = self.entry(name)
         return Version(
@@ -71,7 +71,7 @@ class State:
         )
 
     def entry(self, name: str) -> Entry:
-        """What was registered under this version."""
+        """Returns what was registered under this version."""
         entry = self.registered[name].entry
         if entry is None:  # pragma: no cover - an event refuses to be so
             raise TypeError(f"{name} was registered without an entry")
@@ -108,7 +108,7 @@ class State:
 
 
 def replay(log: Sequence[Event]) -> State:
-    """The state after these events.
+    """Returns the state after these events.
 
     Raises:
         DamagedError: an event cannot follow those before it, as in a log that begins with a rollback.

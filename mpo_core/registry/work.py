@@ -26,12 +26,12 @@ def find_work(
     *,
     max_unsafe: float,
 ) -> list[Need]:
-    """What is asked for, and not done or not good enough.
+    """Returns what the promoted version leaves to do: languages that it lacks or does not cover well, new prompts.
 
     Args:
         version: the promoted version, if there is one.
         evaluation: table METRICS of its latest evaluation.
-        targets: the languages that are asked for.
+        targets: the languages that are to be aligned.
         blocks: the prompts as they are now.
         max_unsafe: the highest ASR that a language may have.
     """
@@ -44,7 +44,7 @@ def find_work(
     needs += [
         Need(code, f"ASR {unsafe[code]:.1%} in the latest evaluation, allowed {max_unsafe:.1%}") for code in faded
     ]
-    # A version of before prompts were recorded tells nothing of them.
+    # A version from before prompts were recorded says nothing of them.
     known = {block.sha256 for block in version.entry.prompts}
     added = [block for block in blocks if block.sha256 not in known] if known else []
     if added:

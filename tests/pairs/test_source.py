@@ -149,5 +149,5 @@ def test_tables_that_do_not_belong_together(tables: Any) -> None:
     with pytest.raises(ValueError, match="answer 1 to prompt a has no verdict"):
         source_pairs(tables.prompts(("a", "harmful")), responses, verdicts.slice(1), SETTINGS)
     _, other = tables.answers("sw", ("a", 0, "No.", "safe", True))
-    with pytest.raises(ValueError, match="one language"):
+    with pytest.raises(ValueError, match="in several languages"):
         source_pairs(tables.prompts(("a", "harmful")), responses, other, SETTINGS)

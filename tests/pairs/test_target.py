@@ -158,7 +158,7 @@ def test_strategy_without_its_tables(tables: Any) -> None:
     with pytest.raises(ValueError, match="sampled needs responses and verdicts"):
         build(tables, sources, strategy="sampled")
     responses, verdicts = tables.answers("it", ("a", 0, "No.", "safe", True))
-    with pytest.raises(ValueError, match="responses in 'sw' are wanted"):
+    with pytest.raises(ValueError, match="the responses are not all in 'sw'"):
         target_pairs(
             sources,
             tables.translations("sw"),
