@@ -5,10 +5,11 @@ import hashlib
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
+from flows.surroundings import can_be_written
 from flows.translate import opened_chain
 from mpo_core.artifacts import write_parquet
 from mpo_core.errors import BadInputError
@@ -21,13 +22,14 @@ from mpo_core.prompts import count_kinds, load_prompts
 from mpo_core.records import form_of
 from mpo_core.sampling import Request, sample
 from mpo_core.settings import LanguageSettings, ModelSettings, PipelineConfig, PromptSource
-from mpo_core.tables import GAPS, PAIRS, PROMPTS, QUARANTINE
+from mpo_core.tables import GAPS, METRICS, PAIRS, PROMPTS, QUARANTINE, RESPONSES, VERDICTS
 from mpo_core.training import TrainingJob, TrainingResult, gaps, source_texts, target_texts, train
 from mpo_core.translation import prompt_texts, translate_texts
 
 _BLOCK = 512  # texts whose reference is measured, and kept, at one time
 _PLACE = {"source", "path", "revision", "subset", "dataset_split", "split"}  # where the prompts lie, not how they read
 _PROMPT_FORMS = ("csv", "json", "jsonl", "parquet", "arrow")
+_UNFINISHED = ".model-*.tmp"  # what the training process calls a model that it has not saved whole yet
 OnProgress = Callable[[int, int], None]
 OnKinds = Callable[[dict[str, dict[str, int]]], None]
 
@@ -137,6 +139,8 @@ def train_alone(
     with _taken_back(out):
         result, aside = _train(config, folder, pairs, held_out, pa.concat_tables([aside, broken]), out, on_progress)
     shutil.rmtree(out / ".work")
+    for unfinished in out.glob(_UNFINISHED):  # of a training that was killed while it saved
+        shutil.rmtree(unfinished, ignore_errors=True)
     # A profile for `mpo run` may ask for it: its run has validation pairs of its own.
     idle = held_out is None and config.training.evaluate_every is not None
     warning = result.cuts.warning(config.training.cutoff)
@@ -160,7 +164,7 @@ def _taken_back(out: Path) -> Iterator[None]:
     try:
         yield
     except BadInputError:
-        for unfinished in out.glob(".model-*.tmp"):
+        for unfinished in out.glob(_UNFINISHED):
             shutil.rmtree(unfinished, ignore_errors=True)
         # Work that was there before may be another training's.
         if not had_work and not any(work.rglob("checkpoint-*/complete.json")):
@@ -249,37 +253,91 @@ def evaluate_alone(
     against_revision: str | None = None,
     source: int | None = None,
     on_kinds: OnKinds = lambda _: None,
+    out: Path | None = None,
     on_progress: OnProgress,
 ) -> dict[str, Any]:
     """Judges one model's answers to a file of prompts, or two models' on the same ones.
 
-    `on_kinds` takes how many prompts of each kind a source gave, as soon as a model is loaded.
+    Args:
+        config: the settings; `model` is the model, or the later one of two.
+        file: the prompts.
+        against: the model to compare with.
+        against_revision: the revision of that model.
+        source: which of the profile's sources says how the file is read.
+        on_kinds: called with how many prompts of each kind a source gave, as soon as a model is loaded.
+        out: a new folder for the tables: `metrics.parquet`, `quarantine.parquet` (the prompts that were rejected), and
+            for each model a folder with its `answers.parquet`, `verdicts.parquet` and `quarantine.parquet`.
+        on_progress: called with how many answers of how many are there.
 
     Returns:
         `metrics`, rows of METRICS (with `p_value` where two models are compared), `kinds`, how many prompts of each
         kind a source gave, and `quarantined`, how many rows were rejected for which reason.
     """
+    if out is not None:
+        _require_new_folder(out)
     config.judging.require_languages([config.languages.dominant, *config.languages.targets])
-    prompts, aside = _read_prompts(config, file, source)
+    prompts, rejected = _read_prompts(config, file, source)
     kinds = count_kinds(prompts)
-    found: dict[str, pa.Table] = {}
-    named = {"model": config.model.path} if against is None else {"before": against, "after": config.model.path}
-    for name, path in named.items():
+    evaluations: dict[str, _Evaluation] = {}
+    paths = {"model": config.model.path} if against is None else {"before": against, "after": config.model.path}
+    for name, path in paths.items():
         settings = config.model.model_copy(update={"path": path})
         if name == "before":  # the revision of the settings is one of the other model's repository
             settings = settings.model_copy(update={"revision": against_revision})
         # After the first model is loaded: what is wrong with it leaves nothing on stdout.
-        on_loaded = (lambda: None) if found else (lambda: on_kinds(kinds))
-        found[name], unanswered = _verdicts(config, settings, prompts, on_loaded, on_progress)
-        aside = pa.concat_tables([aside, unanswered])
-    rows: list[dict[str, Any]] = []
-    for name, verdicts in found.items():
-        rows += metrics(verdicts, None, model=name, confidence=config.evaluation.confidence).to_pylist()
+        on_loaded = (lambda: None) if evaluations else (lambda: on_kinds(kinds))
+        evaluations[name] = _evaluate(config, settings, prompts, on_loaded, on_progress)
+    figures = METRICS.check(
+        pa.concat_tables(
+            metrics(evaluation.verdicts, None, model=name, confidence=config.evaluation.confidence)
+            for name, evaluation in evaluations.items()
+        )
+    )
+    if out is not None:
+        _write_evaluations(out, evaluations, figures, rejected)
+    rows = figures.to_pylist()
     if against is not None:
-        tests = {(r["language"], r["metric"]): r for r in compare(found["before"], found["after"]).to_pylist()}
+        tests = compare(evaluations["before"].verdicts, evaluations["after"].verdicts).to_pylist()
+        p_values = {(test["language"], test["metric"]): test["p_value"] for test in tests}
         for row in rows:
-            row["p_value"] = tests.get((row["language"], row["metric"]), {}).get("p_value")
-    return {"metrics": rows, "kinds": kinds, "quarantined": _counts(aside, "reason")}
+            row["p_value"] = p_values.get((row["language"], row["metric"]))
+    quarantine = pa.concat_tables([rejected, *(evaluation.quarantine for evaluation in evaluations.values())])
+    return {
+        "metrics": rows,
+        "kinds": kinds,
+        "quarantined": _counts(quarantine, "reason"),
+        **({} if out is None else {"out": str(out)}),
+    }
+
+
+class _Evaluation(NamedTuple):
+    """What a model answered in every language, the verdicts on it, and the rows that were rejected on the way."""
+
+    answers: pa.Table
+    verdicts: pa.Table
+    quarantine: pa.Table
+
+
+def _require_new_folder(out: Path) -> None:
+    """Refuses, before anything is computed, a folder that holds something already or cannot be made."""
+    if out.is_dir() and any(out.iterdir()):
+        raise BadInputError("the folder is not empty", where=f"--out {out}", mend="Name a new folder.")
+    if not can_be_written(out):
+        raise BadInputError("cannot write here", where=f"--out {out}", mend="Name another folder.")
+
+
+def _write_evaluations(out: Path, evaluations: dict[str, _Evaluation], figures: pa.Table, rejected: pa.Table) -> None:
+    """Writes the tables of an evaluation, all or none of them."""
+    try:
+        write_parquet(out / "metrics.parquet", METRICS, figures)
+        write_parquet(out / "quarantine.parquet", QUARANTINE, rejected)
+        for name, evaluation in evaluations.items():
+            write_parquet(out / name / "answers.parquet", RESPONSES, evaluation.answers)
+            write_parquet(out / name / "verdicts.parquet", VERDICTS, evaluation.verdicts)
+            write_parquet(out / name / "quarantine.parquet", QUARANTINE, evaluation.quarantine)
+    except BaseException:
+        shutil.rmtree(out, ignore_errors=True)
+        raise
 
 
 def _read_prompts(config: PipelineConfig, file: Path, number: int | None) -> tuple[pa.Table, pa.Table]:
@@ -331,26 +389,28 @@ def _template(config: PipelineConfig, file: Path, number: int | None) -> PromptS
     return candidates[0]
 
 
-def _verdicts(
+def _evaluate(
     config: PipelineConfig,
     settings: ModelSettings,
     prompts: pa.Table,
     on_loaded: Callable[[], None],
     on_progress: OnProgress,
-) -> tuple[pa.Table, pa.Table]:
-    """The verdicts on a model's answers in every language, and what was set aside on the way."""
+) -> _Evaluation:
+    """Lets a model answer the prompts in every language, and judges its answers."""
     model, tokenizer, lock = shared_model(resolve(settings), settings)
     on_loaded()
     kinds = dict(zip(prompts["prompt_id"].to_pylist(), prompts["kind"].to_pylist(), strict=True))
     dominant = config.languages.dominant
-    tables, aside = [], []
+    answers, verdicts, quarantine = [], [], []
     for language in [dominant, *config.languages.targets]:
         requests = [Request(row["prompt_id"], row["text"]) for row in PROMPTS.check(prompts).to_pylist()]
         if language != dominant:
             with opened_chain(config.translation, config.run.root) as chain:
-                translated, unknown = translate_texts(prompt_texts(prompts), chain, source=dominant, target=language)
+                translated, untranslated = translate_texts(
+                    prompt_texts(prompts), chain, source=dominant, target=language
+                )
             requests = [Request(row["prompt_id"], row["text"]) for row in translated.to_pylist()]
-            aside.append(unknown)
+            quarantine.append(untranslated)
         with lock:
             responses, unanswered = sample(
                 model,
@@ -362,9 +422,10 @@ def _verdicts(
                 thinking=settings.thinking,
                 progress=on_progress,
             )
-        tables.append(judge_responses(responses, kinds, config.judging))
-        aside.append(unanswered)
-    return pa.concat_tables(tables), pa.concat_tables(aside)
+        answers.append(responses)
+        verdicts.append(judge_responses(responses, kinds, config.judging))
+        quarantine.append(unanswered)
+    return _Evaluation(*map(pa.concat_tables, (answers, verdicts, quarantine)))
 
 
 def _counts(table: pa.Table, column: str) -> dict[str, int]:

@@ -31,13 +31,13 @@ from flows.cli_shared import (
     kinds_told,
     note_unidentified,
     output,
-    require_server,
     store_at,
     tell,
     tell_kinds,
     unexpected,
 )
-from flows.registered import define_registered, load_config, with_registered
+from flows.prefect_api import require_server
+from flows.registered import load_config, with_registered
 from mpo_core import __version__
 from mpo_core.errors import BadInputError, DamagedError, StageFailedError
 from mpo_core.http.proxies import spare_loopback
@@ -68,7 +68,7 @@ def run(
 ) -> None:
     """Run the whole pipeline, here and now."""
     config = load_config(profile, _with_languages(overrides, languages))
-    require_server()
+    _require_root_and_server(config)
     note_unidentified(config, as_json=as_json)
     from flows import progress
     from flows.full_pipeline import full_pipeline
@@ -91,7 +91,7 @@ def run(
 def realign(profile: Profile = None, overrides: Overrides = None, as_json: AsJson = False) -> None:
     """Align what the promoted version does not cover well: new languages, faded ones, new prompts."""
     config = load_config(profile, overrides)
-    require_server()
+    _require_root_and_server(config)
     joined = parse_config(with_registered(config.model_dump(), join=True), where=f"registry of {config.run.root}")
     note_unidentified(joined, as_json=as_json)
     from flows import progress
@@ -134,7 +134,7 @@ def compare(
     config = load_config(profile, asked)
     if methods is not None:
         config = parse_config(_with_methods(config, methods.split(",")), where=f"--methods {methods}")
-    require_server()
+    _require_root_and_server(config)
     from flows import progress
     from flows.compare import compare_methods
     from mpo_core import reporting
@@ -192,6 +192,9 @@ def evaluate(
     source: Annotated[
         int | None, typer.Option(help="Which of the profile's prompts.sources says how to read the file, from 0.")
     ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="New folder for the answers, verdicts and metrics, as Parquet.")
+    ] = None,
     overrides: Overrides = None,
     as_json: AsJson = False,
 ) -> None:
@@ -208,6 +211,7 @@ def evaluate(
             against_revision=own.revision if against == own.path else None,
             source=source,
             on_kinds=(lambda _: None) if as_json else tell_kinds,
+            out=out,
             on_progress=on_progress,
         )
     if as_json:
@@ -220,7 +224,7 @@ def evaluate(
             row["model"], row["language"], row["metric"], f"{row['value']:.3f}", interval, str(row["n"]), *_p_value(row)
         )
     output.print(table)
-    tell({"quarantined": told["quarantined"]}, as_json=False)
+    tell({name: told[name] for name in ("quarantined", "out") if name in told}, as_json=False)
 
 
 @models_app.command("list")
@@ -333,7 +337,9 @@ def report(
 
 @microworld_app.command("build")
 def build(
-    out: Out, seed: Annotated[int, typer.Option(help="Seed of everything.")] = 0, as_json: AsJson = False
+    out: Out,
+    seed: Annotated[int, typer.Option(help="Seed of every random draw.", min=0, max=2**63 - 1)] = 0,
+    as_json: AsJson = False,
 ) -> None:
     """Rebuild the base model from nothing."""
     from mpo_core.microworld import build as build_world
@@ -343,6 +349,14 @@ def build(
     with bar("pretraining") as on_progress:
         build_world(out, seed=seed, progress=lambda step, steps, _loss: on_progress(step, steps))
     tell({"model": str(out)}, as_json)
+
+
+def _require_root_and_server(config: PipelineConfig) -> None:
+    """Checks at once what a run cannot do without: a temporary server takes a while to start."""
+    from flows.run import open_root
+
+    open_root(config)
+    require_server()
 
 
 def _tell_outcome(out: Console, config: Any, summary: Any) -> None:

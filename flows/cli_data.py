@@ -22,11 +22,10 @@ from flows.cli_shared import (
     know_registered,
     note_unidentified,
     output,
-    require_server,
-    server,
     store_at,
     tell,
 )
+from flows.prefect_api import require_server, server
 from flows.registered import define_registered, load_config
 from mpo_core.contract.settings import DELIMITER, single_character
 from mpo_core.errors import BadInputError
@@ -80,7 +79,7 @@ def translate(
     config = _translation_config(profile, [*asked, *(overrides or []), *named], source, targets)
     note_unidentified(config, as_json=as_json)
     delimiter = _delimiter(delimiter)
-    load = estimate(config, file, column=column, delimiter=delimiter)
+    load = estimate(config, file, column=column, delimiter=delimiter, with_keys=not dry_run)
     if dry_run or (not as_json and any(row["requests"] for row in load)):
         _tell_estimate(load, as_json=as_json)
     if dry_run or out is None:

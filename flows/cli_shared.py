@@ -1,10 +1,8 @@
 """What the commands share: options, and how they tell their results."""
 
-import base64
 import contextlib
 import json
 import os
-import re
 import sys
 import traceback
 from pathlib import Path
@@ -55,74 +53,6 @@ def unexpected(error: Exception) -> str:
         f"{type(error).__name__} at {places}: this is a fault of mpo itself. "
         "Set MPO_TRACEBACK=1 to see the traceback, and please report it."
     )
-
-
-def require_server() -> None:
-    """Says at once that the Prefect server that is set is of no use; a temporary one will end with this process.
-
-    Prefect would retry for minutes.
-
-    Raises:
-        BadInputError: nothing answers there within ten seconds, or what answers is no Prefect server of our version.
-    """
-    import httpx
-    from prefect.settings import PREFECT_CLOUD_API_URL
-
-    address = server()
-    if address is None:
-        from flows.temporary_server import watch
-
-        watch()
-        return
-    where = f"PREFECT_API_URL {address}"
-    mend = "Start one with `make up`, or unset the variable to run without."
-    try:
-        with httpx.Client(timeout=10.0, headers=_authorization()) as client:
-            healthy = client.get(f"{address.rstrip('/')}/health")
-            version = client.get(f"{address.rstrip('/')}/admin/version") if healthy.is_success else healthy
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise BadInputError(f"no Prefect server answers ({type(error).__name__})", where=where, mend=mend) from None
-    if version.status_code in {401, 403}:
-        keys = "Set PREFECT_API_AUTH_STRING or PREFECT_API_KEY to what the server asks for."
-        raise BadInputError(f"the server refuses us (status {version.status_code})", where=where, mend=keys)
-    if healthy.is_success and address.startswith(PREFECT_CLOUD_API_URL.value()):
-        return  # Prefect Cloud works with every version
-    if not version.is_success:
-        raise BadInputError(f"the server answers with status {version.status_code}", where=where, mend=mend)
-    _require_version(version.text, where)
-
-
-def _authorization() -> dict[str, str]:
-    """Prefect's own header for the credentials that are set."""
-    from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_KEY
-
-    if (pair := PREFECT_API_AUTH_STRING.value()) is not None:
-        return {"Authorization": f"Basic {base64.b64encode(pair.get_secret_value().encode()).decode()}"}
-    if (key := PREFECT_API_KEY.value()) is not None:
-        return {"Authorization": f"Bearer {key.get_secret_value()}"}
-    return {}
-
-
-def _require_version(answer: str, where: str) -> None:
-    """Refuses a server whose first number of version is another; a page of HTML has none."""
-    import prefect
-
-    found = re.fullmatch(r'"(\d+)\.\d[\w.+-]*"', answer.strip())
-    if found is None:
-        raise BadInputError("this is no Prefect server's API", where=where, mend="Name its address, ending in /api.")
-    if found[1] != prefect.__version__.split(".")[0]:
-        raise BadInputError(
-            f"the server is of version {answer.strip()}, this is {prefect.__version__}",
-            where=where,
-            mend="Use the same major version on both sides.",
-        )
-
-
-def server() -> str | None:
-    """Address of the lasting Prefect server that is set, if one is."""
-    from prefect.settings import PREFECT_API_URL
-
-    return PREFECT_API_URL.value()
 
 
 def store_at(root: str, *, writes: bool = False) -> Any:

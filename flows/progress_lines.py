@@ -21,8 +21,10 @@ class _Stage:
     total: int = 0
     done: int = 0
     cached: int = 0
+    earlier: int = 0
+    """How many tasks were done when the last of them were added: evaluation samples after pairs have."""
     begun: float = 0.0
-    """When its first task began, by the monotonic clock; 0 before that."""
+    """When the first of the others began, by the monotonic clock; 0 before that."""
     pieces: dict[str, Event] = field(default_factory=dict)
     """What the running tasks last said, by label."""
     reported: bool = False
@@ -30,7 +32,8 @@ class _Stage:
 
     def seconds_left(self, now: float) -> float | None:
         """The time that is left at the pace so far; None before there is one."""
-        share = (self.done + sum(event.done / max(event.total, 1) for event in self.pieces.values())) / self.total
+        parts = sum(event.done / max(event.total, 1) for event in self.pieces.values())
+        share = (self.done - self.earlier + parts) / (self.total - self.earlier)
         return (now - self.begun) * (1 - share) / share if share > 0 and self.begun else None
 
 
@@ -51,6 +54,8 @@ class Lines:
         """A task of the stage waits for its turn."""
         with self._guard:
             counted = self._stages.setdefault(stage, _Stage())
+            if counted.done == counted.total:
+                counted.earlier, counted.begun = counted.done, 0.0
             counted.total += 1
             counted.reported = False
 
@@ -112,14 +117,7 @@ class Lines:
                 now = time.monotonic()
                 for name, counted in self._stages.items():
                     if counted.begun and counted.done < counted.total:
-                        self._print(f"{name}: {self._how_far(counted)}, {_left(counted.seconds_left(now))}")
-
-    def _how_far(self, counted: _Stage) -> str:
-        pieces = [event for event in counted.pieces.values() if event.total]
-        if counted.total == 1 and len(pieces) == 1:
-            return f"{pieces[0].done} of {pieces[0].total}"
-        inside = "".join(f", {event.label} {event.done} of {event.total}" for event in pieces)
-        return f"{counted.done} of {counted.total}{inside}"
+                        self._print(f"{name}: {_how_far(counted)}, {_left(counted.seconds_left(now))}")
 
     def _report_ended(self, but: str = "") -> None:
         """A line for each stage whose tasks have all ended, once another stage is at work."""
@@ -128,7 +126,7 @@ class Lines:
                 counted.reported = True
                 cached = f", {counted.cached} from cache" if counted.cached else ""
                 took = _duration(time.monotonic() - counted.begun)
-                self._print(f"{name}: {counted.done} of {counted.total}{cached}, {took}")
+                self._print(f"{name}: {counted.done} of {counted.total} tasks done{cached}, {took}")
 
     def _print(self, line: str) -> None:
         if self._held is not None:
@@ -140,6 +138,15 @@ class Lines:
         held, self._held = self._held or [], None
         for line in held:
             self._print(line)
+
+
+def _how_far(counted: _Stage) -> str:
+    """Returns how many tasks are done, and how far each of the running ones is."""
+    pieces = [event for event in counted.pieces.values() if event.total]
+    if counted.total == 1 and len(pieces) == 1:
+        return f"{pieces[0].done} of {pieces[0].total}"
+    running = "".join(f", {event.label} {event.done} of {event.total}" for event in pieces)
+    return f"{counted.done} of {counted.total} tasks{running}"
 
 
 def _left(seconds: float | None) -> str:

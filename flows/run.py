@@ -156,6 +156,16 @@ class Run:
         return found
 
 
+def open_root(config: PipelineConfig) -> ArtifactStore:
+    """Opens the root of a run; commands do so before they start a server.
+
+    Raises:
+        BadInputError: it cannot be written, or no package reads such a URL.
+    """
+    root = config.run.root
+    return open_store(root if "://" in root else str(Path(root).resolve()))
+
+
 @contextlib.contextmanager
 def start_run(config: PipelineConfig, overrides: dict[str, JsonValue] | None = None) -> Iterator[Run]:
     """A run with its store and its workers, and a record of what computes in it.
@@ -165,8 +175,7 @@ def start_run(config: PipelineConfig, overrides: dict[str, JsonValue] | None = N
         overrides: by key, such as `training.beta`, what is to be otherwise.
     """
     config = with_overrides(config, overrides or {})
-    root = config.run.root
-    store = open_store(root if "://" in root else str(Path(root).resolve()))
+    store = open_root(config)
     context = FlowRunContext.get()
     flow_run = "" if context is None or context.flow_run is None else str(context.flow_run.id)
     run = Run(config, store, _runner(config.run), flow_run=flow_run)

@@ -17,11 +17,11 @@ import time
 from pathlib import Path
 from typing import Annotated
 
-import httpx
 import typer
 from pydantic import BaseModel
 from rich.console import Console
 
+from flows.prefect_api import is_healthy
 from mpo_core.errors import BadInputError
 from mpo_core.http.proxies import spare_loopback
 from mpo_core.own_packages import own_path
@@ -68,7 +68,7 @@ def up(
     if running is not None and any(_alive(*known) for known in running.processes.values()):
         raise BadInputError(f"already up at {running.address}", where=str(home), mend="Stop it with `make down`.")
     state = Up(address=f"http://{host}:{port}/api")
-    if _healthy(state.address):
+    if is_healthy(state.address):
         raise BadInputError(
             "another server answers there", where=f"--port {port}", mend="Name a free port: make up PORT=4201."
         )
@@ -180,19 +180,12 @@ def _start(state: Up, home: Path, name: str, arguments: list[str], environment: 
 
 def _wait_for(state: Up, home: Path) -> None:
     deadline = time.monotonic() + _START
-    while not _healthy(state.address):
+    while not is_healthy(state.address):
         if not _alive(*state.processes["server"]) or time.monotonic() > deadline:
             raise BadInputError(
                 "the server did not start", where=str(home / "server.log"), mend="Its last lines say why."
             )
         time.sleep(0.5)
-
-
-def _healthy(address: str) -> bool:
-    try:
-        return httpx.get(f"{address}/health", timeout=5.0).is_success
-    except httpx.HTTPError:
-        return False
 
 
 def _end(state: Up) -> None:

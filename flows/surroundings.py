@@ -144,7 +144,7 @@ def usable_homes() -> None:
     replaced = [
         name
         for name, place in places.items()
-        if name not in spared and ((no_home and place.is_relative_to(home)) or not _writable(place))
+        if name not in spared and ((no_home and place.is_relative_to(home)) or not can_be_written(place))
     ]
     if not replaced:
         return
@@ -156,8 +156,8 @@ def usable_homes() -> None:
         os.environ[name] = f"{folder}/{name.lower()}"
 
 
-def _writable(folder: Path) -> bool:
-    """Whether a folder can be written, or could be made."""
+def can_be_written(folder: Path) -> bool:
+    """Returns whether a folder can be written, or made where it is not there."""
     there = next((place for place in (folder, *folder.parents) if os.path.lexists(place)), None)
     return there is not None and there.is_dir() and os.access(there, os.W_OK | os.X_OK)
 

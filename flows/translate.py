@@ -2,7 +2,6 @@
 
 import contextlib
 import itertools
-import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,7 +11,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from mpo_core.artifacts import scratch_path
+from mpo_core.artifacts import scratch_path, sweep, temporary_for
 from mpo_core.errors import BadInputError
 from mpo_core.messages import Fault
 from mpo_core.settings import MemorySource, PipelineConfig, TranslationSettings
@@ -64,11 +63,11 @@ def engine_settings(named: str) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def opened_chain(
-    settings: TranslationSettings, root: str, on_reply: Callable[[], None] = lambda: None
+    settings: TranslationSettings, root: str, on_reply: Callable[[], None] = lambda: None, *, with_keys: bool = True
 ) -> Iterator[Chain]:
-    """The engines, with the answers that a root has kept."""
+    """The engines, with the answers that a root has kept; an estimate asks nobody and needs no keys."""
     with Replies(scratch_path(root, REPLIES_FILE), attempt=settings.attempt) as replies:
-        yield build_chain(settings, replies, on_reply)
+        yield build_chain(settings, replies, on_reply, with_keys=with_keys)
 
 
 class Input(NamedTuple):
@@ -172,7 +171,9 @@ def require_table(out: Path) -> None:
         raise BadInputError("unknown kind of file", where=f"--out {out}", mend="Name a .parquet or a .csv file.")
 
 
-def estimate(config: PipelineConfig, file: Path, *, column: str, delimiter: str | None = None) -> list[dict[str, Any]]:
+def estimate(
+    config: PipelineConfig, file: Path, *, column: str, delimiter: str | None = None, with_keys: bool = True
+) -> list[dict[str, Any]]:
     """What a translation would ask of the engines, by language: at most, for a later block may repeat a text.
 
     Raises:
@@ -180,7 +181,7 @@ def estimate(config: PipelineConfig, file: Path, *, column: str, delimiter: str 
     """
     source = config.languages.dominant
     estimates = []
-    with opened_chain(config.translation, config.run.root) as chain:
+    with opened_chain(config.translation, config.run.root, with_keys=with_keys) as chain:
         for target in config.languages.targets:
             counts: Counter[str] = Counter()
             engine_names: dict[str, None] = {}
@@ -288,9 +289,9 @@ def _named(rejected_rows: pa.Table, faults: dict[int, Fault], target: str) -> pa
 @contextlib.contextmanager
 def _writer(path: Path, spec: TableSpec) -> Iterator[Write]:
     """Writes a table in parts, private, and gives it its name when it is whole."""
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    temporary = temporary_for(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        sweep(path)
         temporary.touch(mode=0o600)
         if path.suffix == ".csv":
             flat = pa.schema([pa.field(f.name, _flat(f.type)) for f in spec.schema if f.name != "gates"])

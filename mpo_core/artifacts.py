@@ -334,14 +334,9 @@ def write_atomically(path: Path, data: bytes) -> None:
     Raises:
         BadInputError: the disk is full or the folder cannot be written; nothing is left behind.
     """
-    # Machine, process and thread keep writers of equal content apart.
-    prefix = f".{path.name}.{socket.gethostname()}@"
-    temporary = path.with_name(f"{prefix}{os.getpid()}-{threading.get_ident()}.tmp")
+    temporary = temporary_for(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        for stale in path.parent.glob(f"{glob.escape(prefix)}*.tmp"):
-            if not _alive(int(stale.name.removeprefix(prefix).split("-")[0])):
-                stale.unlink(missing_ok=True)
+        sweep(path)
         with temporary.open("wb") as file:
             temporary.chmod(0o600)
             file.write(data)
@@ -356,6 +351,24 @@ def write_atomically(path: Path, data: bytes) -> None:
             where=str(path),
             mend="Free space or choose another folder; what was finished is kept.",
         ) from None
+
+
+def temporary_for(path: Path) -> Path:
+    """Returns where a file is written before it gets its name; machine, process and thread keep writers apart."""
+    return path.with_name(f"{_prefix(path)}{os.getpid()}-{threading.get_ident()}.tmp")
+
+
+def sweep(path: Path) -> None:
+    """Makes the folder of a file, and removes what killed writers of the file left there on this machine."""
+    prefix = _prefix(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for stale in path.parent.glob(f"{glob.escape(prefix)}*.tmp"):
+        if not _alive(int(stale.name.removeprefix(prefix).split("-")[0])):
+            stale.unlink(missing_ok=True)
+
+
+def _prefix(path: Path) -> str:
+    return f".{path.name}.{socket.gethostname()}@"
 
 
 def _alive(pid: int) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import Field, JsonValue, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
@@ -100,7 +100,7 @@ class CompareSettings(Settings):
     methods: dict[str, dict[str, JsonValue]] = Field({"mpo": {}, "sft": {}, "dpo": {}}, min_length=1)
     """Settings of `training` that differ, by a name of yours. `method` is the first word of that name, unless it is
     set. Default: mpo, sft and dpo with the settings of `training`."""
-    seeds: list[int] = Field([0], min_length=1)
+    seeds: list[Annotated[int, Field(ge=0, lt=2**31)]] = Field([0], min_length=1)
     """Repeats everything with each of these seeds, added to those of prompts, sampling and training. Default: [0]."""
     flipped: list[Fraction] = Field([0.0], min_length=1)
     """Repeats everything with each of these shares (0 to 1) of the low-resource languages' training pairs swapped,

@@ -23,43 +23,46 @@ from mpo_core.translation.replies import Replies
 from mpo_core.translation.translate import Chain
 
 
-def build_chain(settings: TranslationSettings, replies: Replies, on_reply: Callable[[], None]) -> Chain:
+def build_chain(
+    settings: TranslationSettings, replies: Replies, on_reply: Callable[[], None], *, with_keys: bool = True
+) -> Chain:
     """The engines in the order in which they are asked, with the gates.
 
     Args:
         settings: which engines, and their limits.
         replies: where the answers of machine translators are kept.
         on_reply: called at every new answer; may raise to end the work.
+        with_keys: whether the services' keys must be set; an estimate, which asks nobody, does without.
 
     Raises:
         BadInputError: a memory file or a model is missing or malformed, or a service's key is not set.
     """
     back = settings.gates.back_translation
     return Chain(
-        [_build(source, replies, on_reply) for source in settings.engines],
+        [_build(source, replies, on_reply, with_keys=with_keys) for source in settings.engines],
         settings.gates,
-        None if back is None else _build(back.engine, replies, on_reply),
+        None if back is None else _build(back.engine, replies, on_reply, with_keys=with_keys),
     )
 
 
-def _build(source: TranslationSource, replies: Replies, on_reply: Callable[[], None]) -> Engine:
+def _build(source: TranslationSource, replies: Replies, on_reply: Callable[[], None], *, with_keys: bool) -> Engine:
     if isinstance(source, MicroworldSource):
         return MicroworldEngine()
     if isinstance(source, MemorySource):
         return MemoryEngine(Path(source.path), columns=source.columns, delimiter=source.delimiter)
-    return MachineEngine(_backend(source), replies, on_reply)
+    return MachineEngine(_backend(source, with_keys=with_keys), replies, on_reply)
 
 
-def _backend(source: DeepTranslatorSource | OpenAISource | Seq2SeqSource) -> Backend:
+def _backend(source: DeepTranslatorSource | OpenAISource | Seq2SeqSource, *, with_keys: bool) -> Backend:
     # Imported where they are used: each brings a library along.
     if isinstance(source, DeepTranslatorSource):
         from mpo_core.translation.deep import deep_translator_backend
 
-        return deep_translator_backend(source)
+        return deep_translator_backend(source, with_key=with_keys)
     if isinstance(source, OpenAISource):
         from mpo_core.translation.openai import openai_backend
 
-        return openai_backend(source)
+        return openai_backend(source, with_key=with_keys)
     from mpo_core.translation.seq2seq import Seq2SeqBackend
 
     return Seq2SeqBackend(source)

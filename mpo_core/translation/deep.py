@@ -69,7 +69,7 @@ _MOST_BYTES = 1 << 20
 _KEY_REFUSED, _FIRST_ERROR = {401, 403}, 400
 
 
-def deep_translator_backend(settings: DeepTranslatorSource) -> RemoteBackend:
+def deep_translator_backend(settings: DeepTranslatorSource, *, with_key: bool = True) -> RemoteBackend:
     """The service as a backend.
 
     Raises:
@@ -77,11 +77,12 @@ def deep_translator_backend(settings: DeepTranslatorSource) -> RemoteBackend:
     """
     service = _SERVICES[settings.service]
     missing = [variable for variable in service.keys.values() if not os.environ.get(variable)]
-    if missing:
+    if missing and with_key:
         raise BadInputError(
             f"the service {settings.service} needs a key", where=f"environment variable {missing[0]}", mend="Set it."
         )
-    _keys(service)
+    if with_key:
+        _keys(service)
     return RemoteBackend(
         lambda: DeepTranslatorClient(settings),
         name=settings.service,

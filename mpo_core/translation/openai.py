@@ -46,14 +46,15 @@ _LONGER_THAN_CONTEXT = re.compile(
 _SYSTEM = re.compile(r"\bsystem\b|\broles?\b|\bdeveloper\b")
 
 
-def openai_backend(settings: OpenAISource) -> RemoteBackend:
+def openai_backend(settings: OpenAISource, *, with_key: bool = True) -> RemoteBackend:
     """The server as a backend.
 
     Raises:
         BadInputError: OpenAI's own server is meant, and its key is not in the environment; or the key is malformed.
     """
-    _key(settings)
-    if settings.url is None and not os.environ.get(settings.key_variable):
+    if with_key:
+        _key(settings)
+    if with_key and settings.url is None and not os.environ.get(settings.key_variable):
         raise BadInputError(
             "the server of OpenAI needs a key",
             where=f"environment variable {settings.key_variable}",

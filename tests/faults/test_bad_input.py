@@ -46,8 +46,11 @@ def left(folder):
         ("training.batch_size=1.5", ["training.batch_size: .*valid integer"]),
         ("languages.targets=[sw, tlh]", ["languages.targets: unknown language 'tlh'", "Known: en, zh,"]),
         ("training.beta", ["--set training.beta: an override is key=value", "Example: --set"]),
+        ("training.seed=4294967296", ["training.seed: .*less than 4294967296", "See training.seed in docs"]),
+        ("training.seed=-1", ["training.seed: .*greater than or equal to 0"]),
+        ("compare.seeds=[-1]", [r"compare.seeds.0: .*greater than or equal to 0"]),
     ],
-    ids=["unknown key", "wrong type", "no integer", "unknown language", "no override"],
+    ids=["unknown key", "wrong type", "no integer", "unknown language", "no override", "seed", "below 0", "seeds"],
 )
 def test_a_wrong_setting(mpo, profile, tmp_path, override, told):
     one_line(mpo("run", profile, "--set", override), *told)
@@ -322,11 +325,12 @@ def test_a_read_only_root(mpo, profile, tmp_path, prefect_server, root):
     )
 
 
-@pytest.mark.parametrize("command", ["train", "import", "export"])
+@pytest.mark.parametrize("command", ["train", "evaluate", "import", "export"])
 def test_a_read_only_place_for_the_result(mpo, write_pairs, prompts_csv, command):
     pairs, out = write_pairs(), prompts_csv / "out.parquet"
     given = {
         "train": ["train", "--pairs", pairs, "--model", "microworld"],
+        "evaluate": ["evaluate", "--prompts", prompts_csv, "--model", "microworld"],
         "import": ["pairs", "import", pairs],
         "export": ["pairs", "export", pairs],
     }

@@ -1,13 +1,14 @@
 """The command in hostile surroundings: streams, encodings, homes, module paths, servers and roots."""
 
+import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
-from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -151,9 +152,9 @@ def test_a_tilde_in_an_option_is_the_home(mpo, tmp_path, monkeypatch, write_pair
 # -- servers and roots ---------------------------------------------------------------
 
 
-@contextmanager
-def answering(status, body, pause=0.0):
-    """A server that answers everything alike."""
+@contextlib.contextmanager
+def answering(status, body, pause=0.0, drip=0.0):
+    """A server that answers everything alike: after a pause, and byte by byte if `drip` seconds are between them."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self):
@@ -161,7 +162,12 @@ def answering(status, body, pause=0.0):
             self.send_response(status)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
-            self.wfile.write(body)
+            with contextlib.suppress(OSError):  # whoever asked may have left
+                for start in range(len(body)) if drip else ():
+                    self.wfile.write(body[start : start + 1])
+                    time.sleep(drip)
+                if not drip:
+                    self.wfile.write(body)
 
         def log_message(self, *_):
             pass
@@ -189,13 +195,37 @@ def answering(status, body, pause=0.0):
     ],
 )
 def test_a_prefect_server_that_is_of_no_use(monkeypatch, status, body, message):
-    from flows import cli_shared
+    from flows import prefect_api
 
     with answering(status, body) as address:
-        monkeypatch.setattr(cli_shared, "server", lambda: address)
+        monkeypatch.setattr(prefect_api, "server", lambda: address)
         with pytest.raises(BadInputError, match=message) as refusal:
-            cli_shared.require_server()
+            prefect_api.require_server()
     assert "password" not in str(refusal.value)
+
+
+def test_a_prefect_server_that_sends_a_byte_at_a_time_is_waited_for_in_bounded_time(monkeypatch):
+    from flows import prefect_api
+
+    monkeypatch.setattr(prefect_api, "_SECONDS", 0.5)
+    with answering(200, b"x" * 10_000, drip=0.05) as address:
+        monkeypatch.setattr(prefect_api, "server", lambda: address)
+        begun = time.monotonic()
+        with pytest.raises(BadInputError, match=r"no Prefect server answers .timed_out"):
+            prefect_api.require_server()
+        assert not prefect_api.is_healthy(address)
+    assert time.monotonic() - begun < 10
+
+
+def test_a_root_that_is_of_no_use_is_refused_before_a_server_is_started(mpo, monkeypatch, profile):
+    def no_server():
+        raise AssertionError("a server is asked for")
+
+    monkeypatch.setattr("flows.cli.require_server", no_server)
+    for command in ("run", "realign", "compare"):
+        outcome = mpo(command, profile, "--set", "run.root=/dev/null/x")
+        assert outcome.code == 2
+        assert outcome.err.startswith("mpo: run.root /dev/null/x: cannot write here")
 
 
 @pytest.mark.parametrize("address", ["http://[::1", "http://h:99999/api", "foo", "ftp://h/api", "http://"])
@@ -262,6 +292,33 @@ def runs(pid):
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
+
+
+def test_what_a_killed_translation_left_beside_its_output_is_swept_by_the_next(mpo, tmp_path):
+    (tmp_path / "texts.csv").write_text("text\nBake bread.\n")
+    with subprocess.Popen(["true"]) as process:
+        process.wait()
+    host = socket.gethostname()
+    for name in ("x.csv", "x.quarantine.csv"):
+        (tmp_path / f".{name}.{host}@{process.pid}-1.tmp").write_text("half a table")
+    others = [tmp_path / f".x.csv.{host}@{os.getpid()}-1.tmp", tmp_path / f".y.csv.{host}@{process.pid}-1.tmp"]
+    for path in others:
+        path.touch()
+    mpo("translate", tmp_path / "texts.csv", "--to", "sw", "--engine", "microworld", "--out", tmp_path / "x.csv",
+        f"--set=run.root={tmp_path}/root")  # fmt: skip
+    assert sorted(tmp_path.glob(".*")) == sorted(others)
+
+
+@pytest.mark.parametrize("engine", ["deepl", "openai=some-model", "baidu"])
+def test_an_estimate_needs_no_key(mpo, monkeypatch, tmp_path, engine):
+    for name in ("DEEPL_API_KEY", "OPENAI_API_KEY", "BAIDU_APPID", "BAIDU_APPKEY"):
+        monkeypatch.delenv(name, raising=False)
+    (tmp_path / "texts.csv").write_text("text\nBake bread.\n")
+    given = ["translate", tmp_path / "texts.csv", "--to", "zh", "--engine", engine, f"--set=run.root={tmp_path}/root"]
+    outcome = mpo(*given, "--dry-run", "--json")
+    assert (outcome.code, json.loads(outcome.out)[0]["requests"]) == (0, 1), outcome
+    outcome = mpo(*given, "--out", tmp_path / "x.csv")
+    assert (outcome.code, "needs a key" in outcome.err) == (2, True)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])

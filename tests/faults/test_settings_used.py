@@ -111,7 +111,7 @@ def test_an_evaluation_reads_the_rows_that_where_names(with_sources, tmp_path, m
         seen.extend(prompts["text"].to_pylist())
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("flows.alone._verdicts", answered)
+    monkeypatch.setattr("flows.alone._evaluate", answered)
     with pytest.raises(KeyboardInterrupt):
         evaluate_alone(config, path, None, on_progress=print)
     assert seen == ["Bake bread.", "Pour tea."]

@@ -32,8 +32,8 @@ def test_every_stage_has_a_line_when_it_ends(written):
         work(progress.board, "train", 1)
     lines = written.getvalue().splitlines()
     assert [re.sub(r"\d+ s$", "… s", line) for line in lines] == [
-        "translate: 3 of 3, 1 from cache, … s",
-        "train: 1 of 1, … s",
+        "translate: 3 of 3 tasks done, 1 from cache, … s",
+        "train: 1 of 1 tasks done, … s",
     ]
 
 
@@ -45,7 +45,21 @@ def test_a_long_stage_has_a_line_every_interval_with_the_time_left(written):
     lines = written.getvalue().splitlines()
     assert len(lines) >= 4
     assert re.fullmatch(r"training: [123] of 10, about \d+ s left", lines[0])
-    assert re.fullmatch(r"training: 1 of 1, \d+ s", lines[-1])
+    assert re.fullmatch(r"training: 1 of 1 tasks done, \d+ s", lines[-1])
+
+
+def test_tasks_that_are_added_later_have_a_clock_of_their_own():
+    board = progress_lines.Lines(Console(file=io.StringIO()))
+    work(board, "sample", 2)
+    stage = board._stages["sample"]
+    stage.begun -= 1000
+    work(board, "sample", 1)
+    for _ in range(4):
+        board.submitted("sample")
+    board.heard(Event("sample", "sw", "started"))
+    board.settled("sample", cached=False)
+    assert (stage.done, stage.total, stage.earlier) == (4, 7, 3)
+    assert stage.seconds_left(stage.begun + 10) == 30  # three of these four are left, at ten seconds each
 
 
 def test_a_stage_of_many_tasks_says_how_many_are_done(written):
@@ -55,7 +69,7 @@ def test_a_stage_of_many_tasks_says_how_many_are_done(written):
         progress.board.heard(Event("sample", "sw", "progress", done=3, total=8))
         progress.board.settled("sample", cached=False)
         time.sleep(0.25)
-    assert re.match(r"sample: 1 of 4, sw 3 of 8, about \d+ s left\n", written.getvalue())
+    assert re.match(r"sample: 1 of 4 tasks, sw 3 of 8, about \d+ s left\n", written.getvalue())
 
 
 def test_refused_input_is_one_line_and_no_progress(written, monkeypatch):

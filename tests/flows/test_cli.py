@@ -108,7 +108,9 @@ def test_evaluate_one_model_and_two(mpo, prompts_csv):
     assert all(row["n"] == 5 and row["low"] <= row["value"] <= row["high"] for row in alone["metrics"])
     assert alone["quarantined"] == {}
 
-    both = json.loads(mpo(*given, "--against", "microworld", "--json").out)
+    out = prompts_csv.parent / "out"
+    both = json.loads(mpo(*given, "--against", "microworld", "--out", out, "--json").out)
+    assert_tables(out, both)
     rows = {(row["model"], row["language"], row["metric"]): row for row in both["metrics"]}
     for (language, metric), row in found.items():
         assert rows["before", language, metric]["value"] == rows["after", language, metric]["value"] == row["value"]
@@ -119,6 +121,25 @@ def test_evaluate_one_model_and_two(mpo, prompts_csv):
     assert "quarantined: {}" in shown.out
     text = prompts_csv.read_text().splitlines()[1].rpartition(",")[0]
     assert text not in shown.out + shown.err
+
+
+def assert_tables(out, result):
+    """The folder of an evaluation of two models holds the answers and verdicts behind its metrics."""
+    import pyarrow.parquet as pq
+
+    from mpo_core.tables import METRICS, RESPONSES, VERDICTS
+
+    assert result["out"] == str(out)
+    figures = METRICS.check(pq.read_table(out / "metrics.parquet")).to_pylist()
+    assert figures == [{name: row[name] for name in METRICS.schema.names} for row in result["metrics"]]
+    for name in ("before", "after"):
+        answers = RESPONSES.check(pq.read_table(out / name / "answers.parquet"))
+        verdicts = VERDICTS.check(pq.read_table(out / name / "verdicts.parquet")).to_pylist()
+        assert answers.num_rows == len(verdicts) == 30
+        unsafe = sum(row["verdict"] == "unsafe" and row["language"] == "sw" for row in verdicts)
+        row = next(r for r in figures if (r["model"], r["language"], r["metric"]) == (name, "sw", "unsafe"))
+        assert row["count"] == unsafe
+    assert sorted(path.name for path in out.iterdir()) == ["after", "before", "metrics.parquet", "quarantine.parquet"]
 
 
 def test_evaluate_sets_aside_what_cannot_be_translated(mpo, prompts_csv):

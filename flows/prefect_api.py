@@ -1,0 +1,111 @@
+"""The lasting Prefect server that is set: whether it answers, in bounded time, and is of our version."""
+
+import asyncio
+import base64
+import re
+
+from mpo_core.errors import BadInputError
+from mpo_core.http.address import ServiceUrl
+from mpo_core.http.client import Answer, HttpClient
+from mpo_core.http.errors import LastingError, PassingError
+
+_SECONDS = 10.0
+"""For a whole reply, however slowly its bytes come."""
+_MOST_BYTES = 1 << 20
+_NO_ACCESS = {401, 403}
+
+
+def server() -> str | None:
+    """Returns the address of the lasting Prefect server that is set, if one is."""
+    from prefect.settings import PREFECT_API_URL
+
+    return PREFECT_API_URL.value()
+
+
+def is_healthy(address: str) -> bool:
+    """Returns whether a server answers at this address."""
+    try:
+        return 200 <= asyncio.run(_get(address, "health"))[0].status < 300  # noqa: PLR2004 - success in HTTP
+    except (PassingError, LastingError):
+        return False
+
+
+def require_server() -> None:
+    """Checks the Prefect server that is set before a run relies on it: Prefect itself would retry for minutes.
+
+    Where none is set, the temporary one will end with this process.
+
+    Raises:
+        BadInputError: no whole reply comes within ten seconds, or what answers is no Prefect server of our version.
+    """
+    from prefect.settings import PREFECT_CLOUD_API_URL
+
+    address = server()
+    if address is None:
+        from flows.temporary_server import watch
+
+        watch()
+        return
+    where = f"PREFECT_API_URL {address}"
+    fix = "Start one with `make up`, or unset the variable to run without."
+    try:
+        health, version = asyncio.run(_get(address, "health", "admin/version"))
+    except PassingError as error:
+        raise BadInputError(f"no Prefect server answers ({error.reason})", where=where, mend=fix) from None
+    except LastingError as error:
+        raise BadInputError(f"this is no Prefect server's API ({error.reason})", where=where, mend=fix) from None
+    if version.status in _NO_ACCESS:
+        keys = "Set PREFECT_API_AUTH_STRING or PREFECT_API_KEY to what the server asks for."
+        raise BadInputError(f"the server refuses us (status {version.status})", where=where, mend=keys)
+    if health.status == 200 and address.startswith(PREFECT_CLOUD_API_URL.value()):  # noqa: PLR2004
+        return  # Prefect Cloud works with every version
+    if version.status != 200:  # noqa: PLR2004
+        raise BadInputError(f"the server answers with status {version.status}", where=where, mend=fix)
+    _require_version(version, where)
+
+
+async def _get(address: str, *paths: str) -> list[Answer]:
+    """Asks for each path; after a reply that is no success its successors get the same."""
+    try:
+        url = ServiceUrl(address)
+    except ValueError as error:
+        raise BadInputError(str(error), where="PREFECT_API_URL", mend="Write http://HOST:PORT/api.") from None
+    client = HttpClient(url, timeout=_SECONDS, connections=1, headers=_authorization(), most_bytes=_MOST_BYTES)
+    try:
+        answers: list[Answer] = []
+        for path in paths:
+            failed = answers and answers[-1].status != 200  # noqa: PLR2004
+            answers.append(answers[-1] if failed else await client.request("GET", f"{url.base}/{path}"))
+        return answers
+    finally:
+        await client.close()
+
+
+def _authorization() -> dict[str, str]:
+    """Returns Prefect's own header for the credentials that are set."""
+    from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_KEY
+
+    if (pair := PREFECT_API_AUTH_STRING.value()) is not None:
+        return {"Authorization": f"Basic {base64.b64encode(pair.get_secret_value().encode()).decode()}"}
+    if (key := PREFECT_API_KEY.value()) is not None:
+        return {"Authorization": f"Bearer {key.get_secret_value()}"}
+    return {}
+
+
+def _require_version(answer: Answer, where: str) -> None:
+    """Refuses a server whose first number of version is another; a page of HTML has none."""
+    import prefect
+
+    try:
+        text = answer.text.strip()
+    except (PassingError, LastingError):
+        text = ""
+    version = re.fullmatch(r'"(\d+)\.\d[\w.+-]*"', text)
+    if version is None:
+        raise BadInputError("this is no Prefect server's API", where=where, mend="Name its address, ending in /api.")
+    if version[1] != prefect.__version__.split(".")[0]:
+        raise BadInputError(
+            f"the server is of version {text}, this is {prefect.__version__}",
+            where=where,
+            mend="Use the same major version on both sides.",
+        )
