@@ -323,7 +323,7 @@ def _require_new_folder(out: Path) -> None:
     if out.is_dir() and any(out.iterdir()):
         raise BadInputError("the folder is not empty", where=f"--out {out}", mend="Name a new folder.")
     if not can_be_written(out):
-        raise BadInputError("cannot write here", where=f"--out {out}", mend="Name another folder.")
+        raise BadInputError("cannot write here", where=f"--out {out}", mend="Free space or choose another folder.")
 
 
 def _write_evaluations(out: Path, evaluations: dict[str, _Evaluation], figures: pa.Table, rejected: pa.Table) -> None:

@@ -37,7 +37,7 @@ from flows.cli_shared import (
     unexpected,
 )
 from flows.prefect_api import require_server
-from flows.registered import load_config, with_registered
+from flows.registered import define_registered, load_config, with_registered
 from mpo_core import __version__
 from mpo_core.errors import BadInputError, DamagedError, StageFailedError
 from mpo_core.http.proxies import spare_loopback
