@@ -168,7 +168,7 @@ def test_a_revision_is_of_the_profiles_own_model(
         empty = QUARANTINE.build([])
         return empty, empty
 
-    monkeypatch.setattr("flows.alone._verdicts", stopped)
+    monkeypatch.setattr("flows.alone._evaluate", stopped)
     command = ["evaluate", profile, "--model", model, "--prompts", tmp_path / "p.csv"]
     command += [] if against is None else ["--against", against]
     mpo(*command, *(part for setting in settings for part in ("--set", setting)))
