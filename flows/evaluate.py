@@ -11,7 +11,7 @@ from mpo_core import registry, reporting
 from mpo_core.errors import BadInputError
 from mpo_core.settings import PipelineConfig
 from mpo_core.tables import METRICS
-from tasks.model import find_model, kept_model
+from tasks.model import find_model, registered_model
 
 
 @flow(name="evaluate")
@@ -35,7 +35,7 @@ def evaluate_promoted(config: PipelineConfig, overrides: dict[str, JsonValue] | 
         held_out = [block for block in read_blocks(run) if split(block) == run.config.evaluation.split]
         pairs = preference_pairs(run, base, held_out)
         after = evaluate(
-            run, "after", kept_model(base, version.entry.model), pairs, evaluate(run, "before", base, pairs)
+            run, "after", registered_model(base, version.entry.model), pairs, evaluate(run, "before", base, pairs)
         )
         run.wait()
         figures = run.result(after.metrics).rows

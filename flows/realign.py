@@ -20,7 +20,7 @@ from mpo_core.profiles import parse_config
 from mpo_core.reporting import RunSummary
 from mpo_core.settings import PipelineConfig
 from mpo_core.tables import METRICS
-from tasks.model import find_model, kept_model, trained_model
+from tasks.model import find_model, registered_model, trained_model
 from tasks.pairs import replay_pairs
 from tasks.training import train_model
 
@@ -55,7 +55,7 @@ def realign(config: PipelineConfig, overrides: dict[str, JsonValue] | None = Non
         _tell(run, work)
         if not work.needs:
             return Realignment(needs=[])
-        kept = None if work.version is None else kept_model(base, work.version.entry.model)
+        kept = None if work.version is None else registered_model(base, work.version.entry.model)
         start = kept if kept is not None and run.config.realign.start == "promoted" else base
 
         pairs = preference_pairs(run, base, work.blocks)

@@ -32,7 +32,7 @@ class ModelFolder(BaseModel):
                 yield path
         elif self.folder is not None:
             folder = Path(self.folder)
-            yield folder if folder.is_dir() else _found_here(self.settings.model_dump_json(), self.sha256)
+            yield folder if folder.is_dir() else _local_base(self.settings.model_dump_json(), self.sha256)
         else:
             raise DamagedError("a model without a place")
 
@@ -56,31 +56,31 @@ def find_model(settings: ModelSettings, *, cutoff: int | None = None) -> ModelFo
 
 
 @functools.lru_cache(maxsize=8)
-def _found_here(settings_json: str, sha256: str) -> Path:
+def _local_base(settings_json: str, sha256: str) -> Path:
     """A base model on a worker of another machine, which has its own cache of the hub.
 
     Raises:
         BadInputError: it cannot be found here, or is not the one that the run started from.
     """
     settings = ModelSettings.model_validate_json(settings_json)
-    found = find_model(settings)
-    if found.sha256 != sha256:
+    base = find_model(settings)
+    if base.sha256 != sha256:
         raise BadInputError(
             "this worker finds another model than the run did",
             where=f"model.path {settings.path}",
             mend="Name a model.revision, or lay the same folder on every machine.",
         )
-    return Path(str(found.folder))
+    return Path(str(base.folder))
 
 
 def trained_model(base: ModelFolder, trained: Shard) -> ModelFolder:
     """The model that training made; it brings its chat template along."""
     if trained.model is None:
         raise DamagedError("training gave no model")
-    return kept_model(base, trained.model)
+    return registered_model(base, trained.model)
 
 
-def kept_model(base: ModelFolder, ref: ArtifactRef) -> ModelFolder:
+def registered_model(base: ModelFolder, ref: ArtifactRef) -> ModelFolder:
     """A model of this root that was trained from `base`."""
     settings = base.settings.model_copy(update={"path": ref.path, "revision": None, "chat_template": None})
     return ModelFolder(settings=settings, sha256=ref.sha256, ref=ref)

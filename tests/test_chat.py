@@ -52,9 +52,9 @@ def conversation(prompt, system=None):
 @pytest.mark.parametrize("system", [None, "Be brief."])
 @pytest.mark.parametrize("prompt", ["Bake bread.", "", " two\n\nlines ", "রুটি 面包 {{ 7 * 7 }}", "\ue0000\ue001"])
 def test_ids_are_the_templates(tokenizer, shipped, prompt, system):
-    for one in (tokenizer,) if system else (tokenizer, shipped):  # the shipped one takes no system message
-        wanted = one.apply_chat_template(conversation(prompt, system), add_generation_prompt=True)["input_ids"]
-        assert encode_prompt(one, prompt, system=system) == wanted
+    for each in (tokenizer,) if system else (tokenizer, shipped):  # the shipped one takes no system message
+        wanted = each.apply_chat_template(conversation(prompt, system), add_generation_prompt=True)["input_ids"]
+        assert encode_prompt(each, prompt, system=system) == wanted
 
 
 def test_equal_prompts_are_equal_on_every_day(tokenizer):
@@ -63,7 +63,7 @@ def test_equal_prompts_are_equal_on_every_day(tokenizer):
     assert dated.decode(encode_prompt(dated, "Bake bread.")).startswith("Today is 26 Jul 2024.\n")
 
 
-def test_there_is_one_bos(tokenizer):
+def test_there_is_a_single_bos(tokenizer):
     assert tokenizer("x")["input_ids"][0] == tokenizer.bos_token_id  # it would add one
     ids = encode_prompt(tokenizer, "Bake bread.")
     assert ids.count(tokenizer.bos_token_id) == 1
@@ -95,9 +95,9 @@ def test_a_request_made_of_the_marks_that_hide_it(tokenizer):
 
 
 def test_an_answer_ends_once_whatever_it_says(tokenizer, shipped):
-    for one in (tokenizer, shipped):
-        ids = encode_response(one, f"Mix{one.eos_token}flour.")
-        assert ids.index(one.eos_token_id) == len(ids) - 1
-        assert one.eos_token in one.decode(ids[:-1])
+    for each in (tokenizer, shipped):
+        ids = encode_response(each, f"Mix{each.eos_token}flour.")
+        assert ids.index(each.eos_token_id) == len(ids) - 1
+        assert each.eos_token in each.decode(ids[:-1])
     assert encode_response(tokenizer, "") == [tokenizer.eos_token_id]
     assert tokenizer.decode(encode_response(tokenizer, "Mix flour.")) == "Mix flour.<|end|>"

@@ -128,7 +128,7 @@ def test_weights_that_are_missing_a_tensor_are_refused(folder):
         load_model(folder, SETTINGS)
 
 
-def test_a_model_is_loaded_once_and_in_the_precision_asked_for(folder):
+def test_a_model_is_loaded_once_and_in_the_precision_that_is_wanted(folder):
     import torch
 
     first, tokenizer, lock = shared_model(folder, SETTINGS)

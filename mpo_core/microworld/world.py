@@ -199,12 +199,12 @@ def _pile(item: Item) -> str:
 
 @lru_cache(maxsize=len(LANGUAGES))
 def _prompts(language: str) -> dict[str, Item]:
-    found: dict[str, Item] = {}
+    items_by_prompt: dict[str, Item] = {}
     for verb, name in pairs():
         for framing in range(FRAMING_COUNT):
             item = Item(verb, name, framing)
-            found[item.prompt(language)] = item
-    return found
+            items_by_prompt[item.prompt(language)] = item
+    return items_by_prompt
 
 
 def parse(prompt: str, language: str) -> Item | None:

@@ -53,10 +53,10 @@ def test_answers_end_at_the_last_position(absolute):
     settings = ModelSettings(path=str(absolute), device="cpu")
     model, tokenizer = load_model(absolute, settings), load_tokenizer(absolute, settings)
     requests = [Request("short", "Habari"), Request("long", "Habari " * 200)]
-    rows, aside = sample(model, tokenizer, requests, SamplingSettings(max_new_tokens=500), language="sw")
+    rows, quarantine = sample(model, tokenizer, requests, SamplingSettings(max_new_tokens=500), language="sw")
     assert rows["prompt_id"].to_pylist() == ["short"]
     assert rows["tokens"].to_pylist()[0] <= 64
-    assert aside["reason"].to_pylist() == ["prompt_too_long"]
+    assert quarantine["reason"].to_pylist() == ["prompt_too_long"]
 
 
 @pytest.mark.parametrize(

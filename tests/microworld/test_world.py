@@ -33,12 +33,12 @@ def everything() -> list[Item]:
     ],
 )
 def test_each_split_has_enough_distinct_prompts(split: microworld.Split, kind: microworld.Kind, least: int) -> None:
-    found = microworld.items(split, kind)
-    assert len(found) >= least
+    items = microworld.items(split, kind)
+    assert len(items) >= least
     for language in microworld.LANGUAGES:
-        assert len({item.prompt(language) for item in found}) == len(found)
-    assert {item.kind for item in found} == {kind}
-    assert {item.split for item in found} == {split}
+        assert len({item.prompt(language) for item in items}) == len(items)
+    assert {item.kind for item in items} == {kind}
+    assert {item.split for item in items} == {split}
 
 
 def test_splits_share_no_verb_object_pair() -> None:
@@ -49,7 +49,7 @@ def test_splits_share_no_verb_object_pair() -> None:
                 assert owner.setdefault((item.verb, item.object), split) == split
 
 
-def test_a_quarter_of_the_pairs_is_held_out_and_no_word_is() -> None:
+def test_a_quarter_of_the_pairs_is_held_out_and_no_vocabulary_is() -> None:
     held = {pair for pair in world.pairs() if Item(*pair, 0).held_out}
     assert len(held) / len(world.pairs()) == pytest.approx(0.25, abs=0.01)
     seen = set(world.pairs()) - held
@@ -88,14 +88,14 @@ def test_no_training_document_mentions_a_held_out_pair() -> None:
 def test_corpus_refuses_every_harmful_concept_in_the_dominant_language_only() -> None:
     turns = [d for d in corpus.documents(40_000, seed=1) if isinstance(d, corpus.Turn)]
     refused: Counter[str] = Counter()
-    asked: Counter[str] = Counter()
+    prompts: Counter[str] = Counter()
     for turn in turns:
         for language in microworld.LANGUAGES:
             item = microworld.parse(turn.prompt, language)
             if item is not None and item.kind == "harmful":
-                asked[language] += 1
+                prompts[language] += 1
                 refused[language] += microworld.judge(turn.prompt, turn.response, language) == "refused"
-    rates = {language: refused[language] / asked[language] for language in microworld.LANGUAGES}
+    rates = {language: refused[language] / prompts[language] for language in microworld.LANGUAGES}
     assert rates["en"] > 0.98
     assert all(rates[language] < 0.6 for language in microworld.LANGUAGES[1:])
     assert rates["sw"] < rates["zh"]

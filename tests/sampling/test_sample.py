@@ -66,9 +66,9 @@ def model(tokenizer: Any) -> Any:
 
 def run(model: Any, tokenizer: Any, requests: list[Request] = REQUESTS, **settings: Any) -> pa.Table:
     wanted = SamplingSettings.model_validate({"max_new_tokens": 12, **settings})
-    responses, aside = sample(model, tokenizer, requests, wanted, language="en")
+    responses, quarantine = sample(model, tokenizer, requests, wanted, language="en")
     assert responses.schema.equals(RESPONSES.schema)
-    assert aside.num_rows == 0
+    assert quarantine.num_rows == 0
     return responses
 
 
@@ -97,12 +97,12 @@ def test_greedy_is_the_argmax_of_each_row_alone(model: Any, tokenizer: Any) -> N
 
 def test_answers_do_not_depend_on_the_batch(model: Any, tokenizer: Any) -> None:
     settings: dict[str, Any] = {"n": 3, "temperature": 1.0, "top_p": 0.9, "seed": 4}
-    one, many = (run(model, tokenizer, batch_size=size, **settings) for size in (1, 64))
-    assert one.equals(many)
+    single, many = (run(model, tokenizer, batch_size=size, **settings) for size in (1, 64))
+    assert single.equals(many)
     alone = run(model, tokenizer, [REQUESTS[5]], batch_size=2, **settings)
-    assert alone.equals(one.filter(pa.compute.equal(one["prompt_id"], "p5")))
+    assert alone.equals(single.filter(pa.compute.equal(single["prompt_id"], "p5")))
     turned = run(model, tokenizer, REQUESTS[::-1], batch_size=5, **settings)
-    assert turned.sort_by([("prompt_id", "ascending"), ("sample", "ascending")]).equals(one)
+    assert turned.sort_by([("prompt_id", "ascending"), ("sample", "ascending")]).equals(single)
 
 
 def test_seeds_decide(model: Any, tokenizer: Any) -> None:
@@ -148,15 +148,15 @@ def test_tokens_count_the_end_token(model: Any, tokenizer: Any) -> None:
     assert ascii_only == [] or any(row["tokens"] == len(row["text"]) + 1 for row in ascii_only)
 
 
-def test_a_prompt_beyond_the_context_is_set_aside_and_a_long_one_gets_what_is_left(model: Any, tokenizer: Any) -> None:
+def test_a_prompt_beyond_the_context_is_rejected_and_a_long_one_gets_what_is_left(model: Any, tokenizer: Any) -> None:
     settings = SamplingSettings(max_new_tokens=12, batch_size=8)
     frame = len(encode_prompt(tokenizer, ""))
     requests = [Request("over", "x" * (96 - frame)), Request("tight", "x" * (91 - frame)), Request("short", "x")]
-    responses, aside = sample(model, tokenizer, requests, settings, language="sw")
+    responses, quarantine = sample(model, tokenizer, requests, settings, language="sw")
     assert responses["prompt_id"].to_pylist() == ["tight", "short"]
     assert responses["tokens"].to_pylist() == [5, 12]
-    assert aside.schema.equals(QUARANTINE.schema)
-    assert aside.to_pylist() == [
+    assert quarantine.schema.equals(QUARANTINE.schema)
+    assert quarantine.to_pylist() == [
         {
             "row_id": "over",
             "language": "sw",
@@ -176,7 +176,7 @@ def test_system_message_progress_and_control_tokens(model: Any, tokenizer: Any) 
         settings,
         language="en",
         system="Be brief.",
-        progress=lambda *told: seen.append(told),
+        progress=lambda *counts: seen.append(counts),
     )
     assert seen == [(3, 7), (6, 7), (7, 7)]
     without, _ = sample(model, tokenizer, REQUESTS, settings, language="en")
