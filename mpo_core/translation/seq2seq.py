@@ -6,7 +6,7 @@ import re
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,8 @@ from mpo_core.artifacts import file_digests, folder_digest
 from mpo_core.errors import BadInputError
 from mpo_core.languages import engine_code
 from mpo_core.models import LOADING, forgetting, local_folder, pick_device
+from mpo_core.models.finite import refuse_not_finite
+from mpo_core.models.library import reading
 from mpo_core.settings import Seq2SeqSource
 from mpo_core.translation.engines import Reply, UnknownLanguageError
 from mpo_core.translation.machine import Keep
@@ -29,8 +31,6 @@ _SPELLINGS = ("⟦{}⟧", "[{}]", "<{}>", "({})", "#{}#")
 _MARK = re.compile(r"⟦(\d{1,3})⟧")
 # What Marian's models call languages that our other tables call otherwise (>>cmn_Hans<<, or the config's "ara").
 _MARIAN = {"zh": ("cmn_Hans", "zho_Hans", "zho", "cmn"), "ar": ("ara", "arb"), "sw": ("swh", "swa")}
-# What transformers raises where a file is missing, damaged or another's.
-_UNREADABLE = (OSError, ValueError, ImportError, KeyError, TypeError, RuntimeError, AssertionError)
 _KNOWN = "Name an NLLB-200, M2M-100, MADLAD-400 or Marian model."
 _WANTED = (
     "A folder with config.json, tokenizer files and safetensors is wanted; "
@@ -277,7 +277,7 @@ def _speech(folder: Path) -> _Speech:
 def _loaded_speech(folder: Path) -> _Speech:
     from transformers import AutoConfig, AutoTokenizer
 
-    with _telling(folder), warnings.catch_warnings():
+    with _loading(folder), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Recommended: pip install sacremoses")  # it is never asked
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
@@ -297,43 +297,33 @@ def _loaded_model(folder: Path, dtype: str, device: str) -> _Model:
 
     logging.disable_progress_bar()
     speech = _loaded_speech(folder)
-    with _telling(folder):
-        model, told = AutoModelForSeq2SeqLM.from_pretrained(
+    with _loading(folder):
+        model, loading_info = AutoModelForSeq2SeqLM.from_pretrained(
             folder,
             dtype=getattr(torch, dtype),
             trust_remote_code=False,
             use_safetensors=True,
             output_loading_info=True,
-            ignore_mismatched_sizes=True,  # told below: by itself this is a RuntimeError like any other
+            ignore_mismatched_sizes=True,  # refused below: by itself this is a RuntimeError like any other
         )
     # transformers would go on with random weights in their place.
-    unfit = sorted([*told["missing_keys"], *(key for key, *_ in told["mismatched_keys"])])
+    unfit = sorted([*loading_info["missing_keys"], *(key for key, *_ in loading_info["mismatched_keys"])])
     if unfit:
         raise BadInputError(
             f"{len(unfit)} weights are missing or of another shape, the first is {unfit[0]}",
             where=_where(folder),
             mend="Check that config.json and the weights belong together.",
         )
+    refuse_not_finite(model, _where(folder))
     return _Model(model.to(device).eval(), speech)
 
 
 forgetting.append(_loaded_model.cache_clear)
 
 
-@contextmanager
-def _telling(folder: Path) -> Iterator[None]:
-    """Whatever cannot be loaded is the user's to mend, on one line."""
-    from safetensors import SafetensorError
-
-    try:
-        yield
-    except (*_UNREADABLE, SafetensorError) as error:
-        first = next(iter(str(error).strip().splitlines()), "")
-        raise BadInputError(
-            f"the translation model cannot be loaded ({type(error).__name__}: {first})",
-            where=_where(folder),
-            mend=_WANTED,
-        ) from None
+def _loading(folder: Path) -> AbstractContextManager[None]:
+    """Turns whatever a library raises while it loads into one line that the user can act on."""
+    return reading("the translation model cannot be loaded", where=_where(folder), mend=_WANTED)
 
 
 def _where(folder: Path) -> str:

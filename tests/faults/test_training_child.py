@@ -1,0 +1,60 @@
+"""What goes wrong in the training process: bad input comes back as bad input, anything else without its words."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from mpo_core.errors import BadInputError, StageFailedError
+from mpo_core.settings import ModelSettings, TrainingSettings
+from mpo_core.training import launch
+
+
+def job(tmp_path):
+    (tmp_path / "pairs.parquet").write_text("no table")
+    return launch.TrainingJob(
+        model_folder=tmp_path,
+        pairs=tmp_path / "pairs.parquet",
+        references=tmp_path / "none.parquet",
+        model=ModelSettings(),
+        training=TrainingSettings(device="cpu"),
+        out=tmp_path,
+        work=tmp_path,
+    )
+
+
+def test_the_process_sends_bad_input_and_ends_with_2(tmp_path):
+    (tmp_path / "job.json").write_text(job(tmp_path).model_dump_json())
+    command = [sys.executable, "-m", "mpo_core.training.child", str(tmp_path / "job.json")]
+    child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    out = child.stdout.read()
+    assert child.wait(60) == 2
+    event = json.loads(out)
+    assert event["event"] == "bad_input"
+    assert "pairs.parquet" in event["where"]
+
+
+EVENTS = {
+    "bad input": (
+        {"event": "bad_input", "what": "no number", "where": "training.beta", "mend": "Give one."},
+        2,
+        BadInputError,
+        "^training.beta: no number. Give one.$",
+    ),
+    "an error of a library": (
+        {"event": "failed", "error": "KeyError", "at": "a.py:1 f"},
+        1,
+        StageFailedError,
+        "^the training failed: KeyError at a.py:1 f; see .*log$",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", EVENTS)
+def test_what_the_process_sends_is_raised(tmp_path, monkeypatch, case):
+    event, code, kind, pattern = EVENTS[case]
+    script = f"import sys; print({json.dumps(event)!r}); sys.exit({code})"
+    monkeypatch.setattr(launch, "_command", lambda _: [sys.executable, "-c", script])
+    with pytest.raises(kind, match=pattern):
+        launch.train(job(tmp_path))
