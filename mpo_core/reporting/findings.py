@@ -18,7 +18,7 @@ _NOTABLE = 0.05
 _FEW_PROMPTS = 50
 _FEW_STEPS = 20
 _ALPHA = 0.05
-_PROMOTED = "Check the cautions below and some examples before you release the model. To undo: mpo models rollback."
+_PROMOTED = "Check the figures and some examples below before you release the model. To undo: mpo models rollback"
 _REFUSED = (
     "Find the failed checks in the table of the gate and the languages behind them in the sections below. Then train "
     "with other prompts or settings, or change the bounds in section gate of the profile, and run again."

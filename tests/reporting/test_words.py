@@ -151,7 +151,9 @@ def methods_of(methods: dict[str, dict[str, Any]]) -> MethodsSummary:
 def test_methods_that_trained_with_anothers_settings_are_named() -> None:
     summary = methods_of({"mpo": {}, "dpo": {}, "sft": {"learning_rate": 1e-4}})
     assert summary.untuned == ["dpo"]
-    assert "Not tuned: dpo trained with" in render_methods(summary)
+    page = render_methods(summary)
+    assert "Not tuned: dpo trained with" in page
+    assert "dpo: those of section training\nsft: learning_rate 0.0001\n" in page
     assert methods_of({"mpo": {}}).untuned == []
 
 
