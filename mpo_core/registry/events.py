@@ -33,7 +33,8 @@ LONGEST = 1000
 """The most characters that a name or a reason may have."""
 _RESTORE = "Restore it from a copy of the root: events are written once and never changed"
 
-Kind = Literal["registered", "promoted", "rolled_back", "evaluated"]
+Kind = Literal["registered", "promoted", "rolled_back", "evaluated", "checked"]
+"""What happened to a version; `checked`: the gate decided otherwise than before, and nothing was promoted."""
 
 
 class Entry(BaseModel):
@@ -78,7 +79,7 @@ class Event(BaseModel):
     sequence: int = Field(ge=1)
     kind: Kind
     version: str
-    """The version registered, promoted or evaluated; of a rollback, the one that is in use again."""
+    """The version registered, promoted, evaluated or checked; of a rollback, the one that is in use again."""
     who: str
     why: str
     when: datetime
@@ -87,7 +88,7 @@ class Event(BaseModel):
     evaluation: ArtifactRef | None = None
     """Table METRICS of a later evaluation; None for the other kinds."""
     gate: GateDecision | None = None
-    """The gate's decision, where the gate promoted the version; None where a person did."""
+    """The gate's decision, where the gate promoted or checked the version; None where a person promoted it."""
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
@@ -95,8 +96,8 @@ class Event(BaseModel):
             raise ValueError("an entry belongs to `registered`, and to it alone")
         if (self.kind == "evaluated") != (self.evaluation is not None):
             raise ValueError("an evaluation belongs to `evaluated`, and to it alone")
-        if self.gate is not None and self.kind != "promoted":
-            raise ValueError("a decision of the gate belongs to `promoted`, and to it alone")
+        if self.kind == "checked" if self.gate is None else self.kind not in {"promoted", "checked"}:
+            raise ValueError("a decision of the gate belongs to `checked`, and to `promoted` by the gate")
         return self
 
     @property

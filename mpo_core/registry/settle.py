@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from mpo_core.artifacts import ArtifactStore
 from mpo_core.gate import GateCheck, GateDecision
-from mpo_core.registry.events import GATE, LONGEST, Draft, Entry, Event, append
+from mpo_core.registry.events import GATE, LONGEST, Draft, Entry, Event, Kind, append
 from mpo_core.registry.registry import evaluated, find, next_version
 from mpo_core.registry.state import State, Version, replay
 
@@ -64,9 +64,14 @@ def settle(
         checked = gate.and_checks(_checks(state, entry, name, allow_fewer=allow_fewer, realigned=realigned))
         states.append(state)
         decisions.append(checked)
-        if not checked.promoted or state.in_use == name:
+        known = state.version(name).gate
+        if checked.promoted and state.in_use != name:
+            kind: Kind = "promoted"
+        elif known is None or known.promoted != checked.promoted:
+            kind = "checked"
+        else:
             return None
-        return Draft(kind="promoted", version=name, gate=checked, why=_short(checked.reason, LONGEST))
+        return Draft(kind=kind, version=name, gate=checked, why=_short(checked.reason, LONGEST))
 
     after = replay(append(store, promotion, who=GATE, why="passed"))
     # Another writer may have been faster: the last decision is the one that stands.

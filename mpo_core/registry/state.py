@@ -29,7 +29,7 @@ class Version(BaseModel):
     evaluation: ArtifactRef | None
     """Table METRICS of its latest evaluation."""
     gate: GateDecision | None = None
-    """The gate's latest decision: that of a later promotion by the gate, else that of the registration."""
+    """The gate's latest decision, up to further ones with the same outcome; None if there was none."""
 
 
 @dataclass
@@ -42,7 +42,7 @@ class State:
     """The promotions that still stand, the last of which is in use: a rollback takes one back."""
     evaluations: dict[str, ArtifactRef] = field(default_factory=dict)
     gates: dict[str, GateDecision] = field(default_factory=dict)
-    """By version, the gate's decision with which it was promoted."""
+    """By version, the gate's latest decision since it was registered."""
     taken_out: dict[str, Event] = field(default_factory=dict)
     """By sha256 of a model, the person's decision that took it out of use, until it is in use again."""
 
@@ -89,13 +89,13 @@ class State:
             self.registered[event.version] = event
             return
         _require(event.version in self.registered, event, "names a version that was never registered")
+        if event.gate is not None:
+            self.gates[event.version] = event.gate
         if event.evaluation is not None:
             self.evaluations[event.version] = event.evaluation
         elif event.kind == "promoted":
             self.promotions.append(event.version)
-            if event.gate is not None:
-                self.gates[event.version] = event.gate
-        else:
+        elif event.kind == "rolled_back":
             _require(self.promotions[-2:-1] == [event.version], event, "rolls back to a version that was not in use")
             self.promotions.pop()
         self._note_who_decided(event, before)

@@ -219,6 +219,20 @@ def test_what_is_wrong_with_a_language_is_a_single_line(mpo, tmp_path, monkeypat
     assert list((tmp_path / "artifacts").rglob("*.json")) == []
 
 
+def test_a_realignment_notes_languages_that_are_judged_by_script_alone(mpo, profile, tmp_path, monkeypatch):
+    from flows import realign
+
+    monkeypatch.setattr("flows.cli_data.server", lambda: None)  # other tests of this process may have a server
+    monkeypatch.setattr(realign, "realign", lambda _: realign.Realignment(needs=[]))
+    (tmp_path / "root").mkdir()
+    note = "ceb: the language identifier does not know Cebuano; texts are judged by their script (Latn) alone"
+    assert note not in mpo("realign", profile).err
+    mpo("languages", "add", "ceb", "--name", "Cebuano", "--script", "Latn", "--root", tmp_path / "root")
+    outcome = mpo("realign", profile)
+    assert (outcome.code, outcome.out) == (0, "Nothing needs work.\n")
+    assert note in outcome.err
+
+
 def test_refusal_phrases_are_required_before_anything_is_sampled(mpo, profile, tmp_path):
     root = tmp_path / "root"
     root.mkdir()

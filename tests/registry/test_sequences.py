@@ -67,6 +67,7 @@ class Sequences(RuleBasedStateMachine):
             self.put_in_use(version)
         assert settled.version.version == f"v{version + 1}"
         assert settled.gate.promoted is fits
+        assert registry.versions(self.store)[version].gate.promoted is fits
         assert settled.version.promoted is (self.current == version)
         assert settled.in_use == (None if self.current is None else f"v{self.current + 1}")
         assert ("was promoted" in settled.outcome) is (self.current == version)

@@ -110,12 +110,15 @@ def test_looser_bounds_promote_what_was_refused(store, end):
     assert (settled.version.version, settled.outcome, in_use(store)) == ("v1", "v1 was promoted", "v1")
     assert settled.version.gate.promoted
     assert kinds(store) == [("registered", "v1"), ("promoted", "v1")]
-    # Equal runs add nothing, tighter bounds take nothing back, and both say so.
+    # Equal runs add nothing; tighter bounds take nothing back, and run, list and history say that the gate refuses.
     assert end("six").outcome == "v1 was promoted before and stays in use"
     tighter = end("six", passed=False)
     assert tighter.outcome == "v1 was promoted before and stays in use; the gate refuses it now: mpo models rollback"
     assert (tighter.gate.promoted, tighter.in_use) == (False, "v1")
-    assert len(kinds(store)) == 2
+    assert kinds(store)[2:] == [("checked", "v1")]
+    assert registry.promoted(store).gate == tighter.gate
+    end("six", passed=False)
+    assert len(kinds(store)) == 3
 
 
 @pytest.mark.parametrize("killed_at", range(3))
