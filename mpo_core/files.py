@@ -217,7 +217,7 @@ def readable_arrow(path: Path, mend: str, kind: str = "Parquet") -> Iterator[Non
         yield
     except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
         raise _unreadable(path, error, mend) from None
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:  # the last: a name of a column
         raise BadInputError(
             f"this is no readable {kind} file ({type(error).__name__})", where=str(path), mend="Write it again."
         ) from None

@@ -156,7 +156,7 @@ def _arrow_file(path: Path, form: Form, mend: str, only: str | None) -> Records:
         return arrow_records(str(path), table.schema, table.to_batches())
     with files.opened_parquet(path, mend=mend) as file:
         schema = file.schema_arrow
-    columns = None if only is None or only not in schema.names else [only]
+        columns = None if only is None or only not in schema.names else [only]
     return arrow_records(str(path), schema, _parquet_batches(path, mend, columns))
 
 

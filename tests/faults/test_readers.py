@@ -38,7 +38,10 @@ def as_arrow(write):
 
 
 def stream(sink):
-    table = pa.Table.from_pylist(ROWS)
+    stream_of(pa.Table.from_pylist(ROWS), sink)
+
+
+def stream_of(table, sink):
     with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table)
 
@@ -395,6 +398,16 @@ def test_an_arrow_file_with_a_bad_offset_does_not_end_the_process(tmp_path):
         writer.write_table(table)
     with pytest.raises(BadInputError, match=r"no readable Arrow file"):
         read(tmp_path / "a.arrow")
+
+
+@pytest.mark.parametrize("form", ["parquet", "arrow"])
+def test_a_name_of_a_column_that_is_not_utf8(tmp_path, form):
+    table = pa.table({"text": ["Bake bread."], "qqqq": [1]})
+    write = pq.write_table if form == "parquet" else stream_of
+    data = as_arrow(lambda sink: write(table, sink)).replace(b"qqqq", b"q\xffqq")
+    (tmp_path / f"a.{form}").write_bytes(data)
+    with pytest.raises(BadInputError, match=rf"a\.{form}: this is no readable {form.capitalize()} file"):
+        read(tmp_path / f"a.{form}")
 
 
 @pytest.mark.parametrize("packed", [pa.array, lambda values: pa.array(values).dictionary_encode()])
