@@ -398,3 +398,13 @@ def test_without_sentencepiece(folders: Folders, tmp_path: Path, monkeypatch: py
     folder = tmp_path / "marian"
     shutil.copytree(folders("marian"), folder)
     assert "pip install 'mpo-pipeline[sentencepiece]'" in refused(folder)
+
+
+def test_weights_that_are_nan_translate_nothing(folders: Folders, tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    folder = Path(shutil.copytree(folders("nllb"), tmp_path / "nan"))
+    tensors = load_file(folder / "model.safetensors")
+    first = min(tensors)
+    save_file(tensors | {first: tensors[first] * float("nan")}, folder / "model.safetensors", metadata={"format": "pt"})
+    assert "the weights hold NaN or infinite numbers" in refused(folder)
