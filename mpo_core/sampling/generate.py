@@ -104,7 +104,8 @@ def sample(
     if failure is not None and not rows:  # not these texts, but the template or the tokenizer is at fault
         raise failure
     answers: dict[tuple[str, int], _Answer] = {}
-    for batch in _batches(rows, settings.batch_size):
+    equal_lengths = len(rows) > 1 and _reads_padding(model, tokenizer)
+    for batch in _batches(rows, settings.batch_size, equal_lengths=equal_lengths):
         for row, answer in zip(batch, _generate(model, tokenizer, batch, settings), strict=True):
             answers[row.request.prompt_id, row.sample] = answer
         if progress is not None:
@@ -119,15 +120,38 @@ def _row(request: Request, number: int, tokens: list[int], room: int, settings: 
     return _Row(request, number, stream_seed(settings.seed, request.prompt_id, number), tokens, room)
 
 
-def _batches(rows: list[_Row], size: int) -> Iterator[list[_Row]]:
+def _batches(rows: list[_Row], size: int, *, equal_lengths: bool) -> Iterator[list[_Row]]:
     """Longest first, so that memory runs out at once or never, and padding stays small.
 
-    Rows of a batch share their budget: one length of generation fits all of them.
+    Rows of a batch share their budget: one length of generation fits all of them. With `equal_lengths` they share
+    the length of their prompts too, so that nothing is padded.
     """
+
+    def shared(row: _Row) -> tuple[int, int]:
+        return row.budget, -len(row.tokens) if equal_lengths else 0
+
     ordered = sorted(rows, key=lambda row: (row.budget, -len(row.tokens)))
-    for _, group in groupby(ordered, key=lambda row: row.budget):
+    for _, group in groupby(ordered, key=shared):
         same = list(group)
         yield from (same[start : start + size] for start in range(0, len(same), size))
+
+
+def _reads_padding(model: Any, tokenizer: Any) -> bool:
+    """Whether padding before a prompt changes its scores: RWKV and RecurrentGemma have no mask for it."""
+    import torch
+
+    pad, token = tokenizer.pad_token_id, tokenizer.eos_token_id
+    scores = []
+    for padding in (0, 5):
+        ids = torch.tensor([[pad] * padding + [token] * 3], device=model.device)
+        mask = torch.tensor([[0] * padding + [1] * 3], device=model.device)
+        config = _plain_config(1, pad, [token])
+        config.return_dict_in_generate, config.output_logits = True, True
+        with torch.inference_mode(), _without_defaults(model):
+            output = model.generate(input_ids=ids, attention_mask=mask, generation_config=config)
+        scores.append(output.logits[0].float())
+    bare, padded = scores
+    return bool((bare - padded).abs().max() > 0.05 * (bare.max() - bare.min()))
 
 
 def _generate(model: Any, tokenizer: Any, batch: list[_Row], settings: SamplingSettings) -> list[_Answer]:

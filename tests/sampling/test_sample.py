@@ -105,6 +105,22 @@ def test_answers_do_not_depend_on_the_batch(model: Any, tokenizer: Any) -> None:
     assert turned.sort_by([("prompt_id", "ascending"), ("sample", "ascending")]).equals(single)
 
 
+def test_a_model_that_reads_padding_answers_as_alone(tokenizer: Any) -> None:
+    from transformers import RecurrentGemmaConfig, RecurrentGemmaForCausalLM
+
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 64}
+    config = RecurrentGemmaConfig(
+        vocab_size=len(tokenizer), lru_width=32, **sizes, bos_token_id=None, eos_token_id=tokenizer.eos_token_id
+    )
+    recurrent = RecurrentGemmaForCausalLM(config).eval()
+    for weight in recurrent.parameters():
+        if weight.dim() > 1:
+            weight.data.normal_(0, 0.3)
+    single, many = (run(recurrent, tokenizer, batch_size=size) for size in (1, 64))
+    assert single.equals(many)
+
+
 def test_seeds_decide(model: Any, tokenizer: Any) -> None:
     first, again, other = (run(model, tokenizer, n=2, temperature=1.0, seed=s) for s in (1, 1, 2))
     assert first.equals(again)
