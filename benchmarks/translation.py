@@ -59,7 +59,9 @@ def service() -> Iterator[str]:
 def stage_rate(url: str, texts: list[str], **more: Any) -> float:
     """Rows a second of the whole stage: taken apart, asked, kept, judged, as a table."""
     from mpo_core.settings import TranslationSettings
-    from mpo_core.translation import Replies, Text, build_chain, translate_texts
+    from mpo_core.translation.build import build_chain
+    from mpo_core.translation.replies import Replies
+    from mpo_core.translation.translate import Text, translate_texts
 
     engine = {"engine": "deep_translator", "url": f"{url}/m", "concurrency": CONCURRENCY, **more}
     settings = TranslationSettings.model_validate({"engines": [engine]})
@@ -117,7 +119,7 @@ def gates(rows: int) -> list[dict[str, str]]:
     """Milliseconds that all gates take for a row, by language."""
     from mpo_core import microworld
     from mpo_core.settings import TranslationGates
-    from mpo_core.translation import verdicts
+    from mpo_core.translation.gates import verdicts
     from tests.translation.service import sentences
 
     found = []
@@ -150,8 +152,9 @@ def child(rows: int) -> None:
     """Translates so many different rows, by an engine that answers at once; prints what it took."""
     from flows import translate
     from mpo_core import microworld
+    from mpo_core.contract.translation import Reply
     from mpo_core.profiles import load_config
-    from mpo_core.translation import Reply, build
+    from mpo_core.translation.engines.deep_translator import DeepTranslatorSource
     from tests.translation.service import sentences
 
     class Instant:
@@ -172,7 +175,7 @@ def child(rows: int) -> None:
                 keep(piece, replies[piece].text)
             return replies
 
-    build._backend = lambda _: Instant()  # noqa: SLF001
+    DeepTranslatorSource.open = lambda _, machine, **__: machine(Instant())
     known = sentences(1000)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "texts.txt"

@@ -24,7 +24,7 @@ from mpo_core.sampling import Request, sample
 from mpo_core.settings import LanguageSettings, ModelSettings, PipelineConfig, PromptSource
 from mpo_core.tables import GAPS, METRICS, PAIRS, PROMPTS, QUARANTINE, RESPONSES, VERDICTS
 from mpo_core.training import TrainingJob, TrainingResult, gaps, source_texts, target_texts, train
-from mpo_core.translation import prompt_texts, translate_texts
+from mpo_core.translation.translate import prompt_texts, translate_texts
 
 _BLOCK = 512  # texts whose reference is measured, and kept, at one time
 _PLACE = {"source", "path", "revision", "subset", "dataset_split", "split"}  # where the prompts lie, not how they read

@@ -10,7 +10,7 @@ from mpo_core.prompts import count_kinds
 from mpo_core.prompts import fingerprint as prompts_fingerprint
 from mpo_core.settings import SamplingSettings, TrainingSettings
 from mpo_core.tables import PROMPTS, QUARANTINE
-from mpo_core.translation import fingerprint as translation_fingerprint
+from mpo_core.translation.build import fingerprint as translation_fingerprint
 from tasks.evaluation import compare_models, evaluate_model
 from tasks.judging import judge_answers
 from tasks.model import ModelFolder

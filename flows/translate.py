@@ -12,23 +12,18 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from mpo_core.artifacts import scratch_path, sweep, temporary_for
+from mpo_core.contract.translation import ENGINES, UnknownLanguageError
 from mpo_core.errors import BadInputError
 from mpo_core.messages import Fault
-from mpo_core.settings import MemorySource, PipelineConfig, TranslationSettings
-from mpo_core.settings.translation import Service
+from mpo_core.settings import PipelineConfig, TranslationSettings
 from mpo_core.tables import QUARANTINE, TRANSLATED, TableSpec
 from mpo_core.texts import read_texts
-from mpo_core.translation import (
-    REPLIES_FILE,
-    Chain,
-    MachineEngine,
-    MemoryEngine,
-    Replies,
-    Text,
-    UnknownLanguageError,
-    build_chain,
-    translate_texts,
-)
+from mpo_core.translation.build import build_chain
+from mpo_core.translation.engines.deep_translator import Service
+from mpo_core.translation.machine import MachineEngine
+from mpo_core.translation.memory import MemoryEngine
+from mpo_core.translation.replies import REPLIES_FILE, Replies
+from mpo_core.translation.translate import Chain, Text, translate_texts
 
 _BLOCK = 512  # texts that are in memory at one time
 OnProgress = Callable[[int, int], None]
@@ -43,21 +38,23 @@ def engine_settings(named: str) -> dict[str, Any]:
     Raises:
         BadInputError: no engine is called so.
     """
-    kind, _, what = named.partition("=")
-    if kind in SERVICES and not what:
+    kind, _, value = named.partition("=")
+    if kind in SERVICES and not value:
         return {"engine": "deep_translator", "service": kind}
-    if kind == "microworld" and not what:
+    engine = ENGINES.implementations.get(kind)
+    argument = None if engine is None else engine.argument
+    if argument is not None:
+        key, wanted = argument
+        if value:
+            return {"engine": kind, key: value}
+        raise BadInputError(f"{kind} needs a value", where=f"--engine {named}", mend=f"Write {kind}={wanted}.")
+    if engine is not None and not value:
         return {"engine": kind}
-    keys = {"memory": "path", "seq2seq": "path", "openai": "model"}
-    if kind in keys and what:
-        return {"engine": kind, keys[kind]: what}
-    if kind in keys:
-        example = {"memory": "memory=FILE", "seq2seq": "seq2seq=FOLDER_OR_ID", "openai": "openai=MODEL"}[kind]
-        raise BadInputError(f"{kind} needs to know which", where=f"--engine {named}", mend=f"Write {example}.")
+    forms = [k if e.argument is None else f"{k}={e.argument[1]}" for k, e in ENGINES.implementations.items()]
     raise BadInputError(
         "unknown engine",
         where=f"--engine {named}",
-        mend=f"Name a service ({', '.join(SERVICES)}), microworld, memory=FILE, seq2seq=FOLDER_OR_ID or openai=MODEL.",
+        mend=f"Name a service ({', '.join(SERVICES)}), or one of {', '.join(forms)}.",
     )
 
 
@@ -154,8 +151,7 @@ def _memories(chain: Chain, source: str, targets: list[str]) -> list[dict[str, A
 
 def _require_other(file: Path, out: Path, quarantine_path: Path, settings: TranslationSettings) -> None:
     """Refuses to write over what is read."""
-    memories = [engine for engine in settings.engines if isinstance(engine, MemorySource)]
-    read = {file.resolve(), *(Path(memory.path).resolve() for memory in memories)}
+    read = {file.resolve(), *(path.resolve() for engine in settings.engines for path in engine.files())}
     for written in (out, quarantine_path):
         if written.resolve() in read:
             raise BadInputError("this file is read", where=f"--out {written}", mend="Name another one to write.")

@@ -5,7 +5,9 @@ import itertools
 from mpo_core.artifacts import ArtifactRef, ArtifactStore, Shard
 from mpo_core.settings import TranslationSettings
 from mpo_core.tables import PROMPTS, QUARANTINE, SOURCE_PAIRS, TRANSLATIONS
-from mpo_core.translation import REPLIES_FILE, Replies, Text, answer_texts, build_chain, prompt_texts, translate_texts
+from mpo_core.translation.build import build_chain
+from mpo_core.translation.replies import REPLIES_FILE, Replies
+from mpo_core.translation.translate import Text, answer_texts, prompt_texts, translate_texts
 from tasks.stage import stage, tell_progress
 
 

@@ -11,7 +11,7 @@ from sacrebleu import corpus_chrf, sentence_chrf
 
 from mpo_core.identify import identify
 from mpo_core.settings import TranslationGates
-from mpo_core.translation import verdicts
+from mpo_core.translation.gates import verdicts
 
 HERE = Path(__file__).resolve().parent
 LANGUAGES = ("zh", "ja", "ko", "ar", "bn", "sw")

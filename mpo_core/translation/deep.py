@@ -15,13 +15,13 @@ import httpx
 import requests
 from deep_translator import exceptions as errors_of
 
+from mpo_core.contract.translation import EngineDownError
 from mpo_core.errors import BadInputError
 from mpo_core.http.address import ServiceUrl
 from mpo_core.http.client import Answer, HttpClient, header_value
 from mpo_core.http.errors import LastingError, PassingError, RefusedError
 from mpo_core.http.words import server_words
-from mpo_core.settings import DeepTranslatorSource
-from mpo_core.translation.engines import EngineDownError
+from mpo_core.translation.engines.deep_translator import DeepTranslatorSource
 from mpo_core.translation.remote import RemoteBackend
 
 
@@ -87,15 +87,10 @@ def deep_translator_backend(settings: DeepTranslatorSource, *, with_key: bool = 
         lambda: DeepTranslatorClient(settings),
         name=settings.service,
         codes=settings.service,
-        identity=identity(settings),
+        identity=settings.identity(),
         limit=service.limit,
         settings=settings,
     )
-
-
-def identity(settings: DeepTranslatorSource) -> str:
-    """Whose answers these are."""
-    return f"{settings.service}@{settings.version}" if settings.version else settings.service
 
 
 def _keys(service: _Service) -> dict[str, str]:

@@ -3,56 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
-from mpo_core.errors import BadInputError
-from mpo_core.translation.engines import EngineDownError, Reply, UnknownLanguageError
+from mpo_core.contract.translation import (
+    Backend,
+    EngineDownError,
+    PiecesDownError,
+    Reply,
+    UnknownLanguageError,
+)
 from mpo_core.translation.layout import Layout, take_apart
 from mpo_core.translation.replies import Direction, Replies
-
-Keep = Callable[[str, str], None]
-
-
-class Backend(Protocol):
-    """A machine translator: short pieces of text, in the codes of its own."""
-
-    @property
-    def name(self) -> str:
-        """Name of the engine."""
-
-    @property
-    def identity(self) -> str:
-        """Whose answers these are: service or model, and version."""
-
-    @property
-    def limit(self) -> int | None:
-        """Longest piece in characters."""
-
-    def code(self, language: str) -> str | None:
-        """Its own code for a language; None if it does not know it."""
-
-    def check(self, source: str, target: str) -> None:
-        """Passes if it translates between these codes of its own.
-
-        Raises:
-            UnknownLanguageError: it knows both, but not this direction.
-        """
-
-    def translate(self, pieces: Sequence[str], source: str, target: str, keep: Keep) -> dict[str, Reply]:
-        """A reply by piece; `keep` is told each translation as it comes.
-
-        Raises:
-            PiecesDownError: it does not answer any more.
-            BadInputError: its key is refused.
-        """
-
-
-class PiecesDownError(EngineDownError):
-    """A backend is down; `pieces` is what it had answered, and why not the others."""
-
-    def __init__(self, engine: str, reason: str, pieces: dict[str, Reply], refusal: BadInputError | None) -> None:
-        super().__init__(engine, reason, refusal=refusal)
-        self.pieces = pieces
 
 
 class Load(NamedTuple):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mpo_core.translation.engines import NO_TRANSLATION, Reply, UnknownLanguageError
+from mpo_core.contract.translation import NO_TRANSLATION, Reply, UnknownLanguageError
 
 
 class MicroworldEngine:

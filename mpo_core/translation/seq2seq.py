@@ -14,14 +14,13 @@ from typing import Any
 import yaml
 
 from mpo_core.artifacts import file_digests, folder_digest
+from mpo_core.contract.translation import Keep, Reply, UnknownLanguageError
 from mpo_core.errors import BadInputError
 from mpo_core.languages import engine_code
 from mpo_core.models import LOADING, forgetting, local_folder, pick_device
 from mpo_core.models.finite import refuse_not_finite
 from mpo_core.models.library import reading
-from mpo_core.settings import Seq2SeqSource
-from mpo_core.translation.engines import Reply, UnknownLanguageError
-from mpo_core.translation.machine import Keep
+from mpo_core.translation.engines.seq2seq import Seq2SeqSource
 
 _LIMIT = 800
 """Longest piece in characters."""

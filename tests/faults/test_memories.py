@@ -5,7 +5,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from mpo_core.errors import BadInputError
-from mpo_core.translation import MemoryEngine
+from mpo_core.translation.memory import MemoryEngine
 
 TEA, CHAI = "Tea is good.", "Chai ni nzuri."
 

@@ -18,7 +18,7 @@ from mpo_core.prompts import fingerprint, load_prompts
 from mpo_core.records import FORMS, form_of
 from mpo_core.settings import PromptSettings, PromptSource
 from mpo_core.texts import read_texts
-from mpo_core.translation import MemoryEngine
+from mpo_core.translation.memory import MemoryEngine
 from tests.faults.conftest import pair_rows
 
 TEXTS = ["Bake bread.", "Brühe Tee; \u2028bitte.\nJetzt."]

@@ -171,7 +171,7 @@ PICKY = {
 
 @pytest.mark.parametrize("case", PICKY)
 def test_parameters_fall_back_to_what_the_server_takes(translate, case):
-    texts = sentences(12)
+    texts = sentences(6)
     with serving(takes(**PICKY[case])) as server:
         outcome, rows, reasons = translate(server, texts, "--set", "translation.engines.0.concurrency=1")
     assert outcome.code == 0, outcome.err

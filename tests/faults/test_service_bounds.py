@@ -14,7 +14,9 @@ from mpo_core.http.address import ServiceUrl, is_loopback
 from mpo_core.http.client import HttpClient
 from mpo_core.http.errors import LastingError, PassingError, RefusedError
 from mpo_core.http.retries import retry_after
-from mpo_core.translation import Replies, Text, build_chain, translate_texts
+from mpo_core.translation.build import build_chain
+from mpo_core.translation.replies import Replies
+from mpo_core.translation.translate import Text, translate_texts
 from tests.faults.fault_service import Given, chat, right, serving
 from tests.faults.test_refusals import translate  # noqa: F401 - a fixture
 from tests.translation.service import sentences

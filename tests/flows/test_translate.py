@@ -15,7 +15,7 @@ import pytest
 
 from mpo_core import microworld
 from mpo_core.tables import QUARANTINE, TRANSLATED
-from mpo_core.translation import MemoryEngine
+from mpo_core.translation.memory import MemoryEngine
 from tests.faults.test_bad_input import one_line
 from tests.flows.conftest import run_small
 from tests.translation.service import Service, sentences, serving
@@ -172,7 +172,7 @@ def test_a_run_by_a_failing_service_gives_the_pairs_of_an_exact_one(warm, tmp_pa
         (["--engine", "google", "--to", "tlh"], ["unknown language 'tlh'"]),
         (["--engine", "google", "--out", "x.txt"], [r"--out x\.txt: unknown kind of file"]),
         (["--engine", "microworld", "--to", "it"], ["the microworld does not speak 'it'"]),
-        (["--engine", "openai"], ["openai needs to know which", "Write openai=MODEL"]),
+        (["--engine", "openai"], ["openai needs a value", "Write openai=MODEL"]),
         (["--engine", "google", "--to", "sw,sw"], ["--to sw,sw: a language stands twice"]),
         (["--engine", "google", "--set", "translation.engines.0.url=x"], [r"engines\.0\.url"]),
         ([], ["mpo translate: no engine is named"]),

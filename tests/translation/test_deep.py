@@ -7,12 +7,12 @@ import types
 import pytest
 from deep_translator import exceptions as errors_of
 
+from mpo_core.contract.translation import EngineDownError
 from mpo_core.http.client import Answer
 from mpo_core.http.errors import LastingError, PassingError, RefusedError
 from mpo_core.http.retries import retry_after
-from mpo_core.settings import DeepTranslatorSource
 from mpo_core.translation.deep import DeepTranslatorClient, _discreet
-from mpo_core.translation.engines import EngineDownError
+from mpo_core.translation.engines.deep_translator import DeepTranslatorSource
 
 RAISED = {
     "LanguageNotSupportedException": (EngineDownError, ("x",)),

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mpo_core.settings import TranslationGates
-from mpo_core.translation import verdicts
+from mpo_core.translation.gates import verdicts
 
 MULTIJAIL = Path(__file__).parents[3] / "shared" / "data" / "MultiJail.csv"
 LANGUAGES = ("zh", "it", "vi", "ar", "ko", "th", "bn", "sw", "jv")

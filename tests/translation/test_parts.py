@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from mpo_core.errors import BadInputError
 from mpo_core.http.throttle import Throttle
 from mpo_core.settings import TranslationGates
-from mpo_core.translation import MemoryEngine, Replies, verdicts
+from mpo_core.translation.gates import verdicts
 from mpo_core.translation.layout import take_apart
+from mpo_core.translation.memory import MemoryEngine
 from mpo_core.translation.protect import mask, protected_lost, restore, unescaped
-from mpo_core.translation.replies import Direction
+from mpo_core.translation.replies import Direction, Replies
 
 SW = Direction("google", "en", "sw")
 

@@ -14,10 +14,14 @@ import pytest
 from transformers import AutoTokenizer, BartConfig, BartForConditionalGeneration, GPT2Config, GPT2LMHeadModel
 
 from mpo_core import languages
+from mpo_core.contract.translation import Reply, UnknownLanguageError
 from mpo_core.errors import BadInputError
-from mpo_core.settings import Seq2SeqSource, TranslationSettings
-from mpo_core.translation import Replies, Reply, UnknownLanguageError, build_chain, fingerprint, seq2seq
+from mpo_core.settings import TranslationSettings
+from mpo_core.translation import seq2seq
+from mpo_core.translation.build import build_chain, fingerprint
+from mpo_core.translation.engines.seq2seq import Seq2SeqSource
 from mpo_core.translation.machine import MachineEngine
+from mpo_core.translation.replies import Replies
 from mpo_core.translation.seq2seq import Seq2SeqBackend, licence
 from tests.translation.tiny_seq2seq import LONG, MAKERS, PAPA, ROWS
 

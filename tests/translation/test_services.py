@@ -14,7 +14,9 @@ from mpo_core import microworld
 from mpo_core.errors import BadInputError, StageFailedError
 from mpo_core.settings import TranslationSettings
 from mpo_core.settings.translation import GateName
-from mpo_core.translation import Replies, Text, build_chain, translate_texts
+from mpo_core.translation.build import build_chain
+from mpo_core.translation.replies import Replies
+from mpo_core.translation.translate import Text, translate_texts
 from tests.translation.service import FAULTS, PASSING, Service, sentences, serving
 
 TARGETS = ("zh", "bn", "sw")

@@ -9,23 +9,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from mpo_core.contract.translation import Engine, Reply
 from mpo_core.errors import BadInputError
-from mpo_core.settings import MemorySource, MicroworldSource, TranslationGates, TranslationSettings
+from mpo_core.settings import TranslationGates, TranslationSettings
 from mpo_core.tables import PROMPTS, QUARANTINE, SOURCE_PAIRS, TRANSLATIONS
-from mpo_core.translation import (
-    Chain,
-    Engine,
-    MemoryEngine,
-    MicroworldEngine,
-    Replies,
-    Reply,
-    Text,
-    answer_texts,
-    build_chain,
-    fingerprint,
-    prompt_texts,
-    translate_texts,
-)
+from mpo_core.translation.build import build_chain, fingerprint
+from mpo_core.translation.engines.memory import MemorySource
+from mpo_core.translation.engines.microworld import MicroworldSource
+from mpo_core.translation.memory import MemoryEngine
+from mpo_core.translation.microworld import MicroworldEngine
+from mpo_core.translation.replies import Replies
+from mpo_core.translation.translate import Chain, Text, answer_texts, prompt_texts, translate_texts
 
 MULTIJAIL = Path(__file__).parents[3] / "shared" / "data" / "MultiJail.csv"
 

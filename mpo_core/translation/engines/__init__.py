@@ -1,0 +1,1 @@
+"""The translation engines of this repository, one per file."""

@@ -1,0 +1,33 @@
+"""Online services as engines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+from mpo_core.contract.translation import Backend, Engine, RemoteSource
+
+Service = Literal["google", "deepl", "microsoft", "mymemory", "libre", "baidu", "papago", "qcri", "yandex"]
+
+
+class DeepTranslatorSource(RemoteSource):
+    """An online service, through deep-translator."""
+
+    engine: Literal["deep_translator"]
+    """`deep_translator`."""
+    service: Service = "google"
+    """Name of the service. Its key is read from the environment, such as DEEPL_API_KEY. Default: `google`."""
+
+    def open(self, machine: Callable[[Backend], Engine], *, with_key: bool = True) -> Engine:
+        """Returns the service.
+
+        Raises:
+            BadInputError: its key is not in the environment, or is malformed.
+        """
+        from mpo_core.translation.deep import deep_translator_backend
+
+        return machine(deep_translator_backend(self, with_key=with_key))
+
+    def identity(self) -> str:
+        """Returns the service's name and version."""
+        return f"{self.service}@{self.version}" if self.version else self.service
