@@ -35,6 +35,8 @@ from flows.cli_shared import (
     tell,
     tell_kinds,
     unexpected,
+    with_methods,
+    with_model,
 )
 from flows.prefect_api import require_server
 from flows.registered import define_registered, load_config, with_registered
@@ -42,7 +44,7 @@ from mpo_core import __version__
 from mpo_core.errors import BadInputError, DamagedError, StageFailedError
 from mpo_core.http.proxies import spare_loopback
 from mpo_core.profiles import parse_config
-from mpo_core.settings import ModelSettings, PipelineConfig
+from mpo_core.settings import PipelineConfig
 
 app = typer.Typer(
     help="Make a language model as safe in every language as it is in English.",
@@ -133,7 +135,7 @@ def compare(
         asked.append(f"compare.flipped=[{flipped}]")
     config = load_config(profile, asked)
     if methods is not None:
-        config = parse_config(_with_methods(config, methods.split(",")), where=f"--methods {methods}")
+        config = parse_config(with_methods(config, methods.split(",")), where=f"--methods {methods}")
     _require_root_and_server(config)
     from flows import progress
     from flows.compare import compare_methods
@@ -162,7 +164,7 @@ def train(
     as_json: AsJson = False,
 ) -> None:
     """Run the training stage alone: pairs in, model and trainer_state.json out."""
-    config, _ = _with_model(profile, overrides, model)
+    config, _ = with_model(profile, overrides, model)
     define_registered(config.run.root)  # the pairs may be in languages that the settings do not name
     from flows.alone import train_alone
 
@@ -199,7 +201,7 @@ def evaluate(
     as_json: AsJson = False,
 ) -> None:
     """Run the evaluation alone, of one model or of two."""
-    config, own = _with_model(profile, overrides, model)
+    config, own = with_model(profile, overrides, model)
     from flows.alone import evaluate_alone
 
     note_unidentified(config, as_json=as_json)
@@ -418,24 +420,6 @@ def _with_languages(overrides: list[str] | None, languages: str | None) -> list[
     if languages is not None:
         chosen.append(f"languages.targets={json.dumps([code.strip() for code in languages.split(',')])}")
     return chosen
-
-
-def _with_model(profile: Path | None, overrides: list[str] | None, model: str) -> tuple[PipelineConfig, ModelSettings]:
-    """Reads the settings with another model, and the profile's own: its revision is that of its own model alone."""
-    named = list(overrides or [])
-    own = load_config(profile, named).model
-    changes = [f"model.path={json.dumps(model)}"]
-    if model != own.path and not any(override.startswith("model.revision=") for override in named):
-        changes.append("model.revision=null")
-    return load_config(profile, named + changes), own
-
-
-def _with_methods(config: Any, names: list[str]) -> dict[str, Any]:
-    """The settings with these methods alone: as the profile tunes them, else with the settings of `training`."""
-    data: dict[str, Any] = config.model_dump()  # not as JSON: URLs have their credentials
-    tuned = data["compare"]["methods"]
-    data["compare"]["methods"] = {name.strip(): tuned.get(name.strip(), {}) for name in names}
-    return data
 
 
 def quiet_surroundings() -> None:

@@ -11,8 +11,10 @@ from typing import Annotated, Any, NoReturn
 import typer
 from rich.console import Console
 
+from flows.registered import load_config
 from mpo_core.errors import BadInputError
 from mpo_core.own_packages import ROOT
+from mpo_core.settings import ModelSettings, PipelineConfig
 
 Profile = Annotated[Path | None, typer.Argument(help="YAML profile; the demo if left out.", show_default=False)]
 Overrides = Annotated[
@@ -121,3 +123,21 @@ def kinds_told(as_json: bool) -> Any:
     from flows.kinds import heard_by
 
     return contextlib.nullcontext() if as_json else heard_by(tell_kinds)
+
+
+def with_model(profile: Path | None, overrides: list[str] | None, model: str) -> tuple[PipelineConfig, ModelSettings]:
+    """Reads the settings with another model, and the profile's own: its revision is that of its own model alone."""
+    named = list(overrides or [])
+    own = load_config(profile, named).model
+    changes = [f"model.path={json.dumps(model)}"]
+    if model != own.path and not any(override.startswith("model.revision=") for override in named):
+        changes.append("model.revision=null")
+    return load_config(profile, named + changes), own
+
+
+def with_methods(config: Any, names: list[str]) -> dict[str, Any]:
+    """The settings with these methods alone: as the profile tunes them, else with the settings of `training`."""
+    data: dict[str, Any] = config.model_dump()  # not as JSON: URLs have their credentials
+    tuned = data["compare"]["methods"]
+    data["compare"]["methods"] = {name.strip(): tuned.get(name.strip(), {}) for name in names}
+    return data
