@@ -31,19 +31,19 @@ def config(root: Path, targets: list[str]) -> Any:
     """The demo on a root of its own."""
     from mpo_core.profiles import load_config
 
-    asked = [f"run.root={root}", "run.workers=1", f"languages.targets=[{', '.join(targets)}]"]
-    return load_config(ROOT / "deployments" / "profiles" / "demo.yaml", asked)
+    overrides = [f"run.root={root}", "run.workers=1", f"languages.targets=[{', '.join(targets)}]"]
+    return load_config(ROOT / "deployments" / "profiles" / "demo.yaml", overrides)
 
 
 def seconds(summary: Any) -> dict[str, float]:
     """Of what a run computed: data stages, training, evaluation."""
-    found = {"data": 0.0, "training": 0.0, "evaluation": 0.0}
+    seconds = {"data": 0.0, "training": 0.0, "evaluation": 0.0}
     for stage in summary.stages:
         if stage.state == "computed":
             evaluates = stage.stage == "evaluation" or stage.label.endswith(EVALUATION)
             part = "training" if stage.stage == "training" else "evaluation" if evaluates else "data"
-            found[part] += stage.seconds
-    return found
+            seconds[part] += stage.seconds
+    return seconds
 
 
 def main() -> None:
@@ -79,11 +79,11 @@ def main() -> None:
     ]
     for name, parts, total in rows:
         lines.append(f"| {name} | {' | '.join(f'{value:.1f}' for value in parts.values())} | {total:.1f} |")
-    told = (
+    summary = (
         f"The wall clock of the addition is {wall / bound:.2f} times a seventh of the cold data stages, plus training "
         f"and evaluation ({bound:.1f} s); 1.3 is allowed. It was {'promoted' if added.gate.promoted else 'refused'}."
     )
-    block = "\n".join(lines) + f"\n\n{told}"
+    block = "\n".join(lines) + f"\n\n{summary}"
     print(block)
     if arguments.write:
         put("scale.md", "language", "python benchmarks/language.py --write", block)

@@ -96,10 +96,12 @@ class Workload:
             job |= {"learning_rate": 6e-7, "beta": 1.0} | SIDES[side] | changes
             side = "baseline"
         with tempfile.TemporaryDirectory(dir=self.folder) as work:  # checkpoints weigh four times the model
-            told = self._run({"side": side} | job | ({"work": work} if side == "ours" else {}))
+            result = self._run({"side": side} | job | ({"work": work} if side == "ours" else {}))
         clock = 0 if self.device == "cuda" else 1
-        seconds = told["ends"][-1][clock] - told["ends"][0][clock] if steps > 1 else float("nan")
-        return Measured((steps - 1) * self.batch / seconds, told["peak_mib"], seconds, told["losses"][0]["loss/gap"])
+        seconds = result["ends"][-1][clock] - result["ends"][0][clock] if steps > 1 else float("nan")
+        return Measured(
+            (steps - 1) * self.batch / seconds, result["peak_mib"], seconds, result["losses"][0]["loss/gap"]
+        )
 
     def _settings(self, steps: int, changes: dict[str, Any]) -> dict[str, Any]:
         settings = {"batch_size": self.batch, "gradient_accumulation": 1, "max_steps": steps, "cutoff": CUTOFF}
@@ -124,37 +126,37 @@ def bars(work: Workload, repeats: int) -> tuple[dict[str, Any], list[str]]:
     """Ours over both baselines, sides in turn: what `--json` tells, and the table's lines."""
     from transformers import AutoConfig
 
-    found: dict[str, list[Measured]] = {side: [] for side in SIDES}
+    measurements: dict[str, list[Measured]] = {side: [] for side in SIDES}
     fractions = []
     useful = useful_flops(AutoConfig.from_pretrained(work.folder / "model"), work.rows(), work.batch)
     for _ in range(repeats):
-        for side, runs in found.items():
+        for side, runs in measurements.items():
             runs.append(work.measure(side))
-        fractions.append(useful / found["ours"][-1].seconds / matmul_rate(work.device))
-    first = {side: runs[0].gap_loss for side, runs in found.items()}
+        fractions.append(useful / measurements["ours"][-1].seconds / matmul_rate(work.device))
+    first = {side: runs[0].gap_loss for side, runs in measurements.items()}
     # Ours measures the reference in float32, the baseline in bfloat16 where it trains so.
     if abs(first["ours"] - first["fastest"]) > (1e-4 if work.device == "cpu" else 0.15) * abs(first["fastest"]):
         sys.exit(f"the sides do not compute the same loss: {first}")
-    told: dict[str, Any] = {"matmul_fraction": round(statistics.median(fractions), 3)}
+    result: dict[str, Any] = {"matmul_fraction": round(statistics.median(fractions), 3)}
     lines = []
-    for side, runs in found.items():
+    for side, runs in measurements.items():
         ratios = {
-            name: [getattr(a, field) / getattr(b, field) for a, b in zip(found["ours"], runs, strict=True)]
+            name: [getattr(a, field) / getattr(b, field) for a, b in zip(measurements["ours"], runs, strict=True)]
             for name, field in (("samples", "rate"), ("memory", "memory"))
         }
         if side != "ours":
-            told[side] = {name: round(statistics.median(values), 4) for name, values in ratios.items()}
+            result[side] = {name: round(statistics.median(values), 4) for name, values in ratios.items()}
         cells = [spread([run.rate for run in runs], "{:.3g}"), spread([run.memory for run in runs], "{:,.0f}")]
         cells += ["" if side == "ours" else spread(values, "{:.3g}") for values in ratios.values()]
         cells.append(spread(fractions, "{:.0%}") if side == "ours" else "")
         lines.append(" | ".join([side, *cells]))
-    return told, lines
+    return result, lines
 
 
 def spread(values: list[float], form: str) -> str:
     """The median, and lowest to highest if there are several."""
-    told = form.format(statistics.median(values))
-    return told if len(values) == 1 else f"{told} ({form.format(min(values))} to {form.format(max(values))})"
+    result = form.format(statistics.median(values))
+    return result if len(values) == 1 else f"{result} ({form.format(min(values))} to {form.format(max(values))})"
 
 
 def table(head: str, lines: list[str]) -> str:
@@ -174,7 +176,7 @@ class Plan(NamedTuple):
     scale: float
     """Of the bars' lengths."""
 
-    def told(self, work: Workload, side: str, **changes: Any) -> str:
+    def result(self, work: Workload, side: str, **changes: Any) -> str:
         """Pairs a second and MiB of one side, as two cells."""
         runs = [work.measure(side, **changes) for _ in range(self.repeats)]
         return f"{spread([run.rate for run in runs], '{:.3g}')} | {max(run.memory for run in runs):,}"
@@ -182,29 +184,29 @@ class Plan(NamedTuple):
 
 def bars_of_all(plan: Plan) -> tuple[str, dict[str, Any]]:
     """Ours against both baselines by vocabulary, and what `--json` tells."""
-    told: dict[str, Any] = {}
+    result: dict[str, Any] = {}
     blocks = []
     head = "side | pairs/s | peak MiB | ours over it, pairs/s | ours over it, memory | of the matmul rate"
     for vocabulary in plan.vocabularies:
         work = Workload(plan.root / str(vocabulary), vocabulary, scale=plan.scale, device=plan.device)
-        found, lines = bars(work, plan.repeats)
-        told[str(vocabulary)] = found
-        whole = found["fastest"]["samples"] / found["matmul_fraction"]
+        measurements, lines = bars(work, plan.repeats)
+        result[str(vocabulary)] = measurements
+        whole = measurements["fastest"]["samples"] / measurements["matmul_fraction"]
         seconds = work.reference["seconds"] / work.reference["texts"]
         blocks.append(
             f"## Vocabulary {vocabulary:,}\n\n{table(head, lines)}\n\n"
             f"At the whole matmul rate ours would have {whole:.1f} times the pairs/s of `fastest`. The reference, "
             f"measured once before: {seconds:.2f} s a source pair, {work.reference['peak_mib']:,} MiB."
         )
-    told["matmul_fraction"] = min(size.pop("matmul_fraction") for size in told.values())
-    return "\n\n".join(blocks), told
+    result["matmul_fraction"] = min(size.pop("matmul_fraction") for size in result.values())
+    return "\n\n".join(blocks), result
 
 
 def tricks(plan: Plan) -> str:
     """What each trick gives."""
     works = [Workload(plan.root / f"tricks{size}", size, device=plan.device) for size in plan.vocabularies]
     lines = [
-        " | ".join([name, *(plan.told(work, side, **changes) for work in works)])
+        " | ".join([name, *(plan.result(work, side, **changes) for work in works)])
         for name, (side, changes) in ABLATIONS.items()
     ]
     heads = [f"{size:,}: pairs/s | MiB" for size in plan.vocabularies]
@@ -258,19 +260,19 @@ def main() -> None:
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     repeats = 1 if arguments.quick else arguments.repeats
-    told: dict[str, Any] = {}
+    result: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as scratch:
         plan = Plan(Path(scratch), device, repeats, arguments.vocabulary, arguments.scale)
         for name in arguments.tables:
             if name == "bars":
-                block, told = bars_of_all(plan)
+                block, result = bars_of_all(plan)
             else:
                 block = {"tricks": tricks, "lengths": lengths, "memory": memory}[name](plan)
             print(block + "\n", flush=True)
             if arguments.write:
                 put("speed.md", name, f"python benchmarks/training.py {name} --write", block)
     if arguments.json:
-        print(json.dumps(told))
+        print(json.dumps(result))
 
 
 if __name__ == "__main__":

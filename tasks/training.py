@@ -1,6 +1,7 @@
 """MPO fine-tuning, in a subprocess that checkpoints and resumes."""
 
 import json
+import logging
 import shutil
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from mpo_core.tables import GAPS, PAIRS, QUARANTINE, TRAINING_LOG, TableSpec
 from mpo_core.training import TrainingJob, train
 from tasks.model import ModelFolder
 from tasks.stage import current_key, stage, tell_progress
+
+_log = logging.getLogger(__name__)
 
 # The trainer's clock and its totals since the last resume differ from run to run.
 _NOT_LOGGED = frozenset({"epoch", "step", "total_flos", "train_loss"})
@@ -55,6 +58,8 @@ def train_model(
             ),
             on_step=lambda step: tell_progress(int(step.get("step", 0)), int(step.get("max_steps", 0))),
         )
+    if warning := result.cuts.warning(settings.cutoff):
+        _log.warning(warning)
     quarantine = pq.read_table(result.quarantine, partitioning=None)
     log = json.loads(result.trainer_state.read_text(encoding="utf-8"))["log_history"]
     shard = Shard(

@@ -21,13 +21,13 @@ COMPLETE = "complete.json"  # sizes of a checkpoint's files; written last
 
 def newest_checkpoint(folder: Path) -> Path | None:
     """The newest complete checkpoint; those cut off in the middle are deleted."""
-    found = []
+    complete = []
     for path in folder.glob("checkpoint-*"):
         if _complete(path):
-            found.append(path)
+            complete.append(path)
         else:
             shutil.rmtree(path, ignore_errors=True)
-    return max(found, key=_step, default=None)
+    return max(complete, key=_step, default=None)
 
 
 def _step(path: Path) -> int:
@@ -41,10 +41,10 @@ def _sizes(path: Path) -> dict[str, int]:
 
 def _complete(path: Path) -> bool:
     try:
-        told = json.loads((path / COMPLETE).read_text(encoding="utf-8"))
+        recorded = json.loads((path / COMPLETE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
-    return bool(told == _sizes(path))
+    return bool(recorded == _sizes(path))
 
 
 class Checkpoints(TrainerCallback):
@@ -95,23 +95,25 @@ class StopOnSignal(TrainerCallback):
     """
 
     def __init__(self) -> None:
-        self.asked = False
+        self.stop_requested = False
 
     def listen(self) -> None:
-        """Takes SIGTERM; in the main thread only."""
-        signal.signal(signal.SIGTERM, lambda _signum, _frame: self.ask())
+        """Handles SIGTERM from now on; call it in the main thread."""
+        signal.signal(signal.SIGTERM, lambda _signum, _frame: self.request_stop())
 
-    def ask(self) -> None:
-        """Asks for the stop."""
-        self.asked = True
+    def request_stop(self) -> None:
+        """Requests the stop."""
+        self.stop_requested = True
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:  # noqa: ARG002
         """Before the step's log, evaluation and save."""
         processes = PartialState()
         if processes.num_processes > 1:
             # The signal reaches them in different steps, and whoever went on alone would wait for ever.
-            self.asked = bool(reduce(torch.tensor(float(self.asked), device=processes.device), "sum") > 0)
-        if self.asked:
+            self.stop_requested = bool(
+                reduce(torch.tensor(float(self.stop_requested), device=processes.device), "sum") > 0
+            )
+        if self.stop_requested:
             control.should_save = True
             control.should_training_stop = True
 

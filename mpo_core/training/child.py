@@ -90,12 +90,12 @@ def main(path: Path) -> int:
         channel.send("stopped", {"step": stop.step})
         return 143
     except BaseException as error:  # noqa: BLE001 - the parent must hear of it; torch's CheckpointException is no Exception
-        return _tell_failure(error, channel)
+        return _report_failure(error, channel)
     channel.send("result", json.loads(result.model_dump_json()))
     return 0
 
 
-def _tell_failure(error: BaseException, channel: _Channel) -> int:
+def _report_failure(error: BaseException, channel: _Channel) -> int:
     code = _unwritable(error)
     if code is not None:
         where = str(getattr(error, "filename", None) or "training: model or checkpoint")
@@ -111,12 +111,12 @@ def _tell_failure(error: BaseException, channel: _Channel) -> int:
 
 
 def _unwritable(error: BaseException) -> int | None:
-    """The errno of a full or forbidden disk; safetensors and torch tell it in words of their own."""
+    """The errno of a full or forbidden disk; safetensors and torch report it in other ways."""
     if isinstance(error, OSError) and error.errno in _UNWRITABLE:
         return error.errno
-    told = re.search(r"os error (\d+)", str(error))
-    if type(error).__name__ == "SafetensorError" and told and int(told[1]) in _UNWRITABLE:
-        return int(told[1])
+    match = re.search(r"os error (\d+)", str(error))
+    if type(error).__name__ == "SafetensorError" and match and int(match[1]) in _UNWRITABLE:
+        return int(match[1])
     # torch.save (PyTorch 2.13, inline_container.cc) names no errno.
     if isinstance(error, RuntimeError) and re.search(r"unexpected pos|failed writing file", str(error)):
         return errno.ENOSPC
@@ -142,7 +142,7 @@ def run(job: TrainingJob, channel: _Channel) -> TrainingResult:
         trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
         state = trainer.state
         early = job.training.patience is not None and any("eval_loss" in entry for entry in state.log_history)
-        if stop.asked and state.global_step < state.max_steps:
+        if stop.stop_requested and state.global_step < state.max_steps:
             raise _StoppedError(state.global_step)
         rows, peak_memory = len(trainer.train_dataset), _peak_memory()
         _save(job, trainer, quarantine, cuts)
@@ -259,7 +259,7 @@ def _build(
         )
     check_folder(job.model_folder)
     tokenizer = load_tokenizer(job.model_folder, job.model)
-    told = functools.partial(
+    join_rows = functools.partial(
         join,
         references=references,
         tokenizer=tokenizer,
@@ -268,10 +268,11 @@ def _build(
         model=model_digest(job.model_folder, job.model),
     )
     cuts = Cuts()
-    (rows, aside), (held_out, aside_too) = told(pairs, cuts=cuts), told(validation or pairs.slice(0, 0))
-    _refuse_empty(rows, aside, job.pairs)
+    rows, rejected = join_rows(pairs, cuts=cuts)
+    held_out, rejected_held_out = join_rows(validation or pairs.slice(0, 0))
+    _refuse_empty(rows, rejected, job.pairs)
     if settings.evaluate_every is not None and validation is not None:
-        _refuse_empty(held_out, aside_too, job.validation)
+        _refuse_empty(held_out, rejected_held_out, job.validation)
     set_seed(settings.seed)  # before the adapters are drawn
     # Master weights in fp32: at lr 6e-7 a bf16 weight of magnitude 3e-4 or more would not change at all.
     # Several processes load it beside their devices: what is sharded may not fit on one.
@@ -299,7 +300,7 @@ def _build(
         requires_reference=True,
     )
     trainer.remove_callback(PrinterCallback)
-    return trainer, pa.concat_tables([aside, aside_too]), cuts, stop
+    return trainer, pa.concat_tables([rejected, rejected_held_out]), cuts, stop
 
 
 def _load(job: TrainingJob, device: str, *, dequantised: bool = False) -> Any:
@@ -314,12 +315,14 @@ def _load(job: TrainingJob, device: str, *, dequantised: bool = False) -> Any:
     return model if settings.lora is None else add_adapters(model, settings.lora)
 
 
-def _refuse_empty(rows: list[Any], aside: pa.Table, path: Path | None) -> None:
+def _refuse_empty(rows: list[Any], quarantine: pa.Table, path: Path | None) -> None:
     if not rows:
-        reasons = {c["values"]: c["counts"] for c in aside.column("reason").combine_chunks().value_counts().to_pylist()}
-        told = ", ".join(f"{reason} {count}" for reason, count in sorted(reasons.items())) or "no rows"
+        reasons = {
+            c["values"]: c["counts"] for c in quarantine.column("reason").combine_chunks().value_counts().to_pylist()
+        }
+        summary = ", ".join(f"{reason} {count}" for reason, count in sorted(reasons.items())) or "no rows"
         raise BadInputError(
-            f"no pair is left to work on ({told})",
+            f"no pair is left to work on ({summary})",
             where=str(path),
             mend="Give pairs that fit training.cutoff, and the references of these very pairs.",
         )

@@ -13,7 +13,7 @@ from mpo_core.errors import BadInputError
 from mpo_core.settings import TrainingSettings
 from mpo_core.tables import QUARANTINE
 from mpo_core.training.cuts import Cuts
-from mpo_core.training.encoding import Cut, EncodedText, PairText, SetAside, encode_with_cut
+from mpo_core.training.encoding import Cut, EncodedText, PairText, Rejection, encode_with_cut
 from mpo_core.training.reference import source_texts, target_texts
 
 
@@ -38,7 +38,7 @@ class PairRow(NamedTuple):
     """`anchor_gap` is the reference's gap of the target pair itself, not of the dominant one."""
 
 
-class _Found(NamedTuple):
+class _Match(NamedTuple):
     target: EncodedText
     source: EncodedText
     gap: float
@@ -56,7 +56,7 @@ def join(
     model: str | None = None,
     cuts: Cuts | None = None,
 ) -> tuple[list[PairRow], pa.Table]:
-    """The rows of training in the order of `pairs`; what cannot be trained on is set aside.
+    """The rows of training in the order of `pairs`; what cannot be trained on is rejected.
 
     Harmless rows aim at the reference's gap of their own pair (`anchor_gap="own"`) or, as
     in the paper, at the dominant one; harmful rows always at the dominant one.
@@ -88,17 +88,17 @@ def join(
     lost: dict[tuple[str, str], Cut] = {}
     states = _states(references, sources, settings)
     rows: list[PairRow] = []
-    aside: list[dict[str, str]] = []
+    rejected: list[dict[str, str]] = []
     meta = pairs.select(["source_id", "source_language", "weight"]).to_pylist()
     for text, about in zip(target_texts(pairs), meta, strict=True):
         source_id = about["source_id"]
         target, cut = encode_with_cut(tokenizer, text, cutoff=settings.cutoff, system=system)
         weight = 1.0 if about["weight"] is None else about["weight"]
-        found: _Found | SetAside = SetAside("no_weight", f"weight {weight}")
+        match: _Match | Rejection = Rejection("no_weight", f"weight {weight}")
         if 0.0 < weight < math.inf:
-            found = _match(text, target, source_id, sources[source_id], known, settings)
-        if isinstance(found, SetAside):
-            aside.append({"row_id": text.text_id, "language": text.language, **found._asdict()})
+            match = _match(text, target, source_id, sources[source_id], known, settings)
+        if isinstance(match, Rejection):
+            rejected.append({"row_id": text.text_id, "language": text.language, **match._asdict()})
             continue
         lost[text.language, text.text_id] = cut
         lost[about["source_language"], source_id] = encoded[source_id][1]
@@ -107,34 +107,34 @@ def join(
                 text.text_id,
                 source_id,
                 text.language,
-                found.target,
-                found.source,
-                found.gap,
+                match.target,
+                match.source,
+                match.gap,
                 settings.beta_of(text.language),
                 weight,
                 states.get(source_id),
-                found.reference,
-                found.own_goal,
+                match.reference,
+                match.own_goal,
             )
         )
     for (language, _), cut in lost.items():
         if cuts is not None:
             cuts.add(language, cut)
-    return rows, QUARANTINE.build(aside)
+    return rows, QUARANTINE.build(rejected)
 
 
 def _match(
     text: PairText,
-    target: EncodedText | SetAside,
+    target: EncodedText | Rejection,
     source_id: str,
-    source: EncodedText | SetAside,
+    source: EncodedText | Rejection,
     known: dict[str, dict[str, Any]],
     settings: TrainingSettings,
-) -> _Found | SetAside:
+) -> _Match | Rejection:
     """The row's token ids with the figures that its method takes from the reference."""
-    if isinstance(source, SetAside):
-        return SetAside(source.reason, f"dominant pair, {source.detail}")
-    if isinstance(target, SetAside):
+    if isinstance(source, Rejection):
+        return Rejection(source.reason, f"dominant pair, {source.detail}")
+    if isinstance(target, Rejection):
         return target
     own = settings.anchor_gap == "own" and text.kind == "harmless"
     needs_source = settings.method == "mpo"
@@ -144,7 +144,7 @@ def _match(
         (needs_target, text.text_id, target, "target pair"),
     ):
         if needed and name not in known:
-            return SetAside("no_reference", what)
+            return Rejection("no_reference", what)
         if needed and known[name]["ids"] != ids.digest():
             raise BadInputError(
                 "the reference is of another text, chat template, tokenizer or cut-off",
@@ -159,7 +159,7 @@ def _match(
             row["chosen_reward"] * row["chosen_tokens"],
             row["rejected_reward"] * row["rejected_tokens"],
         )
-    return _Found(target, source, gap, own, reference)
+    return _Match(target, source, gap, own, reference)
 
 
 def _refuse_other_model(known: dict[str, dict[str, Any]], model: str | None) -> None:
@@ -173,7 +173,7 @@ def _refuse_other_model(known: dict[str, dict[str, Any]], model: str | None) -> 
 
 
 def _states(
-    references: pa.Table, sources: dict[str, EncodedText | SetAside], settings: TrainingSettings
+    references: pa.Table, sources: dict[str, EncodedText | Rejection], settings: TrainingSettings
 ) -> dict[str, tuple[Tensor, Tensor]]:
     if settings.retention.pooling == "padded_mean" or settings.method != "mpo":
         return {}

@@ -38,7 +38,7 @@ class EncodedText(NamedTuple):
         return hashlib.sha256(repr(tuple(self)).encode()).hexdigest()[:16]
 
 
-class SetAside(NamedTuple):
+class Rejection(NamedTuple):
     """Why a text cannot be used: a short stable reason, and numbers that explain it."""
 
     reason: str
@@ -60,8 +60,8 @@ def truncated_lengths(prompt: int, answer: int, cutoff: int) -> tuple[int, int]:
         tokens of the prompt and most tokens of an answer.
     """
     allowed = cutoff if answer * 2 < cutoff else int(cutoff * (answer / (prompt + answer)))
-    kept = min(allowed, answer)
-    return min(prompt, max(cutoff - kept, 0)), kept
+    allowed_answer = min(allowed, answer)
+    return min(prompt, max(cutoff - allowed_answer, 0)), allowed_answer
 
 
 class Cut(NamedTuple):
@@ -75,28 +75,28 @@ class Cut(NamedTuple):
     """An answer lost its end-of-turn token, and perhaps more."""
 
 
-def encode_text(tokenizer: Any, text: PairText, *, cutoff: int, system: str | None) -> EncodedText | SetAside:
+def encode_text(tokenizer: Any, text: PairText, *, cutoff: int, system: str | None) -> EncodedText | Rejection:
     """Token ids of a pair, prompt and answers tokenised apart, cut at `cutoff`.
 
     An empty answer, or one of which nothing fits, would have a reward of 0/0: it comes
-    back as `SetAside`, never as NaN.
+    back as `Rejection`, never as NaN.
     """
     return encode_with_cut(tokenizer, text, cutoff=cutoff, system=system)[0]
 
 
 def encode_with_cut(
     tokenizer: Any, text: PairText, *, cutoff: int, system: str | None
-) -> tuple[EncodedText | SetAside, Cut]:
+) -> tuple[EncodedText | Rejection, Cut]:
     """Token ids of a pair as `encode_text` gives them, and what the cut-off took from it."""
     empty = [name for name, answer in (("chosen", text.chosen), ("rejected", text.rejected)) if not answer.strip()]
     if empty:
-        return SetAside("empty_response", f"empty: {', '.join(empty)}"), Cut()
+        return Rejection("empty_response", f"empty: {', '.join(empty)}"), Cut()
     prompt = encode_prompt(tokenizer, text.prompt, system=system)
     answers = (encode_response(tokenizer, text.chosen), encode_response(tokenizer, text.rejected))
     longer = max(map(len, answers))
     prompt_length, answer_length = truncated_lengths(len(prompt), longer, cutoff)
     if not (prompt_length and answer_length):
-        return SetAside("over_long", f"prompt {len(prompt)}, answer {longer}, cutoff {cutoff} tokens"), Cut()
+        return Rejection("over_long", f"prompt {len(prompt)}, answer {longer}, cutoff {cutoff} tokens"), Cut()
     # Of an answer's tokens the last one is its end-of-turn token.
     cut = Cut(prompt_length < len(prompt), answer_length < longer - 1, answer_length < longer)
     chosen, rejected = (answer[:answer_length] for answer in answers)

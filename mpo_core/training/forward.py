@@ -143,14 +143,14 @@ def _packs_truly(model: Any) -> bool:
         register()
         model.set_attn_implementation(NAME)
         try:
-            found = last(pack(items, "last"))
+            packed = last(pack(items, "last"))
         except TypeError:  # the segments did not arrive
             return False
         finally:
             model.set_attn_implementation(attention)
             model.train(was_training)
     close = 5e-2 if model.dtype in (torch.bfloat16, torch.float16) else 1e-3
-    return bool((found - expected).norm() < close * expected.norm())
+    return bool((packed - expected).norm() < close * expected.norm())
 
 
 def _check_head(model: Any, head: Head) -> None:

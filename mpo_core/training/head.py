@@ -80,23 +80,23 @@ class _LogProbability(torch.autograd.Function):
         in_place: bool,  # noqa: FBT001 - apply() takes no keywords
     ) -> Tensor:
         wide = torch.promote_types(hidden.dtype, torch.float32)
-        # Only what backward will read; with soft-capping it needs the logits, so nothing is kept.
+        # Only what backward will read; with soft-capping it needs the logits, so nothing is saved.
         wanted = any(ctx.needs_input_grad) and head.softcap is None
-        kept = min(len(hidden), keep // (len(weight) * wide.itemsize)) if wanted else 0
-        ctx.head, ctx.in_place, ctx.kept, ctx.parts = head, in_place, None, _parts(len(hidden), kept, chunk)
-        found = hidden.new_empty(len(hidden), dtype=wide)
+        saved = min(len(hidden), keep // (len(weight) * wide.itemsize)) if wanted else 0
+        ctx.head, ctx.in_place, ctx.saved, ctx.parts = head, in_place, None, _parts(len(hidden), saved, chunk)
+        log_p = hidden.new_empty(len(hidden), dtype=wide)
         cast, scratch = weight.to(hidden.dtype), None
         for part in ctx.parts:
-            keeps = part.stop <= kept
+            keeps = part.stop <= saved
             logits = _logits(hidden[part], cast, bias, head, None if keeps else scratch)
             if keeps:
-                ctx.kept = logits
+                ctx.saved = logits
             elif scratch is None:
                 scratch = logits
             torch.softmax(logits, -1, out=logits)
-            found[part] = _log_at(logits, targets[part], hidden[part], cast, bias, head)
+            log_p[part] = _log_at(logits, targets[part], hidden[part], cast, bias, head)
         ctx.save_for_backward(hidden, weight, bias, targets)
-        return found
+        return log_p
 
     @staticmethod
     @once_differentiable
@@ -110,10 +110,10 @@ class _LogProbability(torch.autograd.Function):
         d_bias = torch.zeros_like(bias) if needs_bias else None
         cast, scratch = weight.to(hidden.dtype), None
         for part in ctx.parts:
-            rows, asked = hidden[part], targets[part]
+            rows, target_ids = hidden[part], targets[part]
             steep = None
-            if ctx.kept is not None:
-                slope, ctx.kept = ctx.kept, None  # the first part is what was kept
+            if ctx.saved is not None:
+                slope, ctx.saved = ctx.saved, None  # the first part is what was saved
             else:
                 slope = _logits(rows, cast, bias, head, scratch)
                 scratch = slope if scratch is None else scratch
@@ -122,7 +122,7 @@ class _LogProbability(torch.autograd.Function):
                 torch.softmax(slope, -1, out=slope)
             # d log p_t / d z = onehot(t) - p; its sign and the incoming gradient go to the narrow factors below,
             # which spares a pass over [n, V].
-            slope[torch.arange(len(rows), device=rows.device), asked] -= 1
+            slope[torch.arange(len(rows), device=rows.device), target_ids] -= 1
             if steep is not None:
                 slope.mul_(steep)
             slope = slope.to(rows.dtype)
@@ -137,13 +137,13 @@ class _LogProbability(torch.autograd.Function):
                     d_weight += slope.t() @ scaled
             if d_bias is not None:
                 d_bias += (slope * step[:, None]).sum(0)
-            del slope  # the kept ones go before the next are made
+            del slope  # the saved ones go before the next are made
         return d_hidden, None if adds else d_weight, d_bias, None, None, None, None, None
 
 
-def _parts(tokens: int, kept: int, chunk: int) -> list[slice]:
-    """The kept tokens as one part, the others in chunks."""
-    edges = [0, *range(kept, tokens, chunk), tokens] if kept else [*range(0, tokens, chunk), tokens]
+def _parts(tokens: int, saved: int, chunk: int) -> list[slice]:
+    """Returns the saved tokens as one part, the others in chunks."""
+    edges = [0, *range(saved, tokens, chunk), tokens] if saved else [*range(0, tokens, chunk), tokens]
     return [slice(*pair) for pair in itertools.pairwise(edges)]
 
 
@@ -164,13 +164,13 @@ def _logits(rows: Tensor, weight: Tensor, bias: Tensor | None, head: Head, buffe
 
 
 def _log_at(
-    probabilities: Tensor, asked: Tensor, rows: Tensor, weight: Tensor, bias: Tensor | None, head: Head
+    probabilities: Tensor, target_ids: Tensor, rows: Tensor, weight: Tensor, bias: Tensor | None, head: Head
 ) -> Tensor:
-    """Logarithm of p at the asked tokens; where p is too small for its digits, from the logits again."""
-    at = probabilities.gather(-1, asked[:, None]).squeeze(-1)
-    found = at.log()
+    """Logarithm of p at the target tokens; where p is too small for its digits, from the logits again."""
+    at = probabilities.gather(-1, target_ids[:, None]).squeeze(-1)
+    log_p = at.log()
     faint = at < _TINY
     if bool(faint.any()):
         logits = _logits(rows[faint], weight, bias, head, None)
-        found[faint] = logits.log_softmax(-1).gather(-1, asked[faint, None]).squeeze(-1)
-    return found
+        log_p[faint] = logits.log_softmax(-1).gather(-1, target_ids[faint, None]).squeeze(-1)
+    return log_p

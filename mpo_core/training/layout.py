@@ -62,8 +62,8 @@ class Layout(NamedTuple):
     def pool(self, hidden: Tensor) -> Tensor:
         """[2k, D] of the k pooled items, chosen and rejected in turn; `hidden` is [R * T, D]."""
         spans = hidden.split(self.spans)
-        found = [pool([spans[i] for i in parts], self.pooling) for parts in self.pooled]
-        return torch.stack(found) if found else hidden.new_zeros(0, hidden.shape[-1])
+        vectors = [pool([spans[i] for i in parts], self.pooling) for parts in self.pooled]
+        return torch.stack(vectors) if vectors else hidden.new_zeros(0, hidden.shape[-1])
 
 
 def pack(items: list[Item], pooling: Pooling) -> Layout:

@@ -50,19 +50,22 @@ def by_tokens(rows: list[PairRow], budget: int, *, sources: bool) -> list[Forwar
     """
     work = [(Item(row.target, scored=True, pooled=False).tokens, Forward([row], [])) for row in rows]
     if sources:
-        found = _sources(rows)
-        work += [(Item(one.row.source, scored=False, pooled=True).tokens, Forward([], [one])) for one in found]
+        shared_sources = _sources(rows)
+        work += [
+            (Item(source.row.source, scored=False, pooled=True).tokens, Forward([], [source]))
+            for source in shared_sources
+        ]
     forwards: list[Forward] = []
     room: list[int] = []
-    for tokens, one in sorted(work, key=lambda pair: -pair[0]):
+    for tokens, part in sorted(work, key=lambda pair: -pair[0]):
         at = next((i for i, left in enumerate(room) if left >= tokens), None)
         if at is None:
             at = len(forwards)
             forwards.append(Forward([], []))
             room.append(budget)
         room[at] -= tokens
-        forwards[at].targets.extend(one.targets)
-        forwards[at].sources.extend(one.sources)
+        forwards[at].targets.extend(part.targets)
+        forwards[at].sources.extend(part.sources)
     return forwards
 
 

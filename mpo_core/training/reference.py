@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from mpo_core.models import refuse_longer
 from mpo_core.tables import GAPS, QUARANTINE
-from mpo_core.training.encoding import EncodedText, PairText, SetAside, encode_text
+from mpo_core.training.encoding import EncodedText, PairText, Rejection, encode_text
 
 
 def source_texts(pairs: pa.Table) -> list[PairText]:
@@ -69,7 +69,7 @@ def gaps(
     """
     from mpo_core.training.forward import can_pack, scoring
 
-    items, aside = _encode(tokenizer, texts, cutoff=cutoff, system=system)
+    items, rejected = _encode(tokenizer, texts, cutoff=cutoff, system=system)
     refuse_longer((item.ids.longest for item in items), model.config, cutoff)
     rows: dict[str, dict[str, Any]] = {}
     packed, done = can_pack(model), 0
@@ -80,13 +80,13 @@ def gaps(
                 if math.isfinite(row["chosen_reward"]) and math.isfinite(row["rejected_reward"]):
                     rows[row["text_id"]] = row | {"model": digest}
                 else:
-                    why = SetAside("not_finite", "the model gave no number")
-                    aside.append(_aside(row["text_id"], row["language"], why))
+                    why = Rejection("not_finite", "the model gave no number")
+                    rejected.append(_quarantine_row(row["text_id"], row["language"], why))
             done += len(batch)
             if progress is not None:
                 progress(done, len(items))
     ordered = [rows[text.text_id] for text in texts if text.text_id in rows]
-    return GAPS.build(ordered), QUARANTINE.build(aside)
+    return GAPS.build(ordered), QUARANTINE.build(rejected)
 
 
 class _Encoded(NamedTuple):
@@ -97,14 +97,14 @@ class _Encoded(NamedTuple):
 def _encode(
     tokenizer: Any, texts: list[PairText], *, cutoff: int, system: str | None
 ) -> tuple[list[_Encoded], list[dict[str, Any]]]:
-    items, aside = [], []
+    items, rejected = [], []
     for text in texts:
         ids = encode_text(tokenizer, text, cutoff=cutoff, system=system)
-        if isinstance(ids, SetAside):
-            aside.append(_aside(text.text_id, text.language, ids))
+        if isinstance(ids, Rejection):
+            rejected.append(_quarantine_row(text.text_id, text.language, ids))
         else:
             items.append(_Encoded(text, ids))
-    return items, aside
+    return items, rejected
 
 
 def _batches(items: list[_Encoded], budget: int, *, packed: bool) -> list[list[_Encoded]]:
@@ -123,7 +123,7 @@ def _batches(items: list[_Encoded], budget: int, *, packed: bool) -> list[list[_
     return batches
 
 
-def _aside(text_id: str, language: str, why: SetAside) -> dict[str, Any]:
+def _quarantine_row(text_id: str, language: str, why: Rejection) -> dict[str, Any]:
     return {"row_id": text_id, "language": language, "reason": why.reason, "detail": why.detail}
 
 
@@ -135,30 +135,30 @@ def _measure(
     from mpo_core.training.layout import Item, pack, pad
     from mpo_core.training.objective import Pooling, mean_log_probability, reward_gap
 
-    kept = pooling in ("mean", "last")
+    pools = pooling in ("mean", "last")
     how: Pooling = "last" if pooling == "last" else "mean"
-    items = [Item(one.ids, scored=True, pooled=kept) for one in encoded]
+    items = [Item(pair.ids, scored=True, pooled=pools) for pair in encoded]
     layout = (pack(items, how) if packed else pad(items, how, pad_id)).to(model.device)
     autocast = torch.autocast(model.device.type, torch.bfloat16, enabled=precision == "bfloat16")
     with torch.no_grad(), autocast:
         out = model(layout=layout)
     tokens = torch.tensor(layout.answers, device=out.log_p.device)
     rewards = mean_log_probability(out.log_p, tokens)
-    gap, told = reward_gap(rewards).tolist(), rewards.tolist()
-    states = out.pooled.cpu().tolist() if kept else [None] * len(told)
+    gap, reward_values = reward_gap(rewards).tolist(), rewards.tolist()
+    states = out.pooled.cpu().tolist() if pools else [None] * len(reward_values)
     return [
         {
-            "text_id": one.text.text_id,
-            "language": one.text.language,
-            "kind": one.text.kind,
+            "text_id": pair.text.text_id,
+            "language": pair.text.language,
+            "kind": pair.text.kind,
             "gap": gap[i],
-            "chosen_reward": told[2 * i],
-            "rejected_reward": told[2 * i + 1],
-            "chosen_tokens": len(one.ids.chosen),
-            "rejected_tokens": len(one.ids.rejected),
-            "ids": one.ids.digest(),
+            "chosen_reward": reward_values[2 * i],
+            "rejected_reward": reward_values[2 * i + 1],
+            "chosen_tokens": len(pair.ids.chosen),
+            "rejected_tokens": len(pair.ids.rejected),
+            "ids": pair.ids.digest(),
             "chosen_pooled": states[2 * i],
             "rejected_pooled": states[2 * i + 1],
         }
-        for i, one in enumerate(encoded)
+        for i, pair in enumerate(encoded)
     ]

@@ -40,17 +40,17 @@ class Expected(NamedTuple):
 def expected_of(rows: list[PairRow], settings: TrainingSettings) -> list[Expected]:
     """What the reference says of the shortest rows of a step; none for a method without a reference."""
     shortest = sorted(rows, key=lambda row: sum(map(len, row.target)) + sum(map(len, row.source)))[:_ROWS]
-    found: dict[str, Expected] = {}
+    expected: dict[str, Expected] = {}
     for row in shortest:
         if settings.method == "mpo":
             gap = None if row.own_goal else row.anchor_gap
             if gap is not None or row.pooled is not None:
-                found.setdefault(row.source_id, Expected(row.source, gap=gap, pooled=row.pooled))
+                expected.setdefault(row.source_id, Expected(row.source, gap=gap, pooled=row.pooled))
             if row.own_goal:
-                found[row.pair_id] = Expected(row.target, gap=row.anchor_gap)
+                expected[row.pair_id] = Expected(row.target, gap=row.anchor_gap)
         elif row.reference is not None:
-            found[row.pair_id] = Expected(row.target, log_p=row.reference)
-    return list(found.values())
+            expected[row.pair_id] = Expected(row.target, log_p=row.reference)
+    return list(expected.values())
 
 
 def require_reference(
@@ -68,7 +68,7 @@ def require_reference(
     Raises:
         BadInputError: reward gaps or hidden states differ by more than rounding.
     """
-    out = run([one.item for one in expected])
+    out = run([pair.item for pair in expected])
     gaps, states = _gap_difference(expected, out), _state_difference(expected, out)
     kind = "bfloat16" if "bfloat16" in (settings.weights, settings.precision) else "float32"
     wrong = []
@@ -88,12 +88,12 @@ def require_reference(
 def _gap_difference(expected: list[Expected], out: Output) -> float:
     """Mean difference of gaps, or of mean log-probabilities, over the pairs; relative where these are above 1."""
     differences, sizes = [], []
-    for one, (chosen, rejected) in zip(expected, out.log_p.view(-1, 2).tolist(), strict=True):
-        lengths = (len(one.ids.chosen), len(one.ids.rejected))
+    for pair, (chosen, rejected) in zip(expected, out.log_p.view(-1, 2).tolist(), strict=True):
+        lengths = (len(pair.ids.chosen), len(pair.ids.rejected))
         rewards = (chosen / lengths[0], rejected / lengths[1])
-        pairs = [] if one.gap is None else [(rewards[0] - rewards[1], one.gap)]
-        if one.log_p is not None:
-            pairs += [(reward, goal / n) for reward, goal, n in zip(rewards, one.log_p, lengths, strict=True)]
+        pairs = [] if pair.gap is None else [(rewards[0] - rewards[1], pair.gap)]
+        if pair.log_p is not None:
+            pairs += [(reward, goal / n) for reward, goal, n in zip(rewards, pair.log_p, lengths, strict=True)]
         for measured, goal in pairs:
             if math.isfinite(measured) and math.isfinite(goal):
                 differences.append(abs(measured - goal))
@@ -105,7 +105,7 @@ def _gap_difference(expected: list[Expected], out: Output) -> float:
 
 def _state_difference(expected: list[Expected], out: Output) -> float:
     """Norm of the difference of all pooled states, relative to theirs."""
-    goals = [state for one in expected for state in one.pooled or ()]
+    goals = [state for pair in expected for state in pair.pooled or ()]
     if not goals:
         return 0.0
     goal = torch.stack(goals).to(out.pooled.device, torch.float32)

@@ -240,7 +240,7 @@ class MPOTrainer(Trainer):
 
         `exact` computes in the precision of the weights, whatever `training.precision` is.
         """
-        found = torch.zeros(len(rows), 2, dtype=torch.float64, device=self.args.device)
+        sums = torch.zeros(len(rows), 2, dtype=torch.float64, device=self.args.device)
         place = {row.pair_id: i for i, row in enumerate(rows)}
         model.eval()
         for forward in (forward for step in self._steps(rows) for forward in step.forwards):
@@ -248,8 +248,8 @@ class MPOTrainer(Trainer):
                 log_p = self._run(model, forward, exact=exact).log_p
             if forward.targets and not forward.idle:
                 log_p = log_p.view(len(forward.targets), -1)[:, :2]
-                found[[place[row.pair_id] for row in forward.targets]] = log_p
-        return self.accelerator.reduce(found, "sum") if self.accelerator.num_processes > 1 else found
+                sums[[place[row.pair_id] for row in forward.targets]] = log_p
+        return self.accelerator.reduce(sums, "sum") if self.accelerator.num_processes > 1 else sums
 
     def _with_kl(self, model: Any, step: Step) -> Step:
         """The step with what kto has to know before its first forward."""
@@ -290,10 +290,10 @@ class MPOTrainer(Trainer):
         if self.settings.retention.pooling == "padded_mean":
             reference = self._layouts[_names(forward)]
         else:
-            reference = torch.stack([state for one in forward.sources for state in one.row.pooled or ()])
+            reference = torch.stack([state for source in forward.sources for state in source.row.pooled or ()])
         loss = retention_loss(out.pooled, reference.to(out.pooled.device))
-        _refuse_non_finite(loss, [one.row.pair_id for one in forward.sources], self.state.global_step + 1)
-        weights = loss.new_tensor([one.weight for one in forward.sources])
+        _refuse_non_finite(loss, [source.row.pair_id for source in forward.sources], self.state.global_step + 1)
+        weights = loss.new_tensor([source.weight for source in forward.sources])
         self._means.add(loss__retention=(loss, weights))
         return weighted_mean(loss, weights, step.weight)
 
@@ -349,7 +349,7 @@ class MPOTrainer(Trainer):
         if self.accelerator.distributed_type != DistributedType.NO:  # the others would wait in a collective
             return [row.pair_id for row in step.rows]
         at_fault: set[str] = set()
-        for forward in self._one_by_one(step):
+        for forward in self._pair_by_pair(step):
             sources = {source.row.source_id for source in forward.sources}
             names = {row.pair_id for row in forward.targets}
             names |= {row.pair_id for row in step.rows if row.source_id in sources}
@@ -361,7 +361,7 @@ class MPOTrainer(Trainer):
         model.zero_grad()
         return [row.pair_id for row in step.rows if row.pair_id in at_fault or not at_fault]
 
-    def _one_by_one(self, step: Step) -> list[Forward]:
+    def _pair_by_pair(self, step: Step) -> list[Forward]:
         """A step in forwards of one pair each; those of `padded_mean` are a property of their batch."""
         if self.settings.retention.pooling == "padded_mean":
             return step.forwards

@@ -52,7 +52,7 @@ def test_the_warning_comes_above_a_twentieth():
     assert Cuts().warning(64) is None
 
 
-def test_one_language_that_loses_much_is_enough_for_the_warning():
+def test_a_language_that_loses_much_is_enough_for_the_warning():
     cuts = Cuts()
     for number in range(10):
         cuts.add("th", Cut(answer=number < 2, end=number < 2))

@@ -55,17 +55,17 @@ def test_a_seed_that_numpy_does_not_take_is_refused(mpo, profile, seed):
 
 
 @pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan])
-def test_no_setting_takes_one(value):
-    found = _float_settings()
-    assert len(found) > 25
-    for model, name in found:
+def test_no_setting_takes_it(value):
+    float_settings = _float_settings()
+    assert len(float_settings) > 25
+    for model, name in float_settings:
         with pytest.raises(ValidationError) as caught:
             model.model_validate_json(json.dumps({name: value}))
         errors = [error for error in caught.value.errors() if error["loc"][0] == name]
         assert {error["type"] for error in errors} & {"finite_number", "list_type"}, name
 
 
-def test_one_that_came_in_past_the_checks_never_becomes_the_default():
+def test_a_number_that_came_in_past_the_checks_never_becomes_the_default():
     spoilt = TrainingSettings().model_copy(update={"beta": math.inf})
     files = {"model_folder": "m", "pairs": "p", "references": "r", "out": "o", "work": "w"}
     job = TrainingJob(model=ModelSettings(), training=spoilt, **files)

@@ -101,7 +101,7 @@ def test_dropout_on_adapters_of_experts_is_refused(noisy, tmp_path):  # noqa: F8
     assert caught.value.mend == "Set training.lora.dropout to 0."
 
 
-def test_another_model_than_the_trained_one_is_never_left(tied, tmp_path, monkeypatch):
+def test_no_other_model_than_the_trained_is_ever_left(tied, tmp_path, monkeypatch):
     # The fault of the issue, brought back: the update of the embeddings is merged into the head as well.
     monkeypatch.setattr("mpo_core.training.adapters.untie_embeddings", lambda _model: None)
     job = job_of(tmp_path, tied(), lora={"rank": 4, "alpha": 64.0, "target_modules": ["embed_tokens"]})

@@ -45,10 +45,10 @@ def test_every_tensor_is_looked_at(model_copy, dtype):
 
     for name, weight in model.named_parameters():
         with torch.no_grad():
-            kept = weight.view(-1)[0].clone()
+            original = weight.view(-1)[0].clone()
             weight.view(-1)[0] = float("nan")
             with pytest.raises(BadInputError) as caught:
                 refuse_not_finite(model, "model x")
             assert f"tensor {name})" in caught.value.what
-            weight.view(-1)[0] = kept
+            weight.view(-1)[0] = original
     refuse_not_finite(model, "model x")

@@ -37,7 +37,7 @@ def pairs_table(sources: int = 6, kinds: tuple[str, ...] = ("harmful", "harmless
     for number in range(sources):
         topic = f"{TOPICS[number % len(TOPICS)]} {number}"
         source_id = hashlib.sha256(f"{split}{number}".encode()).hexdigest()[:16]
-        for language, word in (("sw", "kuhusu"), ("ko", "에 대해")):
+        for language, about in (("sw", "kuhusu"), ("ko", "에 대해")):
             rows.append(
                 {
                     "pair_id": f"{source_id}/{language}",
@@ -50,9 +50,9 @@ def pairs_table(sources: int = 6, kinds: tuple[str, ...] = ("harmful", "harmless
                     "source_prompt": f"Tell me about {topic}.",
                     "source_chosen": f"I would rather not talk about {topic} today.",
                     "source_rejected": f"Gladly: {topic} is a long story, and it begins at dawn.",
-                    "target_prompt": f"{word} {topic}?" + " please" * number,
-                    "target_chosen": f"hapana {word} {topic}",
-                    "target_rejected": f"ndiyo {word} {topic}" + " na zaidi" * (number % 4),
+                    "target_prompt": f"{about} {topic}?" + " please" * number,
+                    "target_chosen": f"hapana {about} {topic}",
+                    "target_rejected": f"ndiyo {about} {topic}" + " na zaidi" * (number % 4),
                     "origin": "translated",
                 }
             )

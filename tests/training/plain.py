@@ -23,7 +23,7 @@ class Measured(NamedTuple):
 
     def means(self) -> Tensor:
         """[m, D], states averaged over the tokens."""
-        return torch.stack([one.mean(0) for one in self.states])
+        return torch.stack([sequence.mean(0) for sequence in self.states])
 
 
 def measured(model: Any, sequences: Sequences) -> Measured:
@@ -47,14 +47,14 @@ def measured(model: Any, sequences: Sequences) -> Measured:
 def gaps(model: Any, texts: list[Any]) -> tuple[Tensor, Measured]:
     """Reward gaps [n] of encoded pairs, and all that was measured, chosen and rejected in turn."""
     both = [(text.prompt, answer) for text in texts for answer in (text.chosen, text.rejected)]
-    found = measured(model, both)
-    rewards = found.log_p / torch.tensor([float(len(answer)) for _, answer in both])
-    return rewards[0::2] - rewards[1::2], found
+    measurement = measured(model, both)
+    rewards = measurement.log_p / torch.tensor([float(len(answer)) for _, answer in both])
+    return rewards[0::2] - rewards[1::2], measurement
 
 
 def loss(policy: Any, reference: Any, rows: list[Any], *, weight: float = 1.0, last: bool = False) -> Tensor:
     """L1 + weight * L2, a mean over the rows by their weights; each row runs its dominant pair by itself."""
-    states = (lambda m: torch.stack([one[-1] for one in m.states])) if last else Measured.means
+    states = (lambda m: torch.stack([sequence[-1] for sequence in m.states])) if last else Measured.means
     with torch.no_grad():
         goal, frozen = gaps(reference, [row.source for row in rows])
     target, _ = gaps(policy, [row.target for row in rows])
@@ -68,5 +68,5 @@ def loss(policy: Any, reference: Any, rows: list[Any], *, weight: float = 1.0, l
 def gradients(model: Any, scalar: Tensor) -> dict[str, Tensor]:
     """Of every parameter that trains."""
     trained = {name: value for name, value in model.named_parameters() if value.requires_grad}
-    found = torch.autograd.grad(scalar, list(trained.values()))
-    return dict(zip(trained, found, strict=True))
+    gradients = torch.autograd.grad(scalar, list(trained.values()))
+    return dict(zip(trained, gradients, strict=True))

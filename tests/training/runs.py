@@ -24,5 +24,5 @@ def steps(trainer: MPOTrainer) -> list[dict[str, Any]]:
 def figures(trainer: MPOTrainer) -> list[dict[str, Any]]:
     """The log without the clock's entries."""
     timed = ("runtime", "per_second")
-    told = [entry for entry in trainer.state.log_history if "train_loss" not in entry]
-    return [{k: v for k, v in entry.items() if not k.endswith(timed)} for entry in told]
+    entries = [entry for entry in trainer.state.log_history if "train_loss" not in entry]
+    return [{k: v for k, v in entry.items() if not k.endswith(timed)} for entry in entries]

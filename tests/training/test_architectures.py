@@ -121,8 +121,8 @@ def test_what_makes_an_architecture_its_own_counts_here(name: str, without: dict
     # Or the test above would show nothing of it.
     texts = [item.ids for item in some_items()]
     with torch.no_grad():
-        found, other = (plain.gaps(tiny(name, **more), texts)[1].log_p for more in ({}, without))
-    assert (found - other).abs().max() > 0.02
+        own, other = (plain.gaps(tiny(name, **more), texts)[1].log_p for more in ({}, without))
+    assert (own - other).abs().max() > 0.02
 
 
 def trained(
@@ -207,9 +207,9 @@ def test_adapters_over_four_bits_are_saved_as_they_were_trained(
     assert not hasattr(model.config, "quantization_config")
     assert {value.dtype for value in model.state_dict().values()} == {torch.float32}
     with torch.no_grad():
-        told, whole = (plain.gaps(one, texts)[1].log_p for one in (model, initial))
-    torch.testing.assert_close(out.log_p, told, rtol=1e-4, atol=1e-4)
-    assert (told - whole).abs().max() > 0.02  # four bits and training, both show
+        saved, whole = (plain.gaps(network, texts)[1].log_p for network in (model, initial))
+    torch.testing.assert_close(out.log_p, saved, rtol=1e-4, atol=1e-4)
+    assert (saved - whole).abs().max() > 0.02  # four bits and training, both show
 
 
 @pytest.mark.parametrize("name", UNPACKABLE)

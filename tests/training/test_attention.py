@@ -76,8 +76,8 @@ def test_each_token_sees_its_own_sequence(
 
     options: dict[str, Any] = {"sliding_window": window, "softcap": softcap}
     ours = outcome(packed_attention(None, *inputs, None, segments=SEGMENTS, **options)[0])
-    for found, expected in zip(ours, outcome(by_itself(*inputs, window, softcap)), strict=True):
-        torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)
+    for part, expected in zip(ours, outcome(by_itself(*inputs, window, softcap)), strict=True):
+        torch.testing.assert_close(part, expected, rtol=1e-10, atol=1e-12)
 
 
 def test_similar_lengths_go_together_and_at_most_double() -> None:

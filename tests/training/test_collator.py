@@ -32,8 +32,8 @@ def test_joining_by_id(world: Any, model: Any, tokenizer: Any) -> None:
     known = {row["text_id"]: row for row in references.to_pylist()}
     shuffled = references.take(list(reversed(range(references.num_rows))))
     for mode in ("own", "dominant"):
-        rows, aside = joined(pairs, shuffled, tokenizer, world.settings(anchor_gap=mode))
-        assert aside.num_rows == 0
+        rows, rejected = joined(pairs, shuffled, tokenizer, world.settings(anchor_gap=mode))
+        assert rejected.num_rows == 0
         for row, pair in zip(rows, pairs.to_pylist(), strict=True):
             own = mode == "own" and pair["kind"] == "harmless"
             assert (row.pair_id, row.source_id, row.language) == tuple(
@@ -62,18 +62,18 @@ def test_beta_of_the_language_and_weight_of_the_row(world: Any, model: Any, toke
         assert [row.weight for row in rows] == [1.0, 0.25, 3.0, 1.0]
 
 
-def test_rows_that_cannot_train_are_set_aside_with_the_reason(world: Any, model: Any, tokenizer: Any) -> None:
+def test_rows_that_cannot_train_are_rejected_with_the_reason(world: Any, model: Any, tokenizer: Any) -> None:
     pairs = world.pairs_table(4)
     rows = pairs.to_pylist()
     references = world.references_for(model, tokenizer, pairs)
     gone = {rows[2]["source_id"], rows[6]["pair_id"]}  # a dominant gap; an own gap (row 6 is harmless)
-    kept = references.filter([value not in gone for value in references.column("text_id").to_pylist()])
+    remaining = references.filter([value not in gone for value in references.column("text_id").to_pylist()])
     table = changed(
         pairs,
         {0: {"target_rejected": " "}, 1: {"weight": 0.0}, 4: {"weight": -1.0}, 5: {"weight": float("nan")}},
     )
-    trained, aside = joined(table, kept, tokenizer, world.settings(anchor_gap="own"))
-    assert {(row["row_id"], row["reason"], row["detail"]) for row in aside.to_pylist()} == {
+    trained, rejected = joined(table, remaining, tokenizer, world.settings(anchor_gap="own"))
+    assert {(row["row_id"], row["reason"], row["detail"]) for row in rejected.to_pylist()} == {
         (rows[0]["pair_id"], "empty_response", "empty: rejected"),
         (rows[1]["pair_id"], "no_weight", "weight 0.0"),
         (rows[2]["pair_id"], "no_reference", "dominant pair"),
@@ -126,7 +126,7 @@ def test_references_of_another_model_are_refused(world: Any, model: Any, tokeniz
         joined(pairs, references, tokenizer, world.settings(), model="b" * 64)
 
 
-def test_states_are_asked_for_where_retention_needs_them(world: Any, model: Any, tokenizer: Any) -> None:
+def test_states_are_required_where_retention_needs_them(world: Any, model: Any, tokenizer: Any) -> None:
     pairs = world.pairs_table(1)
     references = world.references_for(model, tokenizer, pairs, pooling="padded_mean")
     with pytest.raises(BadInputError, match="pooled hidden states"):

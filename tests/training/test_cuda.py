@@ -58,8 +58,8 @@ def test_attention_at_once_is_that_by_length(window: int | None) -> None:
         return [out, *torch.autograd.grad((out * factor.to(out.dtype)).sum(), inputs)]
 
     wide = [t.detach().float().requires_grad_() for t in inputs]
-    for found, expected in zip(outcome(attention._at_once, inputs), outcome(attention._by_length, wide), strict=True):
-        assert (found.float() - expected).norm() < 1e-2 * expected.norm()
+    for ours, expected in zip(outcome(attention._at_once, inputs), outcome(attention._by_length, wide), strict=True):
+        assert (ours.float() - expected).norm() < 1e-2 * expected.norm()
 
 
 def test_a_run_is_resumed(world: Any, folder: Path, tmp_path: Path) -> None:
@@ -81,6 +81,6 @@ def test_a_run_is_resumed(world: Any, folder: Path, tmp_path: Path) -> None:
 def test_four_bits(world: Any, folder: Path, tmp_path: Path) -> None:
     pytest.importorskip("bitsandbytes")
     settings = world.settings(device="cuda", weights="nf4", lora=LoraSettings(rank=4))
-    found = losses(train(world.make_job(tmp_path, folder, settings, world.pairs_table())))
-    assert len(found) == 4
-    assert found[-1] < found[0]
+    ours = losses(train(world.make_job(tmp_path, folder, settings, world.pairs_table())))
+    assert len(ours) == 4
+    assert ours[-1] < ours[0]

@@ -62,15 +62,17 @@ def figures(result: TrainingResult) -> list[dict[str, float]]:
     ]
 
 
-def assert_same_training(one: TrainingResult, other: TrainingResult) -> None:
+def assert_same_training(first_run: TrainingResult, second_run: TrainingResult) -> None:
     """Equal but for the order of sums, in figures, weights and files."""
-    assert len(figures(one)) == len(figures(other))
-    for a, b in zip(figures(one), figures(other), strict=True):
+    assert len(figures(first_run)) == len(figures(second_run))
+    for a, b in zip(figures(first_run), figures(second_run), strict=True):
         assert a == pytest.approx(b, rel=1e-4, abs=1e-6)
-    assert {path.name for path in one.model_folder.iterdir()} == {path.name for path in other.model_folder.iterdir()}
+    assert {path.name for path in first_run.model_folder.iterdir()} == {
+        path.name for path in second_run.model_folder.iterdir()
+    }
     for name in ("config.json", "generation_config.json", "tokenizer.json"):
-        assert (one.model_folder / name).read_bytes() == (other.model_folder / name).read_bytes()
-    first, second = (load_file(result) for result in (one, other))
+        assert (first_run.model_folder / name).read_bytes() == (second_run.model_folder / name).read_bytes()
+    first, second = (load_file(result) for result in (first_run, second_run))
     assert first.keys() == second.keys()
     for name, value in first.items():
         assert value.dtype == second[name].dtype
@@ -86,14 +88,14 @@ def load_file(result: TrainingResult) -> dict[str, torch.Tensor]:
 
 def processes(job: TrainingJob) -> dict[str, int]:
     """The pids at work on a job: by rank, and that of the launcher."""
-    found = {}
+    pids = {}
     for entry in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             if str(job.work / "job.json").encode() not in (entry / "cmdline").read_bytes().split(b"\0"):
                 continue
             environment = dict(pair.partition(b"=")[::2] for pair in (entry / "environ").read_bytes().split(b"\0"))
-            found[environment.get(b"RANK", b"launcher").decode()] = int(entry.name)
-    return found
+            pids[environment.get(b"RANK", b"launcher").decode()] = int(entry.name)
+    return pids
 
 
 def assert_nobody_left(job: TrainingJob, seconds: float) -> None:
@@ -116,16 +118,16 @@ def signalled(job: TrainingJob, rank: str, kind: signal.Signals) -> str:
     return str(caught.value)
 
 
-def test_two_processes_train_as_one(world: Any, folder: Path, tmp_path: Path) -> None:
+def test_two_processes_train_as_a_single_process(world: Any, folder: Path, tmp_path: Path) -> None:
     pairs = world.pairs_table(10)
     settings = world.settings(**UNEVEN | {"batch_size": 8})
     whole = alone(world.make_job(tmp_path / "one", folder, settings, pairs))
-    told: list[dict[str, Any]] = []
+    lines: list[dict[str, Any]] = []
     job = world.make_job(tmp_path / "two", folder, several(settings), pairs)
-    shared = train(job, on_step=told.append)
+    shared = train(job, on_step=lines.append)
     assert_same_training(whole, shared)
     assert shared.rows == 20
-    assert [line["step"] for line in told if "loss" in line] == [1, 2, 3, 4, 5]  # one process speaks
+    assert [line["step"] for line in lines if "loss" in line] == [1, 2, 3, 4, 5]  # one process speaks
     assert_nobody_left(job, 0)
 
 
@@ -143,7 +145,7 @@ def test_two_processes_train_as_one(world: Any, folder: Path, tmp_path: Path) ->
         pytest.param("zero3", {"lora": {"rank": 4}, "learning_rate": 0.01}, marks=needs_deepspeed),
     ],
 )
-def test_every_way_of_sharing_trains_as_one_process(
+def test_every_way_of_sharing_trains_as_a_single_process(
     world: Any, folder: Path, tmp_path: Path, parallel: str, changes: dict[str, Any]
 ) -> None:
     settings = TrainingSettings.model_validate(world.settings(**UNEVEN | {"batch_size": 8}).model_dump() | changes)
@@ -166,8 +168,8 @@ def test_a_killed_process_ends_all_and_the_next_run_resumes(
     whole = train(world.make_job(tmp_path / "whole", folder, settings, world.pairs_table()))
     job = world.make_job(tmp_path / "cut", folder, settings, world.pairs_table())
     began = time.monotonic()
-    told = signalled(job, "1", signal.SIGKILL)
-    assert "failed" in told or "ended with code" in told
+    message = signalled(job, "1", signal.SIGKILL)
+    assert "failed" in message or "ended with code" in message
     assert time.monotonic() - began < 60
     assert_nobody_left(job, 5)
     # One process alone gets it; both stop after the same step.
@@ -214,7 +216,7 @@ def test_a_cancel_saves_and_ends_all(world: Any, folder: Path, tmp_path: Path) -
 
 
 @pytest.mark.long
-def test_one_process_without_a_number_stops_all_and_names_its_rows(world: Any, folder: Path, tmp_path: Path) -> None:
+def test_a_process_without_a_number_stops_all_and_names_its_rows(world: Any, folder: Path, tmp_path: Path) -> None:
     pairs = world.pairs_table()
     job = world.make_job(tmp_path, folder, several(world.settings(batch_size=12)), pairs)
     references = pq.read_table(job.references).to_pylist()
@@ -231,7 +233,7 @@ def test_one_process_without_a_number_stops_all_and_names_its_rows(world: Any, f
 
 
 @pytest.mark.long
-def test_bad_input_is_told_once(world: Any, folder: Path, tmp_path: Path) -> None:
+def test_bad_input_is_reported_once(world: Any, folder: Path, tmp_path: Path) -> None:
     job = world.make_job(tmp_path, folder, several(world.settings()), world.pairs_table(1))
     job.references.write_bytes(b"no parquet")
     with pytest.raises(BadInputError, match="no readable Parquet file") as caught:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mpo_core.training.encoding import EncodedText, PairText, SetAside, encode_text, truncated_lengths
+from mpo_core.training.encoding import EncodedText, PairText, Rejection, encode_text, truncated_lengths
 
 
 @pytest.mark.parametrize(
@@ -30,15 +30,15 @@ def test_lengths_at_the_cutoff(prompt: int, answer: int, expected: tuple[int, in
 
 @given(st.integers(1, 5000), st.integers(1, 5000), st.integers(8, 2048))
 def test_lengths_fit_and_nothing_is_cut_without_need(prompt: int, answer: int, cutoff: int) -> None:
-    kept_prompt, kept_answer = truncated_lengths(prompt, answer, cutoff)
-    assert kept_prompt + kept_answer <= cutoff
+    prompt_length, answer_length = truncated_lengths(prompt, answer, cutoff)
+    assert prompt_length + answer_length <= cutoff
     if prompt + answer <= cutoff:
-        assert (kept_prompt, kept_answer) == (prompt, answer)
+        assert (prompt_length, answer_length) == (prompt, answer)
     else:
-        assert kept_prompt + kept_answer == cutoff
+        assert prompt_length + answer_length == cutoff
 
 
-def encode(tokenizer: Any, prompt: str, chosen: str, rejected: str, cutoff: int = 1024) -> EncodedText | SetAside:
+def encode(tokenizer: Any, prompt: str, chosen: str, rejected: str, cutoff: int = 1024) -> EncodedText | Rejection:
     return encode_text(tokenizer, PairText("x", "en", prompt, chosen, rejected), cutoff=cutoff, system=None)
 
 
@@ -51,7 +51,7 @@ def test_prompt_and_answer_are_the_template_s(tokenizer: Any) -> None:
     assert got.prompt.count(tokenizer.bos_token_id) == 1
 
 
-def test_a_cut_answer_loses_its_end_and_the_shorter_one_keeps_it(tokenizer: Any) -> None:
+def test_a_cut_answer_loses_its_end_and_the_shorter_answer_keeps_it(tokenizer: Any) -> None:
     whole = encode(tokenizer, "Tell me about tea.", "no", "tea and bread " * 30)
     cut = encode(tokenizer, "Tell me about tea.", "no", "tea and bread " * 30, cutoff=32)
     assert isinstance(whole, EncodedText)
@@ -63,12 +63,12 @@ def test_a_cut_answer_loses_its_end_and_the_shorter_one_keeps_it(tokenizer: Any)
 
 
 @pytest.mark.parametrize(("chosen", "rejected", "named"), [("", "yes", "chosen"), ("no", " \n", "rejected")])
-def test_an_empty_answer_is_set_aside(tokenizer: Any, chosen: str, rejected: str, named: str) -> None:
-    assert encode(tokenizer, "tea?", chosen, rejected) == SetAside("empty_response", f"empty: {named}")
+def test_an_empty_answer_is_rejected(tokenizer: Any, chosen: str, rejected: str, named: str) -> None:
+    assert encode(tokenizer, "tea?", chosen, rejected) == Rejection("empty_response", f"empty: {named}")
 
 
-def test_a_prompt_that_leaves_no_room_is_set_aside(tokenizer: Any) -> None:
+def test_a_prompt_that_leaves_no_room_is_rejected(tokenizer: Any) -> None:
     got = encode(tokenizer, "tea " * 400, "no", "yes yes yes yes yes yes", cutoff=8)
-    assert isinstance(got, SetAside)
+    assert isinstance(got, Rejection)
     assert got.reason == "over_long"
     assert "tea" not in got.detail

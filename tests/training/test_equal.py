@@ -80,8 +80,8 @@ class Models:
         with torch.no_grad():
             for value in self.policy.parameters():
                 value.add_(torch.randn_like(value), alpha=0.05)
-        one = EncodedText([3], [3], [3])
-        row = PairRow("p", "s", "sw", one, one, 0.0, 1.0, 1.0, None, None)
+        ids = EncodedText([3], [3], [3])
+        row = PairRow("p", "s", "sw", ids, ids, 0.0, 1.0, 1.0, None, None)
         self.settings = TrainingSettings(device="cpu", precision="float32")
         self.trainer = MPOTrainer(self.policy, [row], pad_id=0, settings=self.settings, folder=folder)
         detach(self.policy)
@@ -89,8 +89,8 @@ class Models:
     def with_reference(self, some: list[PairRow], *, last: bool = False) -> list[PairRow]:
         """The rows with what the plain reference says."""
         with torch.no_grad():
-            gaps, found = plain.gaps(self.reference, [row.source for row in some])
-        pooled = torch.stack([one[-1] for one in found.states]) if last else found.means()
+            gaps, measurement = plain.gaps(self.reference, [row.source for row in some])
+        pooled = torch.stack([states[-1] for states in measurement.states]) if last else measurement.means()
         return [
             row._replace(anchor_gap=gaps[i].item(), pooled=(pooled[2 * i], pooled[2 * i + 1]))
             for i, row in enumerate(some)
@@ -174,7 +174,7 @@ pair_texts = st.tuples(words, words, words).map(lambda parts: [" ".join(part) fo
     targets=st.lists(pair_texts, min_size=1, max_size=6),
     budget=st.integers(1, 500),
 )
-def test_a_reference_computed_beforehand_is_the_one_in_place(
+def test_a_reference_computed_beforehand_equals_a_second_model(
     models: Models, tokenizer: Any, sources: list[list[str]], targets: list[list[str]], budget: int
 ) -> None:
     sides = ("prompt", "chosen", "rejected")
@@ -193,11 +193,11 @@ def test_a_reference_computed_beforehand_is_the_one_in_place(
         | {f"target_{side}": text for side, text in zip(sides, target, strict=True)}
         for i, target in enumerate(targets)
     )
-    measured, aside = gaps(
+    measured, rejected = gaps(
         models.reference, tokenizer, source_texts(pairs), cutoff=1024, system=None, pooling="mean",
         tokens_per_forward=budget,
     )  # fmt: skip
-    assert aside.num_rows == 0
+    assert rejected.num_rows == 0
     some, _ = join(pairs, references=measured, tokenizer=tokenizer, settings=models.settings, system=None)
     expected = plain.loss(models.policy, models.reference, some).item()
     loss, _ = models.ours(some, packed=True)

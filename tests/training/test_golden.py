@@ -36,7 +36,7 @@ def trained(mpo: Any, tmp_path: Path) -> Any:
         pairs, out = tmp_path / "p.parquet", tmp_path / "out"
         imported = mpo("pairs", "import", GOLDEN / "rows.json", "--out", pairs, "--json")
         assert (json.loads(imported.out)["pairs"], json.loads(imported.out)["quarantined"]) == (48, 0)
-        changes = [part for one in (*overrides, f"training.max_steps={count}") for part in ("--set", one)]
+        changes = [part for override in (*overrides, f"training.max_steps={count}") for part in ("--set", override)]
         done = mpo("train", PARITY, "--pairs", pairs, "--model", GOLDEN / "model", "--out", out, *changes, "--json")
         assert done.code == 0, done.err
         history = json.loads((out / "trainer_state.json").read_text())["log_history"]
@@ -67,7 +67,7 @@ def plain_steps(count: int, *, beta: float, masked: bool) -> list[dict[str, floa
                 labels.append([-100] * len(prompt) + [*answer, tokenizer.eos_token_id])
         length = -(-max(map(len, ids)) // 8) * 8
         inputs, seen, wanted = (
-            torch.tensor([one + [fill] * (length - len(one)) for one in part])
+            torch.tensor([ids + [fill] * (length - len(ids)) for ids in part])
             for part, fill in ((ids, tokenizer.eos_token_id), (mask, 0), (labels, -100))
         )
         out = model(input_ids=inputs, attention_mask=seen, output_hidden_states=True, use_cache=False)

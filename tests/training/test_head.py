@@ -36,21 +36,21 @@ def tensors(n: int, vocabulary: int, *, bias: bool, dtype: torch.dtype, spread: 
 
 @hypothesis_settings(max_examples=60)
 @given(
-    n=st.integers(1, 40), chunk=st.integers(1, 41), kept=st.integers(0, 41), bias=st.booleans(), head=HEADS,
+    n=st.integers(1, 40), chunk=st.integers(1, 41), saved=st.integers(0, 41), bias=st.booleans(), head=HEADS,
     spread=st.sampled_from([1.0, 40.0]),
 )  # fmt: skip
 def test_chunks_and_memory_change_neither_value_nor_gradient(
-    n: int, chunk: int, kept: int, bias: bool, head: Head, spread: float
+    n: int, chunk: int, saved: int, bias: bool, head: Head, spread: float
 ) -> None:
     vocabulary = 13
     inputs = tensors(n, vocabulary, bias=bias, dtype=torch.float64, spread=spread)
     targets = torch.randint(0, vocabulary, (n,))
     slope = torch.randn(n, dtype=torch.float64)
-    ours = log_probability(*inputs, targets, head, keep=kept * vocabulary * 8, chunk=chunk)
+    ours = log_probability(*inputs, targets, head, keep=saved * vocabulary * 8, chunk=chunk)
     theirs = plain(*inputs, targets, head)
     torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-12)
-    wanted = [one for one in inputs if one is not None]
-    for a, b in zip(*(torch.autograd.grad(one, wanted, slope) for one in (ours, theirs)), strict=True):
+    wanted = [tensor for tensor in inputs if tensor is not None]
+    for a, b in zip(*(torch.autograd.grad(tensor, wanted, slope) for tensor in (ours, theirs)), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-12)
 
 
@@ -64,10 +64,10 @@ def test_only_what_trains_gets_a_gradient(wanted: tuple[bool, bool]) -> None:
     if any(wanted):
         ours.sum().backward()
         expected = torch.autograd.grad(plain(hidden, weight, None, targets, Head()).sum(), [hidden, weight])
-        for one, gradient, asked in zip(both, expected, wanted, strict=True):
-            assert (one.grad is not None) == asked
-            if asked:
-                torch.testing.assert_close(one.grad, gradient)
+        for tensor, gradient, wants_gradient in zip(both, expected, wanted, strict=True):
+            assert (tensor.grad is not None) == wants_gradient
+            if wants_gradient:
+                torch.testing.assert_close(tensor.grad, gradient)
 
 
 def test_an_unlikely_token_keeps_its_digits() -> None:
@@ -99,7 +99,7 @@ def test_under_autocast_gradients_reach_the_fp32_weights() -> None:
     assert got.dtype == torch.float32
     exact = plain(hidden, weight, None, targets, Head())
     torch.testing.assert_close(got, exact, rtol=0.02, atol=0.1)
-    ours, theirs = (torch.autograd.grad(one.sum(), [hidden, weight]) for one in (got, exact))
+    ours, theirs = (torch.autograd.grad(tensor.sum(), [hidden, weight]) for tensor in (got, exact))
     for a, b in zip(ours, theirs, strict=True):
         assert a.dtype == torch.float32
         assert (a - b).norm() < 0.01 * b.norm()

@@ -69,15 +69,15 @@ def test_what_a_training_leaves_behind(world: Any, folder: Path, tmp_path: Path)
     settings = world.settings(lora=LoraSettings(rank=4), max_steps=3, learning_rate=0.01, evaluate_every=2)
     validation = world.pairs_table(2, split="validation")
     job = world.make_job(tmp_path, folder, settings, pairs.from_pylist(rows, schema=pairs.schema), validation)
-    told: list[dict[str, Any]] = []
-    result = train(job, on_step=told.append)
+    lines: list[dict[str, Any]] = []
+    result = train(job, on_step=lines.append)
 
     assert (result.rows, result.steps, result.resumed_from, result.best_step) == (11, 3, None, None)
-    assert [line["step"] for line in told if "loss" in line] == [1, 2, 3]
-    assert all(line["max_steps"] == 3 for line in told)
-    assert {line["step"] for line in told if "eval_loss" in line} == {2, 3}
-    aside = QUARANTINE.check(pq.read_table(result.quarantine)).to_pylist()
-    assert [(row["row_id"], row["reason"]) for row in aside] == [(rows[3]["pair_id"], "empty_response")]
+    assert [line["step"] for line in lines if "loss" in line] == [1, 2, 3]
+    assert all(line["max_steps"] == 3 for line in lines)
+    assert {line["step"] for line in lines if "eval_loss" in line} == {2, 3}
+    rejected = QUARANTINE.check(pq.read_table(result.quarantine)).to_pylist()
+    assert [(row["row_id"], row["reason"]) for row in rejected] == [(rows[3]["pair_id"], "empty_response")]
 
     names = {path.name for path in result.model_folder.iterdir()}
     assert {"config.json", "generation_config.json", "model.safetensors", "tokenizer.json"} <= names
@@ -247,7 +247,7 @@ def test_a_failure_tells_the_place_and_no_text(capsys: pytest.CaptureFixture[str
     ("device", "seen", "expected"),
     [("cpu", "0,1", ""), ("auto", None, "0"), ("cuda:1", None, "1"), ("cuda:1", "4,7", "7"), ("auto", "3", "3")],
 )
-def test_one_device_in_sight(
+def test_a_single_device_in_sight(
     world: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, device: str, seen: str | None, expected: str
 ) -> None:
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)

@@ -28,19 +28,19 @@ ROWS = st.lists(
     st.tuples(st.integers(0, 3), st.tuples(*[st.integers(1, 20)] * 3), st.sampled_from([1.0, 0.5, 4.0])),
     min_size=1,
     max_size=10,
-).map(lambda some: [row(i, *one) for i, one in enumerate(some)])
+).map(lambda some: [row(i, *part) for i, part in enumerate(some)])
 
 
 def tokens(forward: Forward) -> int:
     targets = sum(len(part) for row in forward.targets for part in row.target)
-    return targets + sum(len(part) for one in forward.sources for part in one.row.source)
+    return targets + sum(len(part) for part in forward.sources for part in part.row.source)
 
 
 def sources_of(forwards: list[Forward]) -> dict[str, list[float]]:
-    found: dict[str, list[float]] = {}
-    for one in itertools.chain.from_iterable(forward.sources for forward in forwards):
-        found.setdefault(one.row.source_id, []).append(one.weight)
-    return found
+    weights: dict[str, list[float]] = {}
+    for part in itertools.chain.from_iterable(forward.sources for forward in forwards):
+        weights.setdefault(part.row.source_id, []).append(part.weight)
+    return weights
 
 
 @given(rows=ROWS, budget=st.integers(1, 80))
@@ -48,13 +48,13 @@ def test_packed_forwards_hold_every_row_once_within_the_budget(rows: list[PairRo
     forwards = by_tokens(rows, budget, sources=True)
     assert sorted(r.pair_id for f in forwards for r in f.targets) == sorted(r.pair_id for r in rows)
     expected: dict[str, float] = {}
-    for one in rows:
-        expected[one.source_id] = expected.get(one.source_id, 0.0) + one.weight
+    for pair in rows:
+        expected[pair.source_id] = expected.get(pair.source_id, 0.0) + pair.weight
     assert sources_of(forwards) == {name: [weight] for name, weight in expected.items()}  # once, with all its weight
     for forward in forwards:
         assert tokens(forward) <= budget or len(forward.targets) + len(forward.sources) == 1
     sizes = [
-        [tokens(Forward([r], [])) for r in f.targets] + [tokens(Forward([], [one])) for one in f.sources]
+        [tokens(Forward([r], [])) for r in f.targets] + [tokens(Forward([], [part])) for part in f.sources]
         for f in forwards
     ]
     assert max(sizes[0]) == max(itertools.chain.from_iterable(sizes))  # the longest first: it shows the memory needed
@@ -69,15 +69,15 @@ def test_padded_forwards_are_slices_each_with_its_own_sources(rows: list[PairRow
     for before, after in zip(forwards[0::2], forwards[1::2], strict=True):
         assert len(after.targets) <= size
         assert sources_of([before]).keys() == {r.source_id for r in after.targets}
-        assert sum(one.weight for one in before.sources) == pytest.approx(sum(r.weight for r in after.targets))
+        assert sum(part.weight for part in before.sources) == pytest.approx(sum(r.weight for r in after.targets))
 
 
 @given(rows=ROWS, processes=st.integers(1, 4))
 def test_processes_share_a_step_and_keep_groups_whole(rows: list[PairRow], processes: int) -> None:
     shares = [share(rows, rank, processes) for rank in range(processes)]
     assert sorted(r.pair_id for part in shares for r in part) == sorted(r.pair_id for r in rows)
-    for one, other in itertools.combinations(shares, 2):
-        assert {r.source_id for r in one}.isdisjoint(r.source_id for r in other)
+    for part, other in itertools.combinations(shares, 2):
+        assert {r.source_id for r in part}.isdisjoint(r.source_id for r in other)
     loads = [sum(tokens(Forward([r], [])) for r in part) for part in shares]
     groups = [
         sum(tokens(Forward([r], [])) for r in rows if r.source_id == name) for name in {r.source_id for r in rows}
@@ -142,8 +142,8 @@ def test_the_trainer_sees_the_rows_in_that_order(build: Any) -> None:
     seen: list[list[str]] = []
     trainer = build({"batch_size": 5, "gradient_accumulation": 1, "max_steps": 5})
     cut = trainer.data_collator
-    trainer.data_collator = trainer._step = lambda rows: seen.append([one.pair_id for one in rows]) or cut(rows)
-    names = [one.pair_id for one in trainer.train_dataset]
+    trainer.data_collator = trainer._step = lambda rows: seen.append([pair.pair_id for pair in rows]) or cut(rows)
+    names = [pair.pair_id for pair in trainer.train_dataset]
     trainer.train()
     planned = [[names[i] for i in step] for step in trainer.order.all_steps(5)]
     # The loader looks a step ahead, so it may have drawn more than was trained on.

@@ -39,8 +39,8 @@ def test_figures_are_the_plain_ones(
     if not packed:
         monkeypatch.setattr(forward, "can_pack", lambda _: False)
     texts = target_texts(world.pairs_table(3))
-    table, aside = measure(model, tokenizer, texts, digest="the model", tokens_per_forward=tokens_per_forward)
-    assert aside.num_rows == 0
+    table, rejected = measure(model, tokenizer, texts, digest="the model", tokens_per_forward=tokens_per_forward)
+    assert rejected.num_rows == 0
     rows = table.to_pylist()
     assert [row["text_id"] for row in rows] == [text.text_id for text in texts]
     for text, row in zip(texts, rows, strict=True):
@@ -48,8 +48,8 @@ def test_figures_are_the_plain_ones(
         prompt = tokenizer.apply_chat_template(chat, add_generation_prompt=True)["input_ids"]
         answers = [tokenizer(answer)["input_ids"] + [tokenizer.eos_token_id] for answer in (text.chosen, text.rejected)]
         with torch.no_grad():
-            found = plain.measured(model, [(prompt, answer) for answer in answers])
-        for part, answer, log_p, states in zip(("chosen", "rejected"), answers, *found, strict=True):
+            measurement = plain.measured(model, [(prompt, answer) for answer in answers])
+        for part, answer, log_p, states in zip(("chosen", "rejected"), answers, *measurement, strict=True):
             assert row[f"{part}_reward"] == pytest.approx(log_p.item() / len(answer), abs=1e-5)
             assert row[f"{part}_tokens"] == len(answer)
             assert row[f"{part}_pooled"] == pytest.approx(states.mean(0).tolist(), abs=1e-5)
@@ -74,19 +74,19 @@ def test_gaps_do_not_depend_on_the_cut_into_forwards(
             assert value == pytest.approx(alone[row["text_id"]][key], abs=2e-5) or value == alone[row["text_id"]][key]
 
 
-def test_bad_rows_are_quarantined_and_the_rest_kept(world: Any, model: Any, tokenizer: Any) -> None:
+def test_bad_rows_are_quarantined_and_the_rest_measured(world: Any, model: Any, tokenizer: Any) -> None:
     good = target_texts(world.pairs_table(2))
     bad = [
         PairText("empty", "sw", "tea?", "", "ndiyo"),
         PairText("long", "ko", "tea " * 300, "no no no no no", "yes"),
     ]
     seen: list[tuple[int, int]] = []
-    table, aside = measure(
+    table, rejected = measure(
         model, tokenizer, [bad[0], *good, bad[1]], cutoff=10, tokens_per_forward=30,
         progress=lambda *done: seen.append(done),
     )  # fmt: skip
     assert table.column("text_id").to_pylist() == [text.text_id for text in good]
-    assert [(r["row_id"], r["language"], r["reason"]) for r in aside.to_pylist()] == [
+    assert [(r["row_id"], r["language"], r["reason"]) for r in rejected.to_pylist()] == [
         ("empty", "sw", "empty_response"),
         ("long", "ko", "over_long"),
     ]
@@ -99,20 +99,20 @@ def test_bad_rows_are_quarantined_and_the_rest_kept(world: Any, model: Any, toke
 def test_a_model_that_gives_no_number(world: Any, model: Any, tokenizer: Any) -> None:
     with torch.no_grad():
         model.lm_head.weight[0] = float("nan")
-    table, aside = measure(model, tokenizer, target_texts(world.pairs_table(1)))
+    table, rejected = measure(model, tokenizer, target_texts(world.pairs_table(1)))
     assert table.num_rows == 0
-    assert set(aside.column("reason").to_pylist()) == {"not_finite"}
+    assert set(rejected.column("reason").to_pylist()) == {"not_finite"}
 
 
-def test_one_row_that_gives_no_number_is_set_aside_alone(world: Any, model: Any, tokenizer: Any) -> None:
+def test_a_row_that_gives_no_number_is_rejected_alone(world: Any, model: Any, tokenizer: Any) -> None:
     texts = target_texts(world.pairs_table(3))
     token = tokenizer(" bread")["input_ids"][-1]
     broken = [text.text_id for text in texts if token in tokenizer(text.prompt)["input_ids"]]
     assert 0 < len(broken) < len(texts)
     with torch.no_grad():
         model.get_input_embeddings().weight[token] = float("inf")
-    table, aside = measure(model, tokenizer, texts)
-    assert sorted(aside["row_id"].to_pylist()) == sorted(broken)
+    table, rejected = measure(model, tokenizer, texts)
+    assert sorted(rejected["row_id"].to_pylist()) == sorted(broken)
     assert table["text_id"].to_pylist() == [text.text_id for text in texts if text.text_id not in broken]
 
 

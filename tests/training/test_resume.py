@@ -62,7 +62,7 @@ def test_broken_off_at_any_step_and_resumed_it_ends_in_the_same_bytes(
 def test_a_stop_in_the_middle_loses_nothing(build: Any, world: Any, tmp_path: Path) -> None:
     def run(stop_at: int | None, resume: bool) -> MPOTrainer:
         stop = StopOnSignal()
-        watch = Stream(lambda line: stop.ask() if line["step"] == stop_at and "loss" in line else None)
+        watch = Stream(lambda line: stop.request_stop() if line["step"] == stop_at and "loss" in line else None)
         callbacks = [Checkpoints(), stop, watch, StopEarly(30)]
         trainer = build(changes, validation=validation, callbacks=callbacks)
         folder = Path(str(trainer.args.output_dir))

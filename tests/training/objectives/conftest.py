@@ -72,13 +72,13 @@ def rows(reference: Any, count: int = 5, *, beta: float = 0.1, languages: str = 
         length = int(torch.randint(least, most + 1, (), generator=generator))
         return torch.randint(EOS + 1, len(CHARACTERS), (length,), generator=generator).tolist()
 
-    found = []
+    rows = []
     for number in range(count):
         ids = EncodedText([BOS, *draw(2, 9)], [*draw(1, 12), EOS], [*draw(1, 12), EOS])
         measured = (log_p(reference, ids.prompt, ids.chosen), log_p(reference, ids.prompt, ids.rejected))
         language = languages.split()[number % len(languages.split())]
-        found.append(PairRow(f"pair{number}", f"s{number}", language, ids, ids, 0.0, beta, 1.0, None, measured))
-    return found
+        rows.append(PairRow(f"pair{number}", f"s{number}", language, ids, ids, 0.0, beta, 1.0, None, measured))
+    return rows
 
 
 def log_p(model: Any, prompt: list[int], answer: list[int]) -> float:
@@ -121,7 +121,7 @@ def loss_and_gradients(made: MPOTrainer, policy: Any = None) -> tuple[float, dic
         made.model.load_state_dict(policy.state_dict())
     made.model.zero_grad()
     loss = float(made.training_step(made.model, made._step(list(made.train_dataset))))
-    return loss, {name: one.grad.clone() for name, one in made.model.named_parameters()}
+    return loss, {name: weight.grad.clone() for name, weight in made.model.named_parameters()}
 
 
 @pytest.fixture(scope="session")

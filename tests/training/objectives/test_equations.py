@@ -70,16 +70,16 @@ def test_r_dpo_and_rdpo_without_their_parameter_are_dpo() -> None:
 
 def test_rdpo_is_in_the_mean_over_swaps_dpo() -> None:
     # A share of 0.2 of the pairs is swapped: what rdpo expects of them is dpo on the pairs as they should be.
-    told = scores()
-    swapped = told._replace(
-        chosen=told.rejected,
-        rejected=told.chosen,
-        reference_chosen=told.reference_rejected,
-        reference_rejected=told.reference_chosen,
+    actual = scores()
+    swapped = actual._replace(
+        chosen=actual.rejected,
+        rejected=actual.chosen,
+        reference_chosen=actual.reference_rejected,
+        reference_rejected=actual.reference_chosen,
     )
-    both = [loss("rdpo", some, label_smoothing=0.2) for some in (told, swapped)]
+    both = [loss("rdpo", some, label_smoothing=0.2) for some in (actual, swapped)]
     mean = [0.8 * a + 0.2 * b for a, b in zip(*both, strict=True)]
-    assert mean == pytest.approx(loss("dpo", told), rel=1e-5)
+    assert mean == pytest.approx(loss("dpo", actual), rel=1e-5)
 
 
 def test_kto_weighs_both_sides_and_measures_from_the_kl() -> None:
@@ -90,16 +90,16 @@ def test_kto_weighs_both_sides_and_measures_from_the_kl() -> None:
         (1.5 * (1 - sigmoid(0.5 * (1 - 0.4))) + 0.7 * (1 - sigmoid(0.5 * (0.4 + 2)))) / 2,
         (1.5 * (1 - sigmoid(0.25 * (-1 - 0.4))) + 0.7 * (1 - sigmoid(0.25 * (0.4 - 3)))) / 2,
     ]
-    told = loss("kto", scores(kl=0.4), desirable_weight=1.5, undesirable_weight=0.7)
-    assert told == pytest.approx(expected, rel=1e-6)
+    actual = loss("kto", scores(kl=0.4), desirable_weight=1.5, undesirable_weight=0.7)
+    assert actual == pytest.approx(expected, rel=1e-6)
 
 
 def test_orpo_stays_finite_where_an_answer_is_certain() -> None:
     chosen = torch.tensor([0.0, -1e-9], requires_grad=True)
     some = scores(chosen=chosen, rejected=torch.tensor([-6.0, -400.0]))
-    told = OBJECTIVES["orpo"](some, TrainingSettings(method="orpo"))
-    told.sum().backward()
-    assert torch.isfinite(told).all()
+    actual = OBJECTIVES["orpo"](some, TrainingSettings(method="orpo"))
+    actual.sum().backward()
+    assert torch.isfinite(actual).all()
     # Nothing is left to gain in odds: what remains is the likelihood's slope, 1 / mean tokens.
     assert chosen.grad.tolist() == pytest.approx([-1 / 3, -1 / 3])
 
@@ -109,12 +109,12 @@ def test_far_log_probabilities_give_finite_losses_and_gradients(method: str) -> 
     # Answers of a thousand tokens, and a policy far from the reference.
     chosen = torch.tensor([-9e3, -1.0], requires_grad=True)
     rejected = torch.tensor([-1.0, -9e3], requires_grad=True)
-    told = OBJECTIVES[method](scores(chosen=chosen, rejected=rejected), TrainingSettings(method=method))
-    told.sum().backward()
-    for tensor in (told, chosen.grad, rejected.grad):
+    actual = OBJECTIVES[method](scores(chosen=chosen, rejected=rejected), TrainingSettings(method=method))
+    actual.sum().backward()
+    for tensor in (actual, chosen.grad, rejected.grad):
         assert torch.isfinite(tensor).all()
     # Which of two such pairs is wrong must show: chosen unlikely, rejected likely.
-    assert told[0] > told[1]
+    assert actual[0] > actual[1]
 
 
 @pytest.mark.parametrize(

@@ -14,28 +14,28 @@ from mpo_core.training.objectives.kto import divergence, mismatched
 
 def test_answers_come_from_the_next_row_of_the_language(tiny: Any) -> None:
     rows = tiny.rows(tiny.llama(0), 5, languages="sw ko")  # sw 0, 2, 4; ko 1, 3
-    found = mismatched(rows, 1024)
-    assert [row.pair_id for row in found] == [row.pair_id for row in rows]
-    assert [row.target.prompt for row in found] == [row.target.prompt for row in rows]
+    pairs = mismatched(rows, 1024)
+    assert [row.pair_id for row in pairs] == [row.pair_id for row in rows]
+    assert [row.target.prompt for row in pairs] == [row.target.prompt for row in rows]
     for at, other in enumerate([2, 3, 4, 1, 0]):
-        assert found[at].target[1:] == rows[other].target[1:]
+        assert pairs[at].target[1:] == rows[other].target[1:]
 
 
 def test_answers_to_the_same_prompt_do_not_count_as_mismatched(tiny: Any) -> None:
     rows = tiny.rows(tiny.llama(0), 4, languages="sw")
     again = rows[0].target._replace(chosen=rows[1].target.chosen)
     rows[1] = rows[1]._replace(target=again)  # two answers sampled for one prompt
-    found = mismatched(rows, 1024)
-    assert found[0].target[1:] == rows[2].target[1:]
-    assert found[3].target[1:] == rows[0].target[1:]
+    pairs = mismatched(rows, 1024)
+    assert pairs[0].target[1:] == rows[2].target[1:]
+    assert pairs[3].target[1:] == rows[0].target[1:]
 
 
-def test_a_row_alone_in_its_language_takes_the_next_one(tiny: Any) -> None:
+def test_a_row_alone_in_its_language_takes_the_next_row(tiny: Any) -> None:
     rows = tiny.rows(tiny.llama(0), 3, languages="sw ko")
     assert mismatched(rows, 1024)[1].target[1:] == rows[2].target[1:]
 
 
-def test_one_prompt_alone_is_refused(tiny: Any) -> None:
+def test_a_single_prompt_is_refused(tiny: Any) -> None:
     (row,) = tiny.rows(tiny.llama(0), 1)
     with pytest.raises(BadInputError, match="two prompts"):
         mismatched([row, row._replace(pair_id="again")], 1024)
@@ -47,8 +47,8 @@ def test_the_cutoff_holds_for_mismatched_pairs(tiny: Any) -> None:
     whole, cut = mismatched(rows, longest * 2), mismatched(rows, 12)
     assert max(len(row.target.prompt) + max(map(len, row.target[1:])) for row in whole) > 12
     assert max(len(row.target.prompt) + max(map(len, row.target[1:])) for row in cut) <= 12
-    for one, other in zip(cut, whole, strict=True):
-        for short, long in zip(one.target, other.target, strict=True):
+    for pair, other in zip(cut, whole, strict=True):
+        for short, long in zip(pair.target, other.target, strict=True):
             assert short
             assert short == long[: len(short)]  # ends are cut
 
@@ -70,7 +70,7 @@ def test_kl_of_a_step_is_that_of_plain_forwards(tiny: Any, build_on: Any) -> Non
     total = 0.0
     for row in mismatched(rows, 14)[:3]:
         prompt, *answers = row.target
-        differences = [tiny.log_p(policy, prompt, one) - tiny.log_p(reference, prompt, one) for one in answers]
+        differences = [tiny.log_p(policy, prompt, answer) - tiny.log_p(reference, prompt, answer) for answer in answers]
         total += row.weight * sum(differences) / 2
     assert step.kl == pytest.approx(total / 4, rel=1e-5)
     assert step.kl > 0.1
@@ -85,7 +85,7 @@ def test_validation_has_a_kl_of_its_own(tiny: Any, build_on: Any) -> None:
 
     def h(row: Any) -> list[float]:
         prompt, *answers = row.target
-        return [tiny.log_p(policy, prompt, one) - tiny.log_p(reference, prompt, one) for one in answers]
+        return [tiny.log_p(policy, prompt, answer) - tiny.log_p(reference, prompt, answer) for answer in answers]
 
     kl = sum(sum(h(row)) for row in mismatched(held_out, 1024)) / 8
     assert kl > 0.1

@@ -38,7 +38,7 @@ class AskToStop(TrainerCallback):
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if state.global_step == self.step - 1:
-            self.stop.ask()
+            self.stop.request_stop()
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -54,13 +54,13 @@ def test_training_lowers_the_methods_own_loss(method: str, tiny: Any, build_on: 
     ]
     trainer = build_on(model, rows, method=method, max_steps=6, validation=rows[:4], evaluate_every=6)
     trainer.train()
-    told = steps(trainer)
-    assert told[-1]["loss"] < told[0]["loss"] - 0.01
+    logged = steps(trainer)
+    assert logged[-1]["loss"] < logged[0]["loss"] - 0.01
     if method in AT_THE_REFERENCE:
-        assert told[0]["loss"] == pytest.approx(AT_THE_REFERENCE[method], rel=1e-5)
-    assert told[0]["reward_gap/target"] == pytest.approx(sum(gaps) / 6, abs=1e-5)
-    assert told[0]["rewards/accuracies"] == pytest.approx(sum(gap > 0 for gap in gaps) / 6)
-    assert not {"loss/gap", "loss/retention", "reward_gap/dominant"} & set(told[0])  # MPO's own
+        assert logged[0]["loss"] == pytest.approx(AT_THE_REFERENCE[method], rel=1e-5)
+    assert logged[0]["reward_gap/target"] == pytest.approx(sum(gaps) / 6, abs=1e-5)
+    assert logged[0]["rewards/accuracies"] == pytest.approx(sum(gap > 0 for gap in gaps) / 6)
+    assert not {"loss/gap", "loss/retention", "reward_gap/dominant"} & set(logged[0])  # MPO's own
     (evaluated,) = [entry for entry in trainer.state.log_history if "eval_loss" in entry]
     assert {"eval_reward_gap/target", "eval_rewards/accuracies"} <= set(evaluated)
 
@@ -84,11 +84,11 @@ def test_a_weight_of_two_is_the_row_twice(method: str, tiny: Any, build_on: Any,
 def test_who_needs_a_reference(method: str, world: Any, tokenizer: Any) -> None:
     settings = TrainingSettings(method=method)
     pairs = world.pairs_table(2)
-    rows, aside = join(pairs, references=GAPS.build([]), tokenizer=tokenizer, settings=settings, system=None)
+    rows, rejected = join(pairs, references=GAPS.build([]), tokenizer=tokenizer, settings=settings, system=None)
     without = method in WITHOUT_REFERENCE
     assert settings.references_targets == (not without)
     assert len(rows) == (len(pairs) if without else 0)
-    assert set(aside.column("reason").to_pylist()) == (set() if without else {"no_reference"})
+    assert set(rejected.column("reason").to_pylist()) == (set() if without else {"no_reference"})
 
 
 def test_kto_resumes_to_the_same_weights(tiny: Any, build_on: Any) -> None:
@@ -119,23 +119,23 @@ def test_kto_as_a_jobadd_adapters(world: Any, folder: Path, tmp_path: Path) -> N
     pairs = world.pairs_table(4)
     result = train(world.make_job(tmp_path, folder, settings, pairs, world.pairs_table(2, split="validation")))
     log = json.loads(result.trainer_state.read_text(encoding="utf-8"))["log_history"]
-    told = [entry["loss"] for entry in log if "loss" in entry]
-    assert len(told) == result.steps == 3
-    assert told[0] == pytest.approx(0.5, abs=1e-5)
-    assert told[-1] < told[0] - 1e-3
+    logged = [entry["loss"] for entry in log if "loss" in entry]
+    assert len(logged) == result.steps == 3
+    assert logged[0] == pytest.approx(0.5, abs=1e-5)
+    assert logged[-1] < logged[0] - 1e-3
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("method", ["kto", "orpo"])
-def test_two_processes_are_one(method: str, world: Any, folder: Path, tmp_path: Path) -> None:
+def test_two_processes_train_as_a_single_process(method: str, world: Any, folder: Path, tmp_path: Path) -> None:
     # What a step has to know of all its rows: kto's KL, and the tokens that a likelihood is a mean over.
-    told = []
+    logged = []
     for processes in (1, 2):
         settings = world.settings(
             method=method, batch_size=4 // processes, processes=processes, max_steps=4, learning_rate=1e-2
         )
         result = train(world.make_job(tmp_path / str(processes), folder, settings, world.pairs_table(5)))
         log = json.loads(result.trainer_state.read_text(encoding="utf-8"))["log_history"]
-        told.append([entry["loss"] for entry in log if "loss" in entry])
-    assert told[0] == pytest.approx(told[1], rel=1e-4)
-    assert len(set(told[0])) == 4
+        logged.append([entry["loss"] for entry in log if "loss" in entry])
+    assert logged[0] == pytest.approx(logged[1], rel=1e-4)
+    assert len(set(logged[0])) == 4
