@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, NamedTuple, Self
 
 from pydantic import Field, model_validator
 
@@ -37,9 +37,36 @@ Positive = Annotated[float, Field(gt=0.0)]
 # which AdamW's first updates have the size of, a weight of the usual magnitude 0.02 does not move.
 _PURE_BFLOAT16_RATE = 0.02 * 2**-9
 
-# beta where the settings name none: TRL 1.16's defaults, but for SimPO its authors'; MPO's is the paper's for
-# LLaMA-3.1-8B.
-_BETA = {"mpo": 1.0, "simpo": 2.0}
+
+class MethodNeeds(NamedTuple):
+    """What a training method needs beside the log-probabilities of the target pairs, and its usual beta."""
+
+    beta: float = 0.1
+    """beta where the settings name none: TRL 1.16's defaults, but for SimPO its authors', for MPO the paper's."""
+    sources: bool = False
+    """The dominant pairs: their reward gaps under the reference, and L2 on their hidden states."""
+    target_reference: bool = False
+    """The reference's log-probabilities of the target pairs."""
+    prompt_scores: bool = False
+    """The log-probabilities of the prompts."""
+    divergence: bool = False
+    """An estimate, before each step, of how far the policy is from the reference. It needs the whole model."""
+
+
+_NO_REFERENCE, _TARGET_REFERENCE = MethodNeeds(), MethodNeeds(target_reference=True)
+METHODS = {
+    "mpo": MethodNeeds(beta=1.0, sources=True),
+    "sft": _NO_REFERENCE,
+    "dpo": _TARGET_REFERENCE,
+    "ipo": _TARGET_REFERENCE,
+    "rdpo": _TARGET_REFERENCE,
+    "cpo": _NO_REFERENCE,
+    "kto": MethodNeeds(target_reference=True, divergence=True),
+    "orpo": MethodNeeds(prompt_scores=True),
+    "r_dpo": _TARGET_REFERENCE,
+    "simpo": MethodNeeds(beta=2.0),
+}
+"""The training methods by name. Nothing else compares a method's name."""
 
 
 class TrainingSettings(Settings):
@@ -128,20 +155,20 @@ class TrainingSettings(Settings):
         return self.batch_size * self.gradient_accumulation * self.processes
 
     @property
-    def needs_target_reference(self) -> bool:
-        """Whether the method compares with the reference's log-probabilities of the target pairs."""
-        return self.method in {"dpo", "ipo", "rdpo", "r_dpo", "kto"}
+    def needs(self) -> MethodNeeds:
+        """What the method needs."""
+        return METHODS[self.method]
 
     @property
     def references_targets(self) -> bool:
         """Whether the reference has to measure target pairs too."""
-        return self.needs_target_reference or (self.method == "mpo" and self.anchor_gap == "own")
+        return self.needs.target_reference or (self.needs.sources and self.anchor_gap == "own")
 
     def beta_of(self, language: str) -> float:
         """The beta of a language."""
         if isinstance(self.beta, dict):
-            return self.beta.get(language, self.beta.get("default", _BETA.get(self.method, 0.1)))
-        return self.beta if self.beta is not None else _BETA.get(self.method, 0.1)
+            return self.beta.get(language, self.beta.get("default", self.needs.beta))
+        return self.beta if self.beta is not None else self.needs.beta
 
     @model_validator(mode="after")
     def _stopping(self) -> Self:
@@ -171,6 +198,6 @@ class TrainingSettings(Settings):
             raise ValueError("`retention.pooling: padded_mean` needs the whole model in each process: `parallel: ddp`")
         if sharded and self.weights == "nf4":
             raise ValueError("`weights: nf4` cannot be sharded: `parallel: ddp`")
-        if sharded and self.method == "kto":
-            raise ValueError("`method: kto` needs the whole model in each process: `parallel: ddp`")
+        if sharded and self.needs.divergence:
+            raise ValueError(f"`method: {self.method}` needs the whole model in each process: `parallel: ddp`")
         return self

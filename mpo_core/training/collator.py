@@ -137,8 +137,8 @@ def _match(
     if isinstance(target, Rejection):
         return target
     own = settings.anchor_gap == "own" and text.kind == "harmless"
-    needs_source = settings.method == "mpo"
-    needs_target = settings.needs_target_reference or (needs_source and own)
+    needs_source = settings.needs.sources
+    needs_target = settings.needs.target_reference or (needs_source and own)
     for needed, name, ids, what in (
         (needs_source, source_id, source, "dominant pair"),
         (needs_target, text.text_id, target, "target pair"),
@@ -153,7 +153,7 @@ def _match(
             )
     gap = known[text.text_id if own else source_id]["gap"] if needs_source else 0.0
     reference = None
-    if settings.needs_target_reference:
+    if settings.needs.target_reference:
         row = known[text.text_id]
         reference = (
             row["chosen_reward"] * row["chosen_tokens"],
@@ -175,7 +175,7 @@ def _refuse_other_model(known: dict[str, dict[str, Any]], model: str | None) -> 
 def _states(
     references: pa.Table, sources: dict[str, EncodedText | Rejection], settings: TrainingSettings
 ) -> dict[str, tuple[Tensor, Tensor]]:
-    if settings.retention.pooling == "padded_mean" or settings.method != "mpo":
+    if settings.retention.pooling == "padded_mean" or not settings.needs.sources:
         return {}
     states = {}
     for row in references.select(["text_id", "chosen_pooled", "rejected_pooled"]).to_pylist():

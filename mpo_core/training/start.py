@@ -42,7 +42,7 @@ def expected_of(rows: list[PairRow], settings: TrainingSettings) -> list[Expecte
     shortest = sorted(rows, key=lambda row: sum(map(len, row.target)) + sum(map(len, row.source)))[:_ROWS]
     expected: dict[str, Expected] = {}
     for row in shortest:
-        if settings.method == "mpo":
+        if settings.needs.sources:
             gap = None if row.own_goal else row.anchor_gap
             if gap is not None or row.pooled is not None:
                 expected.setdefault(row.source_id, Expected(row.source, gap=gap, pooled=row.pooled))

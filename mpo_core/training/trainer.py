@@ -111,8 +111,8 @@ class MPOTrainer(Trainer):
         self.requires_reference = requires_reference
         self.settings, self.pad_id = settings, pad_id
         self.packed = _packs(model, settings)
-        self._with_sources = settings.method == "mpo" and settings.retention.weight > 0
-        self._with_prompts = settings.method == "orpo"
+        self._with_sources = settings.needs.sources and settings.retention.weight > 0
+        self._with_prompts = settings.needs.prompt_scores
         self._means = Means()
         self._layouts: dict[tuple[str, ...], Tensor] = {}
         attach(model, packed=self.packed, keep=settings.logit_memory * 2**20)
@@ -135,7 +135,7 @@ class MPOTrainer(Trainer):
         if settings.retention.pooling == "padded_mean" and self._with_sources:
             self._remember_layouts(rows, validation or [])
         self._mismatched: dict[str, PairRow] = {}
-        if settings.method == "kto":
+        if settings.needs.divergence:
             for some in filter(None, (validation, rows)):
                 self._remember_mismatched(mismatched(some, settings.cutoff))
 
@@ -253,7 +253,7 @@ class MPOTrainer(Trainer):
 
     def _with_kl(self, model: Any, step: Step) -> Step:
         """The step with what kto has to know before its first forward."""
-        if self.settings.method != "kto":
+        if not self.settings.needs.divergence:
             return step
         rows = [self._mismatched[row.pair_id] for row in step.rows]
         log_p = self.log_probabilities(model, rows)
@@ -380,7 +380,7 @@ class MPOTrainer(Trainer):
     def _taken(self) -> dict[str, float]:
         means = self._means.take(self.accelerator)
         unmeasured = [] if self._with_sources else ["loss/retention"]
-        if self.settings.method != "mpo":  # these terms are MPO's own
+        if not self.settings.needs.sources:  # these terms are MPO's own
             unmeasured += ["loss/gap", "reward_gap/dominant"]
         return {name: value for name, value in means.items() if name not in unmeasured}
 

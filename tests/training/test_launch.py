@@ -226,7 +226,7 @@ def test_another_job_never_resumes_these_checkpoints(world: Any, folder: Path, t
 
 
 def test_a_failure_tells_the_place_and_no_text(capsys: pytest.CaptureFixture[str]) -> None:
-    from mpo_core.training.child import _tell_failure
+    from mpo_core.training.child import _report_failure
 
     sent: list[tuple[str, dict[str, Any]]] = []
 
@@ -236,7 +236,7 @@ def test_a_failure_tells_the_place_and_no_text(capsys: pytest.CaptureFixture[str
 
     with pytest.raises(KeyError) as caught:
         {}["a very private prompt"]
-    assert _tell_failure(caught.value, Channel()) == 1  # type: ignore[arg-type]
+    assert _report_failure(caught.value, Channel()) == 1  # type: ignore[arg-type]
     assert sent[0][0] == "failed"
     assert sent[0][1]["error"] == "KeyError"
     assert "test_launch.py" in sent[0][1]["at"]
