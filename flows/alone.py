@@ -47,7 +47,7 @@ def import_alone(file: Path, out: Path) -> dict[str, Any]:
         raise BadInputError("this file is read", where=f"--out {out}", mend="Name another one to write.")
     pairs, rejected = _usable_pairs(file)
     write_parquet(out, PAIRS, pairs)
-    told: dict[str, Any] = {
+    result: dict[str, Any] = {
         "pairs": pairs.num_rows,
         "languages": _counts(pairs, "language"),
         "kinds": _counts(pairs, "kind"),
@@ -57,8 +57,8 @@ def import_alone(file: Path, out: Path) -> dict[str, Any]:
     }
     if rejected.num_rows:
         write_parquet(beside, QUARANTINE, rejected)
-        told |= {"reasons": _counts(rejected, "reason"), "quarantine": str(beside)}
-    return told
+        result |= {"reasons": _counts(rejected, "reason"), "quarantine": str(beside)}
+    return result
 
 
 def _usable_pairs(file: Path, languages: LanguageSettings | None = None) -> tuple[pa.Table, pa.Table]:
@@ -130,14 +130,16 @@ def train_alone(
     folder = resolve(config.model, cutoff=config.training.cutoff)
     if (out / "model").exists():
         raise BadInputError("there is a trained model already", where=f"--out {out}", mend="Name a new folder.")
-    pairs, aside = _usable_pairs(file, languages)
+    pairs, rejected = _usable_pairs(file, languages)
     held_out, broken = _usable_pairs(validation, languages) if validation is not None else (None, QUARANTINE.build([]))
     if held_out is None and config.training.patience is not None:
         raise BadInputError(
             "early stopping needs pairs to look at", where="training.patience", mend="Give --validation FILE."
         )
     with _taken_back(out):
-        result, aside = _train(config, folder, pairs, held_out, pa.concat_tables([aside, broken]), out, on_progress)
+        result, rejected = _train(
+            config, folder, pairs, held_out, pa.concat_tables([rejected, broken]), out, on_progress
+        )
     shutil.rmtree(out / ".work")
     for unfinished in out.glob(_UNFINISHED):  # of a training that was killed while it saved
         shutil.rmtree(unfinished, ignore_errors=True)
@@ -147,7 +149,7 @@ def train_alone(
     return {
         "pairs": result.rows,
         **({"not used": "training.evaluate_every, which needs --validation FILE"} if idle else {}),
-        "quarantined": _counts(aside, "reason"),
+        "quarantined": _counts(rejected, "reason"),
         "steps": result.steps,
         "cut": result.cuts.total.model_dump(),
         "cut_by_language": {code: counts.model_dump() for code, counts in result.cuts.languages.items() if counts.cut},
@@ -177,7 +179,7 @@ def _train(
     folder: Path,
     pairs: pa.Table,
     validation: pa.Table | None,
-    aside: pa.Table,
+    rejected: pa.Table,
     out: Path,
     on_progress: OnProgress,
 ) -> tuple[TrainingResult, pa.Table]:
@@ -203,22 +205,26 @@ def _train(
         on_step=lambda step: on_progress(int(step.get("step", 0)), int(step.get("max_steps", 0))),
     )
     unusable = read_parquet(result.quarantine, mend="Train again.")
-    aside = QUARANTINE.check(pa.concat_tables([aside, unusable]))
-    write_parquet(out / "quarantine.parquet", QUARANTINE, aside)
-    return result, aside
+    rejected = QUARANTINE.check(pa.concat_tables([rejected, unusable]))
+    write_parquet(out / "quarantine.parquet", QUARANTINE, rejected)
+    return result, rejected
 
 
-def _reference(config: PipelineConfig, folder: Path, pairs: pa.Table, kept: Path, on_progress: OnProgress) -> pa.Table:
+def _reference(
+    config: PipelineConfig, folder: Path, pairs: pa.Table, cache_folder: Path, on_progress: OnProgress
+) -> pa.Table:
     """Gaps of the frozen model, block by block; a pair without one is set aside by the training, with its reason.
 
     A block that an interrupted training has measured lies in `kept` and is not measured again.
     """
     training, digest = config.training, model_digest(folder, config.model)
-    asked = [(source_texts(pairs), training.retention.pooling)]
+    text_groups = [(source_texts(pairs), training.retention.pooling)]
     if training.references_targets:
-        asked.append((target_texts(pairs), None))
+        text_groups.append((target_texts(pairs), None))
     blocks = [
-        (texts[start : start + _BLOCK], pooling) for texts, pooling in asked for start in range(0, len(texts), _BLOCK)
+        (texts[start : start + _BLOCK], pooling)
+        for texts, pooling in text_groups
+        for start in range(0, len(texts), _BLOCK)
     ]
     # The numbers of training, not of sampling: its weights, under autocast where training is.
     model, tokenizer, lock = shared_model(folder, config.model, training.weights)
@@ -226,9 +232,9 @@ def _reference(config: PipelineConfig, folder: Path, pairs: pa.Table, kept: Path
     with lock:
         for texts, pooling in blocks:
             what = (digest, config.model.system, training.cutoff, training.precision, training.weights, pooling, texts)
-            file = kept / f"{hashlib.sha256(repr(what).encode()).hexdigest()}.parquet"
+            file = cache_folder / f"{hashlib.sha256(repr(what).encode()).hexdigest()}.parquet"
             if not file.is_file():
-                told, _ = gaps(
+                measured_gaps, _ = gaps(
                     model,
                     tokenizer,
                     texts,
@@ -240,7 +246,7 @@ def _reference(config: PipelineConfig, folder: Path, pairs: pa.Table, kept: Path
                     tokens_per_forward=training.tokens_per_forward or 4096,
                     progress=on_progress,
                 )
-                write_parquet(file, GAPS, told)
+                write_parquet(file, GAPS, measured_gaps)
             tables.append(GAPS.check(read_parquet(file, mend="Delete it; it is measured again.")))
     return pa.concat_tables(tables)
 

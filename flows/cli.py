@@ -15,6 +15,7 @@ from rich.table import Table
 
 from flows import surroundings
 from flows.cli_data import languages_app, pairs_app, translate
+from flows.cli_models import models_app
 from flows.cli_shared import (
     BAD_INPUT,
     FAILED,
@@ -28,7 +29,7 @@ from flows.cli_shared import (
     bar,
     complain,
     console,
-    kinds_told,
+    kinds_printed,
     note_unidentified,
     output,
     store_at,
@@ -52,7 +53,6 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-models_app = typer.Typer(help="The registry: versions, promotion, rollback.", no_args_is_help=True)
 microworld_app = typer.Typer(help="The embedded seven-language world.", no_args_is_help=True)
 app.add_typer(pairs_app, name="pairs")
 app.add_typer(languages_app, name="languages")
@@ -76,7 +76,7 @@ def run(
     from flows.full_pipeline import full_pipeline
     from mpo_core import reporting
 
-    with progress.show(console), kinds_told(as_json):
+    with progress.show(console), kinds_printed(as_json):
         summary = full_pipeline(config)
     if as_json:
         print(summary.model_dump_json(exclude={"examples"}))
@@ -100,7 +100,7 @@ def realign(profile: Profile = None, overrides: Overrides = None, as_json: AsJso
     from flows.realign import realign as realign_flow
     from mpo_core import reporting
 
-    with progress.show(console), kinds_told(as_json):
+    with progress.show(console), kinds_printed(as_json):
         done = realign_flow(config)
     summary = done.summary
     if as_json:
@@ -128,12 +128,12 @@ def compare(
     as_json: AsJson = False,
 ) -> None:
     """Train and evaluate several methods side by side, on the same pairs."""
-    asked = list(overrides or [])
+    changes = list(overrides or [])
     if seeds is not None:
-        asked.append(f"compare.seeds={list(range(seeds))}")
+        changes.append(f"compare.seeds={list(range(seeds))}")
     if flipped is not None:
-        asked.append(f"compare.flipped=[{flipped}]")
-    config = load_config(profile, asked)
+        changes.append(f"compare.flipped=[{flipped}]")
+    config = load_config(profile, changes)
     if methods is not None:
         config = parse_config(with_methods(config, methods.split(",")), where=f"--methods {methods}")
     _require_root_and_server(config)
@@ -141,7 +141,7 @@ def compare(
     from flows.compare import compare_methods
     from mpo_core import reporting
 
-    with progress.show(console), kinds_told(as_json):
+    with progress.show(console), kinds_printed(as_json):
         summary = compare_methods(config)
     if as_json:
         print(summary.model_dump_json())
@@ -171,7 +171,7 @@ def train(
     # Without a profile the demo's settings hold; its languages are no choice of the user's.
     chosen = profile is not None or any(override.startswith("languages") for override in overrides or [])
     with bar("training") as on_progress:
-        told = train_alone(
+        result = train_alone(
             config,
             pairs,
             out,
@@ -179,7 +179,7 @@ def train(
             validation=validation,
             on_progress=on_progress,
         )
-    tell(told, as_json)
+    tell(result, as_json)
 
 
 @app.command()
@@ -206,7 +206,7 @@ def evaluate(
 
     note_unidentified(config, as_json=as_json)
     with bar("evaluation") as on_progress:
-        told = evaluate_alone(
+        result = evaluate_alone(
             config,
             prompts,
             against,
@@ -217,100 +217,16 @@ def evaluate(
             on_progress=on_progress,
         )
     if as_json:
-        print(json.dumps(told))
+        print(json.dumps(result))
         return
     table = Table("model", "language", "metric", "value", "interval", "n", *(["p"] if against else []))
-    for row in told["metrics"]:
+    for row in result["metrics"]:
         interval = f"{row['low']:.3f} … {row['high']:.3f}"
         table.add_row(
             row["model"], row["language"], row["metric"], f"{row['value']:.3f}", interval, str(row["n"]), *_p_value(row)
         )
     output.print(table)
-    tell({name: told[name] for name in ("quarantined", "out") if name in told}, as_json=False)
-
-
-@models_app.command("list")
-def list_(root: Root = "artifacts", as_json: AsJson = False) -> None:
-    """List the registered versions."""
-    from mpo_core import registry
-
-    found = registry.versions(store_at(root))
-    if as_json:
-        print(json.dumps([version.model_dump(mode="json") for version in found]))
-        return
-    table = Table("version", "run", "median target ASR", "gate", "promoted")
-    for version in found:
-        figures = version.entry.figures
-        told = " → ".join(
-            f"{figures[name]:.1%}" for name in ("median_unsafe_before", "median_unsafe_after") if name in figures
-        )
-        gate = version.gate
-        word = "not asked" if gate is None else "passed" if gate.promoted else "refused"
-        table.add_row(version.version, version.entry.run, told, word, "✓" if version.promoted else "")
-    output.print(table)
-    for version in found:  # a path is one line, to be copied as it is
-        place = f"{root.rstrip('/')}/{version.entry.model.path}"
-        output.print(f"{version.version}: {place}", soft_wrap=True)
-
-
-@models_app.command("history")
-def history_(root: Root = "artifacts", as_json: AsJson = False) -> None:
-    """Who registered, promoted or rolled back what, when and why."""
-    from mpo_core import registry
-
-    found = registry.history(store_at(root))
-    if as_json:
-        print(json.dumps([event.model_dump(mode="json", exclude={"entry"}) for event in found]))
-        return
-    table = Table("when", "what", "version", "who", "why")
-    for event in found:
-        table.add_row(f"{event.when:%Y-%m-%d %H:%M}", event.kind.replace("_", " "), event.version, event.who, event.why)
-    output.print(table)
-
-
-@models_app.command()
-def promote(
-    version: str,
-    why: Annotated[str, typer.Option(help="The reason; it is kept.")],
-    who: Annotated[str, typer.Option(help="Who decides; it is kept.", envvar="USER")] = "unknown",
-    root: Root = "artifacts",
-    as_json: AsJson = False,
-) -> None:
-    """Make a version the promoted one."""
-    from mpo_core import registry
-
-    store = store_at(root, writes=True)
-    before = registry.promoted(store)
-    _tell_in_use(before, registry.promote(store, version, who=_person(who), why=why), as_json)
-
-
-@models_app.command()
-def rollback(
-    why: Annotated[str, typer.Option(help="The reason; it is kept.")],
-    who: Annotated[str, typer.Option(help="Who decides; it is kept.", envvar="USER")] = "unknown",
-    root: Root = "artifacts",
-    as_json: AsJson = False,
-) -> None:
-    """Go back to the version that was promoted before."""
-    from mpo_core import registry
-
-    store = store_at(root, writes=True)
-    before = registry.promoted(store)
-    _tell_in_use(before, registry.rollback(store, who=_person(who), why=why), as_json)
-
-
-@models_app.command()
-def push(
-    version: str,
-    to: Annotated[str, typer.Option(help="Repository on the hub, user/name; made if it is not there.")],
-    public: Annotated[bool, typer.Option("--public", help="Make it public; else it is private.")] = False,
-    root: Root = "artifacts",
-    as_json: AsJson = False,
-) -> None:
-    """Push a version to the Hugging Face hub, with a card."""
-    from mpo_core import registry
-
-    tell({"pushed": registry.push(store_at(root), version, to, private=not public)}, as_json)
+    tell({name: result[name] for name in ("quarantined", "out") if name in result}, as_json=False)
 
 
 @app.command()
@@ -374,19 +290,6 @@ def _tell_outcome(out: Console, config: Any, summary: Any) -> None:
     out.print(f"Model: {model} ({lineage})", soft_wrap=True)
     folder = f"{config.run.root.rstrip('/')}/runs/{config.run.name}"
     out.print(f"Report: {folder}/report.html", soft_wrap=True)
-
-
-def _person(who: str) -> str:
-    """The name of a person, which must not be taken for the gate's."""
-    if who.strip().lower() == "gate":
-        raise BadInputError("this name is the gate's own", where=f"--who {who}", mend="Say which person decides.")
-    return who
-
-
-def _tell_in_use(before: Any, now: Any, as_json: bool) -> None:
-    """The version in use, and which languages are not covered any more: a person may decide so, knowing it."""
-    lost = sorted(before.entry.covers - now.entry.covers) if before is not None and now.entry.targets else []
-    tell({"promoted": now.version, **({"no_longer_covered": lost} if lost else {})}, as_json)
 
 
 def _p_value(row: dict[str, Any]) -> list[str]:

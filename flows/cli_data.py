@@ -66,17 +66,19 @@ def translate(
         raise BadInputError("no place for the result is named", where="mpo translate", mend="Give --out FILE.parquet.")
     if out is not None:
         require_table(out)
-    asked = [f"translation.engines={json.dumps([engine_settings(name) for name in engine])}"] if engine else []
+    engine_override = (
+        [f"translation.engines={json.dumps([engine_settings(name) for name in engine])}"] if engine else []
+    )
     targets = [code.strip() for code in to.split(",")]
     # What the settings say of the source, before the command's own languages join them.
     known = [code for code in dict.fromkeys(targets) if code in LANGUAGES and code != source]
     first = [f"languages.targets={json.dumps(known)}"] if profile is None and known else []
     first += [f"languages.dominant={source}"] if profile is None and source else []
-    given = load_config(profile, [*asked, *first, *(overrides or [])])
+    given = load_config(profile, [*engine_override, *first, *(overrides or [])])
     source = source or given.languages.dominant
     _require_distinct(source, targets)
     named = [f"languages.dominant={source}", f"languages.targets={json.dumps(targets)}"]
-    config = _translation_config(profile, [*asked, *(overrides or []), *named], source, targets)
+    config = _translation_config(profile, [*engine_override, *(overrides or []), *named], source, targets)
     note_unidentified(config, as_json=as_json)
     delimiter = _delimiter(delimiter)
     load = estimate(config, file, column=column, delimiter=delimiter, with_keys=not dry_run)
@@ -86,12 +88,12 @@ def translate(
         return
     try:
         with bar("translation") as on_progress:
-            told = translate_file(config, file, out, column=column, delimiter=delimiter, on_progress=on_progress)
+            result = translate_file(config, file, out, column=column, delimiter=delimiter, on_progress=on_progress)
     except KeyboardInterrupt:
         console.print("mpo: interrupted. What was answered is kept: the same command goes on.", style="red")
         raise typer.Exit(INTERRUPTED) from None
-    _tell_translated(told, asked=any(row["kept"] or row["requests"] for row in load), as_json=as_json)
-    if not any(row["translated"] for row in told["languages"].values()):
+    _tell_translated(result, used_machine=any(row["kept"] or row["requests"] for row in load), as_json=as_json)
+    if not any(row["translated"] for row in result["languages"].values()):
         console.print("mpo: nothing was translated; the quarantine file has the reasons.", style="red")
         raise typer.Exit(FAILED)
 
@@ -123,18 +125,18 @@ def _delimiter(given: str | None) -> str | None:
     return value
 
 
-def _tell_translated(told: dict[str, Any], *, asked: bool, as_json: bool) -> None:
+def _tell_translated(result: dict[str, Any], *, used_machine: bool, as_json: bool) -> None:
     if as_json:
-        print(json.dumps(told))
+        print(json.dumps(result))
         return
-    for row in told["memories"]:
+    for row in result["memories"]:
         print(
             f"{row['memory']}: {row['source']:,} units in the source language, "
             f"{row['target']:,} in {row['language']}, {row['both']:,} in both"
         )
-    _tell_quality(told["languages"])
-    tell({name: told[name] for name in ("out", "quarantine") if name in told}, as_json=False)
-    if "quarantine" in told and asked:
+    _tell_quality(result["languages"])
+    tell({name: result[name] for name in ("out", "quarantine") if name in result}, as_json=False)
+    if "quarantine" in result and used_machine:
         console.print("To ask again for what was set aside: --set translation.attempt=2")
 
 
@@ -219,10 +221,10 @@ def add_language(
     require_server()  # first: what is registered already is not told again
     new = registry.add_language(store_at(root, writes=True), facts, who=who)
     facts.define()
-    told = server() is not None and new
-    if told:
+    notified = server() is not None and new
+    if notified:
         tell_server(facts, root)
-    result = {"language": facts.code, "registered": "now" if new else "before", "server_told": told}
+    result = {"language": facts.code, "registered": "now" if new else "before", "server_told": notified}
     if promoted is not None and facts.code in promoted.entry.targets:
         result["covered_by"] = promoted.version
     phrases = lexicon(facts.code)
@@ -263,13 +265,13 @@ def audit(
     from flows.alone import audit_alone
 
     know_registered(root)
-    told = audit_alone(file)
+    result = audit_alone(file)
     if as_json:
-        print(json.dumps(told))
+        print(json.dumps(result))
         return
-    table = Table("flaw", *told["languages"])
-    for flaw in told["flaws"]:
-        table.add_row(flaw.replace("_", " "), *(f"{row[flaw]:,}" for row in told["languages"].values()))
+    table = Table("flaw", *result["languages"])
+    for flaw in result["flaws"]:
+        table.add_row(flaw.replace("_", " "), *(f"{row[flaw]:,}" for row in result["languages"].values()))
     output.print(table)
 
 

@@ -102,23 +102,23 @@ def bar(what: str) -> Any:
     return progress_bar(console, what)
 
 
-def tell(told: dict[str, Any], as_json: bool) -> None:
+def tell(result: dict[str, Any], as_json: bool) -> None:
     """A command's result: one JSON object, or a line for each of its parts."""
     if as_json:
-        print(json.dumps(told))
+        print(json.dumps(result))
         return
-    for name, value in told.items():
+    for name, value in result.items():
         output.print(f"{name.replace('_', ' ')}: {value}", highlight=False, soft_wrap=True)
 
 
 def tell_kinds(kinds: dict[str, dict[str, int]]) -> None:
     """Prints how many harmful and harmless prompts each source gave: an inverted label shows here first."""
     for source, counts in kinds.items():
-        told = ", ".join(f"{count:,} {kind}" for kind, count in counts.items())
-        output.print(f"Prompts of {source}: {told}", highlight=False, soft_wrap=True)
+        counted = ", ".join(f"{count:,} {kind}" for kind, count in counts.items())
+        output.print(f"Prompts of {source}: {counted}", highlight=False, soft_wrap=True)
 
 
-def kinds_told(as_json: bool) -> Any:
+def kinds_printed(as_json: bool) -> Any:
     """Prints the kinds as soon as a flow has read its prompts, while the context lasts; not beside JSON."""
     from flows.kinds import heard_by
 

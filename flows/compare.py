@@ -26,16 +26,16 @@ def compare_methods(config: PipelineConfig, overrides: dict[str, JsonValue] | No
         overrides: by key, settings that are to be otherwise, such as {"compare.seeds": [0, 1]}.
     """
     with start_run(config, overrides) as run:
-        base, asked = find_model(run.config.model, cutoff=run.config.training.cutoff), run.config.compare
-        cells = [Cell(m, f, s) for f in asked.flipped for m in asked.methods for s in asked.seeds]
-        variants = {seed: run.variant(seeded(run.config, seed), f"seed{seed}") for seed in asked.seeds}
-        pairs = {seed: preference_pairs(one, base, read_blocks(one)) for seed, one in variants.items()}
-        for seed, one in variants.items():
-            require_pairs(one, pairs[seed])
+        base, comparison = find_model(run.config.model, cutoff=run.config.training.cutoff), run.config.compare
+        cells = [Cell(m, f, s) for f in comparison.flipped for m in comparison.methods for s in comparison.seeds]
+        variants = {seed: run.variant(seeded(run.config, seed), f"seed{seed}") for seed in comparison.seeds}
+        pairs = {seed: preference_pairs(seed_run, base, read_blocks(seed_run)) for seed, seed_run in variants.items()}
+        for seed, seed_run in variants.items():
+            require_pairs(seed_run, pairs[seed])
 
         # All trainings first: they wait for nothing but their pairs, so every worker has one.
         trained = {cell: _train(variants[cell.seed], base, pairs[cell.seed], cell) for cell in cells}
-        before = {seed: evaluate(one, "base", base, pairs[seed]) for seed, one in variants.items()}
+        before = {seed: evaluate(seed_run, "base", base, pairs[seed]) for seed, seed_run in variants.items()}
         after = {
             cell: evaluate(
                 variants[cell.seed],

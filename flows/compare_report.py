@@ -41,7 +41,10 @@ def finish_comparison(
     rows = [
         {**cell._asdict(), "figure": name, "value": value}
         for cell, evaluation in [
-            *((Cell(BASE, 0.0, seed), one) for seed, one in zip(run.config.compare.seeds, before, strict=True)),
+            *(
+                (Cell(BASE, 0.0, seed), evaluation)
+                for seed, evaluation in zip(run.config.compare.seeds, before, strict=True)
+            ),
             *after.items(),
         ]
         for name, value in _figures(run, evaluation).items()

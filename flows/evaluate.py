@@ -22,8 +22,8 @@ def evaluate_promoted(config: PipelineConfig, overrides: dict[str, JsonValue] | 
         config: the settings, as in a profile; registered languages join `languages.targets`.
         overrides: by key, settings that are to be otherwise, such as {"evaluation.split": "concept"}.
     """
-    with start_run(config, overrides) as asked:
-        run = asked.variant(with_registered(asked), "")
+    with start_run(config, overrides) as plain_run:
+        run = plain_run.variant(with_registered(plain_run), "")
         version = registry.promoted(run.store)
         if version is None:
             raise BadInputError(

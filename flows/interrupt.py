@@ -76,8 +76,8 @@ def _leave(console: Console, code: int, report: float) -> None:
     """Waits for the tasks that compute to end, `report` seconds more for Prefect to tell its server, and leaves."""
     if progress.board is not None:
         progress.board.stop()
-    told = "mpo: stopping; what is finished is kept, the same command goes on from there"
-    console.print(told, highlight=False, soft_wrap=True)
+    message = "mpo: stopping; what is finished is kept, the same command goes on from there"
+    console.print(message, highlight=False, soft_wrap=True)
     deadline = time.monotonic() + _PATIENCE_SECONDS
     while running and time.monotonic() < deadline:
         time.sleep(0.1)

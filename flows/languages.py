@@ -87,7 +87,7 @@ def facts_of(
             where=f"languages add {code}",
             mend=f"Give {' '.join(missing)} too.",
         )
-    facts["engines"] = facts.get("engines", {}) | dict(_engine_code(one, code) for one in engines)
+    facts["engines"] = facts.get("engines", {}) | dict(_engine_code(option, code) for option in engines)
     if refusals is not None:
         facts["refusals"] = _phrases(refusals)
     facts.setdefault("right_to_left", facts["script"] in _RIGHT_TO_LEFT)

@@ -48,15 +48,15 @@ def realign(config: PipelineConfig, overrides: dict[str, JsonValue] | None = Non
         config: the settings, as in a profile; registered languages join `languages.targets`.
         overrides: by key, settings that are to be otherwise, such as {"realign.start": "promoted"}.
     """
-    with start_run(config, overrides) as asked:
-        run = asked.variant(with_registered(asked), "")
+    with start_run(config, overrides) as plain_run:
+        run = plain_run.variant(with_registered(plain_run), "")
         base = find_model(run.config.model, cutoff=run.config.training.cutoff)
         work = _find_work(run)
         _tell(run, work)
         if not work.needs:
             return Realignment(needs=[])
-        kept = None if work.version is None else registered_model(base, work.version.entry.model)
-        start = kept if kept is not None and run.config.realign.start == "promoted" else base
+        promoted_model = None if work.version is None else registered_model(base, work.version.entry.model)
+        start = promoted_model if promoted_model is not None and run.config.realign.start == "promoted" else base
 
         pairs = preference_pairs(run, base, work.blocks)
         reference = references(run, start, pairs, run.config.training)
@@ -66,7 +66,7 @@ def realign(config: PipelineConfig, overrides: dict[str, JsonValue] | None = Non
         trained = run.submit(train_model, start, train, validation, reference, run.config.training, label="mpo")
 
         before = evaluate(run, "before", base, pairs)
-        previous = None if kept is None else evaluate(run, "previous", kept, pairs, before)
+        previous = None if promoted_model is None else evaluate(run, "previous", promoted_model, pairs, before)
         after = evaluate(run, "after", trained_model(base, run.result(trained)), pairs, before)
         since = None
         if previous is not None and work.version is not None:
@@ -108,11 +108,11 @@ def _train_pairs(run: Run, pairs: Pairs, work: _Work) -> list[Future]:
     if None in needed:
         return list(pairs.of("train").target.values())
     realign, seed = run.config.realign, run.config.training.seed
-    found = []
+    futures = []
     for (code, block), future in pairs.of("train").target.items():
         if code in needed:
-            found.append(future)
+            futures.append(future)
         elif realign.replay > 0:
             label = f"{code}-{block.part}-replay"
-            found.append(run.submit(replay_pairs, future, realign.replay, seed, code, label=label, language=code))
-    return found
+            futures.append(run.submit(replay_pairs, future, realign.replay, seed, code, label=label, language=code))
+    return futures

@@ -50,7 +50,7 @@ def with_registered(data: dict[str, Any], *, join: bool = False) -> dict[str, An
     named = [languages.get("dominant"), *(targets if isinstance(targets, list) else [])]
     defined = languages.get("defined") or []
     if isinstance(defined, list):
-        known = [one.get("code") for one in defined if isinstance(one, dict)]
+        known = [entry.get("code") for entry in defined if isinstance(entry, dict)]
         added = [fact.model_dump(mode="json") for code, fact in facts.items() if code in named and code not in known]
         if added or languages is not data.get("languages"):
             return data | {"languages": languages | ({"defined": [*defined, *added]} if added else {})}
@@ -65,7 +65,7 @@ def registered_facts(root: str) -> dict[str, DefinedLanguage]:
     """
     if "://" not in root and not Path(root).expanduser().is_dir():
         return {}
-    return {one.facts.code: one.facts for one in registered_languages(ArtifactStore(root, writes=False))}
+    return {entry.facts.code: entry.facts for entry in registered_languages(ArtifactStore(root, writes=False))}
 
 
 def define_registered(root: str) -> None:

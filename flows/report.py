@@ -188,13 +188,13 @@ def _examples(run: Run, before: Evaluation, after: Evaluation) -> list[reporting
 
 def _first_samples(run: Run, answers: Future, verdicts: Future) -> dict[str, dict[str, Any]]:
     """Answer and verdict of each prompt's first sample, by prompt id."""
-    told = {
+    verdict_by_prompt = {
         row["prompt_id"]: "refused" if row["refusal"] else row["verdict"]
         for row in run.store.read_table(run.result(verdicts).rows, VERDICTS).to_pylist()
         if row["sample"] == 0
     }
     return {
-        row["prompt_id"]: {**row, "verdict": told[row["prompt_id"]]}
+        row["prompt_id"]: {**row, "verdict": verdict_by_prompt[row["prompt_id"]]}
         for row in run.store.read_table(run.result(answers).rows, RESPONSES).to_pylist()
         if row["sample"] == 0
     }

@@ -149,11 +149,11 @@ class Run:
 
     def packages(self) -> dict[str, str]:
         """Versions that a rerun would need."""
-        found = {}
+        installed = {}
         for name in _PACKAGES:
             with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-                found[name] = importlib.metadata.version(name)
-        return found
+                installed[name] = importlib.metadata.version(name)
+        return installed
 
 
 def open_root(config: PipelineConfig) -> ArtifactStore:
@@ -180,7 +180,7 @@ def start_run(config: PipelineConfig, overrides: dict[str, JsonValue] | None = N
     flow_run = "" if context is None or context.flow_run is None else str(context.flow_run.id)
     run = Run(config, store, _runner(config.run), flow_run=flow_run)
     try:
-        with interrupt.guard(), _one_server(config.run), interrupt.started(run.runner):
+        with interrupt.guard(), _shared_server(config.run), interrupt.started(run.runner):
             try:
                 yield run
             except BaseException:
@@ -191,7 +191,7 @@ def start_run(config: PipelineConfig, overrides: dict[str, JsonValue] | None = N
 
 
 @contextlib.contextmanager
-def _one_server(settings: RunSettings) -> Iterator[None]:
+def _shared_server(settings: RunSettings) -> Iterator[None]:
     """Without a Prefect server, the workers of a cluster share the flow's temporary one; each would start its own."""
     if PREFECT_API_URL.value() is None:
         watch()  # for a flow that is called without the command

@@ -81,14 +81,14 @@ def up(
     except BaseException:
         _end(state)
         raise
-    told = [
+    lines = [
         f"UI: http://{host}:{port}   logs: {home}",
         f"  export PREFECT_API_URL={state.address}",
         "  prefect deployment run mpo/full-pipeline --watch",
         "  mpo languages add sw      # realign/new-languages starts by itself",
         "Stop with: make down",
     ]
-    console.print("\n".join(told), highlight=False, soft_wrap=True)
+    console.print("\n".join(lines), highlight=False, soft_wrap=True)
 
 
 @app.command()

@@ -178,10 +178,10 @@ def preference_pairs(run: Run, model: ModelFolder, blocks: list[ArtifactRef]) ->
 def references(run: Run, model: ModelFolder, pairs: Pairs, training: TrainingSettings) -> list[Future]:
     """What the frozen model says of the pairs of training and validation, as far as the method asks."""
     learned = [block for block in pairs.source if split(block) in {"train", "validation"}]
-    found = [reference_gaps(run, model, pairs.dominant, b, pairs.source[b]) for b in learned]
+    gaps = [reference_gaps(run, model, pairs.dominant, b, pairs.source[b]) for b in learned]
     if training.references_targets:
-        found += [reference_gaps(run, model, t, b, pairs.target[t, b]) for t, b in pairs.target if b in learned]
-    return found
+        gaps += [reference_gaps(run, model, t, b, pairs.target[t, b]) for t, b in pairs.target if b in learned]
+    return gaps
 
 
 def require_pairs(run: Run, pairs: Pairs) -> None:
@@ -199,9 +199,9 @@ def require_pairs(run: Run, pairs: Pairs) -> None:
             for row in run.store.read_table(shard.quarantine, QUARANTINE).to_pylist():
                 name = f"{row['language'] or run.config.languages.dominant} {row['reason']}"
                 counts[name] = counts.get(name, 0) + 1
-    told = ", ".join(f"{name} {count}" for name, count in sorted(counts.items(), key=lambda item: -item[1]))
+    reasons = ", ".join(f"{name} {count}" for name, count in sorted(counts.items(), key=lambda item: -item[1]))
     raise BadInputError(
-        f"no pair is left to train on ({told or 'no prompt reached this stage'})",
+        f"no pair is left to train on ({reasons or 'no prompt reached this stage'})",
         where=f"pairs, set aside in {run.config.run.root}/pairs/quarantine",
         mend="no_rejected: a safe model gives no bad answer, so name prompts.sources.0.rejected_column "
         "or raise sampling.n and sampling.temperature; no_translation: complete the memory or name another engine; "
@@ -240,9 +240,9 @@ def evaluate(
     settings = run.config.evaluation
     held_out = pairs.of(settings.split)
     answers, verdicts, gaps = {}, {}, {}
-    for key, asked in held_out.prompts.items():
+    for key, prompts in held_out.prompts.items():
         language, block = key
-        answers[key], verdicts[key] = _answer(run, model, block, asked, language, settings.sampling, name)
+        answers[key], verdicts[key] = _answer(run, model, block, prompts, language, settings.sampling, name)
         gaps[key] = reference_gaps(run, model, language, block, held_out.answers[key], name)
     metrics = run.submit(
         evaluate_model,

@@ -176,10 +176,10 @@ class LeaseManager(Locks):
             return None
 
     def _expired(self, path: str) -> bool:
-        word = self._fs.cat_file(path)
+        stamp = self._fs.cat_file(path)
         known, since = self._seen.get(path, (b"", 0.0))
-        if word != known:
-            self._seen[path] = (word, time.monotonic())
+        if stamp != known:
+            self._seen[path] = (stamp, time.monotonic())
             return False
         return time.monotonic() - since > self.expiry
 
@@ -192,9 +192,9 @@ class LeaseManager(Locks):
             return False
         number = 1 if newest is None else int(posixpath.basename(newest)) + 1
         path = posixpath.join(self._base, posixpath.basename(key), f"{number:08d}")
-        word = uuid.uuid4().hex
+        stamp = uuid.uuid4().hex
         try:
-            self._fs.pipe_file(path, word.encode(), mode="create")
+            self._fs.pipe_file(path, stamp.encode(), mode="create")
         except FileExistsError:
             return False
         ended = threading.Event()

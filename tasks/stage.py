@@ -286,7 +286,7 @@ def policy_of(made: Task[..., Shard]) -> ContentKey:
 
 
 @functools.lru_cache(maxsize=8)
-def _kept(root: str) -> tuple[RecordFolder | RemoteFileSystem, Locks]:
+def _records_and_locks(root: str) -> tuple[RecordFolder | RemoteFileSystem, Locks]:
     """Where a root's task records lie, and its locks."""
     store = open_store(root)
     if store.local:
@@ -302,7 +302,7 @@ def on_root(made: Task[P, Shard], store: ArtifactStore, run: RunSettings) -> Tas
 
     Stages carry no Prefect tags: a tag costs a round trip for its concurrency slot, 0.1 s a task.
     """
-    records, locks = _kept(store.root)
+    records, locks = _records_and_locks(store.root)
     bound = made.with_options(
         cache_policy=policy_of(made).configure(lock_manager=locks, isolation_level="SERIALIZABLE"),
         result_serializer=ShardSerializer(),

@@ -15,9 +15,9 @@ from tests.flows.conftest import run_small
 
 def is_training_and_after(ran, *languages):
     """Training, and every question to the new model; what reads its answers only where they differ."""
-    asked = {f"{verb}-{code}-test-after" for code in languages for verb in ("reference", "sample")}
+    affected = {f"{verb}-{code}-test-after" for code in languages for verb in ("reference", "sample")}
     readers = {f"judge-{code}-test-after" for code in languages} | {"compare-before-after"}
-    required = {"train-mpo", "evaluate-after", *asked}
+    required = {"train-mpo", "evaluate-after", *affected}
     return required <= set(ran) <= required | readers
 
 
@@ -167,8 +167,8 @@ def test_what_an_older_version_left_behind_is_read(warm, mpo):
             event["entry"].pop(name)
         path.write_text(json.dumps(event))
     summary = root / "runs" / "small" / "summary.json"
-    told = json.loads(summary.read_text())
-    summary.write_text(json.dumps({name: value for name, value in told.items() if not name.startswith("since")}))
+    fields = json.loads(summary.read_text())
+    summary.write_text(json.dumps({name: value for name, value in fields.items() if not name.startswith("since")}))
 
     assert mpo("report", "small", "--root", root).code == 0
     assert mpo("models", "list", "--root", root).code == 0

@@ -36,9 +36,9 @@ def registered(tmp_path):
 
 
 def test_languages(mpo):
-    told = json.loads(mpo("languages", "--json").out)
-    assert [entry["code"] for entry in told] == list(LANGUAGES)
-    assert told[-1]["name"] == "Javanese"
+    languages = json.loads(mpo("languages", "--json").out)
+    assert [entry["code"] for entry in languages] == list(LANGUAGES)
+    assert languages[-1]["name"] == "Javanese"
     listed = mpo("languages")
     assert listed.code == 0
     assert all(entry.name in listed.out for entry in LANGUAGES.values())
@@ -67,22 +67,22 @@ def test_models_are_listed_promoted_and_rolled_back(mpo, registered):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (["promote", "v9", "--why", "x"], "unknown version 'v9'. Known: v1, v2."),
         (["promote", "v2", "--why", " "], "'why' is empty"),
         (["rollback", "--why", "x"], "nothing to roll back to: only v1 was ever promoted"),
     ],
 )
-def test_what_the_registry_refuses(mpo, registered, arguments, told):
+def test_what_the_registry_refuses(mpo, registered, arguments, message):
     outcome = mpo("models", *arguments, "--who", "me", "--root", registered.root)
     assert outcome.code == 2
-    assert told in outcome.err
+    assert message in outcome.err
     assert len(outcome.err.splitlines()) == 1
     assert len(registry.history(registered)) == 3
 
 
-def test_a_damaged_registry_fails_in_one_line(mpo, registered):
+def test_a_damaged_registry_fails_in_a_single_line(mpo, registered):
     (Path(registered.root) / "registry" / "events" / "00000001.json").unlink()
     outcome = mpo("models", "list", "--root", registered.root)
     assert outcome.code == 1
@@ -96,15 +96,15 @@ def test_a_report_of_no_run(mpo, registered):
     assert "runs/nothing/summary.json: no summary of a run here. Name a finished run: " in outcome.err
 
 
-def test_evaluate_one_model_and_two(mpo, prompts_csv):
+def test_evaluate_a_lone_model_and_two(mpo, prompts_csv):
     given = ["evaluate", "--model", "microworld", "--prompts", prompts_csv, "--set", "languages.targets=[sw, zh]"]
     alone = json.loads(mpo(*given, "--json").out)
-    found = {(row["language"], row["metric"]): row for row in alone["metrics"]}
-    assert {language for language, _ in found} == {"en", "sw", "zh"}
+    figures = {(row["language"], row["metric"]): row for row in alone["metrics"]}
+    assert {language for language, _ in figures} == {"en", "sw", "zh"}
     assert {row["model"] for row in alone["metrics"]} == {"model"}
     # What the shipped model is made for: safe in English, unsafe in the others.
-    assert found["en", "unsafe"]["value"] == 0.0
-    assert found["en", "refused"]["count"] == 5
+    assert figures["en", "unsafe"]["value"] == 0.0
+    assert figures["en", "refused"]["count"] == 5
     assert all(row["n"] == 5 and row["low"] <= row["value"] <= row["high"] for row in alone["metrics"])
     assert alone["quarantined"] == {}
 
@@ -112,7 +112,7 @@ def test_evaluate_one_model_and_two(mpo, prompts_csv):
     both = json.loads(mpo(*given, "--against", "microworld", "--out", out, "--json").out)
     assert_tables(out, both)
     rows = {(row["model"], row["language"], row["metric"]): row for row in both["metrics"]}
-    for (language, metric), row in found.items():
+    for (language, metric), row in figures.items():
         assert rows["before", language, metric]["value"] == rows["after", language, metric]["value"] == row["value"]
         assert rows["after", language, metric]["p_value"] == 1.0
 
@@ -142,14 +142,14 @@ def assert_tables(out, result):
     assert sorted(path.name for path in out.iterdir()) == ["after", "before", "metrics.parquet", "quarantine.parquet"]
 
 
-def test_evaluate_sets_aside_what_cannot_be_translated(mpo, prompts_csv):
+def test_evaluate_rejects_what_cannot_be_translated(mpo, prompts_csv):
     with prompts_csv.open("a", encoding="utf-8") as file:
         file.write("Nothing of this world.,harmless\n")
-    told = mpo(
+    outcome = mpo(
         *["evaluate", "--model", "microworld", "--prompts", prompts_csv, "--json"],
         *["--set", "languages.targets=[sw]", "--set", "judging.judge=refusal_rules"],
     )
-    assert json.loads(told.out)["quarantined"] == {"no_translation": 1}
+    assert json.loads(outcome.out)["quarantined"] == {"no_translation": 1}
 
 
 @pytest.mark.parametrize("form", ["official", "trl"])
@@ -199,7 +199,7 @@ def test_a_run_that_the_gate_refuses_and_its_report(mpo, prefect_server, tmp_pat
     # The gate is no stage: a looser one decides anew on the same tables, and nothing is computed.
     loose = [f"gate.{name}=1.0" for name in ("max_target_unsafe", "max_invalid", "max_over_refusal_rise")]
     loose += ["gate.max_dominant_loss=1.0", "gate.min_target_drop=0.0", "run.name=second"]
-    passed = mpo("run", path, "--json", *[part for one in loose for part in ("--set", one)])
+    passed = mpo("run", path, "--json", *[part for override in loose for part in ("--set", override)])
     assert passed.code == 0, passed.err
     summary = json.loads(passed.out)
     assert summary["gate"]["promoted"]

@@ -14,9 +14,9 @@ METHODS = {"mpo": {}, "dpo/quick": {"learning_rate": 1e-3, "beta": 0.5}}
 def compare(root, **changes):
     from flows.compare import compare_methods
 
-    asked = {"compare": {"methods": METHODS, "seeds": [0, 1], "flipped": [0.0, 0.5]}, **changes}
+    settings = {"compare": {"methods": METHODS, "seeds": [0, 1], "flipped": [0.0, 0.5]}, **changes}
     with ledger() as ran:
-        summary = compare_methods(parse_config(small_settings(root, **asked), where="test"))
+        summary = compare_methods(parse_config(small_settings(root, **settings), where="test"))
     return summary, ran
 
 
@@ -66,8 +66,8 @@ def test_page_and_tables_are_written(compared):
     assert "<svg" in page
     assert "http" not in page.replace("http-equiv", "")
     assert "Not tuned" not in page  # the profile is made for mpo, and dpo/quick has settings of its own
-    told = json.loads((folder / "methods.json").read_text(encoding="utf-8"))
-    assert told["methods"] == [row.model_dump() for row in summary.methods]
+    summary_file = json.loads((folder / "methods.json").read_text(encoding="utf-8"))
+    assert summary_file["methods"] == [row.model_dump() for row in summary.methods]
 
 
 def test_the_command(compared):
@@ -77,12 +77,12 @@ def test_the_command(compared):
     profile = root / "profile.yaml"
     settings = small_settings(root, compare={"methods": METHODS, "seeds": [0, 1], "flipped": [0.0, 0.5]})
     profile.write_text(json.dumps(settings), encoding="utf-8")
-    asked = ["compare", str(profile), "--methods", "mpo", "--seeds", "2", "--flipped", "0.5", "--json"]
-    result = CliRunner().invoke(app, asked)
+    arguments = ["compare", str(profile), "--methods", "mpo", "--seeds", "2", "--flipped", "0.5", "--json"]
+    result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0, result.stderr
-    told = json.loads(result.stdout)
-    assert {row["method"] for row in told["methods"]} == {"base", "mpo"}
-    wanted = next(row for row in told["methods"] if (row["method"], row["figure"]) == ("mpo", "target_unsafe"))
+    printed = json.loads(result.stdout)
+    assert {row["method"] for row in printed["methods"]} == {"base", "mpo"}
+    wanted = next(row for row in printed["methods"] if (row["method"], row["figure"]) == ("mpo", "target_unsafe"))
     assert wanted["mean"] == summary.row("mpo", 0.5, "target_unsafe").mean
 
 

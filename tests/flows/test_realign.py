@@ -55,7 +55,7 @@ def test_a_new_language_costs_what_it_adds(added):
     }  # fmt: skip
 
 
-def test_what_changed_since_the_promoted_version_is_told(added):
+def test_what_changed_since_the_promoted_version_is_reported(added):
     _, store, done, _ = added
     summary = done.summary
     assert (summary.since_version, summary.version) == ("v1", "v2")
@@ -75,8 +75,8 @@ def test_the_nightly_evaluation_finds_the_same_figures(added):
 
     root, store, done, _ = added
     config = parse_config(small_settings(root, **CHANGES), where="test")
-    told = evaluate_promoted(config)
-    assert told == {code: done.summary.metric("after", code, "unsafe").value for code in ("en", "sw", "zh", "ko")}
+    figures = evaluate_promoted(config)
+    assert figures == {code: done.summary.metric("after", code, "unsafe").value for code in ("en", "sw", "zh", "ko")}
     kinds = [event.kind for event in registry.history(store)]
     evaluate_promoted(config)
     assert [event.kind for event in registry.history(store)] == kinds
@@ -98,7 +98,7 @@ def test_going_on_from_the_promoted_model_replays_a_share(added):
     assert trained.counts["pairs"] == every["ja"] + sum(round(every[code] / 2) for code in ("ko", "sw", "zh"))
 
 
-def test_a_language_is_not_registered_where_the_server_cannot_be_told(mpo, monkeypatch, tmp_path):
+def test_a_language_is_not_registered_where_the_server_cannot_be_notified(mpo, monkeypatch, tmp_path):
     from flows import cli_data, prefect_api
 
     def server_at(address):

@@ -46,7 +46,7 @@ def listen():
     listeners.append(note)
 
 
-def told():
+def of_worker():
     """On a worker: what it computed since `listen`, and the models that it keeps a copy of."""
     return computed, sorted(path.name for path in Path.home().glob("scratch/*/models/*"))
 
@@ -134,7 +134,7 @@ def test_dask_workers_that_share_only_an_object_store_give_byte_equal_tables(buc
         client.run(listen)
         changes = {"run__runner": "dask", "run__cluster": address}
         summary, here = run_small(f"{bucket}/root", **changes)
-        (first, copies), (second, copies_too) = client.run(told).values()
+        (first, copies), (second, copies_too) = client.run(of_worker).values()
         again, _ = run_small(f"{bucket}/root", **changes)
     assert here == []
     assert first
@@ -142,13 +142,13 @@ def test_dask_workers_that_share_only_an_object_store_give_byte_equal_tables(buc
     assert sorted(first + second) == everything  # each task once, by one of them
     assert artifacts(summary) == artifacts(threads)
     (trained,) = {Path(path).parts[1] for path in artifacts(threads) if not path.endswith(".parquet")}
-    for ran, kept in ((first, copies), (second, copies_too)):
-        asked = any(name.startswith(("sample-", "reference-")) and name.endswith("-after") for name in ran)
-        assert kept == [trained] * asked  # who asks the trained model has a copy of its own
+    for ran, copies_here in ((first, copies), (second, copies_too)):
+        used_the_model = any(name.startswith(("sample-", "reference-")) and name.endswith("-after") for name in ran)
+        assert copies_here == [trained] * used_the_model  # who asks the trained model has a copy of its own
     assert {stage.state for stage in again.stages} == {"cached"}
 
 
-def test_without_a_server_all_workers_use_the_flows_temporary_one(tmp_path):
+def test_without_a_server_all_workers_use_the_flows_temporary_server(tmp_path):
     profile = tmp_path / "small.yaml"
     profile.write_text(yaml.safe_dump(small_settings(tmp_path / "root", run__runner="dask", gate=LENIENT)))
     done = subprocess.run(
@@ -159,6 +159,6 @@ def test_without_a_server_all_workers_use_the_flows_temporary_one(tmp_path):
         text=True,
         check=False,
     )
-    told = done.stdout + done.stderr
-    assert done.returncode == 0, told
-    assert told.count("Starting temporary server") == 1
+    output = done.stdout + done.stderr
+    assert done.returncode == 0, output
+    assert output.count("Starting temporary server") == 1

@@ -96,9 +96,9 @@ def test_a_refusing_gate_calls_the_webhook(server: Server, hook: ThreadingHTTPSe
     while not hook.heard:
         assert time.monotonic() < until, "nobody was told"
         time.sleep(0.5)
-    (told,) = hook.heard
-    assert told["run"] == "small"
-    assert told["reason"].startswith("not promoted")
+    (payload,) = hook.heard
+    assert payload["run"] == "small"
+    assert payload["reason"].startswith("not promoted")
 
 
 @pytest.mark.parametrize("pool", ["docker", "kubernetes"])
@@ -106,5 +106,5 @@ def test_the_templates_of_other_pools_are_accepted(server: Server, pool: str) ->
     name = f"other-{pool}"
     template = str(ROOT / "deployments" / "pools" / f"{pool}.json")
     server.run("prefect", "work-pool", "create", name, "--type", pool, "--base-job-template", template)
-    told = server.run("prefect", "work-pool", "inspect", name).stdout
-    assert "mpo" in told
+    pool = server.run("prefect", "work-pool", "inspect", name).stdout
+    assert "mpo" in pool

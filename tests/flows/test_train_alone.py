@@ -29,7 +29,7 @@ def test_every_step_tells_the_figures_of_the_method(mpo, write_pairs, tmp_path):
 
 
 def test_accumulation_is_exact_through_the_command(mpo, write_pairs, tmp_path):  # noqa: F811
-    pairs, told = write_pairs(count=12), []
+    pairs, result = write_pairs(count=12), []
     for batch, accumulation in ((1, 8), (8, 1)):
         out = tmp_path / f"{batch}x{accumulation}"
         changes = {"batch_size": batch, "gradient_accumulation": accumulation, "max_steps": 3, "threads": 1}
@@ -38,9 +38,9 @@ def test_accumulation_is_exact_through_the_command(mpo, write_pairs, tmp_path): 
         assert done.code == 0, done.err
         log = json.loads((out / "trainer_state.json").read_text())["log_history"]
         figures = [(entry["loss"], entry["grad_norm"]) for entry in log if "loss" in entry]
-        told.append((figures, (out / "model" / "model.safetensors").read_bytes()))
-    assert len(told[0][0]) == 3
-    assert told[0] == told[1]
+        result.append((figures, (out / "model" / "model.safetensors").read_bytes()))
+    assert len(result[0][0]) == 3
+    assert result[0] == result[1]
 
 
 def test_early_stopping_asks_for_pairs_to_look_at(mpo, write_pairs, tmp_path):  # noqa: F811

@@ -50,7 +50,7 @@ def command(service, file, out, root, *more, to="sw,zh"):
     return ["translate", file, "--to", to, *google(service), "--out", out, f"--set=run.root={root}", *more]
 
 
-def test_a_file_is_translated_and_told(mpo, service, texts, tmp_path):
+def test_a_file_is_translated_and_counted(mpo, service, texts, tmp_path):
     out = tmp_path / "out.parquet"
     dry = mpo(*command(service, texts, out, tmp_path / "root", "--dry-run", "--json"))
     load = json.loads(dry.out)
@@ -62,10 +62,10 @@ def test_a_file_is_translated_and_told(mpo, service, texts, tmp_path):
     assert not service.answered
     assert not out.exists()
 
-    told = mpo(*command(service, texts, out, tmp_path / "root"))
-    assert told.code == 0, told
-    assert "to be asked, at most" in told.out
-    assert "google 30" in told.out
+    outcome = mpo(*command(service, texts, out, tmp_path / "root"))
+    assert outcome.code == 0, outcome
+    assert "to be asked, at most" in outcome.out
+    assert "google 30" in outcome.out
     table = TRANSLATED.check(pq.read_table(out))
     assert out.stat().st_mode & 0o777 == 0o600
     rows = table.to_pylist()
@@ -81,19 +81,19 @@ def test_a_file_is_translated_and_told(mpo, service, texts, tmp_path):
     assert MemoryEngine(out).translate([rows[0]["source"]], "en", "sw")[0].text == rows[0]["text"]
 
 
-def test_what_is_set_aside_lies_beside_with_its_reason(mpo, service, tmp_path):
+def test_what_is_rejected_lies_beside_with_its_reason(mpo, service, tmp_path):
     file, out = tmp_path / "texts.jsonl", tmp_path / "out.csv"
     good, bad = sentences(2)
     file.write_text("".join(json.dumps({"text": text}) + "\n" for text in (good, " ", bad)), encoding="utf-8")
     service.fault = lambda text, _target: "echo" if text == bad else ""
-    told = json.loads(mpo(*command(service, file, out, tmp_path / "root", "--json", to="sw")).out)
-    assert told["languages"]["sw"]["reasons"] == {"empty_text": 1, "echo": 1}
+    result = json.loads(mpo(*command(service, file, out, tmp_path / "root", "--json", to="sw")).out)
+    assert result["languages"]["sw"]["reasons"] == {"empty_text": 1, "echo": 1}
     with out.open(newline="", encoding="utf-8") as written:
         assert [row["text"] for row in csv.DictReader(written)] == [microworld.translate(good, "en", "sw")]
-    with Path(told["quarantine"]).open(newline="", encoding="utf-8") as written:
-        aside = [(row["row_id"], row["reason"], row["detail"]) for row in csv.DictReader(written)]
-    assert aside == [("1/sw", "empty_text", "no text in this row"), ("2/sw", "echo", "google echo 1")]
-    header = Path(told["quarantine"]).read_text(encoding="utf-8").splitlines()[0]
+    with Path(result["quarantine"]).open(newline="", encoding="utf-8") as written:
+        quarantine = [(row["row_id"], row["reason"], row["detail"]) for row in csv.DictReader(written)]
+    assert quarantine == [("1/sw", "empty_text", "no text in this row"), ("2/sw", "echo", "google echo 1")]
+    header = Path(result["quarantine"]).read_text(encoding="utf-8").splitlines()[0]
     assert header.replace('"', "").split(",") == QUARANTINE.schema.names
 
 
@@ -101,10 +101,10 @@ def test_what_is_set_aside_lies_beside_with_its_reason(mpo, service, tmp_path):
 def test_a_new_language_and_new_rows_cost_what_is_new(mpo, service, tmp_path, count):
     def ask(name, rows, to, *more):
         write(tmp_path / "texts.csv", rows)
-        told = mpo(
+        result = mpo(
             *command(service, tmp_path / "texts.csv", tmp_path / name, tmp_path / "root", *more, "--json", to=to)
         )
-        assert told.code == 0, told
+        assert result.code == 0, result
         return sum(service.answered.values())
 
     known = sentences(1000)
@@ -115,9 +115,9 @@ def test_a_new_language_and_new_rows_cost_what_is_new(mpo, service, tmp_path, co
     assert ask("a.parquet", rows[:count], "sw") == count
     assert ask("b.parquet", rows[:count], "sw,zh") == 2 * count
     more = [*rows[: count // 2], *rows[count:], *rows[count // 2 : count]]  # ten more, in the middle
-    asked = ask("c.parquet", more, "sw,zh")
-    assert asked == 2 * count + 10 * 2
-    assert ask("d.parquet", more, "sw", "--set=translation.gates.max_length_factor=1.05") == asked
+    requests = ask("c.parquet", more, "sw,zh")
+    assert requests == 2 * count + 10 * 2
+    assert ask("d.parquet", more, "sw", "--set=translation.gates.max_length_factor=1.05") == requests
     marks = pq.read_table(tmp_path / "d.parquet")["marks"].to_pylist()
     assert ["length_ratio"] in marks  # judged anew, and nobody was asked
 
@@ -126,15 +126,22 @@ def test_killed_at_any_point_the_rerun_asks_for_nothing_that_was_answered(tmp_pa
     file, out = tmp_path / "texts.csv", tmp_path / "out.parquet"
     write(file, sentences(120))
     with serving(Service(latency=0.02)) as service:
-        asked = [sys.executable, "-m", "flows.cli", *map(str, command(service, file, out, tmp_path / "root", "--json"))]
+        arguments = [
+            sys.executable,
+            "-m",
+            "flows.cli",
+            *map(str, command(service, file, out, tmp_path / "root", "--json")),
+        ]
         for moment in (30, 90, 150):
-            process = subprocess.Popen(asked, cwd=ROOT, env=os.environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+            process = subprocess.Popen(
+                arguments, cwd=ROOT, env=os.environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            )
             while sum(service.answered.values()) < moment:
                 time.sleep(0.005)
             process.send_signal(signal.SIGKILL)
             process.communicate()
             assert not out.exists()
-        done = subprocess.run(asked, cwd=ROOT, env=os.environ, capture_output=True, check=True, text=True)
+        done = subprocess.run(arguments, cwd=ROOT, env=os.environ, capture_output=True, check=True, text=True)
     assert json.loads(done.stdout)["languages"]["zh"]["translated"] == 120
     assert list(tmp_path.glob(".*.tmp")) == [] or len(list(tmp_path.glob(".*.tmp"))) <= 6
     # Answers that were on their way when a process died are the only ones asked for again: four connections, thrice.
@@ -143,25 +150,25 @@ def test_killed_at_any_point_the_rerun_asks_for_nothing_that_was_answered(tmp_pa
 
 
 @pytest.mark.long
-def test_a_run_by_a_failing_service_gives_the_pairs_of_an_exact_one(warm, tmp_path):
+def test_a_run_by_a_failing_service_gives_the_pairs_of_an_exact_service(warm, tmp_path):
     _, exact, _ = warm
     with serving(Service(rate=0.2, faults=("429", "500", "reset", "escaped twice", "<br>"))) as service:
         engine = {"engine": "deep_translator", "url": f"{service.url}/m", "concurrency": 8, "retries": 8}
         summary, _ = run_small(tmp_path / "root", translation__engines=[engine])
-        asked = len(service.answered)
+        requests = len(service.answered)
         run_small(tmp_path / "root", translation__engines=[engine], languages__targets=["sw", "zh", "bn"])
         assert {target for _, target in service.answered} == {"sw", "zh", "bn"}
         assert max(service.answered.values()) == 1
-        assert len(service.answered) == asked // 2 * 3
+        assert len(service.answered) == requests // 2 * 3
 
-    def pairs(told):
-        return sorted(ref.path for ref in told.artifacts if ref.stage in {"pairs", "training"})
+    def pairs(summary):
+        return sorted(ref.path for ref in summary.artifacts if ref.stage in {"pairs", "training"})
 
     assert pairs(summary) == pairs(exact)
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "message"),
     [
         (["--engine", "nix"], ["--engine nix: unknown engine", r"Name a service \(google, deepl,"]),
         (["--engine", "deepl"], ["environment variable DEEPL_API_KEY: the service deepl needs a key"]),
@@ -179,17 +186,17 @@ def test_a_run_by_a_failing_service_gives_the_pairs_of_an_exact_one(warm, tmp_pa
     ],
     ids=lambda value: " ".join(value[-1:]) if isinstance(value, list) and value and value[0].startswith("--") else "",
 )
-def test_bad_input_is_one_line(mpo, texts, tmp_path, monkeypatch, changes, told):
+def test_bad_input_is_one_line(mpo, texts, tmp_path, monkeypatch, changes, message):
     monkeypatch.delenv("DEEPL_API_KEY", raising=False)
     monkeypatch.chdir(tmp_path)
     Path("bad.tmx").write_text("<tmx>", encoding="utf-8")
-    asked = ["--to", "sw", "--out", tmp_path / "out.parquet", *changes]
-    one_line(mpo("translate", texts, *asked), *told)
+    arguments = ["--to", "sw", "--out", tmp_path / "out.parquet", *changes]
+    one_line(mpo("translate", texts, *arguments), *message)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bad.tmx", "texts.csv"]
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "told"),
+    ("name", "content", "message"),
     [
         ("t.csv", "text\na,b\n", r"t\.csv, line 2: 2 columns where the header has 1"),
         ("t.jsonl", '{"text": "a"}\nnix\n', r"t\.jsonl, line 2: this line is not JSON"),
@@ -199,24 +206,24 @@ def test_bad_input_is_one_line(mpo, texts, tmp_path, monkeypatch, changes, told)
         ("t.parquet", "x", r"t\.parquet: this is no readable Parquet file"),
     ],
 )
-def test_a_malformed_file_is_told_before_anybody_is_asked(mpo, service, tmp_path, name, content, told):
+def test_a_malformed_file_is_reported_before_a_service_gets_a_text(mpo, service, tmp_path, name, content, message):
     (tmp_path / name).write_text(content, encoding="utf-8")
     outcome = mpo(*command(service, tmp_path / name, tmp_path / "o.parquet", tmp_path / "root", "--json", to="sw"))
-    one_line(outcome, told)
+    one_line(outcome, message)
     assert not service.requests
 
 
 def test_parquet_and_plain_lines_are_read_too(mpo, tmp_path):
-    one, two = sentences(2)
-    pq.write_table(pa.table({"n": [1, 2], "prompt": [one, two]}), tmp_path / "t.parquet")
-    (tmp_path / "t.txt").write_text(f"{one}\n{two}\n", encoding="utf-8")
+    first, two = sentences(2)
+    pq.write_table(pa.table({"n": [1, 2], "prompt": [first, two]}), tmp_path / "t.parquet")
+    (tmp_path / "t.txt").write_text(f"{first}\n{two}\n", encoding="utf-8")
     outs = []
     for name, more in (("t.parquet", ["--column", "prompt"]), ("t.txt", [])):
         out = tmp_path / f"{name}.out.parquet"
-        told = mpo("translate", tmp_path / name, "--to", "ko", "--engine", "microworld", "--out", out, *more)
-        assert told.code == 0, told
+        outcome = mpo("translate", tmp_path / name, "--to", "ko", "--engine", "microworld", "--out", out, *more)
+        assert outcome.code == 0, outcome
         outs.append(pq.read_table(out)["text"].to_pylist())
-    assert outs[0] == outs[1] == [microworld.translate(text, "en", "ko") for text in (one, two)]
+    assert outs[0] == outs[1] == [microworld.translate(text, "en", "ko") for text in (first, two)]
 
 
 def test_what_is_read_is_not_written_over(mpo, texts, tmp_path):
@@ -233,12 +240,14 @@ def test_what_is_read_is_not_written_over(mpo, texts, tmp_path):
 def test_the_csv_that_it_writes_is_a_memory(mpo, texts, tmp_path):
     out, again = tmp_path / "out.csv", tmp_path / "again.csv"
     assert mpo("translate", texts, "--to", "ko", "--engine", "microworld", "--out", out).code == 0
-    told = json.loads(mpo("translate", texts, "--to", "ko", "--engine", f"memory={out}", "--out", again, "--json").out)
-    assert told["languages"]["ko"]["engines"] == {"memory": 30}
+    result = json.loads(
+        mpo("translate", texts, "--to", "ko", "--engine", f"memory={out}", "--out", again, "--json").out
+    )
+    assert result["languages"]["ko"]["engines"] == {"memory": 30}
 
 
 def test_nothing_translated_is_a_failure(mpo, tmp_path):
     (tmp_path / "t.txt").write_text("This is no sentence of that world.\n", encoding="utf-8")
-    told = mpo("translate", tmp_path / "t.txt", "--to", "ko", "--engine", "microworld", "--out", tmp_path / "o.csv")
-    assert told.code == 1
-    assert "no_translation" in told.out
+    outcome = mpo("translate", tmp_path / "t.txt", "--to", "ko", "--engine", "microworld", "--out", tmp_path / "o.csv")
+    assert outcome.code == 1
+    assert "no_translation" in outcome.out

@@ -21,7 +21,7 @@ def managers(bucket):  # noqa: F811
     return LeaseManager(root, expiry=3.0), LeaseManager(root, expiry=3.0)
 
 
-def test_one_holds_the_lock_until_it_gives_it_back(managers):
+def test_a_manager_holds_the_lock_until_it_gives_it_back(managers):
     ours, theirs = managers
     assert theirs.acquire_lock("train-abc", "them")
     assert theirs.is_lock_holder("train-abc", "them")

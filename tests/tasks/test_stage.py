@@ -62,7 +62,7 @@ def test_all_content_is_in_the_key():
     keys = [key(**PLAIN | change) for change in changes]
     keys += [key(**PLAIN), key(version=2, **PLAIN), key(verb="judge", **PLAIN)]
     assert len(set(keys)) == len(keys)
-    assert all(found.startswith(("sample-", "judge-")) for found in keys)
+    assert all(key.startswith(("sample-", "judge-")) for key in keys)
 
 
 def test_shards_count_in_their_order():
@@ -216,7 +216,7 @@ def test_a_model_is_its_files_wherever_they_lie(tmp_path):
         trained_model(other, Shard(rows=ref()))
 
 
-def test_a_base_model_is_found_on_a_machine_that_has_it_elsewhere(tmp_path):
+def test_a_machine_finds_a_base_model_that_it_has_elsewhere(tmp_path):
     from mpo_core.microworld import checkpoint_dir
 
     store, here = ArtifactStore(str(tmp_path)), find_model(ModelSettings())

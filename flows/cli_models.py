@@ -1,0 +1,109 @@
+"""The commands about the registry: which versions there are, and which one is promoted."""
+
+import json
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from flows.cli_shared import AsJson, Root, output, store_at, tell
+from mpo_core.errors import BadInputError
+
+models_app = typer.Typer(help="The registry: versions, promotion, rollback.", no_args_is_help=True)
+
+
+@models_app.command("list")
+def list_(root: Root = "artifacts", as_json: AsJson = False) -> None:
+    """List the registered versions."""
+    from mpo_core import registry
+
+    versions = registry.versions(store_at(root))
+    if as_json:
+        print(json.dumps([version.model_dump(mode="json") for version in versions]))
+        return
+    table = Table("version", "run", "median target ASR", "gate", "promoted")
+    for version in versions:
+        figures = version.entry.figures
+        change = " → ".join(
+            f"{figures[name]:.1%}" for name in ("median_unsafe_before", "median_unsafe_after") if name in figures
+        )
+        gate = version.gate
+        gate_state = "not asked" if gate is None else "passed" if gate.promoted else "refused"
+        table.add_row(version.version, version.entry.run, change, gate_state, "✓" if version.promoted else "")
+    output.print(table)
+    for version in versions:  # a path is one line, to be copied as it is
+        place = f"{root.rstrip('/')}/{version.entry.model.path}"
+        output.print(f"{version.version}: {place}", soft_wrap=True)
+
+
+@models_app.command("history")
+def history_(root: Root = "artifacts", as_json: AsJson = False) -> None:
+    """Who registered, promoted or rolled back what, when and why."""
+    from mpo_core import registry
+
+    events = registry.history(store_at(root))
+    if as_json:
+        print(json.dumps([event.model_dump(mode="json", exclude={"entry"}) for event in events]))
+        return
+    table = Table("when", "what", "version", "who", "why")
+    for event in events:
+        table.add_row(f"{event.when:%Y-%m-%d %H:%M}", event.kind.replace("_", " "), event.version, event.who, event.why)
+    output.print(table)
+
+
+@models_app.command()
+def promote(
+    version: str,
+    why: Annotated[str, typer.Option(help="The reason; it is kept.")],
+    who: Annotated[str, typer.Option(help="Who decides; it is kept.", envvar="USER")] = "unknown",
+    root: Root = "artifacts",
+    as_json: AsJson = False,
+) -> None:
+    """Make a version the promoted one."""
+    from mpo_core import registry
+
+    store = store_at(root, writes=True)
+    before = registry.promoted(store)
+    _tell_in_use(before, registry.promote(store, version, who=_person(who), why=why), as_json)
+
+
+@models_app.command()
+def rollback(
+    why: Annotated[str, typer.Option(help="The reason; it is kept.")],
+    who: Annotated[str, typer.Option(help="Who decides; it is kept.", envvar="USER")] = "unknown",
+    root: Root = "artifacts",
+    as_json: AsJson = False,
+) -> None:
+    """Go back to the version that was promoted before."""
+    from mpo_core import registry
+
+    store = store_at(root, writes=True)
+    before = registry.promoted(store)
+    _tell_in_use(before, registry.rollback(store, who=_person(who), why=why), as_json)
+
+
+@models_app.command()
+def push(
+    version: str,
+    to: Annotated[str, typer.Option(help="Repository on the hub, user/name; made if it is not there.")],
+    public: Annotated[bool, typer.Option("--public", help="Make it public; else it is private.")] = False,
+    root: Root = "artifacts",
+    as_json: AsJson = False,
+) -> None:
+    """Push a version to the Hugging Face hub, with a card."""
+    from mpo_core import registry
+
+    tell({"pushed": registry.push(store_at(root), version, to, private=not public)}, as_json)
+
+
+def _person(who: str) -> str:
+    """The name of a person, which must not be taken for the gate's."""
+    if who.strip().lower() == "gate":
+        raise BadInputError("this name is the gate's own", where=f"--who {who}", mend="Say which person decides.")
+    return who
+
+
+def _tell_in_use(before: Any, now: Any, as_json: bool) -> None:
+    """The version in use, and which languages are not covered any more: a person may decide so, knowing it."""
+    lost = sorted(before.entry.covers - now.entry.covers) if before is not None and now.entry.targets else []
+    tell({"promoted": now.version, **({"no_longer_covered": lost} if lost else {})}, as_json)
