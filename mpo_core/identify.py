@@ -68,7 +68,8 @@ def language_fault(text: str, code: str) -> str | None:
     Raises:
         BadInputError: the language is not known.
     """
-    script = language(code).script
+    # Plain `zh` says nothing about the characters: a model that answers in traditional ones has answered in Chinese.
+    script = "Hani" if code == "zh" else language(code).script
     letters = sum(map(str.isalpha, text))
     own = letters_in(script, text)
     if letters and own / letters < _MIN_SHARE:
