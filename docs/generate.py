@@ -34,10 +34,10 @@ def _section(prefix: str, model: type[Settings], seen: set[type[Settings]]) -> l
         if inner:
             many = "[]" if getattr(field.annotation, "__origin__", None) is list else ""
             nested += [f"\n## {key}\n", f"{field.description}\n"]
-            for one in _once(inner, seen):
-                # The members of a union are told apart by the first of their required fields.
-                nested += [f"\n### {one.__doc__}\n"] if len(inner) > 1 else []
-                nested += _section(f"{key}{many}.", one, seen)
+            for member in _once(inner, seen):
+                # The first required field of a union's member says which member it is.
+                nested += [f"\n### {member.__doc__}\n"] if len(inner) > 1 else []
+                nested += _section(f"{key}{many}.", member, seen)
             if not _once(inner, seen) and len(inner) > 1:
                 nested.append("As above.\n")
             seen.update(inner if len(inner) > 1 else [])

@@ -41,10 +41,10 @@ def import_alone(file: Path, out: Path) -> dict[str, Any]:
         BadInputError: no row is usable, or the file cannot be read or `out` not be written; nothing is written then.
     """
     if out.suffix.lower() not in {".parquet", ""}:
-        raise BadInputError("pairs are Parquet here", where=f"--out {out}", mend="Name a .parquet file.")
+        raise BadInputError("pairs are Parquet here", where=f"--out {out}", fix="Name a .parquet file.")
     beside = out.with_suffix(".quarantine.parquet")
     if file.resolve() in {out.resolve(), beside.resolve()}:
-        raise BadInputError("this file is read", where=f"--out {out}", mend="Name another one to write.")
+        raise BadInputError("this file is read", where=f"--out {out}", fix="Name another one to write.")
     pairs, rejected = _usable_pairs(file)
     write_parquet(out, PAIRS, pairs)
     result: dict[str, Any] = {
@@ -79,7 +79,7 @@ def _usable_pairs(file: Path, languages: LanguageSettings | None = None) -> tupl
     raise BadInputError(
         f"no usable pair ({reasons}){example}",
         where=str(file),
-        mend="Fix these rows, or give other pairs; docs/your-model.md lists the forms that are read.",
+        fix="Fix these rows, or give other pairs; docs/your-model.md lists the forms that are read.",
     )
 
 
@@ -87,7 +87,7 @@ def audit_alone(file: Path) -> dict[str, Any]:
     """Counts the flaws of a file of pairs, by target language."""
     languages = audit(file)
     if not languages:
-        raise BadInputError("no rows", where=str(file), mend="Name a file of pairs.")
+        raise BadInputError("no rows", where=str(file), fix="Name a file of pairs.")
     return {"flaws": ["rows", *FLAWS], "languages": languages}
 
 
@@ -95,9 +95,9 @@ def export_alone(file: Path, out: Path, form: str) -> dict[str, Any]:
     """Exports our pairs for another tool."""
     forms = {"official": export_official, "trl": export_trl}
     if form not in forms:
-        raise BadInputError("unknown format", where=f"--format {form}", mend=f"Known: {', '.join(forms)}.")
+        raise BadInputError("unknown format", where=f"--format {form}", fix=f"Known: {', '.join(forms)}.")
     if file.resolve() == out.resolve():
-        raise BadInputError("this file is read", where=f"--out {out}", mend="Name another one to write.")
+        raise BadInputError("this file is read", where=f"--out {out}", fix="Name another one to write.")
     pairs, rejected = _usable_pairs(file)
     forms[form](pairs, out)
     counts = {f"{name}s": _counts(pairs, name) for name in ("language", "kind", "split")}
@@ -129,12 +129,12 @@ def train_alone(
     """
     folder = resolve(config.model, cutoff=config.training.cutoff)
     if (out / "model").exists():
-        raise BadInputError("there is a trained model already", where=f"--out {out}", mend="Name a new folder.")
+        raise BadInputError("there is a trained model already", where=f"--out {out}", fix="Name a new folder.")
     pairs, rejected = _usable_pairs(file, languages)
     held_out, broken = _usable_pairs(validation, languages) if validation is not None else (None, QUARANTINE.build([]))
     if held_out is None and config.training.patience is not None:
         raise BadInputError(
-            "early stopping needs pairs to look at", where="training.patience", mend="Give --validation FILE."
+            "early stopping needs pairs to look at", where="training.patience", fix="Give --validation FILE."
         )
     with _taken_back(out):
         result, rejected = _train(
@@ -204,7 +204,7 @@ def _train(
         ),
         on_step=lambda step: on_progress(int(step.get("step", 0)), int(step.get("max_steps", 0))),
     )
-    unusable = read_parquet(result.quarantine, mend="Train again.")
+    unusable = read_parquet(result.quarantine, fix="Train again.")
     rejected = QUARANTINE.check(pa.concat_tables([rejected, unusable]))
     write_parquet(out / "quarantine.parquet", QUARANTINE, rejected)
     return result, rejected
@@ -247,7 +247,7 @@ def _reference(
                     progress=on_progress,
                 )
                 write_parquet(file, GAPS, measured_gaps)
-            tables.append(GAPS.check(read_parquet(file, mend="Delete it; it is measured again.")))
+            tables.append(GAPS.check(read_parquet(file, fix="Delete it; it is measured again.")))
     return pa.concat_tables(tables)
 
 
@@ -327,9 +327,9 @@ class _Evaluation(NamedTuple):
 def _require_new_folder(out: Path) -> None:
     """Refuses, before anything is computed, a folder that holds something already or cannot be made."""
     if out.is_dir() and any(out.iterdir()):
-        raise BadInputError("the folder is not empty", where=f"--out {out}", mend="Name a new folder.")
+        raise BadInputError("the folder is not empty", where=f"--out {out}", fix="Name a new folder.")
     if not can_be_written(out):
-        raise BadInputError("cannot write here", where=f"--out {out}", mend="Free space or choose another folder.")
+        raise BadInputError("cannot write here", where=f"--out {out}", fix="Free space or choose another folder.")
 
 
 def _write_evaluations(out: Path, evaluations: dict[str, _Evaluation], figures: pa.Table, rejected: pa.Table) -> None:
@@ -379,7 +379,7 @@ def _template(config: PipelineConfig, file: Path, number: int | None) -> PromptS
     if number is not None:
         if not 0 <= number < len(sources) or sources[number].source == "microworld":
             raise BadInputError(
-                "this is no source of files in the profile", where=f"--source {number}", mend="Count from 0."
+                "this is no source of files in the profile", where=f"--source {number}", fix="Count from 0."
             )
         return sources[number]
     named = [source for source in sources if source.source != "microworld"]
@@ -390,7 +390,7 @@ def _template(config: PipelineConfig, file: Path, number: int | None) -> PromptS
         raise BadInputError(
             f"the profile's {len(candidates)} sources are read in different ways",
             where=f"--prompts {file}",
-            mend="Say which of them shows how to read this file: --source 0 for the first.",
+            fix="Say which of them shows how to read this file: --source 0 for the first.",
         )
     return candidates[0]
 

@@ -263,7 +263,7 @@ def build(
     from mpo_core.microworld import build as build_world
 
     if out.exists() and any(out.iterdir()):
-        raise BadInputError("the folder is not empty", where=f"--out {out}", mend="Name a new folder.")
+        raise BadInputError("the folder is not empty", where=f"--out {out}", fix="Name a new folder.")
     with bar("pretraining") as on_progress:
         build_world(out, seed=seed, progress=lambda step, steps, _loss: on_progress(step, steps))
     tell({"model": str(out)}, as_json)
@@ -377,7 +377,7 @@ def _require_readable(arguments: list[str]) -> None:
     """Refuses names that libraries cannot take, and an address at which importing Prefect would fail."""
     for argument in arguments:
         if re.search("[\ud800-\udfff]", argument):
-            raise BadInputError("this is not UTF-8 text", where=argument, mend="Rename the file, or write UTF-8.")
+            raise BadInputError("this is not UTF-8 text", where=argument, fix="Rename the file, or write UTF-8.")
     address = os.environ.get("PREFECT_API_URL", "")
     try:
         parts = urlsplit(address)
@@ -385,8 +385,8 @@ def _require_readable(arguments: list[str]) -> None:
     except ValueError:
         known = False
     if not known:
-        mend = "Write http://HOST:PORT/api, or unset the variable to run without a server."
-        raise BadInputError("this is no address of a server", where="PREFECT_API_URL", mend=mend)
+        fix = "Write http://HOST:PORT/api, or unset the variable to run without a server."
+        raise BadInputError("this is no address of a server", where="PREFECT_API_URL", fix=fix)
 
 
 def _expanded(argument: str) -> str:

@@ -61,9 +61,9 @@ def translate(
     from flows.translate import engine_settings, estimate, require_table, translate_file
 
     if not engine and profile is None:
-        raise BadInputError("no engine is named", where="mpo translate", mend="Give --engine NAME, or --profile FILE.")
+        raise BadInputError("no engine is named", where="mpo translate", fix="Give --engine NAME, or --profile FILE.")
     if out is None and not dry_run:
-        raise BadInputError("no place for the result is named", where="mpo translate", mend="Give --out FILE.parquet.")
+        raise BadInputError("no place for the result is named", where="mpo translate", fix="Give --out FILE.parquet.")
     if out is not None:
         require_table(out)
     engine_override = (
@@ -112,7 +112,7 @@ def _require_distinct(source: str, targets: list[str]) -> None:
     """Refuses a language that is named twice; whether all are known is for the settings, which know the registry."""
     if len({*targets, source}) != len(targets) + 1:
         raise BadInputError(
-            "a language stands twice", where=f"--from {source} --to {','.join(targets)}", mend="Name each once."
+            "a language stands twice", where=f"--from {source} --to {','.join(targets)}", fix="Name each once."
         )
 
 
@@ -120,7 +120,7 @@ def _delimiter(given: str | None) -> str | None:
     value = single_character(given)
     if value is not None and not re.fullmatch(DELIMITER, value):
         raise BadInputError(
-            "a delimiter is one character, no quote", where=f"--delimiter {given}", mend='Such as ";" or tab.'
+            "a delimiter is one character, no quote", where=f"--delimiter {given}", fix='Such as ";" or tab.'
         )
     return value
 

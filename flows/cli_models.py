@@ -99,7 +99,7 @@ def push(
 def _person(who: str) -> str:
     """The name of a person, which must not be taken for the gate's."""
     if who.strip().lower() == "gate":
-        raise BadInputError("this name is the gate's own", where=f"--who {who}", mend="Say which person decides.")
+        raise BadInputError("this name is the gate's own", where=f"--who {who}", fix="Say which person decides.")
     return who
 
 

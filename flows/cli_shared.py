@@ -63,7 +63,7 @@ def store_at(root: str, *, writes: bool = False) -> Any:
 
     store = ArtifactStore(root, writes=False)
     if store.local and not store.local_path("").is_dir():
-        raise BadInputError("no such folder", where=f"--root {root}", mend="Name the run.root of an earlier run.")
+        raise BadInputError("no such folder", where=f"--root {root}", fix="Name the run.root of an earlier run.")
     return ArtifactStore(root) if writes else store
 
 

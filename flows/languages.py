@@ -48,7 +48,7 @@ def require_target(code: str, script: str | None, dominant: str) -> None:
         raise BadInputError(
             f"this is the dominant language ({dominant}), to which the others are aligned",
             where=f"languages add {code}",
-            mend="Name another language, or give --dominant CODE if the runs of this root have another one.",
+            fix="Name another language, or give --dominant CODE if the runs of this root have another one.",
         )
 
 
@@ -75,7 +75,7 @@ def facts_of(
         raise BadInputError(
             f"mpo does not know the language {code!r}: it is {error}",
             where=f"languages add {code}",
-            mend="Name a code.",
+            fix="Name a code.",
         ) from None
     entry = next((known for known in LANGUAGES.values() if standard(known.code) == standard(code)), None)
     known: dict[str, Any] = {} if entry is None else DefinedLanguage.of(entry).model_dump()
@@ -85,7 +85,7 @@ def facts_of(
         raise BadInputError(
             f"mpo does not know the language {code!r}",
             where=f"languages add {code}",
-            mend=f"Give {' '.join(missing)} too.",
+            fix=f"Give {' '.join(missing)} too.",
         )
     facts["engines"] = facts.get("engines", {}) | dict(_engine_code(option, code) for option in engines)
     if refusals is not None:
@@ -100,7 +100,7 @@ def facts_of(
         raise BadInputError(
             first["msg"].removeprefix("Value error, "),
             where=f"languages add {code}{option}",
-            mend="See languages.defined in docs/settings.md.",
+            fix="See languages.defined in docs/settings.md.",
         ) from None
 
 
@@ -110,16 +110,16 @@ def _engine_code(option: str, code: str) -> tuple[str, str]:
         raise BadInputError(
             f"{option!r} is no ENGINE=CODE",
             where=f"languages add {code} --engine-code",
-            mend="Write it such as google=tl.",
+            fix="Write it such as google=tl.",
         )
     return engine.strip(), own.strip()
 
 
 def _phrases(path: Path) -> list[str]:
-    lines = (line.strip() for line in text_lines(path, mend="Name a text file of refusal phrases, one per line."))
+    lines = (line.strip() for line in text_lines(path, fix="Name a text file of refusal phrases, one per line."))
     phrases = [line for line in lines if line and not line.startswith("#")]
     if not phrases:
-        raise BadInputError("no refusal phrase", where=str(path), mend="Write one phrase per line.")
+        raise BadInputError("no refusal phrase", where=str(path), fix="Write one phrase per line.")
     return phrases
 
 

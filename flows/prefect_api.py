@@ -51,16 +51,16 @@ def require_server() -> None:
     try:
         health, version = asyncio.run(_get(address, "health", "admin/version"))
     except PassingError as error:
-        raise BadInputError(f"no Prefect server answers ({error.reason})", where=where, mend=fix) from None
+        raise BadInputError(f"no Prefect server answers ({error.reason})", where=where, fix=fix) from None
     except LastingError as error:
-        raise BadInputError(f"this is no Prefect server's API ({error.reason})", where=where, mend=fix) from None
+        raise BadInputError(f"this is no Prefect server's API ({error.reason})", where=where, fix=fix) from None
     if version.status in _NO_ACCESS:
         keys = "Set PREFECT_API_AUTH_STRING or PREFECT_API_KEY to what the server asks for."
-        raise BadInputError(f"the server refuses us (status {version.status})", where=where, mend=keys)
+        raise BadInputError(f"the server refuses us (status {version.status})", where=where, fix=keys)
     if health.status == 200 and address.startswith(PREFECT_CLOUD_API_URL.value()):  # noqa: PLR2004
         return  # Prefect Cloud works with every version
     if version.status != 200:  # noqa: PLR2004
-        raise BadInputError(f"the server answers with status {version.status}", where=where, mend=fix)
+        raise BadInputError(f"the server answers with status {version.status}", where=where, fix=fix)
     _require_version(version, where)
 
 
@@ -69,7 +69,7 @@ async def _get(address: str, *paths: str) -> list[Answer]:
     try:
         url = ServiceUrl(address)
     except ValueError as error:
-        raise BadInputError(str(error), where="PREFECT_API_URL", mend="Write http://HOST:PORT/api.") from None
+        raise BadInputError(str(error), where="PREFECT_API_URL", fix="Write http://HOST:PORT/api.") from None
     client = HttpClient(url, timeout=_SECONDS, connections=1, headers=_authorization(), most_bytes=_MOST_BYTES)
     try:
         answers: list[Answer] = []
@@ -102,10 +102,10 @@ def _require_version(answer: Answer, where: str) -> None:
         text = ""
     version = re.fullmatch(r'"(\d+)\.\d[\w.+-]*"', text)
     if version is None:
-        raise BadInputError("this is no Prefect server's API", where=where, mend="Name its address, ending in /api.")
+        raise BadInputError("this is no Prefect server's API", where=where, fix="Name its address, ending in /api.")
     if version[1] != prefect.__version__.split(".")[0]:
         raise BadInputError(
             f"the server is of version {text}, this is {prefect.__version__}",
             where=where,
-            mend="Use the same major version on both sides.",
+            fix="Use the same major version on both sides.",
         )

@@ -215,7 +215,7 @@ def _runner(settings: RunSettings) -> TaskRunner[Any]:
         raise BadInputError(
             f"{package.replace('_', '-')} is not installed",
             where=f"run.runner {settings.runner}",
-            mend=f"pip install 'mpo-pipeline[{settings.runner}]'.",
+            fix=f"pip install 'mpo-pipeline[{settings.runner}]'.",
         )
     if settings.runner == "dask":
         from prefect_dask import DaskTaskRunner

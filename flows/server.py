@@ -66,11 +66,11 @@ def up(
     home.mkdir(parents=True, exist_ok=True)
     running = _read(home)
     if running is not None and any(_alive(*known) for known in running.processes.values()):
-        raise BadInputError(f"already up at {running.address}", where=str(home), mend="Stop it with `make down`.")
+        raise BadInputError(f"already up at {running.address}", where=str(home), fix="Stop it with `make down`.")
     state = Up(address=f"http://{host}:{port}/api")
     if is_healthy(state.address):
         raise BadInputError(
-            "another server answers there", where=f"--port {port}", mend="Name a free port: make up PORT=4201."
+            "another server answers there", where=f"--port {port}", fix="Name a free port: make up PORT=4201."
         )
     environment = environment_of(home, state.address)
     try:
@@ -110,7 +110,7 @@ def deploy_on(
 ) -> None:
     """Deploy everything on the server that PREFECT_API_URL names."""
     if pool != "process" and not (ROOT / "deployments" / "pools" / f"{pool}.json").is_file():
-        raise BadInputError(f"no template of {pool!r}", where="--pool", mend="Use process, docker or kubernetes.")
+        raise BadInputError(f"no template of {pool!r}", where="--pool", fix="Use process, docker or kubernetes.")
     deploy(deployments, dict(os.environ), pool)
 
 
@@ -135,7 +135,7 @@ def deploy(deployments: Path, environment: dict[str, str], pool: str = "process"
     known = _call(["work-pool", "inspect", POOL, "--output", "json"], environment)
     if known.returncode == 0 and (kind := json.loads(known.stdout)["type"]) != pool:
         raise BadInputError(
-            f"the pool is of type {kind}", where=f"--pool {pool}", mend=f"prefect work-pool delete {POOL}, then again."
+            f"the pool is of type {kind}", where=f"--pool {pool}", fix=f"prefect work-pool delete {POOL}, then again."
         )
     file = ROOT / "deployments" / "pools" / f"{pool}.json"
     template = [] if pool == "process" else ["--base-job-template", str(file)]
@@ -155,7 +155,7 @@ def _prefect(arguments: list[str], environment: dict[str, str]) -> None:
     done = _call(arguments, environment)
     if done.returncode:
         words = (done.stderr or done.stdout).strip().splitlines() or ["no word"]
-        raise BadInputError(words[-1], where=f"prefect {' '.join(arguments)}", mend="Mend that, and start again.")
+        raise BadInputError(words[-1], where=f"prefect {' '.join(arguments)}", fix="Fix that, and start again.")
 
 
 def _call(arguments: list[str], environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
@@ -183,7 +183,7 @@ def _wait_for(state: Up, home: Path) -> None:
     while not is_healthy(state.address):
         if not _alive(*state.processes["server"]) or time.monotonic() > deadline:
             raise BadInputError(
-                "the server did not start", where=str(home / "server.log"), mend="Its last lines say why."
+                "the server did not start", where=str(home / "server.log"), fix="Its last lines say why."
             )
         time.sleep(0.5)
 

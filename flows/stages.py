@@ -96,7 +96,7 @@ def read_blocks(run: Run) -> list[ArtifactRef]:
             raise BadInputError(
                 f"no prompt is in the split {needed!r}",
                 where="prompts.sources",
-                mend="Give a source with this split, or shares for prompts.validation and prompts.test"
+                fix="Give a source with this split, or shares for prompts.validation and prompts.test"
                 + (", or set training.evaluate_every to null." if needed == "validation" else "."),
             )
     return blocks
@@ -203,7 +203,7 @@ def require_pairs(run: Run, pairs: Pairs) -> None:
     raise BadInputError(
         f"no pair is left to train on ({reasons or 'no prompt reached this stage'})",
         where=f"pairs, set aside in {run.config.run.root}/pairs/quarantine",
-        mend="no_rejected: a safe model gives no bad answer, so name prompts.sources.0.rejected_column "
+        fix="no_rejected: a safe model gives no bad answer, so name prompts.sources.0.rejected_column "
         "or raise sampling.n and sampling.temperature; no_translation: complete the memory or name another engine; "
         "timed_out and the like: ask again with translation.attempt=2.",
     )

@@ -47,14 +47,14 @@ def engine_settings(named: str) -> dict[str, Any]:
         key, wanted = argument
         if value:
             return {"engine": kind, key: value}
-        raise BadInputError(f"{kind} needs a value", where=f"--engine {named}", mend=f"Write {kind}={wanted}.")
+        raise BadInputError(f"{kind} needs a value", where=f"--engine {named}", fix=f"Write {kind}={wanted}.")
     if engine is not None and not value:
         return {"engine": kind}
     forms = [k if e.argument is None else f"{k}={e.argument[1]}" for k, e in ENGINES.implementations.items()]
     raise BadInputError(
         "unknown engine",
         where=f"--engine {named}",
-        mend=f"Name a service ({', '.join(SERVICES)}), or one of {', '.join(forms)}.",
+        fix=f"Name a service ({', '.join(SERVICES)}), or one of {', '.join(forms)}.",
     )
 
 
@@ -154,7 +154,7 @@ def _require_other(file: Path, out: Path, quarantine_path: Path, settings: Trans
     read = {file.resolve(), *(path.resolve() for engine in settings.engines for path in engine.files())}
     for written in (out, quarantine_path):
         if written.resolve() in read:
-            raise BadInputError("this file is read", where=f"--out {written}", mend="Name another one to write.")
+            raise BadInputError("this file is read", where=f"--out {written}", fix="Name another one to write.")
 
 
 def require_table(out: Path) -> None:
@@ -164,7 +164,7 @@ def require_table(out: Path) -> None:
         BadInputError: it ends neither in .parquet nor in .csv.
     """
     if out.suffix not in {".parquet", ".csv"}:
-        raise BadInputError("unknown kind of file", where=f"--out {out}", mend="Name a .parquet or a .csv file.")
+        raise BadInputError("unknown kind of file", where=f"--out {out}", fix="Name a .parquet or a .csv file.")
 
 
 def estimate(
@@ -202,7 +202,7 @@ def _estimate(
             continue
         if isinstance(engine, MachineEngine):
             load = engine.load(texts, source, target)
-            counts.update(requests=load.requests, characters=load.characters, kept=load.known)
+            counts.update({"requests": load.requests, "characters": load.characters, "kept": load.known})
             engine_names[engine.name if engine.licence is None else f"{engine.name} ({engine.licence})"] = None
             return
         left = [t for t, r in zip(texts, engine.translate(texts, source, target), strict=True) if r.text is None]
@@ -248,7 +248,7 @@ def _count(given: Input) -> int:
     """The rows of a file; reads it to its end, so that a malformed row is reported before anybody is asked."""
     rows = sum(1 for _ in given.texts())
     if not rows:
-        raise BadInputError("no rows", where=str(given.file), mend="Give a file with at least one text.")
+        raise BadInputError("no rows", where=str(given.file), fix="Give a file with at least one text.")
     return rows
 
 
@@ -301,7 +301,7 @@ def _writer(path: Path, spec: TableSpec) -> Iterator[Write]:
         raise BadInputError(
             f"cannot write ({error.strerror or type(error).__name__})",
             where=str(path),
-            mend="Free space or choose another folder; what the engines answered is kept.",
+            fix="Free space or choose another folder; what the engines answered is kept.",
         ) from None
     finally:
         temporary.unlink(missing_ok=True)

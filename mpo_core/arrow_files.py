@@ -11,14 +11,14 @@ from mpo_core import files
 _BYTES = {pa.string(): pa.binary(), pa.large_string(): pa.large_binary(), pa.string_view(): pa.binary_view()}
 
 
-def read_arrow(path: Path, *, mend: str) -> pa.Table:
+def read_arrow(path: Path, *, fix: str) -> pa.Table:
     """Reads the stream that `datasets` saves, or the file format (Feather), plain or compressed.
 
     Raises:
-        BadInputError: the file is missing (`mend` says what to do) or damaged.
+        BadInputError: the file is missing (`fix` says what to do) or damaged.
     """
-    with files.readable_arrow(path, mend, "Arrow"):
-        source = pa.BufferReader(files.read_bytes(path, mend=mend))
+    with files.readable_arrow(path, fix, "Arrow"):
+        source = pa.BufferReader(files.read_bytes(path, fix=fix))
         try:
             table = pa.ipc.open_stream(source).read_all()
         except pa.ArrowInvalid:

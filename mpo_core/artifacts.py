@@ -97,14 +97,14 @@ class ArtifactStore:
             self.fs.pipe_file(probe, b"")
             self.fs.rm_file(probe)
         except Exception as error:  # noqa: BLE001 - every object store has errors of its own
-            mend = "Choose a writable folder with free space: --set run.root=PATH."
+            fix = "Choose a writable folder with free space: --set run.root=PATH."
             if "://" in root:
-                mend = "Check that its bucket is there and that the environment has credentials for it."
+                fix = "Check that its bucket is there and that the environment has credentials for it."
             verb, reason = "write" if writes else "read", getattr(error, "strerror", None) or type(error).__name__
             raise BadInputError(
                 f"cannot {verb} here ({reason})",
                 where=f"run.root {root}",
-                mend=mend,
+                fix=fix,
             ) from None
 
     @property
@@ -235,7 +235,7 @@ class ArtifactStore:
         """
         if not self.local:
             raise BadInputError(
-                "this needs a local root", where=f"run.root {self.root}", mend="Use a folder of this machine."
+                "this needs a local root", where=f"run.root {self.root}", fix="Use a folder of this machine."
             )
         return Path(self._full(path))
 
@@ -295,7 +295,7 @@ def _file_system(root: str) -> tuple[Any, str]:
     """
     where = f"run.root {root}"
     if not root.rpartition("://")[2].strip():
-        raise BadInputError("no folder is named", where=where.strip(), mend="Name a folder, or . for this one.")
+        raise BadInputError("no folder is named", where=where.strip(), fix="Name a folder, or . for this one.")
     try:
         fs, base = fsspec.url_to_fs(root)
     except ImportError as error:
@@ -303,13 +303,13 @@ def _file_system(root: str) -> tuple[Any, str]:
         raise BadInputError(
             f"the package that reads {protocol}:// cannot be imported ({error.name or type(error).__name__})",
             where=where,
-            mend="Install it (s3fs for s3://, gcsfs for gs://, adlfs for az://), or choose a folder.",
+            fix="Install it (s3fs for s3://, gcsfs for gs://, adlfs for az://), or choose a folder.",
         ) from None
     except Exception as error:  # noqa: BLE001 - every object store has errors of its own
         raise BadInputError(
             f"no store of this address can be opened ({type(error).__name__})",
             where=where,
-            mend="Name a folder, or a URL such as s3://BUCKET/FOLDER.",
+            fix="Name a folder, or a URL such as s3://BUCKET/FOLDER.",
         ) from None
     return fs, str(base)
 
@@ -349,7 +349,7 @@ def write_atomically(path: Path, data: bytes) -> None:
         raise BadInputError(
             f"cannot write ({error.strerror or type(error).__name__})",
             where=str(path),
-            mend="Free space or choose another folder; what was finished is kept.",
+            fix="Free space or choose another folder; what was finished is kept.",
         ) from None
 
 

@@ -68,7 +68,7 @@ def _encode(tokenizer: Any, text: str, *, split: bool = False) -> list[int]:
         raise BadInputError(
             f"the tokenizer cannot encode a text ({type(error).__name__})",
             where=f"model {getattr(tokenizer, 'name_or_path', '')}",
-            mend="Save the tokenizer again, or check the text for characters that are none.",
+            fix="Save the tokenizer again, or check the text for characters that are none.",
         ) from None
     return ids
 

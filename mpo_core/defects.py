@@ -1,4 +1,4 @@
-"""Flaws that machine translation and sampling leave in a text: counted or scored, never mended here.
+"""Flaws that machine translation and sampling leave in a text: counted or scored, never fixed here.
 
 Each takes what it needs of source and translation; an equal flaw in the source is no flaw of the translation.
 """

@@ -1,4 +1,4 @@
-"""The errors that a user can mend, told apart from the ones that are ours."""
+"""The errors that a user can fix, told apart from the ones that are ours."""
 
 from __future__ import annotations
 
@@ -6,30 +6,30 @@ from mpo_core.redact import redact
 
 
 class BadInputError(ValueError):
-    """Something the user gave is wrong: what, where, and how to mend it, on one line.
+    """Something the user gave is wrong: what, where, and how to fix it, on one line.
 
     The command prints the line and exits with code 2; a stage never retries it.
 
     Args:
         what: what is wrong, without harmful text (ids, counts, names only).
         where: file, row, column or settings key.
-        mend: what the user can do about it.
+        fix: what the user can do about it.
     """
 
-    def __init__(self, what: str, *, where: str, mend: str) -> None:
-        what, where, mend = redact(what), redact(where), redact(mend)
-        line = " ".join(f"{where}: {what}. {mend}".split())
+    def __init__(self, what: str, *, where: str, fix: str) -> None:
+        what, where, fix = redact(what), redact(where), redact(fix)
+        line = " ".join(f"{where}: {what}. {fix}".split())
         # Names of columns and files may hold halves of surrogate pairs, which no terminal takes.
         super().__init__(line.encode("utf-8", "backslashreplace").decode())
-        self.what, self.where, self.mend = what, where, mend
+        self.what, self.where, self.fix = what, where, fix
 
     def __reduce__(self) -> tuple[object, ...]:
         """Keeps the keyword arguments when the error crosses a process."""
-        return (_rebuild, (type(self), self.what, self.where, self.mend))
+        return (_rebuild, (type(self), self.what, self.where, self.fix))
 
 
-def _rebuild(kind: type[BadInputError], what: str, where: str, mend: str) -> BadInputError:
-    return kind(what, where=where, mend=mend)
+def _rebuild(kind: type[BadInputError], what: str, where: str, fix: str) -> BadInputError:
+    return kind(what, where=where, fix=fix)
 
 
 def shortened(text: str, most: int = 100) -> str:

@@ -42,20 +42,20 @@ class Csv(NamedTuple):
     rows: list[CsvRow]
 
 
-def read_csv(path: Path, *, mend: str, delimiter: str | None = None, key: str = "delimiter") -> Csv:
+def read_csv(path: Path, *, fix: str, delimiter: str | None = None, key: str = "delimiter") -> Csv:
     """Reads a CSV file with a header whole; see `csv_rows`."""
-    header, *rows = csv_rows(path, mend=mend, delimiter=delimiter, key=key)
+    header, *rows = csv_rows(path, fix=fix, delimiter=delimiter, key=key)
     return Csv(header.values, rows)
 
 
-def csv_rows(path: Path, *, mend: str, delimiter: str | None = None, key: str = "delimiter") -> Iterator[CsvRow]:
+def csv_rows(path: Path, *, fix: str, delimiter: str | None = None, key: str = "delimiter") -> Iterator[CsvRow]:
     """Yields the header, then the rows of a CSV file, read as they are needed; blank lines are no rows.
 
     Names in the header lose the space around them. A column without a name is left out: nothing can ask for it.
 
     Args:
         path: the file, UTF-8 with or without a byte-order mark, plain or compressed.
-        mend: what to do where it cannot be read at all, such as which setting to check.
+        fix: what to do where it cannot be read at all, such as which setting to check.
         delimiter: the character between fields; by default a comma, or a tab in a `.tsv` file.
         key: the setting of the delimiter, named in the error where the header looks like another one.
 
@@ -64,16 +64,16 @@ def csv_rows(path: Path, *, mend: str, delimiter: str | None = None, key: str = 
             row has another number of columns.
     """
     delimiter = delimiter or default_delimiter(path)
-    with _opened(path, mend, newline="") as file:
+    with _opened(path, fix, newline="") as file:
         reader = csv.reader(file, strict=True, delimiter=delimiter)
         try:
             cells = [name.strip() for name in next(reader, [])]
             with_name = [at for at, name in enumerate(cells) if name]
             header = [cells[at] for at in with_name]
             if not header:
-                raise BadInputError("the first line names no columns", where=str(path), mend="Give it a header.")
+                raise BadInputError("the first line names no columns", where=str(path), fix="Give it a header.")
             if len(set(header)) != len(header):
-                raise BadInputError("the header names a column twice", where=f"{path}, line 1", mend="Rename one.")
+                raise BadInputError("the header names a column twice", where=f"{path}, line 1", fix="Rename one.")
             yield CsvRow(1, header)
             line = reader.line_num + 1  # a quoted field may span lines: a row is where it starts
             for values in reader:
@@ -83,14 +83,14 @@ def csv_rows(path: Path, *, mend: str, delimiter: str | None = None, key: str = 
                         raise BadInputError(
                             f"{len(values)} columns where the header has {len(cells)}",
                             where=f"{path}, line {line}",
-                            mend=delimiter_hint(header, delimiter, key)
+                            fix=delimiter_hint(header, delimiter, key)
                             or "Quote fields that hold commas, quotes or line breaks; give each row all columns.",
                         )
                     yield CsvRow(line, [values[at] for at in with_name])
                 line = reader.line_num + 1
         except csv.Error as error:
             raise BadInputError(
-                f"this is not CSV ({error})", where=f"{path}, line {reader.line_num}", mend="Check the quotes."
+                f"this is not CSV ({error})", where=f"{path}, line {reader.line_num}", fix="Check the quotes."
             ) from None
 
 
@@ -110,37 +110,37 @@ def delimiter_hint(header: list[str], delimiter: str, key: str) -> str:
     return f'The header looks separated by "{written}": set {key} to "{written}".'
 
 
-def text_lines(path: Path, *, mend: str, newline: str | None = None) -> Iterator[str]:
+def text_lines(path: Path, *, fix: str, newline: str | None = None) -> Iterator[str]:
     r"""Yields the lines of a UTF-8 file without their ends, read as they are needed.
 
     Args:
         path: the file, plain or compressed.
-        mend: what to do where it cannot be read.
+        fix: what to do where it cannot be read.
         newline: what ends a line: any of \n, \r\n and \r by default, or exactly this.
 
     Raises:
         BadInputError: it cannot be read, or is not UTF-8.
     """
-    with _opened(path, mend, newline=newline) as file:
+    with _opened(path, fix, newline=newline) as file:
         for line in file:
             yield line.rstrip("\n")
 
 
 @contextlib.contextmanager
-def _opened(path: Path, mend: str, *, newline: str | None) -> Iterator[TextIO]:
+def _opened(path: Path, fix: str, *, newline: str | None) -> Iterator[TextIO]:
     try:
         with open_plain(path) as plain, io.TextIOWrapper(plain, encoding="utf-8-sig", newline=newline) as file:
             yield file
     except UnicodeDecodeError:
-        read_text(path, mend=mend)  # knows the line
+        read_text(path, fix=fix)  # knows the line
         raise
     except CORRUPT as error:
         raise _damaged(path, error) from None
     except OSError as error:
-        raise _unreadable(path, error, mend) from None
+        raise _unreadable(path, error, fix) from None
 
 
-def read_bytes(path: Path, *, mend: str) -> bytes:
+def read_bytes(path: Path, *, fix: str) -> bytes:
     """Reads the plain bytes of a file, which may be compressed.
 
     Raises:
@@ -152,16 +152,16 @@ def read_bytes(path: Path, *, mend: str) -> bytes:
     except CORRUPT as error:
         raise _damaged(path, error) from None
     except OSError as error:
-        raise _unreadable(path, error, mend) from None
+        raise _unreadable(path, error, fix) from None
 
 
-def read_text(path: Path, *, mend: str) -> str:
+def read_text(path: Path, *, fix: str) -> str:
     """Reads a UTF-8 file, with or without a byte-order mark, plain or compressed.
 
     Raises:
-        BadInputError: it cannot be read (`mend` says what to do), or is not UTF-8.
+        BadInputError: it cannot be read (`fix` says what to do), or is not UTF-8.
     """
-    data = read_bytes(path, mend=mend).removeprefix(codecs.BOM_UTF8)
+    data = read_bytes(path, fix=fix).removeprefix(codecs.BOM_UTF8)
     try:
         return data.decode()
     except UnicodeDecodeError as error:
@@ -169,57 +169,57 @@ def read_text(path: Path, *, mend: str) -> str:
         form = foreign_format(data)
         what = "not UTF-8 text" if form is None else f"not UTF-8 text: this is {form}"
         raise BadInputError(
-            what, where=f"{path}, line {line}", mend="Save the file as UTF-8 text of the kind that its name says."
+            what, where=f"{path}, line {line}", fix="Save the file as UTF-8 text of the kind that its name says."
         ) from None
 
 
-def read_parquet(path: Path, *, mend: str) -> pa.Table:
+def read_parquet(path: Path, *, fix: str) -> pa.Table:
     """Reads a Parquet file, or a folder of them. Columns are what the files hold, never parts of the path.
 
     Raises:
-        BadInputError: it is missing (`mend` says what to do) or damaged.
+        BadInputError: it is missing (`fix` says what to do) or damaged.
     """
     if is_folder(path):
-        with readable_arrow(path, mend):
+        with readable_arrow(path, fix):
             # partitioning=None: a folder named `language=en` is no column.
             return pq.read_table(path, partitioning=None)
-    with opened_parquet(path, mend=mend) as file:
+    with opened_parquet(path, fix=fix) as file:
         return file.read()
 
 
 @contextlib.contextmanager
-def opened_parquet(path: Path, *, mend: str) -> Iterator[pq.ParquetFile]:
+def opened_parquet(path: Path, *, fix: str) -> Iterator[pq.ParquetFile]:
     """Opens a Parquet file to read it batch by batch; one that is compressed as a whole is read into memory.
 
     Raises:
-        BadInputError: it is missing (`mend` says what to do) or damaged.
+        BadInputError: it is missing (`fix` says what to do) or damaged.
     """
     try:
         require_regular(path)
     except OSError as error:
-        raise _unreadable(path, error, mend) from None
-    with readable_arrow(path, mend):
+        raise _unreadable(path, error, fix) from None
+    with readable_arrow(path, fix):
         with path.open("rb") as file:
             plain = file.read(4) == b"PAR1"
-        opened = path if plain else pa.BufferReader(read_bytes(path, mend=mend))
+        opened = path if plain else pa.BufferReader(read_bytes(path, fix=fix))
         with pq.ParquetFile(opened) as parquet:
             yield parquet
 
 
 @contextlib.contextmanager
-def readable_arrow(path: Path, mend: str, kind: str = "Parquet") -> Iterator[None]:
+def readable_arrow(path: Path, fix: str, kind: str = "Parquet") -> Iterator[None]:
     """Turns what pyarrow raises about a file into one line.
 
     Raises:
-        BadInputError: the file is missing (`mend` says what to do) or damaged.
+        BadInputError: the file is missing (`fix` says what to do) or damaged.
     """
     try:
         yield
     except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
-        raise _unreadable(path, error, mend) from None
+        raise _unreadable(path, error, fix) from None
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:  # the last: a name of a column
         raise BadInputError(
-            f"this is no readable {kind} file ({type(error).__name__})", where=str(path), mend="Write it again."
+            f"this is no readable {kind} file ({type(error).__name__})", where=str(path), fix="Write it again."
         ) from None
 
 
@@ -230,7 +230,7 @@ def is_folder(path: Path) -> bool:
     return False
 
 
-def digest(path: Path, *, mend: str) -> str:
+def digest(path: Path, *, fix: str) -> str:
     """Returns the sha256 of a file.
 
     Raises:
@@ -241,19 +241,19 @@ def digest(path: Path, *, mend: str) -> str:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise _unreadable(path, error, mend) from None
+        raise _unreadable(path, error, fix) from None
 
 
 def _damaged(path: Path, error: Exception) -> BadInputError:
     return BadInputError(
-        f"the compressed data is damaged ({type(error).__name__})", where=str(path), mend="Compress the file again."
+        f"the compressed data is damaged ({type(error).__name__})", where=str(path), fix="Compress the file again."
     )
 
 
-def _unreadable(path: Path, error: OSError, mend: str) -> BadInputError:
+def _unreadable(path: Path, error: OSError, fix: str) -> BadInputError:
     if error.errno is None and not isinstance(error, FileNotFoundError | PermissionError | NotAFileError):
         return _damaged(path, error)  # bz2 and pyarrow's zstd
     # pyarrow's errors carry a number only now and then, and a text that names the path again.
     reason = "No such file or directory" if isinstance(error, FileNotFoundError) else error.strerror
     what = f"cannot be read ({reason or type(error).__name__})"
-    return BadInputError(what, where=shortened(str(path), 300), mend=mend)
+    return BadInputError(what, where=shortened(str(path), 300), fix=fix)

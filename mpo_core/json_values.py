@@ -35,14 +35,14 @@ def _integer(digits: str) -> int | Decimal:
 _DECODER = json.JSONDecoder(parse_int=_integer)
 
 
-def json_lines(path: Path, *, mend: str) -> Iterator[JsonValue]:
+def json_lines(path: Path, *, fix: str) -> Iterator[JsonValue]:
     """Yields the value of each line, read as it is needed; blank lines have none.
 
     Raises:
-        BadInputError: the file cannot be read (`mend` says what to do), is not UTF-8, or a line is no JSON.
+        BadInputError: the file cannot be read (`fix` says what to do), is not UTF-8, or a line is no JSON.
     """
     # Lines end with \n alone: JSON strings may hold U+2028 and its kin unescaped.
-    for number, line in enumerate(files.text_lines(path, mend=mend, newline="\n"), start=1):
+    for number, line in enumerate(files.text_lines(path, fix=fix, newline="\n"), start=1):
         if not line.strip():
             continue
         try:
@@ -51,18 +51,18 @@ def json_lines(path: Path, *, mend: str) -> Iterator[JsonValue]:
             yield JsonValue(f"line {number}", None, too_deep=True)
         except json.JSONDecodeError:
             raise BadInputError(
-                "this line is not JSON", where=f"{path}, line {number}", mend="Write one object per line."
+                "this line is not JSON", where=f"{path}, line {number}", fix="Write one object per line."
             ) from None
 
 
-def json_items(path: Path, *, mend: str, forms: str = _FORMS) -> Iterator[JsonValue]:
+def json_items(path: Path, *, fix: str, forms: str = _FORMS) -> Iterator[JsonValue]:
     """Yields the items of a file that holds one array; or its values, where they follow one another without one.
 
     Raises:
-        BadInputError: the file cannot be read (`mend` says what to do), is not UTF-8, or is no JSON (`forms` says
+        BadInputError: the file cannot be read (`fix` says what to do), is not UTF-8, or is no JSON (`forms` says
             what is expected).
     """
-    text = files.read_text(path, mend=mend)
+    text = files.read_text(path, fix=fix)
     at = _after_space(text, 0)
     array = text.startswith("[", at)
     at = _after_space(text, at + 1) if array else at
@@ -82,7 +82,7 @@ def json_items(path: Path, *, mend: str, forms: str = _FORMS) -> Iterator[JsonVa
         raise BadInputError(
             "this is not JSON",
             where=f"{path}, line {error.lineno}",
-            mend=forms,
+            fix=forms,
         ) from None
 
 

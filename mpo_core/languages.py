@@ -192,7 +192,7 @@ def define(entry: Language) -> None:
         raise BadInputError(
             f"{entry.code!r} is known as {known.name}, with other facts",
             where="languages",
-            mend="Use it as it is, or take another code.",
+            fix="Use it as it is, or take another code.",
         )
     LANGUAGES[entry.code] = entry if known is None else known.joined(entry)
 
@@ -215,7 +215,7 @@ def language(code: str, *, where: str = "languages") -> Language:
     raise BadInputError(
         f"unknown language {code!r}",
         where=where,
-        mend=f"{hint}Known: {', '.join(LANGUAGES)}. Add another: mpo languages add CODE --name NAME --script SCRIPT.",
+        fix=f"{hint}Known: {', '.join(LANGUAGES)}. Add another: mpo languages add CODE --name NAME --script SCRIPT.",
     )
 
 

@@ -31,7 +31,7 @@ def load_config(
     profile = profile or Path(__file__).resolve().parent.parent / "deployments" / "profiles" / "demo.yaml"
     data = _read_profile(profile)
     if not isinstance(data, dict):
-        raise BadInputError("a profile is a mapping of settings", where=str(profile), mend="See deployments/profiles/.")
+        raise BadInputError("a profile is a mapping of settings", where=str(profile), fix="See deployments/profiles/.")
     for override in overrides or []:
         _override(data, override)
     return parse_config(complete(data) if complete else data, where=str(profile))
@@ -39,22 +39,22 @@ def load_config(
 
 def _read_profile(profile: Path) -> Any:
     """Reads the plain values of a profile, every mistake reported with its line."""
-    mend = "Name a YAML file."
+    fix = "Name a YAML file."
     try:
         with profile.open("rb") as file:
             content = file.read(LARGEST_FILE + 1)
     except (OSError, ValueError) as error:  # ValueError: no file can have this name
         reason = getattr(error, "strerror", None) or "no file can have this name"
-        raise BadInputError(f"cannot read the profile ({reason})", where=str(profile), mend=mend) from None
+        raise BadInputError(f"cannot read the profile ({reason})", where=str(profile), fix=fix) from None
     if len(content) > LARGEST_FILE:
-        raise BadInputError(f"a profile is at most {LARGEST_FILE:,} bytes long", where=str(profile), mend=mend)
+        raise BadInputError(f"a profile is at most {LARGEST_FILE:,} bytes long", where=str(profile), fix=fix)
     try:
         return read_yaml(content.decode("utf-8-sig"))
     except UnicodeDecodeError:
-        raise BadInputError("cannot read the profile (not UTF-8 text)", where=str(profile), mend=mend) from None
+        raise BadInputError("cannot read the profile (not UTF-8 text)", where=str(profile), fix=fix) from None
     except YamlError as error:
         where = str(profile) if error.line is None else f"{profile}, line {error.line}"
-        raise BadInputError(error.problem, where=where, mend="Fix the syntax there.") from None
+        raise BadInputError(error.problem, where=where, fix="Fix the syntax there.") from None
 
 
 def with_overrides(
@@ -89,14 +89,14 @@ def parse_config(data: dict[str, Any], *, where: str) -> PipelineConfig:
         others = len(errors) - len(about)
         more = f" ({others} more errors)" if others else ""
         if first["type"] == "extra_forbidden":
-            mend = f"Known here: {', '.join(_known_keys(first['loc'][:-1]))}."
-            raise BadInputError(f"unknown settings key {shortened(key)!r}{more}", where=where, mend=mend) from None
+            fix = f"Known here: {', '.join(_known_keys(first['loc'][:-1]))}."
+            raise BadInputError(f"unknown settings key {shortened(key)!r}{more}", where=where, fix=fix) from None
         silent = first["type"] == "secret_url" or isinstance(first["input"], dict | list | BaseModel)
         value = "" if silent else f", given {shortened(repr(first['input']))}"
         raise BadInputError(
             f"{key}: {first['msg'].removeprefix('Value error, ').rstrip('.')}{value}{more}",
             where=where,
-            mend=f"See {key} in docs/settings.md.",
+            fix=f"See {key} in docs/settings.md.",
         ) from None
 
 
@@ -151,15 +151,15 @@ def _override(data: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     if not equals or not key.strip():
         raise BadInputError(
-            "an override is key=value", where=f"--set {shortened(override)}", mend="Example: --set training.beta=1.5"
+            "an override is key=value", where=f"--set {shortened(override)}", fix="Example: --set training.beta=1.5"
         )
     where = f"--set {shortened(override)}"
     if len(text) > LARGEST_FILE:
-        raise BadInputError(f"a value is at most {LARGEST_FILE:,} characters long", where=where, mend="Use a profile.")
+        raise BadInputError(f"a value is at most {LARGEST_FILE:,} characters long", where=where, fix="Use a profile.")
     try:
         value = read_yaml(text)
     except YamlError as error:
-        raise BadInputError(f"the value is not YAML: {error.problem}", where=where, mend="Quote the value.") from None
+        raise BadInputError(f"the value is not YAML: {error.problem}", where=where, fix="Quote the value.") from None
     _set(data, key.strip(), value, where=where)
 
 
@@ -168,7 +168,7 @@ def _set(data: dict[str, Any], key: str, value: Any, *, where: str) -> None:
     node: Any = data
     *parents, leaf = key.split(".")
     if len(parents) > _DEEPEST_KEY:
-        raise BadInputError("no setting lies so deep", where=where, mend="See docs/settings.md.")
+        raise BadInputError("no setting lies so deep", where=where, fix="See docs/settings.md.")
     for part in parents:
         if isinstance(node, list):
             node = _item(node, part, where)
@@ -177,7 +177,7 @@ def _set(data: dict[str, Any], key: str, value: Any, *, where: str) -> None:
                 node[part] = {}
             node = node[part]
         if not isinstance(node, dict | list):
-            raise BadInputError(f"{shortened(part)!r} has no keys below it", where=where, mend="See docs/settings.md.")
+            raise BadInputError(f"{shortened(part)!r} has no keys below it", where=where, fix="See docs/settings.md.")
     if isinstance(node, list):
         _item(node, leaf, where)
         node[int(leaf)] = value
@@ -188,6 +188,6 @@ def _set(data: dict[str, Any], key: str, value: Any, *, where: str) -> None:
 def _item(items: list[Any], index: str, where: str) -> Any:
     if not re.fullmatch("[0-9]{1,9}", index) or int(index) >= len(items):
         raise BadInputError(
-            f"{shortened(index)!r} is no index of a list of {len(items)}", where=where, mend="Count from 0."
+            f"{shortened(index)!r} is no index of a list of {len(items)}", where=where, fix="Count from 0."
         )
     return items[int(index)]

@@ -77,7 +77,7 @@ def form_of(path: Path, accepted: Iterable[Form] | None = None) -> Form:
         raise BadInputError(
             "unknown kind of file",
             where=str(path),
-            mend=f"Give one of {endings}; or one of these compressed ({', '.join(SUFFIXES)}).",
+            fix=f"Give one of {endings}; or one of these compressed ({', '.join(SUFFIXES)}).",
         )
     return form
 
@@ -92,14 +92,14 @@ def _form_by_name(path: Path) -> Form | None:
 
 
 def open_records(
-    path: Path, form: Form, *, mend: str, delimiter: str | None = None, key: str = "delimiter", only: str | None = None
+    path: Path, form: Form, *, fix: str, delimiter: str | None = None, key: str = "delimiter", only: str | None = None
 ) -> Records:
     """Opens a table of the user's.
 
     Args:
         path: the file; of Parquet also a folder.
         form: what the settings call it. A name that says more, such as `.json` where JSON lines are meant, wins.
-        mend: what to do where it cannot be read at all.
+        fix: what to do where it cannot be read at all.
         delimiter: of CSV; see `files.csv_rows`.
         key: the setting of the delimiter.
         only: the one column that is needed; others may be left out.
@@ -110,26 +110,26 @@ def open_records(
     form_by_name = _form_by_name(path)
     if form_by_name is not None and _family(form_by_name) != _family(form):
         raise BadInputError(
-            f"the file's name says {form_by_name}, the settings say {form}", where=str(path), mend="Make them agree."
+            f"the file's name says {form_by_name}, the settings say {form}", where=str(path), fix="Make them agree."
         )
     form = form_by_name or form
     if form == "csv":
-        return _csv(path, mend, delimiter, key)
+        return _csv(path, fix, delimiter, key)
     if form in {"json", "jsonl"}:
-        values = json_items(path, mend=mend) if form == "json" else json_lines(path, mend=mend)
+        values = json_items(path, fix=fix) if form == "json" else json_lines(path, fix=fix)
         return Records(str(path), None, (_object(n, path, value) for n, value in enumerate(values)))
     if form == "txt":
-        lines = enumerate(files.text_lines(path, mend=mend))
+        lines = enumerate(files.text_lines(path, fix=fix))
         return Records(str(path), None, (Record(n, f"{path}, line {n + 1}", {only or "text": t}) for n, t in lines))
-    return _arrow_file(path, form, mend, only)
+    return _arrow_file(path, form, fix, only)
 
 
 def _family(form: Form) -> str:
     return {"jsonl": "json", "arrow": "parquet"}.get(form, form)
 
 
-def _csv(path: Path, mend: str, delimiter: str | None, key: str) -> Records:
-    rows = files.csv_rows(path, mend=mend, delimiter=delimiter, key=key)
+def _csv(path: Path, fix: str, delimiter: str | None, key: str) -> Records:
+    rows = files.csv_rows(path, fix=fix, delimiter=delimiter, key=key)
     header = next(rows).values
     records = (
         Record(n, f"{path}, line {row.line}", dict(zip(header, row.values, strict=True))) for n, row in enumerate(rows)
@@ -148,20 +148,20 @@ def _object(number: int, path: Path, item: JsonValue) -> Record:
     return Record(number, where, item.value)
 
 
-def _arrow_file(path: Path, form: Form, mend: str, only: str | None) -> Records:
+def _arrow_file(path: Path, form: Form, fix: str, only: str | None) -> Records:
     if files.is_folder(path):
-        return arrow_records(str(path), (table := files.read_parquet(path, mend=mend)).schema, table.to_batches())
+        return arrow_records(str(path), (table := files.read_parquet(path, fix=fix)).schema, table.to_batches())
     if form == "arrow":
-        table = read_arrow(path, mend=mend)
+        table = read_arrow(path, fix=fix)
         return arrow_records(str(path), table.schema, table.to_batches())
-    with files.opened_parquet(path, mend=mend) as file:
+    with files.opened_parquet(path, fix=fix) as file:
         schema = file.schema_arrow
         columns = None if only is None or only not in schema.names else [only]
-    return arrow_records(str(path), schema, _parquet_batches(path, mend, columns))
+    return arrow_records(str(path), schema, _parquet_batches(path, fix, columns))
 
 
-def _parquet_batches(path: Path, mend: str, columns: list[str] | None) -> Iterator[pa.RecordBatch]:
-    with files.opened_parquet(path, mend=mend) as file:
+def _parquet_batches(path: Path, fix: str, columns: list[str] | None) -> Iterator[pa.RecordBatch]:
+    with files.opened_parquet(path, fix=fix) as file:
         yield from file.iter_batches(batch_size=_BATCH, columns=columns)
 
 
@@ -173,7 +173,7 @@ def arrow_records(where: str, schema: pa.Schema, batches: Iterable[pa.RecordBatc
     """
     names = list(schema.names)
     if len(set(names)) != len(names):
-        raise BadInputError("a column stands twice", where=where, mend="Rename one.")
+        raise BadInputError("a column stands twice", where=where, fix="Rename one.")
     labels = _class_names(schema)
     numbers = itertools.count()
     rows = (
@@ -244,7 +244,7 @@ def require_columns(records: Records, columns: Sequence[str], wanted: Mapping[st
             raise BadInputError(
                 f"no column {shortened(column)!r} ({key})",
                 where=records.where,
-                mend=records.hint or f"Columns present: {_listed(columns)}. Set {key} to one of them.",
+                fix=records.hint or f"Columns present: {_listed(columns)}. Set {key} to one of them.",
             )
 
 

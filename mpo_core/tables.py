@@ -68,7 +68,7 @@ class TableSpec(NamedTuple):
             raise BadInputError(
                 f"columns differ from the contract (missing {missing}, unexpected {extra})",
                 where=where,
-                mend=f"Expected exactly: {', '.join(self.schema.names)}.",
+                fix=f"Expected exactly: {', '.join(self.schema.names)}.",
             )
         try:
             table = table.cast(self.schema)
@@ -76,7 +76,7 @@ class TableSpec(NamedTuple):
             raise BadInputError(
                 f"a column has another type or holds nulls ({type(error).__name__})",
                 where=where,
-                mend="Compare with the data contract in docs/data-contract.md.",
+                fix="Compare with the data contract in docs/data-contract.md.",
             ) from None
         for column in self.columns:
             nulls = table.column(column.name).null_count
@@ -84,7 +84,7 @@ class TableSpec(NamedTuple):
                 raise BadInputError(
                     f"{nulls} null values in column {column.name!r}",
                     where=where,
-                    mend="Fill or drop these rows.",
+                    fix="Fill or drop these rows.",
                 )
         if table.num_rows:
             distinct = table.select(list(self.key)).group_by(list(self.key)).aggregate([])
@@ -92,7 +92,7 @@ class TableSpec(NamedTuple):
                 raise BadInputError(
                     f"{table.num_rows - distinct.num_rows} rows repeat the key {self.key}",
                     where=where,
-                    mend="Make the ids unique.",
+                    fix="Make the ids unique.",
                 )
         return table
 

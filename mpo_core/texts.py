@@ -25,7 +25,7 @@ def read_texts(path: Path, column: str, *, delimiter: str | None = None) -> Iter
             because of faults.
     """
     records = open_records(
-        path, form_of(path), mend="Name a file of texts.", delimiter=delimiter, key="--delimiter", only=column
+        path, form_of(path), fix="Name a file of texts.", delimiter=delimiter, key="--delimiter", only=column
     )
     if records.columns is not None:
         require_columns(records, records.columns, {KEY: column})
@@ -43,4 +43,4 @@ def read_texts(path: Path, column: str, *, delimiter: str | None = None) -> Iter
         require_columns(records, list(present), {KEY: column})
     if fault is not None and not usable:
         record, why = fault
-        raise BadInputError(why.detail, where=record.where, mend="Every row is rejected: fix them, or name --column.")
+        raise BadInputError(why.detail, where=record.where, fix="Every row is rejected: fix them, or name --column.")

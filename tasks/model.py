@@ -68,7 +68,7 @@ def _local_base(settings_json: str, sha256: str) -> Path:
         raise BadInputError(
             "this worker finds another model than the run did",
             where=f"model.path {settings.path}",
-            mend="Name a model.revision, or lay the same folder on every machine.",
+            fix="Name a model.revision, or lay the same folder on every machine.",
         )
     return Path(str(base.folder))
 

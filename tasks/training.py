@@ -47,7 +47,7 @@ def train_model(
         raise BadInputError(
             "early stopping needs pairs to look at, and none is left in the split `validation`",
             where="training.patience",
-            mend="Give more prompts to prompts.validation, or leave patience out.",
+            fix="Give more prompts to prompts.validation, or leave patience out.",
         )
     forget_models()
     # Of all runs that share a server, one trains at a time, where the server has this limit.
@@ -85,7 +85,7 @@ def train_model(
 def _required(path: Path | None) -> Path:
     if path is None:
         raise BadInputError(
-            "no pair is left to train on", where="pairs", mend="See the quarantine reasons of the earlier stages."
+            "no pair is left to train on", where="pairs", fix="See the quarantine reasons of the earlier stages."
         )
     return path
 

@@ -11,7 +11,7 @@ from mpo_core.files import CsvRow, digest, read_csv, read_parquet, read_text
 def test_csv_rows_know_the_line_on_which_they_start(tmp_path):
     path = tmp_path / "a.csv"
     path.write_bytes('\ufefftext,note\r\n"two\r\nlines","a, b"\r\n\r\nlast,\r\n'.encode())
-    assert read_csv(path, mend="-") == (
+    assert read_csv(path, fix="-") == (
         ["text", "note"],
         [CsvRow(2, ["two\r\nlines", "a, b"]), CsvRow(5, ["last", ""])],
     )
@@ -31,20 +31,20 @@ def test_a_malformed_csv_is_reported_with_its_line(tmp_path, content, message):
     path = tmp_path / "a.csv"
     path.write_bytes(content)
     with pytest.raises(BadInputError, match=message):
-        read_csv(path, mend="-")
+        read_csv(path, fix="-")
 
 
 @pytest.mark.parametrize("read", [read_csv, read_text, read_parquet, digest])
 def test_a_missing_file_is_reported_with_what_to_check(tmp_path, read):
     with pytest.raises(BadInputError, match=r"none: cannot be read \(No such file or directory\)\. Check the setting"):
-        read(tmp_path / "none", mend="Check the setting.")
+        read(tmp_path / "none", fix="Check the setting.")
 
 
 def test_parquet_columns_are_what_the_file_holds(tmp_path):
     path = tmp_path / "language=en" / "a.parquet"
     path.parent.mkdir()
     pq.write_table(pa.table({"x": [1]}), path)
-    assert read_parquet(path, mend="-").column_names == ["x"]
+    assert read_parquet(path, fix="-").column_names == ["x"]
     path.write_bytes(b"PAR1nonsense")
     with pytest.raises(BadInputError, match=r"a\.parquet: this is no readable Parquet file"):
-        read_parquet(path, mend="-")
+        read_parquet(path, fix="-")

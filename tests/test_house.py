@@ -1,5 +1,6 @@
 """The house rules that no linter knows."""
 
+import ast
 import itertools
 import re
 import runpy
@@ -37,6 +38,33 @@ def test_no_file_is_above_6_mb():
 def test_no_source_file_is_above_500_lines():
     lines = {str(p): len(p.read_text(encoding="utf-8").splitlines()) for p in tracked() if p.suffix == ".py"}
     assert {path: count for path, count in lines.items() if count > 500} == {}
+
+
+# Past participles and fillers that do not say what a thing is; docs/glossary.md has the terms instead.
+BANNED_NAMES = {"told", "found", "asked", "kept", "one", "aside", "word"}
+NAMES_OF_LIBRARIES = {"tie_word_embeddings"}
+
+
+def names_in(source):
+    """Every identifier that a source file uses."""
+    for node in ast.walk(ast.parse(source)):
+        for field in ("id", "arg", "attr", "name"):
+            name = getattr(node, field, None)
+            if isinstance(name, str):
+                yield name
+
+
+def test_no_name_is_banned():
+    folders = ("flows", "tasks", "mpo_core", "docs", "data")
+    sources = [path for path in tracked() if path.suffix == ".py" and path.relative_to(ROOT).parts[0] in folders]
+    assert sources
+    banned = {
+        (str(path.relative_to(ROOT)), name)
+        for path in sources
+        for name in set(names_in(path.read_text(encoding="utf-8"))) - NAMES_OF_LIBRARIES
+        if BANNED_NAMES & set(name.strip("_").split("_"))
+    }
+    assert banned == set()
 
 
 def test_every_dependency_is_pinned():

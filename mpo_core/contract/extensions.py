@@ -45,7 +45,7 @@ class ExtensionPoint(Generic[S]):
         for implementation, where in [*self._own(), *map(self._loaded, entry_points(group=self.group))]:
             name = self._name(implementation, where)
             if name in classes:
-                raise BadInputError(f"the name {name!r} is already in use", where=where, mend="Choose another name.")
+                raise BadInputError(f"the name {name!r} is already in use", where=where, fix="Choose another name.")
             classes[name] = implementation
         return classes
 
@@ -83,10 +83,10 @@ class ExtensionPoint(Generic[S]):
             implementation = entry.load()
         except Exception as error:  # whatever another package raises while it is imported
             raise BadInputError(
-                f"cannot be loaded ({type(error).__name__}: {error})", where=where, mend="Repair or remove its package."
+                f"cannot be loaded ({type(error).__name__}: {error})", where=where, fix="Repair or remove its package."
             ) from error
         if not (isinstance(implementation, type) and issubclass(implementation, self.base)):
-            raise BadInputError(f"is no subclass of {self.base.__name__}", where=where, mend="See CONTRIBUTING.md.")
+            raise BadInputError(f"is no subclass of {self.base.__name__}", where=where, fix="See CONTRIBUTING.md.")
         return implementation, where
 
     def _name(self, implementation: type[S], where: str) -> str:
@@ -96,6 +96,6 @@ class ExtensionPoint(Generic[S]):
             raise BadInputError(
                 f"{implementation.__name__} does not declare `{self.tag}: Literal[NAME]` without a default",
                 where=where,
-                mend="See CONTRIBUTING.md.",
+                fix="See CONTRIBUTING.md.",
             )
         return names[0]

@@ -64,7 +64,7 @@ def _same_prompts(before: pa.Table, after: pa.Table) -> None:
             f"{only_before} prompts were judged only before and {only_after} only after "
             f"(of {len(first | second)} by language, id and kind)",
             where="comparison before/after",
-            mend="Judge both models on the same prompts.",
+            fix="Judge both models on the same prompts.",
         )
 
 

@@ -160,5 +160,5 @@ def _require_finite(by_language: dict[str, list[float]], name: str) -> None:
         raise BadInputError(
             f"{sum(broken.values())} {name} are not finite numbers, in {', '.join(broken)}",
             where="table gaps",
-            mend="Check the model's weights for NaN and infinity, and the pairs for empty answers.",
+            fix="Check the model's weights for NaN and infinity, and the pairs for empty answers.",
         )

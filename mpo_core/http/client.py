@@ -80,7 +80,7 @@ def header_value(value: str, *, where: str) -> str:
         raise BadInputError(
             "the key contains a line break, an accent or another character that no key has",
             where=where,
-            mend="Copy the key again.",
+            fix="Copy the key again.",
         )
     return value
 
@@ -125,7 +125,7 @@ class HttpClient:
             raise BadInputError(
                 "a proxy that is set is no http, https or socks5 URL",
                 where="environment variables HTTP_PROXY, HTTPS_PROXY, ALL_PROXY",
-                mend="Correct or unset it.",
+                fix="Correct or unset it.",
             ) from None
 
     async def request(

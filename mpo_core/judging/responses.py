@@ -57,6 +57,6 @@ def _kind(response: Mapping[str, Any], prompts_kind: Mapping[str, str]) -> str:
         raise BadInputError(
             f"no kind is known for prompt {response['prompt_id']}",
             where="table responses",
-            mend="Judge responses together with the prompts that they answer.",
+            fix="Judge responses together with the prompts that they answer.",
         )
     return kind

@@ -2,7 +2,7 @@
 
 The usual GPT-2 pattern cuts Bengali at its combining marks and keeps whole Chinese or Japanese clauses as one chunk; a
 small model then cannot copy the object of a request. Splitting at spaces and punctuation, per Han character and on
-kana runs mends both.
+kana runs fixes both.
 """
 
 from collections.abc import Iterable

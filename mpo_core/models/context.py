@@ -59,5 +59,5 @@ def refuse_longer(lengths: Iterable[int], config: Any, cutoff: int) -> None:
             f"{beyond} of {len(sizes)} texts are longer than the model's {limit} positions, the longest has "
             f"{max(sizes)} tokens",
             where=f"training.cutoff {cutoff}",
-            mend=f"Set training.cutoff={limit}, or give a model with a longer context.",
+            fix=f"Set training.cutoff={limit}, or give a model with a longer context.",
         )

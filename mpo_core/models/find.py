@@ -35,7 +35,7 @@ def resolve(settings: ModelSettings, *, cutoff: int | None = None) -> Path:
         folder = local_folder(settings.path, settings.revision, patterns, where="model.path")
     if settings.chat_template is not None and not Path(settings.chat_template).is_file():
         raise BadInputError(
-            "no such file", where=f"model.chat_template {settings.chat_template}", mend="Name a Jinja file."
+            "no such file", where=f"model.chat_template {settings.chat_template}", fix="Name a Jinja file."
         )
     weights = check_folder(folder)
     if settings.path != "microworld":  # ours is whole, and importing torch takes seconds
@@ -50,22 +50,20 @@ def local_folder(path: str, revision: str | None, patterns: list[str], *, where:
         BadInputError: there is neither.
     """
     where = f"{where} {path[:300]}"
-    with reading("this is no path", where=where, mend="Name a model folder or a hub id."):
+    with reading("this is no path", where=where, fix="Name a model folder or a hub id."):
         folder = Path(path).expanduser()
         is_folder, is_there = folder.is_dir(), folder.exists()
     if is_folder:
         return folder
     if is_there:
-        raise BadInputError("this is a file, not a folder", where=where, mend="Name the folder of a model.")
+        raise BadInputError("this is a file, not a folder", where=where, fix="Name the folder of a model.")
     if folder.is_absolute() or path.startswith((".", "~")) or (path.count("/") != 1 and "/" in path):
-        raise BadInputError("no such folder", where=where, mend="Name a model folder or a hub id.")
+        raise BadInputError("no such folder", where=where, fix="Name a model folder or a hub id.")
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        with reading(
-            "the model cannot be downloaded", where=where, mend="Check the network and the folder of HF_HOME."
-        ):
+        with reading("the model cannot be downloaded", where=where, fix="Check the network and the folder of HF_HOME."):
             return Path(snapshot_download(path, revision=revision, allow_patterns=patterns))
     except BadInputError as error:
         if not isinstance(error.__cause__, (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError)):
@@ -73,7 +71,7 @@ def local_folder(path: str, revision: str | None, patterns: list[str], *, where:
         raise BadInputError(
             f"neither a folder here nor a model that the hub gives ({type(error.__cause__).__name__})",
             where=where,
-            mend="Check the id, the network, and HF_TOKEN for a gated model.",
+            fix="Check the id, the network, and HF_TOKEN for a gated model.",
         ) from None
 
 

@@ -36,5 +36,5 @@ def refuse_not_finite(model: Any, where: str) -> None:
         raise BadInputError(
             f"the weights hold NaN or infinite numbers (tensor {named[0]}{more})",
             where=where,
-            mend="The file is damaged or its training diverged: fetch the model again, or use an earlier checkpoint.",
+            fix="The file is damaged or its training diverged: fetch the model again, or use an earlier checkpoint.",
         )

@@ -51,14 +51,14 @@ def check_model(folder: Path, settings: ModelSettings, weights: Weights, *, cuto
         raise BadInputError(
             f"an empty prompt takes {needed} tokens, and the model knows {limit} positions",
             where="model.system" if settings.system else f"model {folder}, chat template",
-            mend="Shorten it, or give a model with a longer context.",
+            fix="Shorten it, or give a model with a longer context.",
         )
     # The default is a bound that most texts stay far below: what is longer than the context is refused when it is met.
     if cutoff is not None and cutoff > limit and cutoff != TrainingSettings().cutoff:
         raise BadInputError(
             f"the model {folder} knows {limit} positions",
             where=f"training.cutoff {cutoff}",
-            mend=f"Set training.cutoff={limit}, or give a model with a longer context.",
+            fix=f"Set training.cutoff={limit}, or give a model with a longer context.",
         )
 
 
@@ -75,11 +75,11 @@ def check_config(folder: Path, settings: ModelSettings, weights: Weights) -> Any
     _refuse_unknown(raw, where, remote=settings.trust_remote_code)
     from transformers import AutoConfig, GenerationConfig
 
-    with reading("this configuration cannot be used", where=where, mend="Fix it, or download the model again."):
+    with reading("this configuration cannot be used", where=where, fix="Fix it, or download the model again."):
         config = AutoConfig.from_pretrained(folder, trust_remote_code=settings.trust_remote_code)
     if (folder / "generation_config.json").is_file():
         with reading(
-            "this cannot be used", where=f"model {folder}, generation_config.json", mend="Fix it, or remove the file."
+            "this cannot be used", where=f"model {folder}, generation_config.json", fix="Fix it, or remove the file."
         ):
             GenerationConfig.from_pretrained(folder)
     _refuse_other_kinds(config, raw, where)
@@ -101,12 +101,12 @@ def _refuse_sizes(raw: dict[str, Any], weights: Weights, where: str) -> None:
             raise BadInputError(
                 f"{key} is {str(value)[:40]!r}, not a whole number above 0",
                 where=where,
-                mend="Correct it, or download the model again.",
+                fix="Correct it, or download the model again.",
             )
         # Each layer has a tensor of its own; heads and experts may lie in one.
         if whole and _COUNTED.fullmatch(key) and value > (tensors if "layer" in key else max(tensors, widest)):
             raise BadInputError(
-                f"{key} is {str(value)[:40]}, and the weights hold {tensors} tensors", where=where, mend=_TOGETHER
+                f"{key} is {str(value)[:40]}, and the weights hold {tensors} tensors", where=where, fix=_TOGETHER
             )
 
 
@@ -130,17 +130,15 @@ def _refuse_unknown(raw: dict[str, Any], where: str, *, remote: bool) -> None:
             raise BadInputError(
                 f"the model {str(kind)[:40]!r} needs code that comes with it",
                 where=where,
-                mend="If you trust that code, set model.trust_remote_code=true.",
+                fix="If you trust that code, set model.trust_remote_code=true.",
             )
         return
     if kind is None:
-        raise BadInputError(
-            "model_type is missing", where=where, mend="Give the config.json that belongs to the model."
-        )
+        raise BadInputError("model_type is missing", where=where, fix="Give the config.json that belongs to the model.")
     raise BadInputError(
         f"transformers {transformers.__version__} does not know the model_type {str(kind)[:40]!r}",
         where=where,
-        mend="Correct model_type, or install a transformers that knows it: pip install -U transformers.",
+        fix="Correct model_type, or install a transformers that knows it: pip install -U transformers.",
     )
 
 
@@ -149,19 +147,19 @@ def _refuse_other_kinds(config: Any, raw: dict[str, Any], where: str) -> None:
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as DECODERS
     from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES as ENCODERS
 
-    kind, mend = config.model_type, "Give a decoder-only language model, such as Llama, Qwen or Gemma."
+    kind, fix = config.model_type, "Give a decoder-only language model, such as Llama, Qwen or Gemma."
     if getattr(config, "is_encoder_decoder", False):
-        raise BadInputError(f"{kind} is an encoder-decoder model", where=where, mend=mend)
+        raise BadInputError(f"{kind} is an encoder-decoder model", where=where, fix=fix)
     if "auto_map" in raw:
         return
     if kind in ENCODERS and not getattr(config, "is_decoder", False):
-        raise BadInputError(f"{kind} is an encoder: it writes no text", where=where, mend=mend)
+        raise BadInputError(f"{kind} is an encoder: it writes no text", where=where, fix=fix)
     if kind not in DECODERS:
-        raise BadInputError(f"{kind} is no causal language model", where=where, mend=mend)
+        raise BadInputError(f"{kind} is no causal language model", where=where, fix=fix)
     named = raw.get("architectures")
     for name in named if isinstance(named, list) else []:
         if isinstance(name, str) and "For" in name and not name.endswith(_TALKS):
-            raise BadInputError(f"the weights are of a {name[:60]}, which writes no text", where=where, mend=mend)
+            raise BadInputError(f"the weights are of a {name[:60]}, which writes no text", where=where, fix=fix)
 
 
 def _refuse_quantised(config: Any, where: str) -> None:
@@ -175,7 +173,7 @@ def _refuse_quantised(config: Any, where: str) -> None:
     with reading(
         f"the weights are quantised ({str(method)[:40]}), and cannot be read here",
         where=where,
-        mend="Give the model that is not quantised; training.weights=nf4 quantises it while it is loaded.",
+        fix="Give the model that is not quantised; training.weights=nf4 quantises it while it is loaded.",
     ):
         AutoHfQuantizer.from_config(stored, pre_quantized=True).validate_environment(device_map=None)
 
@@ -192,7 +190,7 @@ def _refuse_scaling(config: Any, where: str) -> None:
                 raise BadInputError(
                     f"{key} of rope_parameters is {str(value)[:40]!r}, not a number of at least {least:g}",
                     where=where,
-                    mend="Correct it, or download the model again.",
+                    fix="Correct it, or download the model again.",
                 )
 
 
@@ -202,7 +200,7 @@ def _on_meta(config: Any, settings: ModelSettings, where: str) -> Any:
 
     with (
         LOADING,
-        reading("no model can be built from it", where=where, mend="Fix it, or download the model again."),
+        reading("no model can be built from it", where=where, fix="Fix it, or download the model again."),
         torch.device("meta"),
     ):
         return AutoModelForCausalLM.from_config(config, trust_remote_code=settings.trust_remote_code)
@@ -220,7 +218,7 @@ def _refuse_other_shapes(model: Any, weights: Weights, folder: Path) -> None:
         raise BadInputError(
             f"config.json describes {stated:,} parameters, and the weights hold {held:,}",
             where=f"model {folder}",
-            mend=_TOGETHER,
+            fix=_TOGETHER,
         )
     integers = sorted(name for name, _ in model.named_parameters() if weights.dtypes.get(name, "F32") not in _FLOATING)
     if integers:
@@ -228,7 +226,7 @@ def _refuse_other_shapes(model: Any, weights: Weights, folder: Path) -> None:
             f"{len(integers)} weights are stored as {weights.dtypes[integers[0]]} and config.json says nothing of a "
             f"quantisation, the first is {integers[0]}",
             where=f"model {folder}",
-            mend="Give the model that is not quantised, or the config.json that belongs to these weights.",
+            fix="Give the model that is not quantised, or the config.json that belongs to these weights.",
         )
     unfit = [
         (name, tuple(value.shape))
@@ -241,7 +239,7 @@ def _refuse_other_shapes(model: Any, weights: Weights, folder: Path) -> None:
             f"{len(unfit)} weights are of another shape than config.json says, the first is {name}: "
             f"{list(weights.shapes[name])} in the file, {list(shape)} by config.json",
             where=f"model {folder}",
-            mend=_TOGETHER,
+            fix=_TOGETHER,
         )
 
 
@@ -263,7 +261,7 @@ def check_tokens(folder: Path, tokenizer: Any, model: Any) -> None:
             f"the tokenizer gives {len(beyond)} token ids that the model has no embedding for: ids up to "
             f"{beyond[-1][0]}, and the embeddings end at {known - 1}",
             where=f"model {folder}",
-            mend="Give the tokenizer that belongs to the model, or save the model after "
+            fix="Give the tokenizer that belongs to the model, or save the model after "
             "model.resize_token_embeddings(len(tokenizer)).",
         )
     for name in ("config.json", "generation_config.json"):
@@ -275,5 +273,5 @@ def check_tokens(folder: Path, tokenizer: Any, model: Any) -> None:
                 raise BadInputError(
                     f"eos_token_id {str(end)[:40]!r} is no token id of the model (0 to {known - 1})",
                     where=f"model {folder}, {name}",
-                    mend="Correct it: it is the id of the token that ends an answer.",
+                    fix="Correct it: it is the id of the token that ends an answer.",
                 )

@@ -65,10 +65,10 @@ def check_folder(folder: Path) -> Weights:
         names = {path.name for path in folder.iterdir() if path.exists()}
     except OSError as error:
         raise BadInputError(
-            f"cannot be read ({error.strerror})", where=where, mend="Name a folder that you may read."
+            f"cannot be read ({error.strerror})", where=where, fix="Name a folder that you may read."
         ) from None
     if not names:
-        raise BadInputError("the folder is empty", where=where, mend="Give a Hugging Face model folder.")
+        raise BadInputError("the folder is empty", where=where, fix="Give a Hugging Face model folder.")
     for name in sorted(names):
         _refuse_special(folder, name)
     _refuse_adapter(folder, names)
@@ -78,12 +78,12 @@ def check_folder(folder: Path) -> Weights:
     if "config.json" not in names:
         _refuse_other_weights(folder, names)
         inner = sorted([*folder.glob("*/config.json"), *folder.glob("snapshots/*/config.json")])
-        mend = f"Did you mean {inner[0].parent}?" if inner else "Give a Hugging Face model folder."
-        raise BadInputError("config.json is missing", where=where, mend=mend)
+        fix = f"Did you mean {inner[0].parent}?" if inner else "Give a Hugging Face model folder."
+        raise BadInputError("config.json is missing", where=where, fix=fix)
     weights = read_weights(folder)
     tokenizers = sorted(names.intersection(_TOKENIZERS))
     if not tokenizers:
-        raise BadInputError("the tokenizer is missing", where=where, mend="Save the tokenizer into the same folder.")
+        raise BadInputError("the tokenizer is missing", where=where, fix="Save the tokenizer into the same folder.")
     for name in [*tokenizers, *names.intersection(("chat_template.jinja",))]:
         _refuse_pointer(folder, name)
     return weights
@@ -108,19 +108,19 @@ def json_object(folder: Path, name: str) -> dict[str, Any]:
     where = f"model {folder}, {name}"
     _refuse_pointer(folder, name)
     if path.stat().st_size > _LARGEST:
-        raise BadInputError(f"larger than {_LARGEST // 2**20} MiB", where=where, mend=_AGAIN)
-    text = read_text(path, mend=_AGAIN)
+        raise BadInputError(f"larger than {_LARGEST // 2**20} MiB", where=where, fix=_AGAIN)
+    text = read_text(path, fix=_AGAIN)
     with path.open("rb") as file:
         if file.read(3) == codecs.BOM_UTF8:
             raise BadInputError(
                 "the file begins with a byte-order mark, which transformers cannot read",
                 where=where,
-                mend="Save it as UTF-8 without a byte-order mark.",
+                fix="Save it as UTF-8 without a byte-order mark.",
             )
-    with reading("this is not JSON", where=where, mend=_AGAIN):
+    with reading("this is not JSON", where=where, fix=_AGAIN):
         data: Any = json.loads(text)
     if not isinstance(data, dict):
-        raise BadInputError(f"this is a JSON {type(data).__name__}, not an object", where=where, mend=_AGAIN)
+        raise BadInputError(f"this is a JSON {type(data).__name__}, not an object", where=where, fix=_AGAIN)
     return data
 
 
@@ -134,7 +134,7 @@ def _refuse_special(folder: Path, name: str) -> None:
         raise BadInputError(
             f"{name[:100]} is a pipe or a device, not a file",
             where=f"model {folder}",
-            mend="Remove it from the folder.",
+            fix="Remove it from the folder.",
         )
 
 
@@ -144,12 +144,12 @@ def _refuse_pointer(folder: Path, name: str) -> None:
         with path.open("rb") as file:
             start = file.read(len(_POINTER))
     except OSError as error:
-        raise BadInputError(f"{name} cannot be read ({error.strerror})", where=f"model {folder}", mend=_AGAIN) from None
+        raise BadInputError(f"{name} cannot be read ({error.strerror})", where=f"model {folder}", fix=_AGAIN) from None
     if start == _POINTER:
         raise BadInputError(
             f"{name} is a pointer of Git LFS, not the file itself",
             where=f"model {folder}",
-            mend="Run `git lfs pull` in that folder.",
+            fix="Run `git lfs pull` in that folder.",
         )
 
 
@@ -162,7 +162,7 @@ def _refuse_adapter(folder: Path, names: set[str]) -> None:
     raise BadInputError(
         f"this is an adapter (adapter_config.json){of}",
         where=f"model {folder}",
-        mend="Merge it first: PeftModel.from_pretrained(base, folder).merge_and_unload().save_pretrained(new_folder); "
+        fix="Merge it first: PeftModel.from_pretrained(base, folder).merge_and_unload().save_pretrained(new_folder); "
         "save the tokenizer there too, and give the new folder.",
     )
 
@@ -176,7 +176,7 @@ def _refuse_other_weights(folder: Path, names: set[str]) -> None:
         raise BadInputError(
             "the weights are GGUF, which holds no weights that can be trained",
             where=where,
-            mend="Give the original model, or convert it: AutoModelForCausalLM.from_pretrained(folder, gguf_file=FILE, "
+            fix="Give the original model, or convert it: AutoModelForCausalLM.from_pretrained(folder, gguf_file=FILE, "
             "quantization_config=GgufConfig(dequantize=True)).save_pretrained(new_folder), and the same for "
             "AutoTokenizer with gguf_file alone.",
         )
@@ -185,7 +185,7 @@ def _refuse_other_weights(folder: Path, names: set[str]) -> None:
         raise BadInputError(
             f"the weights are pickles ({pickles[0]}), which can run code when they are read; they are not loaded",
             where=where,
-            mend="Where you trust them, convert them: "
+            fix="Where you trust them, convert them: "
             "AutoModelForCausalLM.from_pretrained(folder).save_pretrained(new_folder).",
         )
     others = sorted(path.name for pattern in _OTHER_KINDS for path in folder.glob(pattern))
@@ -193,7 +193,7 @@ def _refuse_other_weights(folder: Path, names: set[str]) -> None:
         raise BadInputError(
             f"the weights are of a kind that is not loaded ({others[0][:100]})",
             where=where,
-            mend="Give the model as *.safetensors, as save_pretrained of PyTorch's transformers writes it.",
+            fix="Give the model as *.safetensors, as save_pretrained of PyTorch's transformers writes it.",
         )
 
 
@@ -206,29 +206,29 @@ def _weight_files(folder: Path, names: set[str]) -> dict[str, set[str] | None]:
         return _indexed(folder, names)
     shards = sorted(name for name in names if re.fullmatch(r"model-\d+-of-\d+\.safetensors", name))
     if shards:
-        raise BadInputError(f"{_INDEX} is missing beside {shards[0]}", where=where, mend=_AGAIN)
+        raise BadInputError(f"{_INDEX} is missing beside {shards[0]}", where=where, fix=_AGAIN)
     _refuse_other_weights(folder, names)
     others = sorted(name for name in names if name.endswith(".safetensors"))
     if "adapter_model.safetensors" in others:
         raise BadInputError(
             "these are the weights of an adapter (adapter_model.safetensors), not of a model",
             where=where,
-            mend="Merge the adapter into its base model, and give the folder of the merged model.",
+            fix="Merge the adapter into its base model, and give the folder of the merged model.",
         )
     if others:
         raise BadInputError(
             f"no model.safetensors, only {others[0]}",
             where=where,
-            mend="Save the model with save_pretrained, which names the file so.",
+            fix="Save the model with save_pretrained, which names the file so.",
         )
-    raise BadInputError("no *.safetensors file", where=where, mend="Save the model with save_pretrained.")
+    raise BadInputError("no *.safetensors file", where=where, fix="Save the model with save_pretrained.")
 
 
 def _indexed(folder: Path, names: set[str]) -> dict[str, set[str] | None]:
     where = f"model {folder}, {_INDEX}"
     placed = json_object(folder, _INDEX).get("weight_map")
     if not isinstance(placed, dict) or not placed or not all(isinstance(name, str) for name in placed.values()):
-        raise BadInputError("weight_map does not say which file holds which tensor", where=where, mend=_AGAIN)
+        raise BadInputError("weight_map does not say which file holds which tensor", where=where, fix=_AGAIN)
     files: dict[str, set[str] | None] = {}
     for tensor, name in placed.items():
         tensors = files.setdefault(name, set())
@@ -239,7 +239,7 @@ def _indexed(folder: Path, names: set[str]) -> dict[str, set[str] | None]:
         raise BadInputError(
             f"{len(missing)} of {len(files)} files of weights are missing, the first is {missing[0][:100]}",
             where=where,
-            mend=_AGAIN,
+            fix=_AGAIN,
         )
     return files
 
@@ -254,7 +254,7 @@ def _read_headers(folder: Path, files: dict[str, set[str] | None]) -> Weights:
         path = folder / name
         _refuse_pointer(folder, name)
         with (
-            reading(f"{name} is damaged", where=f"model {folder}", mend=_AGAIN),
+            reading(f"{name} is damaged", where=f"model {folder}", fix=_AGAIN),
             safe_open(path, framework="np") as opened,
         ):
             slices = {key: opened.get_slice(key) for key in opened.keys()}  # noqa: SIM118 - no mapping
@@ -265,10 +265,10 @@ def _read_headers(folder: Path, files: dict[str, set[str] | None]) -> Weights:
             raise BadInputError(
                 f"{len(lost)} tensors that {_INDEX} names are not in {name}, the first is {lost[0][:100]}",
                 where=f"model {folder}",
-                mend=_AGAIN,
+                fix=_AGAIN,
             )
         shapes |= held
         size += path.stat().st_size
     if not shapes:
-        raise BadInputError("the files of weights hold no tensor", where=f"model {folder}", mend=_AGAIN)
+        raise BadInputError("the files of weights hold no tensor", where=f"model {folder}", fix=_AGAIN)
     return Weights(shapes, dtypes, size)

@@ -12,7 +12,7 @@ _LONGEST = 200  # characters of a library's own words
 
 
 @contextlib.contextmanager
-def reading(what: str, *, where: str, mend: str) -> Iterator[None]:
+def reading(what: str, *, where: str, fix: str) -> Iterator[None]:
     """Turns any exception of a library into one `BadInputError` that says `what` and quotes the library.
 
     Wrap single calls into a library, never code of ours: a mistake of ours must stay a traceback.
@@ -20,7 +20,7 @@ def reading(what: str, *, where: str, mend: str) -> Iterator[None]:
     Args:
         what: what could not be done with the user's file.
         where: the file.
-        mend: how to fix it.
+        fix: how to fix it.
 
     Raises:
         BadInputError: the library raised something.
@@ -30,11 +30,11 @@ def reading(what: str, *, where: str, mend: str) -> Iterator[None]:
     except BadInputError:
         raise
     except Exception as error:  # a damaged file makes libraries raise anything
-        raise BadInputError(f"{what} ({words_of(error)})", where=where, mend=mend) from error
+        raise BadInputError(f"{what} ({words_of(error)})", where=where, fix=fix) from error
     except BaseException as error:
         if type(error).__name__ != "PanicException":  # what the Rust code of tokenizers and safetensors raises
             raise
-        raise BadInputError(f"{what} ({words_of(error)})", where=where, mend=mend) from error
+        raise BadInputError(f"{what} ({words_of(error)})", where=where, fix=fix) from error
 
 
 def words_of(error: BaseException) -> str:

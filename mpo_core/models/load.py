@@ -34,7 +34,7 @@ def load_tokenizer(folder: Path, settings: ModelSettings) -> Any:
 
     where = f"model {folder}"
     try:
-        with reading("the tokenizer cannot be read", where=where, mend="Save the tokenizer again."):
+        with reading("the tokenizer cannot be read", where=where, fix="Save the tokenizer again."):
             tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=settings.trust_remote_code)
             tokenizer("x", add_special_tokens=False)
             has_end, has_pad = tokenizer.eos_token_id is not None, tokenizer.pad_token_id is not None
@@ -43,13 +43,13 @@ def load_tokenizer(folder: Path, settings: ModelSettings) -> Any:
         raise
     if settings.chat_template is not None:
         where = f"model.chat_template {settings.chat_template}"
-        tokenizer.chat_template = read_text(Path(settings.chat_template), mend="Name a Jinja file.")
+        tokenizer.chat_template = read_text(Path(settings.chat_template), fix="Name a Jinja file.")
     elif tokenizer.chat_template is None:
         raise BadInputError(
-            "the tokenizer has no chat template", where=where, mend="Give one with --set model.chat_template=FILE."
+            "the tokenizer has no chat template", where=where, fix="Give one with --set model.chat_template=FILE."
         )
     if not has_end:
-        raise BadInputError("the tokenizer has no end token", where=f"model {folder}", mend="Set its eos_token.")
+        raise BadInputError("the tokenizer has no end token", where=f"model {folder}", fix="Set its eos_token.")
     if not has_pad:
         tokenizer.pad_token = tokenizer.eos_token
     try_template(tokenizer, settings.system, where=where)
@@ -64,7 +64,7 @@ def _refuse_newer_tokenizer(folder: Path) -> None:
         with reading(
             f"the tokenizer cannot be read by tokenizers {tokenizers.__version__}",
             where=f"model {folder}, tokenizer.json",
-            mend="Save it again; if a newer library wrote it: pip install -U tokenizers transformers.",
+            fix="Save it again; if a newer library wrote it: pip install -U tokenizers transformers.",
         ):
             tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
 
@@ -89,7 +89,7 @@ def load_model(folder: Path, settings: ModelSettings, *, dtype: str | None = Non
         _refuse_larger_than_memory(folder, stored["dtype"], device)
     with (
         LOADING,
-        reading("the model cannot be loaded", where=f"model {folder}", mend=_TOGETHER),
+        reading("the model cannot be loaded", where=f"model {folder}", fix=_TOGETHER),
     ):
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             folder,
@@ -104,7 +104,7 @@ def load_model(folder: Path, settings: ModelSettings, *, dtype: str | None = Non
     refuse_not_finite(model, f"model {folder}")
     if dtype != "nf4":
         with reading(
-            f"the model cannot be moved to {device}", where=f"model {folder}", mend="Use another model.device."
+            f"the model cannot be moved to {device}", where=f"model {folder}", fix="Use another model.device."
         ):
             model.to(device=device)
     else:
@@ -136,7 +136,7 @@ def _refuse_unfit(model: Any, loading_info: dict[str, Any], folder: Path) -> Non
         raise BadInputError(
             f"{len(unfit)} weights are missing or of another shape, the first is {unfit[0]}",
             where=f"model {folder}",
-            mend=_TOGETHER,
+            fix=_TOGETHER,
         )
     known = {re.sub(r"\d+", "0", name) for name, _ in model.named_parameters()}
     known |= {name.rpartition(".")[0] for name in known}
@@ -145,7 +145,7 @@ def _refuse_unfit(model: Any, loading_info: dict[str, Any], folder: Path) -> Non
         raise BadInputError(
             f"the weights hold {len(left_out)} tensors that config.json leaves out, the first is {left_out[0]}",
             where=f"model {folder}",
-            mend=_TOGETHER,
+            fix=_TOGETHER,
         )
 
 
@@ -172,14 +172,14 @@ def _try_once(model: Any, where: str) -> None:
     if any(parameter.is_meta or not parameter.numel() for parameter in model.parameters()):
         return  # a part of it lies in another process
     mask = torch.tensor([[0, 1, 1], [1, 1, 1]], device=model.device)  # the first row is padded, as in sampling
-    with reading("the model cannot be run", where=where, mend=_TOGETHER), torch.inference_mode():
+    with reading("the model cannot be run", where=where, fix=_TOGETHER), torch.inference_mode():
         scores = model(input_ids=torch.zeros_like(mask), attention_mask=mask).logits[:, -1]
         finite = bool(torch.isfinite(scores).all())
     if not finite:
         raise BadInputError(
             f"the model's scores are NaN or infinite when it computes in {str(scores.dtype).removeprefix('torch.')}",
             where=where,
-            mend="Check config.json; where model.dtype is float16, use bfloat16 or float32.",
+            fix="Check config.json; where model.dtype is float16, use bfloat16 or float32.",
         )
 
 
@@ -197,7 +197,7 @@ def _refuse_larger_than_memory(folder: Path, dtype: Any, device: str) -> None:
             f"the weights take {needed / 2**30:.1f} GiB as {str(dtype).removeprefix('torch.')}, and the memory of "
             f"{device} is {memory / 2**30:.1f} GiB",
             where=f"model {folder}",
-            mend="Use a smaller model, or model.dtype=bfloat16 where it is float32.",
+            fix="Use a smaller model, or model.dtype=bfloat16 where it is float32.",
         )
 
 
@@ -209,7 +209,7 @@ def _stored(dtype: str, device: str) -> dict[str, Any]:
         return {"dtype": getattr(torch, dtype)}
     if importlib.util.find_spec("bitsandbytes") is None:
         raise BadInputError(
-            "bitsandbytes is not installed", where="training.weights nf4", mend="pip install bitsandbytes."
+            "bitsandbytes is not installed", where="training.weights nf4", fix="pip install bitsandbytes."
         )
     from transformers import BitsAndBytesConfig
 
@@ -232,7 +232,7 @@ def pick_device(name: str, *, where: str = "model.device") -> str:
     import torch
 
     if name.startswith("cuda") and not torch.cuda.is_available():
-        raise BadInputError("no CUDA device is here", where=f"{where} {name}", mend="Use auto or cpu.")
+        raise BadInputError("no CUDA device is here", where=f"{where} {name}", fix="Use auto or cpu.")
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name != "cpu":

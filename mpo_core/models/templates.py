@@ -134,7 +134,7 @@ def render(tokenizer: Any, messages: Messages, *, thinking: bool = False) -> str
         raise BadInputError(
             f"the chat template fails on a conversation: {error}",
             where=f"model {getattr(tokenizer, 'name_or_path', '')}",
-            mend="Fix the chat template, or give another one with --set model.chat_template=FILE.",
+            fix="Fix the chat template, or give another one with --set model.chat_template=FILE.",
         ) from None
 
 
@@ -191,7 +191,7 @@ def _switches(*, thinking: bool) -> dict[str, bool]:
 @contextlib.contextmanager
 def _raised(*, quote: bool) -> Any:
     try:
-        with reading("it fails", where="", mend=""):
+        with reading("it fails", where="", fix=""):
             yield
     except BadInputError as error:
         raise TemplateError(error.what if quote else "it raises an error") from None
@@ -235,7 +235,7 @@ def try_template(tokenizer: Any, system: str | None, *, where: str) -> None:
         raise BadInputError(
             f"the chat template cannot be rendered: {error}",
             where=where,
-            mend="Fix the chat template, or give another one with --set model.chat_template=FILE.",
+            fix="Fix the chat template, or give another one with --set model.chat_template=FILE.",
         ) from None
     if system is None:
         return
@@ -245,5 +245,5 @@ def try_template(tokenizer: Any, system: str | None, *, where: str) -> None:
         raise BadInputError(
             f"the chat template takes no system message ({error})",
             where="model.system",
-            mend="Remove model.system, or give a template that takes one with --set model.chat_template=FILE.",
+            fix="Remove model.system, or give a template that takes one with --set model.chat_template=FILE.",
         ) from None

@@ -20,7 +20,7 @@ from mpo_core.records import Form, open_records
 from mpo_core.reply import separate
 
 _ANSWERS = ("chosen", "rejected")
-_MEND = "Name a file of pairs."
+_FIX = "Name a file of pairs."
 _WANTED = "Give the official MPO JSON, JSON lines or Parquet. See docs/your-model.md."
 
 
@@ -42,7 +42,7 @@ def read_pairs(path: Path) -> Iterator[ReadRow]:
     """
     form: Form = "arrow" if plain_suffix(path) == ".arrow" else "parquet"
     table = plain_suffix(path) in {".parquet", ".arrow"} or _starts_as_parquet(path)
-    items = (record.values for record in open_records(path, form, mend=_MEND).rows) if table else _json_items(path)
+    items = (record.values for record in open_records(path, form, fix=_FIX).rows) if table else _json_items(path)
     for number, item in enumerate(items):
         try:
             yield ReadRow(number, _row(item), table=table)
@@ -60,18 +60,18 @@ def _starts_as_parquet(path: Path) -> bool:
 
 
 def _json_items(path: Path) -> Iterator[Any]:
-    text = read_text(path, mend=_MEND)
+    text = read_text(path, fix=_FIX)
     lines = [line for line in text.split("\n") if line.strip()]
     if len(lines) > 1 and not text.lstrip().startswith("[") and isinstance(_line_item(lines[0], 1), dict):
         yield from (_line_item(line, number) for number, line in enumerate(lines, start=1))
         return
     number = None
-    for number, item in enumerate(json_items(path, mend=_MEND, forms=_WANTED)):
+    for number, item in enumerate(json_items(path, fix=_FIX, forms=_WANTED)):
         if number == 0 and not text.lstrip().startswith("[") and not _has_sides(item.value):
-            raise BadInputError("a non-empty list of pairs is wanted", where=str(path), mend=_WANTED)
+            raise BadInputError("a non-empty list of pairs is wanted", where=str(path), fix=_WANTED)
         yield BadRowError("not_json", f"{item.place} is nested too deeply") if item.too_deep else item.value
     if number is None:
-        raise BadInputError("a non-empty list of pairs is wanted", where=str(path), mend=_WANTED)
+        raise BadInputError("a non-empty list of pairs is wanted", where=str(path), fix=_WANTED)
 
 
 def _has_sides(value: object) -> bool:

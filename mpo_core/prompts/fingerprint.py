@@ -36,4 +36,4 @@ def _digest(source: PromptSource) -> str:
 def _content_digest(path: Path) -> str:
     if is_folder(path):
         return folder_digest(file_digests(path))
-    return digest(path, mend="Check prompts.sources[].path.")
+    return digest(path, fix="Check prompts.sources[].path.")

@@ -20,7 +20,7 @@ def is_local(path: str) -> bool:
     if is_folder(Path(path)):
         return True
     if Path(path).is_absolute() or path.startswith("."):
-        raise BadInputError("no such folder", where=path, mend="Name a dataset folder or a hub id.")
+        raise BadInputError("no such folder", where=path, fix="Name a dataset folder or a hub id.")
     return False
 
 
@@ -40,11 +40,11 @@ def read_dataset(source: PromptSource) -> Records:
     except (DatasetsError, HfHubHTTPError, HFValidationError, OSError, ValueError, KeyError) as error:
         cause = type(error).__name__
         if local:
-            what, mend = f"no readable dataset ({cause})", "Check the folder, dataset_split and subset."
+            what, fix = f"no readable dataset ({cause})", "Check the folder, dataset_split and subset."
         else:
             what = f"neither a folder here nor a dataset that the hub gives ({cause})"
-            mend = "Check the id, revision, subset, dataset_split and the network."
-        raise BadInputError(what, where=f"dataset {path}, split {source.dataset_split}", mend=mend) from None
+            fix = "Check the id, revision, subset, dataset_split and the network."
+        raise BadInputError(what, where=f"dataset {path}, split {source.dataset_split}", fix=fix) from None
     batches = (batch for table in dataset.with_format("arrow").iter(1024) for batch in table.to_batches())
     # The schema of a dataset carries its features, the names of a ClassLabel among them.
     return arrow_records(f"dataset {path}", dataset.features.arrow_schema, batches)

@@ -163,7 +163,7 @@ def _unknown(
     if not examples:
         fix = "Is this the column of the kind? If so, name each of its values in kind_map. "
     known = "Known: harmful/harmless, unsafe/safe and the like; true/false where the column is called is_safe or so; "
-    return BadInputError(reason, where=rows[unknown[0]].where, mend=f"{fix}{known}or set `kind` for the whole source.")
+    return BadInputError(reason, where=rows[unknown[0]].where, fix=f"{fix}{known}or set `kind` for the whole source.")
 
 
 def _showable(label: str, counts: Mapping[str, int]) -> bool:

@@ -92,14 +92,14 @@ def _read(source: _Source, rejected_rows: list[Row], *, dominant: str, seed: int
     records = _open(source)
     rows = list(records.rows)
     if not rows:
-        raise BadInputError("no rows", where=records.where, mend="Give a source with at least one prompt.")
+        raise BadInputError("no rows", where=records.where, fix="Give a source with at least one prompt.")
     _require_columns(records, rows, settings)
     require_unique_ids(records, rows)
     # A row of which it cannot be said whether it matches is rejected, not left out.
     blocked = {r.row: fault for r in rows if (fault := _blocked(r, settings.where)) is not None}
     chosen = [r for r in rows if r.row in blocked or all(_matches(r, n, v, records) for n, v in settings.where.items())]
     if not chosen:
-        raise BadInputError(f"none of {len(rows)} rows matches", where=records.where, mend="Check `where`.")
+        raise BadInputError(f"none of {len(rows)} rows matches", where=records.where, fix="Check `where`.")
     kinds = read_kinds(records, chosen, settings, key=source.key)
     prompts: list[Row] = []
     faults: list[tuple[Record, Fault]] = []
@@ -124,7 +124,7 @@ def _open(source: _Source) -> Records:
     return open_records(
         Path(str(settings.path)),
         settings.source,
-        mend="Check prompts.sources[].path.",
+        fix="Check prompts.sources[].path.",
         delimiter=settings.delimiter,
         key=f"{source.key}.delimiter",
     )
@@ -143,10 +143,10 @@ def _require_columns(records: Records, rows: list[Record], settings: PromptSourc
 
 def _all_rejected(records: Records, faults: list[tuple[Record, Fault]]) -> BadInputError:
     if not faults or all(fault.reason == "empty_text" for _, fault in faults):
-        return BadInputError(f"all {len(faults)} texts are empty", where=records.where, mend="Check text_column.")
+        return BadInputError(f"all {len(faults)} texts are empty", where=records.where, fix="Check text_column.")
     record, fault = next((record, fault) for record, fault in faults if fault.reason != "empty_text")
     others = f"; all {len(faults)} rows are rejected" if len(faults) > 1 else ""
-    return BadInputError(f"{fault.detail}{others}", where=record.where, mend="Fix the rows, or name other columns.")
+    return BadInputError(f"{fault.detail}{others}", where=record.where, fix="Fix the rows, or name other columns.")
 
 
 def require_unique_ids(records: Records, rows: Iterable[Record]) -> None:
@@ -166,7 +166,7 @@ def require_unique_ids(records: Records, rows: Iterable[Record]) -> None:
         raise BadInputError(
             f"{len(repeated)} ids repeat in column 'id': {examples}",
             where=records.where,
-            mend="Make the ids unique or rename the column.",
+            fix="Make the ids unique or rename the column.",
         )
 
 
@@ -232,7 +232,7 @@ def _microworld_rows(source: _Source, *, dominant: str, seed: int) -> list[Row]:
         raise BadInputError(
             f"the microworld does not speak {dominant!r}",
             where=source.where,
-            mend=f"Choose languages.dominant from {', '.join(microworld.LANGUAGES)}.",
+            fix=f"Choose languages.dominant from {', '.join(microworld.LANGUAGES)}.",
         )
     assert settings.kind is not None  # noqa: S101 - the settings ask for both
     assert settings.split is not None  # noqa: S101

@@ -200,7 +200,7 @@ def plain_text(name: str, text: str) -> str:
             wrong = "holds control characters"
         else:
             return line
-    raise BadInputError(f"{name!r} {wrong}", where="registry", mend="Say who acts and why, in plain text.")
+    raise BadInputError(f"{name!r} {wrong}", where="registry", fix="Say who acts and why, in plain text.")
 
 
 def _ours(name: str) -> bool:
@@ -245,7 +245,7 @@ def _unwritable(store: ArtifactStore, path: str, error: OSError) -> BadInputErro
     return BadInputError(
         f"cannot write ({error.strerror or type(error).__name__})",
         where=f"run.root {store.root}, {path}",
-        mend="Choose a writable folder with free space; nothing was changed.",
+        fix="Choose a writable folder with free space; nothing was changed.",
     )
 
 

@@ -46,13 +46,13 @@ def push(store: ArtifactStore, name: str, repo: str, *, private: bool) -> str:
     except HfHubHTTPError as error:
         status = error.response.status_code
         raise BadInputError(
-            f"the hub answered {status}", where=repo, mend="Log in with a token that may write there: hf auth login."
+            f"the hub answered {status}", where=repo, fix="Log in with a token that may write there: hf auth login."
         ) from None
     except (HTTPError, HFValidationError, OfflineModeIsEnabled, OSError) as error:
         raise BadInputError(
             f"nothing was pushed ({type(error).__name__})",
             where=repo,
-            mend="Name the repository user/name; check that the hub can be reached and that HF_HUB_OFFLINE is not set.",
+            fix="Name the repository user/name; check that the hub can be reached and that HF_HUB_OFFLINE is not set.",
         ) from None
     return redact(url)
 

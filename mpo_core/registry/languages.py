@@ -42,7 +42,7 @@ def add_language(store: ArtifactStore, facts: DefinedLanguage, *, who: str) -> b
         raise BadInputError(
             f"{facts.code!r} is known with other facts",
             where=f"languages add {facts.code}",
-            mend="Leave out --name, --script and --resource: mpo knows them for this language.",
+            fix="Leave out --name, --script and --resource: mpo knows them for this language.",
         )
     if earlier is not None:
         joined = earlier.facts.entry.joined(facts.entry)

@@ -76,7 +76,7 @@ def rollback(store: ArtifactStore, *, who: str, why: str) -> Version:
             raise BadInputError(
                 f"nothing to roll back to: {wrong}",
                 where=f"registry of {store.root}",
-                mend="Promote a version by name: mpo models promote VERSION.",
+                fix="Promote a version by name: mpo models promote VERSION.",
             )
         _require_model(store, state, state.promotions[-2])
         return Draft(kind="rolled_back", version=state.promotions[-2])
@@ -127,7 +127,7 @@ def require_known(store: ArtifactStore, state: State, version: str) -> None:
         raise BadInputError(
             f"unknown version {version[:100]!r}",
             where=f"registry of {store.root}",
-            mend=f"Known: {known}." if known else "Nothing is registered yet: run the pipeline first.",
+            fix=f"Known: {known}." if known else "Nothing is registered yet: run the pipeline first.",
         )
 
 
@@ -138,7 +138,7 @@ def _require_model(store: ArtifactStore, state: State, version: str) -> None:
         raise BadInputError(
             f"the model of {version} is missing or damaged ({model.path})",
             where=f"registry of {store.root}",
-            mend="Nothing was changed. Restore the folder from a copy, or train it again by running its profile.",
+            fix="Nothing was changed. Restore the folder from a copy, or train it again by running its profile.",
         )
 
 

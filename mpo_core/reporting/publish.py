@@ -59,7 +59,7 @@ def run_folder(store: ArtifactStore, name: str) -> str:
         raise BadInputError(
             "this is no name of a run",
             where=f"report {name[:100]!r}",
-            mend="Names are letters, digits, dots, dashes and underscores, and begin with a letter or digit.",
+            fix="Names are letters, digits, dots, dashes and underscores, and begin with a letter or digit.",
         )
     folder = posixpath.join("runs", name)
     if store.local:
@@ -69,7 +69,7 @@ def run_folder(store: ArtifactStore, name: str) -> str:
                 raise BadInputError(
                     "a link here leads out of the root",
                     where=f"{store.root}, {part}",
-                    mend="Put the folder itself here.",
+                    fix="Put the folder itself here.",
                 )
     return folder
 
@@ -94,7 +94,7 @@ def read(store: ArtifactStore, folder: str) -> RunSummary:
         raise BadInputError(
             f"this is no summary of a run: {place}: {first['msg'][:200]} ({error.error_count()} errors)",
             where=where,
-            mend="Run the pipeline again with the same settings; what is cached is not computed again.",
+            fix="Run the pipeline again with the same settings; what is cached is not computed again.",
         ) from None
     _define_languages(summary)
     return summary
@@ -113,12 +113,12 @@ def _no_summary(fs: fsspec.AbstractFileSystem, where: str) -> BadInputError:
     folder = posixpath.dirname(where)
     if fs.exists(posixpath.join(folder, METHODS_SUMMARY)):
         page = posixpath.join(folder, METHODS_PAGE)
-        return BadInputError("this run compared methods and has no summary", where=where, mend=f"Open {page}.")
+        return BadInputError("this run compared methods and has no summary", where=where, fix=f"Open {page}.")
     names = ", ".join(_finished(fs, posixpath.dirname(folder))) or "there is none yet"
     if fs.isdir(folder):
         fix = f"Run it again with the same settings, which continues where it ended, or name a finished run: {names}."
-        return BadInputError("this run has not finished, so there is no summary of a run here", where=where, mend=fix)
-    return BadInputError("no summary of a run here", where=where, mend=f"Name a finished run: {names}.")
+        return BadInputError("this run has not finished, so there is no summary of a run here", where=where, fix=fix)
+    return BadInputError("no summary of a run here", where=where, fix=f"Name a finished run: {names}.")
 
 
 def _finished(fs: fsspec.AbstractFileSystem, runs: str) -> list[str]:

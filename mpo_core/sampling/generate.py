@@ -176,7 +176,7 @@ def _generate(model: Any, tokenizer: Any, batch: list[_Row], settings: SamplingS
         raise BadInputError(
             f"the model's scores became NaN while it answered {len(batch)} prompts",
             where=f"model {getattr(tokenizer, 'name_or_path', '')}",
-            mend="Where model.dtype is float16, use bfloat16 or float32; else the model is damaged.",
+            fix="Where model.dtype is float16, use bfloat16 or float32; else the model is damaged.",
         )
     return [_answer(tokenizer, row, new, ends) for row, new in zip(batch, output[:, width:].tolist(), strict=True)]
 

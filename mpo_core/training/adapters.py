@@ -38,13 +38,13 @@ def add_adapters(model: Any, lora: LoraSettings) -> Any:
             f"adapters cannot be put on these modules: {reason}",
             where=_SETTING,
             # PEFT 0.21 has no dropout for the experts of a mixture, which are one tensor of a layer.
-            mend="Set training.lora.dropout to 0." if "lora_dropout" in reason else choices,
+            fix="Set training.lora.dropout to 0." if "lora_dropout" in reason else choices,
         ) from None
     if hasattr(adapted.get_base_model().get_output_embeddings(), "base_layer"):
         raise BadInputError(
             "an adapter on the output head cannot be trained here",
             where=_SETTING,
-            mend="Leave lm_head out; all-linear does.",
+            fix="Leave lm_head out; all-linear does.",
         )
     return adapted
 
@@ -57,7 +57,7 @@ def _refuse_unknown_names(model: Any, names: list[str], choices: str) -> None:
         raise BadInputError(
             f"no module of the model is called {', '.join(map(repr, unknown))}" if names else "the list is empty",
             where=_SETTING,
-            mend=choices,
+            fix=choices,
         )
 
 

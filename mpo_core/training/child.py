@@ -84,7 +84,7 @@ def main(path: Path) -> int:
             sys.modules["peft"] = None  # type: ignore[assignment]
         result = run(job, channel)
     except BadInputError as error:
-        channel.send("bad_input", {"what": error.what, "where": error.where, "mend": error.mend})
+        channel.send("bad_input", {"what": error.what, "where": error.where, "fix": error.fix})
         return 2
     except _StoppedError as stop:
         channel.send("stopped", {"step": stop.step})
@@ -100,7 +100,7 @@ def _report_failure(error: BaseException, channel: _Channel) -> int:
     if code is not None:
         where = str(getattr(error, "filename", None) or "training: model or checkpoint")
         fields = {"what": f"cannot write ({os.strerror(code)})", "where": where}
-        channel.send("bad_input", fields | {"mend": "Free space or choose another folder; checkpoints are kept."})
+        channel.send("bad_input", fields | {"fix": "Free space or choose another folder; checkpoints are kept."})
         return 2
     traceback.print_exc()
     frames = traceback.extract_tb(error.__traceback__)[-3:]
@@ -167,13 +167,13 @@ def _join(settings: TrainingSettings) -> None:
 
     devices = torch.cuda.device_count()
     if settings.device.startswith("cuda") and not devices:
-        raise BadInputError("there is no CUDA device", where="training.device", mend="Use auto or cpu.")
+        raise BadInputError("there is no CUDA device", where="training.device", fix="Use auto or cpu.")
     on_cpu = settings.device == "cpu" or not devices
     if not on_cpu and settings.processes > devices:
         raise BadInputError(
             f"there are {devices} CUDA devices for {settings.processes} processes",
             where="training.processes",
-            mend="Use as many processes as devices, or training.device cpu.",
+            fix="Use as many processes as devices, or training.device cpu.",
         )
     PartialState(cpu=on_cpu)
     if on_cpu:
@@ -208,7 +208,7 @@ def _take(lock: Any, work: Path) -> None:
         except BlockingIOError:
             if time.monotonic() > deadline:
                 raise BadInputError(
-                    "another training works here", where=str(work), mend="Wait for it, or give another work folder."
+                    "another training works here", where=str(work), fix="Wait for it, or give another work folder."
                 ) from None
             time.sleep(0.2)
         else:
@@ -219,7 +219,7 @@ def _take(lock: Any, work: Path) -> None:
 
 
 def _read(path: Path, spec: TableSpec) -> pa.Table:
-    return spec.check(read_parquet(path, mend=f"Give a Parquet file of {spec.name}."), where=str(path))
+    return spec.check(read_parquet(path, fix=f"Give a Parquet file of {spec.name}."), where=str(path))
 
 
 def _fingerprint(job: TrainingJob) -> str:
@@ -255,7 +255,7 @@ def _build(
         raise BadInputError(
             "TensorBoard is not installed",
             where="training.tensorboard",
-            mend="pip install tensorboard.",
+            fix="pip install tensorboard.",
         )
     check_folder(job.model_folder)
     tokenizer = load_tokenizer(job.model_folder, job.model)
@@ -324,7 +324,7 @@ def _refuse_empty(rows: list[Any], quarantine: pa.Table, path: Path | None) -> N
         raise BadInputError(
             f"no pair is left to work on ({summary})",
             where=str(path),
-            mend="Give pairs that fit training.cutoff, and the references of these very pairs.",
+            fix="Give pairs that fit training.cutoff, and the references of these very pairs.",
         )
 
 

@@ -149,7 +149,7 @@ def _match(
             raise BadInputError(
                 "the reference is of another text, chat template, tokenizer or cut-off",
                 where=f"references, {what} {name}",
-                mend="Compute the references of these very pairs with these settings.",
+                fix="Compute the references of these very pairs with these settings.",
             )
     gap = known[text.text_id if own else source_id]["gap"] if needs_source else 0.0
     reference = None
@@ -168,7 +168,7 @@ def _refuse_other_model(known: dict[str, dict[str, Any]], model: str | None) -> 
         raise BadInputError(
             f"the references are of another model ({', '.join(sorted(digest[:12] for digest in others))})",
             where=f"references, model {model[:12]}",
-            mend="Compute the references with the model that is to be trained.",
+            fix="Compute the references with the model that is to be trained.",
         )
 
 
@@ -185,7 +185,7 @@ def _states(
             raise BadInputError(
                 "the references hold no pooled hidden states",
                 where="training.retention.pooling",
-                mend="Compute the references anew with this pooling.",
+                fix="Compute the references anew with this pooling.",
             )
         states[row["text_id"]] = (torch.tensor(row["chosen_pooled"]), torch.tensor(row["rejected_pooled"]))
     return states

@@ -181,11 +181,11 @@ def _check_head(model: Any, head: Head) -> None:
         raise BadInputError(
             f"two passes of {type(model).__name__} over the same tokens differ: it draws at random in its own code",
             where="model",
-            mend="Switch noise and dropout off in its config.json; training compares it with its frozen self.",
+            fix="Switch noise and dropout off in its config.json; training compares it with its frozen self.",
         )
     if not linear or not torch.allclose(ours.float(), theirs, atol=close, equal_nan=True):
         raise BadInputError(
             f"the output head of {type(model).__name__} is none that training knows",
             where="model",
-            mend="Train a model whose logits are a linear layer of the last hidden states, soft-capped or scaled.",
+            fix="Train a model whose logits are a linear layer of the last hidden states, soft-capped or scaled.",
         )

@@ -125,7 +125,7 @@ def _command(job: TrainingJob) -> list[str]:
         raise BadInputError(
             "DeepSpeed is not installed",
             where=f"training.parallel {settings.parallel}",
-            mend="Use fsdp2, or pip install --no-build-isolation deepspeed.",
+            fix="Use fsdp2, or pip install --no-build-isolation deepspeed.",
         )
     options = ["--config_file", str(CONFIGS / f"{settings.parallel}.yaml"), "--num_processes", str(settings.processes)]
     options += ["--main_process_port", "0"]  # a free one
@@ -151,7 +151,7 @@ def _follow(
         if kind in ("bad_input", "failed"):
             child.stdin.close()  # ends processes that wait for the one that failed; they have nothing to save
         if kind == "bad_input":
-            raise BadInputError(event["what"], where=event["where"], mend=event["mend"])
+            raise BadInputError(event["what"], where=event["where"], fix=event["fix"])
         if kind == "failed":
             raise StageFailedError(f"the training failed: {event['error']} at {event['at']}; see {log}")
     code = child.wait()

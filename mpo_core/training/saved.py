@@ -87,7 +87,7 @@ def require_same(
         raise BadInputError(
             "the trained model gives NaN or infinite log-probabilities",
             where="training, after the last step",
-            mend="Nothing was saved; the checkpoint is kept. Lower training.learning_rate.",
+            fix="Nothing was saved; the checkpoint is kept. Lower training.learning_rate.",
         )
     dtype = "bfloat16" if settings.weights == "bfloat16" else "float32"
     saved = load_model(folder, model, dtype=dtype)
@@ -105,6 +105,6 @@ def require_same(
             f"the saved model is not the one that was trained: log-probabilities differ by {difference:.2g} nats per "
             f"token, rounding explains {_CLOSE[settings.weights]:g}",
             where="training, the model folder",
-            mend="Nothing was saved; the checkpoint is kept. Train other modules (training.lora.target_modules), or "
+            fix="Nothing was saved; the checkpoint is kept. Train other modules (training.lora.target_modules), or "
             "without adapters.",
         )

@@ -80,7 +80,7 @@ def require_reference(
         raise BadInputError(
             f"the model is not its reference before the first step: {'; '.join(wrong)}",
             where="training, step 0",
-            mend="Compute the references with this very model on this machine; if it draws at random in its own code "
+            fix="Compute the references with this very model on this machine; if it draws at random in its own code "
             "(noise, dropout), switch that off in its config.json.",
         )
 

@@ -420,7 +420,7 @@ class MPOTrainer(Trainer):
 def _packs(model: Any, settings: TrainingSettings) -> bool:
     if settings.layout == "packed" and not can_pack(model):
         raise BadInputError(
-            "this model's attention cannot be packed", where="training.layout packed", mend="Use auto or padded."
+            "this model's attention cannot be packed", where="training.layout packed", fix="Use auto or padded."
         )
     return settings.layout != "padded" and settings.retention.pooling != "padded_mean" and can_pack(model)
 
@@ -459,5 +459,5 @@ def _diverged(what: str, pair_ids: list[str], step: int) -> BadInputError:
     return BadInputError(
         f"{what} on pairs {', '.join(pair_ids[:_NAMED])}{more}",
         where=f"training, step {step}",
-        mend="Lower training.learning_rate, or look at these pairs; the last checkpoint is kept.",
+        fix="Lower training.learning_rate, or look at these pairs; the last checkpoint is kept.",
     )

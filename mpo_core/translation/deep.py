@@ -79,7 +79,7 @@ def deep_translator_backend(settings: DeepTranslatorSource, *, with_key: bool = 
     missing = [variable for variable in service.keys.values() if not os.environ.get(variable)]
     if missing and with_key:
         raise BadInputError(
-            f"the service {settings.service} needs a key", where=f"environment variable {missing[0]}", mend="Set it."
+            f"the service {settings.service} needs a key", where=f"environment variable {missing[0]}", fix="Set it."
         )
     if with_key:
         _keys(service)

@@ -64,7 +64,7 @@ class MachineEngine:
                 raise UnknownLanguageError(
                     f"the engine {self.name} does not know the language {code!r}",
                     where="translation.engines",
-                    mend="Name another engine; `mpo languages` lists who knows what.",
+                    fix="Name another engine; `mpo languages` lists who knows what.",
                 )
             codes.append(own)
         self._backend.check(*codes)

@@ -121,7 +121,7 @@ class MemoryEngine:
             raise UnknownLanguageError(
                 f"no column {wanted!r} for language {code!r}",
                 where=str(self.path),
-                mend=f"Columns present: {', '.join(self._table) or 'none'}. "
+                fix=f"Columns present: {', '.join(self._table) or 'none'}. "
                 "Name it in translation.engines[].columns, or drop the language.",
             )
         rows = zip(*(self._table[name] for name in names), strict=True)
@@ -171,7 +171,7 @@ def _read_table(path: Path, delimiter: str | None) -> _File:
     Columns without a text (ids, flags) are no languages. A value that is no text, or cannot be read, is no translation.
     """
     form = form_of(path) if says_its_form(path) else "csv"
-    records = open_records(path, form, mend=MEND, delimiter=delimiter, key="translation.engines[].delimiter")
+    records = open_records(path, form, fix=MEND, delimiter=delimiter, key="translation.engines[].delimiter")
     rows = [
         {name: text for name in record.values if isinstance(text := record.text(name), str)} for record in records.rows
     ]
@@ -180,7 +180,7 @@ def _read_table(path: Path, delimiter: str | None) -> _File:
         return _File(_pivoted([row for row in rows if row.keys() >= _LONG]))
     texts = [name for name in names if not rows or any(row.get(name) for row in rows)]
     if records.hint and len(texts) <= 1:
-        raise BadInputError("the header names one column", where=str(path), mend=records.hint)
+        raise BadInputError("the header names one column", where=str(path), fix=records.hint)
     return _File({name: [row.get(name) for row in rows] for name in texts})
 
 
@@ -195,9 +195,9 @@ def _pivoted(rows: list[dict[str, str]]) -> _Columns:
 
 def _read_tmx(path: Path) -> _File:
     """One column per language tag, as it stands in the file."""
-    units = list(read_units(path, mend=MEND))
+    units = list(read_units(path, fix=MEND))
     if not units:
-        raise BadInputError("no translation unit (<tu>) in it", where=str(path), mend="Give a TMX file with units.")
+        raise BadInputError("no translation unit (<tu>) in it", where=str(path), fix="Give a TMX file with units.")
     further = [reading for unit in units for reading in unit[1:]]
     readings = [*(unit[0] for unit in units), *further]
     tags = dict.fromkeys(tag for reading in readings for tag in reading)

@@ -26,7 +26,7 @@ class MicroworldEngine:
                 raise UnknownLanguageError(
                     f"the microworld does not speak {code!r}",
                     where="translation.engines",
-                    mend=f"Choose languages from {', '.join(microworld.LANGUAGES)}, or name another engine.",
+                    fix=f"Choose languages from {', '.join(microworld.LANGUAGES)}, or name another engine.",
                 )
 
     def translate(self, texts: Sequence[str], source: str, target: str) -> list[Reply]:

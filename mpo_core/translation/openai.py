@@ -58,7 +58,7 @@ def openai_backend(settings: OpenAISource, *, with_key: bool = True) -> RemoteBa
         raise BadInputError(
             "the server of OpenAI needs a key",
             where=f"environment variable {settings.key_variable}",
-            mend="Set it, or name your own server: url.",
+            fix="Set it, or name your own server: url.",
         )
     return RemoteBackend(
         lambda: OpenAIClient(settings),

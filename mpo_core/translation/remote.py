@@ -223,14 +223,14 @@ def _refusal(client: Client, error: RefusedError) -> BadInputError:
         return BadInputError(
             f"the service {client.name} answers, but not as this engine's kind of server does{said}",
             where="translation.engines",
-            mend="Check the address (url; most servers want /v1 at its end), and whether one must log in there.",
+            fix="Check the address (url; most servers want /v1 at its end), and whether one must log in there.",
         )
     status = f" ({'HTTP' if error.status in _HTTP else 'code'} {error.status})"
     if error.status in _KEY_REFUSED and client.key_variables:
         return BadInputError(
             f"the service {client.name} refuses the key{status}{said}",
             where=f"environment variable {', '.join(client.key_variables)}",
-            mend="Check that it is set, and to this service's key.",
+            fix="Check that it is set, and to this service's key.",
         )
     fixes = {
         401: "Check the user and the password in its url.",
@@ -241,5 +241,5 @@ def _refusal(client: Client, error: RefusedError) -> BadInputError:
     return BadInputError(
         f"the service {client.name} refuses every request{status}{said}",
         where="translation.engines",
-        mend=fixes.get(error.status, "Correct the engine's settings; what it answered before is kept."),
+        fix=fixes.get(error.status, "Correct the engine's settings; what it answered before is kept."),
     )

@@ -109,7 +109,7 @@ class Replies:
             raise BadInputError(
                 f"the kept translations cannot be used ({error})",
                 where=str(self.path),
-                mend="Choose another folder (--set run.root=PATH), free space, or delete the file to ask anew.",
+                fix="Choose another folder (--set run.root=PATH), free space, or delete the file to ask anew.",
             ) from None
 
 

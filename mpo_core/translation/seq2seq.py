@@ -141,7 +141,7 @@ class _Speech:
         if config.is_encoder_decoder and any(re.fullmatch(r"<2\w+>", token) for token in self.tokenizer.get_vocab()):
             return "madlad"
         raise BadInputError(
-            f"this is no translation model that is known here (model_type {kind})", where=where, mend=_KNOWN
+            f"this is no translation model that is known here (model_type {kind})", where=where, fix=_KNOWN
         )
 
     def _has(self, token: str) -> bool:
@@ -186,7 +186,7 @@ class _Speech:
         raise UnknownLanguageError(
             f"the engine {name} translates from {reads!r} into {writes!r}, not from {source!r} into {target!r}",
             where="translation.engines",
-            mend="Name another engine.",
+            fix="Name another engine.",
         )
 
     def spelled(self, piece: str) -> tuple[str, Callable[[str], str]]:
@@ -311,7 +311,7 @@ def _loaded_model(folder: Path, dtype: str, device: str) -> _Model:
         raise BadInputError(
             f"{len(unfit)} weights are missing or of another shape, the first is {unfit[0]}",
             where=_where(folder),
-            mend="Check that config.json and the weights belong together.",
+            fix="Check that config.json and the weights belong together.",
         )
     refuse_not_finite(model, _where(folder))
     return _Model(model.to(device).eval(), speech)
@@ -322,7 +322,7 @@ forgetting.append(_loaded_model.cache_clear)
 
 def _loading(folder: Path) -> AbstractContextManager[None]:
     """Turns whatever a library raises while it loads into one line that the user can act on."""
-    return reading("the translation model cannot be loaded", where=_where(folder), mend=_WANTED)
+    return reading("the translation model cannot be loaded", where=_where(folder), fix=_WANTED)
 
 
 def _where(folder: Path) -> str:
@@ -332,14 +332,14 @@ def _where(folder: Path) -> str:
 def _resolve(path: str, revision: str | None) -> Path:
     folder = local_folder(path, revision, _FILES, where="translation.engines")
     if not (folder / "config.json").is_file():
-        raise BadInputError("config.json is missing", where=_where(folder), mend="Give a Hugging Face model folder.")
+        raise BadInputError("config.json is missing", where=_where(folder), fix="Give a Hugging Face model folder.")
     if not any(file.suffix in {".model", ".spm"} or file.name == "tokenizer.json" for file in folder.iterdir()):
         # transformers would make an empty one.
-        raise BadInputError("the tokenizer is missing", where=_where(folder), mend=_WANTED)
+        raise BadInputError("the tokenizer is missing", where=_where(folder), fix=_WANTED)
     if not any(folder.glob("*.safetensors")):
         raise BadInputError(
             "no *.safetensors file, and pickled weights are not read",
             where=_where(folder),
-            mend="Save the model as safetensors, or name a `revision` that has them.",
+            fix="Save the model as safetensors, or name a `revision` that has them.",
         )
     return folder

@@ -34,7 +34,7 @@ _HEAD = 400
 """Bytes in which a file declares its encoding."""
 
 
-def read_units(path: Path, *, mend: str) -> Iterator[list[dict[str, str]]]:
+def read_units(path: Path, *, fix: str) -> Iterator[list[dict[str, str]]]:
     """The units of a TMX file, each the text of a language by the language's tag as it stands.
 
     Inline codes are left out. A unit is a list, its first reading first: another one follows for a second variant
@@ -43,7 +43,7 @@ def read_units(path: Path, *, mend: str) -> Iterator[list[dict[str, str]]]:
 
     Args:
         path: the file, in the encoding that it declares.
-        mend: what to do where it cannot be read.
+        fix: what to do where it cannot be read.
 
     Raises:
         BadInputError: the file cannot be read, is no XML, or its encoding is unknown or another one.
@@ -58,16 +58,16 @@ def read_units(path: Path, *, mend: str) -> Iterator[list[dict[str, str]]]:
                     element.clear()
     except (*CORRUPT, OSError) as error:
         raise BadInputError(
-            f"cannot be read ({getattr(error, 'strerror', None) or type(error).__name__})", where=str(path), mend=mend
+            f"cannot be read ({getattr(error, 'strerror', None) or type(error).__name__})", where=str(path), fix=fix
         ) from None
     except ET.ParseError as error:
         line, column = error.position
         raise BadInputError(
-            "this is not XML", where=f"{path}, line {line}, column {column + 1}", mend="Give a TMX file."
+            "this is not XML", where=f"{path}, line {line}, column {column + 1}", fix="Give a TMX file."
         ) from None
     except UnicodeError:
         raise BadInputError(
-            f"the file is not in the encoding {encoding}", where=str(path), mend="Save it as UTF-8, and declare that."
+            f"the file is not in the encoding {encoding}", where=str(path), fix="Save it as UTF-8, and declare that."
         ) from None
 
 
@@ -103,13 +103,13 @@ def _encoding(path: Path) -> str:
         codec = None
     if codec is None or codec.name.replace("-", "_") in _NO_ENCODINGS:
         raise BadInputError(
-            f"unknown encoding {name[:40]!r}", where=f"{path}, line 1", mend="Save the file as UTF-8, and declare that."
+            f"unknown encoding {name[:40]!r}", where=f"{path}, line 1", fix="Save the file as UTF-8, and declare that."
         )
     if codec.name.startswith(("utf-16", "utf-32")):
         raise BadInputError(
             f"the file declares {name} and is in another encoding",
             where=f"{path}, line 1",
-            mend="Save the file as UTF-8, and declare that.",
+            fix="Save the file as UTF-8, and declare that.",
         )
     return codec.name
 

@@ -1,4 +1,4 @@
-"""Bad input through the real command: exit code 2, one line that tells how to mend it, nothing half written."""
+"""Bad input through the real command: exit code 2, one line that tells how to fix it, nothing half written."""
 
 import json
 import re

@@ -36,7 +36,7 @@ SHOWN = {
 def test_a_url_is_shown_without_its_credentials(text):
     assert redact(text) == SHOWN[text]
     for shown in (
-        str(BadInputError(text, where=text, mend=text)),
+        str(BadInputError(text, where=text, fix=text)),
         str(StageFailedError(text)),
         str(DamagedError(text)),
     ):

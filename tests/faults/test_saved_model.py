@@ -92,13 +92,13 @@ def test_names_that_fit_no_layer_are_refused(folder, modules, what):  # noqa: F8
     assert caught.value.what.startswith(what)
     assert caught.value.where == "training.lora.target_modules"
     linear = "down_proj, gate_proj, k_proj, o_proj, q_proj, up_proj, v_proj"
-    assert caught.value.mend == f"Use all-linear, or some of {linear}."
+    assert caught.value.fix == f"Use all-linear, or some of {linear}."
 
 
 def test_dropout_on_adapters_of_experts_is_refused(noisy, tmp_path):  # noqa: F811
     with pytest.raises(BadInputError, match="lora_dropout") as caught:
         train_here(job_of(tmp_path, noisy("mixtral"), lora={"rank": 2, "dropout": 0.5}))
-    assert caught.value.mend == "Set training.lora.dropout to 0."
+    assert caught.value.fix == "Set training.lora.dropout to 0."
 
 
 def test_no_other_model_than_the_trained_is_ever_left(tied, tmp_path, monkeypatch):

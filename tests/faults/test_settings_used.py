@@ -136,7 +136,7 @@ def test_the_evaluation_prints_the_kinds_before_the_work(mpo, profile, tmp_path,
     path.write_text("text,kind\nBake bread.,safe\n")
 
     def broken(*_, **__):
-        raise BadInputError("stop", where="here", mend="Go on.")
+        raise BadInputError("stop", where="here", fix="Go on.")
 
     monkeypatch.setattr("flows.alone.sample", broken)
     outcome = mpo("evaluate", profile, "--model", "microworld", "--prompts", path)
@@ -164,7 +164,7 @@ def test_a_revision_is_of_the_profiles_own_model(
     def stopped(config, settings, *_):
         seen.append((settings.path, settings.revision))
         if len(seen) == len(revisions):
-            raise BadInputError("stop", where="here", mend="Go on.")
+            raise BadInputError("stop", where="here", fix="Go on.")
         empty = QUARANTINE.build([])
         return empty, empty
 
@@ -197,7 +197,7 @@ def test_a_training_uses_the_languages_of_the_profile(
     def stopped(config, folder, pairs, validation, rejected_rows, *_):
         reasons = Counter(rejected_rows["reason"].to_pylist())
         seen.append((pairs.num_rows, validation.num_rows, {reason: n // 2 for reason, n in reasons.items()}))
-        raise BadInputError("stop", where="here", mend="Go on.")
+        raise BadInputError("stop", where="here", fix="Go on.")
 
     monkeypatch.setattr("flows.alone._train", stopped)
     command = ["train", *([profile] if with_profile else []), "--pairs", path, "--validation", path]

@@ -78,7 +78,7 @@ def test_refused_input_is_one_line_and_no_progress(written, monkeypatch):
     def refused():
         with progress.show(Console(file=written)):
             work(progress.board, "translate", 3)
-            raise BadInputError("wrong", where="here", mend="Fix it.")
+            raise BadInputError("wrong", where="here", fix="Fix it.")
 
     with pytest.raises(BadInputError):
         refused()

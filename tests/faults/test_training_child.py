@@ -37,7 +37,7 @@ def test_the_process_sends_bad_input_and_ends_with_2(tmp_path):
 
 EVENTS = {
     "bad input": (
-        {"event": "bad_input", "what": "no number", "where": "training.beta", "mend": "Give one."},
+        {"event": "bad_input", "what": "no number", "where": "training.beta", "fix": "Give one."},
         2,
         BadInputError,
         "^training.beta: no number. Give one.$",

@@ -84,7 +84,7 @@ def test_jsonl_parquet_and_dataset_give_the_same_prompts(tmp_path: Path) -> None
     folder = tmp_path / "parquet" / "language=en"  # must not become a column
     folder.mkdir(parents=True)
     pq.write_table(pa.Table.from_pylist(rows), folder / "p.parquet")
-    assert open_records(folder.parent, "parquet", mend="-").columns == ["text", "harmful"]
+    assert open_records(folder.parent, "parquet", fix="-").columns == ["text", "harmful"]
     datasets.DatasetDict({"dev": datasets.Dataset.from_list(rows)}).save_to_disk(str(tmp_path / "saved"))
     datasets.Dataset.from_list(rows).save_to_disk(str(tmp_path / "single"))
     tables = [

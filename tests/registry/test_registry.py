@@ -73,8 +73,8 @@ def test_promote_and_roll_back(store: ArtifactStore) -> None:
     assert rollback(store, who="me", why="it is rude").version == "v2"
     assert rollback(store, who="me", why="this one too").version == "v1"
     # A new promotion starts from where we are: back from v3 is v1 again, not v2.
-    promote(store, "v3", who="me", why="mended")
-    assert rollback(store, who="me", why="not mended").version == "v1"
+    promote(store, "v3", who="me", why="fixed")
+    assert rollback(store, who="me", why="not fixed").version == "v1"
     current = promoted(store)
     assert current is not None
     assert current.version == "v1"

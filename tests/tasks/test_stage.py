@@ -123,7 +123,7 @@ def write(text: str, fails: int, bad: bool, *, store: ArtifactStore, label: str)
     tell_progress(1, 2)
     if len(calls) <= fails:
         if bad:
-            raise BadInputError("wrong", where="here", mend="Mend it.")
+            raise BadInputError("wrong", where="here", fix="Fix it.")
         raise OSError("try again")
     return Shard(rows=store.write_table("translation", TRANSLATIONS, table(text)), counts={"rows": 1})
 

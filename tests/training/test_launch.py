@@ -101,7 +101,7 @@ def test_bad_input_crosses_the_process(world: Any, folder: Path, tmp_path: Path)
     with pytest.raises(BadInputError, match="no readable Parquet file") as caught:
         train(job)
     assert caught.value.where == str(job.references)
-    assert caught.value.mend == "Write it again."
+    assert caught.value.fix == "Write it again."
     assert not (job.out / "model").exists()
 
 

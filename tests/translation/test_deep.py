@@ -1,4 +1,4 @@
-"""What deep-translator raises, sorted: try again, not this text, not this service, or the user's to mend."""
+"""What deep-translator raises, sorted: try again, not this text, not this service, or the user's to fix."""
 
 import asyncio
 import inspect

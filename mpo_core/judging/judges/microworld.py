@@ -37,7 +37,7 @@ class MicroworldJudge(Judge):
                 raise BadInputError(
                     f"the microworld's judge does not speak {language!r}",
                     where="judging.judge",
-                    mend=f"Choose languages from {', '.join(microworld.LANGUAGES)}, or the judge refusal_rules.",
+                    fix=f"Choose languages from {', '.join(microworld.LANGUAGES)}, or the judge refusal_rules.",
                 )
 
     def cautions(self, languages: Iterable[str]) -> list[str]:
@@ -58,7 +58,7 @@ def _verdict(case: Case) -> Verdict:
         raise BadInputError(
             "the microworld's judge knows the microworld's prompts only, and this is another one",
             where="judging.judge microworld",
-            mend="Use the judge refusal_rules for prompts of your own.",
+            fix="Use the judge refusal_rules for prompts of your own.",
         )
     outcome = microworld.judge(case.prompt, case.response, case.language)
     if outcome == "broken":

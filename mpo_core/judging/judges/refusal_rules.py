@@ -83,7 +83,7 @@ def _phrases_of(language: str) -> Lexicon:
         raise BadInputError(
             f"the judge refusal_rules has no refusal phrases for {language!r}",
             where="judging.judge",
-            mend=f"Give a text file with one phrase per line: mpo languages add {language} --refusals FILE; or use a "
+            fix=f"Give a text file with one phrase per line: mpo languages add {language} --refusals FILE; or use a "
             "judge that needs none.",
         )
     return entry

@@ -70,7 +70,7 @@ def _other(rows: list[PairRow], at: int) -> PairRow:
         raise BadInputError(
             "kto needs pairs of two prompts or more",
             where="training.method",
-            mend="Give more pairs, or train with another method.",
+            fix="Give more pairs, or train with another method.",
         )
     return foreign
 

@@ -46,7 +46,7 @@ class MemorySource(TranslationEngine):
         from mpo_core.files import digest
         from mpo_core.translation.memory import MEND
 
-        return f"memory:{digest(Path(self.path), mend=MEND)}"
+        return f"memory:{digest(Path(self.path), fix=MEND)}"
 
     def files(self) -> list[Path]:
         """Returns the file."""
