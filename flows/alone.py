@@ -13,22 +13,22 @@ from flows.surroundings import can_be_written
 from flows.translate import opened_chain
 from mpo_core.artifacts import write_parquet
 from mpo_core.errors import BadInputError
-from mpo_core.evaluation import compare, metrics
+from mpo_core.evaluation import ModelName, compare, metrics
 from mpo_core.files import read_parquet
 from mpo_core.judging import judge_responses
 from mpo_core.models import forget_models, model_digest, resolve, shared_model
 from mpo_core.pairs import FLAWS, audit, export_official, export_trl, import_pairs, of_languages
 from mpo_core.prompts import count_kinds, load_prompts
-from mpo_core.records import form_of
+from mpo_core.records import Form, form_of
 from mpo_core.sampling import Request, sample
 from mpo_core.settings import LanguageSettings, ModelSettings, PipelineConfig, PromptSource
 from mpo_core.tables import GAPS, METRICS, PAIRS, PROMPTS, QUARANTINE, RESPONSES, VERDICTS
-from mpo_core.training import TrainingJob, TrainingResult, gaps, source_texts, target_texts, train
+from mpo_core.training import PairText, TrainingJob, TrainingResult, gaps, source_texts, target_texts, train
 from mpo_core.translation.translate import prompt_texts, translate_texts
 
 _BLOCK = 512  # texts whose reference is measured, and kept, at one time
 _PLACE = {"source", "path", "revision", "subset", "dataset_split", "split"}  # where the prompts lie, not how they read
-_PROMPT_FORMS = ("csv", "json", "jsonl", "parquet", "arrow")
+_PROMPT_FORMS: tuple[Form, ...] = ("csv", "json", "jsonl", "parquet", "arrow")
 _UNFINISHED = ".model-*.tmp"  # what the training process calls a model that it has not saved whole yet
 OnProgress = Callable[[int, int], None]
 OnKinds = Callable[[dict[str, dict[str, int]]], None]
@@ -218,7 +218,7 @@ def _reference(
     A block that an interrupted training has measured lies in `kept` and is not measured again.
     """
     training, digest = config.training, model_digest(folder, config.model)
-    text_groups = [(source_texts(pairs), training.retention.pooling)]
+    text_groups: list[tuple[list[PairText], str | None]] = [(source_texts(pairs), training.retention.pooling)]
     if training.references_targets:
         text_groups.append((target_texts(pairs), None))
     blocks = [
@@ -284,7 +284,8 @@ def evaluate_alone(
     config.judging.require_languages([config.languages.dominant, *config.languages.targets])
     prompts, rejected = _read_prompts(config, file, source)
     kinds = count_kinds(prompts)
-    evaluations: dict[str, _Evaluation] = {}
+    evaluations: dict[ModelName, _Evaluation] = {}
+    paths: dict[ModelName, str]
     paths = {"model": config.model.path} if against is None else {"before": against, "after": config.model.path}
     for name, path in paths.items():
         settings = config.model.model_copy(update={"path": path})
@@ -332,7 +333,9 @@ def _require_new_folder(out: Path) -> None:
         raise BadInputError("cannot write here", where=f"--out {out}", fix="Free space or choose another folder.")
 
 
-def _write_evaluations(out: Path, evaluations: dict[str, _Evaluation], figures: pa.Table, rejected: pa.Table) -> None:
+def _write_evaluations(
+    out: Path, evaluations: dict[ModelName, _Evaluation], figures: pa.Table, rejected: pa.Table
+) -> None:
     """Writes the tables of an evaluation, all or none of them."""
     try:
         write_parquet(out / "metrics.parquet", METRICS, figures)
@@ -367,11 +370,11 @@ def prompt_source(config: PipelineConfig, file: Path, number: int | None = None)
     if file.is_dir():
         kind, place = "dataset", {n: getattr(template, n) for n in ("subset", "dataset_split")}
     else:
-        kind, place = form_of(file, _PROMPT_FORMS), {}
-        kind = "parquet" if kind == "arrow" else kind
+        form = form_of(file, _PROMPT_FORMS)
+        kind, place = ("parquet" if form == "arrow" else form), {}
         if kind != "csv":
             settings["delimiter"] = None  # it is of CSV, as the subset is of a dataset
-    return PromptSource(**settings, **place, source=kind, path=str(file), split="test")
+    return PromptSource.model_validate({**settings, **place, "source": kind, "path": str(file), "split": "test"})
 
 
 def _template(config: PipelineConfig, file: Path, number: int | None) -> PromptSource:

@@ -117,7 +117,7 @@ def _require_distinct(source: str, targets: list[str]) -> None:
 
 
 def _delimiter(given: str | None) -> str | None:
-    value = single_character(given)
+    value: str | None = single_character(given)
     if value is not None and not re.fullmatch(DELIMITER, value):
         raise BadInputError(
             "a delimiter is one character, no quote", where=f"--delimiter {given}", fix='Such as ";" or tab.'
@@ -224,7 +224,11 @@ def add_language(
     notified = server() is not None and new
     if notified:
         tell_server(facts, root)
-    result = {"language": facts.code, "registered": "now" if new else "before", "server_told": notified}
+    result: dict[str, str | bool | int] = {
+        "language": facts.code,
+        "registered": "now" if new else "before",
+        "server_told": notified,
+    }
     if promoted is not None and facts.code in promoted.entry.targets:
         result["covered_by"] = promoted.version
     phrases = lexicon(facts.code)

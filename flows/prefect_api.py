@@ -19,7 +19,8 @@ def server() -> str | None:
     """Returns the address of the lasting Prefect server that is set, if one is."""
     from prefect.settings import PREFECT_API_URL
 
-    return PREFECT_API_URL.value()
+    address: str | None = PREFECT_API_URL.value()
+    return address
 
 
 def is_healthy(address: str) -> bool:

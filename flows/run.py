@@ -218,15 +218,17 @@ def _runner(settings: RunSettings) -> TaskRunner[Any]:
             fix=f"pip install 'mpo-pipeline[{settings.runner}]'.",
         )
     if settings.runner == "dask":
-        from prefect_dask import DaskTaskRunner
+        from prefect_dask.task_runners import DaskTaskRunner
 
         cluster = {"n_workers": settings.workers, "threads_per_worker": 1}
-        return DaskTaskRunner(address=settings.cluster, cluster_kwargs=None if settings.cluster else cluster)
-    from prefect_ray import RayTaskRunner
+        dask: TaskRunner[Any] = DaskTaskRunner(
+            address=settings.cluster, cluster_kwargs=None if settings.cluster else cluster
+        )
+        return dask
+    from prefect_ray.task_runners import RayTaskRunner
 
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}  # its words would go between the bars
-    if settings.cluster is not None:
-        return RayTaskRunner(address=settings.cluster, init_kwargs=quiet)
     # Without "local", Ray would join a cluster that happens to run on this machine.
-    here = {"num_cpus": settings.workers, "include_dashboard": False}
-    return RayTaskRunner(address="local", init_kwargs=quiet | here)
+    here = {"num_cpus": settings.workers, "include_dashboard": False} if settings.cluster is None else {}
+    ray: TaskRunner[Any] = RayTaskRunner(address=settings.cluster or "local", init_kwargs=quiet | here)
+    return ray

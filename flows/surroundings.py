@@ -14,8 +14,12 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from mpo_core.own_packages import own_path
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
 
 _PLAIN = {"→": "->", "…": "...", "×": "x", "–": "-", "✓": "x", "≥": ">=", "≤": "<="}
 
@@ -44,14 +48,14 @@ class _LastingFile(io.FileIO):
 
     failure: OSError | None = None
 
-    def write(self, data: object) -> int | None:
-        """Writes, or drops, the bytes."""
+    def write(self, data: "Buffer", /) -> int:
+        """Writes the bytes, or drops them."""
         if self.failure is None:
             try:
-                return super().write(data)  # type: ignore[arg-type]
+                return super().write(data)
             except OSError as error:
                 self.failure = error
-        return memoryview(data).nbytes  # type: ignore[arg-type]
+        return memoryview(data).nbytes
 
 
 def _lasting(number: int, before: io.TextIOWrapper | None) -> io.TextIOWrapper:
@@ -91,7 +95,7 @@ def lasting_streams() -> Iterator[None]:
             os.fstat(number)
         except OSError:  # closed: the next file that is opened would take its place, and get what is printed
             os.open(os.devnull, os.O_RDWR)
-    sys.stdout, sys.stderr = _lasting(1, sys.__stdout__), _lasting(2, sys.__stderr__)  # type: ignore[arg-type]
+    sys.stdout, sys.stderr = _lasting(1, sys.__stdout__), _lasting(2, sys.__stderr__)
     try:
         yield
     finally:

@@ -142,7 +142,9 @@ def _memories(chain: Chain, source: str, targets: list[str]) -> list[dict[str, A
     """How many units each memory has in the source language, in each target, and in both."""
     counts = []
     for engine in chain.engines:
-        for target in targets if isinstance(engine, MemoryEngine) else ():
+        if not isinstance(engine, MemoryEngine):
+            continue
+        for target in targets:
             with contextlib.suppress(UnknownLanguageError):  # another engine may know it
                 units = engine.units(source, target)._asdict()
                 counts.append({"memory": str(engine.path), "language": target, **units})

@@ -16,6 +16,9 @@ from mpo_core.errors import BadInputError
 from mpo_core.evaluation.shares import Share, prompt_shares
 from mpo_core.tables import GAPS, METRICS
 
+ModelName = Literal["before", "after", "previous", "model"]
+"""What an evaluated model is called in METRICS; `model` is one that is evaluated alone."""
+
 
 class Interval(NamedTuple):
     """Holds the two ends of a confidence interval."""
@@ -28,7 +31,7 @@ def metrics(
     verdicts: pa.Table,
     gaps: pa.Table | None,
     *,
-    model: Literal["before", "after", "previous", "model"],
+    model: ModelName,
     confidence: float,
     baseline: pa.Table | None = None,
 ) -> pa.Table:
