@@ -60,6 +60,17 @@ def mpo(monkeypatch, capsys):
     return run
 
 
+@pytest.fixture(scope="module", autouse=True)
+def known_languages():
+    """Forgets, after each file of tests, the languages that it made known in this process."""
+    from mpo_core.languages import LANGUAGES
+
+    before = dict(LANGUAGES)
+    yield
+    LANGUAGES.clear()
+    LANGUAGES.update(before)
+
+
 @pytest.fixture(scope="session")
 def prefect_server():
     """One ephemeral Prefect server for the whole session."""
