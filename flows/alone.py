@@ -183,7 +183,7 @@ def _train(
     out: Path,
     on_progress: OnProgress,
 ) -> tuple[TrainingResult, pa.Table]:
-    """The training, and all rows that were set aside on the way to it."""
+    """The training, and all rows that were rejected on the way to it."""
     work = out / ".work"
     write_parquet(work / "pairs.parquet", PAIRS, pairs)
     seen = pairs if validation is None else pa.concat_tables([pairs, validation])
@@ -213,7 +213,7 @@ def _train(
 def _reference(
     config: PipelineConfig, folder: Path, pairs: pa.Table, cache_folder: Path, on_progress: OnProgress
 ) -> pa.Table:
-    """Gaps of the frozen model, block by block; a pair without one is set aside by the training, with its reason.
+    """Gaps of the frozen model, block by block; a pair without one is rejected by the training, with its reason.
 
     A block that an interrupted training has measured lies in `kept` and is not measured again.
     """

@@ -57,7 +57,7 @@ def translate(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Tell what would be asked, and ask nobody.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Translate a file's texts; every translation passes the gates, or is set aside with the reason."""
+    """Translate a file's texts; every translation passes the gates, or is rejected with the reason."""
     from flows.translate import engine_settings, estimate, require_table, translate_file
 
     if not engine and profile is None:
@@ -137,7 +137,7 @@ def _tell_translated(result: dict[str, Any], *, used_machine: bool, as_json: boo
     _tell_quality(result["languages"])
     tell({name: result[name] for name in ("out", "quarantine") if name in result}, as_json=False)
     if "quarantine" in result and used_machine:
-        console.print("To ask again for what was set aside: --set translation.attempt=2")
+        console.print("To ask again for what was rejected: --set translation.attempt=2")
 
 
 def _tell_estimate(load: list[dict[str, Any]], *, as_json: bool) -> None:
@@ -152,7 +152,7 @@ def _tell_estimate(load: list[dict[str, Any]], *, as_json: bool) -> None:
 
 
 def _tell_quality(languages: dict[str, Any]) -> None:
-    names = ("language", "translated", "by engine", "marked", "set aside", "because")
+    names = ("language", "translated", "by engine", "marked", "rejected", "because")
     table = Table(*(Column(name, overflow="fold") for name in names))
     for code, row in languages.items():
         counted = [", ".join(f"{name} {n:,}" for name, n in row[of].items()) for of in ("engines", "marked", "reasons")]

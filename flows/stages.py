@@ -202,7 +202,7 @@ def require_pairs(run: Run, pairs: Pairs) -> None:
     reasons = ", ".join(f"{name} {count}" for name, count in sorted(counts.items(), key=lambda item: -item[1]))
     raise BadInputError(
         f"no pair is left to train on ({reasons or 'no prompt reached this stage'})",
-        where=f"pairs, set aside in {run.config.run.root}/pairs/quarantine",
+        where=f"pairs, rejected rows in {run.config.run.root}/pairs/quarantine",
         fix="no_rejected: a safe model gives no bad answer, so name prompts.sources.0.rejected_column "
         "or raise sampling.n and sampling.temperature; no_translation: complete the memory or name another engine; "
         "timed_out and the like: ask again with translation.attempt=2.",
