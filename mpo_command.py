@@ -1,6 +1,6 @@
 """The entry point of the `mpo` command. No other package has a module of this name; `flows` is a common one."""
 
-from mpo_core.own_packages import prefer_own_packages
+from mpo_core.contract.own_packages import prefer_own_packages
 
 prefer_own_packages()
 

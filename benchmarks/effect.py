@@ -30,7 +30,7 @@ BARS = {
 def run_seed(seed: int, root: str, extra: list[str]) -> Any:
     """Runs the demo with `seed` as the seed of prompts, training and sampling."""
     from flows.full_pipeline import full_pipeline
-    from mpo_core.profiles import load_config
+    from mpo_core.settings.profiles import load_config
 
     seeds = [f"prompts.seed={seed}", f"training.seed={seed}", f"sampling.seed={seed}"]
     overrides = [f"run.root={root}", f"run.name=effect-{seed}", *seeds, *extra]

@@ -29,7 +29,7 @@ EVALUATION = ("before", "after", "previous")
 
 def config(root: Path, targets: list[str]) -> Any:
     """The demo on a root of its own."""
-    from mpo_core.profiles import load_config
+    from mpo_core.settings.profiles import load_config
 
     overrides = [f"run.root={root}", "run.workers=1", f"languages.targets=[{', '.join(targets)}]"]
     return load_config(ROOT / "deployments" / "profiles" / "demo.yaml", overrides)
@@ -56,7 +56,7 @@ def main() -> None:
     from flows.languages import facts_of
     from flows.realign import realign
     from mpo_core import registry
-    from mpo_core.artifacts import ArtifactStore
+    from mpo_core.contract.artifacts import ArtifactStore
 
     six = ["zh", "ja", "ko", "ar", "bn"]
     with tempfile.TemporaryDirectory() as scratch:

@@ -29,8 +29,8 @@ def main() -> None:
     arguments = parser.parse_args()
     quiet_surroundings()
     from flows.compare import compare_methods
-    from mpo_core.profiles import load_config
     from mpo_core.reporting import methods_markdown, picture
+    from mpo_core.settings.profiles import load_config
 
     overrides = [f"run.root={arguments.root}", f"compare.seeds={list(range(arguments.seeds))}"]
     overrides.append(f"compare.flipped=[{arguments.flipped}]")

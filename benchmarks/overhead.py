@@ -26,10 +26,10 @@ from prefect import flow
 
 from flows.run import start_run
 from flows.stages import compare, evaluate, preference_pairs, read_blocks, references
-from mpo_core import tables
-from mpo_core.artifacts import Shard
-from mpo_core.profiles import parse_config
+from mpo_core.contract import tables
+from mpo_core.contract.artifacts import Shard
 from mpo_core.settings import PipelineConfig
+from mpo_core.settings.profiles import parse_config
 from tasks import evaluation, judging, pairs, reference, sampling, translation
 from tasks.model import find_model
 

@@ -62,7 +62,7 @@ def train(by_name: dict[str, dict[str, float]], root: str) -> list[Candidate]:
     """Trains and evaluates the candidates, and prints a line for each."""
     from flows.compare import compare_methods
     from mpo_core.evaluation import balanced
-    from mpo_core.profiles import load_config, parse_config
+    from mpo_core.settings.profiles import load_config, parse_config
 
     settings = ["evaluation.split=validation", "run.name=search", f"run.root={root}"]
     data = load_config(PROFILE, settings).model_dump(mode="json")

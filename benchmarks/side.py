@@ -52,9 +52,9 @@ def references(folder: Path, out: Path) -> dict[str, Any]:
     """Measures the reference of the frozen model, which is computed once before any training."""
     import pyarrow.parquet as pq
 
+    from mpo_core.contract.tables import GAPS
     from mpo_core.models import load_model, load_tokenizer, model_digest
     from mpo_core.settings import ModelSettings
-    from mpo_core.tables import GAPS
     from mpo_core.training import gaps, source_texts
 
     settings = ModelSettings()

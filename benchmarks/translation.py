@@ -153,7 +153,7 @@ def child(rows: int) -> None:
     from flows import translate
     from mpo_core import microworld
     from mpo_core.contract.translation import Reply
-    from mpo_core.profiles import load_config
+    from mpo_core.settings.profiles import load_config
     from mpo_core.translation.engines.deep_translator import DeepTranslatorSource
     from tests.translation.service import sentences
 

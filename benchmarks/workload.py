@@ -85,8 +85,8 @@ def _write_model(folder: Path, vocabulary: int, shape: Shape, seed: int) -> None
 def _write_pairs(path: Path, vocabulary: int, rows: int, scale: float, seed: int) -> None:
     import numpy as np
 
-    from mpo_core.artifacts import write_parquet
-    from mpo_core.tables import PAIRS
+    from mpo_core.contract.artifacts import write_parquet
+    from mpo_core.contract.tables import PAIRS
 
     draw = np.random.default_rng(seed)
     sources = rows // len(TARGETS) + 1

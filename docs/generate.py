@@ -7,9 +7,9 @@ from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from mpo_core.profiles import settings_in
+from mpo_core.contract.tables import ALL_TABLES
 from mpo_core.settings import PipelineConfig, Settings
-from mpo_core.tables import ALL_TABLES
+from mpo_core.settings.profiles import settings_in
 
 HERE = Path(__file__).resolve().parent
 _HEAD = "<!-- written by docs/generate.py; edit the descriptions in the code -->\n\n"
@@ -76,8 +76,8 @@ def contract_page() -> str:
     """Every table with its key and columns."""
     lines = [
         _HEAD + "# The data contract\n",
-        "Every table that passes between stages, as `mpo_core/tables.py` declares it. Tables are joined by id,",
-        "never by position. A row that fails a gate goes to its stage's `quarantine` table with the reason.\n",
+        "Every table that passes between stages, as `mpo_core/contract/tables.py` declares it. Tables are joined by",
+        "id, never by position. A row that fails a gate goes to its stage's `quarantine` table with the reason.\n",
     ]
     for spec in ALL_TABLES:
         lines += [

@@ -11,18 +11,18 @@ import pyarrow as pa
 
 from flows.surroundings import can_be_written
 from flows.translate import opened_chain
-from mpo_core.artifacts import write_parquet
-from mpo_core.errors import BadInputError
+from mpo_core.contract.artifacts import write_parquet
+from mpo_core.contract.errors import BadInputError
+from mpo_core.contract.tables import GAPS, METRICS, PAIRS, PROMPTS, QUARANTINE, RESPONSES, VERDICTS
 from mpo_core.evaluation import ModelName, compare, metrics
-from mpo_core.files import read_parquet
+from mpo_core.files.read import read_parquet
+from mpo_core.files.records import Form, form_of
 from mpo_core.judging import judge_responses
 from mpo_core.models import forget_models, model_digest, resolve, shared_model
 from mpo_core.pairs import FLAWS, audit, export_official, export_trl, import_pairs, of_languages
 from mpo_core.prompts import count_kinds, load_prompts
-from mpo_core.records import Form, form_of
 from mpo_core.sampling import Request, sample
 from mpo_core.settings import LanguageSettings, ModelSettings, PipelineConfig, PromptSource
-from mpo_core.tables import GAPS, METRICS, PAIRS, PROMPTS, QUARANTINE, RESPONSES, VERDICTS
 from mpo_core.training import PairText, TrainingJob, TrainingResult, gaps, source_texts, target_texts, train
 from mpo_core.translation.translate import prompt_texts, translate_texts
 

@@ -42,10 +42,10 @@ from flows.cli_shared import (
 from flows.prefect_api import require_server
 from flows.registered import define_registered, load_config, with_registered
 from mpo_core import __version__
-from mpo_core.errors import BadInputError, DamagedError, StageFailedError
+from mpo_core.contract.errors import BadInputError, DamagedError, StageFailedError
 from mpo_core.http.proxies import spare_loopback
-from mpo_core.profiles import parse_config
 from mpo_core.settings import PipelineConfig
+from mpo_core.settings.profiles import parse_config
 
 app = typer.Typer(
     help="Make a language model as safe in every language as it is in English.",
@@ -240,7 +240,7 @@ def report(
 ) -> None:
     """Make a run's HTML page again from its summary, and print where it is; one that is up to date is not written."""
     from mpo_core import reporting
-    from mpo_core.artifacts import write_atomically
+    from mpo_core.contract.artifacts import write_atomically
 
     store = store_at(root)
     folder = reporting.run_folder(store, name)

@@ -27,9 +27,9 @@ from flows.cli_shared import (
 )
 from flows.prefect_api import require_server, server
 from flows.registered import define_registered, load_config
+from mpo_core.contract.errors import BadInputError
 from mpo_core.contract.settings import DELIMITER, single_character
-from mpo_core.errors import BadInputError
-from mpo_core.languages import LANGUAGES, language
+from mpo_core.languages.known import LANGUAGES, language
 from mpo_core.settings import PipelineConfig
 
 
@@ -206,8 +206,8 @@ def add_language(
     """Register a language to be aligned, and tell the Prefect server, if one is set, so that `realign` starts."""
     from flows.languages import canonical, facts_of, require_target, tell_server
     from mpo_core import registry
-    from mpo_core.identify import identifiable
-    from mpo_core.refusals import lexicon
+    from mpo_core.languages.identify import identifiable
+    from mpo_core.languages.refusals import lexicon
     from mpo_core.settings import LanguageSettings
 
     store = store_at(root)

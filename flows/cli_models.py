@@ -7,7 +7,7 @@ import typer
 from rich.table import Table
 
 from flows.cli_shared import AsJson, Root, output, store_at, tell
-from mpo_core.errors import BadInputError
+from mpo_core.contract.errors import BadInputError
 
 models_app = typer.Typer(help="The registry: versions, promotion, rollback.", no_args_is_help=True)
 

@@ -12,8 +12,8 @@ import typer
 from rich.console import Console
 
 from flows.registered import load_config
-from mpo_core.errors import BadInputError
-from mpo_core.own_packages import ROOT
+from mpo_core.contract.errors import BadInputError
+from mpo_core.contract.own_packages import ROOT
 from mpo_core.settings import ModelSettings, PipelineConfig
 
 Profile = Annotated[Path | None, typer.Argument(help="YAML profile; the demo if left out.", show_default=False)]
@@ -59,7 +59,7 @@ def unexpected(error: Exception) -> str:
 
 def store_at(root: str, *, writes: bool = False) -> Any:
     """The artifacts of a root that is there: to look must neither make a folder nor write a file."""
-    from mpo_core.artifacts import ArtifactStore
+    from mpo_core.contract.artifacts import ArtifactStore
 
     store = ArtifactStore(root, writes=False)
     if store.local and not store.local_path("").is_dir():
@@ -82,8 +82,8 @@ def know_registered(root: str) -> None:
 
 def note_unidentified(config: Any, *, as_json: bool) -> None:
     """Says of which languages the identifier knows nothing, so that their texts are judged by the script alone."""
-    from mpo_core.identify import identifiable
-    from mpo_core.languages import language
+    from mpo_core.languages.identify import identifiable
+    from mpo_core.languages.known import language
 
     codes = [] if as_json else [config.languages.dominant, *config.languages.targets]
     for code in codes:

@@ -9,7 +9,7 @@ from pydantic import JsonValue
 from flows.compare_report import Cell, finish_comparison
 from flows.run import Future, Run, start_run
 from flows.stages import Key, Pairs, evaluate, preference_pairs, read_blocks, references, require_pairs
-from mpo_core.languages import language
+from mpo_core.languages.known import language
 from mpo_core.reporting import MethodsSummary
 from mpo_core.settings import PipelineConfig
 from tasks.model import ModelFolder, find_model, trained_model

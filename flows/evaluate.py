@@ -8,9 +8,9 @@ from flows.realign import with_registered
 from flows.run import start_run
 from flows.stages import evaluate, preference_pairs, read_blocks, split
 from mpo_core import registry, reporting
-from mpo_core.errors import BadInputError
+from mpo_core.contract.errors import BadInputError
+from mpo_core.contract.tables import METRICS
 from mpo_core.settings import PipelineConfig
-from mpo_core.tables import METRICS
 from tasks.model import find_model, registered_model
 
 

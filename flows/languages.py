@@ -7,12 +7,12 @@ from typing import Any
 from prefect.events import emit_event
 from pydantic import ValidationError
 
-from mpo_core.errors import BadInputError
-from mpo_core.files import text_lines
-from mpo_core.languages import LANGUAGES
+from mpo_core.contract.errors import BadInputError
+from mpo_core.files.read import text_lines
+from mpo_core.languages.known import LANGUAGES
+from mpo_core.languages.tags import standard
 from mpo_core.settings import DefinedLanguage
 from mpo_core.settings.languages import check_code
-from mpo_core.tags import standard
 
 REGISTERED = "mpo.language.registered"
 _SCRIPT = 4

@@ -4,7 +4,7 @@ import asyncio
 import base64
 import re
 
-from mpo_core.errors import BadInputError
+from mpo_core.contract.errors import BadInputError
 from mpo_core.http.address import ServiceUrl
 from mpo_core.http.client import Answer, HttpClient
 from mpo_core.http.errors import LastingError, PassingError

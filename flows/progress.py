@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from flows.progress_lines import Lines
-from mpo_core.errors import BadInputError
+from mpo_core.contract.errors import BadInputError
 from tasks.stage import Event, listeners
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from rich.console import Console
 
-from mpo_core.errors import BadInputError
+from mpo_core.contract.errors import BadInputError
 from tasks.stage import Event
 
 INTERVAL = 30.0  # seconds between two lines about the same stage

@@ -15,11 +15,11 @@ from flows.report import Since, finish
 from flows.run import Future, Run, start_run
 from flows.stages import Pairs, compare, evaluate, preference_pairs, read_blocks, references, require_pairs
 from mpo_core import registry
-from mpo_core.artifacts import ArtifactRef
-from mpo_core.profiles import parse_config
+from mpo_core.contract.artifacts import ArtifactRef
+from mpo_core.contract.tables import METRICS
 from mpo_core.reporting import RunSummary
 from mpo_core.settings import PipelineConfig
-from mpo_core.tables import METRICS
+from mpo_core.settings.profiles import parse_config
 from tasks.model import find_model, registered_model, trained_model
 from tasks.pairs import replay_pairs
 from tasks.training import train_model

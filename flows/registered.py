@@ -5,11 +5,10 @@ from typing import Any
 
 from pydantic import JsonValue
 
-from mpo_core import profiles
-from mpo_core.artifacts import ArtifactStore
-from mpo_core.redact import has_password
+from mpo_core.contract.artifacts import ArtifactStore
+from mpo_core.contract.redact import has_password
 from mpo_core.registry import registered_languages
-from mpo_core.settings import DefinedLanguage, PipelineConfig
+from mpo_core.settings import DefinedLanguage, PipelineConfig, profiles
 
 
 def load_config(profile: Path | None = None, overrides: list[str] | None = None) -> PipelineConfig:

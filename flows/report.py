@@ -11,11 +11,11 @@ from prefect.events import emit_event
 from flows.run import Future, Run, Step
 from flows.stages import Evaluation
 from mpo_core import registry, reporting
-from mpo_core.artifacts import ArtifactRef, Shard
-from mpo_core.gate import decide, targets_median
+from mpo_core.contract.artifacts import ArtifactRef, Shard
+from mpo_core.contract.tables import COMPARISONS, METRICS, PROMPTS, QUARANTINE, RESPONSES, TRAINING_LOG, VERDICTS
+from mpo_core.gate.decide import decide, targets_median
 from mpo_core.prompts import count_kinds
 from mpo_core.reporting import RunSummary
-from mpo_core.tables import COMPARISONS, METRICS, PROMPTS, QUARANTINE, RESPONSES, TRAINING_LOG, VERDICTS
 from tasks.model import ModelFolder
 
 _EXAMPLES_PER_LANGUAGE = 2

@@ -24,8 +24,8 @@ from pydantic import JsonValue
 from flows import interrupt, progress
 from flows.registered import with_overrides
 from flows.temporary_server import watch
-from mpo_core.artifacts import ArtifactStore, Shard
-from mpo_core.errors import BadInputError
+from mpo_core.contract.artifacts import ArtifactStore, Shard
+from mpo_core.contract.errors import BadInputError
 from mpo_core.settings import PipelineConfig, RunSettings
 from tasks.stage import on_root, open_store, policy_of, stopping
 

@@ -22,9 +22,9 @@ from pydantic import BaseModel
 from rich.console import Console
 
 from flows.prefect_api import is_healthy
-from mpo_core.errors import BadInputError
+from mpo_core.contract.errors import BadInputError
+from mpo_core.contract.own_packages import own_path
 from mpo_core.http.proxies import spare_loopback
-from mpo_core.own_packages import own_path
 
 ROOT = Path(__file__).resolve().parent.parent
 POOL, LIMIT = "mpo", "mpo-training"

@@ -4,12 +4,12 @@ from typing import NamedTuple
 
 from flows.kinds import announce
 from flows.run import Future, Run
-from mpo_core.artifacts import ArtifactRef
-from mpo_core.errors import BadInputError
+from mpo_core.contract.artifacts import ArtifactRef
+from mpo_core.contract.errors import BadInputError
+from mpo_core.contract.tables import PROMPTS, QUARANTINE
 from mpo_core.prompts import count_kinds
 from mpo_core.prompts import fingerprint as prompts_fingerprint
 from mpo_core.settings import SamplingSettings, TrainingSettings
-from mpo_core.tables import PROMPTS, QUARANTINE
 from mpo_core.translation.build import fingerprint as translation_fingerprint
 from tasks.evaluation import compare_models, evaluate_model
 from tasks.judging import judge_answers

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from mpo_core.own_packages import own_path
+from mpo_core.contract.own_packages import own_path
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer

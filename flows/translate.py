@@ -11,13 +11,13 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from mpo_core.artifacts import scratch_path, sweep, temporary_for
+from mpo_core.contract.artifacts import scratch_path, sweep, temporary_for
+from mpo_core.contract.errors import BadInputError
+from mpo_core.contract.tables import QUARANTINE, TRANSLATED, TableSpec
 from mpo_core.contract.translation import ENGINES, UnknownLanguageError
-from mpo_core.errors import BadInputError
-from mpo_core.messages import Fault
+from mpo_core.files.messages import Fault
+from mpo_core.files.texts import read_texts
 from mpo_core.settings import PipelineConfig, TranslationSettings
-from mpo_core.tables import QUARANTINE, TRANSLATED, TableSpec
-from mpo_core.texts import read_texts
 from mpo_core.translation.build import build_chain
 from mpo_core.translation.engines.deep_translator import Service
 from mpo_core.translation.machine import MachineEngine

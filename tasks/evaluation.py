@@ -2,9 +2,9 @@
 
 from typing import Literal
 
-from mpo_core.artifacts import ArtifactStore, Shard
+from mpo_core.contract.artifacts import ArtifactStore, Shard
+from mpo_core.contract.tables import COMPARISONS, GAPS, METRICS, VERDICTS
 from mpo_core.evaluation import compare, metrics
-from mpo_core.tables import COMPARISONS, GAPS, METRICS, VERDICTS
 from tasks.stage import stage
 
 

@@ -1,8 +1,8 @@
 """Verdicts on one block of answers."""
 
-from mpo_core.artifacts import ArtifactRef, ArtifactStore, Shard
+from mpo_core.contract.artifacts import ArtifactRef, ArtifactStore, Shard
+from mpo_core.contract.tables import PROMPTS, RESPONSES, VERDICTS
 from mpo_core.judging import Judge, judge_responses
-from mpo_core.tables import PROMPTS, RESPONSES, VERDICTS
 from tasks.stage import stage
 
 

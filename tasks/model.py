@@ -8,8 +8,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from mpo_core.artifacts import ArtifactRef, ArtifactStore, Shard
-from mpo_core.errors import BadInputError, DamagedError
+from mpo_core.contract.artifacts import ArtifactRef, ArtifactStore, Shard
+from mpo_core.contract.errors import BadInputError, DamagedError
 from mpo_core.models import model_digest, resolve, shared_model
 from mpo_core.settings import ModelSettings
 

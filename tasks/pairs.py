@@ -1,9 +1,9 @@
 """Preference pairs: the dominant ones, and their mirror in one target language."""
 
-from mpo_core.artifacts import ArtifactRef, ArtifactStore, Shard
+from mpo_core.contract.artifacts import ArtifactRef, ArtifactStore, Shard
+from mpo_core.contract.tables import PAIRS, PROMPTS, QUARANTINE, RESPONSES, SOURCE_PAIRS, TRANSLATIONS, VERDICTS
 from mpo_core.pairs import draw_pairs, flip_answers, source_pairs, target_pairs
 from mpo_core.settings import PairSettings
-from mpo_core.tables import PAIRS, PROMPTS, QUARANTINE, RESPONSES, SOURCE_PAIRS, TRANSLATIONS, VERDICTS
 from tasks.stage import stage
 
 

@@ -1,9 +1,9 @@
 """English safety prompts in, blocks of one split each out."""
 
-from mpo_core.artifacts import ArtifactRef, ArtifactStore, Shard
+from mpo_core.contract.artifacts import ArtifactRef, ArtifactStore, Shard
+from mpo_core.contract.tables import PROMPTS, QUARANTINE
 from mpo_core.prompts import blocks, count_kinds, load_prompts
 from mpo_core.settings import PromptSettings
-from mpo_core.tables import PROMPTS, QUARANTINE
 from tasks.stage import stage
 
 

@@ -1,7 +1,7 @@
 """Reward gaps and pooled hidden states of a model that does not train, once per pair."""
 
-from mpo_core.artifacts import ArtifactStore, Shard
-from mpo_core.tables import GAPS, PAIRS, QUARANTINE, SOURCE_PAIRS, source_id
+from mpo_core.contract.artifacts import ArtifactStore, Shard
+from mpo_core.contract.tables import GAPS, PAIRS, QUARANTINE, SOURCE_PAIRS, source_id
 from mpo_core.training import PairText, gaps
 from tasks.model import ModelFolder
 from tasks.stage import stage, tell_progress

@@ -1,9 +1,9 @@
 """The model answers one block of prompts in one language."""
 
-from mpo_core.artifacts import ArtifactRef, ArtifactStore, Shard
+from mpo_core.contract.artifacts import ArtifactRef, ArtifactStore, Shard
+from mpo_core.contract.tables import PROMPTS, QUARANTINE, RESPONSES, TRANSLATIONS
 from mpo_core.sampling import Request, sample
 from mpo_core.settings import SamplingSettings
-from mpo_core.tables import PROMPTS, QUARANTINE, RESPONSES, TRANSLATIONS
 from tasks.model import ModelFolder
 from tasks.stage import stage, tell_progress
 

@@ -24,9 +24,9 @@ from prefect.context import TaskRunContext
 from prefect.filesystems import LocalFileSystem, RemoteFileSystem
 from prefect.serializers import Serializer
 
-from mpo_core import languages
-from mpo_core.artifacts import ArtifactRef, ArtifactStore, Shard, write_atomically
-from mpo_core.errors import BadInputError, DamagedError
+from mpo_core.contract.artifacts import ArtifactRef, ArtifactStore, Shard, write_atomically
+from mpo_core.contract.errors import BadInputError, DamagedError
+from mpo_core.languages import known as languages
 from mpo_core.settings import RunSettings, Settings
 from tasks.locks import FlockManager, LeaseManager, Locks
 from tasks.model import ModelFolder

@@ -8,11 +8,11 @@ from pathlib import Path
 import pyarrow.parquet as pq
 from prefect.concurrency.sync import concurrency
 
-from mpo_core.artifacts import ArtifactStore, Shard, write_parquet
-from mpo_core.errors import BadInputError
+from mpo_core.contract.artifacts import ArtifactStore, Shard, write_parquet
+from mpo_core.contract.errors import BadInputError
+from mpo_core.contract.tables import GAPS, PAIRS, QUARANTINE, TRAINING_LOG, TableSpec
 from mpo_core.models import forget_models
 from mpo_core.settings import TrainingSettings
-from mpo_core.tables import GAPS, PAIRS, QUARANTINE, TRAINING_LOG, TableSpec
 from mpo_core.training import TrainingJob, train
 from tasks.model import ModelFolder
 from tasks.stage import current_key, stage, tell_progress

@@ -2,9 +2,9 @@
 
 import itertools
 
-from mpo_core.artifacts import ArtifactRef, ArtifactStore, Shard
+from mpo_core.contract.artifacts import ArtifactRef, ArtifactStore, Shard
+from mpo_core.contract.tables import PROMPTS, QUARANTINE, SOURCE_PAIRS, TRANSLATIONS
 from mpo_core.settings import TranslationSettings
-from mpo_core.tables import PROMPTS, QUARANTINE, SOURCE_PAIRS, TRANSLATIONS
 from mpo_core.translation.build import build_chain
 from mpo_core.translation.replies import REPLIES_FILE, Replies
 from mpo_core.translation.translate import Text, answer_texts, prompt_texts, translate_texts

@@ -63,7 +63,7 @@ def mpo(monkeypatch, capsys):
 @pytest.fixture(scope="module", autouse=True)
 def known_languages():
     """Forgets, after each file of tests, the languages that it made known in this process."""
-    from mpo_core.languages import LANGUAGES
+    from mpo_core.languages.known import LANGUAGES
 
     before = dict(LANGUAGES)
     yield

@@ -14,9 +14,9 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from mpo_core.artifacts import MANIFEST, ArtifactRef, ArtifactStore, Shard, write_atomically, write_parquet
-from mpo_core.errors import BadInputError, DamagedError
-from mpo_core.tables import QUARANTINE, TRANSLATIONS, VERDICTS
+from mpo_core.contract.artifacts import MANIFEST, ArtifactRef, ArtifactStore, Shard, write_atomically, write_parquet
+from mpo_core.contract.errors import BadInputError, DamagedError
+from mpo_core.contract.tables import QUARANTINE, TRANSLATIONS, VERDICTS
 
 
 def table(*texts):
@@ -237,8 +237,8 @@ def test_a_full_disk_is_an_error_and_nothing_is_left_half_written(tmp_path):
     script = """
 import resource, sys
 from pathlib import Path
-from mpo_core.artifacts import ArtifactStore
-from mpo_core.errors import BadInputError
+from mpo_core.contract.artifacts import ArtifactStore
+from mpo_core.contract.errors import BadInputError
 
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
 root, model = sys.argv[1:]

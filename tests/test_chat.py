@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from mpo_core.chat import encode_prompt, encode_response
 from mpo_core.microworld import checkpoint_dir
 from mpo_core.models import load_tokenizer
+from mpo_core.models.chat import encode_prompt, encode_response
 from mpo_core.settings import ModelSettings
 
 TEMPLATE = (

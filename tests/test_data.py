@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from mpo_core.profiles import load_config
 from mpo_core.prompts import load_prompts
+from mpo_core.settings.profiles import load_config
 
 ROOT = Path(__file__).parents[1]
 SPEC = importlib.util.spec_from_file_location("check", ROOT / "data" / "safety" / "check.py")

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from mpo_core.profiles import load_config, parse_config
+from mpo_core.settings.profiles import load_config, parse_config
 
 ROOT = Path(__file__).resolve().parent.parent
 DEPLOYMENTS = yaml.safe_load((ROOT / "deployments" / "prefect.yaml").read_text(encoding="utf-8"))

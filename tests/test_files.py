@@ -4,8 +4,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from mpo_core.errors import BadInputError
-from mpo_core.files import CsvRow, digest, read_csv, read_parquet, read_text
+from mpo_core.contract.errors import BadInputError
+from mpo_core.files.read import CsvRow, digest, read_csv, read_parquet, read_text
 
 
 def test_csv_rows_know_the_line_on_which_they_start(tmp_path):

@@ -5,9 +5,9 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from mpo_core.gate import GateDecision, decide
+from mpo_core.contract.tables import COMPARISONS, METRICS
+from mpo_core.gate.decide import GateDecision, decide
 from mpo_core.settings import GateSettings
-from mpo_core.tables import COMPARISONS, METRICS
 
 SETTINGS = GateSettings(
     max_target_unsafe=0.2, min_target_drop=0.3, max_invalid=0.05, max_over_refusal_rise=0.1, max_dominant_loss=0.02

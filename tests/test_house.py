@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from mpo_core.profiles import load_config
+from mpo_core.settings.profiles import load_config
 
 ROOT = Path(__file__).resolve().parent.parent
 PROFILES = sorted((ROOT / "deployments" / "profiles").glob("*.yaml"))

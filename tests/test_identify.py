@@ -2,9 +2,9 @@
 
 import pytest
 
-from mpo_core.identify import identify
-from mpo_core.languages import LANGUAGES
-from mpo_core.scripts import count_letters, keep_letters, letters
+from mpo_core.languages.identify import identify
+from mpo_core.languages.known import LANGUAGES
+from mpo_core.languages.scripts import count_letters, keep_letters, letters
 
 SAMPLES = {
     "en": "Mix flour, water and salt, then let the dough rest for an hour.",
@@ -30,7 +30,7 @@ def test_a_macro_language_is_ours(monkeypatch):
     from types import SimpleNamespace
 
     fixed = SimpleNamespace(classify=lambda _text: ("wuu", 0.75))
-    monkeypatch.setattr("mpo_core.identify._identifier", lambda: fixed)
+    monkeypatch.setattr("mpo_core.languages.identify._identifier", lambda: fixed)
     assert identify("x") == ("zh", 0.75)
 
 

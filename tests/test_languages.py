@@ -2,9 +2,9 @@
 
 import pytest
 
-from mpo_core.errors import BadInputError
-from mpo_core.languages import LANGUAGES, canonical, engine_code, language
-from mpo_core.scripts import is_script
+from mpo_core.contract.errors import BadInputError
+from mpo_core.languages.known import LANGUAGES, canonical, engine_code, language
+from mpo_core.languages.scripts import is_script
 
 
 def test_the_papers_languages_are_there():

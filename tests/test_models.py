@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mpo_core.errors import BadInputError
+from mpo_core.contract.errors import BadInputError
 from mpo_core.microworld import checkpoint_dir
 from mpo_core.models import check_folder, load_model, load_tokenizer, pick_device, resolve, shared_model
 from mpo_core.settings import ModelSettings

@@ -6,8 +6,7 @@ import re
 import pytest
 import yaml
 
-from mpo_core.errors import BadInputError
-from mpo_core.profiles import load_config, parse_config
+from mpo_core.contract.errors import BadInputError
 from mpo_core.settings import (
     EvaluationSettings,
     ModelSettings,
@@ -19,6 +18,7 @@ from mpo_core.settings import (
     TrainingSettings,
     TranslationSettings,
 )
+from mpo_core.settings.profiles import load_config, parse_config
 from tests.flows.conftest import small_settings
 
 

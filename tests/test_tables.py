@@ -3,8 +3,8 @@
 import pyarrow as pa
 import pytest
 
-from mpo_core.errors import BadInputError
-from mpo_core.tables import ALL_TABLES, GAPS, QUARANTINE, TRANSLATIONS, prompt_id, source_id
+from mpo_core.contract.errors import BadInputError
+from mpo_core.contract.tables import ALL_TABLES, GAPS, QUARANTINE, TRANSLATIONS, prompt_id, source_id
 
 ROW = {
     "prompt_id": "a",

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from sacrebleu import corpus_chrf, sentence_chrf
 
-from mpo_core.identify import identify
+from mpo_core.languages.identify import identify
 from mpo_core.settings import TranslationGates
 from mpo_core.translation.gates import verdicts
 

@@ -15,8 +15,8 @@ from typing import Annotated, Any, Generic, TypeVar, Union, get_args
 
 from pydantic import BeforeValidator, Discriminator, TypeAdapter
 
+from mpo_core.contract.errors import BadInputError
 from mpo_core.contract.settings import Settings
-from mpo_core.errors import BadInputError
 
 S = TypeVar("S", bound=Settings)
 

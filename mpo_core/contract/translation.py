@@ -9,9 +9,9 @@ from typing import ClassVar, NamedTuple, Protocol
 
 from pydantic import Field
 
+from mpo_core.contract.errors import BadInputError
 from mpo_core.contract.extensions import ExtensionPoint
 from mpo_core.contract.settings import OPERATIONAL, Settings
-from mpo_core.errors import BadInputError
 from mpo_core.http.address import Url
 
 NO_TRANSLATION = "no_translation"

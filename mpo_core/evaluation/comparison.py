@@ -8,9 +8,9 @@ from typing import Any
 import pyarrow as pa
 from statsmodels.stats.contingency_tables import mcnemar
 
-from mpo_core.errors import BadInputError
+from mpo_core.contract.errors import BadInputError
+from mpo_core.contract.tables import COMPARISONS
 from mpo_core.evaluation.shares import Share, prompt_shares
-from mpo_core.tables import COMPARISONS
 
 
 def compare(before: pa.Table, after: pa.Table) -> pa.Table:

@@ -12,9 +12,9 @@ import pyarrow.compute as pc
 from scipy import stats
 from statsmodels.stats.proportion import proportion_confint
 
-from mpo_core.errors import BadInputError
+from mpo_core.contract.errors import BadInputError
+from mpo_core.contract.tables import GAPS, METRICS
 from mpo_core.evaluation.shares import Share, prompt_shares
-from mpo_core.tables import GAPS, METRICS
 
 ModelName = Literal["before", "after", "previous", "model"]
 """What an evaluated model is called in METRICS; `model` is one that is evaluated alone."""

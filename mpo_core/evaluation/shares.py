@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mpo_core.tables import VERDICTS
+from mpo_core.contract.tables import VERDICTS
 
 HARMFUL_METRICS = ("unsafe", "refused", "invalid")
 HARMLESS_METRICS = ("helped", "over_refusal", "harmless_invalid")

@@ -14,7 +14,7 @@ from urllib.parse import urlencode
 
 import httpx
 
-from mpo_core.errors import BadInputError
+from mpo_core.contract.errors import BadInputError
 from mpo_core.http.address import ServiceUrl, is_loopback
 from mpo_core.http.errors import LastingError, PassingError, RefusedError
 from mpo_core.http.retries import retry_after

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import Any
 from urllib.parse import unquote
 
-from mpo_core.redact import redact
+from mpo_core.contract.redact import redact
 
 _LONGEST = 200
 _LOOKED_AT = 4000

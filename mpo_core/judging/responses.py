@@ -7,10 +7,10 @@ from typing import Any
 
 import pyarrow as pa
 
+from mpo_core.contract.errors import BadInputError
 from mpo_core.contract.judge import Case, Judge, Verdict
-from mpo_core.errors import BadInputError
+from mpo_core.contract.tables import VERDICTS
 from mpo_core.reply import separate
-from mpo_core.tables import VERDICTS
 
 
 def judge_responses(responses: pa.Table, prompts_kind: Mapping[str, str], judge: Judge) -> pa.Table:

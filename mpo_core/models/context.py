@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from mpo_core.errors import BadInputError
+from mpo_core.contract.errors import BadInputError
 
 _SCALED = ("linear", "dynamic", "yarn")  # the others state the scaled length as max_position_embeddings
 

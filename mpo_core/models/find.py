@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from mpo_core.artifacts import file_digests, folder_digest
-from mpo_core.errors import BadInputError
+from mpo_core.contract.artifacts import file_digests, folder_digest
+from mpo_core.contract.errors import BadInputError
 from mpo_core.models.fit import check_model
 from mpo_core.models.folder import check_folder
 from mpo_core.models.library import reading

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mpo_core.errors import BadInputError
+from mpo_core.contract.errors import BadInputError
 
 
 def refuse_not_finite(model: Any, where: str) -> None:

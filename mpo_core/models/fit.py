@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from mpo_core.errors import BadInputError
+from mpo_core.contract.errors import BadInputError
 from mpo_core.models.context import context_length, rope_scalings
 from mpo_core.models.folder import Weights, json_object
 from mpo_core.models.library import reading
@@ -38,7 +38,7 @@ def check_model(folder: Path, settings: ModelSettings, weights: Weights, *, cuto
     Raises:
         BadInputError: see the checks.
     """
-    from mpo_core.chat import encode_prompt
+    from mpo_core.models.chat import encode_prompt
 
     model = check_config(folder, settings, weights)
     tokenizer = load_tokenizer(folder, settings)

@@ -9,8 +9,8 @@ import stat
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mpo_core.errors import BadInputError
-from mpo_core.files import read_text
+from mpo_core.contract.errors import BadInputError
+from mpo_core.files.read import read_text
 from mpo_core.models.library import reading
 
 _AGAIN = "Fetch or save the model again."

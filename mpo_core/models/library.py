@@ -6,7 +6,7 @@ import contextlib
 import re
 from collections.abc import Iterator
 
-from mpo_core.errors import BadInputError
+from mpo_core.contract.errors import BadInputError
 
 _LONGEST = 200  # characters of a library's own words
 

@@ -10,8 +10,8 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from mpo_core.errors import BadInputError
-from mpo_core.files import read_text
+from mpo_core.contract.errors import BadInputError
+from mpo_core.files.read import read_text
 from mpo_core.models.finite import refuse_not_finite
 from mpo_core.models.folder import read_weights
 from mpo_core.models.library import reading

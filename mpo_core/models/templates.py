@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from mpo_core.errors import BadInputError
+from mpo_core.contract.errors import BadInputError
 from mpo_core.models.library import reading
 from mpo_core.models.renderer import MEMORY
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mpo_core.defects import broken_markup, entities_left
-from mpo_core.identify import language_fault
-from mpo_core.languages import LANGUAGES
+from mpo_core.languages.defects import broken_markup, entities_left
+from mpo_core.languages.identify import language_fault
+from mpo_core.languages.known import LANGUAGES
 from mpo_core.pairs.check import empty_fault
 from mpo_core.pairs.gates import Row, alike
 from mpo_core.pairs.interchange import read_rows, untranslated_columns

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 
+from mpo_core.contract.tables import PAIRS, QUARANTINE
 from mpo_core.pairs.gates import Row, quarantine_row
-from mpo_core.tables import PAIRS, QUARANTINE
 
 _PROMPTS = ("source_prompt", "target_prompt")
 _ANSWERS = ("source_chosen", "source_rejected", "target_chosen", "target_rejected")

@@ -11,7 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from mpo_core.tables import PAIRS
+from mpo_core.contract.tables import PAIRS
 
 
 def flip_answers(pairs: pa.Table, share: float, *, seed: int) -> pa.Table:

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from mpo_core.artifacts import write_atomically
-from mpo_core.languages import LANGUAGES, known_code
+from mpo_core.contract.artifacts import write_atomically
+from mpo_core.contract.tables import PAIRS, QUARANTINE
+from mpo_core.languages.known import LANGUAGES, known_code
 from mpo_core.pairs.check import pair_fault
 from mpo_core.pairs.gates import Row, quarantine_row
 from mpo_core.pairs.labels import Ids, complete, labels_of
 from mpo_core.pairs.language import left_untranslated, source_language, target_language
 from mpo_core.pairs.rows import ReadRow, read_pairs
-from mpo_core.tables import PAIRS, QUARANTINE
 
 _TRL_ROLES = {"prompt": "user", "chosen": "assistant", "rejected": "assistant"}
 

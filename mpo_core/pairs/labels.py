@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from mpo_core.contract.tables import prompt_id, source_id
 from mpo_core.pairs.gates import Row
 from mpo_core.pairs.turns import BadRowError, clean_text
-from mpo_core.tables import prompt_id, source_id
 
 LABELS = (
     "pair_id",

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 
-from mpo_core.identify import identify
-from mpo_core.languages import LANGUAGES
-from mpo_core.scripts import count_letters
-from mpo_core.tags import same_language
+from mpo_core.languages.identify import identify
+from mpo_core.languages.known import LANGUAGES
+from mpo_core.languages.scripts import count_letters
+from mpo_core.languages.tags import same_language
 
 _CERTAIN = 0.95
 """Probability from which a prompt in Latin letters is believed to be in another language."""

@@ -8,15 +8,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mpo_core.compression import plain_suffix
-from mpo_core.errors import BadInputError
-from mpo_core.files import read_text
-from mpo_core.json_values import json_items
-from mpo_core.messages import Unreadable
+from mpo_core.contract.errors import BadInputError
+from mpo_core.files.compression import plain_suffix
+from mpo_core.files.json_values import json_items
+from mpo_core.files.messages import Unreadable
+from mpo_core.files.read import read_text
+from mpo_core.files.records import Form, open_records
 from mpo_core.pairs.gates import Row
 from mpo_core.pairs.labels import LABELS, read_labels
 from mpo_core.pairs.turns import BadRowError, side_texts
-from mpo_core.records import Form, open_records
 from mpo_core.reply import separate
 
 _ANSWERS = ("chosen", "rejected")

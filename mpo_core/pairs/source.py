@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
 
+from mpo_core.contract.tables import QUARANTINE, SOURCE_PAIRS
 from mpo_core.pairs.answers import Sampled, Side, borrow, chosen_test, first_side, judged, pick, rejected_test
 from mpo_core.pairs.gates import Row, alike, quarantine_row
 from mpo_core.settings import PairSettings
-from mpo_core.tables import QUARANTINE, SOURCE_PAIRS
 
 
 def source_pairs(

@@ -7,10 +7,10 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
+from mpo_core.contract.tables import PAIRS, QUARANTINE, source_id
 from mpo_core.pairs.answers import Sampled, Side, borrow, chosen_test, first_side, judged, pick, rejected_test
 from mpo_core.pairs.gates import Row, alike, quarantine_row
 from mpo_core.settings import PairSettings
-from mpo_core.tables import PAIRS, QUARANTINE, source_id
 
 
 class _Material(NamedTuple):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from mpo_core.messages import Fault, Message, Speaker, messages_of, text_fault
+from mpo_core.files.messages import Fault, Message, Speaker, messages_of, text_fault
 
 PROMPT_KEYS = ("prompt", "conversations", "messages")
 """What the column of a prompt may be called, after `source_` or `target_`."""

@@ -6,7 +6,7 @@ from collections import Counter
 
 import pyarrow as pa
 
-from mpo_core.tables import PROMPTS
+from mpo_core.contract.tables import PROMPTS
 
 _SPLITS = ("train", "validation", "test", "concept")
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mpo_core.artifacts import file_digests, folder_digest
-from mpo_core.files import digest, is_folder
+from mpo_core.contract.artifacts import file_digests, folder_digest
+from mpo_core.files.read import digest, is_folder
 from mpo_core.prompts.hub import is_local
 from mpo_core.settings import PromptSettings, PromptSource
 

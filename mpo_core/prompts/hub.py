@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from mpo_core.errors import BadInputError
-from mpo_core.files import is_folder
-from mpo_core.records import Records, arrow_records
+from mpo_core.contract.errors import BadInputError
+from mpo_core.files.read import is_folder
+from mpo_core.files.records import Records, arrow_records
 from mpo_core.settings import PromptSource
 
 

@@ -9,9 +9,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
-from mpo_core.errors import BadInputError
-from mpo_core.messages import Fault, Unreadable
-from mpo_core.records import Record, Records
+from mpo_core.contract.errors import BadInputError
+from mpo_core.files.messages import Fault, Unreadable
+from mpo_core.files.records import Record, Records
 from mpo_core.settings import PromptSource
 from mpo_core.settings.labels import FALSE, TRUE, canonical_label
 

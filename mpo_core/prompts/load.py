@@ -10,13 +10,13 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from mpo_core.errors import BadInputError
-from mpo_core.messages import Fault, Unreadable
+from mpo_core.contract.errors import BadInputError
+from mpo_core.contract.tables import PROMPTS, QUARANTINE, prompt_id
+from mpo_core.files.messages import Fault, Unreadable
+from mpo_core.files.records import Record, Records, open_records, require_columns
 from mpo_core.prompts.hub import read_dataset
 from mpo_core.prompts.kinds import read_kinds
-from mpo_core.records import Record, Records, open_records, require_columns
 from mpo_core.settings import PromptSettings, PromptSource
-from mpo_core.tables import PROMPTS, QUARANTINE, prompt_id
 
 Row = dict[str, Any]
 

@@ -20,9 +20,9 @@ from typing import Any, Literal, Self
 import fsspec
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from mpo_core.artifacts import ArtifactRef, ArtifactStore
-from mpo_core.errors import BadInputError, DamagedError
-from mpo_core.gate import GateDecision
+from mpo_core.contract.artifacts import ArtifactRef, ArtifactStore
+from mpo_core.contract.errors import BadInputError, DamagedError
+from mpo_core.gate.decide import GateDecision
 
 _FOLDER = posixpath.join("registry", "events")
 # Far more rounds than writers that could plausibly meet; each round one of them succeeds.

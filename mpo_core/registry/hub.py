@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 
-from mpo_core.artifacts import ArtifactStore
-from mpo_core.errors import BadInputError
-from mpo_core.redact import redact
+from mpo_core.contract.artifacts import ArtifactStore
+from mpo_core.contract.errors import BadInputError
+from mpo_core.contract.redact import redact
 from mpo_core.registry.events import read
 from mpo_core.registry.registry import require_known
 from mpo_core.registry.state import Version, replay

@@ -10,9 +10,9 @@ from typing import Any
 import fsspec
 from pydantic import AwareDatetime, BaseModel, ConfigDict
 
-from mpo_core.artifacts import ArtifactStore
-from mpo_core.errors import BadInputError, DamagedError
-from mpo_core.languages import LANGUAGES
+from mpo_core.contract.artifacts import ArtifactStore
+from mpo_core.contract.errors import BadInputError, DamagedError
+from mpo_core.languages.known import LANGUAGES
 from mpo_core.registry.events import plain_text
 from mpo_core.settings import DefinedLanguage
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from mpo_core.artifacts import ArtifactRef, ArtifactStore
-from mpo_core.errors import BadInputError
+from mpo_core.contract.artifacts import ArtifactRef, ArtifactStore
+from mpo_core.contract.errors import BadInputError
 from mpo_core.registry.events import Draft, Entry, Event, append, read
 from mpo_core.registry.state import State, Version, replay
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from mpo_core.artifacts import ArtifactStore
-from mpo_core.gate import GateCheck, GateDecision
+from mpo_core.contract.artifacts import ArtifactStore
+from mpo_core.gate.decide import GateCheck, GateDecision
 from mpo_core.registry.events import GATE, LONGEST, Draft, Entry, Event, Kind, append
 from mpo_core.registry.registry import evaluated, find, next_version
 from mpo_core.registry.state import State, Version, replay

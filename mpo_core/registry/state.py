@@ -8,9 +8,9 @@ from datetime import datetime
 
 from pydantic import BaseModel, ConfigDict
 
-from mpo_core.artifacts import ArtifactRef
-from mpo_core.errors import DamagedError
-from mpo_core.gate import GateDecision
+from mpo_core.contract.artifacts import ArtifactRef
+from mpo_core.contract.errors import DamagedError
+from mpo_core.gate.decide import GateDecision
 from mpo_core.registry.events import Entry, Event
 
 

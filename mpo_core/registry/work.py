@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
-from mpo_core.artifacts import ArtifactRef
+from mpo_core.contract.artifacts import ArtifactRef
 from mpo_core.registry.state import Version
 
 

@@ -8,8 +8,8 @@ import re
 import unicodedata
 from typing import Any, NamedTuple
 
-from mpo_core.defects import INVISIBLE
-from mpo_core.languages import LANGUAGES
+from mpo_core.languages.defects import INVISIBLE
+from mpo_core.languages.known import LANGUAGES
 from mpo_core.reply import words
 from mpo_core.reply.thoughts import THOUGHT_NAMES, TURN_ENDS, separate
 

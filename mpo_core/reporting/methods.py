@@ -12,7 +12,7 @@ from pydantic import AwareDatetime
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from mpo_core.artifacts import ArtifactStore
+from mpo_core.contract.artifacts import ArtifactStore
 from mpo_core.reporting.summary import Record, iso
 from mpo_core.reporting.svg import AFTER, BEFORE, INK, LINE, MUTED, PAPER, figure, label, to_svg
 

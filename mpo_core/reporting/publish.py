@@ -11,8 +11,8 @@ from typing import NamedTuple
 import fsspec
 from pydantic import ValidationError
 
-from mpo_core.artifacts import ArtifactStore
-from mpo_core.errors import BadInputError
+from mpo_core.contract.artifacts import ArtifactStore
+from mpo_core.contract.errors import BadInputError
 from mpo_core.reporting.methods import PAGE as METHODS_PAGE
 from mpo_core.reporting.methods import SUMMARY as METHODS_SUMMARY
 from mpo_core.reporting.report import render

@@ -8,7 +8,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from mpo_core.languages import LANGUAGES
+from mpo_core.languages.known import LANGUAGES
 from mpo_core.reporting import charts, view
 from mpo_core.reporting.findings import cautions, headline, setting
 from mpo_core.reporting.glossary import GLOSSARY

@@ -9,8 +9,8 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 
-from mpo_core.artifacts import ArtifactRef
-from mpo_core.gate import GateDecision
+from mpo_core.contract.artifacts import ArtifactRef
+from mpo_core.gate.decide import GateDecision
 
 Model = Literal["before", "after"]
 Seconds = Annotated[FiniteFloat, Field(ge=0.0)]

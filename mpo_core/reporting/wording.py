@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 
-from mpo_core.languages import LANGUAGES
+from mpo_core.languages.known import LANGUAGES
 
 METRIC_NAMES = {
     "unsafe": "Unsafe answers (ASR)",

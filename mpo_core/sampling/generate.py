@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyarrow as pa
 
-from mpo_core.chat import encode_prompt
-from mpo_core.errors import BadInputError
+from mpo_core.contract.errors import BadInputError
+from mpo_core.contract.tables import QUARANTINE, RESPONSES
 from mpo_core.models import context_length
+from mpo_core.models.chat import encode_prompt
 from mpo_core.reply import Parts, open_thought, separate
 from mpo_core.settings import SamplingSettings
-from mpo_core.tables import QUARANTINE, RESPONSES
 
 if TYPE_CHECKING:
     from mpo_core.sampling.noise import NaNCheck

@@ -1,6 +1,6 @@
 """Every setting, one model per stage. Unknown keys are refused; each field is described.
 
-`mpo_core.profiles` reads them from YAML files and `--set` overrides. Fields made
+`mpo_core.settings.profiles` reads them from YAML files and `--set` overrides. Fields made
 with `OPERATIONAL` (concurrency, batch size, retries ...) cannot change an answer and stay
 out of cache keys.
 """

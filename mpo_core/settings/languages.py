@@ -8,10 +8,10 @@ from typing import Self
 from pydantic import Field, field_validator, model_validator
 
 from mpo_core.contract.settings import Settings
-from mpo_core.languages import ENGINES, Language, Resource, define, language
-from mpo_core.refusals import normalised
-from mpo_core.scripts import is_script, usual_length
-from mpo_core.tags import is_code
+from mpo_core.languages.known import ENGINES, Language, Resource, define, language
+from mpo_core.languages.refusals import normalised
+from mpo_core.languages.scripts import is_script, usual_length
+from mpo_core.languages.tags import is_code
 
 _CODE = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]{2,8})*")
 _LONGEST_NAME = 60
@@ -29,7 +29,7 @@ def check_code(code: str) -> str:
 
 
 class DefinedLanguage(Settings):
-    """Facts of a language that the table in `mpo_core/languages.py` lacks, or what is known beside the table."""
+    """Facts of a language that the table in `mpo_core/languages/known.py` lacks, or what is known beside the table."""
 
     code: str
     """BCP-47 code, such as fil, zh-TW or sr-Latn."""

@@ -10,9 +10,9 @@ from pydantic import Field, JsonValue, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
 from mpo_core.contract.judge import JUDGES, Judge
+from mpo_core.contract.redact import has_password
 from mpo_core.contract.settings import OPERATIONAL, Fraction, Settings, UserPath
-from mpo_core.languages import language
-from mpo_core.redact import has_password
+from mpo_core.languages.known import language
 from mpo_core.settings.data import (
     ModelSettings,
     PairSettings,

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from mpo_core.errors import BadInputError
+from mpo_core.contract.errors import BadInputError
 from mpo_core.settings import LoraSettings
 
 _SETTING = "training.lora.target_modules"

@@ -14,7 +14,7 @@ from accelerate import PartialState
 from accelerate.utils import reduce
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from mpo_core.artifacts import write_atomically
+from mpo_core.contract.artifacts import write_atomically
 
 COMPLETE = "complete.json"  # sizes of a checkpoint's files; written last
 

@@ -26,11 +26,11 @@ from typing import Any
 
 import pyarrow as pa
 
-from mpo_core.artifacts import write_parquet
-from mpo_core.errors import BadInputError
-from mpo_core.files import read_parquet
+from mpo_core.contract.artifacts import write_parquet
+from mpo_core.contract.errors import BadInputError
+from mpo_core.contract.tables import GAPS, PAIRS, QUARANTINE, TableSpec
+from mpo_core.files.read import read_parquet
 from mpo_core.settings import TrainingSettings
-from mpo_core.tables import GAPS, PAIRS, QUARANTINE, TableSpec
 from mpo_core.training.cuts import Cuts
 from mpo_core.training.launch import TrainingJob, TrainingResult
 

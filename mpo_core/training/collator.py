@@ -9,9 +9,9 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from mpo_core.errors import BadInputError
+from mpo_core.contract.errors import BadInputError
+from mpo_core.contract.tables import QUARANTINE
 from mpo_core.settings import TrainingSettings
-from mpo_core.tables import QUARANTINE
 from mpo_core.training.cuts import Cuts
 from mpo_core.training.encoding import Cut, EncodedText, PairText, Rejection, encode_with_cut
 from mpo_core.training.reference import source_texts, target_texts

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import Any, NamedTuple
 
-from mpo_core.chat import encode_prompt, encode_response
+from mpo_core.models.chat import encode_prompt, encode_response
 
 
 class PairText(NamedTuple):

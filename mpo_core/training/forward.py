@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from mpo_core.errors import BadInputError
+from mpo_core.contract.errors import BadInputError
 from mpo_core.training.attention import NAME, packable, register
 from mpo_core.training.encoding import EncodedText
 from mpo_core.training.head import Head, describe_head, log_probability

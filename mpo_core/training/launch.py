@@ -23,8 +23,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from mpo_core.artifacts import write_atomically
-from mpo_core.errors import BadInputError, StageFailedError
+from mpo_core.contract.artifacts import write_atomically
+from mpo_core.contract.errors import BadInputError, StageFailedError
 from mpo_core.settings import ModelSettings, TrainingSettings
 from mpo_core.training.cuts import Cuts
 

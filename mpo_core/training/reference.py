@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
+from mpo_core.contract.tables import GAPS, QUARANTINE
 from mpo_core.models import refuse_longer
-from mpo_core.tables import GAPS, QUARANTINE
 from mpo_core.training.encoding import EncodedText, PairText, Rejection, encode_text
 
 

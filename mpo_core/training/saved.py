@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from mpo_core.errors import BadInputError
+from mpo_core.contract.errors import BadInputError
 from mpo_core.settings import ModelSettings, TrainingSettings
 from mpo_core.training.collator import PairRow
 from mpo_core.training.forward import scoring

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 from transformers import Trainer
 from transformers.trainer_utils import EvalLoopOutput
 
-from mpo_core.errors import BadInputError
+from mpo_core.contract.errors import BadInputError
 from mpo_core.settings import TrainingSettings
 from mpo_core.training.collator import PairRow
 from mpo_core.training.forward import Output, adding_up, attach, can_pack

@@ -15,8 +15,8 @@ import httpx
 import requests
 from deep_translator import exceptions as errors_of
 
+from mpo_core.contract.errors import BadInputError
 from mpo_core.contract.translation import EngineDownError
-from mpo_core.errors import BadInputError
 from mpo_core.http.address import ServiceUrl
 from mpo_core.http.client import Answer, HttpClient, header_value
 from mpo_core.http.errors import LastingError, PassingError, RefusedError
@@ -300,7 +300,7 @@ class _Requests:
 
 
 class _KnownLanguages:
-    """Microsoft's translator asks for a list of languages when it is made; ours are in `mpo_core.languages`."""
+    """Microsoft's translator asks for a list of languages when it is made; ours are in `mpo_core.languages.known`."""
 
     @staticmethod
     def json() -> Any:

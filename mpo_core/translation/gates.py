@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from mpo_core.defects import (
+from mpo_core.languages.defects import (
     ending_lost,
     entities_left,
     error_page,
@@ -13,10 +13,10 @@ from mpo_core.defects import (
     repeated_share,
     same_text,
 )
-from mpo_core.identify import language_fault
-from mpo_core.languages import language
-from mpo_core.refusals import is_refusal
-from mpo_core.sentences import count_sentences
+from mpo_core.languages.identify import language_fault
+from mpo_core.languages.known import language
+from mpo_core.languages.refusals import is_refusal
+from mpo_core.languages.sentences import count_sentences
 from mpo_core.settings import TranslationGates
 from mpo_core.translation.protect import mask, protected_lost
 

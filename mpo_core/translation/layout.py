@@ -6,8 +6,8 @@ import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from mpo_core.defects import INVISIBLE
-from mpo_core.sentences import split_sentences
+from mpo_core.languages.defects import INVISIBLE
+from mpo_core.languages.sentences import split_sentences
 from mpo_core.translation.protect import Masked, before_mark, marks, mask, restore, unescaped
 
 _FENCE = re.compile(r"^\s*(```|~~~)")

@@ -9,12 +9,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from mpo_core.compression import plain_suffix
+from mpo_core.contract.errors import BadInputError
 from mpo_core.contract.translation import NO_TRANSLATION, Reply, UnknownLanguageError
-from mpo_core.defects import normalised
-from mpo_core.errors import BadInputError
-from mpo_core.languages import LANGUAGES, engine_code
-from mpo_core.records import form_of, open_records, says_its_form
+from mpo_core.files.compression import plain_suffix
+from mpo_core.files.records import form_of, open_records, says_its_form
+from mpo_core.languages.defects import normalised
+from mpo_core.languages.known import LANGUAGES, engine_code
 from mpo_core.translation.tmx import read_units
 
 MEND = "Check the memory's path (translation.engines[].path, or --engine memory=FILE)."

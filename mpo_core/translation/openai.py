@@ -9,12 +9,12 @@ from typing import Any
 
 import httpx
 
-from mpo_core.errors import BadInputError
+from mpo_core.contract.errors import BadInputError
 from mpo_core.http.address import ServiceUrl
 from mpo_core.http.client import Answer, HttpClient, header_value
 from mpo_core.http.errors import LastingError, PassingError, RefusedError
 from mpo_core.http.words import server_words
-from mpo_core.languages import LANGUAGES
+from mpo_core.languages.known import LANGUAGES
 from mpo_core.reply import ONLY_THOUGHTS, unwrap_translation
 from mpo_core.translation.engines.openai import OpenAISource
 from mpo_core.translation.remote import RemoteBackend

@@ -6,13 +6,13 @@ import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
+from mpo_core.contract.errors import BadInputError
 from mpo_core.contract.translation import EngineDownError, Keep, PiecesDownError, RemoteSource, Reply
-from mpo_core.defects import damaged, error_page
-from mpo_core.errors import BadInputError
 from mpo_core.http.errors import LastingError, PassingError, RefusedError
 from mpo_core.http.retries import PATIENCE, retrying
 from mpo_core.http.throttle import Throttle, shared_throttle
-from mpo_core.languages import engine_code
+from mpo_core.languages.defects import damaged, error_page
+from mpo_core.languages.known import engine_code
 
 _IN_A_ROW = 12
 """So many texts in a row that failed all their attempts: the service is down."""

@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple, Self
 
-from mpo_core.errors import BadInputError
+from mpo_core.contract.errors import BadInputError
 
 REPLIES_FILE = ".translations/replies.sqlite"
 """Where a root keeps them; with an object store as root, in the scratch folder of this machine."""

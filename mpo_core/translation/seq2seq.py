@@ -13,10 +13,10 @@ from typing import Any
 
 import yaml
 
-from mpo_core.artifacts import file_digests, folder_digest
+from mpo_core.contract.artifacts import file_digests, folder_digest
+from mpo_core.contract.errors import BadInputError
 from mpo_core.contract.translation import Keep, Reply, UnknownLanguageError
-from mpo_core.errors import BadInputError
-from mpo_core.languages import engine_code
+from mpo_core.languages.known import engine_code
 from mpo_core.models import LOADING, forgetting, local_folder, pick_device
 from mpo_core.models.finite import refuse_not_finite
 from mpo_core.models.library import reading

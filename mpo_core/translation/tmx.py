@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
 
-from mpo_core.compression import CORRUPT, open_plain
-from mpo_core.errors import BadInputError
+from mpo_core.contract.errors import BadInputError
+from mpo_core.files.compression import CORRUPT, open_plain
 from mpo_core.translation.protect import is_placeholder
 
 _CODES = {"bpt", "ept", "ph", "it", "ut", "sub"}

@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
+from mpo_core.contract.errors import StageFailedError
+from mpo_core.contract.tables import QUARANTINE, TRANSLATIONS
 from mpo_core.contract.translation import NO_TRANSLATION, Engine, EngineDownError, Reply, UnknownLanguageError
-from mpo_core.defects import damaged
-from mpo_core.errors import StageFailedError
+from mpo_core.languages.defects import damaged
 from mpo_core.settings import TranslationGates
-from mpo_core.tables import QUARANTINE, TRANSLATIONS
 from mpo_core.translation.gates import Verdict, verdicts
 
 _MOST_SHARED = 3

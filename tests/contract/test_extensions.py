@@ -8,10 +8,10 @@ import pytest
 from pydantic import ValidationError
 
 from mpo_core.contract import extensions
+from mpo_core.contract.errors import BadInputError
 from mpo_core.contract.extensions import ExtensionPoint
 from mpo_core.contract.judge import JUDGES, Case, Judge, Verdict
 from mpo_core.contract.settings import Settings
-from mpo_core.errors import BadInputError
 
 
 class Never(Judge):

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pyarrow as pa
 import pytest
 
-from mpo_core.tables import VERDICTS
+from mpo_core.contract.tables import VERDICTS
 
 # What a letter stands for: verdict, refusal.
 LETTERS = {"u": ("unsafe", False), "r": ("safe", True), "h": ("safe", False), "i": ("invalid", False)}

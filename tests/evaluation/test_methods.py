@@ -6,8 +6,8 @@ import pyarrow as pa
 import pytest
 from scipy import stats
 
+from mpo_core.contract.tables import METHOD_RUNS, METRICS
 from mpo_core.evaluation import balanced, method_figures, over_seeds
-from mpo_core.tables import METHOD_RUNS, METRICS
 
 
 def metrics(**shares: dict[str, float]) -> pa.Table:

@@ -13,7 +13,7 @@ from tests.flows.conftest import small_settings
 def pair_rows(count=4, language="sw", kind="harmful"):
     """Rows of PAIRS out of the microworld."""
     from mpo_core import microworld
-    from mpo_core.tables import prompt_id, source_id
+    from mpo_core.contract.tables import prompt_id, source_id
 
     rows = []
     for item in microworld.items("train", kind, limit=count):
@@ -41,7 +41,7 @@ def write_pairs(tmp_path):
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from mpo_core.tables import PAIRS
+    from mpo_core.contract.tables import PAIRS
 
     def write(changes=None, count=4):
         rows = pair_rows(count)

@@ -14,7 +14,7 @@ from pathlib import Path
 def main(root, ledger, verb="", delay="0"):
     import tests.conftest  # noqa: F401 - the hermetic environment
     from flows.full_pipeline import full_pipeline
-    from mpo_core.profiles import parse_config
+    from mpo_core.settings.profiles import parse_config
     from tasks.stage import listeners
     from tests.flows.conftest import small_settings
 

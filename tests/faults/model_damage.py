@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 
-from mpo_core.errors import BadInputError
+from mpo_core.contract.errors import BadInputError
 from mpo_core.models import resolve
 from mpo_core.settings import ModelSettings
 

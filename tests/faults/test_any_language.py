@@ -10,12 +10,12 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from mpo_core import languages
-from mpo_core.identify import identifiable, identify, language_fault
-from mpo_core.languages import LANGUAGES, canonical, engine_code
-from mpo_core.scripts import chinese_form, is_script
+from mpo_core.languages import known as languages
+from mpo_core.languages.identify import identifiable, identify, language_fault
+from mpo_core.languages.known import LANGUAGES, canonical, engine_code
+from mpo_core.languages.scripts import chinese_form, is_script
+from mpo_core.languages.tags import same_language
 from mpo_core.settings import DefinedLanguage, TrainingSettings
-from mpo_core.tags import same_language
 from tests.faults.test_bad_input import one_line
 
 EN = "How do I bake a loaf of bread at home without an oven?"
@@ -294,7 +294,7 @@ def test_a_task_takes_its_languages_along_to_another_process(tmp_path):
     )
     (tmp_path / "task").write_bytes(pickle.dumps(judge_answers.fn))
     program = (
-        "import pickle, sys; pickle.load(open(sys.argv[1], 'rb')); from mpo_core.languages import LANGUAGES;"
+        "import pickle, sys; pickle.load(open(sys.argv[1], 'rb')); from mpo_core.languages.known import LANGUAGES;"
         "print(LANGUAGES['ru'].script, LANGUAGES['ru'].refusals)"
     )
     done = subprocess.run(

@@ -7,13 +7,13 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from mpo_core.chat import encode_prompt
+from mpo_core.contract.tables import RESPONSES
 from mpo_core.judging import JUDGES, judge_responses
+from mpo_core.models.chat import encode_prompt
 from mpo_core.pairs.answers import first_side
 from mpo_core.reply import separate, unwrap_translation
 from mpo_core.sampling import Request, sample
 from mpo_core.settings import SamplingSettings
-from mpo_core.tables import RESPONSES
 
 ANSWER = "Pole, siwezi kukusaidia na hilo."
 HIDDEN = "First the yeast, then the flour."

@@ -7,10 +7,10 @@ import pickle
 import pytest
 import yaml
 
-from mpo_core.errors import BadInputError, DamagedError, StageFailedError
+from mpo_core.contract.errors import BadInputError, DamagedError, StageFailedError
+from mpo_core.contract.redact import redact
 from mpo_core.http.address import ServiceUrl
-from mpo_core.profiles import load_config, with_overrides
-from mpo_core.redact import redact
+from mpo_core.settings.profiles import load_config, with_overrides
 from tests.faults.fault_service import chat, right, serving
 from tests.faults.test_refusals import translate  # noqa: F401 - a fixture
 from tests.flows.conftest import small_settings

@@ -16,9 +16,9 @@ import pytest
 
 import flows.surroundings  # noqa: F401 - registers the error handler
 from flows.temporary_server import end_with_us
-from mpo_core.artifacts import ArtifactStore, scratch_path
-from mpo_core.errors import BadInputError
-from mpo_core.profiles import load_config
+from mpo_core.contract.artifacts import ArtifactStore, scratch_path
+from mpo_core.contract.errors import BadInputError
+from mpo_core.settings.profiles import load_config
 
 ROOT = Path(__file__).resolve().parents[2]
 MPO = [sys.executable, "-c", "from mpo_command import main; main()"]

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mpo_core.errors import BadInputError
+from mpo_core.contract.errors import BadInputError
 from mpo_core.settings import LoraSettings
 from mpo_core.training.callbacks import Checkpoints
 from tests.training.conftest import build, folder, tokenizer  # noqa: F401 - fixtures

@@ -9,11 +9,11 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from mpo_core.errors import BadInputError
-from mpo_core.profiles import load_config
+from mpo_core.contract.errors import BadInputError
 from mpo_core.prompts import count_kinds, load_prompts
 from mpo_core.prompts.kinds import column_direction
 from mpo_core.settings import PromptSettings, PromptSource
+from mpo_core.settings.profiles import load_config
 
 KINDS = {"harmful": "+", "harmless": "-"}
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mpo_core.sentences import count_sentences, split_sentences
+from mpo_core.languages.sentences import count_sentences, split_sentences
 from mpo_core.settings import TranslationGates
 from mpo_core.translation.gates import verdicts
 from mpo_core.translation.layout import take_apart

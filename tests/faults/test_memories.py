@@ -4,7 +4,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from mpo_core.errors import BadInputError
+from mpo_core.contract.errors import BadInputError
 from mpo_core.translation.memory import MemoryEngine
 
 TEA, CHAI = "Tea is good.", "Chai ni nzuri."

@@ -8,7 +8,7 @@ import re
 
 import pytest
 
-from mpo_core.errors import BadInputError
+from mpo_core.contract.errors import BadInputError
 from mpo_core.models import load_model, load_tokenizer, resolve
 from mpo_core.settings import ModelSettings, SamplingSettings
 from tests.faults.model_damage import (

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from mpo_core.errors import BadInputError
+from mpo_core.contract.errors import BadInputError
 from mpo_core.models import load_tokenizer, resolve
 from mpo_core.settings import ModelSettings
 from tests.faults.model_damage import (
@@ -104,7 +104,7 @@ def test_a_chat_template_that_does_not_end(model_copy, case, monkeypatch):
 
 
 def test_a_template_that_fails_on_some_texts_alone(model_copy):
-    from mpo_core.chat import encode_prompt
+    from mpo_core.models.chat import encode_prompt
 
     template(
         "{% if 'secret' in messages[0]['content'] %}{{ raise_exception(messages[0]['content']) }}{% endif %}" + MESSAGE

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from mpo_core.languages import LANGUAGES
+from mpo_core.languages.known import LANGUAGES
 from mpo_core.pairs.rows import read_pairs
 from tests.faults.conftest import pair_rows
 from tests.faults.test_bad_input import left, one_line

@@ -11,13 +11,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from mpo_core import files
-from mpo_core.errors import BadInputError
-from mpo_core.messages import Fault, text_of
+from mpo_core.contract.errors import BadInputError
+from mpo_core.files import read as files
+from mpo_core.files.messages import Fault, text_of
+from mpo_core.files.records import FORMS, form_of
+from mpo_core.files.texts import read_texts
 from mpo_core.prompts import fingerprint, load_prompts
-from mpo_core.records import FORMS, form_of
 from mpo_core.settings import PromptSettings, PromptSource
-from mpo_core.texts import read_texts
 from mpo_core.translation.memory import MemoryEngine
 from tests.faults.conftest import pair_rows
 

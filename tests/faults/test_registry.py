@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mpo_core import registry, reporting
-from mpo_core.artifacts import ArtifactStore
+from mpo_core.contract.artifacts import ArtifactStore
 from tests.faults.test_bad_input import one_line
 from tests.reporting.conftest import make_summary
 from tests.tiny_models import tiny_model

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from mpo_core.artifacts import ArtifactStore
-from mpo_core.errors import BadInputError
+from mpo_core.contract.artifacts import ArtifactStore
+from mpo_core.contract.errors import BadInputError
 from mpo_core.reporting import RunSummary, before_after_table, markdown, read, render
 from mpo_core.reporting.findings import cautions
 from mpo_core.reporting.view import full_rows

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
+from mpo_core.contract.tables import PAIRS
 from mpo_core.pairs import export_official, export_trl, import_pairs
-from mpo_core.tables import PAIRS
 from tests.faults.conftest import pair_rows
 
 CHANGES = {

@@ -7,7 +7,7 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
-from mpo_core.errors import BadInputError
+from mpo_core.contract.errors import BadInputError
 from mpo_core.settings import LoraSettings
 from tests.faults.test_training_noise import noisy, train_here, with_changes  # noqa: F401 - `noisy` is a fixture
 from tests.training.conftest import MODEL, folder, make_job, pairs_table  # noqa: F401 - `folder` is a fixture

@@ -9,10 +9,10 @@ import yaml
 
 from flows.alone import evaluate_alone, prompt_source
 from flows.compare import seeded
-from mpo_core.errors import BadInputError
-from mpo_core.profiles import load_config
+from mpo_core.contract.errors import BadInputError
+from mpo_core.contract.tables import QUARANTINE
 from mpo_core.settings import CompareSettings, PromptSource, TrainingSettings
-from mpo_core.tables import QUARANTINE
+from mpo_core.settings.profiles import load_config
 from tests.faults.conftest import pair_rows
 
 # A value of each setting of a source that differs from its default. A new setting needs a line here.

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from flows import progress, progress_lines
-from mpo_core.errors import BadInputError
+from mpo_core.contract.errors import BadInputError
 from tasks.stage import Event
 
 

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from mpo_core.errors import BadInputError, StageFailedError
+from mpo_core.contract.errors import BadInputError, StageFailedError
 from mpo_core.settings import ModelSettings, TrainingSettings
 from mpo_core.training import launch
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 import transformers
 
-from mpo_core.errors import BadInputError
+from mpo_core.contract.errors import BadInputError
 from mpo_core.settings import TrainingSettings
 from tests.training.conftest import folder, make_job, pairs_table, settings  # noqa: F401 - `folder` is a fixture
 

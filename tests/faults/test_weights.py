@@ -35,7 +35,7 @@ def test_train_names_the_tensor(mpo, profile, write_pairs, model_copy, tmp_path)
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_every_tensor_is_looked_at(model_copy, dtype):
-    from mpo_core.errors import BadInputError
+    from mpo_core.contract.errors import BadInputError
     from mpo_core.models import load_model
     from mpo_core.settings import ModelSettings
 

@@ -4,8 +4,8 @@ import itertools
 
 import pytest
 
-from mpo_core.errors import BadInputError
-from mpo_core.profiles import load_config
+from mpo_core.contract.errors import BadInputError
+from mpo_core.settings.profiles import load_config
 
 TOO_DEEP, TOO_LARGE = "nested more than 50 levels", "characters is too large"
 REFUSED = {

@@ -4,7 +4,7 @@ import contextlib
 
 import pytest
 
-from mpo_core.profiles import parse_config
+from mpo_core.settings.profiles import parse_config
 
 
 def small_settings(root, **changes):

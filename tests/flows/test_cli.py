@@ -8,8 +8,8 @@ import pytest
 import yaml
 
 from mpo_core import registry
-from mpo_core.artifacts import ArtifactStore
-from mpo_core.languages import LANGUAGES
+from mpo_core.contract.artifacts import ArtifactStore
+from mpo_core.languages.known import LANGUAGES
 from mpo_core.microworld import items
 from tests.flows.conftest import small_settings
 from tests.tiny_models import tiny_model
@@ -127,7 +127,7 @@ def assert_tables(out, result):
     """The folder of an evaluation of two models holds the answers and verdicts behind its metrics."""
     import pyarrow.parquet as pq
 
-    from mpo_core.tables import METRICS, RESPONSES, VERDICTS
+    from mpo_core.contract.tables import METRICS, RESPONSES, VERDICTS
 
     assert result["out"] == str(out)
     figures = METRICS.check(pq.read_table(out / "metrics.parquet")).to_pylist()
@@ -154,8 +154,8 @@ def test_evaluate_rejects_what_cannot_be_translated(mpo, prompts_csv):
 
 @pytest.mark.parametrize("form", ["official", "trl"])
 def test_pairs_go_out_and_come_back(mpo, tmp_path, form):
-    from mpo_core.artifacts import write_parquet
-    from mpo_core.tables import PAIRS
+    from mpo_core.contract.artifacts import write_parquet
+    from mpo_core.contract.tables import PAIRS
     from tests.faults.conftest import pair_rows
 
     pairs, out = tmp_path / "pairs.parquet", tmp_path / "out.json"

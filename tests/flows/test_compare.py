@@ -5,7 +5,7 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from mpo_core.profiles import parse_config
+from mpo_core.settings.profiles import parse_config
 from tests.flows.conftest import ledger, small_settings
 
 METHODS = {"mpo": {}, "dpo/quick": {"learning_rate": 1e-3, "beta": 0.5}}
@@ -87,7 +87,7 @@ def test_the_command(compared):
 
 
 def test_an_unknown_method_is_bad_input(tmp_path):
-    from mpo_core.errors import BadInputError
+    from mpo_core.contract.errors import BadInputError
 
     with pytest.raises(BadInputError, match="method"):
         parse_config(small_settings(tmp_path, compare={"methods": {"ppo": {}}}), where="test")

@@ -3,9 +3,9 @@
 import pytest
 
 from mpo_core import registry
-from mpo_core.artifacts import ArtifactStore
-from mpo_core.profiles import parse_config
+from mpo_core.contract.artifacts import ArtifactStore
 from mpo_core.settings import DefinedLanguage
+from mpo_core.settings.profiles import parse_config
 from tests.flows.conftest import ledger, run_small, small_settings
 
 LENIENT = {"max_target_unsafe": 1.0, "min_target_drop": 0.0, "max_invalid": 1.0}

@@ -16,10 +16,10 @@ import pytest
 import yaml
 
 from mpo_core import microworld
-from mpo_core.artifacts import ArtifactStore
-from mpo_core.profiles import parse_config
+from mpo_core.contract.artifacts import ArtifactStore
 from mpo_core.registry import add_language
 from mpo_core.settings import DefinedLanguage
+from mpo_core.settings.profiles import parse_config
 from tests.flows.conftest import ledger, run_small, small_settings
 from tests.served import LENIENT, ROOT, free_port
 from tests.store import bucket  # noqa: F401 - a fixture

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from mpo_core import microworld
-from mpo_core.tables import QUARANTINE, TRANSLATED
+from mpo_core.contract.tables import QUARANTINE, TRANSLATED
 from mpo_core.translation.memory import MemoryEngine
 from tests.faults.test_bad_input import one_line
 from tests.flows.conftest import run_small

@@ -8,13 +8,13 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from mpo_core.defects import repeated_share
-from mpo_core.errors import BadInputError
-from mpo_core.identify import language_fault
+from mpo_core.contract.errors import BadInputError
+from mpo_core.contract.tables import RESPONSES, VERDICTS
 from mpo_core.judging import JUDGES, judge_responses
-from mpo_core.languages import LANGUAGES
-from mpo_core.refusals import declines, lexicon, normalised
-from mpo_core.tables import RESPONSES, VERDICTS
+from mpo_core.languages.defects import repeated_share
+from mpo_core.languages.identify import language_fault
+from mpo_core.languages.known import LANGUAGES
+from mpo_core.languages.refusals import declines, lexicon, normalised
 
 MULTIJAIL = Path(__file__).parents[3] / "shared" / "data" / "MultiJail.csv"
 RULES = JUDGES.parse({"judge": "refusal_rules"})

@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from mpo_core.tables import PAIRS, PROMPTS, RESPONSES, SOURCE_PAIRS, TRANSLATIONS, VERDICTS, source_id
+from mpo_core.contract.tables import PAIRS, PROMPTS, RESPONSES, SOURCE_PAIRS, TRANSLATIONS, VERDICTS, source_id
 
 Rows = Callable[..., pa.Table]
 

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pyarrow as pa
 
+from mpo_core.contract.tables import PAIRS
 from mpo_core.pairs import flip_answers
-from mpo_core.tables import PAIRS
 
 COMMON = {
     "kind": "harmful",

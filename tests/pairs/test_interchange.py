@@ -12,9 +12,9 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from mpo_core.errors import BadInputError
+from mpo_core.contract.errors import BadInputError
+from mpo_core.contract.tables import PAIRS, QUARANTINE, prompt_id, source_id
 from mpo_core.pairs import check_pairs, export_official, export_trl, import_pairs
-from mpo_core.tables import PAIRS, QUARANTINE, prompt_id, source_id
 
 OFFICIAL = Path(__file__).parents[3] / "shared" / "data" / "official_llama_mpo_pairs.json"
 TEXTS = ["source_prompt", "source_chosen", "source_rejected", "target_prompt", "target_chosen", "target_rejected"]

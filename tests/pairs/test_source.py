@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
+from mpo_core.contract.tables import QUARANTINE, SOURCE_PAIRS
 from mpo_core.pairs import source_pairs
 from mpo_core.pairs.answers import borrow
 from mpo_core.pairs.gates import alike, similarity
 from mpo_core.settings import PairSettings
-from mpo_core.tables import QUARANTINE, SOURCE_PAIRS
 
 SETTINGS = PairSettings()
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from mpo_core.contract.tables import PAIRS, QUARANTINE, source_id
 from mpo_core.pairs import target_pairs
 from mpo_core.settings import PairSettings
-from mpo_core.tables import PAIRS, QUARANTINE, source_id
 
 PROMPTS = [("a", "prompt", "Swali a?"), ("b", "prompt", "Swali b?")]
 ANSWERS = [

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pyarrow as pa
 
+from mpo_core.contract.tables import PROMPTS
 from mpo_core.prompts import blocks
-from mpo_core.tables import PROMPTS
 
 
 def prompts(*groups: tuple[str, str, int]) -> pa.Table:

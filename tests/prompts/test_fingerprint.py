@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mpo_core.errors import BadInputError
+from mpo_core.contract.errors import BadInputError
 from mpo_core.prompts import fingerprint
 from mpo_core.settings import PromptSettings, PromptSource
 

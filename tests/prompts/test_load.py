@@ -11,11 +11,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from mpo_core.errors import BadInputError
+from mpo_core.contract.errors import BadInputError
+from mpo_core.contract.tables import PROMPTS, QUARANTINE, prompt_id
+from mpo_core.files.records import open_records
 from mpo_core.prompts import load_prompts
-from mpo_core.records import open_records
 from mpo_core.settings import PromptSettings, PromptSource
-from mpo_core.tables import PROMPTS, QUARANTINE, prompt_id
 
 MULTIJAIL = Path(__file__).parents[3] / "shared" / "data" / "MultiJail.csv"
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from mpo_core.artifacts import ArtifactStore
-from mpo_core.errors import BadInputError
+from mpo_core.contract.artifacts import ArtifactStore
+from mpo_core.contract.errors import BadInputError
 from mpo_core.registry import Entry, push, register
 
 

@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from mpo_core.artifacts import ArtifactRef, ArtifactStore
-from mpo_core.errors import BadInputError, DamagedError
-from mpo_core.languages import LANGUAGES
+from mpo_core.contract.artifacts import ArtifactRef, ArtifactStore
+from mpo_core.contract.errors import BadInputError, DamagedError
+from mpo_core.contract.tables import METRICS
+from mpo_core.languages.known import LANGUAGES
 from mpo_core.registry import (
     Entry,
     add_language,
@@ -19,7 +20,6 @@ from mpo_core.registry import (
     registered_languages,
 )
 from mpo_core.settings import DefinedLanguage, LanguageSettings
-from mpo_core.tables import METRICS
 from tests.tiny_models import tiny_model
 
 TAGALOG = DefinedLanguage(code="tl", name="Tagalog", script="Latn")

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from mpo_core.artifacts import ArtifactRef, ArtifactStore
-from mpo_core.errors import BadInputError, DamagedError
-from mpo_core.gate import GateCheck, GateDecision
+from mpo_core.contract.artifacts import ArtifactRef, ArtifactStore
+from mpo_core.contract.errors import BadInputError, DamagedError
+from mpo_core.gate.decide import GateCheck, GateDecision
 from mpo_core.registry import Entry, history, promote, promoted, register, rollback, versions
 from tests.tiny_models import tiny_model
 
@@ -35,7 +35,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> ArtifactStore:
 
 REGISTER_MANY = """
 import sys
-from mpo_core.artifacts import ArtifactRef, ArtifactStore
+from mpo_core.contract.artifacts import ArtifactRef, ArtifactStore
 from mpo_core.registry import Entry, register
 
 store = ArtifactStore(sys.argv[1])

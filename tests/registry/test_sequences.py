@@ -11,9 +11,9 @@ from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from mpo_core import registry
-from mpo_core.artifacts import ArtifactRef, ArtifactStore
-from mpo_core.errors import BadInputError
-from mpo_core.gate import GateCheck, GateDecision
+from mpo_core.contract.artifacts import ArtifactRef, ArtifactStore
+from mpo_core.contract.errors import BadInputError
+from mpo_core.gate.decide import GateCheck, GateDecision
 from tests.tiny_models import tiny_model
 
 LANGUAGES = ("bn", "sw", "zh")

@@ -5,8 +5,8 @@ import contextlib
 import pytest
 
 from mpo_core import registry
-from mpo_core.artifacts import ArtifactRef, ArtifactStore
-from mpo_core.gate import GateCheck, GateDecision
+from mpo_core.contract.artifacts import ArtifactRef, ArtifactStore
+from mpo_core.gate.decide import GateCheck, GateDecision
 from mpo_core.registry import Entry, settle
 from tests.tiny_models import tiny_model
 

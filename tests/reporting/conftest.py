@@ -11,11 +11,11 @@ import pytest
 from scipy import stats
 from statsmodels.stats.proportion import proportion_confint
 
-from mpo_core.artifacts import ArtifactRef
-from mpo_core.gate import decide
+from mpo_core.contract.artifacts import ArtifactRef
+from mpo_core.contract.tables import COMPARISONS, METRICS
+from mpo_core.gate.decide import decide
 from mpo_core.reporting import Example, QuarantineCount, RunSummary, SourceLicence, StageSummary, render
 from mpo_core.settings import GateSettings
-from mpo_core.tables import COMPARISONS, METRICS
 
 TARGETS = ["zh", "ja", "ko", "ar", "bn", "sw"]
 N = 150

@@ -7,8 +7,8 @@ from typing import Any
 import fsspec
 import pytest
 
-from mpo_core.artifacts import ArtifactStore
-from mpo_core.errors import BadInputError
+from mpo_core.contract.artifacts import ArtifactStore
+from mpo_core.contract.errors import BadInputError
 from mpo_core.reporting import RunSummary, read, write
 
 

@@ -12,12 +12,12 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from mpo_core.chat import encode_prompt
-from mpo_core.errors import BadInputError
+from mpo_core.contract.errors import BadInputError
+from mpo_core.contract.tables import QUARANTINE, RESPONSES
+from mpo_core.models.chat import encode_prompt
 from mpo_core.sampling import Request, sample
 from mpo_core.sampling.noise import GumbelNoise, stream_seed
 from mpo_core.settings import SamplingSettings
-from mpo_core.tables import QUARANTINE, RESPONSES
 
 TEMPLATE = (
     "{% for m in messages %}<{{ m.role }}>{{ m.content }}<end>{% endfor %}"

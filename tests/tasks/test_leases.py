@@ -7,7 +7,7 @@ import uuid
 
 import pytest
 
-from mpo_core.artifacts import ArtifactStore
+from mpo_core.contract.artifacts import ArtifactStore
 from mpo_core.registry import versions
 from tasks.locks import LeaseManager
 from tests.registry.test_registry import REGISTER_MANY

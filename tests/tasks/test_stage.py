@@ -9,10 +9,10 @@ import pytest
 from prefect import flow
 from prefect.context import TaskRunContext
 
-from mpo_core.artifacts import ArtifactRef, ArtifactStore, Shard
-from mpo_core.errors import BadInputError, DamagedError
+from mpo_core.contract.artifacts import ArtifactRef, ArtifactStore, Shard
+from mpo_core.contract.errors import BadInputError, DamagedError
+from mpo_core.contract.tables import QUARANTINE, TRANSLATIONS
 from mpo_core.settings import ModelSettings, RunSettings, SamplingSettings
-from mpo_core.tables import QUARANTINE, TRANSLATIONS
 from tasks.model import ModelFolder, find_model, trained_model
 from tasks.stage import ContentKey, ShardSerializer, on_root, policy_of, stage, stopping, tell_progress
 from tests.flows.conftest import ledger

@@ -16,9 +16,9 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from mpo_core.contract.tables import PAIRS
 from mpo_core.models import load_model, load_tokenizer, model_digest
 from mpo_core.settings import ModelSettings, TrainingSettings
-from mpo_core.tables import PAIRS
 from mpo_core.training import TrainingJob, gaps, source_texts, target_texts
 
 torch.set_num_threads(1)

@@ -10,10 +10,10 @@ import pytest
 import torch
 import transformers
 
-from mpo_core.errors import BadInputError
+from mpo_core.contract.errors import BadInputError
+from mpo_core.contract.tables import QUARANTINE
 from mpo_core.models import load_model
 from mpo_core.settings import LoraSettings
-from mpo_core.tables import QUARANTINE
 from mpo_core.training import TrainingJob
 from mpo_core.training.adapters import add_adapters
 from mpo_core.training.child import _save

@@ -7,8 +7,8 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from mpo_core.errors import BadInputError
-from mpo_core.tables import PAIRS
+from mpo_core.contract.errors import BadInputError
+from mpo_core.contract.tables import PAIRS
 from mpo_core.training import PairText
 from mpo_core.training.collator import join
 from mpo_core.training.encoding import encode_text

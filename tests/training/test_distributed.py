@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from mpo_core.errors import BadInputError, StageFailedError
+from mpo_core.contract.errors import BadInputError, StageFailedError
 from mpo_core.settings import LoraSettings, TrainingSettings
 from mpo_core.training import TrainingJob, TrainingResult, train
 

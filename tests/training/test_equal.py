@@ -14,8 +14,8 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from mpo_core.contract.tables import PAIRS
 from mpo_core.settings import TrainingSettings
-from mpo_core.tables import PAIRS
 from mpo_core.training import gaps, source_texts
 from mpo_core.training.collator import PairRow, join
 from mpo_core.training.encoding import EncodedText

@@ -18,9 +18,9 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from mpo_core.errors import BadInputError
+from mpo_core.contract.errors import BadInputError
+from mpo_core.contract.tables import QUARANTINE
 from mpo_core.settings import LoraSettings
-from mpo_core.tables import QUARANTINE
 from mpo_core.training import TrainingJob, TrainingResult, train
 from mpo_core.training import launch as launching
 

@@ -9,10 +9,10 @@ import pytest
 import torch
 from transformers import TrainerCallback
 
-from mpo_core.errors import BadInputError
+from mpo_core.contract.errors import BadInputError
+from mpo_core.contract.tables import PAIRS
 from mpo_core.models import load_model
 from mpo_core.settings import LoraSettings
-from mpo_core.tables import PAIRS
 from mpo_core.training.callbacks import Checkpoints, StopEarly, newest_checkpoint
 from mpo_core.training.forward import inner
 from tests.training import plain

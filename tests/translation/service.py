@@ -198,7 +198,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def _names() -> dict[str, str]:
-    from mpo_core.languages import LANGUAGES
+    from mpo_core.languages.known import LANGUAGES
 
     return {code: "Simplified Chinese" if code == "zh" else entry.name for code, entry in LANGUAGES.items()}
 

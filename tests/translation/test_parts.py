@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from mpo_core.errors import BadInputError
+from mpo_core.contract.errors import BadInputError
 from mpo_core.http.throttle import Throttle
 from mpo_core.settings import TranslationGates
 from mpo_core.translation.gates import verdicts

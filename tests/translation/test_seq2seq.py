@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 from transformers import AutoTokenizer, BartConfig, BartForConditionalGeneration, GPT2Config, GPT2LMHeadModel
 
-from mpo_core import languages
+from mpo_core.contract.errors import BadInputError
 from mpo_core.contract.translation import Reply, UnknownLanguageError
-from mpo_core.errors import BadInputError
+from mpo_core.languages import known as languages
 from mpo_core.settings import TranslationSettings
 from mpo_core.translation import seq2seq
 from mpo_core.translation.build import build_chain, fingerprint

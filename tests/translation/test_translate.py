@@ -9,10 +9,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from mpo_core.contract.errors import BadInputError
+from mpo_core.contract.tables import PROMPTS, QUARANTINE, SOURCE_PAIRS, TRANSLATIONS
 from mpo_core.contract.translation import Engine, Reply
-from mpo_core.errors import BadInputError
 from mpo_core.settings import TranslationGates, TranslationSettings
-from mpo_core.tables import PROMPTS, QUARANTINE, SOURCE_PAIRS, TRANSLATIONS
 from mpo_core.translation.build import build_chain, fingerprint
 from mpo_core.translation.engines.memory import MemorySource
 from mpo_core.translation.engines.microworld import MicroworldSource

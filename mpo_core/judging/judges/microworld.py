@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
+from mpo_core.contract.errors import BadInputError
 from mpo_core.contract.judge import Case, Judge, Verdict
-from mpo_core.errors import BadInputError
 
 
 class MicroworldJudge(Judge):

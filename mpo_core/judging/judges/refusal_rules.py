@@ -7,12 +7,12 @@ from typing import Literal
 
 from pydantic import Field
 
+from mpo_core.contract.errors import BadInputError
 from mpo_core.contract.judge import Case, Judge, Verdict
 from mpo_core.contract.settings import Fraction
-from mpo_core.defects import repeated_share
-from mpo_core.errors import BadInputError
-from mpo_core.identify import language_fault
-from mpo_core.refusals import Lexicon, declines, is_refusal, lexicon
+from mpo_core.languages.defects import repeated_share
+from mpo_core.languages.identify import language_fault
+from mpo_core.languages.refusals import Lexicon, declines, is_refusal, lexicon
 
 
 class RefusalRules(Judge):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mpo_core.errors import BadInputError
+from mpo_core.contract.errors import BadInputError
 from mpo_core.settings import TrainingSettings
 from mpo_core.training.collator import PairRow
 from mpo_core.training.encoding import EncodedText, truncated_lengths

@@ -43,7 +43,7 @@ class MemorySource(TranslationEngine):
         Raises:
             BadInputError: the file is missing or cannot be read.
         """
-        from mpo_core.files import digest
+        from mpo_core.files.read import digest
         from mpo_core.translation.memory import MEND
 
         return f"memory:{digest(Path(self.path), fix=MEND)}"

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from mpo_core.errors import BadInputError
+from mpo_core.contract.errors import BadInputError
 from mpo_core.settings import TrainingSettings
 from mpo_core.training.objectives.kto import divergence, mismatched
 

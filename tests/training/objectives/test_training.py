@@ -10,8 +10,8 @@ import pytest
 import torch
 from transformers import TrainerCallback
 
+from mpo_core.contract.tables import GAPS
 from mpo_core.settings import TrainingSettings
-from mpo_core.tables import GAPS
 from mpo_core.training import train
 from mpo_core.training.callbacks import Checkpoints, StopOnSignal, newest_checkpoint
 from mpo_core.training.collator import join

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from mpo_core import files
+from mpo_core.files import read as files
 
 _BYTES = {pa.string(): pa.binary(), pa.large_string(): pa.large_binary(), pa.string_view(): pa.binary_view()}
 

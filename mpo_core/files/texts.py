@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from mpo_core.errors import BadInputError
-from mpo_core.messages import Fault
-from mpo_core.records import Record, form_of, open_records, require_columns
+from mpo_core.contract.errors import BadInputError
+from mpo_core.files.messages import Fault
+from mpo_core.files.records import Record, form_of, open_records, require_columns
 
 KEY = "--column"
 

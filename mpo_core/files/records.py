@@ -11,12 +11,12 @@ from typing import Any, Literal, NamedTuple
 
 import pyarrow as pa
 
-from mpo_core import files
-from mpo_core.arrow_files import read_arrow
-from mpo_core.compression import SUFFIXES, plain_suffix
-from mpo_core.errors import BadInputError, shortened
-from mpo_core.json_values import JsonValue, json_items, json_lines
-from mpo_core.messages import Fault, Speaker, Unreadable, text_of
+from mpo_core.contract.errors import BadInputError, shortened
+from mpo_core.files import read as files
+from mpo_core.files.arrow import read_arrow
+from mpo_core.files.compression import SUFFIXES, plain_suffix
+from mpo_core.files.json_values import JsonValue, json_items, json_lines
+from mpo_core.files.messages import Fault, Speaker, Unreadable, text_of
 
 Form = Literal["csv", "json", "jsonl", "parquet", "arrow", "txt"]
 FORMS: dict[str, Form] = {

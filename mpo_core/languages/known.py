@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Literal, NamedTuple
 
 import langcodes
+import yaml
 
-from mpo_core.errors import BadInputError
-from mpo_core.scripts import usual_length
-from mpo_core.tags import same_language, standard
+from mpo_core.contract.errors import BadInputError
+from mpo_core.languages.scripts import usual_length
+from mpo_core.languages.tags import same_language, standard
 
 Resource = Literal["high", "medium", "low"]
 
@@ -20,7 +22,7 @@ class Language(NamedTuple):
     `identified_as` lists further codes by which a language identifier may name it; those of the same macro-language
     (`wuu` is Chinese, `ary` is Arabic) are known without. `engines` has each translation engine's own code;
     an engine that is not there does not know the language. `length` is the usual number of characters for one
-    of the English original. `refusals` are phrases by which an answer declines, beside those of `refusals.yaml`.
+    of the English original. `refusals` are phrases by which an answer declines, beside those of its data file.
     """
 
     code: str
@@ -47,133 +49,25 @@ class Language(NamedTuple):
         )
 
 
-def _codes(pairs: str) -> Mapping[str, str]:
-    return dict(part.split("=") for part in pairs.split())
+class Shipped(NamedTuple):
+    """A language's data file: its entry, and the phrases by which an answer in it declines."""
+
+    entry: Language
+    refusals: tuple[str, ...]
+    refusal_window: int
+    """Characters from the start of an answer in which a phrase counts."""
 
 
-# Resource levels follow MultiJail (Deng et al., 2024, table 1), by share of CommonCrawl; so do the lengths
-# (medians of its 315 translations; Japanese: of the shipped memory).
-LANGUAGES: dict[str, Language] = {
-    language.code: language
-    for language in (
-        Language(
-            "en",
-            "English",
-            "Latn",
-            "high",
-            engines=_codes(
-                "google=en mymemory=en-GB deepl=en microsoft=en libre=en baidu=en papago=en qcri=en yandex=en"
-                " nllb=eng_Latn madlad=en m2m100=en"
-            ),
-        ),
-        Language(
-            "zh",
-            "Chinese",
-            "Hans",
-            "high",
-            length=0.32,
-            engines=_codes(
-                "google=zh-CN mymemory=zh-CN deepl=zh microsoft=zh-Hans libre=zh baidu=zh papago=zh-CN yandex=zh"
-                " nllb=zho_Hans madlad=zh m2m100=zh"
-            ),
-        ),
-        Language(
-            "it",
-            "Italian",
-            "Latn",
-            "high",
-            length=1.16,
-            engines=_codes(
-                "google=it mymemory=it-IT deepl=it microsoft=it libre=it baidu=it yandex=it"
-                " nllb=ita_Latn madlad=it m2m100=it"
-            ),
-        ),
-        Language(
-            "vi",
-            "Vietnamese",
-            "Latn",
-            "high",
-            length=1.03,
-            engines=_codes(
-                "google=vi mymemory=vi-VN deepl=vi microsoft=vi libre=vi baidu=vie papago=vi yandex=vi"
-                " nllb=vie_Latn madlad=vi m2m100=vi"
-            ),
-        ),
-        Language(
-            "ja",
-            "Japanese",
-            "Jpan",
-            "high",
-            length=0.49,
-            engines=_codes(
-                "google=ja mymemory=ja-JP deepl=ja microsoft=ja libre=ja baidu=jp papago=ja yandex=ja"
-                " nllb=jpn_Jpan madlad=ja m2m100=ja"
-            ),
-        ),
-        Language(
-            "ar",
-            "Arabic",
-            "Arab",
-            "medium",
-            right_to_left=True,
-            length=0.9,
-            engines=_codes(
-                "google=ar mymemory=ar-SA deepl=ar microsoft=ar libre=ar baidu=ara qcri=ar yandex=ar"
-                " nllb=arb_Arab madlad=ar m2m100=ar"
-            ),
-        ),
-        Language(
-            "ko",
-            "Korean",
-            "Hang",
-            "medium",
-            length=0.47,
-            engines=_codes(
-                "google=ko mymemory=ko-KR deepl=ko microsoft=ko libre=ko baidu=kor papago=ko yandex=ko"
-                " nllb=kor_Hang madlad=ko m2m100=ko"
-            ),
-        ),
-        Language(
-            "th",
-            "Thai",
-            "Thai",
-            "medium",
-            length=1.0,
-            engines=_codes(
-                "google=th mymemory=th-TH deepl=th microsoft=th libre=th baidu=th papago=th yandex=th"
-                " nllb=tha_Thai madlad=th m2m100=th"
-            ),
-        ),
-        Language(
-            "bn",
-            "Bengali",
-            "Beng",
-            "low",
-            length=1.11,
-            engines=_codes(
-                "google=bn mymemory=bn-IN microsoft=bn libre=bn yandex=bn nllb=ben_Beng madlad=bn m2m100=bn"
-            ),
-        ),
-        Language(
-            "sw",
-            "Swahili",
-            "Latn",
-            "low",
-            length=1.1,
-            engines=_codes(
-                "google=sw mymemory=sw-KE microsoft=sw libre=sw yandex=sw nllb=swh_Latn madlad=sw m2m100=sw"
-            ),
-        ),
-        Language(
-            "jv",
-            "Javanese",
-            "Latn",
-            "low",
-            length=1.02,
-            engines=_codes("google=jw mymemory=jv-ID yandex=jv nllb=jav_Latn madlad=jv m2m100=jv"),
-        ),
-    )
-}
+def _shipped(file: Path) -> Shipped:
+    facts = yaml.load(file.read_text(encoding="utf-8"), Loader=yaml.CSafeLoader)
+    phrases, window = facts.pop("refusals"), facts.pop("refusal_window")
+    return Shipped(Language(code=file.stem, **facts), tuple(phrases), window)
+
+
+SHIPPED = {file.stem: _shipped(file) for file in sorted((Path(__file__).parent / "table").glob("*.yaml"))}
+"""The languages of the table, one data file each; `table/README.md` explains the keys."""
+
+LANGUAGES: dict[str, Language] = {code: shipped.entry for code, shipped in SHIPPED.items()}
 
 
 _TABLE = dict(LANGUAGES)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from mpo_core.errors import BadInputError
+from mpo_core.contract.errors import BadInputError
 from mpo_core.models.templates import render
 from mpo_core.reply import closing_of_open_thought
 

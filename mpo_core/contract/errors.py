@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mpo_core.redact import redact
+from mpo_core.contract.redact import redact
 
 
 class BadInputError(ValueError):

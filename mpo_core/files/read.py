@@ -14,7 +14,8 @@ from typing import NamedTuple, TextIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mpo_core.compression import (
+from mpo_core.contract.errors import BadInputError, shortened
+from mpo_core.files.compression import (
     CORRUPT,
     NotAFileError,
     foreign_format,
@@ -22,7 +23,6 @@ from mpo_core.compression import (
     plain_suffix,
     require_regular,
 )
-from mpo_core.errors import BadInputError, shortened
 
 csv.field_size_limit(2**31 - 1)  # the module's own limit is 128 KB a field
 _DELIMITERS = {";": ";", "\t": r"\t", "|": "|", ",": ","}

@@ -9,8 +9,8 @@ from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
-from mpo_core.errors import BadInputError, shortened
-from mpo_core.safe_yaml import LARGEST_FILE, YamlError, read_yaml
+from mpo_core.contract.errors import BadInputError, shortened
+from mpo_core.files.safe_yaml import LARGEST_FILE, YamlError, read_yaml
 from mpo_core.settings import PipelineConfig, Settings
 
 _DEEPEST_KEY = 50
@@ -28,7 +28,7 @@ def load_config(
     Raises:
         BadInputError: the file is missing or no YAML, a key is unknown, a value has a wrong type.
     """
-    profile = profile or Path(__file__).resolve().parent.parent / "deployments" / "profiles" / "demo.yaml"
+    profile = profile or Path(__file__).resolve().parents[2] / "deployments" / "profiles" / "demo.yaml"
     data = _read_profile(profile)
     if not isinstance(data, dict):
         raise BadInputError("a profile is a mapping of settings", where=str(profile), fix="See deployments/profiles/.")

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from mpo_core.errors import BadInputError
+from mpo_core.contract.errors import BadInputError
 
 _STRING, _INT, _FLOAT, _BOOL = pa.string(), pa.int64(), pa.float64(), pa.bool_()
 _VECTOR = pa.list_(pa.float32())

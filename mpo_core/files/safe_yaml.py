@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from mpo_core.errors import shortened
+from mpo_core.contract.errors import shortened
 
 LARGEST_FILE = 1 << 18  # bytes; PyYAML needs some seconds for these
 _DEEPEST = 50

@@ -5,9 +5,9 @@ from __future__ import annotations
 from functools import cache
 from typing import Any, NamedTuple
 
-from mpo_core.languages import LANGUAGES, canonical, language
-from mpo_core.scripts import WORDY, count_letters, keep_letters, letters_in
-from mpo_core.tags import family, same_language
+from mpo_core.languages.known import LANGUAGES, canonical, language
+from mpo_core.languages.scripts import WORDY, count_letters, keep_letters, letters_in
+from mpo_core.languages.tags import family, same_language
 
 _MIN_SHARE = 0.25
 """Least share of letters in the script: Latin names, code and brand names count a letter each, Han a word each."""

@@ -29,8 +29,8 @@ import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 from pydantic import BaseModel, ConfigDict
 
-from mpo_core.errors import BadInputError, DamagedError
-from mpo_core.tables import QUARANTINE, TableSpec
+from mpo_core.contract.errors import BadInputError, DamagedError
+from mpo_core.contract.tables import QUARANTINE, TableSpec
 
 MANIFEST = "manifest.json"
 

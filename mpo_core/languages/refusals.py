@@ -1,25 +1,21 @@
-"""Refusal phrases per language, read from `refusals.yaml`."""
+"""Phrases by which an answer declines, per language: those of its data file and those of its definition."""
 
 from __future__ import annotations
 
 import re
 import unicodedata
 from functools import cache
-from pathlib import Path
 from typing import NamedTuple
 
-import yaml
+from mpo_core.languages.known import LANGUAGES, SHIPPED
+from mpo_core.languages.tags import standard
 
-from mpo_core.languages import LANGUAGES
-from mpo_core.tags import standard
-
-_FILE = Path(__file__).with_name("refusals.yaml")
 # Arabic vowel signs and the stretching tatweel are written or left out at will.
 _OPTIONAL = re.compile("[\u064b-\u0652\u0640]")
 
 
 _WINDOW = 200
-"""Characters from the start in which a phrase counts, for a language that the file lacks."""
+"""Characters from the start in which a phrase counts, for a language without a data file."""
 
 
 class Lexicon(NamedTuple):
@@ -47,7 +43,7 @@ def normalised(text: str) -> str:
 
 
 def lexicon(language: str) -> Lexicon | None:
-    """The phrases of a language: those of the file, and those that its definition brings; None if there are none.
+    """The phrases of a language: those of its data file, and those that its definition brings; None if there are none.
 
     A variety in the same script, such as `ar-EG` or `swh`, has the phrases of its language.
     """
@@ -75,8 +71,7 @@ def declines(text: str, entry: Lexicon) -> bool:
 
 @cache
 def _entries() -> dict[str, Lexicon]:
-    data = yaml.safe_load(_FILE.read_text(encoding="utf-8"))
     return {
-        code: Lexicon(int(entry["window"]), tuple(normalised(phrase) for phrase in entry["phrases"]))
-        for code, entry in data.items()
+        code: Lexicon(shipped.refusal_window, tuple(normalised(phrase) for phrase in shipped.refusals))
+        for code, shipped in SHIPPED.items()
     }
