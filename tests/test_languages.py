@@ -25,7 +25,7 @@ def test_an_unknown_code_is_reported_with_the_known_ones():
     assert language("sw").name == "Swahili"
     with pytest.raises(
         BadInputError,
-        match=r"languages\.targets: unknown language 'xx'\. Known: en, zh, .*jv\. Add another: mpo languages add",
+        match=r"languages\.targets: unknown language 'xx'\. Known: en, it, .*sw\. Add another: mpo languages add",
     ):
         language("xx", where="languages.targets")
 

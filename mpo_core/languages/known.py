@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import langcodes
 import yaml
@@ -67,7 +67,12 @@ def _shipped(file: Path) -> Shipped:
 SHIPPED = {file.stem: _shipped(file) for file in sorted((Path(__file__).parent / "table").glob("*.yaml"))}
 """The languages of the table, one data file each; `table/README.md` explains the keys."""
 
-LANGUAGES: dict[str, Language] = {code: shipped.entry for code, shipped in SHIPPED.items()}
+LANGUAGES: dict[str, Language] = {
+    entry.code: entry
+    for level in get_args(Resource)
+    for entry in (shipped.entry for shipped in SHIPPED.values())
+    if entry.resource == level
+}
 
 
 _TABLE = dict(LANGUAGES)
