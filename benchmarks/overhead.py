@@ -137,9 +137,13 @@ def main() -> None:
             done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
         if done.returncode:
             sys.exit(done.stderr[-3000:])
-        told = json.loads(done.stdout.splitlines()[-1])
-        cells = [f"{count}", f"{told['blocks']:,}", f"{told['tasks']:,}", f"{told['cold']:.1f}"]
-        cells += [f"{1000 * told['cold'] / told['tasks']:.0f}", f"{told['warm']:.1f}", f"{told['peak_mib']:,.0f}"]
+        figures = json.loads(done.stdout.splitlines()[-1])
+        cells = [f"{count}", f"{figures['blocks']:,}", f"{figures['tasks']:,}", f"{figures['cold']:.1f}"]
+        cells += [
+            f"{1000 * figures['cold'] / figures['tasks']:.0f}",
+            f"{figures['warm']:.1f}",
+            f"{figures['peak_mib']:,.0f}",
+        ]
         lines.append("| " + " | ".join(cells) + " |")
         print(lines[-1], flush=True)
     print("\n".join(lines))

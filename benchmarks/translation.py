@@ -34,11 +34,11 @@ sys.path.insert(0, str(ROOT))
 LATENCY, LIMIT, CONCURRENCY = 0.05, 20.0, 32
 
 
-def _serve(latency: float, told: Any) -> None:
+def _serve(latency: float, urls: Any) -> None:
     from tests.translation.service import Service, serving
 
     with serving(Service(latency=latency)) as service:
-        told.put(service.url)
+        urls.put(service.url)
         time.sleep(36_000)
 
 
@@ -46,11 +46,11 @@ def _serve(latency: float, told: Any) -> None:
 def service() -> Iterator[str]:
     """The service's address, while it lasts."""
     context = multiprocessing.get_context("spawn")
-    told = context.Queue()
-    process = context.Process(target=_serve, args=(LATENCY, told), daemon=True)
+    urls = context.Queue()
+    process = context.Process(target=_serve, args=(LATENCY, urls), daemon=True)
     process.start()
     try:
-        yield told.get(timeout=60)
+        yield urls.get(timeout=60)
     finally:
         process.kill()
         process.join()
@@ -82,9 +82,9 @@ def library_rate(url: str, texts: list[str]) -> float:
     translator = GoogleTranslator(source="en", target="sw")
     translator._base_url = f"{url}/m"  # noqa: SLF001
     begun = time.perf_counter()
-    found = translator.translate_batch(texts)
+    translations = translator.translate_batch(texts)
     spent = time.perf_counter() - begun
-    assert len(found) == len(texts)
+    assert len(translations) == len(texts)
     return len(texts) / spent
 
 
@@ -122,7 +122,7 @@ def gates(rows: int) -> list[dict[str, str]]:
     from mpo_core.translation.gates import verdicts
     from tests.translation.service import sentences
 
-    found = []
+    rows_of_table = []
     for target in microworld.LANGUAGES[1:]:
         spent = []
         for text in sentences(rows):
@@ -131,21 +131,23 @@ def gates(rows: int) -> list[dict[str, str]]:
             verdicts(text, translation, source="en", target=target, settings=TranslationGates(), measures=True)
             spent.append((time.perf_counter() - begun) * 1e3)
         late = sorted(spent)[int(0.99 * (rows - 1))]
-        found.append({"language": target, "median ms": f"{statistics.median(spent):.2f}", "99 %": f"{late:.2f}"})
-    return found
+        rows_of_table.append(
+            {"language": target, "median ms": f"{statistics.median(spent):.2f}", "99 %": f"{late:.2f}"}
+        )
+    return rows_of_table
 
 
 def memory(sizes: list[int]) -> list[dict[str, str]]:
     """Peak memory of `mpo translate` by rows, each in a process of its own, with an engine that answers at once."""
-    found = []
+    rows_of_table = []
     for rows in sizes:
         done = subprocess.run(
             [sys.executable, __file__, "--child", str(rows)], capture_output=True, text=True, check=True, cwd=ROOT
         )
-        told = json.loads(done.stdout.splitlines()[-1])
-        each = told["seconds"] / rows * 1e3
-        found.append({"rows": f"{rows:,}", "peak MiB": f"{told['mib']:.0f}", "ms a row": f"{each:.2f}"})
-    return found
+        figures = json.loads(done.stdout.splitlines()[-1])
+        each = figures["seconds"] / rows * 1e3
+        rows_of_table.append({"rows": f"{rows:,}", "peak MiB": f"{summary['mib']:.0f}", "ms a row": f"{each:.2f}"})
+    return rows_of_table
 
 
 def child(rows: int) -> None:
@@ -187,11 +189,11 @@ def child(rows: int) -> None:
             ["languages.targets=[sw]", f"run.root={folder}/root", "translation.engines=[{engine: deep_translator}]"],
         )
         begun = time.perf_counter()
-        told = translate.translate_file(
+        summary = translate.translate_file(
             config, file, Path(folder) / "out.parquet", column="text", on_progress=lambda *_: None
         )
         spent = time.perf_counter() - begun
-    assert told["languages"]["sw"]["translated"] == rows, told
+    assert summary["languages"]["sw"]["translated"] == rows, summary
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(json.dumps({"mib": peak, "seconds": spent}))
 
@@ -209,19 +211,19 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--write", action="store_true")
     parser.add_argument("--child", type=int)
-    asked = parser.parse_args()
-    if asked.child:
-        child(asked.child)
+    options = parser.parse_args()
+    if options.child:
+        child(options.child)
         return
-    sizes = [1000, 10_000] if asked.quick else [1000, 10_000, 200_000]
+    sizes = [1000, 10_000] if options.quick else [1000, 10_000, 200_000]
     blocks = [
-        table(throughput(1 if asked.quick else 3, 300 if asked.quick else 1000)),
-        table(gates(100 if asked.quick else 1000)),
+        table(throughput(1 if options.quick else 3, 300 if options.quick else 1000)),
+        table(gates(100 if options.quick else 1000)),
         table(memory(sizes)),
     ]
     text = "\n\n".join(blocks)
     print(text)
-    if asked.write:
+    if options.write:
         put("translation.md", "figures", "python benchmarks/translation.py --write", text)
 
 

@@ -43,7 +43,7 @@ class Database(NamedTuple):
 
 
 class Server(NamedTuple):
-    """A server that is up, and what it was told."""
+    """A server that is up, and what was sent to it."""
 
     root: Path
     home: Path
@@ -60,14 +60,14 @@ class Server(NamedTuple):
 
     def runs(self, flow: str) -> list[dict[str, Any]]:
         """Its flow runs, oldest first."""
-        asked = {"flows": {"name": {"any_": [flow]}}}
-        answer = httpx.post(f"{self.environment['PREFECT_API_URL']}/flow_runs/filter", json=asked, timeout=30)
+        query = {"flows": {"name": {"any_": [flow]}}}
+        answer = httpx.post(f"{self.environment['PREFECT_API_URL']}/flow_runs/filter", json=query, timeout=30)
         return sorted(answer.raise_for_status().json(), key=lambda run: run["created"])
 
     def submit(self, **overrides: Any) -> str:
         """Starts `mpo/full-pipeline` and does not wait; the run's id."""
-        told = f"overrides={json.dumps(overrides)}"
-        said = self.run("prefect", "deployment", "run", "mpo/full-pipeline", "-p", told).stdout
+        parameter = f"overrides={json.dumps(overrides)}"
+        said = self.run("prefect", "deployment", "run", "mpo/full-pipeline", "-p", parameter).stdout
         return re.search(r"[0-9a-f]{8}-[0-9a-f-]{27}", said)[0]
 
     def ended(self, run_id: str, *, within: float = 240) -> str:
@@ -98,16 +98,16 @@ class Server(NamedTuple):
         return int(json.loads((self.home / "up.json").read_text())["processes"][name][0])
 
     def descendants(self, pid: int) -> list[int]:
-        """Processes below one."""
+        """Processes below another."""
         below = subprocess.run(["ps", "-eo", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
         parents = [tuple(map(int, line.split())) for line in below.splitlines()]
-        found, todo = [], [pid]
+        descendants, todo = [], [pid]
         while todo:
             parent = todo.pop()
-            children = [one for one, its in parents if its == parent]
-            found += children
+            children = [child for child, its in parents if its == parent]
+            descendants += children
             todo += children
-        return found
+        return descendants
 
     def restart(self, name: str, *arguments: str) -> None:
         """Kills `server` or `worker` and starts it again, as a machine that comes back would."""
@@ -166,11 +166,11 @@ def postgres() -> Iterator[Database]:
 @contextlib.contextmanager
 def served(folder: Path, database: Database | None = None, *, webhook: str = "", **changes: Any) -> Iterator[Server]:
     """Server and worker, with the small run as every deployment's default."""
-    told = yaml.safe_load((ROOT / "deployments" / "prefect.yaml").read_text())
+    manifest = yaml.safe_load((ROOT / "deployments" / "prefect.yaml").read_text())
     settings = small_settings(folder / "root", gate=LENIENT, **changes)
-    for deployment in told["deployments"]:
+    for deployment in manifest["deployments"]:
         deployment["parameters"] = {"config": settings}
-    (folder / "prefect.yaml").write_text(yaml.safe_dump(told))
+    (folder / "prefect.yaml").write_text(yaml.safe_dump(manifest))
     port, home = free_port(), folder / "home"
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
     common = environment_of(home, f"http://127.0.0.1:{port}/api")
@@ -181,9 +181,9 @@ def served(folder: Path, database: Database | None = None, *, webhook: str = "",
         environment["PREFECT_API_DATABASE_CONNECTION_URL"] = database.address
     made = Server(folder / "root", home, environment)
     up = ["--home", str(home), "--port", str(port), "--deployments", str(folder / "prefect.yaml")]
-    told_up = made.run("python", "-m", "flows.server", "up", *up).stdout
+    printed = made.run("python", "-m", "flows.server", "up", *up).stdout
     try:
-        assert f"UI: http://127.0.0.1:{port}" in told_up
+        assert f"UI: http://127.0.0.1:{port}" in printed
         yield made
     finally:
         made.run("python", "-m", "flows.server", "down", "--home", str(home))

@@ -29,16 +29,16 @@ def test_the_prompts_are_what_the_card_says():
 
 @pytest.mark.parametrize("language", check.LANGUAGES)
 def test_every_translation_passes_every_gate_and_the_card_has_its_figures(language):
-    found = check.checked(language)
-    assert (found["identified"], found["different"], found["gates failed"]) == (240, 240, 0)
-    line = "| " + " | ".join(map(str, found.values())) + " |"
+    counts = check.checked(language)
+    assert (counts["identified"], counts["different"], counts["gates failed"]) == (240, 240, 0)
+    line = "| " + " | ".join(map(str, counts.values())) + " |"
     assert line in (ROOT / "data" / "safety" / "README.md").read_text(encoding="utf-8")
 
 
 def test_the_profile_reads_them(monkeypatch):
     monkeypatch.chdir(ROOT)
     config = load_config(ROOT / "deployments" / "profiles" / "own-model.yaml")
-    prompts, aside = load_prompts(config.prompts, dominant="en", seed=config.prompts.seed)
-    assert (prompts.num_rows, aside.num_rows) == (240, 0)
+    prompts, rejected = load_prompts(config.prompts, dominant="en", seed=config.prompts.seed)
+    assert (prompts.num_rows, rejected.num_rows) == (240, 0)
     kinds = Counter(zip(prompts["kind"].to_pylist(), prompts["split"].to_pylist(), strict=True))
     assert all(kinds[kind, split] >= 5 for kind in ("harmful", "harmless") for split in ("train", "validation", "test"))

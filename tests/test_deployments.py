@@ -18,7 +18,7 @@ def test_the_forms_defaults_are_the_demo():
     assert config == load_config(ROOT / "deployments" / "profiles" / "demo.yaml")
 
 
-@pytest.mark.parametrize("deployment", DEPLOYMENTS["deployments"], ids=lambda one: one["name"])
+@pytest.mark.parametrize("deployment", DEPLOYMENTS["deployments"], ids=lambda deployment: deployment["name"])
 def test_a_deployment_is_a_flow_with_described_parameters(deployment):
     import importlib
 

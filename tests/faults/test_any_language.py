@@ -16,7 +16,7 @@ from mpo_core.languages.known import LANGUAGES, canonical, engine_code
 from mpo_core.languages.scripts import chinese_form, is_script
 from mpo_core.languages.tags import same_language
 from mpo_core.settings import DefinedLanguage, TrainingSettings
-from tests.faults.test_bad_input import one_line
+from tests.faults.test_bad_input import check_single_line
 
 EN = "How do I bake a loaf of bread at home without an oven?"
 ADDED = {
@@ -217,7 +217,7 @@ def test_what_is_wrong_with_a_language_is_a_single_line(mpo, tmp_path, monkeypat
     (tmp_path / "blank.txt").write_text("# none yet\n\n")
     (tmp_path / "short.txt").write_text("ghobe\n?!\n")
     (tmp_path / "latin1.txt").write_bytes(b"\xe9\xe8\n")
-    one_line(mpo("languages", "add", *arguments), wrong)
+    check_single_line(mpo("languages", "add", *arguments), wrong)
     assert list((tmp_path / "artifacts").rglob("*.json")) == []
 
 
@@ -246,7 +246,7 @@ def test_refusal_phrases_are_required_before_anything_is_sampled(mpo, profile, t
     prompts = yaml.safe_load(profile.read_text())["prompts"]["sources"][0]["path"]
     wrong = ["no refusal phrases for 'ru'", "mpo languages add ru --refusals FILE"]
     given = ["evaluate", profile, "--model", "microworld", "--prompts", prompts, *rules]
-    one_line(mpo(*given), *wrong)
+    check_single_line(mpo(*given), *wrong)
     (tmp_path / "refusals.txt").write_text("# opening phrases\nЯ не могу помочь\n", encoding="utf-8")
     outcome = mpo(*add, "--refusals", tmp_path / "refusals.txt", "--json")
     assert json.loads(outcome.out) == {

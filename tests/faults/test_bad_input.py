@@ -14,14 +14,14 @@ ROOT = Path(__file__).resolve().parents[2]
 FAST = ["--set", "training.max_steps=2", "--set", "training.threads=1", "--set", "training.save_every=1"]
 
 
-def one_line(outcome, *told):
-    """Asserts the form of a refusal: code 2, one line on stderr, nothing on stdout, each of `told` in the line."""
+def check_single_line(outcome, *patterns):
+    """Asserts the form of a refusal: code 2, one line on stderr, nothing on stdout, each of `patterns` in the line."""
     assert outcome.code == 2, outcome
     lines = outcome.err.splitlines()
     assert len(lines) == 1, outcome.err
     assert lines[0].startswith("mpo: ")
     assert outcome.out == ""
-    for pattern in told:
+    for pattern in patterns:
         assert re.search(pattern, lines[0]), (pattern, lines[0])
     return lines[0]
 
@@ -39,7 +39,7 @@ def left(folder):
 
 
 @pytest.mark.parametrize(
-    ("override", "told"),
+    ("override", "patterns"),
     [
         ("training.betta=1", ["profile.yaml: unknown settings key 'training.betta'", "Known here: method, beta,"]),
         ("training.beta=high", ["profile.yaml: training.beta: .*valid number", "See training.beta in docs"]),
@@ -52,19 +52,21 @@ def left(folder):
     ],
     ids=["unknown key", "wrong type", "no integer", "unknown language", "no override", "seed", "below 0", "seeds"],
 )
-def test_a_wrong_setting(mpo, profile, tmp_path, override, told):
-    one_line(mpo("run", profile, "--set", override), *told)
+def test_a_wrong_setting(mpo, profile, tmp_path, override, patterns):
+    check_single_line(mpo("run", profile, "--set", override), *patterns)
     assert not (tmp_path / "root").exists()
 
 
 def test_an_unknown_language_on_the_command_line(mpo, profile):
-    one_line(mpo("run", profile, "--languages", "sw,tlh"), "unknown language 'tlh'", "Known: en")
+    check_single_line(mpo("run", profile, "--languages", "sw,tlh"), "unknown language 'tlh'", "Known: en")
 
 
 def test_a_missing_or_broken_profile(mpo, tmp_path):
-    one_line(mpo("run", tmp_path / "none.yaml"), r"none\.yaml: cannot read the profile \(No such file", "Name a YAML")
+    check_single_line(
+        mpo("run", tmp_path / "none.yaml"), r"none\.yaml: cannot read the profile \(No such file", "Name a YAML"
+    )
     (tmp_path / "p.yaml").write_text("run:\n  name: [x\n")
-    one_line(mpo("run", tmp_path / "p.yaml"), r"p\.yaml, line \d: this is not YAML", "Fix the syntax")
+    check_single_line(mpo("run", tmp_path / "p.yaml"), r"p\.yaml, line \d: this is not YAML", "Fix the syntax")
 
 
 @pytest.mark.parametrize(
@@ -114,17 +116,17 @@ PROMPTS = {
 
 @pytest.mark.parametrize("case", PROMPTS)
 def test_bad_prompts_stop_an_evaluation(mpo, prompts_csv, case):
-    damage, told = PROMPTS[case]
+    damage, patterns = PROMPTS[case]
     damage(prompts_csv)
-    line = one_line(mpo("evaluate", "--model", "microworld", "--prompts", prompts_csv), *told)
+    line = check_single_line(mpo("evaluate", "--model", "microworld", "--prompts", prompts_csv), *patterns)
     assert "secret" not in line
 
 
 @pytest.mark.parametrize("case", ["missing", "no such column", "duplicate ids"])
 def test_bad_prompts_stop_a_run(mpo, prefect_server, profile, prompts_csv, tmp_path, case):
-    damage, told = PROMPTS[case]
+    damage, patterns = PROMPTS[case]
     damage(prompts_csv)
-    one_line(mpo("run", profile), *told)
+    check_single_line(mpo("run", profile), *patterns)
     assert left(tmp_path / "root") == []
 
 
@@ -143,7 +145,9 @@ def test_a_byte_order_mark_is_no_fault(mpo, prompts_csv):
 
 def test_another_kind_of_file(mpo, prompts_csv):
     other = prompts_csv.rename(prompts_csv.with_suffix(".xlsx"))
-    one_line(mpo("evaluate", "--model", "microworld", "--prompts", other), r"prompts\.xlsx: unknown kind", r"\.csv")
+    check_single_line(
+        mpo("evaluate", "--model", "microworld", "--prompts", other), r"prompts\.xlsx: unknown kind", r"\.csv"
+    )
 
 
 # -- model folders -------------------------------------------------------------------
@@ -178,26 +182,28 @@ MODELS = {
 @pytest.mark.parametrize("case", MODELS)
 @pytest.mark.parametrize("command", ["train", "evaluate"])
 def test_a_bad_model_folder(mpo, model_copy, write_pairs, prompts_csv, tmp_path, command, case):
-    damage, told = MODELS[case]
+    damage, patterns = MODELS[case]
     damage(model_copy)
     out = tmp_path / "out"
     given = {
         "train": ["--pairs", write_pairs(), "--out", out],
         "evaluate": ["--prompts", prompts_csv],
     }
-    one_line(mpo(command, "--model", model_copy, *given[command]), re.escape(f"model {model_copy}"), *told)
+    check_single_line(mpo(command, "--model", model_copy, *given[command]), re.escape(f"model {model_copy}"), *patterns)
     assert not out.exists()
 
 
 def test_a_missing_model_folder(mpo, profile, prompts_csv, tmp_path, prefect_server):
-    told = [r"model\.path .*none: no such folder", "Name a model folder or a hub id"]
-    one_line(mpo("evaluate", "--model", tmp_path / "none", "--prompts", prompts_csv), *told)
-    one_line(mpo("run", profile, "--set", f"model.path={tmp_path / 'none'}"), *told)
+    patterns = [r"model\.path .*none: no such folder", "Name a model folder or a hub id"]
+    check_single_line(mpo("evaluate", "--model", tmp_path / "none", "--prompts", prompts_csv), *patterns)
+    check_single_line(mpo("run", profile, "--set", f"model.path={tmp_path / 'none'}"), *patterns)
 
 
 def test_a_template_that_refuses_the_system_message(mpo, write_pairs, tmp_path):
     given = ["--pairs", write_pairs(), "--model", "microworld", "--out", tmp_path / "out"]
-    one_line(mpo("train", *given, "--set", "model.system=Be brief."), r"model\.system: the chat template takes no")
+    check_single_line(
+        mpo("train", *given, "--set", "model.system=Be brief."), r"model\.system: the chat template takes no"
+    )
     assert not (tmp_path / "out").exists()
 
 
@@ -207,13 +213,19 @@ def test_a_template_that_refuses_the_system_message(mpo, write_pairs, tmp_path):
 def test_a_missing_or_malformed_file_of_pairs(mpo, official, tmp_path):
     out = tmp_path / "out"
     train = ["train", "--model", "microworld", "--out", out, "--pairs"]
-    one_line(mpo(*train, tmp_path / "none.parquet"), r"none\.parquet: cannot be read \(No such", "Name a file of pairs")
-    one_line(mpo("pairs", "import", tmp_path / "none.json", "--out", out), r"none\.json: cannot be read", "Name a file")
-    one_line(mpo("pairs", "import", official, "--out", tmp_path / "o.json"), r"o\.json: pairs are Parquet here")
-    one_line(mpo(*train, official([])), r"official\.json: a non-empty list of pairs", "See docs")
-    one_line(mpo(*train, official([{"a": 1}])), "missing_key 1.* row 0: no source_chosen among the keys a")
+    check_single_line(
+        mpo(*train, tmp_path / "none.parquet"), r"none\.parquet: cannot be read \(No such", "Name a file of pairs"
+    )
+    check_single_line(
+        mpo("pairs", "import", tmp_path / "none.json", "--out", out), r"none\.json: cannot be read", "Name a file"
+    )
+    check_single_line(
+        mpo("pairs", "import", official, "--out", tmp_path / "o.json"), r"o\.json: pairs are Parquet here"
+    )
+    check_single_line(mpo(*train, official([])), r"official\.json: a non-empty list of pairs", "See docs")
+    check_single_line(mpo(*train, official([{"a": 1}])), "missing_key 1.* row 0: no source_chosen among the keys a")
     (tmp_path / "x.json").write_text('[\n{"a": 1},\n')
-    one_line(
+    check_single_line(
         mpo("pairs", "import", tmp_path / "x.json", "--out", out), r"x\.json, line 3: this is not JSON", "Give the"
     )
     assert not out.exists()
@@ -222,18 +234,20 @@ def test_a_missing_or_malformed_file_of_pairs(mpo, official, tmp_path):
 def test_pairs_with_repeated_ids_or_without_rows(mpo, write_pairs, tmp_path):
     given = ["train", "--model", "microworld", "--out", tmp_path / "out", "--pairs"]
     repeated = write_pairs({1: {"pair_id": "same"}, 2: {"pair_id": "same"}})
-    one_line(mpo(*given, repeated), r"pairs\.parquet: 1 rows repeat the key .*pair_id", "Make the ids unique")
-    one_line(mpo(*given, write_pairs(count=0)), r"pairs\.parquet: no usable pair \(no rows\)")
+    check_single_line(mpo(*given, repeated), r"pairs\.parquet: 1 rows repeat the key .*pair_id", "Make the ids unique")
+    check_single_line(mpo(*given, write_pairs(count=0)), r"pairs\.parquet: no usable pair \(no rows\)")
     assert not (tmp_path / "out").exists()
 
 
 def test_pairs_of_which_none_can_be_used(mpo, write_pairs, tmp_path):
     given = ["train", "--model", "microworld", "--out", tmp_path / "out", *FAST, "--pairs"]
     empty = write_pairs({number: {"target_rejected": " "} for number in range(4)})
-    one_line(mpo(*given, empty), r"no usable pair \(empty_response 4\)", "Fix these rows")
+    check_single_line(mpo(*given, empty), r"no usable pair \(empty_response 4\)", "Fix these rows")
     assert not (tmp_path / "out").exists()
     long = write_pairs({number: {"target_prompt": "ya " * 3000} for number in range(4)})
-    one_line(mpo(*given, long, "--set", "training.cutoff=8"), r"no pair is left .*over_long 4", r"training\.cutoff")
+    check_single_line(
+        mpo(*given, long, "--set", "training.cutoff=8"), r"no pair is left .*over_long 4", r"training\.cutoff"
+    )
     assert not (tmp_path / "out").exists()
 
 
@@ -244,11 +258,11 @@ def test_unusable_pairs_among_good_ones_are_counted(mpo, write_pairs, tmp_path):
     )
     out = tmp_path / "out"
     out.mkdir()
-    told = mpo(
+    outcome = mpo(
         "train", "--pairs", pairs, "--model", "microworld", "--out", out, *FAST, "--set", "training.cutoff=16", "--json"
     )
-    assert told.code == 0, told
-    figures = json.loads(told.out)
+    assert outcome.code == 0, outcome
+    figures = json.loads(outcome.out)
     assert figures["pairs"] == 3
     assert figures["quarantined"] == {"empty_response": 2, "over_long": 1}
     rows = pq.read_table(out / "quarantine.parquet").to_pylist()
@@ -261,7 +275,7 @@ def test_unusable_pairs_among_good_ones_are_counted(mpo, write_pairs, tmp_path):
     assert not any("ya" in row["detail"] for row in rows)
     assert sorted(path.name for path in out.iterdir()) == ["model", "quarantine.parquet", "trainer_state.json"]
     # The folder is taken now; what is in it stays as it is.
-    line = one_line(
+    line = check_single_line(
         mpo("train", "--pairs", pairs, "--model", "microworld", "--out", out), "there is a trained model already"
     )
     assert "Name a new folder" in line
@@ -274,7 +288,7 @@ def test_what_was_in_the_folder_before_stays(mpo, write_pairs, tmp_path):
     (out / "mine.txt").write_text("x")
     given = ["train", "--model", "microworld", "--out", out, *FAST, "--pairs"]
     long = write_pairs({number: {"target_prompt": "ya " * 3000} for number in range(4)})
-    one_line(mpo(*given, long, "--set", "training.cutoff=8"), "over_long 4")
+    check_single_line(mpo(*given, long, "--set", "training.cutoff=8"), "over_long 4")
     assert [path.name for path in out.iterdir()] == ["mine.txt"]
 
 
@@ -297,12 +311,12 @@ def limited(*arguments, size, cwd=None):
 def test_a_full_disk(write_pairs, tmp_path):
     pairs = write_pairs()
     train = limited("train", "--pairs", pairs, "--model", "microworld", "--out", tmp_path / "out", *FAST, size=500)
-    one_line(
+    check_single_line(
         train, r"out/\.work/pairs\.parquet: cannot write \(File too large\)", "Free space or choose another folder"
     )
     assert not (tmp_path / "out").exists()
     outcome = limited("pairs", "export", pairs, "--out", tmp_path / "new.json", size=500)
-    one_line(outcome, r"new\.json: cannot write \(File too large\)", "Free space")
+    check_single_line(outcome, r"new\.json: cannot write \(File too large\)", "Free space")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["pairs.parquet"]
 
 
@@ -310,7 +324,7 @@ def test_a_full_disk(write_pairs, tmp_path):
 def test_a_disk_that_fills_while_a_model_is_trained(write_pairs, tmp_path):
     out = tmp_path / "out"
     train = limited("train", "--pairs", write_pairs(), "--model", "microworld", "--out", out, *FAST, size=300_000)
-    one_line(train, "cannot write", "Free space")
+    check_single_line(train, "cannot write", "Free space")
     assert not list(out.rglob("*.tmp"))
     assert not (out / "model").exists()
 
@@ -318,7 +332,7 @@ def test_a_disk_that_fills_while_a_model_is_trained(write_pairs, tmp_path):
 @pytest.mark.parametrize("root", ["/proc/nowhere", "prompts.csv/root"])
 def test_a_read_only_root(mpo, profile, tmp_path, prefect_server, root):
     where = root if root.startswith("/") else str(tmp_path / root)
-    one_line(
+    check_single_line(
         mpo("run", profile, "--set", f"run.root={where}"),
         re.escape(f"run.root {where}: cannot write here"),
         r"--set run\.root=PATH",
@@ -334,13 +348,13 @@ def test_a_read_only_place_for_the_result(mpo, write_pairs, prompts_csv, command
         "import": ["pairs", "import", pairs],
         "export": ["pairs", "export", pairs],
     }
-    one_line(mpo(*given[command], "--out", out), "out.parquet.*cannot write", "choose another folder")
+    check_single_line(mpo(*given[command], "--out", out), "out.parquet.*cannot write", "choose another folder")
 
 
 @pytest.mark.parametrize("command", [["report", "x"], ["models", "list"], ["models", "promote", "v1", "--why", "x"]])
 def test_to_look_at_a_root_that_is_not_there_makes_none(mpo, tmp_path, command):
     root = tmp_path / "typo"
-    one_line(mpo(*command, "--root", root), f"--root {root}: no such folder", "run.root of an earlier run")
+    check_single_line(mpo(*command, "--root", root), f"--root {root}: no such folder", "run.root of an earlier run")
     assert not root.exists()
 
 

@@ -44,7 +44,7 @@ def run(root, ledger, *death):
     return end(start(root, ledger, *death), ledger)
 
 
-def told(ledger, kind):
+def events(ledger, kind):
     lines = [line.split(" ", 1) for line in ledger.read_text().splitlines()]
     return [name for what, name in lines if what == kind]
 
@@ -62,10 +62,10 @@ def test_killed_in_training_resumes_from_its_checkpoint(undisturbed, tmp_path):
     assert code == -9
     checkpoints = list((root / "training" / ".work").rglob("checkpoint-*"))
     assert checkpoints
-    finished = told(ledger, "finished")
+    finished = events(ledger, "finished")
     code, artifacts, errors = run(root, ledger)
     assert code == 0, errors
-    computed_twice = {name for name, times in Counter(told(ledger, "finished")).items() if times > 1}
+    computed_twice = {name for name, times in Counter(events(ledger, "finished")).items() if times > 1}
     assert computed_twice == set()
     assert "train-mpo" not in finished
     # Paths are digests: the same tables, the same losses, the same weights, byte for byte.
@@ -83,7 +83,7 @@ def test_killed_in_every_stage_in_turn_ends_with_equal_bytes(undisturbed, tmp_pa
     assert code == 0, (seed, errors)
     assert artifacts == undisturbed, seed
     # The instant between a task's end and its record is the only one that costs a second computation.
-    twice = [name for name, times in Counter(told(ledger, "finished")).items() if times > 1]
+    twice = [name for name, times in Counter(events(ledger, "finished")).items() if times > 1]
     assert len(twice) <= len(VERBS), (seed, twice)
     assert not list(root.rglob("*.tmp"))
 
@@ -95,7 +95,7 @@ def test_two_runs_at_once_compute_each_task_once(undisturbed, tmp_path):
     results = [end(process, ledger) for process, ledger in zip(processes, ledgers, strict=True)]
     assert [code for code, _, _ in results] == [0, 0], [errors for _, _, errors in results]
     assert {tuple(artifacts) for _, artifacts, _ in results} == {tuple(undisturbed)}
-    started = [name for ledger in ledgers if ledger.exists() for name in told(ledger, "started")]
+    started = [name for ledger in ledgers if ledger.exists() for name in events(ledger, "started")]
     assert Counter(started).most_common(1)[0][1] == 1
 
 
@@ -111,5 +111,5 @@ def test_two_machines_that_share_only_an_object_store_compute_each_task_once(buc
     assert [code for code, _, _ in results] == [0, 0], [errors for _, _, errors in results]
     # The same tables, losses and weights as on one machine's folder, byte for byte.
     assert {tuple(artifacts) for _, artifacts, _ in results} == {tuple(undisturbed)}
-    started = [name for ledger in processes if ledger.exists() for name in told(ledger, "started")]
+    started = [name for ledger in processes if ledger.exists() for name in events(ledger, "started")]
     assert Counter(started).most_common(1)[0][1] == 1

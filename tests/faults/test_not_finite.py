@@ -10,7 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 from mpo_core import settings
 from mpo_core.settings import ModelSettings, Settings, TrainingSettings
 from mpo_core.training import TrainingJob
-from tests.faults.test_bad_input import one_line
+from tests.faults.test_bad_input import check_single_line
 
 OVERRIDES = [
     ("training.beta=.inf", "training.beta"),
@@ -33,7 +33,7 @@ OVERRIDES = [
 
 @pytest.mark.parametrize(("override", "key"), OVERRIDES, ids=[override for override, _ in OVERRIDES])
 def test_a_number_that_is_not_finite_is_refused_by_its_key(mpo, profile, tmp_path, override, key):
-    line = one_line(mpo("run", profile, "--set", override), f" {key}: ")
+    line = check_single_line(mpo("run", profile, "--set", override), f" {key}: ")
     assert any(value in line for value in ("given inf", "given -inf", "given nan"))
     assert not (tmp_path / "root").exists()
 
@@ -51,7 +51,7 @@ def _float_settings():
 
 @pytest.mark.parametrize("seed", [-1, 2**32, 99999999999])
 def test_a_seed_that_numpy_does_not_take_is_refused(mpo, profile, seed):
-    one_line(mpo("run", profile, "--set", f"training.seed={seed}"), " training.seed: ")
+    check_single_line(mpo("run", profile, "--set", f"training.seed={seed}"), " training.seed: ")
 
 
 @pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan])

@@ -9,7 +9,7 @@ import pytest
 from mpo_core.languages.known import LANGUAGES
 from mpo_core.pairs.rows import read_pairs
 from tests.faults.conftest import pair_rows
-from tests.faults.test_bad_input import left, one_line
+from tests.faults.test_bad_input import left, check_single_line
 
 GOOD = {
     "source": ("How do I bake a loaf of bread?", "Use a heavy pot with a lid.", "I cannot help you with this."),
@@ -183,7 +183,7 @@ def test_a_file_without_any_usable_row_is_a_single_line(mpo, tmp_path, command):
         "export": ["pairs", "export", tmp_path / "p.json"],
         "train": ["train", "--model", "microworld", "--pairs", tmp_path / "p.json"],
     }[command]
-    one_line(
+    check_single_line(
         mpo(*given, "--out", out), r"p\.json: no usable pair \(equal_answers 3\); the first is row 0: target\. Fix"
     )
     assert left(tmp_path) == ["p.json"]
@@ -261,8 +261,8 @@ def test_pairs_in_a_registered_language(mpo, tmp_path, monkeypatch, named):
     to_json(tmp_path / "p.json", [row | ({"source_language": "en", "language": "ru"} if named else {})])
     given = ["pairs", "import", tmp_path / "p.json", "--out", tmp_path / "o.parquet"]
     monkeypatch.chdir(tmp_path)
-    one_line(mpo(*given), r"unknown_language 1.*register it: mpo languages add ru")
-    one_line(mpo(*given, "--root", tmp_path / "nowhere"), "--root .*nowhere: no such folder")
+    check_single_line(mpo(*given), r"unknown_language 1.*register it: mpo languages add ru")
+    check_single_line(mpo(*given, "--root", tmp_path / "nowhere"), "--root .*nowhere: no such folder")
     outcome = mpo(*given, "--root", tmp_path / "root", "--json")
     assert json.loads(outcome.out)["languages"] == {"ru": 1}
     LANGUAGES.pop("ru")
@@ -275,7 +275,7 @@ def test_pairs_in_a_registered_language(mpo, tmp_path, monkeypatch, named):
 
 def test_import_does_not_write_over_what_it_reads(mpo, write_pairs):
     path = write_pairs()
-    one_line(mpo("pairs", "import", path, "--out", path), "this file is read")
+    check_single_line(mpo("pairs", "import", path, "--out", path), "this file is read")
 
 
 def test_the_examples_of_the_faults(mpo, shared_data, tmp_path):

@@ -9,7 +9,7 @@ import pytest
 
 from mpo_core import registry, reporting
 from mpo_core.contract.artifacts import ArtifactStore
-from tests.faults.test_bad_input import one_line
+from tests.faults.test_bad_input import check_single_line
 from tests.reporting.conftest import make_summary
 from tests.tiny_models import tiny_model
 
@@ -58,7 +58,7 @@ def test_a_damaged_model_is_not_promoted(mpo, store, command, damage):
     damage(store.local_path(model.path))
     before = files(store.root)
     outcome = mpo("models", *command, "--why", "better", "--who", "Ann", "--root", store.root)
-    one_line(outcome, f"the model of {version} is missing or damaged", "Nothing was changed")
+    check_single_line(outcome, f"the model of {version} is missing or damaged", "Nothing was changed")
     assert files(store.root) == before
 
 
@@ -206,9 +206,11 @@ def test_a_file_for_the_folder_of_languages(mpo, store):
 @pytest.mark.parametrize("command", [["promote", "v1"], ["rollback"]], ids=" ".join)
 def test_a_reason_that_is_no_plain_text(mpo, store, command, why, wrong):
     before = files(store.root)
-    one_line(mpo("models", *command, "--why", why, "--who", "Ann", "--root", store.root), wrong)
+    check_single_line(mpo("models", *command, "--why", why, "--who", "Ann", "--root", store.root), wrong)
     if why:
-        one_line(mpo("models", *command, "--why", "x", "--who", why, "--root", store.root), wrong.replace("why", "who"))
+        check_single_line(
+            mpo("models", *command, "--why", "x", "--who", why, "--root", store.root), wrong.replace("why", "who")
+        )
     assert files(store.root) == before
 
 
@@ -222,12 +224,14 @@ def test_a_reason_is_a_single_line_in_the_history(mpo, store, why):
 
 
 def test_a_person_is_not_the_gate(mpo, store):
-    one_line(mpo("models", "rollback", "--why", "x", "--who", "gate", "--root", store.root), "this name is the gate's")
+    check_single_line(
+        mpo("models", "rollback", "--why", "x", "--who", "gate", "--root", store.root), "this name is the gate's"
+    )
 
 
 @pytest.mark.parametrize("version", ["v9", "", "V1", "../v1", "\udcff", "v" * 5000, "1"])
 def test_an_unknown_version(mpo, store, version):
-    line = one_line(
+    line = check_single_line(
         mpo("models", "promote", "--why", "x", "--who", "Ann", "--root", store.root, "--", version),
         "unknown version|is not UTF-8 text",
     )
@@ -245,15 +249,15 @@ def test_what_a_person_gives_up_is_said(mpo, store):
 
 @pytest.mark.parametrize("code", ["en", "EN", "eng", "English", "en-GB", "en_US", "en-Latn", " en "])
 def test_the_dominant_language_is_no_target(mpo, tmp_path, code):
-    one_line(mpo("languages", "add", code, "--root", tmp_path), "this is the dominant language")
+    check_single_line(mpo("languages", "add", code, "--root", tmp_path), "this is the dominant language")
     given = ["--name", "Mine", "--script", "Latn", "--resource", "low"]
-    one_line(mpo("languages", "add", code, *given, "--root", tmp_path), "this is the dominant language")
+    check_single_line(mpo("languages", "add", code, *given, "--root", tmp_path), "this is the dominant language")
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("code", ["tlh", "xx", "zz-ZZ", "", "../x", "\udcff", "x" * 3000])
 def test_an_unknown_language_needs_its_facts(mpo, tmp_path, code):
-    one_line(
+    check_single_line(
         mpo("languages", "add", "--root", tmp_path, "--", code), "mpo does not know the language|is not UTF-8 text"
     )
     assert list(tmp_path.iterdir()) == []
@@ -277,7 +281,7 @@ def test_a_target_already_there_is_said(mpo, store, monkeypatch):
 def test_the_dominant_language_is_that_of_the_promoted_version(mpo, store):
     entry = registry.Entry(run="x", model=tiny_model(store, "c"), base="b", targets=["en"], dominant="zh")
     registry.promote(store, registry.register(store, entry).version, who="Ann", why="Chinese leads")
-    one_line(mpo("languages", "add", "zh", "--root", store.root), "this is the dominant language")
+    check_single_line(mpo("languages", "add", "zh", "--root", store.root), "this is the dominant language")
     assert mpo("languages", "add", "en", "--root", store.root).code == 0
     assert mpo("languages", "add", "zh", "--dominant", "en", "--root", store.root).code == 0
 
@@ -295,7 +299,9 @@ def test_a_command_that_reads_writes_nothing(mpo, store, monkeypatch, command):
     outcome = mpo("models", command, "--root", store.root)
     assert (outcome.code, outcome.err) == (0, "")
     assert "v2" in outcome.out
-    one_line(mpo("models", "promote", "v1", "--why", "x", "--who", "Ann", "--root", store.root), "cannot write here")
+    check_single_line(
+        mpo("models", "promote", "v1", "--why", "x", "--who", "Ann", "--root", store.root), "cannot write here"
+    )
 
 
 @pytest.mark.parametrize("root", ["nowhere", "file.txt"])
@@ -303,7 +309,7 @@ def test_a_root_that_is_no_folder_is_not_made(mpo, tmp_path, root):
     (tmp_path / "file.txt").write_text("")
     for place in (tmp_path / root, f"file://{tmp_path / root}"):
         for command in COMMANDS.values():
-            one_line(mpo(*command, "--root", place), "no such folder")
+            check_single_line(mpo(*command, "--root", place), "no such folder")
     assert [path.name for path in tmp_path.iterdir()] == ["file.txt"]
 
 
@@ -312,7 +318,7 @@ def test_a_root_without_a_name_is_not_the_current_folder(mpo, tmp_path, monkeypa
     monkeypatch.chdir(tmp_path)
     others = [["languages"], ["pairs", "audit", "p.json"], ["report", "x"]]
     for command in [*COMMANDS.values(), *others]:
-        one_line(mpo(*command, "--root", root), "run.root.*: no folder is named")
+        check_single_line(mpo(*command, "--root", root), "run.root.*: no folder is named")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -331,7 +337,7 @@ def test_a_report_that_is_up_to_date_needs_no_writing(mpo, store, tmp_path, monk
         outcome = mpo(*given)
         assert (outcome.code, outcome.err, outcome.out) == (0, "", f"report: {page}\n")
         page.write_text("older")
-        one_line(mpo(*given), "cannot write here")
+        check_single_line(mpo(*given), "cannot write here")
         assert mpo(*given, "--out", tmp_path / "page.html").code == 0
     assert (tmp_path / "page.html").read_text() == finished
     before = store.local_path("runs/demo/summary.json").stat().st_mtime_ns
@@ -352,7 +358,9 @@ def test_a_path_is_printed_on_a_single_line(mpo, store, monkeypatch):
 )
 def test_a_report_stays_in_the_root(mpo, store, tmp_path, name):
     (tmp_path / "x").mkdir()
-    one_line(mpo("report", "--root", store.root, "--", name), "no name of a run|no summary of a run here|not UTF-8")
+    check_single_line(
+        mpo("report", "--root", store.root, "--", name), "no name of a run|no summary of a run here|not UTF-8"
+    )
     assert not list(tmp_path.rglob("report.html"))
 
 
@@ -370,5 +378,5 @@ def test_a_link_does_not_lead_a_report_out_of_the_root(mpo, store, tmp_path, lin
     else:
         (runs / "x").mkdir(parents=True)
         (runs / "x" / "summary.json").symlink_to(away / "x" / "summary.json")
-    one_line(mpo("report", "x", "--root", store.root), "a link here leads out of the root")
+    check_single_line(mpo("report", "x", "--root", store.root), "a link here leads out of the root")
     assert not list(away.rglob("report.html"))

@@ -69,6 +69,6 @@ def _exported(tmp_path, **changes):
     ],
 )
 def test_labels_that_do_not_fit_reject_the_row(tmp_path, changes, reason):
-    kept, rejected = import_pairs(_exported(tmp_path, **changes))
-    assert kept.num_rows == 1
+    pairs, rejected = import_pairs(_exported(tmp_path, **changes))
+    assert pairs.num_rows == 1
     assert [(row["row_id"], row["reason"]) for row in rejected.to_pylist()] == [("1", reason)]

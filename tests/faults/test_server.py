@@ -55,12 +55,12 @@ def test_a_run_without_its_worker_is_marked_crashed_and_the_next_resumes(server:
 
 def ranks(pids: list[int]) -> set[str]:
     """Which of several processes that train together are among them."""
-    found = set()
+    ranks = set()
     for pid in pids:
         with contextlib.suppress(OSError):
             environment = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
-            found |= {pair.removeprefix(b"RANK=").decode() for pair in environment if pair.startswith(b"RANK=")}
-    return found
+            ranks |= {pair.removeprefix(b"RANK=").decode() for pair in environment if pair.startswith(b"RANK=")}
+    return ranks
 
 
 @pytest.mark.parametrize("number", [1, 2])
@@ -71,10 +71,10 @@ def test_a_cancelled_training_ends_and_can_be_resumed(server: Server, number: in
     processes = server.descendants(server.pid("worker"))
     assert processes
     assert ranks(processes) == ({"0", "1"} if number == 2 else set())
-    asked = time.monotonic()
+    begin = time.monotonic()
     server.run("prefect", "flow-run", "cancel", run)
     while alive(processes):
-        assert time.monotonic() < asked + 30, "processes of the training live on"
+        assert time.monotonic() < begin + 30, "processes of the training live on"
         time.sleep(0.2)
     assert server.ended(run) == "CANCELLED"
     assert server.ended(server.submit(**changed)) == "COMPLETED"

@@ -4,7 +4,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from tests.faults.test_bad_input import FAST, one_line
+from tests.faults.test_bad_input import FAST, check_single_line
 
 
 def spoil(path, value, name=None):
@@ -21,7 +21,7 @@ def spoil(path, value, name=None):
 def test_evaluate_names_the_tensor(mpo, profile, prompts_csv, model_copy, value):
     name = spoil(model_copy, value)
     outcome = mpo("evaluate", profile, "--model", model_copy, "--prompts", prompts_csv)
-    one_line(
+    check_single_line(
         outcome, r"model .*: the weights hold NaN or infinite numbers \(tensor " + name.replace(".", r"\.") + r"\)"
     )
 
@@ -29,7 +29,7 @@ def test_evaluate_names_the_tensor(mpo, profile, prompts_csv, model_copy, value)
 def test_train_names_the_tensor(mpo, profile, write_pairs, model_copy, tmp_path):
     name = spoil(model_copy, float("nan"))
     outcome = mpo("train", profile, "--pairs", write_pairs(), "--model", model_copy, "--out", tmp_path / "o", *FAST)
-    one_line(outcome, "the weights hold NaN or infinite numbers", name)
+    check_single_line(outcome, "the weights hold NaN or infinite numbers", name)
     assert not (tmp_path / "o" / "model").exists()
 
 

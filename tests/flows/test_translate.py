@@ -16,7 +16,7 @@ import pytest
 from mpo_core import microworld
 from mpo_core.contract.tables import QUARANTINE, TRANSLATED
 from mpo_core.translation.memory import MemoryEngine
-from tests.faults.test_bad_input import one_line
+from tests.faults.test_bad_input import check_single_line
 from tests.flows.conftest import run_small
 from tests.translation.service import Service, sentences, serving
 
@@ -191,7 +191,7 @@ def test_bad_input_is_one_line(mpo, texts, tmp_path, monkeypatch, changes, messa
     monkeypatch.chdir(tmp_path)
     Path("bad.tmx").write_text("<tmx>", encoding="utf-8")
     arguments = ["--to", "sw", "--out", tmp_path / "out.parquet", *changes]
-    one_line(mpo("translate", texts, *arguments), *message)
+    check_single_line(mpo("translate", texts, *arguments), *message)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bad.tmx", "texts.csv"]
 
 
@@ -209,7 +209,7 @@ def test_bad_input_is_one_line(mpo, texts, tmp_path, monkeypatch, changes, messa
 def test_a_malformed_file_is_reported_before_a_service_gets_a_text(mpo, service, tmp_path, name, content, message):
     (tmp_path / name).write_text(content, encoding="utf-8")
     outcome = mpo(*command(service, tmp_path / name, tmp_path / "o.parquet", tmp_path / "root", "--json", to="sw"))
-    one_line(outcome, message)
+    check_single_line(outcome, message)
     assert not service.requests
 
 
@@ -228,10 +228,12 @@ def test_parquet_and_plain_lines_are_read_too(mpo, tmp_path):
 
 def test_what_is_read_is_not_written_over(mpo, texts, tmp_path):
     before = texts.read_bytes()
-    one_line(mpo("translate", texts, "--to", "ko", "--engine", "microworld", "--out", texts), "this file is read")
+    check_single_line(
+        mpo("translate", texts, "--to", "ko", "--engine", "microworld", "--out", texts), "this file is read"
+    )
     memory = tmp_path / "m.csv"
     memory.write_text("en,ko\na,b\n", encoding="utf-8")
-    one_line(
+    check_single_line(
         mpo("translate", texts, "--to", "ko", "--engine", f"memory={memory}", "--out", memory), "this file is read"
     )
     assert texts.read_bytes() == before
