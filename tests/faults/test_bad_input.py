@@ -44,7 +44,7 @@ def left(folder):
         ("training.betta=1", ["profile.yaml: unknown settings key 'training.betta'", "Known here: method, beta,"]),
         ("training.beta=high", ["profile.yaml: training.beta: .*valid number", "See training.beta in docs"]),
         ("training.batch_size=1.5", ["training.batch_size: .*valid integer"]),
-        ("languages.targets=[sw, tlh]", ["languages.targets: unknown language 'tlh'", "Known: en, zh,"]),
+        ("languages.targets=[sw, tlh]", ["languages.targets: unknown language 'tlh'", "Known: en, it,"]),
         ("training.beta", ["--set training.beta: an override is key=value", "Example: --set"]),
         ("training.seed=4294967296", ["training.seed: .*less than 4294967296", "See training.seed in docs"]),
         ("training.seed=-1", ["training.seed: .*greater than or equal to 0"]),
