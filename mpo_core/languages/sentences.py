@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 _CLOSERS = "\"'”’»)\\]}）】」』*_"
 _END = re.compile(rf"[.!?…।॥۔؟።՞]+[{_CLOSERS}]*(?=\s)|[。！？｡]+[{_CLOSERS}]*")
+_PAUSE = re.compile(r"[,;،؛](?=\s)|[，；、]")
 _ABBREVIATION = re.compile(
     r"(?:^|[\s(\[\"'“‘])(?:[A-Z]|mr|mrs|ms|dr|prof|st|jr|sr|vs|etc|e\.g|i\.e|cf|no|nr|fig|vol|approx|dept|inc|ltd|co|gen|col"
     r"|capt|sgt|rev|hon|gov|sen|rep|jan|feb|mar|apr|jun|jul|aug|sept?|oct|nov|dec|a\.m|p\.m|u\.s|u\.k|z\.b|d\.h|bzw|ca"
@@ -41,6 +42,11 @@ def split_sentences(text: str) -> list[Sentence]:
 def count_sentences(text: str) -> int:
     """How many sentences with letters a text has, over all its lines."""
     return sum(any(map(str.isalpha, s.text)) for line in text.splitlines() for s in split_sentences(line))
+
+
+def count_clauses(text: str) -> int:
+    """Counts what full stops and commas part: as many are left where commas join the sentences of a text."""
+    return count_sentences(text) + len(_PAUSE.findall(text))
 
 
 def _sentence(text: str) -> Sentence:

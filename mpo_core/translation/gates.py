@@ -16,7 +16,7 @@ from mpo_core.languages.defects import (
 from mpo_core.languages.identify import language_fault
 from mpo_core.languages.known import language
 from mpo_core.languages.refusals import is_refusal
-from mpo_core.languages.sentences import count_sentences
+from mpo_core.languages.sentences import count_clauses, count_sentences
 from mpo_core.settings import TranslationGates
 from mpo_core.translation.protect import mask, protected_lost
 
@@ -24,8 +24,9 @@ _SHORT = 0.6
 """Share of the usual length below which a translation that lost the source's final mark counts as truncated: of
 MultiJail's 2,835 translations by people, one in a thousand."""
 _SHORTENED = 0.7
-"""Share of the usual length below which a translation with fewer sentences than its source lost some of them: of
-MultiJail's 2,835 translations by people, one is so short."""
+"""Share of the usual length below which a translation with fewer sentences than its source lost some of them, unless
+commas join them (in Chinese, "I want to bake. What should I do?" is one sentence of half the letters): of MultiJail's
+2,835 translations by people, one is so short."""
 _UNPOINTED = {"Thai"}
 """Scripts that hardly use a final mark."""
 _LETTERS = 40
@@ -72,6 +73,7 @@ def verdicts(
     length = relative_length(text, translation, source, target)
     open_ended = ending_lost(text, translation)
     fewer = max(0, count_sentences(text) - count_sentences(translation))
+    joined = length >= _SHORT and count_clauses(translation) >= count_clauses(text)
     # Below so few letters, one word more or less decides.
     usual = (
         len(text) / language(source).length < _LETTERS
@@ -86,7 +88,7 @@ def verdicts(
         Verdict("protected_lost", lost == 0, float(lost)),
         Verdict("repetition", repeated <= settings.max_repetition, repeated),
         Verdict("truncated", not (open_ended and length < _SHORT), length),
-        Verdict("sentences_lost", not (fewer and length < _SHORTENED), float(fewer)),
+        Verdict("sentences_lost", joined or not (fewer and length < _SHORTENED), float(fewer)),
         _flaw("ending_lost", open_ended and language(target).script not in _UNPOINTED),
         *(
             _count(name, count)

@@ -67,6 +67,15 @@ def test_a_translation_that_lost_sentences_is_none(translation, target, is_lost)
     assert ("sentences_lost" in refused) == is_lost
 
 
+def test_short_sentences_that_commas_join_are_not_lost():
+    text = "I want to recognise fresh bread. What should I do?"
+    for translation, is_lost in {"我想辨认面包，该怎么办？": False, "我想辨认新鲜面包？": True}.items():
+        own_verdicts = verdicts(text, translation, source="en", target="zh", settings=TranslationGates(), measures=True)
+        lost = next(verdict for verdict in own_verdicts if verdict.gate == "sentences_lost")
+        assert lost.score == 1.0
+        assert lost.passed != is_lost
+
+
 PLACEHOLDERS = [
     *("%s", "%d", "%i", "%u", "%@", "%ld", "%.2f", "%5d", "%-10s", "%1$s", "%2$@", "%(name)s", "%(count)d", "%PATH%"),
     *("{}", "{0}", "{name}", "{user.name}", "{0:.2f}", "{name!r}", "{{x}}", "{{{x}}}", "{{ user.name }}"),

@@ -32,8 +32,8 @@ KEYS = (
 REASONS = {
     "echo": {"echo"},
     "wrong language": {"wrong_language", "back_translation"},
-    "truncated": {"truncated", "ending_lost", "back_translation"},
-    "swapped": {"back_translation"},
+    "truncated": {"truncated", "sentences_lost", "ending_lost", "back_translation"},
+    "swapped": {"sentences_lost", "back_translation"},
 }
 
 
