@@ -99,12 +99,12 @@ def _instant() -> None:
     }
     for task, spec in specs.items():
 
-        def answer(*_: Any, store: Any, label: str, spec: Any = spec, **__: Any) -> Shard:
+        def answer(store: Any, *, label: str, spec: Any = spec, **_: Any) -> Shard:
             return Shard(
                 rows=store.write_table("instant", spec, spec.build([]), language=label.split("-", maxsplit=1)[0])
             )
 
-        task.fn.replace(answer)
+        task.fn._function = answer  # noqa: SLF001 - the locks, records and events around it are what is measured
 
 
 def main() -> None:

@@ -67,7 +67,15 @@ def _train(run: Run, base: ModelFolder, pairs: Pairs, cell: Cell) -> Future:
     # The reference is of the pairs as they are trained on.
     known = pairs._replace(target=pairs.target | train)
     reference = references(run, base, known, settings)
-    return run.submit(train_model, base, list(train.values()), validation, reference, settings, label=cell.label)
+    return run.submit(
+        train_model,
+        model=base,
+        pairs=list(train.values()),
+        validation=validation,
+        references=reference,
+        settings=settings,
+        label=cell.label,
+    )
 
 
 def _flipped(run: Run, pairs: Future, key: Key, cell: Cell) -> Future:
@@ -75,4 +83,4 @@ def _flipped(run: Run, pairs: Future, key: Key, cell: Cell) -> Future:
     if not cell.flipped or language(code).resource != "low":
         return pairs
     label = f"{code}-{block.part}-{cell.flipped:g}"
-    return run.submit(flip_pairs, pairs, cell.flipped, cell.seed, code, label=label, language=code)
+    return run.submit(flip_pairs, pairs=pairs, share=cell.flipped, seed=cell.seed, language=code, label=label)

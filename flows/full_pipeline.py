@@ -40,7 +40,15 @@ def full_pipeline(config: PipelineConfig, overrides: dict[str, JsonValue] | None
         reference = references(run, base, pairs, config.training)
         require_pairs(run, pairs)
         train, validation = (list(pairs.of(name).target.values()) for name in ("train", "validation"))
-        trained = run.submit(train_model, base, train, validation, reference, config.training, label="mpo")
+        trained = run.submit(
+            train_model,
+            model=base,
+            pairs=train,
+            validation=validation,
+            references=reference,
+            settings=config.training,
+            label="mpo",
+        )
 
         # Before and after, on the same held-out prompts.
         before = evaluate(run, "before", base, pairs)

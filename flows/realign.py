@@ -63,7 +63,15 @@ def realign(config: PipelineConfig, overrides: dict[str, JsonValue] | None = Non
         require_pairs(run, pairs)
         train = _train_pairs(run, pairs, work) if start is not base else list(pairs.of("train").target.values())
         validation = list(pairs.of("validation").target.values())
-        trained = run.submit(train_model, start, train, validation, reference, run.config.training, label="mpo")
+        trained = run.submit(
+            train_model,
+            model=start,
+            pairs=train,
+            validation=validation,
+            references=reference,
+            settings=run.config.training,
+            label="mpo",
+        )
 
         before = evaluate(run, "before", base, pairs)
         previous = None if promoted_model is None else evaluate(run, "previous", promoted_model, pairs, before)
@@ -114,5 +122,7 @@ def _train_pairs(run: Run, pairs: Pairs, work: _Work) -> list[Future]:
             futures.append(future)
         elif realign.replay > 0:
             label = f"{code}-{block.part}-replay"
-            futures.append(run.submit(replay_pairs, future, realign.replay, seed, code, label=label, language=code))
+            futures.append(
+                run.submit(replay_pairs, pairs=future, share=realign.replay, seed=seed, language=code, label=label)
+            )
     return futures

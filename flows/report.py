@@ -131,7 +131,7 @@ def _stage(run: Run, step: Step) -> reporting.StageSummary:
     return reporting.StageSummary(
         stage=step.stage,
         label=step.label,
-        language=step.language,
+        language=shard.rows.language,
         state="computed" if run.computed(step) else "cached",
         rows=shard.rows.rows,
         quarantined=shard.quarantine.rows if shard.quarantine else 0,
@@ -145,7 +145,7 @@ def _quarantine(run: Run, steps: list[Step]) -> list[reporting.QuarantineCount]:
     for step in steps:
         if step.shard.quarantine is not None and step.shard.quarantine.rows:
             for row in run.store.read_table(step.shard.quarantine, QUARANTINE).to_pylist():
-                key = (step.stage, step.language, row["reason"])
+                key = (step.stage, step.shard.rows.language, row["reason"])
                 counts[key] = counts.get(key, 0) + 1
     return [
         reporting.QuarantineCount(stage=stage, language=language, reason=reason, count=count)

@@ -5,12 +5,13 @@ import concurrent.futures
 import contextlib
 import importlib.metadata
 import importlib.util
+import inspect
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Concatenate, ParamSpec
 
 import yaml
 from prefect import Task
@@ -29,6 +30,7 @@ from mpo_core.contract.errors import BadInputError
 from mpo_core.settings import PipelineConfig, RunSettings
 from tasks.stage import on_root, open_store, policy_of, stopping
 
+P = ParamSpec("P")
 Future = PrefectFuture[Shard]
 _PACKAGES = ("mpo-pipeline", "torch", "transformers", "prefect", "datasets", "pyarrow", "tokenizers")
 
@@ -49,7 +51,6 @@ class Step:
     stage: str
     verb: str
     label: str
-    language: str | None
     future: Future
 
     @property
@@ -103,14 +104,13 @@ class Run:
         note = "# run.root is left out, since a root may be copied. To go on: mpo run THIS_FILE --set run.root=FOLDER\n"
         self.store.write_text(f"{self.folder}/settings.yaml", note + settings)
 
-    def submit(self, task: Task[..., Shard], *inputs: Any, label: str, language: str | None = None) -> Future:
-        """Submits a stage; inputs may be futures of other stages."""
-        label = f"{label}-{self.tag}" if self.tag else label
+    def submit(self, task: Task[Concatenate[ArtifactStore, P], Shard], *args: P.args, **inputs: P.kwargs) -> Future:
+        """Submits a stage's task on this root. Its inputs go by keyword, each a value or the future of another task."""
+        parameters = inspect.signature(task.fn).bind(self.store, *args, **inputs).arguments
+        label = "-".join(filter(None, (parameters["label"], self.tag)))
         bound = on_root(task, self.store, self.config.run)
-        names = [name for name in bound.fn.__annotations__ if name not in {"store", "label", "return"}]
-        parameters = {**dict(zip(names, inputs, strict=True)), "store": self.store, "label": label}
-        future: Future = self.runner.submit(bound, parameters=parameters)
-        step = Step(policy_of(task).stage, task.name, label, language, future)
+        future: Future = self.runner.submit(bound, parameters=parameters | {"label": label})
+        step = Step(policy_of(task).stage, task.name, label, future)
         self.steps.append(step)
         if isinstance(future, PrefectConcurrentFuture):
             # Once waited for, it knows its last state; a task that takes it as input would ask the server for it.

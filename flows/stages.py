@@ -80,12 +80,11 @@ def read_blocks(run: Run) -> list[ArtifactRef]:
     config.judging.require_languages([config.languages.dominant, *config.languages.targets])
     prompts = run.submit(
         read_prompts,
-        config.prompts,
-        config.languages.dominant,
-        prompts_fingerprint(config.prompts),
-        config.run.block_size,
+        settings=config.prompts,
+        dominant=config.languages.dominant,
+        fingerprint=prompts_fingerprint(config.prompts),
+        block_size=config.run.block_size,
         label=config.languages.dominant,
-        language=config.languages.dominant,
     )
     read = run.result(prompts)
     announce(count_kinds(run.store.read_table(read.rows, PROMPTS)))
@@ -107,13 +106,12 @@ def translate(run: Run, block: ArtifactRef, target: str) -> Future:
     settings = run.config.translation
     return run.submit(
         translate_prompts,
-        block,
-        settings,
-        translation_fingerprint(settings),
-        run.config.languages.dominant,
-        target,
+        prompts=block,
+        settings=settings,
+        fingerprint=translation_fingerprint(settings),
+        source=run.config.languages.dominant,
+        target=target,
         label=f"{target}-{block.part}",
-        language=target,
     )
 
 
@@ -123,13 +121,12 @@ def dominant_pairs(run: Run, model: ModelFolder, block: ArtifactRef) -> Future:
     answers, verdicts = _answer(run, model, block, block, dominant, config.sampling, "pairs")
     return run.submit(
         pair_dominant,
-        block,
-        answers,
-        verdicts,
-        config.pairs,
-        dominant,
+        prompts=block,
+        responses=answers,
+        verdicts=verdicts,
+        settings=config.pairs,
+        dominant=dominant,
         label=f"{dominant}-{block.part}",
-        language=dominant,
     )
 
 
@@ -142,28 +139,26 @@ def target_pairs(
     if config.pairs.strategy in {"translated", "mixed"}:
         translations = run.submit(
             translate_answers,
-            source,
-            config.translation,
-            translation_fingerprint(config.translation),
-            config.languages.dominant,
-            target,
+            pairs=source,
+            settings=config.translation,
+            fingerprint=translation_fingerprint(config.translation),
+            source=config.languages.dominant,
+            target=target,
             label=label,
-            language=target,
         )
     if config.pairs.strategy in {"sampled", "mixed"}:
         answers, verdicts = _answer(run, model, block, prompts, target, config.sampling, "pairs")
     return run.submit(
         pair_target,
-        source,
-        prompts,
-        translations,
-        answers,
-        verdicts,
-        config.pairs,
-        config.languages.dominant,
-        target,
-        label=label,
+        source_pairs=source,
+        prompt_translations=prompts,
+        answer_translations=translations,
+        responses=answers,
+        verdicts=verdicts,
+        settings=config.pairs,
+        dominant=config.languages.dominant,
         language=target,
+        label=label,
     )
 
 
@@ -217,15 +212,14 @@ def reference_gaps(
     dominant = language == run.config.languages.dominant
     return run.submit(
         measure_gaps,
-        model,
-        pairs,
-        training.cutoff,
-        training.retention.pooling if dominant else None,
-        training.precision,
-        training.weights,
-        language,
-        label=f"{language}-{block.part}-{purpose}",
+        model=model,
+        pairs=pairs,
+        cutoff=training.cutoff,
+        pooling=training.retention.pooling if dominant else None,
+        precision=training.precision,
+        weights=training.weights,
         language=language,
+        label=f"{language}-{block.part}-{purpose}",
     )
 
 
@@ -246,11 +240,11 @@ def evaluate(
         gaps[key] = reference_gaps(run, model, language, block, held_out.answers[key], name)
     metrics = run.submit(
         evaluate_model,
-        list(verdicts.values()),
-        list(gaps.values()),
-        list(baseline.gaps.values()) if baseline else [],
-        name,
-        settings.confidence,
+        verdicts=list(verdicts.values()),
+        gaps=list(gaps.values()),
+        baseline=list(baseline.gaps.values()) if baseline else [],
+        model=name,
+        confidence=settings.confidence,
         label=name,
     )
     return Evaluation(answers, verdicts, gaps, metrics)
@@ -258,7 +252,8 @@ def evaluate(
 
 def compare(run: Run, before: Evaluation, after: Evaluation, label: str = "before-after") -> Future:
     """Exact paired tests of two evaluations of the same prompts."""
-    return run.submit(compare_models, list(before.verdicts.values()), list(after.verdicts.values()), label=label)
+    shards = {"before": list(before.verdicts.values()), "after": list(after.verdicts.values())}
+    return run.submit(compare_models, **shards, label=label)
 
 
 def _answer(
@@ -272,6 +267,8 @@ def _answer(
 ) -> tuple[Future, Future]:
     """A model's answers to a block in one language, and the verdicts on them."""
     label = f"{language}-{block.part}-{purpose}"
-    answers = run.submit(sample_answers, model, prompts, settings, language, label=label, language=language)
-    verdicts = run.submit(judge_answers, answers, block, run.config.judging, label=label, language=language)
+    answers = run.submit(
+        sample_answers, model=model, prompts=prompts, settings=settings, language=language, label=label
+    )
+    verdicts = run.submit(judge_answers, responses=answers, prompts=block, judge=run.config.judging, label=label)
     return answers, verdicts

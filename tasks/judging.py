@@ -3,13 +3,16 @@
 from mpo_core.contract.artifacts import ArtifactRef, ArtifactStore, Shard
 from mpo_core.contract.tables import PROMPTS, RESPONSES, VERDICTS
 from mpo_core.judging import Judge, judge_responses
-from tasks.stage import stage
+from tasks.stage import ShardInput, shard_of, stage
 
 
 @stage("judging", verb="judge", version=2)
-def judge_answers(responses: Shard, prompts: ArtifactRef, judge: Judge, *, store: ArtifactStore, label: str) -> Shard:
+def judge_answers(
+    store: ArtifactStore, *, responses: ShardInput, prompts: ArtifactRef, judge: Judge, label: str
+) -> Shard:
     """Judges every answer; `prompts` tells which requests are harmful."""
     del label
+    responses = shard_of(responses)
     table = store.read_table(prompts, PROMPTS)
     kinds = dict(zip(table.column("prompt_id").to_pylist(), table.column("kind").to_pylist(), strict=True))
     verdicts = judge_responses(store.read_table(responses.rows, RESPONSES), kinds, judge)

@@ -9,12 +9,12 @@ from tasks.stage import stage
 
 @stage("prompts", verb="prompts", version=3)
 def read_prompts(
+    store: ArtifactStore,
+    *,
     settings: PromptSettings,
     dominant: str,
     fingerprint: list[str],
     block_size: int,
-    *,
-    store: ArtifactStore,
     label: str,
 ) -> Shard:
     """Reads every source; `fingerprint` holds the digests of what will be read."""

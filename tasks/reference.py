@@ -4,20 +4,20 @@ from mpo_core.contract.artifacts import ArtifactStore, Shard
 from mpo_core.contract.tables import GAPS, PAIRS, QUARANTINE, SOURCE_PAIRS, source_id
 from mpo_core.training import PairText, gaps
 from tasks.model import ModelFolder
-from tasks.stage import stage, tell_progress
+from tasks.stage import ShardInput, read_rows, stage, tell_progress
 
 
 @stage("reference", verb="reference", version=2)
 def measure_gaps(
+    store: ArtifactStore,
+    *,
     model: ModelFolder,
-    pairs: Shard,
+    pairs: ShardInput,
     cutoff: int,
     pooling: str | None,
     precision: str,
     weights: str,
     language: str,
-    *,
-    store: ArtifactStore,
     label: str,
 ) -> Shard:
     """The gap of every pair of a block; the dominant ones with their pooled states (`pooling`)."""
@@ -42,8 +42,8 @@ def measure_gaps(
     )
 
 
-def _texts(pairs: Shard, language: str, store: ArtifactStore, *, dominant: bool) -> list[PairText]:
-    rows = store.read_table(pairs.rows, SOURCE_PAIRS if dominant else PAIRS).to_pylist()
+def _texts(pairs: ShardInput, language: str, store: ArtifactStore, *, dominant: bool) -> list[PairText]:
+    rows = read_rows(store, [pairs], SOURCE_PAIRS if dominant else PAIRS).to_pylist()
     if not dominant:
         return [
             PairText(

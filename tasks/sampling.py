@@ -5,17 +5,17 @@ from mpo_core.contract.tables import PROMPTS, QUARANTINE, RESPONSES, TRANSLATION
 from mpo_core.sampling import Request, sample
 from mpo_core.settings import SamplingSettings
 from tasks.model import ModelFolder
-from tasks.stage import stage, tell_progress
+from tasks.stage import ShardInput, read_rows, stage, tell_progress
 
 
 @stage("sampling", verb="sample", version=2)
 def sample_answers(
+    store: ArtifactStore,
+    *,
     model: ModelFolder,
-    prompts: ArtifactRef | Shard,
+    prompts: ArtifactRef | ShardInput,
     settings: SamplingSettings,
     language: str,
-    *,
-    store: ArtifactStore,
     label: str,
 ) -> Shard:
     """Answers the prompts of a block (dominant) or their translations (target)."""
@@ -37,9 +37,9 @@ def sample_answers(
     )
 
 
-def _requests(prompts: ArtifactRef | Shard, store: ArtifactStore) -> list[Request]:
+def _requests(prompts: ArtifactRef | ShardInput, store: ArtifactStore) -> list[Request]:
     if isinstance(prompts, ArtifactRef):
         table = store.read_table(prompts, PROMPTS)
     else:
-        table = store.read_table(prompts.rows, TRANSLATIONS)
+        table = read_rows(store, [prompts], TRANSLATIONS)
     return [Request(row["prompt_id"], row["text"]) for row in table.select(["prompt_id", "text"]).to_pylist()]

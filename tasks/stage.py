@@ -13,25 +13,30 @@ import inspect
 import json
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, NamedTuple, ParamSpec
 
+import pyarrow as pa
 from prefect import Task, task
 from prefect.cache_policies import CachePolicy
 from prefect.client.schemas.objects import State
 from prefect.context import TaskRunContext
 from prefect.filesystems import LocalFileSystem, RemoteFileSystem
+from prefect.futures import PrefectFuture
 from prefect.serializers import Serializer
 
 from mpo_core.contract.artifacts import ArtifactRef, ArtifactStore, Shard, write_atomically
 from mpo_core.contract.errors import BadInputError, DamagedError
+from mpo_core.contract.tables import TableSpec
 from mpo_core.languages import known as languages
 from mpo_core.settings import RunSettings, Settings
 from tasks.locks import FlockManager, LeaseManager, Locks
 from tasks.model import ModelFolder
 
 P = ParamSpec("P")
+ShardInput = Shard | PrefectFuture[Shard]
+"""A shard as the input of a task: itself, or the future of the task that makes it, which Prefect waits for."""
 
 # Named in every stage, and never part of an answer: where to write, and what to call it.
 _NOT_CONTENT = frozenset({"store", "label"})
@@ -84,6 +89,22 @@ def current_key() -> str:
 def _tell(event: Event) -> None:
     for listener in tuple(listeners):
         listener(event)
+
+
+def shard_of(value: ShardInput) -> Shard:
+    """Returns the shard that a running task got as its input.
+
+    Raises:
+        TypeError: it is still a future, which no running task sees.
+    """
+    if not isinstance(value, Shard):
+        raise TypeError(f"a task works on shards, not on {type(value).__name__}")
+    return value
+
+
+def read_rows(store: ArtifactStore, shards: Sequence[ShardInput], spec: TableSpec) -> pa.Table:
+    """Reads the rows of shards, as one table."""
+    return store.read_tables([shard_of(value).rows for value in shards], spec)
 
 
 class ShardSerializer(Serializer):
@@ -238,10 +259,6 @@ class _Work(Generic[P]):
         functools.update_wrapper(self, function)
         self._function, self._policy, self._signature = function, policy, inspect.signature(function)
         self._where = (function.__module__, function.__qualname__)
-
-    def replace(self, function: Callable[..., Shard]) -> None:
-        """Another function in its place, for a benchmark of everything around it."""
-        self._function = function
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[str, str, tuple[languages.Language, ...]]]:
         """Another process has it already: in the module, under the name of its task.

@@ -3,6 +3,7 @@
 import json
 import logging
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -15,7 +16,7 @@ from mpo_core.models import forget_models
 from mpo_core.settings import TrainingSettings
 from mpo_core.training import TrainingJob, train
 from tasks.model import ModelFolder
-from tasks.stage import current_key, stage, tell_progress
+from tasks.stage import ShardInput, current_key, read_rows, stage, tell_progress
 
 _log = logging.getLogger(__name__)
 
@@ -25,13 +26,13 @@ _NOT_LOGGED = frozenset({"epoch", "step", "total_flos", "train_loss"})
 
 @stage("training", verb="train", version=2)
 def train_model(
-    model: ModelFolder,
-    pairs: list[Shard],
-    validation: list[Shard],
-    references: list[Shard],
-    settings: TrainingSettings,
-    *,
     store: ArtifactStore,
+    *,
+    model: ModelFolder,
+    pairs: Sequence[ShardInput],
+    validation: Sequence[ShardInput],
+    references: Sequence[ShardInput],
+    settings: TrainingSettings,
     label: str,
 ) -> Shard:
     """Trains on the pairs of every language; the scratch folder is named by the content key."""
@@ -90,9 +91,9 @@ def _required(path: Path | None) -> Path:
     return path
 
 
-def _gather(path: Path, shards: list[Shard], spec: TableSpec, store: ArtifactStore) -> Path | None:
+def _gather(path: Path, shards: Sequence[ShardInput], spec: TableSpec, store: ArtifactStore) -> Path | None:
     """One Parquet file of many shards, in an order that does not depend on theirs; None if they hold no row."""
-    table = store.read_tables([shard.rows for shard in shards], spec)
+    table = read_rows(store, shards, spec)
     if not table.num_rows:
         return None
     write_parquet(path, spec, table.sort_by([(name, "ascending") for name in spec.key]))

@@ -8,18 +8,18 @@ from mpo_core.settings import TranslationSettings
 from mpo_core.translation.build import build_chain
 from mpo_core.translation.replies import REPLIES_FILE, Replies
 from mpo_core.translation.translate import Text, answer_texts, prompt_texts, translate_texts
-from tasks.stage import stage, tell_progress
+from tasks.stage import ShardInput, read_rows, stage, tell_progress
 
 
 @stage("translation", verb="translate", version=5)
 def translate_prompts(
+    store: ArtifactStore,
+    *,
     prompts: ArtifactRef,
     settings: TranslationSettings,
     fingerprint: list[str],
     source: str,
     target: str,
-    *,
-    store: ArtifactStore,
     label: str,
 ) -> Shard:
     """Translates the requests of one block."""
@@ -29,18 +29,18 @@ def translate_prompts(
 
 @stage("translation", verb="translate-answers", version=5)
 def translate_answers(
-    pairs: Shard,
+    store: ArtifactStore,
+    *,
+    pairs: ShardInput,
     settings: TranslationSettings,
     fingerprint: list[str],
     source: str,
     target: str,
-    *,
-    store: ArtifactStore,
     label: str,
 ) -> Shard:
     """Translates chosen and rejected of one block's dominant pairs."""
     del fingerprint, label
-    return _translate(answer_texts(store.read_table(pairs.rows, SOURCE_PAIRS)), settings, source, target, store)
+    return _translate(answer_texts(read_rows(store, [pairs], SOURCE_PAIRS)), settings, source, target, store)
 
 
 def _translate(

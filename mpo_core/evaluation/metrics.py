@@ -31,7 +31,7 @@ def metrics(
     verdicts: pa.Table,
     gaps: pa.Table | None,
     *,
-    model: ModelName,
+    model: str,
     confidence: float,
     baseline: pa.Table | None = None,
 ) -> pa.Table:
