@@ -9,6 +9,7 @@ from typing import Protocol
 from mpo_core.contract.errors import BadInputError
 from mpo_core.contract.translation import EngineDownError, Keep, PiecesDownError, RemoteSource, Reply
 from mpo_core.http.errors import LastingError, PassingError, RefusedError
+from mpo_core.http.refused import KEY_REFUSED, refused_service
 from mpo_core.http.retries import PATIENCE, retrying
 from mpo_core.http.throttle import Throttle, shared_throttle
 from mpo_core.languages.defects import damaged, error_page
@@ -20,11 +21,9 @@ _REFUSALS = 3
 """So many refusals in a row: the probe is sent."""
 _FINAL = {401, 402, 403, 404, 429}
 """Statuses after which the probe is sent at once; 429 is a refusal where it means a spent quota."""
-_KEY_REFUSED = {401, 403}
-_HTTP = range(100, 600)
-"""Statuses of HTTP; others are a service's own codes."""
 _MOST_CHARACTERS, _MOST_TIMES = 2000, 30
 """A translation has at most so many characters, and so many times those of its piece: gates would read on for long."""
+_FIX = "Correct the engine's settings; what it answered before is kept."
 _PROBE = "Hello."
 """A text that no service has a reason to refuse: one that does refuses everything. Nothing of the user's is in it."""
 
@@ -161,8 +160,12 @@ class RemoteBackend:
             try:
                 await self._answer(run, _PROBE)
             except RefusedError as error:
-                run.down, run.refusal = error.reason, _refusal(run.client, error)
-                if error.status in _KEY_REFUSED and run.client.key_variables:
+                keys = run.client.key_variables
+                run.down, run.refusal = (
+                    error.reason,
+                    refused_service(run.client.name, error, key_variables=keys, where="translation.engines", fix=_FIX),
+                )
+                if error.status in KEY_REFUSED and keys:
                     raise run.refusal from None
             except EngineDownError as error:
                 run.down = error.reason
@@ -214,32 +217,3 @@ class _Run:
         self.probing = asyncio.Lock()
         self.down: str | None = None
         self.refusal: BadInputError | None = None
-
-
-def _refusal(client: Client, error: RefusedError) -> BadInputError:
-    """What the user gets to read of a service that refuses everything."""
-    said = f": {error.words.rstrip('.')}" if error.words else ""
-    if error.reason == "foreign_reply":
-        return BadInputError(
-            f"the service {client.name} answers, but not as this engine's kind of server does{said}",
-            where="translation.engines",
-            fix="Check the address (url; most servers want /v1 at its end), and whether one must log in there.",
-        )
-    status = f" ({'HTTP' if error.status in _HTTP else 'code'} {error.status})"
-    if error.status in _KEY_REFUSED and client.key_variables:
-        return BadInputError(
-            f"the service {client.name} refuses the key{status}{said}",
-            where=f"environment variable {', '.join(client.key_variables)}",
-            fix="Check that it is set, and to this service's key.",
-        )
-    fixes = {
-        401: "Check the user and the password in its url.",
-        402: "Check the account there.",
-        404: "Check the address (url; most servers want /v1 at its end) and the model's name.",
-        429: "The quota is spent: check the account there.",
-    }
-    return BadInputError(
-        f"the service {client.name} refuses every request{status}{said}",
-        where="translation.engines",
-        fix=fixes.get(error.status, "Correct the engine's settings; what it answered before is kept."),
-    )

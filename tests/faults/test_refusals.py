@@ -64,10 +64,10 @@ REFUSALS = {
     ),
     "a page to log in": (
         Given(200, b"<!DOCTYPE html><html><title>Sign in</title><body>x"),
-        ["not as this engine's kind of server does: Sign in", "/v1"],
+        ["not as its kind of server does: Sign in", "/v1"],
     ),
-    "another kind of API": (Given(200, b'{"message":{"content":"x"},"done":true}'), ["not as this engine's kind"]),
-    "a stream": (Given(200, b'data: {"choices":[{"delta":{}}]}\n\n'), ["not as this engine's kind"]),
+    "another kind of API": (Given(200, b'{"message":{"content":"x"},"done":true}'), ["not as its kind"]),
+    "a stream": (Given(200, b'data: {"choices":[{"delta":{}}]}\n\n'), ["not as its kind"]),
     "context": (error(400, "This model's maximum context length is 16 tokens."), ["maximum context length is 16"]),
 }
 
