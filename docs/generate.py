@@ -3,6 +3,7 @@
 python docs/generate.py
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -26,18 +27,26 @@ def settings_page() -> str:
     return "\n".join(lines) + "\n"
 
 
-def _section(prefix: str, model: type[Settings], seen: set[type[Settings]]) -> list[str]:
-    rows, nested = [], []
+def _section(
+    prefix: str, model: type[Settings], seen: set[type[Settings]], shown: Mapping[str, str | None] | None = None
+) -> list[str]:
+    """The settings of a model; those that another member of its union has shown, by name and description, by name."""
+    rows, nested, again = [], [], []
     for name, field in model.model_fields.items():
         key = f"{prefix}{name}"
+        if shown and not field.is_required() and shown.get(name) == field.description:
+            again.append(f"`{name}`")
+            continue
         inner = settings_in(field.annotation)
         if inner:
             many = "[]" if getattr(field.annotation, "__origin__", None) is list else ""
             nested += [f"\n## {key}\n", f"{field.description}\n"]
+            shown: dict[str, str | None] = {}
             for member in _once(inner, seen):
                 # The first required field of a union's member says which member it is.
                 nested += [f"\n### {member.__doc__}\n"] if len(inner) > 1 else []
-                nested += _section(f"{key}{many}.", member, seen)
+                nested += _section(f"{key}{many}.", member, seen, shown)
+                shown = {name: field.description for name, field in member.model_fields.items()} | shown
             if not _once(inner, seen) and len(inner) > 1:
                 nested.append("As above.\n")
             seen.update(inner if len(inner) > 1 else [])
@@ -48,7 +57,7 @@ def _section(prefix: str, model: type[Settings], seen: set[type[Settings]]) -> l
         described = f"{field.description}{' *Operational.*' if operational else ''}"
         rows.append(f"| `{key}` | {_type(field.annotation)} | {default} | {described} |")
     table = ["| key | type | default | meaning |", "|---|---|---|---|", *rows] if rows else []
-    return table + nested
+    return table + ([f"\nAs above: {', '.join(again)}."] if again else []) + nested
 
 
 def _default(value: Any) -> str:

@@ -3,7 +3,7 @@
 import contextlib
 import hashlib
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,6 +13,7 @@ from flows.surroundings import can_be_written
 from flows.translate import opened_chain
 from mpo_core.contract.artifacts import write_parquet
 from mpo_core.contract.errors import BadInputError
+from mpo_core.contract.prompts import PROMPT_SOURCES, PromptSource
 from mpo_core.contract.tables import GAPS, METRICS, PAIRS, PROMPTS, QUARANTINE, RESPONSES, VERDICTS
 from mpo_core.evaluation import ModelName, compare, metrics
 from mpo_core.files.read import read_parquet
@@ -20,9 +21,10 @@ from mpo_core.files.records import Form, form_of
 from mpo_core.judging import judge_responses
 from mpo_core.models import forget_models, model_digest, resolve, shared_model
 from mpo_core.pairs import FLAWS, audit, export_official, export_trl, import_pairs, of_languages
-from mpo_core.prompts import count_kinds, load_prompts
+from mpo_core.prompts.columns import ColumnSource
+from mpo_core.prompts.load import count_kinds, load_prompts
 from mpo_core.sampling import Request, sample
-from mpo_core.settings import LanguageSettings, ModelSettings, PipelineConfig, PromptSource
+from mpo_core.settings import LanguageSettings, ModelSettings, PipelineConfig
 from mpo_core.training import PairText, TrainingJob, TrainingResult, gaps, source_texts, target_texts, train
 from mpo_core.translation.translate import prompt_texts, translate_texts
 
@@ -353,7 +355,8 @@ def _read_prompts(config: PipelineConfig, file: Path, number: int | None) -> tup
     """The file's prompts, read as one of the profile's sources is read, with every setting of that source."""
     source = prompt_source(config, file, number)
     settings = config.prompts.model_copy(update={"sources": [source]})
-    return load_prompts(settings, dominant=config.languages.dominant, seed=settings.seed)
+    prompts, _, quarantine = load_prompts(settings, dominant=config.languages.dominant, seed=settings.seed)
+    return prompts, quarantine
 
 
 def prompt_source(config: PipelineConfig, file: Path, number: int | None = None) -> PromptSource:
@@ -366,28 +369,29 @@ def prompt_source(config: PipelineConfig, file: Path, number: int | None = None)
         BadInputError: the file is of no known kind, there is no such source, or the sources differ.
     """
     template = _template(config, file, number)
-    settings = template.model_dump(exclude=_PLACE)
+    settings = template.model_dump(include=set(ColumnSource.model_fields) - {"source", "split"})
     if file.is_dir():
-        kind, place = "dataset", {n: getattr(template, n) for n in ("subset", "dataset_split")}
+        kind, only = "dataset", {"subset", "dataset_split"}
     else:
         form = form_of(file, _PROMPT_FORMS)
-        kind, place = ("parquet" if form == "arrow" else form), {}
-        if kind != "csv":
-            settings["delimiter"] = None  # it is of CSV, as the subset is of a dataset
-    return PromptSource.model_validate({**settings, **place, "source": kind, "path": str(file), "split": "test"})
+        kind, only = ("parquet" if form == "arrow" else form), ({"delimiter"} if form == "csv" else set())
+    settings |= template.model_dump(include=only)  # what only this kind of source has, if the template has it
+    return PROMPT_SOURCES.parse({**settings, "source": kind, "path": str(file), "split": "test"})
 
 
 def _template(config: PipelineConfig, file: Path, number: int | None) -> PromptSource:
     sources = config.prompts.sources
     if number is not None:
-        if not 0 <= number < len(sources) or sources[number].source == "microworld":
+        if not 0 <= number < len(sources) or not isinstance(sources[number], ColumnSource):
             raise BadInputError(
                 "this is no source of files in the profile", where=f"--source {number}", fix="Count from 0."
             )
         return sources[number]
-    named = [source for source in sources if source.source != "microworld"]
-    same = [source for source in named if Path(str(source.path)).resolve() == file.resolve()]
-    candidates = same or named or [PromptSource(source="csv", path="-", kind_column="kind")]
+    tables = [source for source in sources if isinstance(source, ColumnSource)]
+    same = [source for source in tables if Path(getattr(source, "path", "")).resolve() == file.resolve()]
+    candidates: Sequence[PromptSource] = (
+        same or tables or [PROMPT_SOURCES.parse({"source": "csv", "path": "-", "kind_column": "kind"})]
+    )
     ways = {source.model_dump_json(exclude=_PLACE | {"licence"}) for source in candidates}
     if len(ways) > 1:
         raise BadInputError(

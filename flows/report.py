@@ -14,7 +14,7 @@ from mpo_core import registry, reporting
 from mpo_core.contract.artifacts import ArtifactRef, Shard
 from mpo_core.contract.tables import COMPARISONS, METRICS, PROMPTS, QUARANTINE, RESPONSES, TRAINING_LOG, VERDICTS
 from mpo_core.gate.decide import decide, targets_median
-from mpo_core.prompts import count_kinds
+from mpo_core.prompts.load import count_kinds
 from mpo_core.reporting import RunSummary
 from tasks.model import ModelFolder
 
@@ -111,12 +111,11 @@ def _entry(run: Run, start: ModelFolder, trained: Shard, metrics: pa.Table, eval
 
 
 def _sources(run: Run) -> list[reporting.SourceLicence]:
-    """Each source once; the microworld is this project's own and has its licence."""
+    """Each source once."""
     licences: dict[str, str | None] = {}
     for source in run.config.prompts.sources:
-        own = "Apache-2.0" if source.source == "microworld" else None
-        name = source.path or source.source
-        licences[name] = source.licence or licences.get(name) or own
+        name = getattr(source, "path", source.source)
+        licences[name] = source.licence or licences.get(name)
     return [reporting.SourceLicence(name=name, licence=licence) for name, licence in licences.items()]
 
 

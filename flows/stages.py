@@ -7,8 +7,8 @@ from flows.run import Future, Run
 from mpo_core.contract.artifacts import ArtifactRef
 from mpo_core.contract.errors import BadInputError
 from mpo_core.contract.tables import PROMPTS, QUARANTINE
-from mpo_core.prompts import count_kinds
-from mpo_core.prompts import fingerprint as prompts_fingerprint
+from mpo_core.prompts.load import count_kinds
+from mpo_core.prompts.load import fingerprint as prompts_fingerprint
 from mpo_core.settings import SamplingSettings, TrainingSettings
 from mpo_core.translation.build import fingerprint as translation_fingerprint
 from tasks.evaluation import compare_models, evaluate_model

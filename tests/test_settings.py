@@ -7,11 +7,11 @@ import pytest
 import yaml
 
 from mpo_core.contract.errors import BadInputError
+from mpo_core.contract.prompts import PROMPT_SOURCES
 from mpo_core.settings import (
     EvaluationSettings,
     ModelSettings,
     PipelineConfig,
-    PromptSource,
     RunSettings,
     SamplingSettings,
     Settings,
@@ -58,7 +58,7 @@ def test_every_field_is_described_and_unknown_keys_are_refused(model):
             r"unknown settings key 'training\.retention\.wait'\. Known here: weight, pooling",
         ),
         ("training.lora={rank: 4, alfa: 1}", r"unknown settings key 'training\.lora\.alfa'.*rank, alpha"),
-        ("prompts.sources.1.columns=1", r"unknown settings key 'prompts\.sources\.1\.columns'.*text_column"),
+        ("prompts.sources.1.columns=1", r"unknown settings key 'prompts\.sources\.1\.columns'.*here: source, .*split"),
         ("training.beta=high", r"training\.beta: Input should be a valid number, given 'high'\. See training\.beta in"),
         ("training.beta=0", r"training\.beta: Input should be greater than 0, given 0"),
         ("training.epochs='2'", r"training\.epochs: Input should be a valid number, given '2'"),
@@ -103,19 +103,19 @@ def test_a_wrong_setting_is_reported_with_its_path(profile, override, message):
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        ({"source": "csv", "kind": "harmful"}, "a csv source needs `path`"),
+        ({"source": "csv", "kind": "harmful"}, r"csv\.path\s+Field required"),
         ({"source": "csv", "path": "x"}, "exactly one of `kind` and `kind_column`"),
         ({"source": "csv", "path": "x", "kind": "harmful", "kind_column": "k"}, "exactly one of"),
-        ({"source": "microworld", "kind": "harmful"}, "the microworld needs `kind` and `split`"),
+        ({"source": "microworld", "kind": "harmful"}, r"microworld\.split\s+Field required"),
         (
             {"source": "microworld", "kind": "harmful", "split": "train", "path": "x"},
-            "`path` is not for the microworld",
+            r"microworld\.path\s+Extra inputs are not permitted",
         ),
     ],
 )
 def test_a_source_is_complete_or_refused(source, message):
     with pytest.raises(ValueError, match=message):
-        PromptSource.model_validate(source)
+        PROMPT_SOURCES.parse(source)
 
 
 @pytest.mark.parametrize(

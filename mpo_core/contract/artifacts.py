@@ -52,9 +52,9 @@ class ArtifactRef(BaseModel):
 class Shard(BaseModel):
     """What one task of a stage hands on: its rows, its quarantine, and its counts.
 
-    `parts` are the blocks into which the prompts stage cuts its rows; `model` is the folder
-    that training made. What is no reference takes no part in cache keys. Nothing here names the
-    root: a root may be copied or moved, and its records with it.
+    `parts` are the blocks into which the prompts stage cuts its rows, `answers` the reference answers of each block by
+    language; `model` is the folder that training made. What is no reference takes no part in cache keys. Nothing here
+    names the root: a root may be copied or moved, and its records with it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -62,6 +62,7 @@ class Shard(BaseModel):
     rows: ArtifactRef
     quarantine: ArtifactRef | None = None
     parts: tuple[ArtifactRef, ...] = ()
+    answers: tuple[ArtifactRef, ...] = ()
     model: ArtifactRef | None = None
     counts: dict[str, int] = {}
     seconds: float = 0.0
@@ -71,7 +72,9 @@ class Shard(BaseModel):
     @property
     def refs(self) -> tuple[ArtifactRef, ...]:
         """Every artifact of the shard."""
-        return tuple(ref for ref in (self.rows, self.quarantine, self.model, *self.parts) if ref is not None)
+        return tuple(
+            ref for ref in (self.rows, self.quarantine, self.model, *self.parts, *self.answers) if ref is not None
+        )
 
 
 class ArtifactStore:

@@ -131,6 +131,15 @@ PROMPTS = _spec(
     Column("rejected", _STRING, "a bad dominant answer that the source brings along", nullable=True),
 )
 
+REFERENCE_ANSWERS = _spec(
+    "reference_answers",
+    "prompt_id language",
+    _PROMPT_ID,
+    _LANGUAGE,
+    Column("chosen", _STRING, "a good answer in this language that the source brings along"),
+    Column("rejected", _STRING, "a bad answer in this language that the source brings along"),
+)
+
 TRANSLATIONS = _spec(
     "translations",
     "prompt_id role language",
@@ -304,6 +313,7 @@ QUARANTINE = _spec(
 
 ALL_TABLES: tuple[TableSpec, ...] = (
     PROMPTS,
+    REFERENCE_ANSWERS,
     TRANSLATIONS,
     TRANSLATED,
     RESPONSES,

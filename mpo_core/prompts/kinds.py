@@ -7,16 +7,19 @@ import math
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from decimal import Decimal
+from typing import TYPE_CHECKING
 
 from mpo_core.contract.errors import BadInputError
+from mpo_core.contract.prompts import Kind
 from mpo_core.files.messages import Fault, Unreadable
 from mpo_core.files.records import Record, Records
-from mpo_core.settings import PromptSource
-from mpo_core.settings.labels import FALSE, TRUE, canonical_label
 
-Kind = Literal["harmful", "harmless"]
+if TYPE_CHECKING:
+    from mpo_core.prompts.columns import ColumnSource
 
+TRUE = frozenset({"true", "yes", "y", "t", "on", "1"})
+FALSE = frozenset({"false", "no", "n", "f", "off", "0"})
 _HARMFUL = {"harmful", "unsafe", "toxic", "malicious", "jailbreak"}
 _HARMLESS = {"harmless", "safe", "benign", "unharmful", "nontoxic"}
 _NOT = {"not", "non", "no"}
@@ -31,7 +34,23 @@ _LABEL = re.compile(r"[\w.+/-]{1,32}")
 _PLAIN = re.compile(r"[\w.+-]+")
 
 
-def read_kinds(records: Records, rows: Sequence[Record], source: PromptSource, *, key: str) -> list[Kind | Fault]:
+def canonical_label(value: object) -> str:
+    """Returns a label in the spelling that is compared: lower case, single spaces, `1` for 1.0, `true` for True.
+
+    Nothing (null) is the empty label.
+    """
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int | float | Decimal):
+        value = str(value)
+    text = " ".join(str(value).split()).casefold()
+    whole = re.fullmatch(r"([+-]?[0-9]+)\.0*", text)
+    return whole.group(1) if whole else text
+
+
+def read_kinds(records: Records, rows: Sequence[Record], source: ColumnSource, *, key: str) -> list[Kind | Fault]:
     """Returns the kind of each row; a row whose label is missing is rejected.
 
     Args:
@@ -77,7 +96,7 @@ def _label(row: Record, column: str) -> str | Fault:
     return canonical_label(value)
 
 
-def _kind(label: str, column: str, source: PromptSource, records: Records) -> Kind | None:
+def _kind(label: str, column: str, source: ColumnSource, records: Records) -> Kind | None:
     """Returns what a label says by the map, else by its own word, else by the column's name; None if nothing does."""
     mapped = _mapped(label, source.kind_map, records.class_names.get(column, []))
     if mapped is not None:
@@ -139,7 +158,7 @@ def _unknown(
     rows: Sequence[Record],
     labels: Sequence[str | Fault],
     unknown: Sequence[int],
-    source: PromptSource,
+    source: ColumnSource,
     records: Records,
     key: str,
 ) -> BadInputError:

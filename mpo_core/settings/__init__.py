@@ -10,7 +10,6 @@ from mpo_core.settings.data import (
     ModelSettings,
     PairSettings,
     PromptSettings,
-    PromptSource,
     SamplingSettings,
 )
 from mpo_core.settings.languages import DefinedLanguage, LanguageSettings
@@ -41,7 +40,6 @@ __all__ = [
     "PairSettings",
     "PipelineConfig",
     "PromptSettings",
-    "PromptSource",
     "RealignSettings",
     "RetentionSettings",
     "RunSettings",

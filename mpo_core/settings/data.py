@@ -2,107 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
-from mpo_core.contract.settings import DEVICE, OPERATIONAL, Delimiter, Fraction, Settings, UserPath
-from mpo_core.settings.labels import canonical_label
+from mpo_core.contract.prompts import PROMPT_SOURCES, PromptSource
+from mpo_core.contract.settings import DEVICE, OPERATIONAL, Fraction, Settings, UserPath
 
-_OF_DATASETS = {"revision", "subset", "dataset_split"}
-_OF_MICROWORLD = {"source", "kind", "split", "limit"}
-
-
-class PromptSource(Settings):
-    """One source of dominant-language prompts."""
-
-    source: Literal["csv", "json", "jsonl", "parquet", "dataset", "microworld"]
-    """Kind of source; `dataset` is a Hugging Face dataset, a local folder or a hub id. `csv` reads `.tsv` too, `json`
-    and `jsonl` read `.json` (an array), `.jsonl` and `.ndjson`, `parquet` reads `.arrow` too; all may be
-    compressed."""
-    path: UserPath | None = None
-    """File, folder or hub id. Every source but `microworld` needs it."""
-    revision: str | None = None
-    """Revision (commit) of a dataset on the hub, pinned so that a rerun reads the same rows. Default: the latest."""
-    subset: str | None = None
-    """Configuration of a dataset that has several. Default: the only one."""
-    dataset_split: str = "train"
-    """Split of a dataset that is read. Default: `train`."""
-    delimiter: Delimiter | None = None
-    """Character between the fields of a CSV file, such as ";" or "tab". Default: a comma, or a tab in a `.tsv` file."""
-    licence: str | None = None
-    """Licence of the source, which the report shows. Default: not known."""
-    kind: Literal["harmful", "harmless"] | None = None
-    """Kind of every row. Default: each row has its own, in `kind_column`."""
-    kind_column: str | None = None
-    """Column that says of each row whether it is harmful or harmless, in known words or in those of `kind_map`.
-    Default: none, `kind` holds for all rows."""
-    kind_map: dict[str, Literal["harmful", "harmless"]] = Field(default_factory=dict)
-    """Kind by value of `kind_column`, such as {yes: harmful, no: harmless}; upper and lower case are the same.
-    Default: known words alone, and truth values where the column's name says what true means."""
-    text_column: str = "text"
-    """Column of the prompt: text, or a list of messages with one turn of the user. Default: `text`."""
-    category_column: str | None = None
-    """Column of the harm category. Default: none, the prompts have no category."""
-    chosen_column: str | None = None
-    """Column of a good answer: text, or a list of messages with one answer. Default: none, the model's answers are
-    used."""
-    rejected_column: str | None = None
-    """Column of a bad answer: text, or a list of messages with one answer. Default: none, the model's answers are
-    used."""
-    where: dict[str, bool | int | str] = Field(default_factory=dict)
-    """Values by column, such as {lang: en}: only rows that have all of them are read. Default: every row."""
-    split: Literal["train", "validation", "test", "concept"] | None = None
-    """Split of every row. Default: each row gets one by its id, in the shares `prompts.validation` and
-    `prompts.test`."""
-    limit: int | None = Field(None, ge=1)
-    """Most prompts that are used of this source, drawn at random with `prompts.seed`. Default: all."""
-
-    @field_validator("kind_map", mode="before")
-    @classmethod
-    def _labels(cls, value: Any) -> Any:
-        """Labels in one spelling: YAML reads `true:` and `1:` as a truth value and a number."""
-        if not isinstance(value, dict):
-            return value
-        labels: dict[str, Any] = {}
-        for key, kind in value.items():
-            if labels.setdefault(canonical_label(key), kind) != kind:
-                raise ValueError(f"the label {key!r} has two kinds")
-        return labels
-
-    @model_validator(mode="after")
-    def _complete(self) -> Self:
-        if self.source == "microworld":
-            if self.path is not None:
-                raise ValueError("`path` is not for the microworld")
-            if self.kind is None or self.split is None:
-                raise ValueError("the microworld needs `kind` and `split`")
-        elif self.path is None:
-            raise ValueError(f"a {self.source} source needs `path`")
-        elif (self.kind is None) == (self.kind_column is None):
-            raise ValueError("name exactly one of `kind` and `kind_column`")
-        if self.kind_map and self.kind_column is None:
-            raise ValueError("`kind_map` needs `kind_column`")
-        self._require_no_idle_setting()
-        return self
-
-    def _require_no_idle_setting(self) -> None:
-        """Refuses a setting that this kind of source would not look at."""
-        fields = type(self).model_fields
-        changed = {n for n, field in fields.items() if getattr(self, n) != field.get_default(call_default_factory=True)}
-        if self.source == "microworld":
-            idle = changed - _OF_MICROWORLD - {"licence"}
-        else:
-            idle = changed & (set() if self.source == "dataset" else _OF_DATASETS)
-            idle |= changed & (set() if self.source == "csv" else {"delimiter"})
-        if idle:
-            raise ValueError(f"`{min(idle)}` is not for a {self.source} source")
+if TYPE_CHECKING:
+    _Source = PromptSource
+else:  # the sources of other packages are known at run time only
+    _Source = PROMPT_SOURCES.union()
 
 
 class PromptSettings(Settings):
     """The dominant-language prompts, harmful and harmless."""
 
-    sources: list[PromptSource] = Field(min_length=1)
+    sources: list[_Source] = Field(min_length=1)
     """Where the prompts come from."""
     validation: Fraction = 0.1
     """Share of the prompts (0 to 1) that become validation prompts, where a source names no split. Default: 0.1."""

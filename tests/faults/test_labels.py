@@ -10,9 +10,10 @@ import pytest
 import yaml
 
 from mpo_core.contract.errors import BadInputError
-from mpo_core.prompts import count_kinds, load_prompts
+from mpo_core.contract.prompts import PROMPT_SOURCES
 from mpo_core.prompts.kinds import column_direction
-from mpo_core.settings import PromptSettings, PromptSource
+from mpo_core.prompts.load import count_kinds, load_prompts
+from mpo_core.settings import PromptSettings
 from mpo_core.settings.profiles import load_config
 
 KINDS = {"harmful": "+", "harmless": "-"}
@@ -20,8 +21,8 @@ KINDS = {"harmful": "+", "harmless": "-"}
 
 def read(path, **settings):
     """The kinds that a file gives, as in "+-", and the reasons of the rejected rows."""
-    source = PromptSource.model_validate({"source": "csv", "path": str(path)} | settings)
-    prompts, rejected = load_prompts(PromptSettings(sources=[source]), dominant="en", seed=0)
+    source = PROMPT_SOURCES.parse({"source": "csv", "path": str(path)} | settings)
+    prompts, _, rejected = load_prompts(PromptSettings(sources=[source]), dominant="en", seed=0)
     return "".join(KINDS[kind] for kind in prompts["kind"].to_pylist()), rejected["reason"].to_pylist()
 
 
@@ -189,6 +190,6 @@ def test_names_of_a_class_label(tmp_path, names):
 
 def test_the_kinds_of_each_source_are_counted(tmp_path):
     paths = [write_csv(tmp_path / f"{n}.csv", "label", values) for n, values in (("a", ["safe"] * 2), ("b", ["safe"]))]
-    sources = [PromptSource(source="csv", path=str(path), kind_column="label") for path in paths]
-    prompts, _ = load_prompts(PromptSettings(sources=sources[:1]), dominant="en", seed=0)
+    sources = [PROMPT_SOURCES.parse({"source": "csv", "path": str(path), "kind_column": "label"}) for path in paths]
+    prompts, _, _ = load_prompts(PromptSettings(sources=sources[:1]), dominant="en", seed=0)
     assert count_kinds(prompts) == {"a.csv": {"harmful": 0, "harmless": 2}}

@@ -12,12 +12,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from mpo_core.contract.errors import BadInputError
+from mpo_core.contract.prompts import PROMPT_SOURCES
 from mpo_core.files import read as files
 from mpo_core.files.messages import Fault, text_of
 from mpo_core.files.records import FORMS, form_of
 from mpo_core.files.texts import read_texts
-from mpo_core.prompts import fingerprint, load_prompts
-from mpo_core.settings import PromptSettings, PromptSource
+from mpo_core.prompts.load import load_prompts
+from mpo_core.settings import PromptSettings
 from mpo_core.translation.memory import MemoryEngine
 from tests.faults.conftest import pair_rows
 
@@ -72,8 +73,8 @@ def read(path, **settings):
     """Texts and rejected rows of a source of harmless prompts."""
     source = {"source": form_of(path), "path": str(path), "kind": "harmless"} | settings
     source["source"] = {"arrow": "parquet"}.get(source["source"], source["source"])
-    settings = PromptSettings(sources=[PromptSource.model_validate(source)])
-    prompts, rejected = load_prompts(settings, dominant="en", seed=0)
+    settings = PromptSettings(sources=[PROMPT_SOURCES.parse(source)])
+    prompts, _, rejected = load_prompts(settings, dominant="en", seed=0)
     return prompts["text"].to_pylist(), [(row["row_id"].split("/")[1], row["reason"]) for row in rejected.to_pylist()]
 
 
@@ -157,8 +158,8 @@ def test_another_delimiter_is_hinted_at(tmp_path, delimiter, written):
 @pytest.mark.parametrize("delimiter", [";;", '"', "", "\n"])
 def test_no_delimiter(tmp_path, delimiter):
     with pytest.raises(ValueError, match="delimiter"):
-        PromptSource(source="csv", path="a", kind="harmful", delimiter=delimiter)
-    assert PromptSource(source="csv", path="a", kind="harmful", delimiter="tab").delimiter == "\t"
+        PROMPT_SOURCES.parse({"source": "csv", "path": "a", "kind": "harmful", "delimiter": delimiter})
+    assert PROMPT_SOURCES.parse({"source": "csv", "path": "a", "kind": "harmful", "delimiter": "tab"}).delimiter == "\t"
 
 
 # -- rows that cannot be read -------------------------------------------------------------
@@ -317,15 +318,17 @@ def test_messages_wherever_a_text_column_is_named(tmp_path):
     path = tmp_path / "a.jsonl"
     row = {"prompt": [USER], "chosen": [HELPER], "rejected": [USER, HELPER | {"content": "No."}]}
     path.write_text(json.dumps(row) + "\n" + json.dumps({"prompt": [USER, HELPER, USER]}) + "\n")
-    source = PromptSource(
-        source="jsonl",
-        path=str(path),
-        kind="harmless",
-        text_column="prompt",
-        chosen_column="chosen",
-        rejected_column="rejected",
+    source = PROMPT_SOURCES.parse(
+        {
+            "source": "jsonl",
+            "path": str(path),
+            "kind": "harmless",
+            "text_column": "prompt",
+            "chosen_column": "chosen",
+            "rejected_column": "rejected",
+        }
     )
-    prompts, rejected = load_prompts(PromptSettings(sources=[source]), dominant="en", seed=0)
+    prompts, _, rejected = load_prompts(PromptSettings(sources=[source]), dominant="en", seed=0)
     result = [(r["text"], r["chosen"], r["rejected"]) for r in prompts.to_pylist()]
     assert result == [("Bake bread.", "Mix flour.", "No.")]
     assert rejected["reason"].to_pylist() == ["multi_turn"]
@@ -360,7 +363,7 @@ def test_a_pipe_is_refused_and_not_waited_for(tmp_path, name):
         with pytest.raises(BadInputError, match=r"cannot be read \(no regular file"):
             read(path)
         with pytest.raises(BadInputError, match=r"cannot be read \(no regular file"):
-            fingerprint(PromptSettings(sources=[PromptSource(source="csv", path=str(path), kind="harmful")]))
+            PROMPT_SOURCES.parse({"source": "csv", "path": str(path), "kind": "harmful"}).digest()
 
 
 @pytest.mark.parametrize("name", ["a\0b", "\ud800", "a" * 5000])

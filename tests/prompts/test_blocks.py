@@ -5,7 +5,7 @@ from __future__ import annotations
 import pyarrow as pa
 
 from mpo_core.contract.tables import PROMPTS
-from mpo_core.prompts import blocks
+from mpo_core.prompts.blocks import blocks
 
 
 def prompts(*groups: tuple[str, str, int]) -> pa.Table:

@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 
 from mpo_core.contract.errors import BadInputError
-from mpo_core.prompts import fingerprint
-from mpo_core.settings import PromptSettings, PromptSource
+from mpo_core.contract.prompts import PROMPT_SOURCES
+from mpo_core.prompts.load import fingerprint
+from mpo_core.settings import PromptSettings
 
 
 def digest(**source: object) -> str:
-    return fingerprint(PromptSettings(sources=[PromptSource.model_validate({"kind": "harmful", **source})]))[0]
+    return fingerprint(PromptSettings(sources=[PROMPT_SOURCES.parse({"kind": "harmful", **source})]))[0]
 
 
 def test_files_by_content(tmp_path: Path) -> None:

@@ -12,10 +12,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from mpo_core.contract.errors import BadInputError
+from mpo_core.contract.prompts import PROMPT_SOURCES, PromptSource
 from mpo_core.contract.tables import PROMPTS, QUARANTINE, prompt_id
 from mpo_core.files.records import open_records
-from mpo_core.prompts import load_prompts
-from mpo_core.settings import PromptSettings, PromptSource
+from mpo_core.prompts.load import load_prompts
+from mpo_core.settings import PromptSettings
 
 MULTIJAIL = Path(__file__).parents[3] / "shared" / "data" / "MultiJail.csv"
 
@@ -24,12 +25,13 @@ def load(
     *sources: PromptSource, seed: int = 0, validation: float = 0.1, test: float = 0.3
 ) -> tuple[pa.Table, pa.Table]:
     settings = PromptSettings(sources=list(sources), validation=validation, test=test)
-    return load_prompts(settings, dominant="en", seed=seed)
+    prompts, _, rejected = load_prompts(settings, dominant="en", seed=seed)
+    return prompts, rejected
 
 
 def csv_source(path: Path, text: str, **settings: object) -> PromptSource:
     path.write_bytes(text.encode())
-    return PromptSource.model_validate({"source": "csv", "path": str(path), "kind": "harmless", **settings})
+    return PROMPT_SOURCES.parse({"source": "csv", "path": str(path), "kind": "harmless", **settings})
 
 
 def test_csv_with_byte_order_mark_quotes_and_columns(tmp_path: Path) -> None:
@@ -89,7 +91,7 @@ def test_jsonl_parquet_and_dataset_give_the_same_prompts(tmp_path: Path) -> None
     datasets.Dataset.from_list(rows).save_to_disk(str(tmp_path / "single"))
     tables = [
         load(
-            PromptSource.model_validate(
+            PROMPT_SOURCES.parse(
                 {"source": kind, "path": str(path), "kind_column": "harmful"}
                 | ({"dataset_split": "dev"} if kind == "dataset" else {})
             )
@@ -112,7 +114,7 @@ def test_folder_of_data_files_is_a_dataset(tmp_path: Path, monkeypatch: pytest.M
     folder = tmp_path / "files"
     folder.mkdir()
     (folder / "train.jsonl").write_text('{"text": "Fold a crane."}\n{"text": "Knit a scarf."}\n')
-    prompts, _ = load(PromptSource(source="dataset", path=str(folder), kind="harmless"))
+    prompts, _ = load(PROMPT_SOURCES.parse({"source": "dataset", "path": str(folder), "kind": "harmless"}))
     assert prompts["text"].to_pylist() == ["Fold a crane.", "Knit a scarf."]
 
 
@@ -123,7 +125,9 @@ def test_unreachable_hub_is_bad_input(monkeypatch: pytest.MonkeyPatch) -> None:
         raise ConnectionError("no route")
 
     monkeypatch.setattr(datasets, "load_dataset", unreachable)
-    source = PromptSource(source="dataset", path="someone/something", kind="harmful", revision="abc", subset="small")
+    source = PROMPT_SOURCES.parse(
+        {"source": "dataset", "path": "someone/something", "kind": "harmful", "revision": "abc", "subset": "small"}
+    )
     with pytest.raises(BadInputError, match=r"someone/something.*hub gives \(ConnectionError\).*network"):
         load(source)
 
@@ -198,7 +202,7 @@ def test_equal_file_names_stay_apart(tmp_path: Path) -> None:
 def test_microworld(kind: str) -> None:
     from mpo_core import microworld
 
-    source = PromptSource.model_validate({"source": "microworld", "kind": kind, "split": "test", "limit": 12})
+    source = PROMPT_SOURCES.parse({"source": "microworld", "kind": kind, "split": "test", "limit": 12})
     prompts, rejected = load(source, seed=5)
     items = microworld.items("test", kind, limit=12, seed=5)  # type: ignore[arg-type]
     assert rejected.num_rows == 0
@@ -212,7 +216,7 @@ def test_microworld(kind: str) -> None:
 
 
 def test_microworld_in_a_language_it_does_not_speak() -> None:
-    source = PromptSource(source="microworld", kind="harmful", split="test")
+    source = PROMPT_SOURCES.parse({"source": "microworld", "kind": "harmful", "split": "test"})
     with pytest.raises(BadInputError, match="does not speak 'it'"):
         load_prompts(PromptSettings(sources=[source]), dominant="it", seed=0)
 
@@ -238,7 +242,7 @@ def test_bad_csv(tmp_path: Path, content: bytes, settings: dict[str, object], me
     path.write_bytes(content)
     source = {"source": "csv", "path": str(path), "kind": "harmless", **settings}
     with pytest.raises(BadInputError, match=message):
-        load(PromptSource.model_validate(source))
+        load(PROMPT_SOURCES.parse(source))
 
 
 @pytest.mark.parametrize(
@@ -254,12 +258,12 @@ def test_bad_jsonl(tmp_path: Path, content: str, message: str) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text(content)
     with pytest.raises(BadInputError, match=message):
-        load(PromptSource(source="jsonl", path=str(path), kind="harmless"))
+        load(PROMPT_SOURCES.parse({"source": "jsonl", "path": str(path), "kind": "harmless"}))
 
 
 @pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
 def test_missing_file(tmp_path: Path, kind: str) -> None:
-    source = PromptSource.model_validate({"source": kind, "path": str(tmp_path / "none"), "kind": "harmful"})
+    source = PROMPT_SOURCES.parse({"source": kind, "path": str(tmp_path / "none"), "kind": "harmful"})
     with pytest.raises(BadInputError, match="No such file"):
         load(source)
 
@@ -267,9 +271,9 @@ def test_missing_file(tmp_path: Path, kind: str) -> None:
 def test_damaged_parquet_and_missing_folder(tmp_path: Path) -> None:
     (tmp_path / "a.parquet").write_bytes(b"PAR1nonsense")
     with pytest.raises(BadInputError, match="no readable Parquet"):
-        load(PromptSource(source="parquet", path=str(tmp_path / "a.parquet"), kind="harmful"))
+        load(PROMPT_SOURCES.parse({"source": "parquet", "path": str(tmp_path / "a.parquet"), "kind": "harmful"}))
     with pytest.raises(BadInputError, match="no such folder"):
-        load(PromptSource(source="dataset", path=str(tmp_path / "none"), kind="harmful"))
+        load(PROMPT_SOURCES.parse({"source": "dataset", "path": str(tmp_path / "none"), "kind": "harmful"}))
 
 
 def test_kind_values_stay_untold(tmp_path: Path) -> None:
@@ -281,8 +285,15 @@ def test_kind_values_stay_untold(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not MULTIJAIL.is_file(), reason="shared/data/MultiJail.csv is not here")
 def test_multijail_reads_whole() -> None:
-    source = PromptSource(
-        source="csv", path=str(MULTIJAIL), kind="harmful", text_column="en", category_column="tags", split="test"
+    source = PROMPT_SOURCES.parse(
+        {
+            "source": "csv",
+            "path": str(MULTIJAIL),
+            "kind": "harmful",
+            "text_column": "en",
+            "category_column": "tags",
+            "split": "test",
+        }
     )
     prompts, rejected = load(source)
     assert (prompts.num_rows, rejected.num_rows) == (315, 0)

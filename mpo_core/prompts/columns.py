@@ -1,0 +1,263 @@
+"""Prompts from the columns of a table: which column is what, which rows are read, and why a row is rejected."""
+
+from __future__ import annotations
+
+import abc
+from collections import defaultdict
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from mpo_core.contract.artifacts import file_digests, folder_digest
+from mpo_core.contract.errors import BadInputError
+from mpo_core.contract.prompts import Kind, Prompt, PromptSource, ReferenceAnswers, RejectedRow, Split
+from mpo_core.files.messages import Fault, Unreadable
+from mpo_core.files.read import digest, is_folder
+from mpo_core.files.records import Record, Records, require_columns
+from mpo_core.languages.known import language
+from mpo_core.prompts.kinds import canonical_label, read_kinds
+
+FIX = "Check prompts.sources[].path."
+Columns = str | dict[str, str]
+
+
+class ColumnSource(PromptSource, abc.ABC):
+    """Base of the sources that are tables; a source brings `records`, `name` and `digest`."""
+
+    kind: Kind | None = None
+    """Kind of every row. Default: each row has its own, in `kind_column`."""
+    kind_column: str | None = None
+    """Column that says of each row whether it is harmful or harmless, in known words or in those of `kind_map`.
+    Default: none, `kind` holds for all rows."""
+    kind_map: dict[str, Kind] = Field(default_factory=dict)
+    """Kind by value of `kind_column`, such as {yes: harmful, no: harmless}; upper and lower case are the same.
+    Default: known words alone, and truth values where the column's name says what true means."""
+    text_column: str = "text"
+    """Column of the prompt: text, or a list of messages with one turn of the user. Default: `text`."""
+    category_column: str | None = None
+    """Column of the harm category. Default: none, the prompts have no category."""
+    chosen_column: Columns | None = None
+    """Column of a good dominant answer, which is used where the model gives none: text, or a list of messages with one
+    answer. Or columns by language, such as {en: chosen, zh: chosen_zh}: these are used whatever the model answers.
+    Default: none, the model's answers are used."""
+    rejected_column: Columns | None = None
+    """Column of a bad answer, or columns by language, as for `chosen_column`. Default: none, the model's answers are
+    used."""
+    where: dict[str, bool | int | str] = Field(default_factory=dict)
+    """Values by column, such as {lang: en}: only rows that have all of them are read. Default: every row."""
+    split: Split | None = None
+    """Split of every row. Default: each row gets one by its id, in the shares `prompts.validation` and
+    `prompts.test`."""
+
+    @field_validator("kind_map", mode="before")
+    @classmethod
+    def _labels(cls, value: Any) -> Any:
+        """Labels in one spelling: YAML reads `true:` and `1:` as a truth value and a number."""
+        if not isinstance(value, dict):
+            return value
+        labels: dict[str, Any] = {}
+        for key, kind in value.items():
+            if labels.setdefault(canonical_label(key), kind) != kind:
+                raise ValueError(f"the label {key!r} has two kinds")
+        return labels
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if (self.kind is None) == (self.kind_column is None):
+            raise ValueError("name exactly one of `kind` and `kind_column`")
+        if self.kind_map and self.kind_column is None:
+            raise ValueError("`kind_map` needs `kind_column`")
+        chosen, rejected = self._by_language
+        if chosen.keys() != rejected.keys():
+            code = min(chosen.keys() ^ rejected.keys())
+            missing = "rejected_column" if code in chosen else "chosen_column"
+            raise ValueError(f"`{missing}` names no column of {code!r}: both answers of a language are needed")
+        return self
+
+    @property
+    def _by_language(self) -> tuple[dict[str, str], dict[str, str]]:
+        """The columns of chosen and of rejected answers by language; empty where one column is for the dominant."""
+        chosen, rejected = (
+            columns if isinstance(columns, dict) else {} for columns in (self.chosen_column, self.rejected_column)
+        )
+        return chosen, rejected
+
+    @abc.abstractmethod
+    def records(self, *, key: str) -> Records:
+        """Opens the table; `key` is where the source stands in the settings.
+
+        Raises:
+            BadInputError: it is missing or malformed.
+        """
+
+    def prompts(self, *, dominant: str, seed: int, key: str) -> list[Prompt | RejectedRow]:
+        """Returns the prompts of the rows that `where` names, and the rows that give none.
+
+        Raises:
+            BadInputError: the table is missing, malformed or empty, lacks a column, or no row gives a prompt.
+        """
+        del seed
+        _require_languages(self._by_language[0], dominant, key)
+        records = self.records(key=key)
+        rows = list(records.rows)
+        if not rows:
+            raise BadInputError("no rows", where=records.where, fix="Give a source with at least one prompt.")
+        self._require_columns(records, rows)
+        require_unique_ids(records, rows)
+        # A row of which it cannot be said whether it matches is rejected, not left out.
+        blocked = {r.row: fault for r in rows if (fault := _blocked(r, self.where)) is not None}
+        read = [r for r in rows if r.row in blocked or all(_matches(r, n, v, records) for n, v in self.where.items())]
+        if not read:
+            raise BadInputError(f"none of {len(rows)} rows matches", where=records.where, fix="Check `where`.")
+        prompts: list[Prompt | RejectedRow] = []
+        faults: list[tuple[Record, Fault]] = []
+        for record, kind in zip(read, read_kinds(records, read, self, key=key), strict=True):
+            fault = blocked.get(record.row)
+            prompt = fault or (kind if isinstance(kind, Fault) else self._prompt(record, kind))
+            if isinstance(prompt, Fault):
+                faults.append((record, prompt))
+                prompts.append(RejectedRow(record.row, *prompt))
+            else:
+                answers, without = self._answers(record, dominant)
+                prompts += [prompt._replace(answers=answers), *without]
+        if len(faults) == len(read):
+            raise _all_rejected(records, faults)
+        return prompts
+
+    def _require_columns(self, records: Records, rows: list[Record]) -> None:
+        columns = records.columns
+        if columns is None:
+            columns = list(dict.fromkeys(name for row in rows for name in row.values))
+            if not columns:
+                raise _all_rejected(records, [(row, row.fault) for row in rows if row.fault])
+        wanted = {key: getattr(self, key) for key in ("text_column", "kind_column", "category_column")}
+        for key in ("chosen_column", "rejected_column"):
+            value = getattr(self, key)
+            wanted |= (
+                {f"{key}.{code}": name for code, name in value.items()} if isinstance(value, dict) else {key: value}
+            )
+        require_columns(records, columns, wanted | {f"where.{column}": column for column in self.where})
+
+    def _prompt(self, record: Record, kind: Kind) -> Prompt | Fault:
+        text = record.text(self.text_column)
+        if not isinstance(text, Fault) and not text.strip():
+            return Fault("empty_text", "no text in this row")
+        category = _category(record, self.category_column)
+        chosen, rejected = (
+            record.text(column, "assistant") if isinstance(column, str) else ""
+            for column in (self.chosen_column, self.rejected_column)
+        )
+        for value in (text, category, chosen, rejected):
+            if isinstance(value, Fault):
+                return value
+        return Prompt(record.row, str(text), kind, self.split, _or_none(category), _or_none(chosen), _or_none(rejected))
+
+    def _answers(self, record: Record, dominant: str) -> tuple[dict[str, ReferenceAnswers], list[RejectedRow]]:
+        """Returns the answers of a row by language, and the languages whose answers are rejected.
+
+        Without dominant answers there are none: a target pair is the mirror of its dominant pair.
+        """
+        chosen, rejected = self._by_language
+        answers: dict[str, ReferenceAnswers] = {}
+        faults: list[RejectedRow] = []
+        for code in chosen:
+            texts = [_answer(record, columns[code]) for columns in (chosen, rejected)]
+            fault = next((text for text in texts if isinstance(text, Fault)), None)
+            if fault is None:
+                answers[code] = ReferenceAnswers(*map(str, texts))
+            else:
+                faults.append(RejectedRow(record.row, *fault, code))
+        if dominant not in answers:
+            without = [code for code in answers if code != dominant]
+            detail = f"no answers in {dominant!r} to mirror"
+            faults += [RejectedRow(record.row, "no_dominant_answer", detail, code) for code in without]
+            answers = {}
+        return answers, faults
+
+
+def _all_rejected(records: Records, faults: list[tuple[Record, Fault]]) -> BadInputError:
+    if not faults or all(fault.reason == "empty_text" for _, fault in faults):
+        return BadInputError(f"all {len(faults)} texts are empty", where=records.where, fix="Check text_column.")
+    record, fault = next((record, fault) for record, fault in faults if fault.reason != "empty_text")
+    others = f"; all {len(faults)} rows are rejected" if len(faults) > 1 else ""
+    return BadInputError(f"{fault.detail}{others}", where=record.where, fix="Fix the rows, or name other columns.")
+
+
+def require_unique_ids(records: Records, rows: Iterable[Record]) -> None:
+    """Refuses repeated values of a column called `id`: whoever wrote them relies on them.
+
+    Raises:
+        BadInputError: ids repeat; the first three are named with their places.
+    """
+    places: dict[str, list[str]] = defaultdict(list)
+    for record in rows:
+        value = record.values.get("id")
+        if value is not None and str(value).strip():
+            places[str(value)].append(record.where.removeprefix(f"{records.where}, "))
+    repeated = {value: rows for value, rows in places.items() if len(rows) > 1}
+    if repeated:
+        examples = "; ".join(f"{value[:40]!r} at {', '.join(rows[:3])}" for value, rows in list(repeated.items())[:3])
+        raise BadInputError(
+            f"{len(repeated)} ids repeat in column 'id': {examples}",
+            where=records.where,
+            fix="Make the ids unique or rename the column.",
+        )
+
+
+def _blocked(record: Record, where: Iterable[str]) -> Fault | None:
+    values = (record.values.get(column) for column in where)
+    unreadable = next((value for value in values if isinstance(value, Unreadable)), None)
+    return record.fault if unreadable is None else Fault(unreadable.reason, "a column of `where` cannot be read")
+
+
+def _matches(record: Record, column: str, wanted: object, records: Records) -> bool:
+    """Returns whether a value is the wanted one; in a CSV file everything is text, so `true` must match "True"."""
+    value, names = record.values.get(column), records.class_names.get(column)
+    if names is not None and isinstance(wanted, int) and not isinstance(wanted, bool) and str(wanted) not in names:
+        return value is not None and 0 <= wanted < len(names) and names[wanted] == value
+    if isinstance(value, str) and not isinstance(wanted, str):
+        return value.strip().lower() == str(wanted).lower()
+    return bool(value == wanted)
+
+
+def _answer(record: Record, column: str) -> str | Fault:
+    text = record.text(column, "assistant")
+    return text if isinstance(text, Fault) or text.strip() else Fault("empty_answer", f"no text in column {column!r}")
+
+
+def _or_none(text: object) -> str | None:
+    return text if isinstance(text, str) and text.strip() else None
+
+
+def _category(record: Record, column: str | None) -> str | Fault | None:
+    value = record.values.get(column) if column else None
+    if isinstance(value, str | Unreadable):
+        return record.text(str(column))
+    try:
+        return None if value is None else str(value)  # a list or flags by name, as BeaverTails has them, too
+    except (RecursionError, ValueError):
+        return Fault("unreadable_value", f"column {column!r} cannot be read")
+
+
+def _require_languages(columns: Iterable[str], dominant: str, key: str) -> None:
+    """Refuses columns of unknown languages, and columns by language without those of the dominant one."""
+    codes = list(columns)
+    for code in codes:
+        language(code, where=f"{key}.chosen_column")
+    if codes and dominant not in codes:
+        raise BadInputError(
+            f"columns of {', '.join(codes)}, but none of the dominant language {dominant!r}",
+            where=f"{key}.chosen_column",
+            fix=f"Add {dominant}: COLUMN there and in rejected_column: a target pair mirrors its dominant pair.",
+        )
+
+
+def content_digest(path: Path) -> str:
+    """Returns the digest of a file's or a folder's content.
+
+    Raises:
+        BadInputError: it is missing or cannot be read.
+    """
+    return folder_digest(file_digests(path)) if is_folder(path) else digest(path, fix=FIX)

@@ -1,0 +1,1 @@
+"""The prompt sources of this repository, one per file."""

@@ -1,0 +1,55 @@
+"""The embedded small world."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from mpo_core.contract.errors import BadInputError
+from mpo_core.contract.prompts import Kind, Prompt, PromptSource, RejectedRow, Split
+
+
+class MicroworldSource(PromptSource):
+    """Prompts of the microworld."""
+
+    source: Literal["microworld"]
+    """`microworld`."""
+    licence: str | None = "Apache-2.0"
+    """Licence of the source, which the report shows. Default: Apache-2.0, as the project."""
+    kind: Kind
+    """Kind of the prompts."""
+    split: Split
+    """Split of the world that is read, and of the prompts."""
+
+    @property
+    def name(self) -> str:
+        """World, split and kind."""
+        return f"microworld-{self.split}-{self.kind}"
+
+    def prompts(self, *, dominant: str, seed: int, key: str) -> list[Prompt | RejectedRow]:
+        """Returns `limit` prompts of the world, drawn by the seed, with both answers.
+
+        Raises:
+            BadInputError: the world does not speak the dominant language.
+        """
+        from mpo_core import microworld
+
+        if dominant not in microworld.LANGUAGES:
+            raise BadInputError(
+                f"the microworld does not speak {dominant!r}",
+                where=f"{key} ({self.name})",
+                fix=f"Choose languages.dominant from {', '.join(microworld.LANGUAGES)}.",
+            )
+        prompts: list[Prompt | RejectedRow] = []
+        for number, item in enumerate(microworld.items(self.split, self.kind, limit=self.limit, seed=seed)):
+            refusal, answer = item.refusal(dominant), item.help(dominant)
+            chosen, rejected = (refusal, answer) if item.kind == "harmful" else (answer, refusal)
+            prompts.append(
+                Prompt(number, item.prompt(dominant), self.kind, self.split, item.category, chosen, rejected)
+            )
+        return prompts
+
+    def digest(self) -> str:
+        """Returns the version of the world."""
+        from mpo_core.microworld import WORLD_VERSION
+
+        return f"microworld:{WORLD_VERSION}"
