@@ -7,10 +7,10 @@ a lock is a lease, which its holder renews.
 
 import abc
 import asyncio
-import fcntl
+import contextlib
 import functools
 import logging
-import os
+import math
 import posixpath
 import threading
 import time
@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import fsspec
+from filelock import FileLock, Timeout
 
 _POLL_SECONDS = 0.05
 _FREE = b"free"
@@ -56,14 +57,7 @@ class Locks(abc.ABC):
     ) -> bool:
         """Waits for the lock; `hold_timeout` is not needed, since a dead holder holds nothing."""
         del hold_timeout
-        if self.is_lock_holder(key, holder):
-            return True
-        deadline = None if acquire_timeout is None else time.monotonic() + acquire_timeout
-        while not self._try(key, holder):
-            if deadline is not None and time.monotonic() >= deadline:
-                return False
-            time.sleep(self.poll)
-        return True
+        return self.is_lock_holder(key, holder) or self._wait(lambda: self._try(key, holder), acquire_timeout)
 
     async def aacquire_lock(
         self, key: str, holder: str, acquire_timeout: float | None = None, hold_timeout: float | None = None
@@ -73,69 +67,72 @@ class Locks(abc.ABC):
 
     def wait_for_lock(self, key: str, timeout: float | None = None) -> bool:
         """Waits until nobody holds the lock; False if `timeout` seconds pass first."""
-        deadline = None if timeout is None else time.monotonic() + timeout
-        while self.is_locked(key):
-            if deadline is not None and time.monotonic() >= deadline:
-                return False
-            time.sleep(self.poll)
-        return True
+        return self._wait(lambda: not self.is_locked(key), timeout)
 
     async def await_for_lock(self, key: str, timeout: float | None = None) -> bool:
         """`wait_for_lock` off the event loop."""
         return await asyncio.to_thread(self.wait_for_lock, key, timeout)
 
+    def _wait(self, reached: Callable[[], bool], timeout: float | None) -> bool:
+        """Asks until it is reached; False if `timeout` seconds pass first."""
+        deadline = math.inf if timeout is None else time.monotonic() + timeout
+        while not reached():
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(self.poll)
+        return True
+
 
 class FlockManager(Locks):
-    """Over `flock` on one file per key in `folder`."""
+    """Over one locked file per key in `folder`; the kernel unlocks it when its process ends."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._held: dict[str, tuple[str, int]] = {}
+        self._held: dict[str, tuple[str, FileLock]] = {}
         self._guard = threading.Lock()
 
     def __reduce__(self) -> tuple[type["FlockManager"], tuple[Path]]:
         """A worker process gets a manager of its own, holding nothing."""
         return (FlockManager, (self.folder,))
 
-    def _open(self, key: str) -> int:
+    def _locked(self, key: str) -> FileLock | None:
+        """Locks the file of a key, or returns None where another holder has it."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        return os.open(self.folder / f"{Path(key).name}.lock", os.O_RDWR | os.O_CREAT, 0o600)
+        # Without kernel locks filelock would fall back to files that outlive a killed process.
+        lock = FileLock(self.folder / f"{Path(key).name}.lock", mode=0o600, thread_local=False, fallback_to_soft=False)
+        with contextlib.suppress(Timeout):
+            lock.acquire(blocking=False)
+        return lock if lock.is_locked else None
 
     def _try(self, key: str, holder: str) -> bool:
-        descriptor = self._open(key)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(descriptor)
-            return False
-        with self._guard:
-            self._held[key] = (holder, descriptor)
-        return True
+        lock = self._locked(key)
+        if lock is not None:
+            with self._guard:
+                self._held[key] = (holder, lock)
+        return lock is not None
 
     def release_lock(self, key: str, holder: str) -> None:
         """Gives the lock back; raises ValueError where it is another's."""
         with self._guard:
-            owner, descriptor = self._held.get(key, ("", -1))
-            if owner != holder:
+            if not self._holds(key, holder):
                 raise ValueError(f"lock {key} is not held by {holder}")
-            del self._held[key]
-        os.close(descriptor)
+            _, lock = self._held.pop(key)
+        lock.release()
 
     def is_locked(self, key: str) -> bool:
         """Whether anyone, in any process, holds the lock."""
-        descriptor = self._open(key)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        finally:
-            os.close(descriptor)
-        return False
+        lock = self._locked(key)
+        if lock is not None:
+            lock.release()
+        return lock is None
 
     def is_lock_holder(self, key: str, holder: str) -> bool:
         """Whether `holder` holds the lock here."""
         with self._guard:
-            return self._held.get(key, ("", -1))[0] == holder
+            return self._holds(key, holder)
+
+    def _holds(self, key: str, holder: str) -> bool:
+        return key in self._held and self._held[key][0] == holder
 
 
 class _Lease(NamedTuple):
