@@ -24,7 +24,7 @@ from pydantic import JsonValue
 
 from flows import interrupt, progress
 from flows.registered import with_overrides
-from flows.temporary_server import watch
+from flows.temporary_server import temporary_address, watch
 from mpo_core.contract.artifacts import ArtifactStore, Shard
 from mpo_core.contract.errors import BadInputError
 from mpo_core.settings import PipelineConfig, RunSettings
@@ -198,11 +198,7 @@ def _shared_server(settings: RunSettings) -> Iterator[None]:
     if settings.runner == "threads" or PREFECT_API_URL.value() is not None:
         yield
         return
-    from prefect.server.api.server import SubprocessASGIServer
-
-    server = SubprocessASGIServer()
-    server.start()  # the flow has done it by now
-    with temporary_settings({PREFECT_API_URL: server.api_url}):
+    with temporary_settings({PREFECT_API_URL: temporary_address()}):
         yield
 
 

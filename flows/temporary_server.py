@@ -1,6 +1,9 @@
 """Lets Prefect's temporary server end with the process that started it, however that process dies.
 
 Prefect stops it when Python exits, which a SIGKILL prevents: each killed run left a server of 215 MB behind.
+
+`SubprocessASGIServer` (PrefectHQ/prefect#14722) is not public, and used here alone: nothing public has the temporary
+server's process or its address. It can go when Prefect ends the server with its parent and gives its address.
 """
 
 import contextlib
@@ -28,6 +31,13 @@ def end_with_us(pid: int) -> None:
             stderr=subprocess.DEVNULL,
             start_new_session=True,  # a signal to our group ends us, and must not end the watch before us
         )
+
+
+def temporary_address() -> str:
+    """Returns the address of the API of this process's temporary server, which is started if it is not up."""
+    temporary = SubprocessASGIServer()
+    temporary.start()
+    return temporary.api_url
 
 
 @functools.cache

@@ -327,6 +327,7 @@ def on_root(made: Task[P, Shard], store: ArtifactStore, run: RunSettings) -> Tas
         retry_delay_seconds=[run.retry_delay * 2**attempt for attempt in range(run.retries)] or 0,
         retry_jitter_factor=0.5,
     )
-    # Task's constructor takes a folder by its path, or a block that the server knows, but no block of this process.
+    # Not public: a task's constructor takes a folder by its path, or a block that the server knows, but no block of
+    # this process (PrefectHQ/prefect#15794). When it does, this is one more option above.
     bound.result_storage = records
     return bound
