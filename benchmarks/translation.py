@@ -146,7 +146,7 @@ def memory(sizes: list[int]) -> list[dict[str, str]]:
         )
         figures = json.loads(done.stdout.splitlines()[-1])
         each = figures["seconds"] / rows * 1e3
-        rows_of_table.append({"rows": f"{rows:,}", "peak MiB": f"{summary['mib']:.0f}", "ms a row": f"{each:.2f}"})
+        rows_of_table.append({"rows": f"{rows:,}", "peak MiB": f"{figures['mib']:.0f}", "ms a row": f"{each:.2f}"})
     return rows_of_table
 
 

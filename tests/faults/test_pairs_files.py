@@ -9,7 +9,7 @@ import pytest
 from mpo_core.languages.known import LANGUAGES
 from mpo_core.pairs.rows import read_pairs
 from tests.faults.conftest import pair_rows
-from tests.faults.test_bad_input import left, check_single_line
+from tests.faults.test_bad_input import check_single_line, left
 
 GOOD = {
     "source": ("How do I bake a loaf of bread?", "Use a heavy pot with a lid.", "I cannot help you with this."),
