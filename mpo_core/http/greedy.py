@@ -1,0 +1,142 @@
+"""One model behind a chat server, asked at temperature 0, in a form of request that the server takes."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from mpo_core.contract.errors import BadInputError
+from mpo_core.http.address import ServiceUrl
+from mpo_core.http.chat import LONGER_THAN_CONTEXT, MALFORMED, ChatClient, Completion
+from mpo_core.http.client import header_value
+from mpo_core.http.errors import LastingError, PassingError
+
+Message = Mapping[str, str]
+"""A turn of a conversation: its `role` and `content`."""
+_URL = "https://api.openai.com/v1"
+_SCHEMA = re.compile(r"response_format|schema|structured")
+_SYSTEM = re.compile(r"\bsystem\b|\broles?\b|\bdeveloper\b")
+
+
+@dataclass(frozen=True)
+class _Form:
+    """What a request has beside model and messages; servers differ in what they take."""
+
+    limit: str | None = "max_tokens"
+    """The parameter that limits the answer; None sends no limit, and the server's own holds."""
+    temperature: bool = True
+    schema: bool = True
+    """Whether a schema of the answer is sent, where there is one."""
+    system: bool = True
+    """Whether instructions are a system message; else they precede the request."""
+
+    def body(
+        self, model: str, messages: Sequence[Message], max_tokens: int, schema: Mapping[str, Any] | None
+    ) -> dict[str, Any]:
+        """The request's data."""
+        first, *others = messages
+        if not self.system and first["role"] == "system" and others:
+            messages = [{**others[0], "content": f"{first['content']}\n\n{others[0]['content']}"}, *others[1:]]
+        body: dict[str, Any] = {"model": model, "messages": [dict(message) for message in messages]}
+        if self.temperature:
+            body["temperature"] = 0.0
+        if self.limit is not None:
+            body[self.limit] = max_tokens
+        if self.schema and schema is not None:
+            form = {"name": "answer", "strict": True, "schema": schema}
+            body["response_format"] = {"type": "json_schema", "json_schema": form}
+        return body
+
+    def without(self, complaint: str, body: Mapping[str, Any]) -> _Form | None:
+        """The next form to try after a complaint, in lower case; None if no other is left that the server may take."""
+        limited = self.limit is not None
+        changes: list[tuple[object, dict[str, Any]]] = [
+            ("response_format" in body and _SCHEMA.search(complaint), {"schema": False}),
+            (limited and LONGER_THAN_CONTEXT.search(complaint), {"limit": None}),
+            (self.limit == "max_tokens" and "max_tokens" in complaint, {"limit": "max_completion_tokens"}),
+            (limited and "max_completion_tokens" in complaint, {"limit": None}),
+            (self.temperature and "temperature" in complaint, {"temperature": False}),
+            (self.system and _SYSTEM.search(complaint), {"system": False}),
+        ]
+        return next((replace(self, **change) for applies, change in changes if applies), None)
+
+
+class GreedyModel:
+    """A model on a server. It is made and used in one event loop.
+
+    Args:
+        model: its name there.
+        url: the server. Default: OpenAI's own.
+        key_variable: environment variable that holds the key; it may be unset.
+        timeout: seconds for a whole reply.
+        connections: requests under way at once.
+
+    Raises:
+        BadInputError: the key holds a character that no key has.
+    """
+
+    def __init__(self, *, model: str, url: str | None, key_variable: str, timeout: float, connections: int) -> None:
+        address = url if isinstance(url, ServiceUrl) else ServiceUrl(url or _URL)
+        self._model, self._form = model, _Form()
+        self.key_variables = [key_variable] if address.user is None else []
+        self._chat = ChatClient(address, key=_key(key_variable), timeout=timeout, connections=connections)
+
+    async def ask(
+        self,
+        messages: Sequence[Message],
+        *,
+        max_tokens: int,
+        hidden: Iterable[str],
+        schema: Mapping[str, Any] | None = None,
+    ) -> Completion:
+        """Returns a whole answer; a request that the server does not take as it is is made again in another form.
+
+        Args:
+            messages: the conversation; instructions are its first message, with the role `system`.
+            max_tokens: longest answer.
+            hidden: texts of the request; an error never repeats them.
+            schema: JSON schema of the answer, for servers that hold a model to one; others ignore it.
+
+        Raises:
+            PassingError: try again.
+            LastingError: not this text: `refusal` of a filter, or `truncated`.
+            RefusedError: the server refuses the request.
+        """
+        form: _Form | None = self._form
+        refusal: Exception = PassingError("no_answer")
+        while form is not None:
+            body = form.body(self._model, messages, max_tokens, schema)
+            completion = await self._chat.complete(body, hidden=hidden)
+            if isinstance(completion, Completion):
+                self._form = form  # the next text is sent in the form that worked
+                if completion.finish in {"content_filter", "length"}:
+                    raise LastingError("refusal" if completion.finish == "content_filter" else "truncated")
+                return completion
+            refusal = completion.error
+            form = form.without(completion.words, body) if completion.status in MALFORMED else None
+        raise refusal
+
+    async def close(self) -> None:
+        """Ends connections."""
+        await self._chat.close()
+
+
+def require_key(url: str | None, key_variable: str) -> None:
+    """Passes if the server's key is well formed, and is set where OpenAI's own server is meant.
+
+    Raises:
+        BadInputError: it is not.
+    """
+    if not _key(key_variable) and url is None:
+        raise BadInputError(
+            "the server of OpenAI needs a key",
+            where=f"environment variable {key_variable}",
+            fix="Set it, or name your own server: url.",
+        )
+
+
+def _key(variable: str) -> str:
+    return header_value(os.environ.get(variable, ""), where=f"environment variable {variable}")
