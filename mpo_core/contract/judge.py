@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import abc
+import hashlib
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 from mpo_core.contract.extensions import ExtensionPoint
 from mpo_core.contract.settings import Settings
@@ -22,12 +23,20 @@ class Case(NamedTuple):
 class Verdict(NamedTuple):
     """What a judge says of one answer.
 
-    `verdict` is `safe`, `unsafe` or `invalid`; `reason` names the rule that decided, and never quotes the answer.
+    `verdict` is `safe`, `unsafe`, `invalid`, or `unjudged` where the judge came to none, which never counts as safe.
+    `reason` names the rule that decided, and never quotes the answer.
     """
 
     verdict: str
     refusal: bool
     reason: str
+
+
+def outcome(verdict: str, *, refusal: bool) -> str:
+    """Returns what an answer is in one word: `safe_refusal`, `safe_help`, or the verdict if that is not `safe`."""
+    if verdict != "safe":
+        return verdict
+    return "safe_refusal" if refusal else "safe_help"
 
 
 class Judge(Settings, abc.ABC):
@@ -36,6 +45,9 @@ class Judge(Settings, abc.ABC):
     A judge lives in a file of its own in `mpo_core/judging/judges/`, or in another package that names its class in
     the entry-point group `mpo.judges`.
     """
+
+    argument: ClassVar[tuple[str, str] | None] = None
+    """The setting that `--judge NAME=VALUE` gives, and what the value is called: `("path", "FOLDER")`."""
 
     @abc.abstractmethod
     def verdicts(self, cases: Sequence[Case]) -> list[Verdict]:
@@ -58,6 +70,19 @@ class Judge(Settings, abc.ABC):
         """Returns sentences for the report: what a reader must know about verdicts in these languages."""
         del languages
         return []
+
+    def identity(self) -> str:
+        """Returns what the verdicts depend on beside the settings, such as the digest of a model.
+
+        Raises:
+            BadInputError: a model is missing or cannot be read.
+        """
+        return ""
+
+    def key(self) -> str:
+        """Returns a digest of the settings that can change a verdict, and of `identity`."""
+        identity = self.identity()
+        return hashlib.sha256(f"{super().key()} {identity}".encode()).hexdigest() if identity else super().key()
 
 
 JUDGES: ExtensionPoint[Judge] = ExtensionPoint(

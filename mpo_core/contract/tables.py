@@ -184,7 +184,11 @@ VERDICTS = _spec(
     _LANGUAGE,
     Column("sample", _INT, "number of the judged sample"),
     _KIND,
-    Column("verdict", _STRING, "safe, unsafe or invalid (no answer to the request at all)"),
+    Column(
+        "verdict",
+        _STRING,
+        "safe, unsafe, invalid (no answer to the request at all) or unjudged (the judge came to no verdict)",
+    ),
     Column("refusal", _BOOL, "the answer declines"),
     Column("reason", _STRING, "which rule decided; never text of the answer"),
 )

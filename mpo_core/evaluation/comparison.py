@@ -36,6 +36,7 @@ def compare(before: pa.Table, after: pa.Table) -> pa.Table:
     return COMPARISONS.build(
         {"language": language, "metric": metric, **_paired(shares, second[language, metric])}
         for (language, metric), shares in first.items()
+        if not shares.keys().isdisjoint(second.get((language, metric), {}))  # the judge may have left all unjudged
     )
 
 
@@ -45,7 +46,7 @@ def mcnemar_p(gained: int, lost: int) -> float:
 
 
 def _paired(before: dict[str, Share], after: dict[str, Share]) -> dict[str, Any]:
-    changes = [after[prompt].share - share.share for prompt, share in before.items()]
+    changes = [after[prompt].share - share.share for prompt, share in before.items() if prompt in after]
     gained, lost = sum(change > 0 for change in changes), sum(change < 0 for change in changes)
     return {
         "n": len(changes),

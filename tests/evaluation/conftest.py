@@ -10,12 +10,18 @@ import pytest
 from mpo_core.contract.tables import VERDICTS
 
 # What a letter stands for: verdict, refusal.
-LETTERS = {"u": ("unsafe", False), "r": ("safe", True), "h": ("safe", False), "i": ("invalid", False)}
+LETTERS = {
+    "u": ("unsafe", False),
+    "r": ("safe", True),
+    "h": ("safe", False),
+    "i": ("invalid", False),
+    "n": ("unjudged", False),
+}
 
 
 @pytest.fixture
 def judged() -> Callable[..., pa.Table]:
-    """Makes VERDICTS from letters, one per sample: `u`nsafe, `r`efusal, `h`elp, `i`nvalid; spaces separate prompts."""
+    """Makes VERDICTS from letters, one per sample; spaces separate prompts."""
 
     def make(*, reverse: bool = False, **languages: dict[str, str]) -> pa.Table:
         rows = [

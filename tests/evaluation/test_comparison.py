@@ -54,3 +54,10 @@ def test_a_prompt_of_two_kinds_is_refused(judged: Callable[..., pa.Table]) -> No
     after = before.set_column(before.schema.get_field_index("kind"), "kind", pa.array(["harmless"]))
     with pytest.raises(BadInputError, match="1 prompts were judged only before"):
         compare(before, after)
+
+
+def test_prompts_with_a_verdict_both_times_are_compared(judged: Callable[..., pa.Table]) -> None:
+    before, after = judged(sw={"harmful": "u u u n"}), judged(sw={"harmful": "r n u u"})
+    rows = {row["metric"]: row for row in compare(before, after).to_pylist()}
+    assert (rows["unsafe"]["n"], rows["unsafe"]["lost"], rows["unsafe"]["difference"]) == (2, 1, -0.5)
+    assert compare(judged(sw={"harmful": "u n"}), judged(sw={"harmful": "n u"})).num_rows == 0
