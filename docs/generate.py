@@ -37,7 +37,7 @@ def _section(
         if shown and not field.is_required() and shown.get(name) == field.description:
             again.append(f"`{name}`")
             continue
-        inner = settings_in(field.annotation)
+        inner = [model for model in settings_in(field.annotation) if model.model_fields]  # a base has none
         if inner:
             many = "[]" if getattr(field.annotation, "__origin__", None) is list else ""
             nested += [f"\n## {key}\n", f"{field.description}\n"]

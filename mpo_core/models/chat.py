@@ -7,6 +7,7 @@ plain text, so that it cannot open a turn.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from mpo_core.contract.errors import BadInputError
@@ -16,9 +17,6 @@ from mpo_core.reply import closing_of_open_thought
 
 def encode_prompt(tokenizer: Any, prompt: str, *, system: str | None = None, thinking: bool = False) -> list[int]:
     """Token ids of the rendered conversation up to and including the assistant header.
-
-    The rendering is tokenised as a whole, as `apply_chat_template` does; only if the text
-    holds a control token is it cut out and encoded with special tokens split.
 
     Args:
         tokenizer: with a chat template.
@@ -33,15 +31,36 @@ def encode_prompt(tokenizer: Any, prompt: str, *, system: str | None = None, thi
     messages = [{"role": "user", "content": prompt}]
     if system is not None:
         messages.insert(0, {"role": "system", "content": system})
-    if not any(_has_control_token(tokenizer, m["content"]) for m in messages):
-        return _encode(tokenizer, _rendered(tokenizer, messages, thinking=thinking))
-    marks = [f"\ue000{i}\ue001" for i in range(len(messages))]  # private use: in no control token
-    hidden = [{**m, "content": mark} for m, mark in zip(messages, marks, strict=True)]
+
+    def rendered(contents: Sequence[str]) -> str:
+        turns = [{**message, "content": content} for message, content in zip(messages, contents, strict=True)]
+        return _rendered(tokenizer, turns, thinking=thinking)
+
+    return encode_filled(tokenizer, [message["content"] for message in messages], rendered)
+
+
+def encode_filled(tokenizer: Any, contents: Sequence[str], rendered: Callable[[Sequence[str]], str]) -> list[int]:
+    """Token ids of a text that others' texts are filled into; control tokens inside these stay plain text.
+
+    The text is tokenised as a whole; only if one of the contents holds a control token is it cut out and encoded with
+    special tokens split.
+
+    Args:
+        tokenizer: any.
+        contents: what is filled in.
+        rendered: gives the text with such contents.
+
+    Raises:
+        BadInputError: the tokenizer fails on it, or what `rendered` raises.
+    """
+    if not any(_has_control_token(tokenizer, content) for content in contents):
+        return _encode(tokenizer, rendered(contents))
+    marks = [f"\ue000{i}\ue001" for i in range(len(contents))]  # private use: in no control token
     ids: list[int] = []
     # A template may repeat a text, or give the system message after the request.
-    for piece in re.split(f"({'|'.join(marks)})", _rendered(tokenizer, hidden, thinking=thinking)):
+    for piece in re.split(f"({'|'.join(marks)})", rendered(marks)):
         if piece in marks:
-            ids += _encode(tokenizer, messages[marks.index(piece)]["content"], split=True)
+            ids += _encode(tokenizer, contents[marks.index(piece)], split=True)
         else:
             ids += _encode(tokenizer, piece)
     return ids

@@ -1,0 +1,69 @@
+"""A guard model in this process as judge."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Literal
+
+from pydantic import Field
+
+from mpo_core.contract.judge import Case, Verdict
+from mpo_core.contract.settings import DEVICE, OPERATIONAL, UserPath
+from mpo_core.judging.formats import FormatName
+from mpo_core.judging.models import ModelJudge, guard_cautions, require_covered
+
+
+class GuardJudge(ModelJudge):
+    """A guard model in this process: Qwen3Guard-Gen, Llama Guard 3, PolyGuard, WildGuard or ShieldGemma."""
+
+    argument = ("path", "FOLDER_OR_ID")
+
+    judge: Literal["guard"]
+    """Name of the judge."""
+    path: UserPath = Field("Qwen/Qwen3Guard-Gen-0.6B", json_schema_extra=OPERATIONAL)
+    """Local folder or hub id. In a cache key it stands by the digest of its files. Default:
+    `Qwen/Qwen3Guard-Gen-0.6B`."""
+    revision: str | None = Field(None, json_schema_extra=OPERATIONAL)
+    """Revision (commit) on the hub. Default: the latest."""
+    format: FormatName = "qwen3guard"
+    """How the guard is asked and answers: `qwen3guard`, `llama_guard`, `polyguard`, `wildguard` or `shieldgemma`.
+    Default: `qwen3guard`."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Number format of the weights. Default: float32."""
+    device: str = Field("auto", pattern=DEVICE, json_schema_extra=OPERATIONAL)
+    """Device of the guard: `cpu`, `cuda`, `cuda:1`, or `auto`, which is cuda if there is one. Default: `auto`."""
+    batch_size: int = Field(16, ge=1, json_schema_extra=OPERATIONAL)
+    """Answers that are judged at once; more need more memory. Default: 16."""
+
+    def verdicts(self, cases: Sequence[Case]) -> list[Verdict]:
+        """Asks the guard about every answer that can be read at all.
+
+        Raises:
+            BadInputError: the guard cannot be loaded, or was not made for a language.
+        """
+        from mpo_core.judging.local import readings
+
+        self.require_languages({case.language for case in cases})
+        return self.all_verdicts(cases, lambda readable: readings(self, readable))
+
+    def require_languages(self, languages: Iterable[str]) -> None:
+        """Passes if the guard was made for every language, or is forced, and refusals can be told.
+
+        Raises:
+            BadInputError: names the first language that it lacks.
+        """
+        require_covered(self, self.format, languages)
+
+    def cautions(self, languages: Iterable[str]) -> list[str]:
+        """Returns what the guard does not know, and what it counts in an unusual way."""
+        return guard_cautions(self, self.format, languages)
+
+    def identity(self) -> str:
+        """Returns the digest of the guard's files, its chat template among them.
+
+        Raises:
+            BadInputError: it cannot be found.
+        """
+        from mpo_core.judging.local import identity
+
+        return identity(self)

@@ -1,0 +1,91 @@
+"""A model behind an OpenAI-compatible server as judge: any language model with a rubric, or a guard model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from mpo_core.contract.judge import Case, Verdict
+from mpo_core.contract.settings import OPERATIONAL
+from mpo_core.http.address import Url
+from mpo_core.judging.formats import FORMATS, FormatName
+from mpo_core.judging.models import ModelJudge, guard_cautions, require_covered
+
+
+class OpenAIJudge(ModelJudge):
+    """A model behind an OpenAI-compatible server (vLLM, SGLang, OpenAI): one that follows a rubric, or a guard."""
+
+    argument = ("model", "MODEL")
+
+    judge: Literal["openai"]
+    """Name of the judge."""
+    model: str = Field(min_length=1)
+    """The model's name on that server."""
+    url: Url | None = Field(None, json_schema_extra=OPERATIONAL)
+    """Address of the server, http or https. A user, a password and the query in it are used, but never shown or
+    stored. Default: OpenAI's own server."""
+    key_variable: str = Field("OPENAI_API_KEY", json_schema_extra=OPERATIONAL)
+    """Environment variable that holds the key; it may be unset for a server without one. Default: OPENAI_API_KEY."""
+    version: str = ""
+    """Version of the model, as you name it: for another one every answer is judged again. Default: empty."""
+    format: FormatName | None = None
+    """Format of a guard model: `qwen3guard`, `llama_guard` or `polyguard`. Default: none, which sends the rubric."""
+    max_tokens: int = Field(1024, ge=1)
+    """Longest reply to the rubric, in tokens, thoughts included; one that is cut off is no verdict. Default: 1024."""
+    concurrency: int = Field(8, ge=1, json_schema_extra=OPERATIONAL)
+    """Requests that wait for their reply at the same time. Default: 8."""
+    timeout: float = Field(60.0, gt=0.0, json_schema_extra=OPERATIONAL)
+    """Seconds after which a request that is not answered in full is given up. Default: 60."""
+    retries: int = Field(5, ge=0, json_schema_extra=OPERATIONAL)
+    """How often a failed request is made again, after a longer wait each time. Default: 5."""
+
+    @model_validator(mode="after")
+    def _format_of_chats(self) -> Self:
+        if self.format is not None and not FORMATS[self.format].turns:
+            raise ValueError(
+                f"a {self.format} guard has no chat template, so no chat server renders its prompt: use the "
+                "judge `guard`"
+            )
+        return self
+
+    def verdicts(self, cases: Sequence[Case]) -> list[Verdict]:
+        """Asks the model about every answer that can be read at all; without a readable reply an answer is unjudged.
+
+        Raises:
+            BadInputError: the server refuses every request, or the key is missing or malformed.
+            StageFailedError: the server does not answer any more.
+        """
+        from mpo_core.http.greedy import require_key
+        from mpo_core.judging.remote import readings
+
+        self.require_languages({case.language for case in cases})
+        require_key(self.url, self.key_variable)
+        return self.all_verdicts(cases, lambda readable: readings(self, readable))
+
+    def require_languages(self, languages: Iterable[str]) -> None:
+        """Passes if a guard was made for every language, or is forced; a language model may judge in any.
+
+        Raises:
+            BadInputError: names the first language that the guard lacks.
+        """
+        if self.format is not None:
+            require_covered(self, self.format, languages)
+
+    def cautions(self, languages: Iterable[str]) -> list[str]:
+        """Returns what a reader must know of this judge."""
+        if self.format is not None:
+            return guard_cautions(self, self.format, languages)
+        return [
+            (
+                f"Verdicts are those of the language model {self.model} with a rubric in English. How often it agrees "
+                "with people is unknown until `mpo judge` has compared them in each language."
+            )
+        ]
+
+    def identity(self) -> str:
+        """Returns how the model is asked."""
+        from mpo_core.judging.rubric import RUBRIC_VERSION
+
+        return "" if self.format is not None else f"rubric {RUBRIC_VERSION}"
