@@ -11,11 +11,10 @@ from typing import Any
 from mpo_core.contract.errors import BadInputError
 from mpo_core.models.context import context_length, rope_scalings
 from mpo_core.models.folder import Weights, json_object
-from mpo_core.models.library import reading
-from mpo_core.models.load import LOADING, load_tokenizer
+from mpo_core.models.library import reading, refuse_any
+from mpo_core.models.load import LOADING, TOGETHER, load_tokenizer
 from mpo_core.settings import ModelSettings, TrainingSettings
 
-_TOGETHER = "Check that config.json and the weights belong together."
 _SIZES = {
     *("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "head_dim"),
     *("intermediate_size", "max_position_embeddings", "n_embd", "n_layer", "n_layers", "n_head", "n_positions"),
@@ -106,7 +105,7 @@ def _refuse_sizes(raw: dict[str, Any], weights: Weights, where: str) -> None:
         # Each layer has a tensor of its own; heads and experts may lie in one.
         if whole and _COUNTED.fullmatch(key) and value > (tensors if "layer" in key else max(tensors, widest)):
             raise BadInputError(
-                f"{key} is {str(value)[:40]}, and the weights hold {tensors} tensors", where=where, fix=_TOGETHER
+                f"{key} is {str(value)[:40]}, and the weights hold {tensors} tensors", where=where, fix=TOGETHER
             )
 
 
@@ -218,29 +217,27 @@ def _refuse_other_shapes(model: Any, weights: Weights, folder: Path) -> None:
         raise BadInputError(
             f"config.json describes {stated:,} parameters, and the weights hold {held:,}",
             where=f"model {folder}",
-            fix=_TOGETHER,
+            fix=TOGETHER,
         )
-    integers = sorted(name for name, _ in model.named_parameters() if weights.dtypes.get(name, "F32") not in _FLOATING)
-    if integers:
-        raise BadInputError(
-            f"{len(integers)} weights are stored as {weights.dtypes[integers[0]]} and config.json says nothing of a "
-            f"quantisation, the first is {integers[0]}",
-            where=f"model {folder}",
-            fix="Give the model that is not quantised, or the config.json that belongs to these weights.",
-        )
-    unfit = [
-        (name, tuple(value.shape))
-        for name, value in model.state_dict().items()
-        if name in weights.shapes and value.numel() != math.prod(weights.shapes[name])
-    ]
-    if unfit:
-        name, shape = unfit[0]
-        raise BadInputError(
-            f"{len(unfit)} weights are of another shape than config.json says, the first is {name}: "
-            f"{list(weights.shapes[name])} in the file, {list(shape)} by config.json",
-            where=f"model {folder}",
-            fix=_TOGETHER,
-        )
+    types = {name: weights.dtypes.get(name, "F32") for name, _ in model.named_parameters()}
+    packed = {name: kind for name, kind in types.items() if kind not in _FLOATING}
+    kinds = ", ".join(sorted(set(packed.values())))
+    refuse_any(
+        packed,
+        f"weights are stored as {kinds} and config.json says nothing of a quantisation",
+        where=f"model {folder}",
+        fix="Give the model that is not quantised, or the config.json that belongs to these weights.",
+    )
+    refuse_any(
+        (
+            f"{name}: {list(weights.shapes[name])} in the file, {list(value.shape)} by config.json"
+            for name, value in model.state_dict().items()
+            if name in weights.shapes and value.numel() != math.prod(weights.shapes[name])
+        ),
+        "weights are of another shape than config.json says",
+        where=f"model {folder}",
+        fix=TOGETHER,
+    )
 
 
 def check_tokens(folder: Path, tokenizer: Any, model: Any) -> None:

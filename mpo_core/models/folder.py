@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from mpo_core.contract.errors import BadInputError
 from mpo_core.files.read import read_text
-from mpo_core.models.library import reading
+from mpo_core.models.library import reading, refuse_any
 
 _AGAIN = "Fetch or save the model again."
 _LARGEST = 64 * 2**20  # bytes of a JSON file that is parsed whole
@@ -234,13 +234,7 @@ def _indexed(folder: Path, names: set[str]) -> dict[str, set[str] | None]:
         tensors = files.setdefault(name, set())
         assert tensors is not None  # noqa: S101 - sets alone are put in here
         tensors.add(tensor)
-    missing = sorted(set(files) - names)
-    if missing:
-        raise BadInputError(
-            f"{len(missing)} of {len(files)} files of weights are missing, the first is {missing[0][:100]}",
-            where=where,
-            fix=_AGAIN,
-        )
+    refuse_any(set(files) - names, f"of {len(files)} files of weights are missing", where=where, fix=_AGAIN)
     return files
 
 
@@ -260,13 +254,8 @@ def _read_headers(folder: Path, files: dict[str, set[str] | None]) -> Weights:
             slices = {key: opened.get_slice(key) for key in opened.keys()}  # noqa: SIM118 - no mapping
             held = {key: tuple(part.get_shape()) for key, part in slices.items()}
             dtypes |= {key: part.get_dtype() for key, part in slices.items()}
-        lost = sorted((expected or set()) - held.keys())
-        if lost:
-            raise BadInputError(
-                f"{len(lost)} tensors that {_INDEX} names are not in {name}, the first is {lost[0][:100]}",
-                where=f"model {folder}",
-                fix=_AGAIN,
-            )
+        lost = (expected or set()) - held.keys()
+        refuse_any(lost, f"tensors that {_INDEX} names are not in {name}", where=f"model {folder}", fix=_AGAIN)
         shapes |= held
         size += path.stat().st_size
     if not shapes:

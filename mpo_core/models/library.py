@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from mpo_core.contract.errors import BadInputError
 
@@ -35,6 +35,23 @@ def reading(what: str, *, where: str, fix: str) -> Iterator[None]:
         if type(error).__name__ != "PanicException":  # what the Rust code of tokenizers and safetensors raises
             raise
         raise BadInputError(f"{what} ({words_of(error)})", where=where, fix=fix) from error
+
+
+def refuse_any(names: Iterable[str], what: str, *, where: str, fix: str) -> None:
+    """Refuses a model that has such tensors or files: the message says how many there are, and names the first.
+
+    Args:
+        names: their names.
+        what: what is wrong with them, as it follows their number, such as "weights are missing".
+        where: the model.
+        fix: how to fix it.
+
+    Raises:
+        BadInputError: there is at least one.
+    """
+    first, *others = sorted(names) or [""]
+    if first:
+        raise BadInputError(f"{1 + len(others)} {what}, the first is {first[:100]}", where=where, fix=fix)
 
 
 def words_of(error: BaseException) -> str:

@@ -14,11 +14,11 @@ from mpo_core.contract.errors import BadInputError
 from mpo_core.files.read import read_text
 from mpo_core.models.finite import refuse_not_finite
 from mpo_core.models.folder import read_weights
-from mpo_core.models.library import reading
+from mpo_core.models.library import reading, refuse_any
 from mpo_core.models.templates import try_template
 from mpo_core.settings import ModelSettings
 
-_TOGETHER = "Check that config.json and the weights belong together."
+TOGETHER = "Check that config.json and the weights belong together."
 
 LOADING = threading.Lock()
 """Held while a model is loaded: transformers does it under a global meta-device context, which is not thread-safe."""
@@ -80,37 +80,54 @@ def load_model(folder: Path, settings: ModelSettings, *, dtype: str | None = Non
             bitsandbytes is missing.
     """
     from transformers import AutoModelForCausalLM
-    from transformers.utils import logging
 
-    logging.disable_progress_bar()
-    device = pick_device(settings.device)
+    where, device = f"model {folder}", pick_device(settings.device)
     stored = _stored(dtype or settings.dtype, device)
     if dtype != "nf4":
         _refuse_larger_than_memory(folder, stored["dtype"], device)
-    with (
-        LOADING,
-        reading("the model cannot be loaded", where=f"model {folder}", fix=_TOGETHER),
-    ):
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
-            folder,
-            **stored,
-            trust_remote_code=settings.trust_remote_code,
-            use_safetensors=True,
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,  # refused below: by itself this is a RuntimeError like any other
+    with LOADING, reading("the model cannot be loaded", where=where, fix=TOGETHER):
+        model, unexpected = whole_model(
+            AutoModelForCausalLM, folder, where=where, trust_remote_code=settings.trust_remote_code, **stored
         )
-    model, loading_info = loaded
-    _refuse_unfit(model, loading_info, folder)
-    refuse_not_finite(model, f"model {folder}")
+    _refuse_left_out(model, unexpected, where)
+    refuse_not_finite(model, where)
     if dtype != "nf4":
-        with reading(
-            f"the model cannot be moved to {device}", where=f"model {folder}", fix="Use another model.device."
-        ):
+        with reading(f"the model cannot be moved to {device}", where=where, fix="Use another model.device."):
             model.to(device=device)
     else:
         _compute_alike_on_every_cpu(model)
-    _try_once(model.eval(), f"model {folder}")
+    _try_once(model.eval(), where)
     return model
+
+
+def whole_model(kind: Any, folder: Path, *, where: str, **options: Any) -> tuple[Any, list[str]]:
+    """Loads a model all of whose weights are in its folder: transformers would go on with random ones in their place.
+
+    Args:
+        kind: an `AutoModel…` class of transformers.
+        folder: the model's folder, with safetensors.
+        where: names the model in the message.
+        options: further arguments of `from_pretrained`.
+
+    Returns:
+        The model, and the names of the tensors that it has no place for.
+
+    Raises:
+        BadInputError: weights are missing or of another shape.
+    """
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    model, loading_info = kind.from_pretrained(
+        folder,
+        use_safetensors=True,
+        output_loading_info=True,
+        ignore_mismatched_sizes=True,  # refused below: by itself this is a RuntimeError like any other
+        **options,
+    )
+    unfit = [*loading_info["missing_keys"], *(key for key, *_ in loading_info["mismatched_keys"])]
+    refuse_any(unfit, "weights are missing or of another shape", where=where, fix=TOGETHER)
+    return model, list(loading_info["unexpected_keys"])
 
 
 def _compute_alike_on_every_cpu(model: Any) -> None:
@@ -125,28 +142,15 @@ def _compute_alike_on_every_cpu(model: Any) -> None:
             module.support_avx512bf16_for_cpu = False
 
 
-def _refuse_unfit(model: Any, loading_info: dict[str, Any], folder: Path) -> None:
-    """Refuses a model that lacks weights, or for which there are weights that it has no place for.
+def _refuse_left_out(model: Any, unexpected: list[str], where: str) -> None:
+    """Refuses a model that has no place for a bias, a scale or an adapter of one of its layers.
 
-    transformers would go on without them. What lies in a part of its own, such as a value head, changes no answer;
-    a bias, a scale or an adapter of a known layer does.
+    transformers would go on without them. What lies in a part of its own, such as a value head, changes no answer.
     """
-    unfit = sorted([*loading_info["missing_keys"], *(key for key, *_ in loading_info["mismatched_keys"])])
-    if unfit:
-        raise BadInputError(
-            f"{len(unfit)} weights are missing or of another shape, the first is {unfit[0]}",
-            where=f"model {folder}",
-            fix=_TOGETHER,
-        )
     known = {re.sub(r"\d+", "0", name) for name, _ in model.named_parameters()}
     known |= {name.rpartition(".")[0] for name in known}
-    left_out = sorted(name for name in loading_info["unexpected_keys"] if known & _prefixes(re.sub(r"\d+", "0", name)))
-    if left_out:
-        raise BadInputError(
-            f"the weights hold {len(left_out)} tensors that config.json leaves out, the first is {left_out[0]}",
-            where=f"model {folder}",
-            fix=_TOGETHER,
-        )
+    left_out = [name for name in unexpected if known & _prefixes(re.sub(r"\d+", "0", name))]
+    refuse_any(left_out, "tensors that config.json leaves out are in the weights", where=where, fix=TOGETHER)
 
 
 def _prefixes(name: str) -> set[str]:
@@ -172,7 +176,7 @@ def _try_once(model: Any, where: str) -> None:
     if any(parameter.is_meta or not parameter.numel() for parameter in model.parameters()):
         return  # a part of it lies in another process
     mask = torch.tensor([[0, 1, 1], [1, 1, 1]], device=model.device)  # the first row is padded, as in sampling
-    with reading("the model cannot be run", where=where, fix=_TOGETHER), torch.inference_mode():
+    with reading("the model cannot be run", where=where, fix=TOGETHER), torch.inference_mode():
         scores = model(input_ids=torch.zeros_like(mask), attention_mask=mask).logits[:, -1]
         finite = bool(torch.isfinite(scores).all())
     if not finite:

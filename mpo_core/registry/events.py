@@ -71,24 +71,36 @@ class Entry(BaseModel):
         return {*self.targets, *([] if self.dominant is None else [self.dominant])}
 
 
-class Event(BaseModel):
-    """One thing that happened in the registry, with who did it and why."""
+class _Change(BaseModel):
+    """What happens to a version, and with which model, evaluation or decision."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    sequence: int = Field(ge=1)
     kind: Kind
     version: str
     """The version registered, promoted, evaluated or checked; of a rollback, the one that is in use again."""
-    who: str
-    why: str
-    when: datetime
     entry: Entry | None = None
     """The registered model; None for the other kinds."""
     evaluation: ArtifactRef | None = None
     """Table METRICS of a later evaluation; None for the other kinds."""
     gate: GateDecision | None = None
     """The gate's decision, where the gate promoted or checked the version; None where a person promoted it."""
+
+
+class Draft(_Change):
+    """An event before it has its number in the log."""
+
+    why: str | None = None
+    """The reason, where it depends on the log; else the one that `append` is given."""
+
+
+class Event(_Change):
+    """One thing that happened in the registry, with who did it and why."""
+
+    sequence: int = Field(ge=1)
+    who: str
+    why: str
+    when: datetime
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
@@ -104,20 +116,6 @@ class Event(BaseModel):
     def by_person(self) -> bool:
         """Returns whether a person decided this, and not the gate."""
         return self.gate is None and self.who != GATE
-
-
-class Draft(BaseModel):
-    """An event before it has its number in the log."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    kind: Kind
-    version: str
-    entry: Entry | None = None
-    evaluation: ArtifactRef | None = None
-    gate: GateDecision | None = None
-    why: str | None = None
-    """The reason, where it depends on the log; else the one that `append` is given."""
 
 
 def read(store: ArtifactStore) -> list[Event]:
@@ -164,17 +162,8 @@ def append(store: ArtifactStore, decide: Callable[[list[Event]], Draft | None], 
         draft = decide(log)
         if draft is None:
             return log
-        event = Event(
-            sequence=len(log) + 1,
-            kind=draft.kind,
-            version=draft.version,
-            who=who,
-            why=why if draft.why is None else plain_text("why", draft.why),
-            when=datetime.now(UTC).replace(microsecond=0),
-            entry=draft.entry,
-            evaluation=draft.evaluation,
-            gate=draft.gate,
-        )
+        fields = dict(draft) | {"why": why if draft.why is None else plain_text("why", draft.why)}
+        event = Event(sequence=len(log) + 1, who=who, when=datetime.now(UTC).replace(microsecond=0), **fields)
         if _claim(store, event):
             return [*log, event]
     raise RuntimeError(f"registry: no free sequence number in {_ROUNDS} rounds")

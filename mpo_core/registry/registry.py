@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from mpo_core.contract.artifacts import ArtifactRef, ArtifactStore
 from mpo_core.contract.errors import BadInputError
 from mpo_core.registry.events import Draft, Entry, Event, append, read
 from mpo_core.registry.state import State, Version, replay
+
+
+def change(store: ArtifactStore, decide: Callable[[State], Draft | None], *, who: str, why: str) -> State:
+    """Adds the event that `decide` makes from the registry as it stands, or none; returns what it is then.
+
+    Raises:
+        BadInputError: see `append`.
+        DamagedError: the log cannot be read, or its events cannot follow each other.
+    """
+    return replay(append(store, lambda log: decide(replay(log)), who=who, why=why))
 
 
 def register(
@@ -19,13 +31,12 @@ def register(
         Its version: the one it already had, if it was known.
     """
 
-    def decide(log: list[Event]) -> Draft | None:
-        state = replay(log)
+    def decide(state: State) -> Draft | None:
         if find(state, entry) is not None:
             return None
         return Draft(kind="registered", version=next_version(state), entry=entry)
 
-    state = replay(append(store, decide, who=who, why=why))
+    state = change(store, decide, who=who, why=why)
     return state.version(find(state, entry) or "")
 
 
@@ -49,15 +60,14 @@ def promote(store: ArtifactStore, version: str, *, who: str, why: str) -> Versio
         BadInputError: the version is not known, its model is missing or damaged, or `who` or `why` is empty.
     """
 
-    def decide(log: list[Event]) -> Draft | None:
-        state = replay(log)
+    def decide(state: State) -> Draft | None:
         require_known(store, state, version)
         _require_model(store, state, version)
         if state.in_use == version:
             return None
         return Draft(kind="promoted", version=version)
 
-    return replay(append(store, decide, who=who, why=why)).version(version)
+    return change(store, decide, who=who, why=why).version(version)
 
 
 def rollback(store: ArtifactStore, *, who: str, why: str) -> Version:
@@ -69,8 +79,7 @@ def rollback(store: ArtifactStore, *, who: str, why: str) -> Version:
         BadInputError: no version was promoted before, its model is missing or damaged, or `who` or `why` is empty.
     """
 
-    def decide(log: list[Event]) -> Draft | None:
-        state = replay(log)
+    def decide(state: State) -> Draft | None:
         if len(state.promotions) < 2:  # noqa: PLR2004 - the one in use and the one before it
             wrong = f"only {state.in_use} was ever promoted" if state.in_use else "no version is promoted"
             raise BadInputError(
@@ -81,21 +90,20 @@ def rollback(store: ArtifactStore, *, who: str, why: str) -> Version:
         _require_model(store, state, state.promotions[-2])
         return Draft(kind="rolled_back", version=state.promotions[-2])
 
-    log = append(store, decide, who=who, why=why)
-    return replay(log).version(log[-1].version)
+    state = change(store, decide, who=who, why=why)
+    return state.version(state.promotions[-1])
 
 
 def evaluated(store: ArtifactStore, version: str, evaluation: ArtifactRef, *, who: str, why: str) -> Version:
     """Records a later evaluation of a version, unless it has the same figures as the last."""
 
-    def decide(log: list[Event]) -> Draft | None:
-        state = replay(log)
+    def decide(state: State) -> Draft | None:
         require_known(store, state, version)
         if state.version(version).evaluation == evaluation:
             return None
         return Draft(kind="evaluated", version=version, evaluation=evaluation)
 
-    return replay(append(store, decide, who=who, why=why)).version(version)
+    return change(store, decide, who=who, why=why).version(version)
 
 
 def promoted(store: ArtifactStore) -> Version | None:

@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 from mpo_core.contract.artifacts import ArtifactStore
 from mpo_core.gate.decide import GateCheck, GateDecision
-from mpo_core.registry.events import GATE, LONGEST, Draft, Entry, Event, Kind, append
-from mpo_core.registry.registry import evaluated, find, next_version
-from mpo_core.registry.state import State, Version, replay
+from mpo_core.registry.events import GATE, LONGEST, Draft, Entry, Kind
+from mpo_core.registry.registry import change, evaluated, find, next_version
+from mpo_core.registry.state import State, Version
 
 _WHY_SHOWN = 200
 
@@ -43,15 +43,14 @@ def settle(
             promotion of that version does not speak against the model; a rollback from the model does.
     """
 
-    def registration(log: list[Event]) -> Draft | None:
-        state = replay(log)
+    def registration(state: State) -> Draft | None:
         if find(state, entry) is not None:
             return None
         name = next_version(state)
         checked = gate.and_checks(_checks(state, entry, name, allow_fewer=allow_fewer, realigned=realigned))
         return Draft(kind="registered", version=name, entry=entry.model_copy(update={"gate": checked}))
 
-    before = replay(append(store, registration, who="pipeline", why="trained and evaluated"))
+    before = change(store, registration, who="pipeline", why="trained and evaluated")
     name = find(before, entry) or ""
     if entry.evaluation is not None:
         evaluated(store, name, entry.evaluation, who=entry.run, why="evaluated again")
@@ -59,8 +58,7 @@ def settle(
     states: list[State] = []
     decisions: list[GateDecision] = []
 
-    def promotion(log: list[Event]) -> Draft | None:
-        state = replay(log)
+    def promotion(state: State) -> Draft | None:
         checked = gate.and_checks(_checks(state, entry, name, allow_fewer=allow_fewer, realigned=realigned))
         states.append(state)
         decisions.append(checked)
@@ -73,7 +71,7 @@ def settle(
             return None
         return Draft(kind=kind, version=name, gate=checked, why=_short(checked.reason, LONGEST))
 
-    after = replay(append(store, promotion, who=GATE, why="passed"))
+    after = change(store, promotion, who=GATE, why="passed")
     # Another writer may have been faster: the last decision is the one that stands.
     return Settled(after.version(name), decisions[-1], _outcome(name, states[-1], decisions[-1]), after.in_use)
 

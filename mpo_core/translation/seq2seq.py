@@ -20,6 +20,7 @@ from mpo_core.languages.known import engine_code
 from mpo_core.models import LOADING, forgetting, local_folder, pick_device
 from mpo_core.models.finite import refuse_not_finite
 from mpo_core.models.library import reading
+from mpo_core.models.load import whole_model
 from mpo_core.translation.engines.seq2seq import Seq2SeqSource
 
 _LIMIT = 800
@@ -292,27 +293,10 @@ def _load(folder: Path, dtype: str, device: str) -> _Model:
 def _loaded_model(folder: Path, dtype: str, device: str) -> _Model:
     import torch
     from transformers import AutoModelForSeq2SeqLM
-    from transformers.utils import logging
 
-    logging.disable_progress_bar()
     speech = _loaded_speech(folder)
     with _loading(folder):
-        model, loading_info = AutoModelForSeq2SeqLM.from_pretrained(
-            folder,
-            dtype=getattr(torch, dtype),
-            trust_remote_code=False,
-            use_safetensors=True,
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,  # refused below: by itself this is a RuntimeError like any other
-        )
-    # transformers would go on with random weights in their place.
-    unfit = sorted([*loading_info["missing_keys"], *(key for key, *_ in loading_info["mismatched_keys"])])
-    if unfit:
-        raise BadInputError(
-            f"{len(unfit)} weights are missing or of another shape, the first is {unfit[0]}",
-            where=_where(folder),
-            fix="Check that config.json and the weights belong together.",
-        )
+        model, _ = whole_model(AutoModelForSeq2SeqLM, folder, where=_where(folder), dtype=getattr(torch, dtype))
     refuse_not_finite(model, _where(folder))
     return _Model(model.to(device).eval(), speech)
 
