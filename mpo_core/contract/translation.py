@@ -60,12 +60,12 @@ class UnknownLanguageError(BadInputError):
 
 
 class EngineDownError(RuntimeError):
-    """An engine does not answer at all: its quota is spent, or request after request fails.
+    """An engine or a backend does not answer at all: its quota is spent, or request after request fails.
 
     Args:
         engine: its name.
         reason: what happened last.
-        replies: what it had given until then, one per text.
+        replies: what it had given until then, and why not the rest, by text or piece.
         refusal: where it refuses every request, the line for the user, with the server's own words.
     """
 
@@ -73,11 +73,11 @@ class EngineDownError(RuntimeError):
         self,
         engine: str,
         reason: str,
-        replies: list[Reply] | None = None,
+        replies: dict[str, Reply] | None = None,
         refusal: BadInputError | None = None,
     ) -> None:
         super().__init__(f"{engine}: {reason}")
-        self.engine, self.reason, self.replies, self.refusal = engine, reason, replies or [], refusal
+        self.engine, self.reason, self.replies, self.refusal = engine, reason, replies or {}, refusal
 
 
 Keep = Callable[[str, str], None]
@@ -112,17 +112,9 @@ class Backend(Protocol):
         """A reply by piece; `keep` is told each translation as it comes.
 
         Raises:
-            PiecesDownError: it does not answer any more.
+            EngineDownError: it does not answer any more; with the replies until then.
             BadInputError: its key is refused.
         """
-
-
-class PiecesDownError(EngineDownError):
-    """A backend is down; `pieces` is what it had answered, and why not the others."""
-
-    def __init__(self, engine: str, reason: str, pieces: dict[str, Reply], refusal: BadInputError | None) -> None:
-        super().__init__(engine, reason, refusal=refusal)
-        self.pieces = pieces
 
 
 class TranslationEngine(Settings, abc.ABC):

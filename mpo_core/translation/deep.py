@@ -64,6 +64,8 @@ _CROWDED, _PASSING = {429, 529}, {408, 409, 425, 500, 502, 503, 504, 520, 521, 5
 _REASONS = {402: "quota_spent", 456: "quota_spent", 413: "too_long", 414: "too_long"}
 _BAIDU_PASSING = {52001, 52002, 54003, 54005}
 """Baidu's codes of time-outs, of its own errors and of too many requests."""
+_MICROSOFT_LANGUAGES = b'{"translation": {"en": {"name": "en"}, "it": {"name": "it"}}}'
+"""What its translator is given when it is made and asks for languages; ours are in `mpo_core.languages.known`."""
 _MOST_BYTES = 1 << 20
 """Of a reply: the library takes seconds to take a larger page apart."""
 _KEY_REFUSED, _FIRST_ERROR = {401, 403}, 400
@@ -87,7 +89,6 @@ def deep_translator_backend(settings: DeepTranslatorSource, *, with_key: bool = 
         lambda: DeepTranslatorClient(settings),
         name=settings.service,
         codes=settings.service,
-        identity=settings.identity(),
         limit=service.limit,
         settings=settings,
     )
@@ -241,23 +242,16 @@ class _ThreadsHttp:
             body=arguments.get("json"),
         )
         self.answer = asyncio.run_coroutine_threadsafe(request, self._loop).result()
-        return _Response(self.answer)
+        return _Response(*self.answer)
 
 
-class _Response:
+class _Response(Answer):
     """What the library reads of a response."""
 
-    def __init__(self, answer: Answer) -> None:
-        self._answer, self.status_code = answer, answer.status
-
     @property
-    def text(self) -> str:
-        """The body."""
-        return self._answer.text
-
-    def json(self) -> Any:
-        """The body's data."""
-        return self._answer.json()
+    def status_code(self) -> int:
+        """The status."""
+        return self.status
 
     def close(self) -> None:
         """Nothing is open any more."""
@@ -285,7 +279,7 @@ class _Requests:
     def get(cls, url: str, **arguments: Any) -> Any:
         """A GET within the time limit."""
         if "microsofttranslator.com/languages" in url:
-            return _KnownLanguages()
+            return _Response(200, {}, _MICROSOFT_LANGUAGES)
         return cls._request("GET", url, **arguments)
 
     @classmethod
@@ -297,12 +291,3 @@ class _Requests:
     def _request(cls, method: str, url: str, **arguments: Any) -> Any:
         http = getattr(cls.here, "http", None)  # somebody else in this process may use the library, too
         return requests.request(method, url, **arguments) if http is None else http.request(method, url, **arguments)  # noqa: S113
-
-
-class _KnownLanguages:
-    """Microsoft's translator asks for a list of languages when it is made; ours are in `mpo_core.languages.known`."""
-
-    @staticmethod
-    def json() -> Any:
-        """As the service answers."""
-        return {"translation": {code: {"name": code} for code in ("en", "it")}}

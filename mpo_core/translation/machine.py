@@ -5,13 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
-from mpo_core.contract.translation import (
-    Backend,
-    EngineDownError,
-    PiecesDownError,
-    Reply,
-    UnknownLanguageError,
-)
+from mpo_core.contract.translation import Backend, EngineDownError, Reply, UnknownLanguageError
 from mpo_core.translation.layout import Layout, take_apart
 from mpo_core.translation.replies import Direction, Replies
 
@@ -97,9 +91,9 @@ class MachineEngine:
 
         try:
             replies |= self._backend.translate(missing, *own, keep) if missing else {}
-        except PiecesDownError as error:
-            replies |= error.pieces
-            whole = [_whole(layout, replies) for layout in layouts]
+        except EngineDownError as error:
+            replies |= error.replies
+            whole = {text: _whole(layout, replies) for text, layout in zip(texts, layouts, strict=True)}
             raise EngineDownError(self.name, error.reason, whole, error.refusal) from None
         return [_whole(layout, replies) for layout in layouts]
 

@@ -32,7 +32,6 @@ def openai_backend(settings: OpenAISource, *, with_key: bool = True) -> RemoteBa
         lambda: OpenAIClient(settings),
         name=f"openai:{settings.model}",
         codes="openai",
-        identity=settings.identity(),
         limit=_LIMIT,
         settings=settings,
     )

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 from mpo_core.contract.errors import BadInputError
-from mpo_core.contract.translation import EngineDownError, Keep, PiecesDownError, RemoteSource, Reply
+from mpo_core.contract.translation import EngineDownError, Keep, RemoteSource, Reply
 from mpo_core.http.errors import LastingError, PassingError, RefusedError
 from mpo_core.http.refused import KEY_REFUSED, refused_service
 from mpo_core.http.retries import PATIENCE, retrying
@@ -60,7 +60,6 @@ class RemoteBackend:
         open_client: makes the client, in the loop that uses it.
         name: the engine's name.
         codes: whose language codes it uses, as in `Language.engines`.
-        identity: whose answers these are: service, model, version.
         limit: longest piece in characters.
         settings: limits, concurrency, retries.
     """
@@ -71,12 +70,12 @@ class RemoteBackend:
         *,
         name: str,
         codes: str,
-        identity: str,
         limit: int | None,
         settings: RemoteSource,
     ) -> None:
         self._open, self._settings = open_client, settings
-        self.name, self.identity, self.limit, self._codes = name, identity, limit, codes
+        self.name, self.limit, self._codes = name, limit, codes
+        self.identity = settings.identity()
 
     @property
     def throttle(self) -> Throttle:
@@ -116,7 +115,7 @@ class RemoteBackend:
             await client.close()
         if run.down is not None:
             missing = {piece: Reply(None, run.down) for piece in pieces if piece not in replies}
-            raise PiecesDownError(self.name, run.down, replies | missing, run.refusal)
+            raise EngineDownError(self.name, run.down, replies | missing, run.refusal)
         return replies
 
     async def _work(self, run: _Run, waiting: Iterator[str], replies: dict[str, Reply], keep: Keep) -> None:

@@ -142,7 +142,7 @@ def _translated_by(engine: Engine, texts: list[str], source: str, target: str, *
                 "is kept: run again to go on, or name another engine after it"
             ) from None
         _log.warning("the engine %s does not answer any more (%s); the next one is asked", error.engine, error.reason)
-        return error.replies
+        return [error.replies[text] for text in texts]
 
 
 def _gate(

@@ -15,9 +15,8 @@ from mpo_core.contract.translation import Engine, Reply
 from mpo_core.settings import TranslationGates, TranslationSettings
 from mpo_core.translation.build import build_chain, fingerprint
 from mpo_core.translation.engines.memory import MemorySource
-from mpo_core.translation.engines.microworld import MicroworldSource
+from mpo_core.translation.engines.microworld import MicroworldEngine, MicroworldSource
 from mpo_core.translation.memory import MemoryEngine
-from mpo_core.translation.microworld import MicroworldEngine
 from mpo_core.translation.replies import Replies
 from mpo_core.translation.translate import Chain, Text, answer_texts, prompt_texts, translate_texts
 
