@@ -126,16 +126,13 @@ def test_several_shards_are_a_single_table_under_a_single_key(store):
 
 
 def test_a_folder_lies_under_the_hash_of_names_and_hashes(local, model, tmp_path):
-    ref = local.write_folder("training", model, note={"seed": 0})
+    ref = local.write_folder("training", model)
     assert (ref.path, ref.rows) == (f"training/{ref.sha256}", 2)
     with local.open_folder(ref) as opened:
         assert files(opened) == [MANIFEST, "model.safetensors", "sub/config.json"]
         assert (opened / "model.safetensors").read_bytes() == bytes(range(256))
-    manifest = local.manifest(ref)
-    assert manifest["note"] == {"seed": 0}
-    assert manifest["files"]["sub/config.json"] == hashlib.sha256(b"{}").hexdigest()
-    # A note is no content; a name is.
-    assert local.write_folder("training", model, note={"seed": 1}).sha256 == ref.sha256
+    assert local.manifest(ref)["files"]["sub/config.json"] == hashlib.sha256(b"{}").hexdigest()
+    assert local.write_folder("training", model) == ref
     (model / "sub" / "config.json").rename(model / "sub" / "other.json")
     assert local.write_folder("training", model).sha256 != ref.sha256
 

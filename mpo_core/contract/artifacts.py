@@ -162,18 +162,15 @@ class ArtifactStore:
 
     # -- folders --------------------------------------------------------------------
 
-    def write_folder(self, stage: str, folder: Path, *, note: dict[str, Any] | None = None) -> ArtifactRef:
-        """Stores a folder (a model); its digest is that of the files' names and hashes.
-
-        `note` (lineage, settings) goes into the manifest and not into the digest.
-        """
+    def write_folder(self, stage: str, folder: Path) -> ArtifactRef:
+        """Stores a folder (a model); its digest is that of the files' names and hashes."""
         files = file_digests(folder)
         sha = folder_digest(files)
         ref = ArtifactRef(stage=stage, path=posixpath.join(stage, sha), sha256=sha, rows=len(files))
         if not self.intact(ref):
             for name in files:
                 self._write_atomically(posixpath.join(ref.path, name), (folder / name).read_bytes())
-            manifest = {"sha256": sha, "files": files, "note": note or {}}
+            manifest = {"sha256": sha, "files": files}
             data = json.dumps(manifest, indent=1, sort_keys=True, ensure_ascii=False).encode()
             self._write_atomically(posixpath.join(ref.path, MANIFEST), data)
         return ref
@@ -265,14 +262,11 @@ class ArtifactStore:
             return None
 
     def _sha256(self, path: str) -> str:
-        digest = hashlib.sha256()
         try:
             with self.fs.open(self._full(path), "rb") as file:
-                while chunk := file.read(1 << 20):
-                    digest.update(chunk)
+                return hashlib.file_digest(file, "sha256").hexdigest()
         except OSError as error:
             raise DamagedError(f"{path}: {type(error).__name__}") from error
-        return digest.hexdigest()
 
     def _verified(self, ref: ArtifactRef) -> bytes:
         try:

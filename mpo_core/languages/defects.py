@@ -91,10 +91,11 @@ def broken_markup(text: str) -> bool:
 
 def lines_lost(source: str, translation: str) -> int:
     """How far the numbers of lines that are not blank are apart."""
-    return abs(_lines(source) - _lines(translation))
+    return abs(count_lines(source) - count_lines(translation))
 
 
-def _lines(text: str) -> int:
+def count_lines(text: str) -> int:
+    """Counts the lines that are not blank."""
     return sum(bool(line.strip()) for line in text.splitlines())
 
 

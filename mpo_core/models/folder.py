@@ -47,8 +47,6 @@ class Weights(NamedTuple):
     """The shape of each tensor, by its name."""
     dtypes: dict[str, str]
     """The type of each tensor's numbers as safetensors calls it (`BF16`, `I8`), by its name."""
-    size: int
-    """Bytes of all files."""
 
 
 def check_folder(folder: Path) -> Weights:
@@ -243,7 +241,6 @@ def _read_headers(folder: Path, files: dict[str, set[str] | None]) -> Weights:
 
     shapes: dict[str, tuple[int, ...]] = {}
     dtypes: dict[str, str] = {}
-    size = 0
     for name, expected in sorted(files.items()):
         path = folder / name
         _refuse_pointer(folder, name)
@@ -257,7 +254,6 @@ def _read_headers(folder: Path, files: dict[str, set[str] | None]) -> Weights:
         lost = (expected or set()) - held.keys()
         refuse_any(lost, f"tensors that {_INDEX} names are not in {name}", where=f"model {folder}", fix=_AGAIN)
         shapes |= held
-        size += path.stat().st_size
     if not shapes:
         raise BadInputError("the files of weights hold no tensor", where=f"model {folder}", fix=_AGAIN)
-    return Weights(shapes, dtypes, size)
+    return Weights(shapes, dtypes)

@@ -8,7 +8,7 @@ import re
 import unicodedata
 from typing import Any, NamedTuple
 
-from mpo_core.languages.defects import INVISIBLE
+from mpo_core.languages.defects import INVISIBLE, count_lines
 from mpo_core.languages.known import LANGUAGES
 from mpo_core.reply import words
 from mpo_core.reply.thoughts import THOUGHT_NAMES, TURN_ENDS, separate
@@ -105,11 +105,7 @@ def _is_more(text: str, reply: str, source: str) -> bool:
         return True
     if _is_sentence(source) and text != source and source.strip().casefold() in text.casefold():
         return True
-    return _lines(text) > max(1, _lines(source)) or (not text and bool(reply.strip()))
-
-
-def _lines(text: str) -> int:
-    return sum(bool(line.strip()) for line in text.splitlines())
+    return count_lines(text) > max(1, count_lines(source)) or (not text and bool(reply.strip()))
 
 
 def _is_sentence(source: str) -> bool:
@@ -232,13 +228,13 @@ def _repeats(line: str, source: str) -> bool:
     plain = line.strip().strip("*_\"“”'` ")
     label, _, rest = plain.partition(":")
     known = label.strip(" *").casefold() in words.SOURCE_LABELS
-    wanted = source.strip().casefold()
-    return _lines(source) == 1 and bool(rest) and known and rest.strip(" *\"“”'").casefold() == wanted.strip("\"“”'")
+    repeated = rest.strip(" *\"“”'").casefold() == source.strip().casefold().strip("\"“”'")
+    return count_lines(source) == 1 and bool(rest) and known and repeated
 
 
 def _behind_label(text: str, source: str) -> str | None:
     """Returns what follows a label or heading that the source does not have, or None without one."""
-    is_longer = _lines(text) > max(1, _lines(source))
+    is_longer = count_lines(text) > max(1, count_lines(source))
     section = list(words.SECTION.finditer(text)) if is_longer else []
     if len(section) == 1 and text[section[0].end() :].strip():
         return text[section[0].end() :]
