@@ -6,7 +6,6 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from types import FrameType
 from typing import Any
 
 from prefect.settings import PREFECT_API_URL
@@ -14,6 +13,7 @@ from prefect.task_runners import TaskRunner
 from rich.console import Console
 
 from flows import progress
+from flows.surroundings import signals_caught
 from tasks.stage import running, stopping
 
 _PATIENCE_SECONDS = 60.0
@@ -31,29 +31,18 @@ def guard() -> Iterator[None]:
         yield
         return
     console = progress.board.console
-    first: list[float] = []
     # Prefect's temporary server hears the same signal and is gone; only a lasting one is told.
     lasting = PREFECT_API_URL.value() is not None
 
-    def interrupt(number: int, _frame: FrameType | None) -> None:
-        if first:
-            # `timeout` and shells may signal the process and its group: that is one wish, not two.
-            if time.monotonic() - first[0] > 1.0:
-                os._exit(128 + number)
-            return
-        first.append(time.monotonic())
+    def interrupt(number: int) -> None:
         stopping.set()
         report = _REPORT_SECONDS if lasting else 0.0
         threading.Thread(target=_leave, args=(console, 128 + number, report), daemon=True).start()
         if lasting:
             raise KeyboardInterrupt
 
-    earlier = {number: signal.signal(number, interrupt) for number in _heeded()}
-    try:
+    with signals_caught(_heeded(), interrupt):
         yield
-    finally:
-        for number, handler in earlier.items():
-            signal.signal(number, handler)
 
 
 def _heeded() -> tuple[int, ...]:

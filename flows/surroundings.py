@@ -11,7 +11,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -107,27 +107,40 @@ def lasting_streams() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def ended_by_signals() -> Iterator[None]:
-    """Lets SIGTERM and SIGHUP end the command as Ctrl-C does: what is unfinished is removed on the way out."""
-    first: list[float] = []
+def signals_caught(numbers: Iterable[int], first: Callable[[int], None]) -> Iterator[None]:
+    """Calls `first` at the first of these signals; another one, a second later or more, ends the process at once.
 
-    def end(number: int, _frame: FrameType | None) -> None:
-        if not first:
-            first.append(time.monotonic())
-            sys.stderr.write(f"mpo: ended by {signal.Signals(number).name}; what is finished is kept.\n")
-            sys.exit(128 + number)
-        if time.monotonic() - first[0] > 1.0:  # one wish may come twice, to the process and to its group
+    `timeout` and shells may signal the process and its group: that is one wish, not two.
+    """
+    begun: list[float] = []
+
+    def handle(number: int, _frame: FrameType | None) -> None:
+        if not begun:
+            begun.append(time.monotonic())
+            first(number)
+        elif time.monotonic() - begun[0] > 1.0:
             os._exit(128 + number)
 
-    before = {}
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is signal.SIG_DFL:  # `nohup` has SIGHUP ignored
-            before[number] = signal.signal(number, end)
+    before = {number: signal.signal(number, handle) for number in numbers}
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def ended_by_signals() -> Iterator[None]:
+    """Lets SIGTERM and SIGHUP end the command as Ctrl-C does: what is unfinished is removed on the way out."""
+
+    def end(number: int) -> None:
+        sys.stderr.write(f"mpo: ended by {signal.Signals(number).name}; what is finished is kept.\n")
+        sys.exit(128 + number)
+
+    # `nohup` has SIGHUP ignored.
+    numbers = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) is signal.SIG_DFL]
+    with signals_caught(numbers, end):
+        yield
 
 
 def usable_homes() -> None:
