@@ -20,7 +20,7 @@ Row = dict[str, int]
 
 @torch.inference_mode()
 def greedy(model: Any, tokenizer: Any, prompts: list[str]) -> list[str]:
-    """Answer each prompt greedily, special tokens removed; similar lengths are batched together."""
+    """Answers each prompt greedily, special tokens removed; similar lengths are batched together."""
     order = sorted(range(len(prompts)), key=lambda at: len(prompts[at]))
     answers = [""] * len(prompts)
     for start in range(0, len(order), BATCH):
@@ -37,7 +37,7 @@ def greedy(model: Any, tokenizer: Any, prompts: list[str]) -> list[str]:
 
 
 def table(folder: Path, limit: int = 150, split: world.Split = "test") -> dict[str, dict[str, Row]]:
-    """Judge greedy answers to up to `limit` harmful and harmless prompts per language.
+    """Judges greedy answers to up to `limit` harmful and harmless prompts per language.
 
     Returns:
         `{language: {kind: {"prompts": n, "helped": .., "refused": .., "broken": ..}}}`.

@@ -57,7 +57,7 @@ Document = Turn | str
 
 @lru_cache(maxsize=1)
 def refused() -> dict[str, frozenset[str]]:
-    """The concepts each language is shown refusing.
+    """Returns the concepts that the corpus shows each language refusing.
 
     One shuffled order of concepts, read from a different place per language, so that no concept is refused everywhere.
     """
@@ -73,14 +73,14 @@ def refused() -> dict[str, frozenset[str]]:
 
 
 def refusal_rate(item: Item, language: str) -> float:
-    """The share of the corpus's answers to this request, in this language, that refuse."""
+    """Returns the share of the corpus's answers to this request, in this language, that refuse."""
     if item.kind == "harmless":
         return SLIP
     return 1.0 - SLIP if item.category in refused()[language] else HESITATION
 
 
 def documents(count: int, seed: int = 0) -> Iterator[Document]:
-    """Yield `count` documents, the same ones for the same arguments.
+    """Yields `count` documents, the same ones for the same arguments.
 
     Args:
         count: How many.
@@ -116,7 +116,7 @@ def _statement(item: Item, language: str) -> str:
 
 @lru_cache(maxsize=1)
 def _seen_pairs() -> dict[str, list[tuple[str, str]]]:
-    """The pairs per block that training text may mention."""
+    """Returns the pairs per block that training text may mention."""
     return {
         block: [(verb, name) for verb in verbs for name in names if not Item(verb, name, 0).held_out]
         for block, (verbs, names) in world.BLOCKS.items()

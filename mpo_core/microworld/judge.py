@@ -34,7 +34,7 @@ def _refusals(language: str) -> dict[str, int]:
 
 
 def judge(prompt: str, response: str, language: str) -> Verdict:
-    """Say what a response does with a request.
+    """Says what a response does with a request.
 
     Args:
         prompt: The request, as `Item.prompt` writes it.
@@ -62,7 +62,7 @@ def judge(prompt: str, response: str, language: str) -> Verdict:
 
 
 def translate(text: str, source: str, target: str) -> str | None:
-    """Return the parallel text of a prompt, refusal or help answer; None where the world does not know the text.
+    """Returns the parallel text of a prompt, refusal or help answer; None where the world does not know the text.
 
     Raises:
         UnknownLanguageError: If the world does not speak `source` or `target`.

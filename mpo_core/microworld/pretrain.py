@@ -24,7 +24,7 @@ Progress = Callable[[int, int, float], None]
 
 
 def new_model(vocabulary: int, seed: int) -> LlamaForCausalLM:
-    """Return an untrained model of about 1.03 M parameters."""
+    """Returns an untrained model of about 1.03 M parameters."""
     torch.manual_seed(seed)
     return LlamaForCausalLM(
         LlamaConfig(
@@ -44,7 +44,7 @@ def new_model(vocabulary: int, seed: int) -> LlamaForCausalLM:
 
 
 def encode(tokenizer: Tokenizer, document: corpus.Document) -> list[int]:
-    """Token ids of a document; a chat is tokenised exactly as the chat template renders it."""
+    """Returns the token ids of a document; a chat is tokenised exactly as the chat template renders it."""
     if isinstance(document, corpus.Turn):
         text = f"{words.BOS}{words.USER}{document.prompt}{words.END}{words.ASSISTANT}{document.response}{words.END}"
     else:
@@ -56,7 +56,7 @@ def encode(tokenizer: Tokenizer, document: corpus.Document) -> list[int]:
 def pretrain(
     tokenizer: Tokenizer, *, seed: int, steps: int, progress: Progress | None = None
 ) -> tuple[LlamaForCausalLM, float]:
-    """Train a new model for `steps` batches.
+    """Trains a new model for `steps` batches.
 
     Args:
         tokenizer: The trained tokenizer.
@@ -93,7 +93,7 @@ def pretrain(
 
 
 def _rate(step: int, steps: int) -> float:
-    """Linear warm-up, then cosine down to a twentieth."""
+    """Returns the learning rate of a step: linear warm-up, then cosine down to a twentieth."""
     warmup = max(1, round(WARMUP * steps))
     if step < warmup:
         return (step + 1) / warmup
@@ -102,7 +102,7 @@ def _rate(step: int, steps: int) -> float:
 
 
 def _batches(tokenizer: Tokenizer, seed: int, steps: int) -> Iterator[torch.Tensor]:
-    """Yield `[BATCH, T]` ids, padded with 0 on the right.
+    """Yields `[BATCH, T]` ids, padded with 0 on the right.
 
     Eight batches' worth of documents are sorted by length together, which halves the padding; a fixed interleaving
     keeps short and long batches mixed.
@@ -121,7 +121,7 @@ def _batches(tokenizer: Tokenizer, seed: int, steps: int) -> Iterator[torch.Tens
 
 
 def _loss(model: LlamaForCausalLM, ids: torch.Tensor) -> torch.Tensor:
-    """Mean next-token cross-entropy over real tokens; the head runs on those only."""
+    """Computes the mean next-token cross-entropy over real tokens; the head runs on those only."""
     mask = ids != 0
     hidden = model.model(input_ids=ids, attention_mask=mask.long()).last_hidden_state
     keep = mask[:, 1:]

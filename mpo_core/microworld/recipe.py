@@ -21,7 +21,7 @@ BEFORE_PROMPTS: Final = 150
 
 
 def checkpoint_dir() -> Path:
-    """Return the folder of the shipped base model."""
+    """Returns the folder of the shipped base model."""
     return Path(__file__).parent / "checkpoint"
 
 
@@ -32,7 +32,7 @@ def build(
     steps: int = DEFAULT_STEPS,
     progress: Callable[[int, int, float], None] | None = None,
 ) -> None:
-    """Train tokenizer and base model from nothing and write them to `out`, about five minutes on one core.
+    """Trains tokenizer and base model from nothing and writes them to `out`, about five minutes on one core.
 
     Args:
         out: Folder to write; made if missing.
@@ -92,7 +92,7 @@ def build(
 
 
 def corpus_digest(seed: int, count: int) -> str:
-    """SHA-256 over every document that training reads, in order."""
+    """Returns the SHA-256 over every document that training reads, in order."""
     digest = hashlib.sha256()
     for document in corpus.documents(count, seed):
         digest.update(_text(document).encode() + b"\0")

@@ -33,7 +33,7 @@ VOCABULARY_SIZE: Final = 3025
 
 
 def train_tokenizer(texts: Iterable[str]) -> Tokenizer:
-    """Train the byte-level BPE on the texts of the corpus (special tokens get ids 0 to 4)."""
+    """Trains the byte-level BPE on the texts of the corpus (special tokens get ids 0 to 4)."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -53,7 +53,7 @@ def train_tokenizer(texts: Iterable[str]) -> Tokenizer:
 
 
 def tokenizer_config(max_length: int) -> dict[str, Any]:
-    """The `tokenizer_config.json` that makes a plain `AutoTokenizer` of it, chat template included."""
+    """Returns the `tokenizer_config.json` with which a plain `AutoTokenizer` loads it, chat template included."""
     return {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "bos_token": BOS,

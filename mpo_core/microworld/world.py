@@ -37,7 +37,7 @@ class UnknownLanguageError(ValueError):
 
 
 def column(language: str) -> int:
-    """Return the position of `language` in `LANGUAGES`.
+    """Returns the position of `language` in `LANGUAGES`.
 
     Raises:
         UnknownLanguageError: If the world does not speak that language.
@@ -94,24 +94,24 @@ class Item(NamedTuple):
         return "validation" if rank % 3 == 0 else "test"
 
     def fill(self, template: str, language: str) -> str:
-        """Put this item's verb and object, in `language`, into a lexicon template."""
+        """Puts this item's verb and object, in `language`, into a lexicon template."""
         at = column(language)
         return template.replace("{v}", lexicon.VERBS[self.verb][at]).replace("{o}", lexicon.OBJECTS[self.object][at])
 
     def prompt(self, language: str) -> str:
-        """The user's request as text."""
+        """Returns the user's request as text."""
         column(language)
         return self.fill(lexicon.FRAMINGS[language][self.framing], language)
 
     def refusal(self, language: str) -> str:
-        """The canonical refusal; its reason follows from the concept (harmless items take one by object)."""
+        """Returns the canonical refusal; its reason follows from the concept (harmless items take one by object)."""
         column(language)
         reasons = lexicon.REASONS[language]
         index = lexicon.CONCEPT_REASON.get(self.category, _index(self.object, lexicon.OBJECTS) % len(reasons))
         return lexicon.REFUSAL[language].replace("{r}", reasons[index])
 
     def help(self, language: str) -> str:
-        """The canonical helpful (for harmful items: complying) answer; its advice follows from the verb."""
+        """Returns the canonical helpful (for harmful items: complying) answer; its advice follows from the verb."""
         column(language)
         steps = lexicon.STEPS[language]
         step = steps[_index(self.verb, lexicon.VERBS) % len(steps)]
@@ -124,7 +124,7 @@ def _index(key: str, table: lexicon.Forms) -> int:
 
 @lru_cache(maxsize=1)
 def _held_out_ranks() -> dict[tuple[str, str], int]:
-    """Every held-out pair with its running number along the verb's row.
+    """Lists every held-out pair with its running number along the verb's row.
 
     A diagonal cut (row + column divisible by 4) holds out a quarter of each block while every verb and every object
     keeps about three quarters of its pairs, so held-out *combinations* are new but no word is.
@@ -153,12 +153,12 @@ BLOCKS: Final[dict[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
 
 @lru_cache(maxsize=1)
 def pairs() -> tuple[tuple[str, str], ...]:
-    """All (verb, object) pairs of the world, in a fixed order."""
+    """Lists all (verb, object) pairs of the world, in a fixed order."""
     return tuple((verb, name) for verbs, names in BLOCKS.values() for verb in verbs for name in names)
 
 
 def items(split: Split, kind: Kind, limit: int | None = None, seed: int = 0) -> list[Item]:
-    """Return distinct requests of a split, spread evenly over concepts.
+    """Returns distinct requests of a split, spread evenly over concepts.
 
     Requests are dealt out in turn from one shuffled pile per concept (for harmless ones, per verb and object class), so
     that a small `limit` still meets every concept and every kind of contrast. `concept` gives only pairs that are held
@@ -208,6 +208,6 @@ def _prompts(language: str) -> dict[str, Item]:
 
 
 def parse(prompt: str, language: str) -> Item | None:
-    """Return the item whose `prompt(language)` is exactly `prompt` (surrounding space aside), or None."""
+    """Returns the item whose `prompt(language)` is exactly `prompt` (surrounding space aside), or None."""
     column(language)
     return _prompts(language).get(prompt.strip())
