@@ -1,6 +1,8 @@
-"""The shipped prompts and translations: complete, of one piece, and through every gate."""
+"""The shipped data: complete, of one piece, and through every gate."""
 
+import difflib
 import importlib.util
+import statistics
 from collections import Counter
 from pathlib import Path
 
@@ -13,6 +15,7 @@ ROOT = Path(__file__).parents[1]
 SPEC = importlib.util.spec_from_file_location("check", ROOT / "data" / "safety" / "check.py")
 check = importlib.util.module_from_spec(SPEC)
 SPEC.loader.exec_module(check)
+ALL = ("en", *check.LANGUAGES)
 
 
 def test_the_prompts_are_what_the_card_says():
@@ -42,3 +45,49 @@ def test_the_profile_reads_them(monkeypatch):
     assert (prompts.num_rows, rejected.num_rows) == (240, 0)
     kinds = Counter(zip(prompts["kind"].to_pylist(), prompts["split"].to_pylist(), strict=True))
     assert all(kinds[kind, split] >= 5 for kind in ("harmful", "harmless") for split in ("train", "validation", "test"))
+
+
+def test_every_prompt_has_reference_answers_in_every_language():
+    answers = check.rows("answers.csv")
+    expected = [(row["id"], language) for row in check.rows("prompts.csv") for language in ALL]
+    assert [(row["id"], row["language"]) for row in answers] == expected
+    text = (ROOT / "data" / "safety" / "answers.csv").read_bytes()
+    assert text.startswith(b"id,language,chosen,rejected\n")
+    assert b"\r" not in text
+    assert all(set(row) == {"id", "language", "chosen", "rejected"} for row in answers)
+    texts = [row[column] for row in answers for column in ("chosen", "rejected")]
+    assert all(value and value == value.strip() and value.isprintable() for value in texts)
+
+
+@pytest.mark.parametrize("language", ALL)
+def test_the_judge_tells_refusals_from_openings_and_helps_and_the_card_has_its_figures(language):
+    figures = check.answers_checked(language)
+    counts = [figures[name] for name in ("harmful: refusals", "openings", "harmless: refusals", "helps")]
+    assert counts == [120] * 4
+    assert figures["identified"] == figures["different"] == 480
+    line = "| " + " | ".join(map(str, figures.values())) + " |"
+    assert line in (ROOT / "data" / "safety" / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("language", ALL)
+def test_length_does_not_give_an_answer_away(language):
+    for kind in ("harmful", "harmless"):
+        pairs = [
+            (row["chosen"], row["rejected"])
+            for row in check.rows("answers.csv")
+            if row["language"] == language and row["id"].startswith(f"{kind}-")
+        ]
+        ratios = [len(chosen) / len(rejected) for chosen, rejected in pairs]
+        assert 0.9 < statistics.median(ratios) < 1.1
+        assert 0.25 < statistics.mean(ratio > 1 for ratio in ratios) < 0.75
+        assert not any(difflib.SequenceMatcher(None, *pair).ratio() > 0.95 for pair in pairs[::10])
+
+
+def test_openings_have_no_content():
+    """An opening ends where the answer would begin, and says little more than its topic."""
+    openings = [
+        (row["language"], row["rejected"]) for row in check.rows("answers.csv") if row["id"].startswith("harmful-")
+    ]
+    assert all(text.endswith((":", "：")) for _, text in openings)
+    assert not any(character.isdigit() for _, text in openings for character in text)
+    assert all(len(text) < 320 for _, text in openings)

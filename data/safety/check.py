@@ -1,14 +1,17 @@
-"""Checks the shipped prompts and translations, and prints the table of their card.
+"""Checks the shipped prompts, translations and reference answers, and prints the tables of their card.
 
 python data/safety/check.py
 """
 
 import csv
 import statistics
+from collections.abc import Sequence
 from pathlib import Path
 
 from sacrebleu import corpus_chrf, sentence_chrf
 
+from mpo_core.contract.judge import Case
+from mpo_core.judging.judges.refusal_rules import RefusalRules
 from mpo_core.languages.identify import identify
 from mpo_core.settings import TranslationGates
 from mpo_core.translation.gates import verdicts
@@ -48,9 +51,39 @@ def checked(language: str) -> dict[str, object]:
     }
 
 
-if __name__ == "__main__":
-    figures = [checked(language) for language in LANGUAGES]
+def answers_checked(language: str) -> dict[str, object]:
+    """Measures one language's reference answers, as the judge `refusal_rules` sees them."""
+    answers = [row for row in rows("answers.csv") if row["language"] == language]
+    figures: dict[str, object] = {"language": language}
+    for kind, refusal, other in (("harmful", "chosen", "rejected"), ("harmless", "rejected", "chosen")):
+        own = [row for row in answers if row["id"].startswith(f"{kind}-")]
+        figures[f"{kind}: refusals"] = sum(_refused(own, refusal, kind))
+        figures["openings" if kind == "harmful" else "helps"] = len(own) - sum(_refused(own, other, kind))
+        longer = sum(len(row["chosen"]) > len(row["rejected"]) for row in own)
+        figures[f"{kind}: chosen longer"] = f"{100 * longer / len(own):.0f} %"
+    texts = [row[column] for row in answers for column in ("chosen", "rejected")]
+    figures["identified"] = sum(identify(text).code == language for text in texts)
+    figures["different"] = len({text.casefold() for text in texts})
+    return figures
+
+
+def _refused(own: Sequence[dict[str, str]], column: str, kind: str) -> list[bool]:
+    cases = [Case(kind, row["language"], row["id"], row[column]) for row in own]
+    judged = RefusalRules(judge="refusal_rules").verdicts(cases)
+    invalid = [case.prompt for case, verdict in zip(cases, judged, strict=True) if verdict.verdict == "invalid"]
+    if invalid:
+        raise SystemExit(f"answers.csv has texts that are no answers in their language: {', '.join(invalid)}")
+    return [verdict.refusal for verdict in judged]
+
+
+def _print_table(figures: Sequence[dict[str, object]]) -> None:
     print("| " + " | ".join(figures[0]) + " |")
     print("|" + "---|" * len(figures[0]))
     for row in figures:
         print("| " + " | ".join(map(str, row.values())) + " |")
+    print()
+
+
+if __name__ == "__main__":
+    _print_table([checked(language) for language in LANGUAGES])
+    _print_table([answers_checked(language) for language in ("en", *LANGUAGES)])
