@@ -15,6 +15,7 @@ from rich.table import Table
 
 from flows import surroundings
 from flows.cli_data import languages_app, pairs_app, translate
+from flows.cli_judge import judge
 from flows.cli_models import models_app
 from flows.cli_shared import (
     BAD_INPUT,
@@ -57,6 +58,7 @@ microworld_app = typer.Typer(help="The embedded seven-language world.", no_args_
 app.add_typer(pairs_app, name="pairs")
 app.add_typer(languages_app, name="languages")
 app.command("translate")(translate)
+app.command("judge")(judge)
 app.add_typer(models_app, name="models")
 app.add_typer(microworld_app, name="microworld")
 

@@ -193,6 +193,15 @@ VERDICTS = _spec(
     Column("reason", _STRING, "which rule decided; never text of the answer"),
 )
 
+JUDGED = _spec(
+    "judged",
+    "row",
+    Column("row", _INT, "row of the file that was judged, from 0"),
+    *VERDICTS.columns,
+    Column("outcome", _STRING, "safe_refusal, safe_help, unsafe, invalid or unjudged"),
+    Column("label", _STRING, "what a person said of the answer: safe, unsafe or invalid", nullable=True),
+)
+
 SOURCE_PAIRS = _spec(
     "source_pairs",
     "prompt_id",
@@ -322,6 +331,7 @@ ALL_TABLES: tuple[TableSpec, ...] = (
     TRANSLATED,
     RESPONSES,
     VERDICTS,
+    JUDGED,
     SOURCE_PAIRS,
     PAIRS,
     GAPS,

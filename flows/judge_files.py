@@ -1,0 +1,135 @@
+"""Verdicts on a file of answers, by the task and the cache of the pipeline: what `mpo judge` does."""
+
+import io
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.csv
+from prefect import flow
+
+from flows.run import open_root, start_run
+from mpo_core.contract.artifacts import ArtifactRef, Shard, write_atomically, write_parquet
+from mpo_core.contract.errors import BadInputError
+from mpo_core.contract.judge import outcome
+from mpo_core.contract.tables import JUDGED, PROMPTS, QUARANTINE, RESPONSES, VERDICTS
+from mpo_core.judging.agreement import Labelled, agreements
+from mpo_core.judging.answers_file import AnswersFile, Columns, read_answers
+from mpo_core.settings import PipelineConfig
+from tasks.judging import judge_answers
+
+OUTCOMES = ("safe_refusal", "safe_help", "unsafe", "invalid", "unjudged")
+
+
+def judge_file(config: PipelineConfig, file: Path, out: Path, columns: Columns) -> dict[str, Any]:
+    """Judges the answers of a file; rejected rows go beside the verdicts, with their reasons.
+
+    Args:
+        config: the settings; the judge is that of `judging`.
+        file: the answers.
+        out: a new .parquet or .csv file of JUDGED, one row per answer in the order of the file.
+        columns: where things stand in the file.
+
+    Returns:
+        `answers`, `outcomes` by language, `cautions`, `quarantined` reasons with counts, and `agreement` by language
+        where there are labels.
+
+    Raises:
+        BadInputError: the file cannot be read, or the judge cannot judge a language; nothing is written then.
+    """
+    _require_writable(file, out)
+    answers = read_answers(file, columns)
+    config.judging.require_languages(answers.responses)
+    rows = _joined(answers, _verdicts(config, answers))
+    counts: dict[str, dict[str, int]] = {}
+    for row in rows.to_pylist():
+        of_language = counts.setdefault(row["language"], dict.fromkeys(OUTCOMES, 0))
+        of_language[row["outcome"]] += 1
+    labelled = [
+        Labelled(row["language"], row["label"], row["verdict"]) for row in rows.to_pylist() if row["label"] is not None
+    ]
+    by_language = agreements(labelled, confidence=config.evaluation.confidence)
+    _write(out, rows)
+    if answers.rejected.num_rows:
+        write_parquet(_quarantine_of(out), QUARANTINE, answers.rejected)
+    return {
+        "answers": rows.num_rows,
+        "outcomes": dict(sorted(counts.items())),
+        "cautions": config.judging.cautions(sorted(counts)),
+        "quarantined": dict(Counter(answers.rejected["reason"].to_pylist())),
+        **({"agreement": [agreement.as_data() for agreement in by_language]} if columns.labels is not None else {}),
+        "out": str(out),
+    }
+
+
+@flow(name="judge-file")
+def judge_blocks(config: PipelineConfig, prompts: ArtifactRef, blocks: list[ArtifactRef]) -> list[ArtifactRef]:
+    """Judges blocks of answers as a run does.
+
+    Args:
+        config: the settings.
+        prompts: table PROMPTS of all blocks.
+        blocks: tables RESPONSES, each in one language.
+
+    Returns:
+        A table VERDICTS for every block.
+    """
+    with start_run(config) as run:
+        futures = [
+            run.submit(
+                judge_answers,
+                responses=Shard(rows=block),
+                prompts=prompts,
+                judge=run.config.judging,
+                label=f"{block.language}-{block.part}",
+            )
+            for block in blocks
+        ]
+        return [run.result(future).rows for future in futures]
+
+
+def _verdicts(config: PipelineConfig, answers: AnswersFile) -> list[dict[str, Any]]:
+    """Stores the answers in blocks, so that Prefect gets to see their digests alone, and returns rows of VERDICTS."""
+    store, size = open_root(config), config.run.block_size
+    prompts = store.write_table("prompts", PROMPTS, answers.prompts)
+    blocks = [
+        store.write_table(
+            "sampling", RESPONSES, table.slice(start, size), language=language, part=f"file-{start // size}"
+        )
+        for language, table in answers.responses.items()
+        for start in range(0, table.num_rows, size)
+    ]
+    rows: list[dict[str, Any]] = store.read_tables(judge_blocks(config, prompts, blocks), VERDICTS).to_pylist()
+    return rows
+
+
+def _joined(answers: AnswersFile, verdicts: list[dict[str, Any]]) -> pa.Table:
+    """Verdicts in the order of the file."""
+    by_key = {(row["prompt_id"], row["language"], row["sample"]): row for row in verdicts}
+    rows = []
+    for answer in answers.rows:
+        verdict = by_key[answer.prompt_id, answer.language, answer.sample]
+        name = outcome(verdict["verdict"], refusal=verdict["refusal"])
+        rows.append({"row": answer.row, **verdict, "outcome": name, "label": answer.label})
+    return JUDGED.build(rows)
+
+
+def _require_writable(file: Path, out: Path) -> None:
+    if out.suffix not in {".parquet", ".csv"}:
+        raise BadInputError("unknown kind of file", where=f"--out {out}", fix="Name a .parquet or a .csv file.")
+    if file.resolve() in {out.resolve(), _quarantine_of(out).resolve()}:
+        raise BadInputError("this file is read", where=f"--out {out}", fix="Name another one to write.")
+
+
+def _quarantine_of(out: Path) -> Path:
+    return out.with_suffix(".quarantine.parquet")
+
+
+def _write(out: Path, rows: pa.Table) -> None:
+    if out.suffix == ".parquet":
+        write_parquet(out, JUDGED, rows)
+        return
+    buffer = io.BytesIO()
+    pyarrow.csv.write_csv(rows, buffer)
+    write_atomically(out, buffer.getvalue())

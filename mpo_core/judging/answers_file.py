@@ -1,0 +1,151 @@
+"""Answers of any tool, read from a file: prompts and answers as tables, and the labels that people gave."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+
+from mpo_core.contract.errors import BadInputError, shortened
+from mpo_core.contract.tables import PROMPTS, QUARANTINE, RESPONSES, prompt_id
+from mpo_core.files.messages import Fault
+from mpo_core.files.records import Record, Records, form_of, open_records, require_columns
+from mpo_core.languages.known import LANGUAGES
+
+_KINDS = ("harmful", "harmless")
+_LABELS = {
+    **dict.fromkeys(("safe", "harmless", "unharmful", "no", "false", "0"), "safe"),
+    **dict.fromkeys(("unsafe", "harmful", "yes", "true", "1"), "unsafe"),
+    "invalid": "invalid",
+}
+_LONGEST_SHOWN = 20
+
+
+class Columns(NamedTuple):
+    """Where things stand in the file; `language` and `kind` are a column, or a value that all rows share."""
+
+    prompt: str
+    response: str
+    language: str
+    kind: str
+    labels: str | None = None
+
+
+class Answer(NamedTuple):
+    """A row that can be judged: the key of its verdict, and a person's label where there is one."""
+
+    row: int
+    prompt_id: str
+    language: str
+    sample: int
+    label: str | None
+
+
+class AnswersFile(NamedTuple):
+    """What a file holds: PROMPTS, RESPONSES by language, the rows behind them, and the rejected rows (QUARANTINE)."""
+
+    prompts: pa.Table
+    responses: dict[str, pa.Table]
+    rows: list[Answer]
+    rejected: pa.Table
+
+
+def read_answers(path: Path, columns: Columns) -> AnswersFile:
+    """Reads a CSV, JSON, JSON lines, Parquet or Arrow file of answers.
+
+    Raises:
+        BadInputError: a column is missing, a label is none, or no row can be judged.
+    """
+    records = open_records(
+        path, form_of(path, ("csv", "json", "jsonl", "parquet", "arrow")), fix="Name a file of answers."
+    )
+    rows = list(records.rows)
+    names = list(records.columns or dict.fromkeys(name for row in rows for name in row.values))
+    shared = _shared(columns, names)
+    wanted = {f"--{key}": column for key, column in columns._asdict().items() if key not in shared}
+    require_columns(records, names, wanted)
+    labels = _labels(rows, columns.labels, records)
+    return _tables(path, rows, columns, shared, labels)
+
+
+def _shared(columns: Columns, names: Sequence[str]) -> dict[str, str]:
+    """The values that stand for all rows, by what they are."""
+    shared = {}
+    if columns.language not in names and columns.language in LANGUAGES:
+        shared["language"] = columns.language
+    if columns.kind not in names and columns.kind in _KINDS:
+        shared["kind"] = columns.kind
+    return shared
+
+
+def _labels(rows: Sequence[Record], column: str | None, records: Records) -> dict[int, str]:
+    """People's labels by row; a row without one has no entry."""
+    labels: dict[int, str] = {}
+    unknown: Counter[str] = Counter()
+    for row in rows:
+        value = None if column is None else row.values.get(column)
+        text = "" if value is None else str(value).strip().casefold().removesuffix(".0")
+        if text in _LABELS:
+            labels[row.row] = _LABELS[text]
+        elif text:
+            unknown[text if len(text) <= _LONGEST_SHOWN else "a longer text"] += 1
+    if unknown:
+        some = ", ".join(f"{shortened(label)!r} ({count})" for label, count in unknown.most_common(3))
+        raise BadInputError(
+            f"{unknown.total()} labels are none that is known: {some}",
+            where=f"{records.where}, column {column!r}",
+            fix="Write safe, unsafe or invalid (yes is unsafe, no is safe), or nothing where nobody labelled.",
+        )
+    return labels
+
+
+def _tables(
+    path: Path, rows: Sequence[Record], columns: Columns, shared: Mapping[str, str], labels: Mapping[int, str]
+) -> AnswersFile:
+    prompts: dict[str, dict[str, Any]] = {}
+    responses: dict[str, list[dict[str, Any]]] = {}
+    samples: Counter[tuple[str, str]] = Counter()
+    answers: list[Answer] = []
+    rejected: list[dict[str, Any]] = []
+    for row in rows:
+        read = _fields(row, columns, shared)
+        if isinstance(read, Fault):
+            rejected.append({"row_id": str(row.row), "language": None, "reason": read.reason, "detail": read.detail})
+            continue
+        prompt, response, language, kind = read
+        key = prompt_id(f"{language} {kind}", prompt)
+        place = {"split": "test", "source": "file", "row": row.row}
+        prompts.setdefault(key, {"prompt_id": key, "text": prompt, "kind": kind, **place})
+        sample = samples[key, language]
+        samples[key, language] += 1
+        numbers = {"sample": sample, "seed": 0, "tokens": 0, "finished": True}
+        responses.setdefault(language, []).append(
+            {"prompt_id": key, "language": language, "prompt": prompt, "text": response, **numbers}
+        )
+        answers.append(Answer(row.row, key, language, sample, labels.get(row.row)))
+    if not answers:
+        reasons = Counter(row["reason"] for row in rejected)
+        counted = ", ".join(f"{reason} {count}" for reason, count in reasons.most_common()) or "it has no rows"
+        raise BadInputError(f"no answer can be judged ({counted})", where=str(path), fix="Fix these rows.")
+    tables = {language: RESPONSES.build(of_language) for language, of_language in sorted(responses.items())}
+    return AnswersFile(PROMPTS.build(prompts.values()), tables, answers, QUARANTINE.build(rejected))
+
+
+def _fields(row: Record, columns: Columns, shared: Mapping[str, str]) -> tuple[str, str, str, str] | Fault:
+    """Prompt, response, language and kind of a row, or why it cannot be judged."""
+    prompt, response = row.text(columns.prompt), row.text(columns.response, "assistant")
+    for text in (prompt, response):
+        if isinstance(text, Fault):
+            return text
+    if not str(prompt).strip():
+        return Fault("no_prompt", f"nothing in column {columns.prompt!r}")
+    language = shared.get("language") or str(row.values.get(columns.language) or "").strip()
+    if language not in LANGUAGES:
+        return Fault("unknown_language", f"{shortened(language, _LONGEST_SHOWN)!r} is no code of a known language")
+    kind = shared.get("kind") or str(row.values.get(columns.kind) or "").strip().casefold()
+    if kind not in _KINDS:
+        return Fault("unknown_kind", f"{shortened(kind, _LONGEST_SHOWN)!r} is neither harmful nor harmless")
+    return str(prompt), str(response), language, kind
