@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import base64
 import functools
+import gzip
+import io
 import json
 import ssl
 import zlib
@@ -24,8 +26,6 @@ MOST_BYTES = 4 << 20
 _MOST_REDIRECTS = 3
 _SAME_AGAIN = {301, 302, 307, 308}
 """Redirects after which the same request is made at another path."""
-_ANY_CODING = 47
-"""zlib's number for "gzip or zlib, whichever it is"."""
 _PRINTABLE = range(0x20, 0x7F)
 
 
@@ -230,18 +230,19 @@ def _unpacked(raw: bytes, headers: Mapping[str, str], most_bytes: int) -> bytes:
         return raw
     if coding not in {"gzip", "x-gzip", "deflate"}:
         raise PassingError("unreadable_reply")
-    # Some servers leave out the frame of "deflate"; the low bits of a frame's first byte are 8.
-    bare = coding == "deflate" and raw[0] & 0x0F != zlib.DEFLATED
-    body = b""
-    while raw.strip(b"\0"):  # gzip may consist of several parts, and be padded with zeros
-        unpacker = zlib.decompressobj(-zlib.MAX_WBITS if bare else _ANY_CODING)
-        try:
-            body += unpacker.decompress(raw, most_bytes + 1 - len(body))
-        except zlib.error:
-            raise PassingError("unreadable_reply") from None
-        if len(body) > most_bytes:
-            raise PassingError("reply_too_large")
-        if not unpacker.eof:
-            raise PassingError("unreadable_reply")
-        raw = unpacker.unused_data
+    try:
+        if coding == "deflate":
+            # Some servers leave out its frame; the low bits of a frame's first byte are 8.
+            bare = raw[0] & 0x0F != zlib.DEFLATED
+            unpacker = zlib.decompressobj(-zlib.MAX_WBITS if bare else zlib.MAX_WBITS)
+            body = unpacker.decompress(raw, most_bytes + 1)
+            is_cut = not unpacker.eof
+        else:
+            body, is_cut = gzip.GzipFile(fileobj=io.BytesIO(raw)).read(most_bytes + 1), False
+    except (OSError, EOFError, zlib.error):
+        raise PassingError("unreadable_reply") from None
+    if len(body) > most_bytes:
+        raise PassingError("reply_too_large")
+    if is_cut:
+        raise PassingError("unreadable_reply")
     return body

@@ -83,35 +83,24 @@ def translate_texts(texts: Sequence[Text], chain: Chain, *, source: str, target:
         BadInputError: a service refuses its key.
         StageFailedError: the last engine does not answer any more; what was answered is kept for the next run.
     """
-    wanted = list(dict.fromkeys(text.text for text in texts if not damaged(text.text, like=text.text)))
-    done: dict[str, _Translation] = {}
-    failures: dict[str, list[_Failure]] = {text: [] for text in wanted}
     if chain.back is not None:
         chain.back.check(target, source)
+    work = _Work(texts, chain, source, target)
     for engine, is_last in _usable(chain.engines, source, target):
-        open_ = [text for text in wanted if text not in done]
-        if not open_:
-            break
-        replies = _translated_by(engine, open_, source, target, is_last=is_last)
-        for original, reply in zip(open_, replies, strict=True):
-            if reply.text is not None:
-                done[original] = _Translation(reply.text, engine.name, [])
-            else:
-                failures[original].append(_Failure(engine.name, reply.reason))
-        _gate(engine, open_, done, failures, chain, source, target)
+        work.ask(engine, is_last=is_last)
     rows, rejected = [], []
     for text in texts:
-        if text.text not in failures:
+        if text.text not in work.failures:
             rejected.append(_rejected_row(text, target, "invalid_text", "halves of characters, which no file takes"))
-        elif text.text in done:
-            result = done[text.text]
+        elif text.text in work.done:
+            result = work.done[text.text]
             marks = [verdict.gate for verdict in result.verdicts if not verdict.passed]
             if marks and chain.gates.marked == "drop":
                 rejected.append(_rejected_row(text, target, marks[0], f"{result.engine} {', '.join(marks)}"))
             else:
                 rows.append(_row(text, target, result, marks, chain.gates))
         else:
-            rejected.append(_failed_row(text, target, failures[text.text]))
+            rejected.append(_failed_row(text, target, work.failures[text.text]))
     return TRANSLATIONS.build(rows), QUARANTINE.build(rejected)
 
 
@@ -130,6 +119,67 @@ def _usable(engines: Sequence[Engine], source: str, target: str) -> list[tuple[E
     return [(engine, engine is usable[-1]) for engine in usable]
 
 
+class _Work:
+    """Texts on their way from engine to engine: the translations so far, and what each engine failed at."""
+
+    def __init__(self, texts: Sequence[Text], chain: Chain, source: str, target: str) -> None:
+        wanted = (text.text for text in texts if not damaged(text.text, like=text.text))
+        self.done: dict[str, _Translation] = {}
+        self.failures: dict[str, list[_Failure]] = {text: [] for text in wanted}
+        self._chain, self._gates, self._source, self._target = chain, chain.gates, source, target
+
+    def ask(self, engine: Engine, *, is_last: bool) -> None:
+        """Asks an engine for what is not done yet; what then fails a hard gate stays open."""
+        texts = [text for text in self.failures if text not in self.done]
+        if not texts:
+            return
+        replies = _translated_by(engine, texts, self._source, self._target, is_last=is_last)
+        given: dict[str, str] = {}
+        for text, reply in zip(texts, replies, strict=True):
+            if reply.text is None:
+                self.failures[text].append(_Failure(engine.name, reply.reason))
+            else:
+                given[text] = reply.text
+        refused = []
+        for text, own_verdicts in self._judged(engine, given).items():
+            failed = self._failed(own_verdicts)
+            if failed is None:
+                self.done[text] = _Translation(given[text], engine.name, own_verdicts)
+            else:
+                self.failures[text].append(_Failure(engine.name, failed.gate, f"{failed.score:.3g}"))
+                refused.append(text)
+        engine.judge(refused, self._source, self._target, refused=True)
+        engine.judge([text for text in given if text in self.done], self._source, self._target, refused=False)
+
+    def _judged(self, engine: Engine, given: dict[str, str]) -> dict[str, list[Verdict]]:
+        """The verdicts on each translation, those that need the whole block or a way back included."""
+        judged = {
+            text: verdicts(
+                text, given[text], source=self._source, target=self._target, settings=self._gates, measures=engine.masks
+            )
+            for text in given
+        }
+        if engine.masks:
+            # A service that is broken may give one answer to everybody.
+            counts = Counter(translation.casefold() for translation in given.values())
+            for text, own_verdicts in judged.items():
+                others = counts[given[text].casefold()] - 1
+                own_verdicts.append(Verdict("shared", others <= _MOST_SHARED, float(others)))
+        if self._chain.back is not None and self._gates.back_translation is not None:
+            passed = [text for text, own_verdicts in judged.items() if self._failed(own_verdicts) is None]
+            translations = [given[text] for text in passed]
+            returned = _translated_by(self._chain.back, translations, self._target, self._source, is_last=True)
+            for text, reply in zip(passed, returned, strict=True):
+                chrf = _chrf(text, reply.text or "")
+                bound = self._gates.back_translation.min_chrf
+                judged[text].append(Verdict("back_translation", chrf >= bound, chrf))
+        return judged
+
+    def _failed(self, own_verdicts: list[Verdict]) -> Verdict | None:
+        """The first hard gate that a translation does not pass."""
+        return next((v for v in own_verdicts if not v.passed and v.gate in self._gates.hard), None)
+
+
 def _translated_by(engine: Engine, texts: list[str], source: str, target: str, *, is_last: bool) -> list[Reply]:
     try:
         return engine.translate(texts, source, target)
@@ -145,71 +195,10 @@ def _translated_by(engine: Engine, texts: list[str], source: str, target: str, *
         return [error.replies[text] for text in texts]
 
 
-def _gate(
-    engine: Engine,
-    texts: list[str],
-    done: dict[str, _Translation],
-    failures: dict[str, list[_Failure]],
-    chain: Chain,
-    source: str,
-    target: str,
-) -> None:
-    """Judges what an engine gave just now; what fails a hard gate is open again."""
-    given = [text for text in texts if text in done]
-    judged = {
-        text: verdicts(text, done[text].text, source=source, target=target, settings=chain.gates, measures=engine.masks)
-        for text in given
-    }
-    if engine.masks:
-        _count_shared(judged, done)
-    _translate_back(
-        {text: judged[text] for text in given if _failed(judged[text], chain.gates) is None},
-        done,
-        chain,
-        source,
-        target,
-    )
-    refused = []
-    for text in given:
-        failed = _failed(judged[text], chain.gates)
-        if failed is None:
-            done[text] = done[text]._replace(verdicts=judged[text])
-        else:
-            del done[text]
-            failures[text].append(_Failure(engine.name, failed.gate, f"{failed.score:.3g}"))
-            refused.append(text)
-    engine.judge(refused, source, target, refused=True)
-    engine.judge([text for text in given if text in done], source, target, refused=False)
-
-
-def _translate_back(
-    judged: dict[str, list[Verdict]], done: dict[str, _Translation], chain: Chain, source: str, target: str
-) -> None:
-    """Adds the chrF of each text and its way there and back, where somebody translates back."""
-    if chain.back is None or chain.gates.back_translation is None:
-        return
-    returned = _translated_by(chain.back, [done[text].text for text in judged], target, source, is_last=True)
-    for (text, own_verdicts), reply in zip(judged.items(), returned, strict=True):
-        chrf = _chrf(text, reply.text or "")
-        own_verdicts.append(Verdict("back_translation", chrf >= chain.gates.back_translation.min_chrf, chrf))
-
-
-def _count_shared(judged: dict[str, list[Verdict]], done: dict[str, _Translation]) -> None:
-    """A service that is broken may give one answer to everybody: adds how many texts more have a text's translation."""
-    counts = Counter(done[text].text.casefold() for text in judged)
-    for text, own_verdicts in judged.items():
-        others = counts[done[text].text.casefold()] - 1
-        own_verdicts.append(Verdict("shared", others <= _MOST_SHARED, float(others)))
-
-
 def _chrf(text: str, returned: str) -> float:
     from sacrebleu import sentence_chrf
 
     return float(sentence_chrf(returned, [text]).score)
-
-
-def _failed(own_verdicts: list[Verdict], gates: TranslationGates) -> Verdict | None:
-    return next((verdict for verdict in own_verdicts if not verdict.passed and verdict.gate in gates.hard), None)
 
 
 def _row(text: Text, target: str, result: _Translation, marks: list[str], gates: TranslationGates) -> dict[str, Any]:
