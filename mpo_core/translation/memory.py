@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import itertools
 import logging
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
+
+import langcodes
+from langcodes.tag_parser import LanguageTagError
 
 from mpo_core.contract.errors import BadInputError
 from mpo_core.contract.translation import NO_TRANSLATION, Reply, UnknownLanguageError
 from mpo_core.files.compression import plain_suffix
 from mpo_core.files.records import form_of, open_records, says_its_form
 from mpo_core.languages.defects import normalised
-from mpo_core.languages.known import LANGUAGES, engine_code
+from mpo_core.languages.known import LANGUAGES, Language
+from mpo_core.languages.tags import standard
 from mpo_core.translation.tmx import read_units
 
 MEND = "Check the memory's path (translation.engines[].path, or --engine memory=FILE)."
 _LONG = {"source_language", "source", "language", "text"}
-_TAG = re.compile(
-    r"(?P<base>[a-z]{2,3})(?:-(?P<script>[a-z]{4}))?(?:-(?P<region>[a-z]{2}|\d{3}))?(?:-(?:x-)?[a-z\d]{5,8})*"
-)
 _Columns = dict[str, list[str | None]]
 _log = logging.getLogger(__name__)
 
@@ -145,24 +145,20 @@ def columns_of(code: str, names: Sequence[str], *, named: bool = False) -> list[
     if named or code not in LANGUAGES:
         return whole[:1]
     entry = LANGUAGES[code]
-    aliases = {wanted, str(engine_code(code, "nllb") or code).split("_")[0].casefold()}
     if not whole:
-        whole = [name for name in names if plain[name] in {*aliases, entry.name.casefold()}]
-    regions = [
-        name for name in names if name not in whole and _is_region(plain[name], aliases, entry.script.casefold())
-    ]
-    return [*whole, *regions]
+        names_of_language = {standard(code).casefold(), entry.name.casefold()}
+        whole = [name for name in names if {plain[name], standard(plain[name]).casefold()} & names_of_language]
+    return [*whole, *(name for name in names if name not in whole and _is_region(plain[name], entry))]
 
 
-def _is_region(tag: str, bases: set[str], script: str) -> bool:
-    """Whether a language tag is a region's, or its own script's, of one of these languages."""
-    match = _TAG.fullmatch(tag)
-    if match is None or match["base"] not in bases:
+def _is_region(tag: str, entry: Language) -> bool:
+    """Whether a language tag is a region's of this language, in the language's own script: `zh-TW` is none of `zh`."""
+    try:
+        variety, known = langcodes.Language.get(tag), langcodes.Language.get(entry.code)
+    except LanguageTagError:
         return False
-    if match["script"] is not None:
-        return match["script"] == script
-    # Traditional characters are not what `zh` means here.
-    return not (script == "hans" and match["region"] in {"tw", "hk", "mo"})
+    same = standard(variety.to_tag()).split("-")[0] == standard(entry.code).split("-")[0]
+    return same and variety.maximize().script in {entry.script, known.maximize().script}
 
 
 def _read_table(path: Path, delimiter: str | None) -> _File:
