@@ -43,7 +43,6 @@ _FORMS = (
     _Form(r"<(unused)94>(?:thought)?", "<{}95>", "<{}95>"),  # MedGemma
     _Form(r"<\|(channel)>(?:thought|analysis)?", r"<{}\|>", "<{}|>"),  # Gemma
 )
-_OPENINGS = tuple(re.compile(form.opening, re.IGNORECASE) for form in _FORMS)
 _ANY_CLOSING = re.compile(
     "|".join(
         form.closing.format(f"(?:{re.search(r'[(](.*)[)]', form.opening).group(1)})")  # type: ignore[union-attr]
@@ -120,11 +119,8 @@ def open_thought(rendered: str) -> str:
     channel = re.search(r"<\|channel\|>analysis<\|message\|>\Z", end)
     if channel:
         return channel.group()
-    for pattern in _OPENINGS:
-        for match in pattern.finditer(end, max(0, len(end) - 80)):
-            if match.end() == len(end):
-                return match.group()
-    return ""
+    marks = _ANY_OPENING.finditer(end, max(0, len(end) - 80))
+    return next((mark.group() for mark in marks if mark.end() == len(end)), "")
 
 
 def closing_of_open_thought(rendered: str) -> str:
@@ -132,11 +128,11 @@ def closing_of_open_thought(rendered: str) -> str:
     mark = open_thought(rendered)
     if mark.startswith("<|channel|>"):
         return "<|end|><|start|>assistant<|channel|>final<|message|>"
-    for form, pattern in zip(_FORMS, _OPENINGS, strict=True):
-        match = pattern.fullmatch(mark) if mark else None
-        if match:
-            return f"\n{form.spelled.format(match.group(1))}\n\n"
-    return ""
+    opening = _ANY_OPENING.fullmatch(mark)
+    if opening is None:
+        return ""
+    form, name = _form_and_name(opening)
+    return f"\n{form.spelled.format(name)}\n\n"
 
 
 def _by_channels(reply: str) -> Parts | None:
@@ -185,21 +181,26 @@ def _by_marks(reply: str, context: str) -> Parts:
 def _leading(text: str, context: str) -> tuple[str, str | None] | None:
     """The thought that begins a text and what follows it (None: it never ends); or None, if none begins it."""
     start = re.match(rf"(?:\s|{TURN_ENDS}|<\|assistant\|>)*", text).end()  # type: ignore[union-attr]
-    for form, pattern in zip(_FORMS, _OPENINGS, strict=True):
-        opening = pattern.match(text, start)
-        if opening is None:
-            continue
-        closing = _closing(form, opening, text)
-        if closing is not None:
-            return text[opening.end() : closing.start()], text[closing.end() :]
-        return None if _known(opening.group(), context) else (text[opening.end() :], None)
-    return None
+    opening = _ANY_OPENING.match(text, start)
+    if opening is None:
+        return None
+    closing = _closing(opening)
+    if closing is not None:
+        return text[opening.end() : closing.start()], text[closing.end() :]
+    return None if _known(opening.group(), context) else (text[opening.end() :], None)
 
 
-def _closing(form: _Form, opening: re.Match[str], text: str) -> re.Match[str] | None:
-    own = re.compile(form.closing.format(re.escape(opening.group(1))), re.IGNORECASE)
-    # Models close what they opened by another name now and then.
-    return own.search(text, opening.end()) or _ANY_CLOSING.search(text, opening.end())
+def _form_and_name(opening: re.Match[str]) -> tuple[_Form, str]:
+    """The form of an opening mark, and the name in it."""
+    group = str(opening.lastgroup)
+    return _FORMS[int(group.removeprefix("form_"))], opening.group(opening.re.groupindex[group] + 1)
+
+
+def _closing(opening: re.Match[str]) -> re.Match[str] | None:
+    """The mark that ends a thought; models close what they opened by another name now and then."""
+    form, name = _form_and_name(opening)
+    own = re.compile(form.closing.format(re.escape(name)), re.IGNORECASE)
+    return own.search(opening.string, opening.end()) or _ANY_CLOSING.search(opening.string, opening.end())
 
 
 def _stray_closing(text: str, context: str) -> re.Match[str] | None:
@@ -208,13 +209,9 @@ def _stray_closing(text: str, context: str) -> re.Match[str] | None:
         if _known(mark.group(), context) or _quoted(text, mark):
             continue
         before = text[: mark.start()]
-        if not any(_opened(pattern, before) for pattern in _OPENINGS):
+        if all(_quoted(before, opening) for opening in _ANY_OPENING.finditer(before)):
             return mark
     return None
-
-
-def _opened(pattern: re.Pattern[str], text: str) -> bool:
-    return any(not _quoted(text, mark) for mark in pattern.finditer(text))
 
 
 def _inside(text: str, context: str) -> tuple[list[str], str | None]:
@@ -224,9 +221,7 @@ def _inside(text: str, context: str) -> tuple[list[str], str | None]:
     for mark in _ANY_OPENING.finditer(text):
         if mark.start() < at or _known(mark.group(), context) or _quoted(text, mark):
             continue
-        form = _FORMS[int(str(mark.lastgroup).removeprefix("form_"))]
-        opening = re.compile(form.opening, re.IGNORECASE).match(text, mark.start())
-        closing = _closing(form, opening, text) if opening else None
+        closing = _closing(mark)
         before = text[at : mark.start()].rstrip(" \t")
         if closing is not None:
             answer += text[at : mark.start()]
