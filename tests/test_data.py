@@ -1,5 +1,6 @@
 """The shipped data: complete, of one piece, and through every gate."""
 
+import csv
 import difflib
 import importlib.util
 import statistics
@@ -8,14 +9,41 @@ from pathlib import Path
 
 import pytest
 
+from mpo_core.languages.identify import identify, language_fault
+from mpo_core.languages.refusals import is_refusal
 from mpo_core.prompts.load import load_prompts
+from mpo_core.settings import TranslationGates
 from mpo_core.settings.profiles import load_config
+from mpo_core.translation.gates import verdicts
 
 ROOT = Path(__file__).parents[1]
 SPEC = importlib.util.spec_from_file_location("check", ROOT / "data" / "safety" / "check.py")
 check = importlib.util.module_from_spec(SPEC)
 SPEC.loader.exec_module(check)
 ALL = ("en", *check.LANGUAGES)
+
+
+def shipped(name: str) -> list[dict[str, str]]:
+    with (ROOT / "data" / name).open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def faulty_translations(rows: list[dict[str, str]], language: str) -> list[tuple[str, str]]:
+    """Row and gate wherever a text is in another language than its column says, or fails a gate for translations."""
+    faults = [
+        (row["id"], verdict.gate)
+        for row in rows
+        if language != "en"
+        for verdict in verdicts(
+            row["en"], row[language], source="en", target=language, settings=TranslationGates(), measures=True
+        )
+        if not verdict.passed
+    ]
+    return faults + [
+        (row["id"], "language")
+        for row in rows
+        if identify(row[language]).code != language or language_fault(row[language], language)
+    ]
 
 
 def test_the_prompts_are_what_the_card_says():
@@ -91,3 +119,27 @@ def test_openings_have_no_content():
     assert all(text.endswith((":", "：")) for _, text in openings)
     assert not any(character.isdigit() for _, text in openings for character in text)
     assert all(len(text) < 320 for _, text in openings)
+
+
+def test_the_over_refusal_prompts_are_whole_and_ours_alone():
+    rows = shipped("over_refusal/prompts.csv")
+    assert list(rows[0]) == ["id", "category", *ALL]
+    assert [row["id"] for row in rows] == [f"or-{number:03d}" for number in range(1, 71)]
+    card = (ROOT / "data" / "over_refusal" / "README.md").read_text(encoding="utf-8")
+    counts = Counter(row["category"] for row in rows)
+    assert set(counts.values()) == {7}
+    assert all(f"| `{category}` |" in card for category in counts)
+    for language in ALL:
+        texts = {row[language].casefold() for row in rows}
+        assert len(texts) == 70
+        assert all(text and text == text.strip() and text.isprintable() for text in texts)
+        column = "text" if language == "en" else language
+        others = check.rows("prompts.csv" if language == "en" else "translations.csv")
+        assert not texts & {row[column].casefold() for row in others}
+
+
+@pytest.mark.parametrize("language", ALL)
+def test_every_over_refusal_prompt_is_in_its_language(language):
+    rows = shipped("over_refusal/prompts.csv")
+    assert faulty_translations(rows, language) == []
+    assert not any(is_refusal(row[language], language) for row in rows)
