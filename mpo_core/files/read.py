@@ -129,15 +129,15 @@ def text_lines(path: Path, *, fix: str, newline: str | None = None) -> Iterator[
 @contextlib.contextmanager
 def _opened(path: Path, fix: str, *, newline: str | None) -> Iterator[TextIO]:
     try:
-        with open_plain(path) as plain, io.TextIOWrapper(plain, encoding="utf-8-sig", newline=newline) as file:
+        with (
+            readable(path, fix),
+            open_plain(path) as plain,
+            io.TextIOWrapper(plain, encoding="utf-8-sig", newline=newline) as file,
+        ):
             yield file
     except UnicodeDecodeError:
         read_text(path, fix=fix)  # knows the line
         raise
-    except CORRUPT as error:
-        raise _damaged(path, error) from None
-    except OSError as error:
-        raise _unreadable(path, error, fix) from None
 
 
 def read_bytes(path: Path, *, fix: str) -> bytes:
@@ -146,13 +146,8 @@ def read_bytes(path: Path, *, fix: str) -> bytes:
     Raises:
         BadInputError: it cannot be read, or its compressed data is damaged.
     """
-    try:
-        with open_plain(path) as file:
-            return file.read()
-    except CORRUPT as error:
-        raise _damaged(path, error) from None
-    except OSError as error:
-        raise _unreadable(path, error, fix) from None
+    with readable(path, fix), open_plain(path) as file:
+        return file.read()
 
 
 def read_text(path: Path, *, fix: str) -> str:
@@ -194,10 +189,8 @@ def opened_parquet(path: Path, *, fix: str) -> Iterator[pq.ParquetFile]:
     Raises:
         BadInputError: it is missing (`fix` says what to do) or damaged.
     """
-    try:
+    with readable(path, fix):
         require_regular(path)
-    except OSError as error:
-        raise _unreadable(path, error, fix) from None
     with readable_arrow(path, fix):
         with path.open("rb") as file:
             plain = file.read(4) == b"PAR1"
@@ -236,10 +229,23 @@ def digest(path: Path, *, fix: str) -> str:
     Raises:
         BadInputError: it cannot be read.
     """
-    try:
+    with readable(path, fix):
         require_regular(path)
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextlib.contextmanager
+def readable(path: Path, fix: str) -> Iterator[None]:
+    """Turns what opening and decompressing a file raises into one line.
+
+    Raises:
+        BadInputError: the file cannot be read (`fix` says what to do), or its compressed data is damaged.
+    """
+    try:
+        yield
+    except CORRUPT as error:
+        raise _damaged(path, error) from None
     except OSError as error:
         raise _unreadable(path, error, fix) from None
 

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TextIO
 
 from mpo_core.contract.errors import BadInputError
-from mpo_core.files.compression import CORRUPT, open_plain
+from mpo_core.files.compression import open_plain
+from mpo_core.files.read import readable
 from mpo_core.translation.protect import is_placeholder
 
 _CODES = {"bpt", "ept", "ph", "it", "ut", "sub"}
@@ -49,17 +50,14 @@ def read_units(path: Path, *, fix: str) -> Iterator[list[dict[str, str]]]:
         BadInputError: the file cannot be read, is no XML, or its encoding is unknown or another one.
     """
     try:
-        encoding = _encoding(path)
-        with open_plain(path) as plain, io.TextIOWrapper(plain, encoding=encoding, newline="") as file:
-            # The parser (expat) limits how far entities may grow.
-            for _, element in ET.iterparse(_AsUtf8(file)):  # noqa: S314
-                if _local(element.tag) == "tu":
-                    yield _readings(element)
-                    element.clear()
-    except (*CORRUPT, OSError) as error:
-        raise BadInputError(
-            f"cannot be read ({getattr(error, 'strerror', None) or type(error).__name__})", where=str(path), fix=fix
-        ) from None
+        with readable(path, fix):
+            encoding = _encoding(path)
+            with open_plain(path) as plain, io.TextIOWrapper(plain, encoding=encoding, newline="") as file:
+                # The parser (expat) limits how far entities may grow.
+                for _, element in ET.iterparse(_AsUtf8(file)):  # noqa: S314
+                    if _local(element.tag) == "tu":
+                        yield _readings(element)
+                        element.clear()
     except ET.ParseError as error:
         line, column = error.position
         raise BadInputError(
