@@ -59,14 +59,14 @@ def push(store: ArtifactStore, name: str, repo: str, *, private: bool) -> str:
 
 def card(version: Version) -> str:
     """Returns the model card: languages, lineage, figures and the gate's decision."""
+    from huggingface_hub import ModelCardData
+
     entry = version.entry
+    data = ModelCardData(library_name="transformers", tags=["mpo", "safety-alignment"], language=entry.targets)
     figures = "\n".join(f"| {name.replace('_', ' ')} | {value:.4g} |" for name, value in sorted(entry.figures.items()))
-    codes = "".join(f"\n- {code}" for code in entry.targets)
     gate = "It was not put to the gate." if version.gate is None else f"The gate: {version.gate.reason}."
     return f"""---
-library_name: transformers
-tags: [mpo, safety-alignment]
-{"language:" + codes if codes else "language: []"}
+{data.to_yaml()}
 ---
 
 # {entry.run} {version.version}

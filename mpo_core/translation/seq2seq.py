@@ -110,13 +110,11 @@ def _digest(folder: Path) -> str:
 
 def licence(folder: Path) -> str | None:
     """The licence in the front matter of a model card, if there is one."""
-    card = folder / "README.md"
-    if not card.is_file():
-        return None
-    front = re.match(r"---\s*\n(.*?)\n---", card.read_text(encoding="utf-8", errors="replace"), re.DOTALL)
+    from huggingface_hub import metadata_load
+
     try:
-        named = yaml.safe_load(front.group(1)).get("license") if front else None
-    except (yaml.YAMLError, AttributeError):
+        named = (metadata_load(folder / "README.md") or {}).get("license")
+    except (OSError, ValueError, yaml.YAMLError):  # no card, or none that can be read
         return None
     return str(named) if named else None
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from mpo_core.contract.artifacts import ArtifactStore
 from mpo_core.contract.errors import BadInputError
@@ -96,7 +97,7 @@ def store(tmp_path: Path) -> ArtifactStore:
     (model / "config.json").write_text("{}")
     ref = made.write_folder("training", model)
     register(
-        made, Entry(run="demo", model=ref, base="b" * 64, targets=["sw", "ko"], figures={"median_unsafe_after": 0.003})
+        made, Entry(run="demo", model=ref, base="b" * 64, targets=["sw", "no"], figures={"median_unsafe_after": 0.003})
     )
     return made
 
@@ -106,7 +107,9 @@ def test_the_folder_and_its_card_arrive(hub: Hub, store: ArtifactStore) -> None:
     assert hub.files["model.safetensors"] == b"weights"
     assert set(hub.files) == {"model.safetensors", "config.json", "README.md"}
     card = hub.files["README.md"].decode()
-    assert "language:\n- sw\n- ko" in card
+    front = yaml.safe_load(card.split("---")[1])
+    assert front["language"] == ["sw", "no"]  # Norwegian, which YAML 1.1 would read as false
+    assert front["library_name"] == "transformers"
     assert "b" * 64 in card
     assert "| median unsafe after | 0.003 |" in card
     assert hub.created[0]["visibility"] == "private"
