@@ -11,6 +11,7 @@ import pytest
 
 from mpo_core.languages.identify import identify, language_fault
 from mpo_core.languages.refusals import is_refusal
+from mpo_core.languages.sentences import count_sentences
 from mpo_core.prompts.load import load_prompts
 from mpo_core.settings import TranslationGates
 from mpo_core.settings.profiles import load_config
@@ -143,3 +144,14 @@ def test_every_over_refusal_prompt_is_in_its_language(language):
     rows = shipped("over_refusal/prompts.csv")
     assert faulty_translations(rows, language) == []
     assert not any(is_refusal(row[language], language) for row in rows)
+
+
+@pytest.mark.parametrize("language", ALL)
+def test_the_parallel_passages_are_whole_and_in_their_language(language):
+    rows = shipped("parallel/passages.csv")
+    assert list(rows[0]) == ["id", "topic", *ALL]
+    assert [row["id"] for row in rows] == [f"par-{number:03d}" for number in range(1, 41)]
+    assert len({row["topic"] for row in rows}) == len({row[language] for row in rows}) == 40
+    assert all(row[language] == row[language].strip() and row[language].isprintable() for row in rows)
+    assert {count_sentences(row[language]) for row in rows} == {2}
+    assert faulty_translations(rows, language) == []
