@@ -14,6 +14,7 @@ from flows.translate import opened_chain
 from mpo_core.contract.artifacts import write_parquet
 from mpo_core.contract.errors import BadInputError
 from mpo_core.contract.prompts import PROMPT_SOURCES, PromptSource
+from mpo_core.contract.sampling import SampledModel
 from mpo_core.contract.tables import GAPS, METRICS, PAIRS, PROMPTS, QUARANTINE, RESPONSES, VERDICTS
 from mpo_core.evaluation import ModelName, compare, metrics
 from mpo_core.files.read import read_parquet
@@ -289,6 +290,7 @@ def evaluate_alone(
     evaluations: dict[ModelName, _Evaluation] = {}
     paths: dict[ModelName, str]
     paths = {"model": config.model.path} if against is None else {"before": against, "after": config.model.path}
+    config.evaluation.sampling.backend.require_models(list(paths.values()))
     for name, path in paths.items():
         settings = config.model.model_copy(update={"path": path})
         if name == "before":  # the revision of the settings is one of the other model's repository
@@ -410,7 +412,8 @@ def _evaluate(
     on_progress: OnProgress,
 ) -> _Evaluation:
     """Lets a model answer the prompts in every language, and judges its answers."""
-    model, tokenizer, lock = shared_model(resolve(settings), settings)
+    folder = resolve(settings)
+    model = SampledModel(settings.path, folder, settings, model_digest(folder, settings))
     on_loaded()
     kinds = dict(zip(prompts["prompt_id"].to_pylist(), prompts["kind"].to_pylist(), strict=True))
     dominant = config.languages.dominant
@@ -424,17 +427,9 @@ def _evaluate(
                 )
             requests = [Request(row["prompt_id"], row["text"]) for row in translated.to_pylist()]
             quarantine.append(untranslated)
-        with lock:
-            responses, unanswered = sample(
-                model,
-                tokenizer,
-                requests,
-                config.evaluation.sampling,
-                language=language,
-                system=settings.system,
-                thinking=settings.thinking,
-                progress=on_progress,
-            )
+        responses, unanswered = sample(
+            model, requests, config.evaluation.sampling, language=language, progress=on_progress
+        )
         answers.append(responses)
         verdicts.append(judge_responses(responses, kinds, config.judging))
         quarantine.append(unanswered)

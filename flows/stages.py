@@ -6,6 +6,7 @@ from flows.kinds import announce
 from flows.run import Future, Run
 from mpo_core.contract.artifacts import ArtifactRef
 from mpo_core.contract.errors import BadInputError
+from mpo_core.contract.sampling import TRAINED
 from mpo_core.contract.tables import PROMPTS, QUARANTINE
 from mpo_core.prompts.load import count_kinds
 from mpo_core.prompts.load import fingerprint as prompts_fingerprint
@@ -73,11 +74,13 @@ def read_blocks(run: Run) -> list[ArtifactRef]:
     """The prompts, in blocks of one split.
 
     Raises:
-        BadInputError: a split that training or evaluation asks for has no prompts, or the judge cannot judge a
-            language.
+        BadInputError: a split that training or evaluation asks for has no prompts, the judge cannot judge a language,
+            or a sampling backend cannot answer with a model.
     """
     config = run.config
     config.judging.require_languages([config.languages.dominant, *config.languages.targets])
+    config.sampling.backend.require_models([config.model.path])
+    config.evaluation.sampling.backend.require_models([config.model.path, TRAINED])
     prompts = run.submit(
         read_prompts,
         settings=config.prompts,
@@ -268,7 +271,13 @@ def _answer(
     """A model's answers to a block in one language, and the verdicts on them."""
     label = f"{language}-{block.part}-{purpose}"
     answers = run.submit(
-        sample_answers, model=model, prompts=prompts, settings=settings, language=language, label=label
+        sample_answers,
+        model=model,
+        prompts=prompts,
+        settings=settings,
+        backend=settings.backend.identity(model.name),
+        language=language,
+        label=label,
     )
     verdicts = run.submit(judge_answers, responses=answers, prompts=block, judge=run.config.judging, label=label)
     return answers, verdicts
