@@ -13,9 +13,11 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from mpo_core.contract.errors import BadInputError
+from mpo_core.contract.sampling import Draw, DrawSettings
 from mpo_core.contract.tables import QUARANTINE, RESPONSES
 from mpo_core.models.chat import encode_prompt
 from mpo_core.sampling import Request
+from mpo_core.sampling.generate import generate
 from mpo_core.sampling.noise import GumbelNoise
 from mpo_core.sampling.sample import stream_seed
 from mpo_core.settings import SamplingSettings
@@ -262,3 +264,41 @@ def test_noise_differs_by_step_and_row_and_never_revives_a_cut_token() -> None:
     assert not torch.equal(first, later)
     rest = torch.cat([first[:, :7], first[:, 8:]], dim=1)
     assert torch.isfinite(rest).all()
+
+
+@pytest.mark.parametrize("limit", [1, 60, 130, 10_000])
+def test_answers_do_not_depend_on_the_tokens_of_a_batch(model: Any, tokenizer: Any, limit: int) -> None:
+    draws = [Draw(*request, number, 7 + number) for request in REQUESTS for number in range(2)]
+    settings = DrawSettings(n=2, temperature=1.0, max_new_tokens=12)
+    assert generate(model, tokenizer, draws, settings, tokens_per_batch=limit) == generate(
+        model, tokenizer, draws, settings
+    )
+
+
+class SmallMemory:
+    """The model, with memory for a few rows only."""
+
+    def __init__(self, model: Any, most: int) -> None:
+        self._model, self.most, self.sizes = model, most, []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._model, name)
+
+    def generate(self, **inputs: Any) -> Any:
+        self.sizes.append(len(inputs["input_ids"]))
+        if self.sizes[-1] > self.most:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        self._model.generation_config = self.generation_config  # what is set here is the model's
+        return self._model.generate(**inputs)
+
+
+def test_batches_are_halved_where_memory_runs_out(model: Any, tokenizer: Any) -> None:
+    draws = [Draw(*request, 0, 7) for request in REQUESTS]
+    settings = DrawSettings(temperature=1.0, max_new_tokens=12)
+    small = SmallMemory(model, most=2)
+    assert generate(small, tokenizer, draws, settings) == generate(model, tokenizer, draws, settings)
+    sizes = small.sizes[2:]  # behind the two of the trial whether it reads padding
+    assert sizes[0] == len(REQUESTS)
+    assert max(sizes[1:]) < len(REQUESTS) / 2  # what failed once is not tried again
+    with pytest.raises(BadInputError, match="the memory is too small to answer one prompt of"):
+        generate(SmallMemory(model, most=0), tokenizer, draws[:1], settings)

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from transformers.utils.import_utils import is_serve_available
 
 from mpo_core.contract.errors import BadInputError, StageFailedError
 from mpo_core.contract.sampling import SampledModel
@@ -120,3 +121,28 @@ def test_a_server_ends_with_the_process_that_started_it(number, tmp_path):
     process.wait(30)
     assert gone(child)
     log.unlink(missing_ok=True)
+
+
+@pytest.mark.long
+@pytest.mark.skipif(not is_serve_available(), reason="needs `pip install transformers[serving]`")
+def test_a_real_server_gives_the_answers_of_the_model_itself():
+    """`transformers serve`, whose greedy answers are those of the backend transformers."""
+    from mpo_core import microworld
+
+    program = str(Path(sys.executable).with_name("transformers"))
+    served = {"backend": "openai", "command": [program, "serve", "{model}", "--port", "{port}"], "concurrency": 4}
+    items = [(item, language) for item in microworld.items("test", "harmful", limit=4) for language in ("en", "sw")]
+    requests = [Request(f"p{number}", item.prompt(language)) for number, (item, language) in enumerate(items)]
+    model = SampledModel("microworld", resolve(MODEL), MODEL, "0" * 64)
+    local, remote = (
+        sample(
+            model,
+            requests,
+            SamplingSettings.model_validate({"max_new_tokens": 32, "backend": backend}),
+            language="en",
+        )
+        for backend in ("transformers", served)
+    )
+    columns = ["prompt_id", "text", "finish_reason"]
+    assert remote[0].select(columns).to_pylist() == local[0].select(columns).to_pylist()
+    assert remote[1].num_rows == 0
