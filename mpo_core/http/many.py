@@ -64,17 +64,17 @@ async def ask_all(
             progress(len(work.outcomes), len(items))
             await asyncio.sleep(1.0)
 
-    tasks = [asyncio.create_task(worker()) for _ in range(min(concurrency, len(items)))]
-    beat = asyncio.create_task(heart())
+    workers = [asyncio.create_task(worker()) for _ in range(min(concurrency, len(items)))]
+    both: set[asyncio.Future[Any]] = {asyncio.create_task(heart()), asyncio.gather(*workers)}
     try:
-        both: set[asyncio.Future[Any]] = {beat, asyncio.gather(*tasks)}
         ended, _ = await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
         for future in ended:
             await future
     finally:
-        for task in (beat, *tasks):
-            task.cancel()
-        await asyncio.gather(beat, *tasks, return_exceptions=True)
+        everything = [*both, *workers]
+        for future in everything:
+            future.cancel()
+        await asyncio.gather(*everything, return_exceptions=True)
     if any(isinstance(outcome, RefusedError) for outcome in work.outcomes.values()):
         await work.require_answer()
     return [work.outcomes[number] for number in range(len(items))]

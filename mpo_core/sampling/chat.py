@@ -80,8 +80,8 @@ def ask_server(
         variables = [variable] if variable else []
         raise refused_service(f"openai:{name}", error, key_variables=variables, where=_WHERE, fix=_FIX) from None
     except ServiceDownError as error:
-        where = f"; its log is {log}" if log is not None else ""
-        raise StageFailedError(f"the sampling server does not answer any more ({error}){where}") from None
+        more = f"; its log is {log}" if log is not None else ""
+        raise StageFailedError(f"the sampling server at {url} does not answer any more ({error}){more}") from None
     replies = iter(outcomes)
     control = NoAnswer("control_token", "a server would read it as the end of a turn; transformers can answer it")
     return [control if draw in held_back else next(replies) for draw in draws]

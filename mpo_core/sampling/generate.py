@@ -72,6 +72,8 @@ def generate(
     Raises:
         BadInputError: no prompt can be encoded, the model's scores are NaN, or the memory is too small for one prompt.
     """
+    import torch
+
     rows: list[_Row] = []
     replies: dict[Draw, Answer | NoAnswer] = {}
     failure: BadInputError | None = None
@@ -95,7 +97,7 @@ def generate(
     if failure is not None and not rows:  # not these texts, but the template or the tokenizer is at fault
         raise failure
     equal_lengths = len(rows) > 1 and _reads_padding(model, tokenizer)
-    limit = tokens_per_batch or (_TOKENS_ON_CPU if model.device.type == "cpu" else _TOKENS_ON_GPU)
+    limit = tokens_per_batch or (_TOKENS_ON_CPU if torch.device(model.device).type == "cpu" else _TOKENS_ON_GPU)
     answers: dict[Draw, Answer] = {}
     batches = _batches(rows, settings.batch_size, limit, equal_lengths=equal_lengths)
 

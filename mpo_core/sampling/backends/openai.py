@@ -61,7 +61,9 @@ class OpenAI(SamplingBackend):
                 raise ValueError("`url` needs `model`, the name by which the server knows its model, or `models`")
         elif self.models:
             raise ValueError("`models` is for `url`: a server that `command` starts serves one model at a time")
-        elif missing := [part for part in ("{model}", "{port}") if not any(part in word for word in self.command)]:
+        elif missing := [
+            part for part in ("{model}", "{port}") if not any(part in argument for argument in self.command)
+        ]:
             raise ValueError(f"`command` needs {' and '.join(missing)}, to be filled in")
         return self
 
