@@ -34,6 +34,12 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
 
+class Listener(ThreadingHTTPServer):
+    """Takes many connections at once."""
+
+    request_queue_size = 128
+
+
 if __name__ == "__main__":
     MODEL, PORT, HOW = sys.argv[1], int(sys.argv[2]), (sys.argv[3:] or [""])[0]
     if HOW == "fails":
@@ -43,4 +49,4 @@ if __name__ == "__main__":
     # A process of its own, as the engines of real servers have: it has to end, too.
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
     print(f"child {child.pid}", flush=True)
-    ThreadingHTTPServer(("127.0.0.1", PORT), Handler).serve_forever()
+    Listener(("127.0.0.1", PORT), Handler).serve_forever()
