@@ -144,15 +144,29 @@ class DeepTranslatorClient:
     def _translator(self) -> Any:
         """This thread's translator; the library's are not made for several threads."""
         if not hasattr(self._own, "translator"):
-            self._own.http = _ThreadsHttp(self._http, self._loop)
-            self._own.translator = self._made(self._own.http)
+            self._own.translator = self._made()
         return self._own.translator
 
-    def _made(self, http: _ThreadsHttp) -> Any:
+    def request(self, method: str, url: str, **arguments: Any) -> _Response:
+        """As `requests.request`, within the client's bounds; texts and keys stay out of addresses."""
+        self._own.answer = None
+        method, arguments = _discreet(method, url, arguments)
+        request = self._http.request(
+            method,
+            url,
+            headers=arguments.get("headers"),
+            params=arguments.get("params"),
+            data=arguments.get("data"),
+            body=arguments.get("json"),
+        )
+        self._own.answer = asyncio.run_coroutine_threadsafe(request, self._loop).result()
+        return _Response(*self._own.answer)
+
+    def _made(self) -> Any:
         module: Any = importlib.import_module(f"deep_translator.{self.name}")
         # The library calls `requests.get` and `.post` without any limit: for this module we answer them.
         module.requests = _Requests
-        _Requests.here.http = http
+        _Requests.here.client = self
         kind = getattr(module, self._service.kind)
         keys = dict(self._keys)
         more: dict[str, Any] = {}
@@ -173,7 +187,7 @@ class DeepTranslatorClient:
         """What the library or our client raised, as one of our errors; the text never goes along."""
         if isinstance(error, PassingError | LastingError | EngineDownError | BadInputError):
             return error
-        answer = self._own.http.answer
+        answer: Answer | None = getattr(self._own, "answer", None)  # the last one
         status, after = (None, None) if answer is None else (answer.status, answer.after)
         if isinstance(error, errors_of.NotValidLength | errors_of.NotValidPayload):
             return LastingError("too_long")
@@ -221,30 +235,6 @@ def _error_inside(answer: Answer | None) -> int | None:
     return (int(code) if re.fullmatch("[0-9]{3,6}", code) else _FIRST_ERROR) if is_error else None
 
 
-class _ThreadsHttp:
-    """One thread's way to the client, which lives in the loop; texts and keys stay out of addresses."""
-
-    def __init__(self, http: HttpClient, loop: asyncio.AbstractEventLoop) -> None:
-        self._http, self._loop = http, loop
-        self.answer: Answer | None = None
-        """The last one."""
-
-    def request(self, method: str, url: str, **arguments: Any) -> _Response:
-        """As `requests.request`, within the client's bounds."""
-        self.answer = None
-        method, arguments = _discreet(method, url, arguments)
-        request = self._http.request(
-            method,
-            url,
-            headers=arguments.get("headers"),
-            params=arguments.get("params"),
-            data=arguments.get("data"),
-            body=arguments.get("json"),
-        )
-        self.answer = asyncio.run_coroutine_threadsafe(request, self._loop).result()
-        return _Response(*self.answer)
-
-
 class _Response(Answer):
     """What the library reads of a response."""
 
@@ -289,5 +279,5 @@ class _Requests:
 
     @classmethod
     def _request(cls, method: str, url: str, **arguments: Any) -> Any:
-        http = getattr(cls.here, "http", None)  # somebody else in this process may use the library, too
-        return requests.request(method, url, **arguments) if http is None else http.request(method, url, **arguments)  # noqa: S113
+        client = getattr(cls.here, "client", requests)  # somebody else in this process may use the library, too
+        return client.request(method, url, **arguments)

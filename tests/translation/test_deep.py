@@ -2,7 +2,6 @@
 
 import asyncio
 import inspect
-import types
 
 import pytest
 from deep_translator import exceptions as errors_of
@@ -36,7 +35,7 @@ def classified(error, service="deepl", status=None, body=b""):
         return DeepTranslatorClient(DeepTranslatorSource(engine="deep_translator", service=service))
 
     client = asyncio.run(made())
-    client._own.http = types.SimpleNamespace(answer=None if status is None else Answer(status, {}, body))
+    client._own.answer = None if status is None else Answer(status, {}, body)
     return client._classify(error, "a text")
 
 
