@@ -180,14 +180,12 @@ def _refuse_quantised(config: Any, where: str) -> None:
 def _refuse_scaling(config: Any, where: str) -> None:
     """Refuses scaled positions that no model has; transformers warns and computes with them."""
     for scaling in rope_scalings(config):
-        for key, least in (("factor", 1.0), ("rope_theta", 1.0)):
+        for key in ("factor", "rope_theta"):
             value = scaling.get(key)
-            if value is None:
-                continue
             number = isinstance(value, int | float) and not isinstance(value, bool)
-            if not number or not math.isfinite(value) or value < least:
+            if value is not None and not (number and 1.0 <= value < math.inf):
                 raise BadInputError(
-                    f"{key} of rope_parameters is {str(value)[:40]!r}, not a number of at least {least:g}",
+                    f"{key} of rope_parameters is {str(value)[:40]!r}, not a number of at least 1",
                     where=where,
                     fix="Correct it, or download the model again.",
                 )

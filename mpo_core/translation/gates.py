@@ -68,7 +68,6 @@ def verdicts(
     letters = len("".join(translation.split()))
     if not letters:
         return [Verdict("empty_translation", passed=False, score=0.0)]
-    lost = protected_lost(text, translation, measures=measures)
     repeated = max(0.0, repeated_share(translation) - repeated_share(text))
     length = relative_length(text, translation, source, target)
     open_ended = ending_lost(text, translation)
@@ -85,19 +84,14 @@ def verdicts(
         _flaw("error_page", error_page(text, translation)),
         _flaw("refusal", _refused(text, translation, source, target)),
         _flaw("wrong_language", language_fault(translation, target) is not None),
-        Verdict("protected_lost", lost == 0, float(lost)),
+        _count("protected_lost", protected_lost(text, translation, measures=measures)),
         Verdict("repetition", repeated <= settings.max_repetition, repeated),
         Verdict("truncated", not (open_ended and length < _SHORT), length),
         Verdict("sentences_lost", joined or not (fewer and length < _SHORTENED), float(fewer)),
         _flaw("ending_lost", open_ended and language(target).script not in _UNPOINTED),
-        *(
-            _count(name, count)
-            for name, count in (
-                ("entities", entities_left(text, translation)),
-                ("markup_lost", markup_lost(text, translation)),
-                ("lines_lost", lines_lost(text, translation)),
-            )
-        ),
+        _count("entities", entities_left(text, translation)),
+        _count("markup_lost", markup_lost(text, translation)),
+        _count("lines_lost", lines_lost(text, translation)),
         Verdict("length_ratio", usual, length),
     ]
 
