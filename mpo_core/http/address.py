@@ -23,18 +23,28 @@ class ServiceUrl(str):
         ValueError: the URL is malformed; the message does not repeat it.
     """
 
-    __slots__ = ("full",)
+    __slots__ = ("base", "full", "host", "query", "user")
     full: str
+    base: str
+    """The URL without credentials, query and closing slash."""
+    host: str
+    """The host's name or address as a name server knows it, without brackets."""
+    user: tuple[str, str] | None
+    """User and password, if the URL has them."""
+    query: list[tuple[str, str]]
+    """The parameters that every request gets."""
 
     def __new__(cls, url: str) -> ServiceUrl:
         """Checks the URL and hides its credentials."""
         _check(url)
         parts = urlsplit(url)
-        public = urlencode([(k, v) for k, v in parse_qsl(parts.query, keep_blank_values=True) if _PUBLIC.fullmatch(k)])
-        host = parts.netloc.rpartition("@")[2]
-        shown = parts._replace(netloc=host, query=public, fragment="").geturl()
-        self = super().__new__(cls, shown)
-        self.full = url
+        plain = parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="")
+        query = parse_qsl(parts.query, keep_blank_values=True)
+        public = urlencode([(name, value) for name, value in query if _PUBLIC.fullmatch(name)])
+        self = super().__new__(cls, plain._replace(query=public).geturl())
+        self.full, self.base, self.query = url, plain.geturl().rstrip("/"), query
+        self.host = _ascii(parts.hostname or "") or ""
+        self.user = None if parts.username is None else (unquote(parts.username), unquote(parts.password or ""))
         return self
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -43,33 +53,6 @@ class ServiceUrl(str):
 
     def __deepcopy__(self, _memo: Any) -> ServiceUrl:
         return self
-
-    @property
-    def base(self) -> str:
-        """The URL without credentials, query and closing slash."""
-        return urlsplit(self.full)._replace(netloc=self._netloc, query="", fragment="").geturl().rstrip("/")
-
-    @property
-    def _netloc(self) -> str:
-        return urlsplit(self.full).netloc.rpartition("@")[2]
-
-    @property
-    def host(self) -> str:
-        """The host's name or address as a name server knows it, without brackets."""
-        return _ascii(urlsplit(self.full).hostname or "") or ""
-
-    @property
-    def user(self) -> tuple[str, str] | None:
-        """User and password, if the URL has them."""
-        parts = urlsplit(self.full)
-        if parts.username is None:
-            return None
-        return unquote(parts.username), unquote(parts.password or "")
-
-    @property
-    def query(self) -> list[tuple[str, str]]:
-        """The parameters that every request gets."""
-        return parse_qsl(urlsplit(self.full).query, keep_blank_values=True)
 
 
 def is_loopback(host: str) -> bool:
