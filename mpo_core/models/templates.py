@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ SECONDS = 5
 """Processor time that one rendering may take."""
 _PATIENCE = 120.0  # seconds on the wall, on a machine that is busy; the renderer's own limit is processor time
 _LONGEST = 2**20  # characters of a template
+_FIX = "Fix the chat template, or give another one with --set model.chat_template=FILE."
 _PROBE = (
     "Bake \"bread\" & say 'hello' <b>twice</b>, 1 < 2.\nনমস্কার, 你好: {{ 7 * 7 }} " + "and so on, " * 40 + "to the end."
 )
@@ -128,14 +130,18 @@ def render(tokenizer: Any, messages: Messages, *, thinking: bool = False) -> str
     Raises:
         BadInputError: the template raises something, does not end, multiplies text, or loses a message's text.
     """
-    try:
+    where = f"model {getattr(tokenizer, 'name_or_path', '')}"
+    with _explained("the chat template fails on a conversation: {}", where=where, fix=_FIX):
         return render_messages(tokenizer, messages, thinking=thinking)
+
+
+@contextlib.contextmanager
+def _explained(what: str, *, where: str, fix: str) -> Iterator[None]:
+    """Turns a template's failure, which stands for `{}`, into one line that says how to fix it."""
+    try:
+        yield
     except TemplateError as error:
-        raise BadInputError(
-            f"the chat template fails on a conversation: {error}",
-            where=f"model {getattr(tokenizer, 'name_or_path', '')}",
-            fix="Fix the chat template, or give another one with --set model.chat_template=FILE.",
-        ) from None
+        raise BadInputError(what.replace("{}", str(error)), where=where, fix=fix) from None
 
 
 def render_messages(tokenizer: Any, messages: Messages, *, quote: bool = False, thinking: bool = False) -> str:
@@ -229,21 +235,10 @@ def try_template(tokenizer: Any, system: str | None, *, where: str) -> None:
         BadInputError: a conversation cannot be rendered, or its text is not in what is rendered.
     """
     turns = [{"role": "user", "content": _PROBE}]
-    try:
+    with _explained("the chat template cannot be rendered: {}", where=where, fix=_FIX):
         render_messages(tokenizer, turns, quote=True)
-    except TemplateError as error:
-        raise BadInputError(
-            f"the chat template cannot be rendered: {error}",
-            where=where,
-            fix="Fix the chat template, or give another one with --set model.chat_template=FILE.",
-        ) from None
     if system is None:
         return
-    try:
+    fix = "Remove model.system, or give a template that takes one with --set model.chat_template=FILE."
+    with _explained("the chat template takes no system message ({})", where="model.system", fix=fix):
         render_messages(tokenizer, [{"role": "system", "content": system}, *turns], quote=True)
-    except TemplateError as error:
-        raise BadInputError(
-            f"the chat template takes no system message ({error})",
-            where="model.system",
-            fix="Remove model.system, or give a template that takes one with --set model.chat_template=FILE.",
-        ) from None
