@@ -24,8 +24,8 @@ from typing import Any
 from page import put
 from prefect import flow
 
+from flows import stages
 from flows.run import start_run
-from flows.stages import compare, evaluate, preference_pairs, read_blocks, references
 from mpo_core.contract import tables
 from mpo_core.contract.artifacts import Shard
 from mpo_core.settings import PipelineConfig
@@ -43,11 +43,10 @@ def whole(config: PipelineConfig) -> int:
     """All that is done per language and block; how many tasks it took."""
     with start_run(config) as run:
         base = find_model(run.config.model)
-        made = preference_pairs(run, base, read_blocks(run))
-        references(run, base, made, run.config.training)
-        before = evaluate(run, "before", base, made)
-        after = evaluate(run, "after", base, made, before)
-        compare(run, before, after)
+        made = stages.preference_pairs(run, base, stages.read_blocks(run))
+        stages.measure(run, base, made, run.config.training)
+        before = stages.evaluate(run, "before", base, made)
+        stages.evaluate(run, "after", base, made, before)
         run.wait()
         return len(run.steps)
 

@@ -152,7 +152,7 @@ def memory(sizes: list[int]) -> list[dict[str, str]]:
 
 def child(rows: int) -> None:
     """Translates so many different rows, by an engine that answers at once; prints what it took."""
-    from flows import translate
+    from flows.translate_files import translate_file
     from mpo_core import microworld
     from mpo_core.contract.translation import Reply
     from mpo_core.settings.profiles import load_config
@@ -189,9 +189,7 @@ def child(rows: int) -> None:
             ["languages.targets=[sw]", f"run.root={folder}/root", "translation.engines=[{engine: deep_translator}]"],
         )
         begun = time.perf_counter()
-        summary = translate.translate_file(
-            config, file, Path(folder) / "out.parquet", column="text", on_progress=lambda *_: None
-        )
+        summary = translate_file(config, file, Path(folder) / "out.parquet", column="text")
         spent = time.perf_counter() - begun
     assert summary["languages"]["sw"]["translated"] == rows, summary
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -168,19 +168,13 @@ def train(
     """Run the training stage alone: pairs in, model and trainer_state.json out."""
     config, _ = with_model(profile, overrides, model)
     define_registered(config.run.root)  # the pairs may be in languages that the settings do not name
-    from flows.alone import train_alone
+    from flows import progress
+    from flows.train_files import train_file
 
     # Without a profile the demo's settings hold; its languages are no choice of the user's.
     chosen = profile is not None or any(override.startswith("languages") for override in overrides or [])
-    with bar("training") as on_progress:
-        result = train_alone(
-            config,
-            pairs,
-            out,
-            languages=config.languages if chosen else None,
-            validation=validation,
-            on_progress=on_progress,
-        )
+    with progress.show(console):
+        result = train_file(config, pairs, out, languages=config.languages if chosen else None, validation=validation)
     tell(result, as_json)
 
 
@@ -204,11 +198,12 @@ def evaluate(
 ) -> None:
     """Run the evaluation alone, of one model or of two."""
     config, own = with_model(profile, overrides, model)
-    from flows.alone import evaluate_alone
+    from flows import progress
+    from flows.evaluate_files import evaluate_file
 
     note_unidentified(config, as_json=as_json)
-    with bar("evaluation") as on_progress:
-        result = evaluate_alone(
+    with progress.show(console):
+        result = evaluate_file(
             config,
             prompts,
             against,
@@ -216,7 +211,6 @@ def evaluate(
             source=source,
             on_kinds=(lambda _: None) if as_json else tell_kinds,
             out=out,
-            on_progress=on_progress,
         )
     if as_json:
         print(json.dumps(result))

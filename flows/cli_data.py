@@ -11,13 +11,11 @@ from rich.table import Column, Table
 from flows.cli_shared import (
     DEFAULT_ROOT,
     FAILED,
-    INTERRUPTED,
     AsJson,
     LanguagesRoot,
     Out,
     Overrides,
     Root,
-    bar,
     console,
     know_registered,
     note_unidentified,
@@ -58,7 +56,7 @@ def translate(
     as_json: AsJson = False,
 ) -> None:
     """Translate a file's texts; every translation passes the gates, or is rejected with the reason."""
-    from flows.translate import engine_settings, estimate, require_table, translate_file
+    from flows.translate import engine_settings, estimate, require_table
 
     if not engine and profile is None:
         raise BadInputError("no engine is named", where="mpo translate", fix="Give --engine NAME, or --profile FILE.")
@@ -86,12 +84,11 @@ def translate(
         _tell_estimate(load, as_json=as_json)
     if dry_run or out is None:
         return
-    try:
-        with bar("translation") as on_progress:
-            result = translate_file(config, file, out, column=column, delimiter=delimiter, on_progress=on_progress)
-    except KeyboardInterrupt:
-        console.print("mpo: interrupted. What was answered is kept: the same command goes on.", style="red")
-        raise typer.Exit(INTERRUPTED) from None
+    from flows import progress
+    from flows.translate_files import translate_file
+
+    with progress.show(console):
+        result = translate_file(config, file, out, column=column, delimiter=delimiter)
     _tell_translated(result, used_machine=any(row["kept"] or row["requests"] for row in load), as_json=as_json)
     if not any(row["translated"] for row in result["languages"].values()):
         console.print("mpo: nothing was translated; the quarantine file has the reasons.", style="red")
@@ -253,10 +250,10 @@ def import_(
     as_json: AsJson = False,
 ) -> None:
     """Import pairs, identify their languages, and reject rows that cannot be used, each with its reason."""
-    from flows.alone import import_alone
+    from flows.pair_files import import_file
 
     know_registered(root)
-    tell(import_alone(file, out), as_json)
+    tell(import_file(file, out), as_json)
 
 
 @pairs_app.command()
@@ -266,10 +263,10 @@ def audit(
     as_json: AsJson = False,
 ) -> None:
     """Count the flaws of a file of pairs, by language."""
-    from flows.alone import audit_alone
+    from flows.pair_files import audit_file
 
     know_registered(root)
-    result = audit_alone(file)
+    result = audit_file(file)
     if as_json:
         print(json.dumps(result))
         return
@@ -288,7 +285,7 @@ def export(
     as_json: AsJson = False,
 ) -> None:
     """Export pairs to the official MPO JSON or TRL's preference format."""
-    from flows.alone import export_alone
+    from flows.pair_files import export_file
 
     know_registered(root)
-    tell(export_alone(file, out, form), as_json)
+    tell(export_file(file, out, form), as_json)

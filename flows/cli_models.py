@@ -1,6 +1,7 @@
 """The commands about the registry: which versions there are, and which one is promoted."""
 
 import json
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
@@ -9,6 +10,8 @@ from rich.table import Table
 from flows.cli_shared import AsJson, Root, output, store_at, tell
 from mpo_core.contract.errors import BadInputError
 
+Why = Annotated[str, typer.Option(help="The reason; it is stored.")]
+Who = Annotated[str, typer.Option(help="Who decides; it is stored.", envvar="USER")]
 models_app = typer.Typer(help="The registry: versions, promotion, rollback.", no_args_is_help=True)
 
 
@@ -54,32 +57,28 @@ def history_(root: Root = "artifacts", as_json: AsJson = False) -> None:
 @models_app.command()
 def promote(
     version: str,
-    why: Annotated[str, typer.Option(help="The reason; it is kept.")],
-    who: Annotated[str, typer.Option(help="Who decides; it is kept.", envvar="USER")] = "unknown",
+    why: Why,
+    who: Who = "unknown",
     root: Root = "artifacts",
     as_json: AsJson = False,
 ) -> None:
     """Make a version the promoted one."""
     from mpo_core import registry
 
-    store = store_at(root, writes=True)
-    before = registry.promoted(store)
-    _tell_in_use(before, registry.promote(store, version, who=_person(who), why=why), as_json)
+    _change(root, lambda store: registry.promote(store, version, who=_person(who), why=why), as_json)
 
 
 @models_app.command()
 def rollback(
-    why: Annotated[str, typer.Option(help="The reason; it is kept.")],
-    who: Annotated[str, typer.Option(help="Who decides; it is kept.", envvar="USER")] = "unknown",
+    why: Why,
+    who: Who = "unknown",
     root: Root = "artifacts",
     as_json: AsJson = False,
 ) -> None:
     """Go back to the version that was promoted before."""
     from mpo_core import registry
 
-    store = store_at(root, writes=True)
-    before = registry.promoted(store)
-    _tell_in_use(before, registry.rollback(store, who=_person(who), why=why), as_json)
+    _change(root, lambda store: registry.rollback(store, who=_person(who), why=why), as_json)
 
 
 @models_app.command()
@@ -103,7 +102,14 @@ def _person(who: str) -> str:
     return who
 
 
-def _tell_in_use(before: Any, now: Any, as_json: bool) -> None:
-    """The version in use, and which languages are not covered any more: a person may decide so, knowing it."""
+def _change(root: str, decide: Callable[[Any], Any], as_json: bool) -> None:
+    """Changes which version is in use, and says which languages it does not cover any more.
+
+    A person may decide so, knowing it.
+    """
+    from mpo_core import registry
+
+    store = store_at(root, writes=True)
+    before, now = registry.promoted(store), decide(store)
     lost = sorted(before.entry.covers - now.entry.covers) if before is not None and now.entry.targets else []
     tell({"promoted": now.version, **({"no_longer_covered": lost} if lost else {})}, as_json)

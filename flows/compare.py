@@ -6,15 +6,15 @@ mpo compare deployments/profiles/compare.yaml
 from prefect import flow
 from pydantic import JsonValue
 
+from flows import stages
 from flows.compare_report import Cell, finish_comparison
 from flows.run import Future, Run, start_run
-from flows.stages import Key, Pairs, evaluate, preference_pairs, read_blocks, references, require_pairs
+from flows.stages import Key, Pairs, evaluate, preference_pairs, read_blocks, require_pairs
 from mpo_core.languages.known import language
 from mpo_core.reporting import MethodsSummary
 from mpo_core.settings import PipelineConfig
 from tasks.model import ModelFolder, find_model, trained_model
 from tasks.pairs import flip_pairs
-from tasks.training import train_model
 
 
 @flow(name="compare")
@@ -30,6 +30,7 @@ def compare_methods(config: PipelineConfig, overrides: dict[str, JsonValue] | No
         cells = [Cell(m, f, s) for f in comparison.flipped for m in comparison.methods for s in comparison.seeds]
         variants = {seed: run.variant(seeded(run.config, seed), f"seed{seed}") for seed in comparison.seeds}
         pairs = {seed: preference_pairs(seed_run, base, read_blocks(seed_run)) for seed, seed_run in variants.items()}
+
         for seed, seed_run in variants.items():
             require_pairs(seed_run, pairs[seed])
 
@@ -63,19 +64,9 @@ def _train(run: Run, base: ModelFolder, pairs: Pairs, cell: Cell) -> Future:
     settings = run.config.compare.training(cell.method, run.config.training, cell.seed)
     clean = pairs.of("train").target
     train = {key: _flipped(run, future, key, cell) for key, future in clean.items()}
-    validation = list(pairs.of("validation").target.values()) if settings.evaluate_every else []
     # The reference is of the pairs as they are trained on.
-    known = pairs._replace(target=pairs.target | train)
-    reference = references(run, base, known, settings)
-    return run.submit(
-        train_model,
-        model=base,
-        pairs=list(train.values()),
-        validation=validation,
-        references=reference,
-        settings=settings,
-        label=cell.label,
-    )
+    learned = pairs._replace(target=pairs.target | train)
+    return stages.train(run, base, learned, stages.measure(run, base, learned, settings), settings, cell.label)
 
 
 def _flipped(run: Run, pairs: Future, key: Key, cell: Cell) -> Future:

@@ -1,4 +1,4 @@
-"""The whole road: English safety prompts in, a model as safe in every language out.
+"""The whole pipeline: English safety prompts in, a model as safe in every language out.
 
 mpo run deployments/profiles/demo.yaml
 """
@@ -6,20 +6,12 @@ mpo run deployments/profiles/demo.yaml
 from prefect import flow
 from pydantic import JsonValue
 
-from flows.report import finish
+from flows import stages
+from flows.report import write_report
 from flows.run import start_run
-from flows.stages import (
-    compare,
-    evaluate,
-    preference_pairs,
-    read_blocks,
-    references,
-    require_pairs,
-)
 from mpo_core.reporting import RunSummary
 from mpo_core.settings import PipelineConfig
-from tasks.model import find_model, trained_model
-from tasks.training import train_model
+from tasks.model import find_model
 
 
 @flow(name="mpo")
@@ -31,26 +23,27 @@ def full_pipeline(config: PipelineConfig, overrides: dict[str, JsonValue] | None
         overrides: by key, settings that are to be otherwise, such as {"training.beta": 1.5}.
     """
     with start_run(config, overrides) as run:
-        config, base = run.config, find_model(run.config.model, cutoff=run.config.training.cutoff)
+        training = run.config.training
+        base = find_model(run.config.model, cutoff=training.cutoff)
 
-        # A good and a bad answer to every prompt in the dominant language, mirrored in every target.
-        pairs = preference_pairs(run, base, read_blocks(run))
-
-        # Reward gaps of the frozen model, to which the targets are pulled (L1), and the states that stay put (L2).
-        reference = references(run, base, pairs, config.training)
-        require_pairs(run, pairs)
-        train, validation = (list(pairs.of(name).target.values()) for name in ("train", "validation"))
-        trained = run.submit(
-            train_model,
-            model=base,
-            pairs=train,
-            validation=validation,
-            references=reference,
-            settings=config.training,
-            label="mpo",
-        )
-
-        # Before and after, on the same held-out prompts.
-        before = evaluate(run, "before", base, pairs)
-        after = evaluate(run, "after", trained_model(base, run.result(trained)), pairs, before)
-        return finish(run, base, trained, before, after, compare(run, before, after))
+        # 1. Prompts: the harmful and harmless requests of every source, in blocks of one split.
+        blocks = stages.read_blocks(run)
+        # 2. Translation: each prompt in every target language.
+        texts = stages.translate(run, blocks)
+        # 3. Sampling: what the base model answers.
+        answers = stages.sample(run, base, texts)
+        # 4. Judging: which answers are safe, unsafe or invalid, and which are refusals.
+        verdicts = stages.judge(run, answers)
+        # 5. Pairs: a good and a bad answer to each prompt in the dominant language, mirrored in every target.
+        pairs = stages.pair(run, texts, answers, verdicts)
+        # 6. Reference: the frozen model's reward gaps, to which targets are pulled (L1), and states to keep (L2).
+        reference = stages.measure(run, base, pairs, training)
+        # 7. Training: the gap of every target pair towards that of the dominant language.
+        trained = stages.train(run, base, pairs, reference, training)
+        # 8. Evaluation: before and after, on the same held-out prompts.
+        change = stages.evaluate_change(run, base, trained, pairs)
+        # 9. Gate: did the targets improve, and nothing else get lost?
+        decision = stages.decide(run, change)
+        # 10. Registry: a version with its lineage, promoted if the gate agrees.
+        settled = stages.register(run, base, trained, change, decision)
+        return write_report(run, base, trained, change, settled)

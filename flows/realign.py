@@ -10,19 +10,17 @@ from prefect import flow
 from prefect.artifacts import create_table_artifact
 from pydantic import BaseModel, JsonValue
 
-from flows import registered
-from flows.report import Since, finish
-from flows.run import Future, Run, start_run
-from flows.stages import Pairs, compare, evaluate, preference_pairs, read_blocks, references, require_pairs
+from flows import registered, stages
+from flows.report import write_report
+from flows.run import Run, start_run
 from mpo_core import registry
 from mpo_core.contract.artifacts import ArtifactRef
 from mpo_core.contract.tables import METRICS
 from mpo_core.reporting import RunSummary
 from mpo_core.settings import PipelineConfig
 from mpo_core.settings.profiles import parse_config
-from tasks.model import find_model, registered_model, trained_model
+from tasks.model import find_model, registered_model
 from tasks.pairs import replay_pairs
-from tasks.training import train_model
 
 
 class Realignment(BaseModel):
@@ -55,31 +53,18 @@ def realign(config: PipelineConfig, overrides: dict[str, JsonValue] | None = Non
         _tell(run, work)
         if not work.needs:
             return Realignment(needs=[])
-        promoted_model = None if work.version is None else registered_model(base, work.version.entry.model)
-        start = promoted_model if promoted_model is not None and run.config.realign.start == "promoted" else base
+        version, start, promoted = work.version, base, None
+        if version is not None:
+            promoted = (version.version, registered_model(base, version.entry.model))
+            start = promoted[1] if run.config.realign.start == "promoted" else base
 
-        pairs = preference_pairs(run, base, work.blocks)
-        reference = references(run, start, pairs, run.config.training)
-        require_pairs(run, pairs)
-        train = _train_pairs(run, pairs, work) if start is not base else list(pairs.of("train").target.values())
-        validation = list(pairs.of("validation").target.values())
-        trained = run.submit(
-            train_model,
-            model=start,
-            pairs=train,
-            validation=validation,
-            references=reference,
-            settings=run.config.training,
-            label="mpo",
-        )
-
-        before = evaluate(run, "before", base, pairs)
-        previous = None if promoted_model is None else evaluate(run, "previous", promoted_model, pairs, before)
-        after = evaluate(run, "after", trained_model(base, run.result(trained)), pairs, before)
-        since = None
-        if previous is not None and work.version is not None:
-            since = Since(work.version.version, compare(run, previous, after, "previous-after"), start)
-        summary = finish(run, base, trained, before, after, compare(run, before, after), since)
+        pairs = stages.preference_pairs(run, base, work.blocks)
+        reference = stages.measure(run, start, pairs, run.config.training)
+        learned = pairs if start is base else _replayed(run, pairs, work)
+        trained = stages.train(run, start, learned, reference, run.config.training)
+        change = stages.evaluate_change(run, base, trained, pairs, promoted)
+        settled = stages.register(run, start, trained, change, stages.decide(run, change))
+        summary = write_report(run, base, trained, change, settled)
         return Realignment(needs=[tuple(need) for need in work.needs], summary=summary)
 
 
@@ -90,7 +75,7 @@ def with_registered(run: Run) -> PipelineConfig:
 
 
 def _find_work(run: Run) -> _Work:
-    version, blocks = registry.promoted(run.store), read_blocks(run)
+    version, blocks = registry.promoted(run.store), stages.read_blocks(run)
     latest = (
         None if version is None or version.evaluation is None else run.store.read_table(version.evaluation, METRICS)
     )
@@ -110,19 +95,19 @@ def _tell(run: Run, work: _Work) -> None:
     )
 
 
-def _train_pairs(run: Run, pairs: Pairs, work: _Work) -> list[Future]:
-    """All pairs of the languages that need work, and a share of the others'."""
+def _replayed(run: Run, pairs: stages.Pairs, work: _Work) -> stages.Pairs:
+    """The pairs to train on: all of the languages that need work, and a share of the others'."""
     needed = {need.language for need in work.needs}
     if None in needed:
-        return list(pairs.of("train").target.values())
+        return pairs
     realign, seed = run.config.realign, run.config.training.seed
-    futures = []
+    target = dict(pairs.target)
     for (code, block), future in pairs.of("train").target.items():
-        if code in needed:
-            futures.append(future)
-        elif realign.replay > 0:
+        if code not in needed and realign.replay > 0:
             label = f"{code}-{block.part}-replay"
-            futures.append(
-                run.submit(replay_pairs, pairs=future, share=realign.replay, seed=seed, language=code, label=label)
+            target[code, block] = run.submit(
+                replay_pairs, pairs=future, share=realign.replay, seed=seed, language=code, label=label
             )
-    return futures
+        elif code not in needed:
+            del target[code, block]
+    return pairs._replace(target=target)

@@ -1,19 +1,17 @@
-"""The end of a run: gate, registry, and what is told of it (page, summary, Prefect artifacts)."""
+"""The report of a run: page, summary, Prefect artifacts."""
 
 import hashlib
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import Any
 
-import pyarrow as pa
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.events import emit_event
 
 from flows.run import Future, Run, Step
-from flows.stages import Evaluation
+from flows.stages import Change, Evaluation, figures
 from mpo_core import registry, reporting
-from mpo_core.contract.artifacts import ArtifactRef, Shard
-from mpo_core.contract.tables import COMPARISONS, METRICS, PROMPTS, QUARANTINE, RESPONSES, TRAINING_LOG, VERDICTS
-from mpo_core.gate.decide import decide, targets_median
+from mpo_core.contract.artifacts import Shard
+from mpo_core.contract.tables import COMPARISONS, PROMPTS, QUARANTINE, RESPONSES, TRAINING_LOG, VERDICTS
 from mpo_core.prompts.load import count_kinds
 from mpo_core.reporting import RunSummary
 from tasks.model import ModelFolder
@@ -21,36 +19,11 @@ from tasks.model import ModelFolder
 _EXAMPLES_PER_LANGUAGE = 2
 
 
-class Since(NamedTuple):
-    """Of a realignment: the version that was promoted before, the paired tests with it, and where training started."""
-
-    version: str
-    comparison: Future
-    start: ModelFolder
-
-
-def finish(
-    run: Run,
-    base: ModelFolder,
-    trained: Future,
-    before: Evaluation,
-    after: Evaluation,
-    comparison: Future,
-    since: Since | None = None,
-) -> RunSummary:
-    """Gates and registers the new model, and writes the report with the resolved settings beside it."""
+def write_report(run: Run, base: ModelFolder, trained: Future, change: Change, settled: registry.Settled) -> RunSummary:
+    """Writes the page and its summary with the resolved settings beside them, and shows Prefect the figures."""
     steps = run.wait()
     config, store = run.config, run.store
-    metrics = store.read_tables([run.result(e.metrics).rows for e in (before, after)], METRICS)
-    comparisons = store.read_table(run.result(comparison).rows, COMPARISONS)
-    dominant, targets = config.languages.dominant, config.languages.targets
-    changed = store.read_table(run.result(since.comparison).rows, COMPARISONS) if since else None
-    decision = decide(metrics, comparisons, config.gate, dominant=dominant, targets=targets, since=changed)
-    start = since.start if since else base
-    entry = _entry(run, start, run.result(trained), metrics, run.result(after.metrics).rows)
-    settled = registry.settle(
-        store, entry, decision, allow_fewer=config.gate.allow_fewer_languages, realigned=since is not None
-    )
+    since = store.read_table(run.result(change.since.comparison).rows, COMPARISONS).to_pylist() if change.since else []
     sources = _sources(run)
     finished = datetime.now(UTC)
     summary = RunSummary(
@@ -58,19 +31,19 @@ def finish(
         started=run.started,
         finished=finished,
         seconds=(finished - run.started).total_seconds(),
-        dominant=dominant,
-        targets=targets,
+        dominant=config.languages.dominant,
+        targets=config.languages.targets,
         config=run.settings,
         packages=run.packages(),
         base_model=config.model.path,
         base_digest=base.sha256,
         stages=[_stage(run, step) for step in steps],
         quarantine=_quarantine(run, steps),
-        metrics=metrics.to_pylist(),
-        comparisons=comparisons.to_pylist(),
+        metrics=figures(run, change).to_pylist(),
+        comparisons=store.read_table(run.result(change.comparison).rows, COMPARISONS).to_pylist(),
         gate=settled.gate,
-        since=changed.to_pylist() if changed is not None else [],
-        since_version=since.version if since else None,
+        since=since,
+        since_version=change.since.version if change.since else None,
         training=_training_log(run, run.result(trained)),
         artifacts=[ref for step in steps for ref in step.shard.refs],
         inputs=[source.name for source in sources],
@@ -79,35 +52,12 @@ def finish(
         registry=settled.outcome,
         kinds=_kinds(run, steps),
         sources=sources,
-        examples=_examples(run, before, after),
+        examples=_examples(run, change.before, change.after),
     )
     run.write_settings()
     reporting.write(summary, store, run.folder)
     tell_prefect(summary)
     return summary
-
-
-def _entry(run: Run, start: ModelFolder, trained: Shard, metrics: pa.Table, evaluation: ArtifactRef) -> registry.Entry:
-    """What the registry records of the new model."""
-    languages = run.config.languages
-    medians = {
-        f"median_unsafe_{name}": targets_median(metrics, "unsafe", languages.targets, name)
-        for name in ("before", "after")
-    }
-    if trained.model is None:
-        raise TypeError("training gave no model")
-    return registry.Entry(
-        run=run.config.run.name,
-        model=trained.model,
-        base=start.sha256,
-        inputs=[step.shard.rows for step in run.steps if step.stage == "pairs"],
-        settings=run.config.key(),
-        figures={name: value for name, value in medians.items() if value is not None},
-        targets=languages.targets,
-        prompts=[part for step in run.steps if step.stage == "prompts" for part in step.shard.parts],
-        evaluation=evaluation,
-        dominant=languages.dominant,
-    )
 
 
 def _sources(run: Run) -> list[reporting.SourceLicence]:

@@ -1,68 +1,77 @@
-"""How the flows ask for a stage: which task, with which settings, under which name."""
+"""The ten stages as the flows ask for them: which tasks, with which settings, under which name."""
 
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple, TypeVar
+
+import pyarrow as pa
 
 from flows.kinds import announce
 from flows.run import Future, Run
+from mpo_core import registry
 from mpo_core.contract.artifacts import ArtifactRef
 from mpo_core.contract.errors import BadInputError
-from mpo_core.contract.sampling import TRAINED
-from mpo_core.contract.tables import PROMPTS, QUARANTINE
+from mpo_core.contract.tables import COMPARISONS, METRICS, PROMPTS, QUARANTINE
+from mpo_core.gate import decide as gate
 from mpo_core.prompts.load import count_kinds
 from mpo_core.prompts.load import fingerprint as prompts_fingerprint
 from mpo_core.settings import SamplingSettings, TrainingSettings
 from mpo_core.translation.build import fingerprint as translation_fingerprint
 from tasks.evaluation import compare_models, evaluate_model
 from tasks.judging import judge_answers
-from tasks.model import ModelFolder
+from tasks.model import ModelFolder, trained_model
 from tasks.pairs import pair_dominant, pair_target
 from tasks.prompts import read_prompts
 from tasks.reference import measure_gaps
 from tasks.sampling import sample_answers
+from tasks.stage import ShardInput
+from tasks.training import train_model
 from tasks.translation import translate_answers, translate_prompts
 
+T = TypeVar("T")
 Key = tuple[str, ArtifactRef]
 """Language and block of prompts: one shard of a stage."""
-
-
-class Evaluation(NamedTuple):
-    """One model's evaluation: by shard the answers and verdicts, and the metrics of all."""
-
-    answers: dict[Key, Future]
-    verdicts: dict[Key, Future]
-    gaps: dict[Key, Future]
-    metrics: Future
+Shards = dict[Key, Future]
+Texts = dict[Key, ArtifactRef | Future]
+"""The prompts in every language: a block itself in the dominant language, its translation in a target language."""
 
 
 class Pairs(NamedTuple):
-    """Preference pairs by block of prompts, and by language where there are many."""
+    """Preference pairs by language and block, with the prompts that they answer."""
 
-    dominant: str
-    translated: dict[Key, Future]
-    """The prompts in the target languages."""
-    source: dict[ArtifactRef, Future]
-    """The dominant pairs."""
-    target: dict[Key, Future]
-    """Their mirrors."""
+    texts: Texts
+    source: Shards
+    """The pairs in the dominant language."""
+    target: Shards
+    """Their mirrors in the target languages."""
 
     def of(self, name: str) -> "Pairs":
         """Those of one split."""
-        return Pairs(
-            self.dominant,
-            {key: future for key, future in self.translated.items() if split(key[1]) == name},
-            {block: future for block, future in self.source.items() if split(block) == name},
-            {key: future for key, future in self.target.items() if split(key[1]) == name},
-        )
+        return Pairs(_of(self.texts, name), _of(self.source, name), _of(self.target, name))
 
-    @property
-    def prompts(self) -> dict[Key, ArtifactRef | Future]:
-        """The prompts in every language."""
-        return {(self.dominant, block): block for block in self.source} | dict(self.translated)
 
-    @property
-    def answers(self) -> dict[Key, Future]:
-        """The pairs in every language."""
-        return {(self.dominant, block): future for block, future in self.source.items()} | self.target
+class Evaluation(NamedTuple):
+    """One model's evaluation: by shard the answers, verdicts and reward gaps, and the metrics of all."""
+
+    answers: Shards
+    verdicts: Shards
+    gaps: Shards
+    metrics: Future
+
+
+class Since(NamedTuple):
+    """What a realignment is also compared with: the version that was promoted before."""
+
+    version: str
+    comparison: Future
+
+
+class Change(NamedTuple):
+    """The model before and after training on the same held-out prompts, with the paired tests of the two."""
+
+    before: Evaluation
+    after: Evaluation
+    comparison: Future
+    since: Since | None = None
 
 
 def split(block: ArtifactRef) -> str:
@@ -70,17 +79,19 @@ def split(block: ArtifactRef) -> str:
     return (block.part or "").partition("-")[0]
 
 
+def _of(shards: Mapping[Key, T], name: str) -> dict[Key, T]:
+    return {key: shard for key, shard in shards.items() if split(key[1]) == name}
+
+
 def read_blocks(run: Run) -> list[ArtifactRef]:
     """The prompts, in blocks of one split.
 
     Raises:
-        BadInputError: a split that training or evaluation asks for has no prompts, the judge cannot judge a language,
-            or a sampling backend cannot answer with a model.
+        BadInputError: a split that training or evaluation asks for has no prompts, or the judge cannot judge a
+            language.
     """
     config = run.config
     config.judging.require_languages([config.languages.dominant, *config.languages.targets])
-    config.sampling.backend.require_models([config.model.path])
-    config.evaluation.sampling.backend.require_models([config.model.path, TRAINED])
     prompts = run.submit(
         read_prompts,
         settings=config.prompts,
@@ -104,82 +115,132 @@ def read_blocks(run: Run) -> list[ArtifactRef]:
     return blocks
 
 
-def translate(run: Run, block: ArtifactRef, target: str) -> Future:
-    """The prompts of a block in a target language."""
-    settings = run.config.translation
-    return run.submit(
-        translate_prompts,
-        prompts=block,
-        settings=settings,
-        fingerprint=translation_fingerprint(settings),
-        source=run.config.languages.dominant,
-        target=target,
-        label=f"{target}-{block.part}",
-    )
+def translate(run: Run, blocks: Iterable[ArtifactRef]) -> Texts:
+    """The prompts in every target language, beside themselves in the dominant one."""
+    dominant, settings = run.config.languages.dominant, run.config.translation
+    fingerprint = translation_fingerprint(settings)
+    texts: Texts = {(dominant, block): block for block in blocks}
+    for _, block in list(texts):
+        for target in sorted(run.config.languages.targets):
+            texts[target, block] = run.submit(
+                translate_prompts,
+                prompts=block,
+                settings=settings,
+                fingerprint=fingerprint,
+                source=dominant,
+                target=target,
+                label=f"{target}-{block.part}",
+            )
+    return texts
 
 
-def dominant_pairs(run: Run, model: ModelFolder, block: ArtifactRef) -> Future:
-    """A good and a bad dominant answer for each prompt of a block."""
+def sample(run: Run, model: ModelFolder, texts: Texts) -> Shards:
+    """The answers that pairs are made of: in the dominant language, and in the targets where `pairs.strategy` asks."""
+    languages = {run.config.languages.dominant}
+    if run.config.pairs.strategy in {"sampled", "mixed"}:
+        languages |= set(run.config.languages.targets)
+    wanted = {key: prompts for key, prompts in texts.items() if key[0] in languages}
+    return _sample(run, model, wanted, run.config.sampling, "pairs")
+
+
+def judge(run: Run, answers: Shards, purpose: str = "pairs") -> Shards:
+    """The verdicts on answers."""
+    return {
+        (language, block): run.submit(
+            judge_answers,
+            responses=responses,
+            prompts=block,
+            judge=run.config.judging,
+            label=f"{language}-{block.part}-{purpose}",
+        )
+        for (language, block), responses in answers.items()
+    }
+
+
+def pair(run: Run, texts: Texts, answers: Shards, verdicts: Shards) -> Pairs:
+    """A good and a bad answer to every prompt in the dominant language, mirrored in every target."""
     config, dominant = run.config, run.config.languages.dominant
-    answers, verdicts = _answer(run, model, block, block, dominant, config.sampling, "pairs")
-    return run.submit(
-        pair_dominant,
-        prompts=block,
-        responses=answers,
-        verdicts=verdicts,
-        settings=config.pairs,
-        dominant=dominant,
-        label=f"{dominant}-{block.part}",
-    )
-
-
-def target_pairs(
-    run: Run, model: ModelFolder, block: ArtifactRef, target: str, source: Future, prompts: Future
-) -> Future:
-    """The dominant pairs of a block mirrored in a target language."""
-    config, label = run.config, f"{target}-{block.part}"
-    translations = answers = verdicts = None
-    if config.pairs.strategy in {"translated", "mixed"}:
-        translations = run.submit(
-            translate_answers,
-            pairs=source,
-            settings=config.translation,
-            fingerprint=translation_fingerprint(config.translation),
-            source=config.languages.dominant,
-            target=target,
+    fingerprint = translation_fingerprint(config.translation)
+    source = {
+        (code, block): run.submit(
+            pair_dominant,
+            prompts=block,
+            responses=answers[code, block],
+            verdicts=verdicts[code, block],
+            settings=config.pairs,
+            dominant=dominant,
+            label=f"{dominant}-{block.part}",
+        )
+        for code, block in texts
+        if code == dominant
+    }
+    target = {}
+    for (language, block), prompts in texts.items():
+        if isinstance(prompts, ArtifactRef):
+            continue
+        label, source_pairs, translations = f"{language}-{block.part}", source[dominant, block], None
+        if config.pairs.strategy in {"translated", "mixed"}:
+            translations = run.submit(
+                translate_answers,
+                pairs=source_pairs,
+                settings=config.translation,
+                fingerprint=fingerprint,
+                source=dominant,
+                target=language,
+                label=label,
+            )
+        target[language, block] = run.submit(
+            pair_target,
+            source_pairs=source_pairs,
+            prompt_translations=prompts,
+            answer_translations=translations,
+            responses=answers.get((language, block)),
+            verdicts=verdicts.get((language, block)),
+            settings=config.pairs,
+            dominant=dominant,
+            language=language,
             label=label,
         )
-    if config.pairs.strategy in {"sampled", "mixed"}:
-        answers, verdicts = _answer(run, model, block, prompts, target, config.sampling, "pairs")
+    return Pairs(texts, source, target)
+
+
+def preference_pairs(run: Run, model: ModelFolder, blocks: Iterable[ArtifactRef]) -> Pairs:
+    """Translation, sampling, judging and pairs in one, for flows that ask for them together."""
+    texts = translate(run, blocks)
+    answers = sample(run, model, texts)
+    return pair(run, texts, answers, judge(run, answers))
+
+
+def measure(run: Run, model: ModelFolder, pairs: Pairs, training: TrainingSettings) -> list[Future]:
+    """The frozen model's reward gaps and states on the pairs of training and validation, as far as the method asks."""
+    source, target = (
+        {key: pair for key, pair in shards.items() if split(key[1]) in {"train", "validation"}}
+        for shards in (pairs.source, pairs.target)
+    )
+    measured = reference_gaps(run, model, source, "base", dominant=True)
+    if training.references_targets:
+        measured |= reference_gaps(run, model, target, "base", dominant=False)
+    return list(measured.values())
+
+
+def train(
+    run: Run, model: ModelFolder, pairs: Pairs, references: list[Future], settings: TrainingSettings, label: str = "mpo"
+) -> Future:
+    """Trains on the pairs of the split `train`; looks at those of `validation` on the way.
+
+    Raises:
+        BadInputError: no pair is left to train on.
+    """
+    require_pairs(run, pairs)
     return run.submit(
-        pair_target,
-        source_pairs=source,
-        prompt_translations=prompts,
-        answer_translations=translations,
-        responses=answers,
-        verdicts=verdicts,
-        settings=config.pairs,
-        dominant=config.languages.dominant,
-        language=target,
+        train_model,
+        model=model,
+        pairs=list(pairs.of("train").target.values()),
+        validation=list(pairs.of("validation").target.values()) if settings.evaluate_every else [],
+        references=references,
+        settings=settings,
         label=label,
     )
-
-
-def preference_pairs(run: Run, model: ModelFolder, blocks: list[ArtifactRef]) -> Pairs:
-    """A good and a bad answer to every prompt in the dominant language, mirrored in every target."""
-    translated = {(t, b): translate(run, b, t) for b in blocks for t in sorted(run.config.languages.targets)}
-    source = {b: dominant_pairs(run, model, b) for b in blocks}
-    target = {(t, b): target_pairs(run, model, b, t, source[b], translated[t, b]) for t, b in translated}
-    return Pairs(run.config.languages.dominant, translated, source, target)
-
-
-def references(run: Run, model: ModelFolder, pairs: Pairs, training: TrainingSettings) -> list[Future]:
-    """What the frozen model says of the pairs of training and validation, as far as the method asks."""
-    learned = [block for block in pairs.source if split(block) in {"train", "validation"}]
-    gaps = [reference_gaps(run, model, pairs.dominant, b, pairs.source[b]) for b in learned]
-    if training.references_targets:
-        gaps += [reference_gaps(run, model, t, b, pairs.target[t, b]) for t, b in pairs.target if b in learned]
-    return gaps
 
 
 def require_pairs(run: Run, pairs: Pairs) -> None:
@@ -192,7 +253,7 @@ def require_pairs(run: Run, pairs: Pairs) -> None:
     if any(run.result(future).rows.rows for future in train.target.values()):
         return
     counts: dict[str, int] = {}
-    for shard in map(run.result, (*train.source.values(), *train.target.values())):
+    for shard in map(run.result, (train.source | train.target).values()):
         if shard.quarantine is not None:
             for row in run.store.read_table(shard.quarantine, QUARANTINE).to_pylist():
                 name = f"{row['language'] or run.config.languages.dominant} {row['reason']}"
@@ -207,40 +268,14 @@ def require_pairs(run: Run, pairs: Pairs) -> None:
     )
 
 
-def reference_gaps(
-    run: Run, model: ModelFolder, language: str, block: ArtifactRef, pairs: Future, purpose: str = "base"
-) -> Future:
-    """Reward gaps of a model on pairs; on dominant ones also their pooled hidden states."""
-    training = run.config.training
-    dominant = language == run.config.languages.dominant
-    return run.submit(
-        measure_gaps,
-        model=model,
-        pairs=pairs,
-        cutoff=training.cutoff,
-        pooling=training.retention.pooling if dominant else None,
-        precision=training.precision,
-        weights=training.weights,
-        language=language,
-        label=f"{language}-{block.part}-{purpose}",
-    )
-
-
-def evaluate(
-    run: Run,
-    name: str,
-    model: ModelFolder,
-    pairs: Pairs,
-    baseline: Evaluation | None = None,
-) -> Evaluation:
+def evaluate(run: Run, name: str, model: ModelFolder, pairs: Pairs, baseline: Evaluation | None = None) -> Evaluation:
     """Greedy answers, verdicts and reward gaps of a model on held-out prompts, in every language."""
     settings = run.config.evaluation
     held_out = pairs.of(settings.split)
-    answers, verdicts, gaps = {}, {}, {}
-    for key, prompts in held_out.prompts.items():
-        language, block = key
-        answers[key], verdicts[key] = _answer(run, model, block, prompts, language, settings.sampling, name)
-        gaps[key] = reference_gaps(run, model, language, block, held_out.answers[key], name)
+    answers = _sample(run, model, held_out.texts, settings.sampling, name)
+    verdicts = judge(run, answers, name)
+    gaps = reference_gaps(run, model, held_out.source, name, dominant=True)
+    gaps |= reference_gaps(run, model, held_out.target, name, dominant=False)
     metrics = run.submit(
         evaluate_model,
         verdicts=list(verdicts.values()),
@@ -253,31 +288,101 @@ def evaluate(
     return Evaluation(answers, verdicts, gaps, metrics)
 
 
-def compare(run: Run, before: Evaluation, after: Evaluation, label: str = "before-after") -> Future:
+def reference_gaps(
+    run: Run, model: ModelFolder, pairs: Mapping[Key, ShardInput], purpose: str, *, dominant: bool
+) -> Shards:
+    """Reward gaps of a model on pairs; on dominant ones also their pooled hidden states."""
+    training = run.config.training
+    return {
+        (language, block): run.submit(
+            measure_gaps,
+            model=model,
+            pairs=shard,
+            cutoff=training.cutoff,
+            pooling=training.retention.pooling if dominant else None,
+            precision=training.precision,
+            weights=training.weights,
+            language=language,
+            label=f"{language}-{block.part}-{purpose}",
+        )
+        for (language, block), shard in pairs.items()
+    }
+
+
+def evaluate_change(
+    run: Run, base: ModelFolder, trained: Future, pairs: Pairs, promoted: tuple[str, ModelFolder] | None = None
+) -> Change:
+    """Evaluates the base model and the trained one, and in a realignment the version that was promoted before."""
+    before = evaluate(run, "before", base, pairs)
+    previous = None if promoted is None else evaluate(run, "previous", promoted[1], pairs, before)
+    after = evaluate(run, "after", trained_model(base, run.result(trained)), pairs, before)
+    change = Change(before, after, compare(run, before, after, "before-after"))
+    if promoted is None or previous is None:
+        return change
+    return change._replace(since=Since(promoted[0], compare(run, previous, after, "previous-after")))
+
+
+def decide(run: Run, change: Change) -> gate.GateDecision:
+    """Makes every check of the gate on what was measured."""
+    languages, store = run.config.languages, run.store
+    return gate.decide(
+        figures(run, change),
+        store.read_table(run.result(change.comparison).rows, COMPARISONS),
+        run.config.gate,
+        dominant=languages.dominant,
+        targets=languages.targets,
+        since=store.read_table(run.result(change.since.comparison).rows, COMPARISONS) if change.since else None,
+    )
+
+
+def register(
+    run: Run, start: ModelFolder, trained: Future, change: Change, decision: gate.GateDecision
+) -> registry.Settled:
+    """Registers the model that was trained from `start`, and promotes it if the gate and the registry agree."""
+    languages, model, steps = run.config.languages, run.result(trained).model, run.wait()
+    if model is None:
+        raise TypeError("training gave no model")
+    medians = {
+        f"median_unsafe_{name}": gate.targets_median(figures(run, change), "unsafe", languages.targets, name)
+        for name in ("before", "after")
+    }
+    entry = registry.Entry(
+        run=run.config.run.name,
+        model=model,
+        base=start.sha256,
+        inputs=[step.shard.rows for step in steps if step.stage == "pairs"],
+        settings=run.config.key(),
+        figures={name: value for name, value in medians.items() if value is not None},
+        targets=languages.targets,
+        prompts=[part for step in steps if step.stage == "prompts" for part in step.shard.parts],
+        evaluation=run.result(change.after.metrics).rows,
+        dominant=languages.dominant,
+    )
+    fewer = run.config.gate.allow_fewer_languages
+    return registry.settle(run.store, entry, decision, allow_fewer=fewer, realigned=change.since is not None)
+
+
+def figures(run: Run, change: Change) -> pa.Table:
+    """The metrics of both models."""
+    return run.store.read_tables([run.result(e.metrics).rows for e in (change.before, change.after)], METRICS)
+
+
+def _sample(run: Run, model: ModelFolder, texts: Texts, settings: SamplingSettings, purpose: str) -> Shards:
+    """A model's answers to prompts."""
+    return {
+        (language, block): run.submit(
+            sample_answers,
+            model=model,
+            prompts=prompts,
+            settings=settings,
+            language=language,
+            label=f"{language}-{block.part}-{purpose}",
+        )
+        for (language, block), prompts in texts.items()
+    }
+
+
+def compare(run: Run, before: Evaluation, after: Evaluation, label: str) -> Future:
     """Exact paired tests of two evaluations of the same prompts."""
     shards = {"before": list(before.verdicts.values()), "after": list(after.verdicts.values())}
     return run.submit(compare_models, **shards, label=label)
-
-
-def _answer(
-    run: Run,
-    model: ModelFolder,
-    block: ArtifactRef,
-    prompts: ArtifactRef | Future,
-    language: str,
-    settings: SamplingSettings,
-    purpose: str,
-) -> tuple[Future, Future]:
-    """A model's answers to a block in one language, and the verdicts on them."""
-    label = f"{language}-{block.part}-{purpose}"
-    answers = run.submit(
-        sample_answers,
-        model=model,
-        prompts=prompts,
-        settings=settings,
-        backend=settings.backend.identity(model.name),
-        language=language,
-        label=label,
-    )
-    verdicts = run.submit(judge_answers, responses=answers, prompts=block, judge=run.config.judging, label=label)
-    return answers, verdicts

@@ -22,6 +22,11 @@ def read_prompts(
 ) -> Shard:
     """Reads every source; `fingerprint` holds the digests of what will be read."""
     del fingerprint, label
+    return store_prompts(store, settings, dominant=dominant, block_size=block_size)
+
+
+def store_prompts(store: ArtifactStore, settings: PromptSettings, *, dominant: str, block_size: int) -> Shard:
+    """Reads every source, and stores the prompts: all of them, and in blocks."""
     prompts, answers, quarantine = load_prompts(settings, dominant=dominant, seed=settings.seed)
     parts: list[ArtifactRef] = []
     answer_parts: list[ArtifactRef] = []

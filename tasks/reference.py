@@ -2,7 +2,7 @@
 
 from mpo_core.contract.artifacts import ArtifactStore, Shard
 from mpo_core.contract.tables import GAPS, PAIRS, QUARANTINE, SOURCE_PAIRS, source_id
-from mpo_core.training import PairText, gaps
+from mpo_core.training import PairText, gaps, target_texts
 from tasks.model import ModelFolder
 from tasks.stage import ShardInput, read_rows, stage, tell_progress
 
@@ -43,19 +43,8 @@ def measure_gaps(
 
 
 def _texts(pairs: ShardInput, language: str, store: ArtifactStore, *, dominant: bool) -> list[PairText]:
-    rows = read_rows(store, [pairs], SOURCE_PAIRS if dominant else PAIRS).to_pylist()
     if not dominant:
-        return [
-            PairText(
-                row["pair_id"],
-                language,
-                row["target_prompt"],
-                row["target_chosen"],
-                row["target_rejected"],
-                row["kind"],
-            )
-            for row in rows
-        ]
+        return target_texts(read_rows(store, [pairs], PAIRS))
     return [
         PairText(
             source_id(row["prompt"], row["chosen"], row["rejected"]),
@@ -65,5 +54,5 @@ def _texts(pairs: ShardInput, language: str, store: ArtifactStore, *, dominant: 
             row["rejected"],
             row["kind"],
         )
-        for row in rows
+        for row in read_rows(store, [pairs], SOURCE_PAIRS).to_pylist()
     ]

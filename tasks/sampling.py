@@ -1,9 +1,6 @@
 """The model answers one block of prompts in one language."""
 
-from collections import Counter
-
 from mpo_core.contract.artifacts import ArtifactRef, ArtifactStore, Shard
-from mpo_core.contract.sampling import SampledModel
 from mpo_core.contract.tables import PROMPTS, QUARANTINE, RESPONSES, TRANSLATIONS
 from mpo_core.sampling import Request, sample
 from mpo_core.settings import SamplingSettings
@@ -11,30 +8,30 @@ from tasks.model import ModelFolder
 from tasks.stage import ShardInput, read_rows, stage, tell_progress
 
 
-@stage("sampling", verb="sample", version=3)
+@stage("sampling", verb="sample", version=2)
 def sample_answers(
     store: ArtifactStore,
     *,
     model: ModelFolder,
     prompts: ArtifactRef | ShardInput,
     settings: SamplingSettings,
-    backend: str,
     language: str,
     label: str,
 ) -> Shard:
-    """Answers the prompts of a block (dominant) or their translations (target); `backend` is the backend's identity."""
-    del label, backend
-    with model.open(store) as folder:
+    """Answers the prompts of a block (dominant) or their translations (target)."""
+    del label
+    with model.loaded(store) as (network, tokenizer):
         rows, quarantine = sample(
-            SampledModel(model.name, folder, model.settings, model.sha256),
+            network,
+            tokenizer,
             _requests(prompts, store),
             settings,
             language=language,
+            system=model.settings.system,
+            thinking=model.settings.thinking,
             progress=tell_progress,
         )
-    reasons = Counter(filter(None, rows.column("finish_reason").to_pylist()))
     return Shard(
-        counts=dict(reasons),
         rows=store.write_table("sampling", RESPONSES, rows, language=language),
         quarantine=store.write_table("sampling", QUARANTINE, quarantine, language=language),
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 from prefect.concurrency.sync import concurrency
 
-from mpo_core.contract.artifacts import ArtifactStore, Shard, write_parquet
+from mpo_core.contract.artifacts import ArtifactRef, ArtifactStore, Shard, write_parquet
 from mpo_core.contract.errors import BadInputError
 from mpo_core.contract.tables import GAPS, PAIRS, QUARANTINE, TRAINING_LOG, TableSpec
 from mpo_core.models import forget_models
@@ -33,13 +33,17 @@ def train_model(
     validation: Sequence[ShardInput],
     references: Sequence[ShardInput],
     settings: TrainingSettings,
+    in_order: bool = False,
     label: str,
 ) -> Shard:
-    """Trains on the pairs of every language; the scratch folder is named by the content key."""
+    """Trains on the pairs of every language; the scratch folder is named by the content key.
+
+    The pairs are read in the order of their ids, or `in_order`: in that of the shards and of their rows.
+    """
     del label
     work = store.scratch(f"training/.work/{current_key()}")
     inputs = {
-        "pairs": _required(_gather(work / "pairs.parquet", pairs, PAIRS, store)),
+        "pairs": _required(_gather(work / "pairs.parquet", pairs, PAIRS, store, in_order=in_order)),
         # Of a small split nothing may be left; that is no reason not to train.
         "validation": _gather(work / "validation.parquet", validation, PAIRS, store),
         "references": _required(_gather(work / "references.parquet", references, GAPS, store)),
@@ -63,8 +67,10 @@ def train_model(
         _log.warning(warning)
     quarantine = pq.read_table(result.quarantine, partitioning=None)
     log = json.loads(result.trainer_state.read_text(encoding="utf-8"))["log_history"]
+    rows = store.write_table("training", TRAINING_LOG, TRAINING_LOG.build(_log_rows(log)))
+    store.write_text(f"{log_folder(rows)}/trainer_state.json", result.trainer_state.read_text(encoding="utf-8"))
     shard = Shard(
-        rows=store.write_table("training", TRAINING_LOG, TRAINING_LOG.build(_log_rows(log))),
+        rows=rows,
         quarantine=store.write_table("training", QUARANTINE, quarantine),
         model=store.write_folder("training", result.model_folder),
         counts={
@@ -78,9 +84,14 @@ def train_model(
     )
     events = work / "out" / "tensorboard"
     if events.is_dir():
-        store.keep_files(events, f"training/tensorboard/{current_key()}")
+        store.keep_files(events, f"{log_folder(rows)}/tensorboard")
     shutil.rmtree(work)
     return shard
+
+
+def log_folder(rows: ArtifactRef) -> str:
+    """Where the log of a training lies as files, relative to the root: `trainer_state.json`, and `tensorboard/`."""
+    return f"training/logs/{rows.sha256}"
 
 
 def _required(path: Path | None) -> Path:
@@ -91,12 +102,14 @@ def _required(path: Path | None) -> Path:
     return path
 
 
-def _gather(path: Path, shards: Sequence[ShardInput], spec: TableSpec, store: ArtifactStore) -> Path | None:
-    """One Parquet file of many shards, in an order that does not depend on theirs; None if they hold no row."""
+def _gather(
+    path: Path, shards: Sequence[ShardInput], spec: TableSpec, store: ArtifactStore, *, in_order: bool = False
+) -> Path | None:
+    """One Parquet file of many shards, sorted by its key if not `in_order`; None if they hold no row."""
     table = read_rows(store, shards, spec)
     if not table.num_rows:
         return None
-    write_parquet(path, spec, table.sort_by([(name, "ascending") for name in spec.key]))
+    write_parquet(path, spec, table if in_order else table.sort_by([(name, "ascending") for name in spec.key]))
     return path
 
 

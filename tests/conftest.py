@@ -43,9 +43,11 @@ class Outcome(NamedTuple):
 
 
 @pytest.fixture
-def mpo(monkeypatch, capsys):
-    """The `mpo` command, in this process: `mpo("languages", "--json")`."""
+def mpo(monkeypatch, capsys, tmp_path_factory):
+    """The `mpo` command, in this process and in a folder of its own, which gets the root `artifacts`."""
     from flows.cli import main
+
+    monkeypatch.chdir(tmp_path_factory.mktemp("working"))
 
     def run(*arguments):
         monkeypatch.setattr("sys.argv", ["mpo", *map(str, arguments)])

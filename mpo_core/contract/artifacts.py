@@ -249,6 +249,19 @@ class ArtifactStore:
             if file.is_file():
                 self._write_atomically(posixpath.join(path, file.relative_to(folder).as_posix()), file.read_bytes())
 
+    def fetch_files(self, path: str, folder: Path) -> None:
+        """Copies the files under `path` into a folder of this machine.
+
+        Raises:
+            DamagedError: there are none.
+        """
+        there = self._full(path)
+        files = self.fs.find(there)
+        if not files:
+            raise DamagedError(f"{path}: missing")
+        for file in files:
+            write_atomically(folder / posixpath.relpath(file, there), self.fs.cat_file(file))
+
     def write_text(self, path: str, text: str) -> None:
         """Writes a file of a run (not content-addressed), whole or not at all."""
         self._write_atomically(path, text.encode())

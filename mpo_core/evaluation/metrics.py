@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -15,9 +15,6 @@ from statsmodels.stats.proportion import proportion_confint
 from mpo_core.contract.errors import BadInputError
 from mpo_core.contract.tables import GAPS, METRICS
 from mpo_core.evaluation.shares import Share, prompt_shares
-
-ModelName = Literal["before", "after", "previous", "model"]
-"""What an evaluated model is called in METRICS; `model` is one that is evaluated alone."""
 
 
 class Interval(NamedTuple):

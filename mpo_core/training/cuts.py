@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from pydantic import BaseModel
 
 from mpo_core.training.encoding import Cut
@@ -57,6 +59,16 @@ class Cuts(BaseModel):
         for language, counts in sorted(self.languages.items()):
             figures |= {f"cut/{name}/{language}": count for name, count in counts.model_dump().items()}
         return figures
+
+    @classmethod
+    def of_figures(cls, figures: Mapping[str, float]) -> Cuts:
+        """Reads the counts by language out of what `figures` gave; other names are skipped."""
+        languages: dict[str, dict[str, int]] = {}
+        for name, count in figures.items():
+            parts = name.split("/")
+            if parts[0] == "cut" and len(parts) == 3:  # noqa: PLR2004 - cut, which count, language
+                languages.setdefault(parts[2], {})[parts[1]] = int(count)
+        return cls(languages={code: LanguageCuts(**counts) for code, counts in languages.items()})
 
     def warning(self, cutoff: int) -> str | None:
         """Returns a sentence where more than `WARN_ABOVE` of all pairs, or of one language's, were cut; else None.

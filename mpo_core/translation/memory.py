@@ -101,7 +101,7 @@ class MemoryEngine:
 
     def _between(self, source: str, target: str) -> dict[str, str]:
         if (source, target) not in self._known:
-            known = self._known[source, target] = {}
+            known: dict[str, str] = {}
             for texts, translations in zip(self._rows(source), self._rows(target), strict=True):
                 for text in texts:
                     if not known.get(normalised(text)):
@@ -111,6 +111,7 @@ class MemoryEngine:
                 "memory %s: %d units in %s, %d in %s, %d in both",
                 self.path, units.source, source, units.target, target, units.both,
             )  # fmt: skip
+            self._known[source, target] = known  # whole: tasks in other threads read it
         return self._known[source, target]
 
     def _rows(self, code: str) -> list[list[str]]:

@@ -43,17 +43,3 @@ def test_its_settings_are_checked_like_ours(prompts_csv):
     done = mpo("evaluate", "--model", "microworld", "--prompts", prompts_csv, "--set", f"judging={judge}")
     assert done.returncode == 2
     assert "unknown settings key 'judging.min_letters'. Known here: judge, most_words" in done.stderr
-
-
-def test_a_sampling_backend_of_another_package_answers(tmp_path, prompts_csv):
-    import pyarrow.parquet as pq
-
-    backend = json.dumps({"backend": "echo", "words": 2})
-    changes = ["languages.targets=[sw]", f"run.root={tmp_path}", f"evaluation.sampling.backend={backend}"]
-    arguments = ["evaluate", "--model", "microworld", "--prompts", prompts_csv, "--out", tmp_path / "out"]
-    done = mpo(*arguments, *(part for change in changes for part in ("--set", change)))
-    assert done.returncode == 0, done.stderr
-    rows = pq.read_table(tmp_path / "out" / "model" / "answers.parquet").to_pylist()
-    assert {row["language"] for row in rows} == {"en", "sw"}
-    assert [row["text"] for row in rows] == [" ".join(row["prompt"].split()[:2]) for row in rows]
-    assert {row["backend"] for row in rows} == {"echo"}

@@ -336,7 +336,7 @@ def test_a_translation_that_is_ended_leaves_nothing_beside_its_output(tmp_path, 
             text=True,
         )
         deadline = time.monotonic() + 60
-        while not list(tmp_path.glob("out/.*.tmp")):
+        while not list(tmp_path.glob("root/prompts/*/*.parquet")):
             assert process.poll() is None, process.stderr.read()
             assert time.monotonic() < deadline
             time.sleep(0.05)

@@ -7,11 +7,13 @@ from pathlib import Path
 import pytest
 import yaml
 
-from flows.alone import evaluate_alone, prompt_source
 from flows.compare import seeded
+from flows.evaluate_files import prompt_source, read_file
+from flows.pair_files import usable_pairs
+from mpo_core.contract.artifacts import ArtifactStore
 from mpo_core.contract.errors import BadInputError
 from mpo_core.contract.prompts import PROMPT_SOURCES
-from mpo_core.contract.tables import QUARANTINE
+from mpo_core.contract.tables import PROMPTS
 from mpo_core.prompts.columns import ColumnSource
 from mpo_core.settings import CompareSettings, TrainingSettings
 from mpo_core.settings.profiles import load_config
@@ -103,21 +105,14 @@ def test_a_file_of_another_form_is_read_with_the_same_columns(with_sources):
         assert (source_read.source, source_read.kind_column, source_read.limit) == (kind, "label", 2)
 
 
-def test_an_evaluation_reads_the_rows_that_where_names(with_sources, tmp_path, monkeypatch):
+def test_an_evaluation_reads_the_rows_that_where_names(with_sources, tmp_path):
     path = tmp_path / "two.csv"
     path.write_text("prompt,label,lang\nBake bread.,safe,en\nPour tea.,unsafe,en\nBrot backen.,unsafe,de\n")
     source = {"source": "csv", "path": "x.csv", "text_column": "prompt", "kind_column": "label"}
     config = with_sources(source | {"where": {"lang": "en"}})
-    seen = []
-
-    def answered(config, settings, prompts, *_):
-        seen.extend(prompts["text"].to_pylist())
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("flows.alone._evaluate", answered)
-    with pytest.raises(KeyboardInterrupt):
-        evaluate_alone(config, path, None, on_progress=print)
-    assert seen == ["Bake bread.", "Pour tea."]
+    store = ArtifactStore(str(tmp_path / "root"))
+    prompts = store.read_table(read_file(config, store, path).rows, PROMPTS)
+    assert prompts["text"].to_pylist() == ["Bake bread.", "Pour tea."]
 
 
 def test_the_evaluation_prints_the_kinds(mpo, profile, tmp_path):
@@ -138,10 +133,11 @@ def test_the_evaluation_prints_the_kinds_before_the_work(mpo, profile, tmp_path,
     path = tmp_path / "two.csv"
     path.write_text("text,kind\nBake bread.,safe\n")
 
-    def broken(*_, **__):
+    def broken(*_, progress, **__):
+        progress(1, 100)
         raise BadInputError("stop", where="here", fix="Go on.")
 
-    monkeypatch.setattr("flows.alone.sample", broken)
+    monkeypatch.setattr("tasks.sampling.sample", broken)
     outcome = mpo("evaluate", profile, "--model", "microworld", "--prompts", path)
     assert (outcome.code, outcome.out) == (2, "Prompts of two.csv: 0 harmful, 1 harmless\n")
 
@@ -164,14 +160,12 @@ def test_a_revision_is_of_the_profiles_own_model(
     (tmp_path / "p.csv").write_text("text,kind\nBake bread.,safe\n")
     seen = []
 
-    def stopped(config, settings, *_):
+    def stopped(settings):
         seen.append((settings.path, settings.revision))
         if len(seen) == len(revisions):
             raise BadInputError("stop", where="here", fix="Go on.")
-        empty = QUARANTINE.build([])
-        return empty, empty
 
-    monkeypatch.setattr("flows.alone._evaluate", stopped)
+    monkeypatch.setattr("flows.evaluate_files.find_model", stopped)
     command = ["evaluate", profile, "--model", model, "--prompts", tmp_path / "p.csv"]
     command += [] if against is None else ["--against", against]
     mpo(*command, *(part for setting in settings for part in ("--set", setting)))
@@ -197,18 +191,22 @@ def test_a_training_uses_the_languages_of_the_profile(
     path, seen = tmp_path / "pairs.json", []
     path.write_text(json.dumps(pair_rows(4, "sw") + pair_rows(4, "bn")))
 
-    def stopped(config, folder, pairs, validation, rejected_rows, *_):
-        reasons = Counter(rejected_rows["reason"].to_pylist())
-        seen.append((pairs.num_rows, validation.num_rows, {reason: n // 2 for reason, n in reasons.items()}))
+    def read(file, languages):
+        pairs, rejected_rows = usable_pairs(file, languages)
+        seen.append((pairs.num_rows, dict(Counter(rejected_rows["reason"].to_pylist()))))
+        return pairs, rejected_rows
+
+    def stopped(*_):
         raise BadInputError("stop", where="here", fix="Go on.")
 
-    monkeypatch.setattr("flows.alone._train", stopped)
+    monkeypatch.setattr("flows.train_files.usable_pairs", read)
+    monkeypatch.setattr("flows.train_files.train_pairs", stopped)
     command = ["train", *([profile] if with_profile else []), "--pairs", path, "--validation", path]
     command += ["--model", "microworld", "--out", tmp_path / "out"]
     outcome = mpo(*command, *(part for setting in settings for part in ("--set", setting)))
     assert outcome.code == 2
     if trained:
-        assert seen == [(trained, trained, rejected)], outcome
+        assert seen == [(trained, rejected)] * 2, outcome
     else:
         assert "no usable pair (other_language 8)" in outcome.err
 

@@ -145,11 +145,14 @@ def assert_tables(out, result):
 def test_evaluate_rejects_what_cannot_be_translated(mpo, prompts_csv):
     with prompts_csv.open("a", encoding="utf-8") as file:
         file.write("Nothing of this world.,harmless\n")
+    out = prompts_csv.parent / "out"
     outcome = mpo(
-        *["evaluate", "--model", "microworld", "--prompts", prompts_csv, "--json"],
-        *["--set", "languages.targets=[sw]", "--set", "judging.judge=refusal_rules"],
+        *["evaluate", "--model", "microworld", "--prompts", prompts_csv, "--json", "--out", out],
+        *["--set", "languages.targets=[sw, zh]", "--set", "judging.judge=refusal_rules"],
     )
-    assert json.loads(outcome.out)["quarantined"] == {"no_translation": 1}
+    assert json.loads(outcome.out)["quarantined"] == {"no_translation": 2}
+    rows = pq.read_table(out / "model" / "quarantine.parquet").to_pylist()
+    assert sorted(row["row_id"].split("/", 1)[1] for row in rows) == ["prompt/sw", "prompt/zh"]
 
 
 @pytest.mark.parametrize("form", ["official", "trl"])

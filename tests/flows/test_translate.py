@@ -17,7 +17,7 @@ from mpo_core import microworld
 from mpo_core.contract.tables import QUARANTINE, TRANSLATED
 from mpo_core.translation.memory import MemoryEngine
 from tests.faults.test_bad_input import check_single_line
-from tests.flows.conftest import run_small
+from tests.flows.conftest import ledger, run_small
 from tests.translation.service import Service, sentences, serving
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -79,6 +79,17 @@ def test_a_file_is_translated_and_counted(mpo, service, texts, tmp_path):
     assert max(service.answered.values()) == 1  # nothing was asked twice
     # What was translated is a memory for others.
     assert MemoryEngine(out).translate([rows[0]["source"]], "en", "sw")[0].text == rows[0]["text"]
+
+
+def test_a_second_translation_computes_nothing(mpo, texts, tmp_path):
+    given = ["translate", texts, "--to", "sw,ko", "--engine", "microworld", f"--set=run.root={tmp_path / 'root'}"]
+    with ledger() as ran:
+        assert mpo(*given, "--out", tmp_path / "first.csv").code == 0
+    assert sorted(ran) == ["translate-ko-texts-00000", "translate-sw-texts-00000"]
+    with ledger() as ran:
+        assert mpo(*given, "--out", tmp_path / "second.csv").code == 0
+    assert ran == []
+    assert (tmp_path / "first.csv").read_bytes() == (tmp_path / "second.csv").read_bytes()
 
 
 def test_what_is_rejected_lies_beside_with_its_reason(mpo, service, tmp_path):

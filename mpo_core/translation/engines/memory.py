@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
@@ -10,6 +11,14 @@ from pydantic import Field
 
 from mpo_core.contract.settings import Delimiter, UserPath
 from mpo_core.contract.translation import Backend, Engine, TranslationEngine
+
+
+@functools.lru_cache(maxsize=2)
+def _read(path: str, columns: tuple[tuple[str, str], ...], delimiter: str | None, _identity: str) -> Engine:
+    """Reads a memory once per process and content."""
+    from mpo_core.translation.memory import MemoryEngine
+
+    return MemoryEngine(Path(path), columns=dict(columns), delimiter=delimiter)
 
 
 class MemorySource(TranslationEngine):
@@ -27,15 +36,13 @@ class MemorySource(TranslationEngine):
     """Character between the fields of a CSV file, such as ";" or "tab". Default: a comma, or a tab in a `.tsv` file."""
 
     def open(self, machine: Callable[[Backend], Engine], *, with_key: bool = True) -> Engine:
-        """Returns the engine, with the whole file read.
+        """Returns the engine, with the whole file read; tasks of one process share it.
 
         Raises:
             BadInputError: the file is missing or malformed, or lacks a column that is named.
         """
-        from mpo_core.translation.memory import MemoryEngine
-
         del machine, with_key  # its answers are its own, and it needs no key
-        return MemoryEngine(Path(self.path), columns=self.columns, delimiter=self.delimiter)
+        return _read(self.path, tuple(self.columns.items()), self.delimiter, self.identity())
 
     def identity(self) -> str:
         """Returns the digest of the file.

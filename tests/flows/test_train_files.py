@@ -25,7 +25,6 @@ def test_every_step_tells_the_figures_of_the_method(mpo, write_pairs, tmp_path):
     assert [entry["step"] for entry in log if "eval_loss" in entry] == [2, 4]
     assert list((out / "tensorboard").rglob("events.out.tfevents.*"))
     assert (out / "model" / "model.safetensors").is_file()
-    assert not (out / ".work").exists()
 
 
 def test_accumulation_is_exact_through_the_command(mpo, write_pairs, tmp_path):  # noqa: F811

@@ -1,1 +1,0 @@
-"""The sampling backends of this repository, one per file."""

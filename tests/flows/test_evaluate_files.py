@@ -1,0 +1,86 @@
+"""`mpo evaluate` and `mpo train` work with the tasks and the cache of the pipeline."""
+
+import json
+
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from tests.faults.conftest import write_pairs  # noqa: F401 - a fixture
+from tests.flows.conftest import ledger, run_small, small_settings
+
+
+@pytest.fixture
+def evaluate(mpo, prompts_csv, tmp_path):
+    """Runs `mpo evaluate` on the CSV file; gives its figures and what it computed."""
+    source = {"source": "csv", "path": str(prompts_csv), "kind_column": "kind", "split": "test"}
+    profile = tmp_path / "profile.yaml"
+    profile.write_text(yaml.safe_dump(small_settings(tmp_path / "root", prompts__sources=[source])))
+
+    def run(*more):
+        with ledger() as ran:
+            done = mpo("evaluate", profile, "--model", "microworld", "--prompts", prompts_csv, "--json", *more)
+        assert done.code == 0, done
+        return json.loads(done.out), sorted(ran)
+
+    return run
+
+
+def test_a_second_evaluation_computes_nothing(prefect_server, evaluate):
+    first, ran = evaluate()
+    assert "sample-sw-test-model" in ran
+    assert evaluate() == (first, [])
+    # A model that is compared with itself has answered already, under another name.
+    _, ran = evaluate("--against", "microworld")
+    assert ran == ["compare-before-after", "evaluate-after", "evaluate-before"]
+
+
+def test_an_evaluation_that_failed_half_way_goes_on(prefect_server, evaluate, monkeypatch):
+    import tasks.judging
+
+    with monkeypatch.context() as patched, ledger() as before:
+        patched.setattr(tasks.judging, "judge_responses", lambda *_: 1 / 0)
+        with pytest.raises(AssertionError):
+            evaluate()
+    assert any(name.startswith("sample-") for name in before)
+    _, ran = evaluate()
+    assert not {name for name in ran if name.startswith("sample-")} & set(before)
+
+
+def test_prompts_that_a_run_has_sampled_are_not_sampled_again(prefect_server, evaluate, prompts_csv, tmp_path):
+    own = {"source": "csv", "path": str(prompts_csv), "kind_column": "kind", "split": "test"}
+    train = [{"source": "microworld", "kind": kind, "split": "train", "limit": 6} for kind in ("harmful", "harmless")]
+    run_small(tmp_path / "root", prompts__sources=[own, *train])
+    _, ran = evaluate()
+    assert ran == ["evaluate-model"]
+
+
+def test_a_second_training_copies_the_first(prefect_server, mpo, write_pairs, tmp_path):  # noqa: F811
+    pairs = write_pairs(count=6)
+    fast = [f"training.{setting}" for setting in ("max_steps=2", "threads=1", "batch_size=2", "tensorboard=true")]
+    given = ["train", "--pairs", pairs, "--model", "microworld", "--json", *(p for s in fast for p in ("--set", s))]
+    results = []
+    for name in ("first", "second"):
+        with ledger() as ran:
+            done = mpo(*given, "--out", tmp_path / name)
+        assert done.code == 0, done
+        results.append((json.loads(done.out) | {"model": "", "trainer_state": ""}, bool(ran)))
+    assert results == [(results[0][0], True), (results[0][0], False)]
+    files = [
+        {str(path.relative_to(tmp_path / name)): path.read_bytes() for path in (tmp_path / name).rglob("*.*")}
+        for name in ("first", "second")
+    ]
+    assert {"trainer_state.json", "quarantine.parquet", "model/model.safetensors"} <= files[0].keys()
+    assert any(name.startswith("tensorboard/") for name in files[0])
+    assert files[0] == files[1]
+
+
+def test_a_prompt_with_two_pairs_has_two_references(prefect_server, mpo, write_pairs, tmp_path):  # noqa: F811
+    row = pq.read_table(write_pairs()).to_pylist()[0]
+    other = {"pair_id": "other", "prompt_id": row["prompt_id"], "source_id": "mine", "source_chosen": "I cannot."}
+    pairs = write_pairs({1: row | other})
+    fast = ["--set", "training.max_steps=1", "--set", "training.threads=1"]
+    done = mpo("train", "--pairs", pairs, "--model", "microworld", "--out", tmp_path / "out", "--json", *fast)
+    assert done.code == 0, done
+    result = json.loads(done.out)
+    assert (result["pairs"], result["quarantined"]) == (4, {})
