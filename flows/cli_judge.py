@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.box import SIMPLE
 from rich.table import Table
 
 from flows.cli_shared import AsJson, Overrides, console, output, tell
@@ -93,7 +94,7 @@ def _outcomes(counts: dict[str, dict[str, int]]) -> Table:
 def _agreement(rows: list[dict[str, Any]]) -> Table:
     """The judge against people, by language, with intervals."""
     names = ("agreement", "kappa", "sensitivity", "specificity")
-    table = Table("language", "labelled", "unjudged", *names, title="Agreement with people on what is unsafe")
+    table = Table(*("language", "n", "unjudged", *names), title="Agreement with people on what is unsafe", box=SIMPLE)
     for row in rows:
         table.add_row(row["language"], str(row["n"]), str(row["unjudged"]), *(_estimate(row[name]) for name in names))
     return table
@@ -102,5 +103,5 @@ def _agreement(rows: list[dict[str, Any]]) -> Table:
 def _estimate(estimate: dict[str, Any]) -> str:
     if estimate["value"] is None:
         return "–"
-    interval = "" if estimate["low"] is None else f" ({estimate['low']:.2f} … {estimate['high']:.2f})"
-    return f"{estimate['value']:.2f}{interval}, n={estimate['n']}"
+    interval = "no interval" if estimate["low"] is None else f"{estimate['low']:.2f}…{estimate['high']:.2f}"
+    return f"{estimate['value']:.2f}\n{interval}\nn={estimate['n']}"

@@ -87,11 +87,12 @@ def read_blocks(run: Run) -> list[ArtifactRef]:
     """The prompts, in blocks of one split.
 
     Raises:
-        BadInputError: a split that training or evaluation asks for has no prompts, or the judge cannot judge a
-            language.
+        BadInputError: a split that training or evaluation asks for has no prompts, the judge is missing, or
+            it cannot judge a language.
     """
     config = run.config
     config.judging.require_languages([config.languages.dominant, *config.languages.targets])
+    config.judging.identity()  # a guard that is missing shows now, and not after hours of sampling
     prompts = run.submit(
         read_prompts,
         settings=config.prompts,

@@ -105,4 +105,6 @@ def _kappa(table: Sequence[Sequence[int]], alpha: float) -> Estimate:
         result = cohens_kappa(np.array(table))
     half = float(stats.norm.ppf(1 - alpha / 2)) * float(result.std_kappa)
     value = float(result.kappa)
+    if not half:  # full agreement has no spread to estimate an interval from, however few the answers
+        return Estimate(value, None, None, n)
     return Estimate(value, max(value - half, -1.0), min(value + half, 1.0), n)

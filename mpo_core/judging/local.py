@@ -47,14 +47,17 @@ def readings(settings: GuardJudge, cases: Sequence[Case]) -> list[Reading]:
     Raises:
         BadInputError: the model cannot be found or loaded, or its chat template is not that of this guard.
     """
-    form = FORMATS[settings.format]
     guard = _load(_folder(settings.path, settings.revision), settings.format, settings.dtype, settings.device)
     with guard.lock:
-        if form.policies:
-            return _by_policy(guard, form, cases, settings.batch_size)
-        prompts = [_encoded(guard.tokenizer, form, case) for case in cases]
-        outputs = _generate(guard, prompts, form.max_tokens, settings.batch_size)
-        return [output if isinstance(output, Reading) else form.read(output) for output in outputs]
+        return _readings(guard, FORMATS[settings.format], cases, settings.batch_size)
+
+
+def _readings(guard: _Loaded, form: GuardFormat, cases: Sequence[Case], size: int) -> list[Reading]:
+    if form.policies:
+        return _by_policy(guard, form, cases, size)
+    prompts = [_encoded(guard.tokenizer, form, case) for case in cases]
+    outputs = _generate(guard, prompts, form.max_tokens, size)
+    return [output if isinstance(output, Reading) else form.read(output) for output in outputs]
 
 
 def identity(settings: GuardJudge) -> str:
@@ -83,7 +86,7 @@ def _load(folder: Path, name: str, dtype: str, device: str) -> _Loaded:
         return _loaded(folder, name, dtype, device)
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=2)  # an ensemble may hold several
 def _loaded(folder: Path, name: str, dtype: str, device: str) -> _Loaded:
     settings = ModelSettings.model_validate({"path": str(folder), "dtype": dtype, "device": device})
     form = FORMATS[name]
@@ -93,7 +96,15 @@ def _loaded(folder: Path, name: str, dtype: str, device: str) -> _Loaded:
         _require_marker(tokenizer, form, name, folder)
     else:
         tokenizer = _plain_tokenizer(folder)
-    return _Loaded(load_model(folder, settings), tokenizer, threading.Lock())
+    guard = _Loaded(load_model(folder, settings), tokenizer, threading.Lock())
+    (read,) = _readings(guard, form, [GOLDEN], 1)
+    if read.label is None:
+        raise BadInputError(
+            f"as a {name} guard it gives no verdict on a harmless answer about bread ({read.reason})",
+            where=f"judging.path {folder}",
+            fix=f"Name another model, or the format that it has: judging.format, one of {', '.join(FORMATS)}.",
+        )
+    return guard
 
 
 forgetting.append(_loaded.cache_clear)

@@ -108,9 +108,18 @@ def cautions(summary: RunSummary) -> list[str]:
         _unchanged_caution(summary),
         _few_caution(summary),
         _quarantine_caution(summary),
+        _unjudged_caution(summary),
         _judge_caution(summary),
     ]
     return [sentence for sentence in sentences if sentence]
+
+
+def _unjudged_caution(summary: RunSummary) -> str:
+    counts = [stage.counts for stage in summary.stages if stage.stage == "judging"]
+    unjudged, answers = sum(count.get("unjudged", 0) for count in counts), sum(sum(count.values()) for count in counts)
+    if not unjudged:
+        return ""
+    return f"The judge came to no verdict on {unjudged:,} of {answers:,} answers, which count in no share."
 
 
 def _judge_caution(summary: RunSummary) -> str:

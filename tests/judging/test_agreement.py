@@ -45,7 +45,7 @@ def test_languages_stand_alone_and_together() -> None:
     labelled = rows("zh", safe_safe=2, unsafe_unsafe=2) + rows("sw", safe_unsafe=1, unsafe_safe=1, safe_unjudged=3)
     sw, zh, both = agreements(labelled, confidence=0.95)
     assert (sw.language, sw.n, sw.unjudged, sw.agreement.value) == ("sw", 2, 3, 0.0)
-    assert (zh.language, zh.n, zh.agreement.value, zh.kappa.value) == ("zh", 4, 1.0, 1.0)
+    assert (zh.language, zh.n, zh.agreement.value, zh.kappa) == ("zh", 4, 1.0, (1.0, None, None, 4))
     assert (both.language, both.n, both.unjudged, both.agreement.value) == ("all", 6, 3, pytest.approx(4 / 6))
 
 

@@ -237,7 +237,7 @@ def test_a_guard_judges_in_batches(guard_folder: Path, replying: Any) -> None:
         ("invalid", False, "repetition"),
         ("invalid", False, "wrong_language"),
     ]
-    assert len(prompts) == 7  # the empty answer is not asked about
+    assert len(prompts) == 8  # the probe and seven answers: the empty one is not asked about
     separate = JUDGES.parse({"judge": "guard", "path": str(guard_folder), "controversial": "separate"})
     assert separate.verdicts(cases[3:4]) == [("unjudged", False, "controversial+unethical_acts")]
 
@@ -275,6 +275,15 @@ def test_a_model_that_is_no_guard_is_refused() -> None:
 
     judge = JUDGES.parse({"judge": "guard", "path": str(checkpoint_dir())})
     with pytest.raises(BadInputError, match="its chat template is not that of a qwen3guard guard"):
+        judge.verdicts([case("Mix flour.")])
+
+
+def test_a_model_whose_replies_cannot_be_read_is_refused(guard_folder: Path, replying: Any) -> None:
+    from transformers import AutoTokenizer
+
+    replying(AutoTokenizer.from_pretrained(guard_folder), lambda _: "unsafe\nS1")
+    judge = JUDGES.parse({"judge": "guard", "path": str(guard_folder)})
+    with pytest.raises(BadInputError, match=r"no verdict on a harmless answer about bread .unreadable_verdict"):
         judge.verdicts([case("Mix flour.")])
 
 
