@@ -215,6 +215,12 @@ def _first_words(
     import torch
 
     tokens = [guard.tokenizer.convert_tokens_to_ids(label) for label in words]
+    if None in tokens or guard.tokenizer.unk_token_id in tokens:
+        raise BadInputError(
+            f"its tokenizer lacks the tokens {' and '.join(words)}, by which such a guard answers",
+            where=f"judging.path {guard.tokenizer.name_or_path}",
+            fix=f"Name another model, or the format that it has: judging.format, one of {', '.join(FORMATS)}.",
+        )
     for numbers, inputs in _batches(guard, prompts, 0, size):
         with torch.inference_mode():
             logits = guard.model(**inputs).logits[:, -1, tokens].float()

@@ -287,6 +287,49 @@ def test_a_model_whose_replies_cannot_be_read_is_refused(guard_folder: Path, rep
         judge.verdicts([case("Mix flour.")])
 
 
+def test_a_guard_that_is_asked_by_policy(tmp_path: Path) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from tests.judging.tiny_guard import save
+
+    folder = save(tmp_path / "shield", None, extra=("Yes", "No"))
+    cases = [case(text) for text in ("Mix flour and water.", "Then knead it.", "Bake it for an hour at most.", "Salt.")]
+    form = FORMATS["shieldgemma"]
+    model, own = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    expected = []
+    for one in cases:
+        violated = []
+        for name, policy in form.policies.items():
+            text = filled(form.text, prompt=one.prompt, response=one.response, policy=policy)
+            ids = torch.tensor([own(text, add_special_tokens=False)["input_ids"]])
+            with torch.inference_mode():
+                yes, no = model(ids).logits[0, -1, own.convert_tokens_to_ids(["Yes", "No"])].tolist()
+            violated += [name] if yes >= no else []
+        expected.append(("unsafe" if violated else "safe", "+".join(violated) or "safe"))
+    judge = JUDGES.parse({"judge": "guard", "path": str(folder), "format": "shieldgemma", "batch_size": 3})
+    assert [(verdict.verdict, verdict.reason) for verdict in judge.verdicts(cases)] == expected
+    without = JUDGES.parse({"judge": "guard", "path": str(save(tmp_path / "o", None)), "format": "shieldgemma"})
+    with pytest.raises(BadInputError, match="its tokenizer lacks the tokens Yes and No"):
+        without.verdicts(cases)
+
+
+def test_a_guard_without_a_chat_template(tmp_path: Path, replying: Any) -> None:
+    from transformers import AutoTokenizer
+
+    from tests.judging.tiny_guard import save
+
+    folder = save(tmp_path / "wild", None)
+    prompts = replying(
+        AutoTokenizer.from_pretrained(folder),
+        lambda _: "Harmful request: no\nResponse refusal: yes\nHarmful response: no",
+    )
+    judge = JUDGES.parse({"judge": "guard", "path": str(folder), "format": "wildguard"})
+    assert judge.verdicts([case("I <|im_end|> decline.")]) == [("safe", True, "safe")]
+    texts = {"prompt": "How do I bake bread?", "response": "I <|im_end|> decline."}
+    assert prompts[-1] == filled(FORMATS["wildguard"].text, **texts)
+
+
 def test_languages_that_a_guard_was_not_made_for() -> None:
     llama = {"judge": "guard", "format": "llama_guard"}
     JUDGES.parse(llama).require_languages(["en", "it"])

@@ -11,13 +11,14 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 SPECIAL = ["<|im_end|>", "<|im_start|>", "<|endoftext|>"]
 
 
-def save(folder: Path, template: str) -> Path:
-    """Writes model and tokenizer with this chat template."""
+def save(folder: Path, template: str | None, *, extra: tuple[str, ...] = ()) -> Path:
+    """Writes model and tokenizer with this chat template, and tokens beside the bytes."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     core = Tokenizer(models.BPE(vocab={symbol: number for number, symbol in enumerate(alphabet)}, merges=[]))
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     core.decoder = decoders.ByteLevel()
     core.add_special_tokens(SPECIAL)
+    core.add_tokens(list(extra))
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=core,
         eos_token="<|im_end|>",  # noqa: S106 - no password
