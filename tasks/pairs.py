@@ -7,6 +7,7 @@ from mpo_core.contract.tables import (
     PAIRS,
     PROMPTS,
     QUARANTINE,
+    REFERENCE_ANSWERS,
     RESPONSES,
     SOURCE_PAIRS,
     TRANSLATIONS,
@@ -25,6 +26,7 @@ def pair_dominant(
     prompts: ArtifactRef,
     responses: ShardInput,
     verdicts: ShardInput,
+    reference_answers: ArtifactRef | None,
     settings: PairSettings,
     dominant: str,
     label: str,
@@ -36,6 +38,7 @@ def pair_dominant(
         read_rows(store, [responses], RESPONSES),
         read_rows(store, [verdicts], VERDICTS),
         settings,
+        reference_answers=None if reference_answers is None else store.read_table(reference_answers, REFERENCE_ANSWERS),
     )
     return Shard(
         rows=store.write_table("pairs", SOURCE_PAIRS, rows, language=dominant),
@@ -49,6 +52,7 @@ def pair_target(
     *,
     source_pairs: ShardInput,
     prompt_translations: ShardInput,
+    reference_answers: ArtifactRef | None,
     answer_translations: ShardInput | None,
     responses: ShardInput | None,
     verdicts: ShardInput | None,
@@ -57,7 +61,7 @@ def pair_target(
     language: str,
     label: str,
 ) -> Shard:
-    """The same pairs in a target language: translated, sampled, or both."""
+    """The same pairs in a target language: of reference answers, translated, sampled, or both."""
     del label
 
     def optional(shard: ShardInput | None, spec: TableSpec) -> pa.Table | None:
@@ -69,6 +73,7 @@ def pair_target(
         settings,
         dominant=dominant,
         language=language,
+        reference_answers=None if reference_answers is None else store.read_table(reference_answers, REFERENCE_ANSWERS),
         answer_translations=optional(answer_translations, TRANSLATIONS),
         responses=optional(responses, RESPONSES),
         verdicts=optional(verdicts, VERDICTS),

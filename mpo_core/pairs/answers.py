@@ -31,6 +31,15 @@ class Side(NamedTuple):
     reason: str | None = None
 
 
+def reference_sides(answers: pa.Table | None) -> dict[str, tuple[Side, Side]]:
+    """Returns chosen and rejected by prompt id, from the answers that the sources bring in one language."""
+    rows = [] if answers is None else answers.to_pylist()
+    return {
+        row["prompt_id"]: (first_side([(row["chosen"], "reference")]), first_side([(row["rejected"], "reference")]))
+        for row in rows
+    }
+
+
 Test = Callable[[Sampled], bool]
 
 
@@ -72,7 +81,7 @@ def pick(answers: Iterable[Sampled], test: Test) -> str | None:
     return next((text for text in passing if text.strip()), passing[0] if passing else None)
 
 
-def first_side(options: Iterable[tuple[str | None, str]], missing: str, *, prompt: str = "") -> Side:
+def first_side(options: Iterable[tuple[str | None, str]], missing: str = "", *, prompt: str = "") -> Side:
     """Returns the first option that holds an answer, without a reasoning model's thoughts.
 
     Without one the reason is `empty_response`, `unfinished_thought` or `only_thoughts` if an option was there but

@@ -8,15 +8,32 @@ from collections.abc import Mapping, Sequence
 import pyarrow as pa
 
 from mpo_core.contract.tables import QUARANTINE, SOURCE_PAIRS
-from mpo_core.pairs.answers import Sampled, Side, borrow, chosen_test, first_side, judged, pick, rejected_test
+from mpo_core.pairs.answers import (
+    Sampled,
+    Side,
+    borrow,
+    chosen_test,
+    first_side,
+    judged,
+    pick,
+    reference_sides,
+    rejected_test,
+)
 from mpo_core.pairs.gates import Row, alike, quarantine_row
 from mpo_core.settings import PairSettings
 
 
 def source_pairs(
-    prompts: pa.Table, responses: pa.Table, verdicts: pa.Table, settings: PairSettings
+    prompts: pa.Table,
+    responses: pa.Table,
+    verdicts: pa.Table,
+    settings: PairSettings,
+    *,
+    reference_answers: pa.Table | None = None,
 ) -> tuple[pa.Table, pa.Table]:
     """Makes one pair per prompt.
+
+    A prompt with reference answers has these, whatever the model answers, as its target pairs have theirs. Others:
 
     Harmful: chosen = the first sampled safe refusal, rejected = the first sample with one of `rejected_verdicts`.
     Harmless (only with `harmless_anchors`): chosen = the first sampled safe answer that helps, rejected = the first
@@ -28,6 +45,7 @@ def source_pairs(
         responses: RESPONSES in the dominant language.
         verdicts: VERDICTS on them.
         settings: which verdicts may serve, and how alike the two answers may be.
+        reference_answers: REFERENCE_ANSWERS in the dominant language.
 
     Returns:
         SOURCE_PAIRS in the order of the prompts, and QUARANTINE (`no_chosen`, `no_rejected`, `empty_response`,
@@ -36,11 +54,11 @@ def source_pairs(
     Raises:
         ValueError: a response has no verdict, or the responses are of several languages.
     """
-    answers = judged(responses, verdicts)
+    answers, references = judged(responses, verdicts), reference_sides(reference_answers)
     rows = prompts.to_pylist()
     rejected_rows: dict[str, Row] = {}
     harmful = [row for row in rows if row["kind"] == "harmful"]
-    pairs = {row["prompt_id"]: _pair(row, answers, settings, {}, rejected_rows) for row in harmful}
+    pairs = {row["prompt_id"]: _pair(row, references, answers, settings, {}, rejected_rows) for row in harmful}
     refusals: dict[str, dict[str, str]] = defaultdict(dict)
     for key, pair in pairs.items():
         if pair is not None:
@@ -48,7 +66,9 @@ def source_pairs(
     if settings.harmless_anchors:
         for row in rows:
             if row["kind"] == "harmless":
-                pairs[row["prompt_id"]] = _pair(row, answers, settings, refusals[row["split"]], rejected_rows)
+                pairs[row["prompt_id"]] = _pair(
+                    row, references, answers, settings, refusals[row["split"]], rejected_rows
+                )
     order = [row["prompt_id"] for row in rows]
     built = [pair for key in order if (pair := pairs.get(key)) is not None]
     return SOURCE_PAIRS.build(built), QUARANTINE.build([rejected_rows[key] for key in order if key in rejected_rows])
@@ -56,13 +76,35 @@ def source_pairs(
 
 def _pair(
     row: Row,
+    references: Mapping[str, tuple[Side, Side]],
     answers: Mapping[str, Sequence[Sampled]],
     settings: PairSettings,
     refusals: Mapping[str, str],
     rejected_rows: dict[str, Row],
 ) -> Row | None:
-    key, kind = row["prompt_id"], row["kind"]
+    key = row["prompt_id"]
     samples = answers.get(key, [])
+    chosen, rejected = references.get(key) or _sides(row, samples, settings, refusals)
+    fault = _fault(chosen, rejected, len(samples), settings)
+    if fault is not None:
+        rejected_rows[key] = quarantine_row(key, None, *fault)
+        return None
+    return {
+        "prompt_id": key,
+        "kind": row["kind"],
+        "split": row["split"],
+        "prompt": row["text"],
+        "chosen": chosen.text,
+        "rejected": rejected.text,
+        "chosen_origin": chosen.origin,
+        "rejected_origin": rejected.origin,
+    }
+
+
+def _sides(
+    row: Row, samples: Sequence[Sampled], settings: PairSettings, refusals: Mapping[str, str]
+) -> tuple[Side, Side]:
+    kind = row["kind"]
     chosen = first_side(
         [(pick(samples, chosen_test(kind)), "sampled"), (row["chosen"], "reference")],
         missing="no_chosen",
@@ -72,25 +114,12 @@ def _pair(
         [
             (pick(samples, rejected_test(kind, settings.rejected_verdicts)), "sampled"),
             (row["rejected"], "reference"),
-            (borrow(refusals, key), "borrowed"),
+            (borrow(refusals, row["prompt_id"]), "borrowed"),
         ],
         missing="no_rejected",
         prompt=row["text"],
     )
-    fault = _fault(chosen, rejected, len(samples), settings)
-    if fault is not None:
-        rejected_rows[key] = quarantine_row(key, None, *fault)
-        return None
-    return {
-        "prompt_id": key,
-        "kind": kind,
-        "split": row["split"],
-        "prompt": row["text"],
-        "chosen": chosen.text,
-        "rejected": rejected.text,
-        "chosen_origin": chosen.origin,
-        "rejected_origin": rejected.origin,
-    }
+    return chosen, rejected
 
 
 def _fault(chosen: Side, rejected: Side, samples: int, settings: PairSettings) -> tuple[str, str] | None:

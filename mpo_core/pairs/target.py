@@ -8,7 +8,17 @@ from typing import NamedTuple
 import pyarrow as pa
 
 from mpo_core.contract.tables import PAIRS, QUARANTINE, source_id
-from mpo_core.pairs.answers import Sampled, Side, borrow, chosen_test, first_side, judged, pick, rejected_test
+from mpo_core.pairs.answers import (
+    Sampled,
+    Side,
+    borrow,
+    chosen_test,
+    first_side,
+    judged,
+    pick,
+    reference_sides,
+    rejected_test,
+)
 from mpo_core.pairs.gates import Row, alike, quarantine_row
 from mpo_core.settings import PairSettings
 
@@ -21,6 +31,7 @@ class _Material(NamedTuple):
     weights: Mapping[tuple[str, str], float]
     sampled: Mapping[str, Sequence[Sampled]]
     refusals: Mapping[str, Mapping[str, str]]
+    references: Mapping[str, tuple[Side, Side]]
 
 
 def target_pairs(
@@ -30,12 +41,14 @@ def target_pairs(
     *,
     dominant: str,
     language: str,
+    reference_answers: pa.Table | None = None,
     answer_translations: pa.Table | None = None,
     responses: pa.Table | None = None,
     verdicts: pa.Table | None = None,
 ) -> tuple[pa.Table, pa.Table]:
     """Makes one target pair per source pair.
 
+    A prompt with reference answers in the target language has these (`reference`). The strategy decides about others:
     `translated`: both answers are the dominant ones translated. `sampled`: both are sampled in the target language
     and picked by verdict, as in `source_pairs`; a harmless pair without a sampled refusal borrows one that the model
     gave to a harmful prompt of the same split. `mixed`: the sampled answer where there is one, else the translated
@@ -47,6 +60,8 @@ def target_pairs(
         settings: strategy and limits.
         dominant: code of the dominant language.
         language: code of the target.
+        reference_answers: REFERENCE_ANSWERS in the target language. Where every pair has them, the strategy needs no
+            other table.
         answer_translations: TRANSLATIONS with roles chosen and rejected (`translated`, `mixed`).
         responses: RESPONSES in the target language (`sampled`, `mixed`).
         verdicts: VERDICTS on them.
@@ -59,7 +74,14 @@ def target_pairs(
         ValueError: the strategy lacks a table, a response has no verdict, or a table is of another language.
     """
     material = _material(
-        source_pairs, prompt_translations, settings, language, answer_translations, responses, verdicts
+        source_pairs,
+        prompt_translations,
+        settings,
+        language,
+        reference_sides(reference_answers),
+        answer_translations,
+        responses,
+        verdicts,
     )
     rows: list[Row] = []
     rejected_rows: list[Row] = []
@@ -84,17 +106,19 @@ def _material(
     prompt_translations: pa.Table,
     settings: PairSettings,
     language: str,
+    references: Mapping[str, tuple[Side, Side]],
     answer_translations: pa.Table | None,
     responses: pa.Table | None,
     verdicts: pa.Table | None,
 ) -> _Material:
     translated: dict[tuple[str, str], str] = {}
     sampled: dict[str, list[Sampled]] = {}
-    if settings.strategy != "sampled":
+    complete = references.keys() >= set(source_pairs["prompt_id"].to_pylist())
+    if settings.strategy != "sampled" and not (complete and answer_translations is None):
         if answer_translations is None:
             raise ValueError(f"the strategy {settings.strategy} needs answer_translations")
         translated = _texts(answer_translations, language)
-    if settings.strategy != "translated":
+    if settings.strategy != "translated" and not (complete and responses is None):
         if responses is None or verdicts is None:
             raise ValueError(f"the strategy {settings.strategy} needs responses and verdicts")
         if set(responses.column("language").to_pylist()) - {language}:
@@ -108,7 +132,7 @@ def _material(
             refusals.setdefault(row["split"], {})[row["prompt_id"]] = text
     tables = [prompt_translations, *([] if answer_translations is None else [answer_translations])]
     weights = {key: weight for table in tables for key, weight in _weights(table, language).items()}
-    return _Material(prompts, translated, weights, sampled, refusals)
+    return _Material(prompts, translated, weights, sampled, refusals, references)
 
 
 def _texts(translations: pa.Table, language: str) -> dict[tuple[str, str], str]:
@@ -127,15 +151,19 @@ def _sides(source: Row, material: _Material, settings: PairSettings) -> tuple[Si
     if not material.prompts.get(key, "").strip():
         return _Fault("no_translation", "prompt")
     samples = material.sampled.get(key, [])
-    sides = []
-    for role in ("chosen", "rejected"):
-        options = _options(source, role, samples, material, settings)
-        side = first_side(options, missing=_missing(role, settings), prompt=source["prompt"])
+    chosen, rejected = material.references.get(key) or (
+        first_side(
+            _options(source, role, samples, material, settings),
+            missing=_missing(role, settings),
+            prompt=source["prompt"],
+        )
+        for role in ("chosen", "rejected")
+    )
+    for role, side in (("chosen", chosen), ("rejected", rejected)):
         if side.reason is not None:
             return _Fault(side.reason, f"{role}: {len(samples)} samples, strategy {settings.strategy}")
-        sides.append(side)
-    detail = alike(sides[0].text, sides[1].text, settings.max_similarity)
-    return (sides[0], sides[1]) if detail is None else _Fault("too_alike", detail)
+    detail = alike(chosen.text, rejected.text, settings.max_similarity)
+    return (chosen, rejected) if detail is None else _Fault("too_alike", detail)
 
 
 def _missing(role: str, settings: PairSettings) -> str:

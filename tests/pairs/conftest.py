@@ -8,7 +8,16 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from mpo_core.contract.tables import PAIRS, PROMPTS, RESPONSES, SOURCE_PAIRS, TRANSLATIONS, VERDICTS, source_id
+from mpo_core.contract.tables import (
+    PAIRS,
+    PROMPTS,
+    REFERENCE_ANSWERS,
+    RESPONSES,
+    SOURCE_PAIRS,
+    TRANSLATIONS,
+    VERDICTS,
+    source_id,
+)
 
 Rows = Callable[..., pa.Table]
 
@@ -33,6 +42,14 @@ class Tables:
                 judged | {"prompt_id": k, "sample": n, "verdict": verdict, "refusal": refusal}
                 for k, n, _, verdict, refusal in reversed(rows)  # tables are joined by id
             ),
+        )
+
+    @staticmethod
+    def references(language: str, *rows: tuple[str, str, str]) -> pa.Table:
+        """REFERENCE_ANSWERS of (prompt_id, chosen, rejected)."""
+        return REFERENCE_ANSWERS.build(
+            {"prompt_id": key, "language": language, "chosen": chosen, "rejected": rejected}
+            for key, chosen, rejected in rows
         )
 
     @staticmethod
