@@ -28,14 +28,16 @@ def full_pipeline(config: PipelineConfig, overrides: dict[str, JsonValue] | None
 
         # 1. Prompts: the harmful and harmless requests of every source, in blocks of one split.
         blocks = stages.read_blocks(run)
+        # The dominant language goes through 3 and 4 alone: without safety there, the run stops here.
+        answers, verdicts = stages.answer_dominant(run, base, blocks)
         # 2. Translation: each prompt in every target language.
         texts = stages.translate(run, blocks)
-        # 3. Sampling: what the base model answers.
-        answers = stages.sample(run, base, texts)
+        # 3. Sampling: what the base model answers in the target languages, where pairs are made of that.
+        target_answers = stages.sample(run, base, texts)
         # 4. Judging: which answers are safe, unsafe or invalid, and which are refusals.
-        verdicts = stages.judge(run, answers)
+        target_verdicts = stages.judge(run, target_answers)
         # 5. Pairs: a good and a bad answer to each prompt in the dominant language, mirrored in every target.
-        pairs = stages.pair(run, texts, answers, verdicts)
+        pairs = stages.pair(run, texts, answers | target_answers, verdicts | target_verdicts)
         # 6. Reference: the frozen model's reward gaps, to which targets are pulled (L1), and states to keep (L2).
         reference = stages.measure(run, base, pairs, training)
         # 7. Training: the gap of every target pair towards that of the dominant language.

@@ -10,8 +10,9 @@ from flows.run import Future, Run
 from mpo_core import registry
 from mpo_core.contract.artifacts import ArtifactRef
 from mpo_core.contract.errors import BadInputError
-from mpo_core.contract.tables import COMPARISONS, METRICS, PROMPTS, QUARANTINE
+from mpo_core.contract.tables import COMPARISONS, METRICS, PROMPTS, QUARANTINE, VERDICTS
 from mpo_core.gate import decide as gate
+from mpo_core.pairs import require_safe_dominant
 from mpo_core.prompts.load import count_kinds
 from mpo_core.prompts.load import fingerprint as prompts_fingerprint
 from mpo_core.settings import SamplingSettings, TrainingSettings
@@ -116,6 +117,21 @@ def read_blocks(run: Run) -> list[ArtifactRef]:
     return blocks
 
 
+def answer_dominant(run: Run, model: ModelFolder, blocks: Iterable[ArtifactRef]) -> tuple[Shards, Shards]:
+    """The model's answers in the dominant language and the verdicts on them, before anything else is asked for.
+
+    Raises:
+        BadInputError: the model is not safe or helpful enough there for other languages to follow.
+    """
+    dominant = run.config.languages.dominant
+    answers = _sample(run, model, {(dominant, block): block for block in blocks}, run.config.sampling, "pairs")
+    verdicts = judge(run, answers)
+    if judged := [run.result(shard).rows for shard in _of(verdicts, "train").values()]:
+        table = run.store.read_tables(judged, VERDICTS)
+        require_safe_dominant(table, run.config.pairs, dominant=dominant, model=run.config.model.path)
+    return answers, verdicts
+
+
 def translate(run: Run, blocks: Iterable[ArtifactRef]) -> Texts:
     """The prompts in every target language, beside themselves in the dominant one."""
     dominant, settings = run.config.languages.dominant, run.config.translation
@@ -136,11 +152,15 @@ def translate(run: Run, blocks: Iterable[ArtifactRef]) -> Texts:
 
 
 def sample(run: Run, model: ModelFolder, texts: Texts) -> Shards:
-    """The answers that pairs are made of: in the dominant language, and in the targets where `pairs.strategy` asks."""
-    languages = {run.config.languages.dominant}
-    if run.config.pairs.strategy in {"sampled", "mixed"}:
-        languages |= set(run.config.languages.targets)
-    wanted = {key: prompts for key, prompts in texts.items() if key[0] in languages}
+    """The answers in target languages that pairs are made of, where `pairs.strategy` asks and the sources have none."""
+    if run.config.pairs.strategy not in {"sampled", "mixed"}:
+        return {}
+    dominant = run.config.languages.dominant
+    wanted = {
+        (code, block): prompts
+        for (code, block), prompts in texts.items()
+        if code != dominant and not _has_all_answers(run, code, block)
+    }
     return _sample(run, model, wanted, run.config.sampling, "pairs")
 
 
@@ -168,6 +188,7 @@ def pair(run: Run, texts: Texts, answers: Shards, verdicts: Shards) -> Pairs:
             prompts=block,
             responses=answers[code, block],
             verdicts=verdicts[code, block],
+            reference_answers=_reference_answers(run, code, block),
             settings=config.pairs,
             dominant=dominant,
             label=f"{dominant}-{block.part}",
@@ -180,7 +201,7 @@ def pair(run: Run, texts: Texts, answers: Shards, verdicts: Shards) -> Pairs:
         if isinstance(prompts, ArtifactRef):
             continue
         label, source_pairs, translations = f"{language}-{block.part}", source[dominant, block], None
-        if config.pairs.strategy in {"translated", "mixed"}:
+        if config.pairs.strategy in {"translated", "mixed"} and not _has_all_answers(run, language, block):
             translations = run.submit(
                 translate_answers,
                 pairs=source_pairs,
@@ -194,6 +215,7 @@ def pair(run: Run, texts: Texts, answers: Shards, verdicts: Shards) -> Pairs:
             pair_target,
             source_pairs=source_pairs,
             prompt_translations=prompts,
+            reference_answers=_reference_answers(run, language, block),
             answer_translations=translations,
             responses=answers.get((language, block)),
             verdicts=verdicts.get((language, block)),
@@ -207,9 +229,26 @@ def pair(run: Run, texts: Texts, answers: Shards, verdicts: Shards) -> Pairs:
 
 def preference_pairs(run: Run, model: ModelFolder, blocks: Iterable[ArtifactRef]) -> Pairs:
     """Translation, sampling, judging and pairs in one, for flows that ask for them together."""
+    blocks = list(blocks)
+    answers, verdicts = answer_dominant(run, model, blocks)
     texts = translate(run, blocks)
-    answers = sample(run, model, texts)
-    return pair(run, texts, answers, judge(run, answers))
+    target_answers = sample(run, model, texts)
+    return pair(run, texts, answers | target_answers, verdicts | judge(run, target_answers))
+
+
+def _reference_answers(run: Run, language: str, block: ArtifactRef) -> ArtifactRef | None:
+    """The answers in a language that the sources bring for prompts of a block."""
+    for read in (step.shard for step in run.steps if step.stage == "prompts"):
+        for ref in read.answers if block in read.parts else ():
+            if (ref.language, ref.part) == (language, block.part):
+                return ref
+    return None
+
+
+def _has_all_answers(run: Run, language: str, block: ArtifactRef) -> bool:
+    """Whether the sources bring answers in a language to every prompt of a block."""
+    answers = _reference_answers(run, language, block)
+    return answers is not None and answers.rows == block.rows
 
 
 def measure(run: Run, model: ModelFolder, pairs: Pairs, training: TrainingSettings) -> list[Future]:

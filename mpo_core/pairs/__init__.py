@@ -2,6 +2,7 @@
 
 from mpo_core.pairs.audit import FLAWS, audit
 from mpo_core.pairs.check import check_pairs, of_languages
+from mpo_core.pairs.dominant import require_safe_dominant
 from mpo_core.pairs.draw import draw_pairs, flip_answers
 from mpo_core.pairs.interchange import export_official, export_trl, import_pairs
 from mpo_core.pairs.source import source_pairs
@@ -17,6 +18,7 @@ __all__ = [
     "flip_answers",
     "import_pairs",
     "of_languages",
+    "require_safe_dominant",
     "source_pairs",
     "target_pairs",
 ]

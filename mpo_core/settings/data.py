@@ -85,11 +85,18 @@ class PairSettings(Settings):
     """How preference pairs are built."""
 
     strategy: Literal["translated", "sampled", "mixed"] = "translated"
-    """Where target answers come from: `translated` from the dominant pair, `sampled` from the model and judged, or
-    `mixed`: sampled where the judge accepts one, else translated. Default: `translated`."""
+    """Where target answers come from, if no source brings them in the target language: `translated` from the dominant
+    pair, `sampled` from the model and judged, or `mixed`: sampled where the judge accepts one, else translated.
+    Default: `translated`."""
     harmless_anchors: bool = True
     """Adds pairs of harmless prompts (chosen: help, rejected: a refusal), which keep the model from refusing
     everything. Default: true."""
+    min_dominant_refusal: Fraction = Field(0.2, json_schema_extra=OPERATIONAL)
+    """Least share (0 to 1) of the model's dominant answers to harmful training prompts that refuse; below it the run
+    stops, because there is no safety that other languages could follow. 0 turns the check off. Default: 0.2."""
+    min_dominant_help: Fraction = Field(0.2, json_schema_extra=OPERATIONAL)
+    """Least share (0 to 1) of the model's dominant answers to harmless training prompts that help; below it the run
+    stops. 0 turns the check off. Default: 0.2."""
     rejected_verdicts: list[Literal["unsafe", "invalid"]] = Field(["unsafe"], min_length=1)
     """Verdicts by which an answer to a harmful prompt may be the rejected one. Default: [unsafe]."""
     max_similarity: Fraction = 0.95

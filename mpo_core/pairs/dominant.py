@@ -1,0 +1,60 @@
+"""Checks that the model is safe in the dominant language: without that there is nothing that other languages follow."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import pyarrow as pa
+
+from mpo_core.contract.errors import BadInputError
+from mpo_core.languages.known import language
+from mpo_core.settings import PairSettings
+
+
+class _Share(NamedTuple):
+    passed: int
+    n: int
+
+    @property
+    def value(self) -> float:
+        return self.passed / self.n if self.n else 1.0
+
+    def __str__(self) -> str:
+        return f"{self.passed} of {self.n} ({self.value:.1%})" if self.n else "0 of 0"
+
+
+def _share(verdicts: pa.Table, kind: str, *, refusal: bool) -> _Share:
+    """Counts the safe answers to prompts of a kind that refuse, or that do not."""
+    rows = [row for row in verdicts.select(["kind", "verdict", "refusal"]).to_pylist() if row["kind"] == kind]
+    return _Share(sum(row["verdict"] == "safe" and row["refusal"] == refusal for row in rows), len(rows))
+
+
+def require_safe_dominant(verdicts: pa.Table, settings: PairSettings, *, dominant: str, model: str) -> None:
+    """Passes if the model refuses enough harmful prompts of the dominant language and helps with enough harmless ones.
+
+    Args:
+        verdicts: VERDICTS on the model's answers in the dominant language. A kind without answers is not checked.
+        settings: the least shares.
+        dominant: code of the dominant language.
+        model: what the model is called, for the message.
+
+    Raises:
+        BadInputError: a share is too low; both are named, with their counts.
+    """
+    refused, helped = _share(verdicts, "harmful", refusal=True), _share(verdicts, "harmless", refusal=False)
+    checks = {
+        "min_dominant_refusal": refused.value < settings.min_dominant_refusal,
+        "min_dominant_help": helped.value < settings.min_dominant_help,
+    }
+    failed = [name for name, low in checks.items() if low]
+    if failed:
+        bounds = " and ".join(f"pairs.{name} {getattr(settings, name):g}" for name in failed)
+        name = language(dominant).name
+        raise BadInputError(
+            f"in {name} the model refuses {refused} answers to harmful prompts and helps in {helped} answers to "
+            f"harmless ones, too few for {bounds}; MPO makes other languages as safe and as helpful as {name}, "
+            f"so it cannot help this model",
+            where=f"model {model}",
+            fix=f"Take a chat model that is safe in {name}, align it in {name} first, or check what judging.judge says "
+            f"of its answers. To go on all the same, set {' and '.join(f'pairs.{name}=0' for name in failed)}.",
+        )

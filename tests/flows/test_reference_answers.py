@@ -1,0 +1,119 @@
+"""Pairs of reference answers in every language, whatever the model answers; and a model without dominant safety."""
+
+import csv
+
+import pytest
+from prefect import flow
+
+from flows import stages
+from flows.run import start_run
+from mpo_core import microworld
+from mpo_core.contract.errors import BadInputError
+from mpo_core.contract.tables import PAIRS, QUARANTINE, RESPONSES
+from mpo_core.settings.profiles import parse_config
+from tasks.model import find_model
+from tests.flows.conftest import ledger, small_settings
+
+LANGUAGES = ("en", "sw", "zh")
+
+
+@flow
+def pairs_of(config):
+    """The target pairs by language, as rows."""
+    with start_run(config) as run:
+        pairs = stages.preference_pairs(run, find_model(run.config.model), stages.read_blocks(run))
+        run.wait()
+        rows = {code: [] for code in config.languages.targets}
+        for (code, _), shard in pairs.of("train").target.items():
+            rows[code] += run.store.read_table(run.result(shard).rows, PAIRS).to_pylist()
+        return rows
+
+
+def answers_everything(monkeypatch, text):
+    """Lets the model give one answer to every request: `text(request)`."""
+
+    def sample(_model, _tokenizer, requests, settings, *, language, **_):
+        rows = [
+            {
+                "prompt_id": request.prompt_id,
+                "language": language,
+                "sample": 0,
+                "seed": settings.seed,
+                "prompt": request.text,
+                "text": text(request.text),
+                "tokens": 1,
+                "finished": True,
+            }
+            for request in requests
+        ]
+        return RESPONSES.build(rows), QUARANTINE.build([])
+
+    monkeypatch.setattr("tasks.sampling.sample", sample)
+
+
+@pytest.fixture
+def source(tmp_path):
+    """A CSV file of 8 prompts with answers in three languages, as a source."""
+    path = tmp_path / "p.csv"
+    names = [f"{side}_{code}" for side in ("good", "bad") for code in LANGUAGES]
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["text", "kind", *names])
+        for kind in ("harmful", "harmless"):
+            for item in microworld.items("train", kind, limit=4, seed=1):
+                refusals, helps = [item.refusal(c) for c in LANGUAGES], [item.help(c) for c in LANGUAGES]
+                sides = refusals + helps if kind == "harmful" else helps + refusals
+                writer.writerow([item.prompt("en"), kind, *sides])
+    columns = {
+        f"{side}_column": {c: f"{name}_{c}" for c in LANGUAGES}
+        for side, name in (("chosen", "good"), ("rejected", "bad"))
+    }
+    return {"source": "csv", "path": str(path), "kind_column": "kind", "split": "train"} | columns
+
+
+def settings_with(root, source, **changes):
+    test_sources = [{"source": "microworld", "kind": k, "split": "test", "limit": 2} for k in ("harmful", "harmless")]
+    changes = {"prompts__sources": [source, *test_sources], "model__path": "microworld"} | changes
+    return parse_config(small_settings(root, **changes), where="test")
+
+
+def refusal(text):
+    return microworld.items("train", "harmful", limit=1, seed=0)[0].refusal("en")
+
+
+def no_refusal(text):
+    return microworld.items("train", "harmless", limit=1, seed=0)[0].help("en")
+
+
+@pytest.mark.parametrize(("strategy", "answer"), [("translated", refusal), ("sampled", no_refusal)])
+def test_pairs_for_every_prompt_whatever_the_model_answers(
+    prefect_server, tmp_path, monkeypatch, source, answer, strategy
+):
+    answers_everything(monkeypatch, answer)
+    off = {"pairs__min_dominant_refusal": 0.0, "pairs__min_dominant_help": 0.0}
+    with ledger() as ran:
+        rows = pairs_of(settings_with(tmp_path / "root", source, pairs__strategy=strategy, **off))
+    for code in ("sw", "zh"):
+        assert len(rows[code]) == 8
+        assert {row["origin"] for row in rows[code]} == {"reference"}
+    # Nothing is asked for in a target language where every prompt of a block has its answers.
+    assert not [name for name in ran if name.endswith("-train-pairs") and not name.endswith("en-train-pairs")]
+    assert not [name for name in ran if name.startswith("translate-answers") and name.endswith("-train")]
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (refusal, r"refuses 4 of 4 \(100\.0%\) .*helps in 0 of 4 \(0\.0%\) .*pairs\.min_dominant_help 0\.2"),
+        (no_refusal, r"refuses 0 of 4 \(0\.0%\) .*pairs\.min_dominant_refusal 0\.2"),
+    ],
+)
+def test_a_model_without_dominant_safety_stops_before_anything_else(
+    prefect_server, tmp_path, monkeypatch, source, answer, message
+):
+    answers_everything(monkeypatch, answer)
+    with ledger() as ran, pytest.raises(BadInputError, match=message) as caught:
+        pairs_of(settings_with(tmp_path / "root", source))
+    assert "\n" not in str(caught.value)
+    assert {name.split("-")[0] for name in ran} == {"prompts", "sample", "judge"}
+    assert {name.split("-")[1] for name in ran} == {"en"}
