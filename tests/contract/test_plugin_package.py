@@ -1,5 +1,6 @@
 """A package of another team's, on the path of Python, through the real command."""
 
+import hashlib
 import json
 import os
 import subprocess
@@ -10,10 +11,25 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "tests" / "plugin_package"
 
 
+READS = """
+import json, sys
+from mpo_core.prompts.load import fingerprint, load_prompts
+from mpo_core.settings.profiles import load_config
+config = load_config(None, sys.argv[1:])
+loaded = load_prompts(config.prompts, dominant="en", seed=0)
+prompts = [(row["text"], row["kind"], row["source"]) for row in loaded.prompts.to_pylist()]
+print(json.dumps([prompts, [row["row_id"] for row in loaded.quarantine.to_pylist()], fingerprint(config.prompts)]))
+"""
+
+
 def mpo(*arguments):
+    return python("-m", "mpo_command", *arguments)
+
+
+def python(*arguments):
     environment = os.environ | {"PYTHONPATH": str(PACKAGE)}
     return subprocess.run(
-        [sys.executable, "-m", "mpo_command", *map(str, arguments)],
+        [sys.executable, *map(str, arguments)],
         cwd=ROOT,
         env=environment,
         capture_output=True,
@@ -43,3 +59,26 @@ def test_its_settings_are_checked_like_ours(prompts_csv):
     done = mpo("evaluate", "--model", "microworld", "--prompts", prompts_csv, "--set", f"judging={judge}")
     assert done.returncode == 2
     assert "unknown settings key 'judging.min_letters'. Known here: judge, most_words" in done.stderr
+
+
+def test_a_prompt_source_of_another_package_brings_prompts(tmp_path):
+    path = tmp_path / "lines.txt"
+    path.write_text("Bake bread.\n\nPour tea.\n")
+    source = {"source": "text_lines", "path": str(path), "kind": "harmless"}
+    done = python("-c", READS, f"prompts.sources={json.dumps([source])}")
+    assert done.returncode == 0, done.stderr
+    prompts, rejected, digests = json.loads(done.stdout)
+    assert prompts == [[text, "harmless", "lines.txt"] for text in ("Bake bread.", "Pour tea.")]
+    assert rejected == ["lines.txt/1"]
+    assert digests == [f"text_lines:{hashlib.sha256(path.read_bytes()).hexdigest()}"]
+
+
+def test_the_command_reports_its_mistakes(tmp_path):
+    for settings, message in (
+        ({"path": str(tmp_path / "none.txt"), "kind": "harmless"}, "none.txt: cannot be read (No such file"),
+        ({"path": "x", "kind": "harmless", "delimiter": ";"}, "unknown settings key 'prompts.sources.0.delimiter'"),
+    ):
+        sources = json.dumps([{"source": "text_lines"} | settings])
+        done = mpo("run", "--set", f"prompts.sources={sources}", "--set", f"run.root={tmp_path / 'root'}")
+        assert done.returncode == 2, done.stderr
+        assert message in done.stderr

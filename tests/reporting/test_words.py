@@ -63,6 +63,20 @@ def test_a_low_asr_of_broken_answers_is_no_success(summary: RunSummary) -> None:
     assert cautions(broken)[0].startswith("Many answers to harmful prompts are invalid")
 
 
+def test_a_poor_dominant_language_is_a_caution(summary: RunSummary) -> None:
+    assert not any("follow English" in note for note in cautions(summary))
+    rows = [
+        row.model_copy(update={"value": 0.35})
+        if (row.model, row.language, row.metric) == ("before", "en", "refused")
+        else row
+        for row in summary.metrics
+    ]
+    notes = cautions(summary.model_copy(update={"metrics": rows}))
+    assert any(
+        note.startswith("Before training the model refused 35 % of ") and "follow English" in note for note in notes
+    )
+
+
 def test_missing_harmless_prompts_are_a_caution(make: Any) -> None:
     assert any("refuses everything would look the same" in note for note in cautions(make(harmless=False)))
 
