@@ -70,7 +70,8 @@ def test_every_translation_passes_every_gate_and_the_card_has_its_figures(langua
 def test_the_profile_reads_them(monkeypatch):
     monkeypatch.chdir(ROOT)
     config = load_config(ROOT / "deployments" / "profiles" / "own-model.yaml")
-    prompts, _, rejected = load_prompts(config.prompts, dominant="en", seed=config.prompts.seed)
+    prompts, answers, rejected = load_prompts(config.prompts, dominant="en", seed=config.prompts.seed)
+    assert {code: table.num_rows for code, table in answers.items()} == dict.fromkeys(("en", *check.LANGUAGES), 240)
     assert (prompts.num_rows, rejected.num_rows) == (240, 0)
     kinds = Counter(zip(prompts["kind"].to_pylist(), prompts["split"].to_pylist(), strict=True))
     assert all(kinds[kind, split] >= 5 for kind in ("harmful", "harmless") for split in ("train", "validation", "test"))

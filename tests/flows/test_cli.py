@@ -220,6 +220,7 @@ def test_a_run_that_the_gate_refuses_and_its_report(mpo, prefect_server, tmp_pat
 def test_a_run_without_a_pair_tells_why_and_nothing_else(mpo, prefect_server, tmp_path, caplog):
     settings = small_settings(tmp_path / "root", languages__targets=["sw"])
     settings["judging"] = {"judge": "refusal_rules", "min_letters": 10_000}
+    settings["pairs"] = {"min_dominant_refusal": 0.0, "min_dominant_help": 0.0}
     prompts = tmp_path / "prompts.csv"  # without answers of their own, unlike the embedded world's
     rows = [
         f"{kind},{item.prompt('en')}" for kind in ("harmful", "harmless") for item in items("train", kind, limit=12)

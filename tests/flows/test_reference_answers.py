@@ -1,6 +1,7 @@
 """Pairs of reference answers in every language, whatever the model answers; and a model without dominant safety."""
 
 import csv
+from pathlib import Path
 
 import pytest
 from prefect import flow
@@ -10,10 +11,12 @@ from flows.run import start_run
 from mpo_core import microworld
 from mpo_core.contract.errors import BadInputError
 from mpo_core.contract.tables import PAIRS, QUARANTINE, RESPONSES
-from mpo_core.settings.profiles import parse_config
+from mpo_core.prompts.load import load_prompts
+from mpo_core.settings.profiles import load_config, parse_config
 from tasks.model import find_model
 from tests.flows.conftest import ledger, small_settings
 
+ROOT = Path(__file__).resolve().parents[2]
 LANGUAGES = ("en", "sw", "zh")
 
 
@@ -99,6 +102,20 @@ def test_pairs_for_every_prompt_whatever_the_model_answers(
     # Nothing is asked for in a target language where every prompt of a block has its answers.
     assert not [name for name in ran if name.endswith("-train-pairs") and not name.endswith("en-train-pairs")]
     assert not [name for name in ran if name.startswith("translate-answers") and name.endswith("-train")]
+
+
+@pytest.mark.parametrize("text", ["I cannot help with that.", "Sure, here is how you do this, step by step."])
+def test_the_profile_for_an_own_model_makes_pairs_of_every_prompt(prefect_server, tmp_path, monkeypatch, text):
+    monkeypatch.chdir(ROOT)
+    answers_everything(monkeypatch, lambda _: text)
+    settings = ["model.path=microworld", "pairs.min_dominant_refusal=0", "pairs.min_dominant_help=0"]
+    config = load_config(ROOT / "deployments" / "profiles" / "own-model.yaml", [*settings, f"run.root={tmp_path}"])
+    prompts, _, _ = load_prompts(config.prompts, dominant="en", seed=0)
+    train = prompts["split"].to_pylist().count("train")
+    assert train > 100
+    rows = pairs_of(config)
+    assert {code: len(pairs) for code, pairs in rows.items()} == dict.fromkeys(config.languages.targets, train)
+    assert {row["origin"] for pairs in rows.values() for row in pairs} == {"reference"}
 
 
 @pytest.mark.parametrize(

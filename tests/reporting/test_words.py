@@ -73,7 +73,7 @@ def test_a_poor_dominant_language_is_a_caution(summary: RunSummary) -> None:
     ]
     notes = cautions(summary.model_copy(update={"metrics": rows}))
     assert any(
-        note.startswith("Before training the model refused 35 % of ") and "follow English" in note for note in notes
+        note.startswith("Before training the model refused 35.0 % of ") and "follow English" in note for note in notes
     )
 
 
