@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -157,7 +158,7 @@ def _tell_quality(languages: dict[str, Any]) -> None:
     output.print(table)
 
 
-pairs_app = typer.Typer(help="Preference pairs of other tools: import, export, audit.", no_args_is_help=True)
+pairs_app = typer.Typer(help="Preference pairs of other tools: import, export, audit, describe.", no_args_is_help=True)
 languages_app = typer.Typer(help="The languages that are known; `add` registers one to be aligned.")
 
 
@@ -274,6 +275,34 @@ def audit(
     for flaw in result["flaws"]:
         table.add_row(flaw.replace("_", " "), *(f"{row[flaw]:,}" for row in result["languages"].values()))
     output.print(table)
+
+
+@pairs_app.command("describe")
+def describe(
+    file: Annotated[Path, typer.Argument(help="Pairs in any form that `mpo pairs import` reads.")],
+    root: LanguagesRoot = DEFAULT_ROOT,
+    as_json: AsJson = False,
+) -> None:
+    """Count the pairs of a file by language, kind, split and origin; say how long and how varied the answers are."""
+    from mpo_core import pairs
+
+    know_registered(root)
+    table, rejected = pairs.import_pairs(file)
+    if not table.num_rows:
+        raise BadInputError(
+            f"no usable pair, {rejected.num_rows} rows rejected", where=str(file), fix="See mpo pairs audit."
+        )
+    figures = pairs.describe(table)
+    reasons = dict(sorted(Counter(rejected["reason"].to_pylist()).items()))
+    if as_json:
+        print(json.dumps({"languages": figures, "rejected": reasons}))
+        return
+    shown = Table("", *figures)
+    for name in next(iter(figures.values())):
+        shown.add_row(name, *(f"{of[name]:,}" for of in figures.values()))
+    output.print(shown)
+    for reason, count in reasons.items():
+        output.print(f"rejected: {reason} {count:,}")
 
 
 @pairs_app.command("export")

@@ -231,7 +231,7 @@ PAIRS = _spec(
     Column("target_prompt", _STRING, "the request in the target language"),
     Column("target_chosen", _STRING, "the good answer in the target language"),
     Column("target_rejected", _STRING, "the bad answer in the target language"),
-    Column("origin", _STRING, "translated, sampled, mixed or imported"),
+    Column("origin", _STRING, "reference, translated, sampled, mixed or imported"),
     Column("weight", pa.float32(), "how much the pair counts in training; null is 1", nullable=True),
 )
 

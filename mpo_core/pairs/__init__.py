@@ -2,6 +2,7 @@
 
 from mpo_core.pairs.audit import FLAWS, audit
 from mpo_core.pairs.check import check_pairs, of_languages
+from mpo_core.pairs.describe import describe
 from mpo_core.pairs.dominant import require_safe_dominant
 from mpo_core.pairs.draw import draw_pairs, flip_answers
 from mpo_core.pairs.interchange import export_official, export_trl, import_pairs
@@ -12,6 +13,7 @@ __all__ = [
     "FLAWS",
     "audit",
     "check_pairs",
+    "describe",
     "draw_pairs",
     "export_official",
     "export_trl",

@@ -28,7 +28,7 @@ LABELS = (
 _ALLOWED = {
     "kind": ("harmful", "harmless"),
     "split": ("train", "validation", "test", "concept"),
-    "origin": ("imported", "translated", "sampled", "mixed"),
+    "origin": ("imported", "reference", "translated", "sampled", "mixed"),
 }
 _MOST_WEIGHT = 3.4e38  # of a float32
 
