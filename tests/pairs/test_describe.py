@@ -10,7 +10,7 @@ from mpo_core.pairs import describe
 
 def pair(number: int, language: str, **changes: object) -> dict[str, object]:
     texts = {f"{side}_{name}": f"{name} {number}" for side in ("source", "target") for name in ("prompt", "rejected")}
-    row = {"pair_id": f"{number}/{language}", "source_id": "s", "prompt_id": str(number), "kind": "harmful"}
+    row = {"pair_id": f"{number}/{language}", "source_id": f"s{number}", "prompt_id": str(number), "kind": "harmful"}
     row |= {"split": "train", "source_language": "en", "language": language, "origin": "sampled", "weight": None}
     return row | texts | {"source_chosen": "No.", "target_chosen": "Hapana."} | changes
 
