@@ -35,7 +35,7 @@ def pairs_of(config):
 def answers_everything(monkeypatch, text):
     """Lets the model give one answer to every request: `text(request)`."""
 
-    def sample(_model, _tokenizer, requests, settings, *, language, **_):
+    def sample(_model, requests, settings, *, language, **_):
         rows = [
             {
                 "prompt_id": request.prompt_id,
@@ -44,8 +44,7 @@ def answers_everything(monkeypatch, text):
                 "seed": settings.seed,
                 "prompt": request.text,
                 "text": text(request.text),
-                "tokens": 1,
-                "finished": True,
+                "finish_reason": "stop",
             }
             for request in requests
         ]
