@@ -35,7 +35,8 @@ def pairs_of(config):
 def answers_everything(monkeypatch, text):
     """Lets the model give one answer to every request: `text(request)`."""
 
-    def sample(_model, requests, settings, *, language, **_):
+    def sample(*arguments, language, **_):
+        *_, requests, settings = arguments
         rows = [
             {
                 "prompt_id": request.prompt_id,
@@ -44,11 +45,14 @@ def answers_everything(monkeypatch, text):
                 "seed": settings.seed,
                 "prompt": request.text,
                 "text": text(request.text),
+                "tokens": 1,
+                "finished": True,
                 "finish_reason": "stop",
             }
             for request in requests
         ]
-        return RESPONSES.build(rows), QUARANTINE.build([])
+        names = set(RESPONSES.schema.names)
+        return RESPONSES.build({n: v for n, v in row.items() if n in names} for row in rows), QUARANTINE.build([])
 
     monkeypatch.setattr("tasks.sampling.sample", sample)
 
