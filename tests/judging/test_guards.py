@@ -298,10 +298,10 @@ def test_a_guard_that_is_asked_by_policy(tmp_path: Path) -> None:
     form = FORMATS["shieldgemma"]
     model, own = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
     expected = []
-    for one in cases:
+    for judged in cases:
         violated = []
         for name, policy in form.policies.items():
-            text = filled(form.text, prompt=one.prompt, response=one.response, policy=policy)
+            text = filled(form.text, prompt=judged.prompt, response=judged.response, policy=policy)
             ids = torch.tensor([own(text, add_special_tokens=False)["input_ids"]])
             with torch.inference_mode():
                 yes, no = model(ids).logits[0, -1, own.convert_tokens_to_ids(["Yes", "No"])].tolist()
