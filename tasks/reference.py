@@ -18,6 +18,7 @@ def measure_gaps(
     precision: str,
     weights: str,
     language: str,
+    tokens_per_forward: int,
     label: str,
 ) -> Shard:
     """The gap of every pair of a block; the dominant ones with their pooled states (`pooling`)."""
@@ -33,6 +34,7 @@ def measure_gaps(
             system=model.settings.system,
             pooling=pooling,
             precision=precision,
+            tokens_per_forward=tokens_per_forward,
             digest=model.sha256,
             progress=tell_progress,
         )

@@ -38,8 +38,8 @@ P = ParamSpec("P")
 ShardInput = Shard | PrefectFuture[Shard]
 """A shard as the input of a task: itself, or the future of the task that makes it, which Prefect waits for."""
 
-# Named in every stage, and never part of an answer: where to write, and what to call it.
-_NOT_CONTENT = frozenset({"store", "label"})
+# Never part of an answer: where to write, what to call it, and how much memory to take.
+_NOT_CONTENT = frozenset({"store", "label", "tokens_per_forward"})
 
 
 class Event(NamedTuple):

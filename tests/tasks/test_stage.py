@@ -34,13 +34,22 @@ PLAIN = {"settings": SamplingSettings(), "model": MODEL, "rows": ref(), "shard":
     "changes",
     [
         {"store": object(), "label": "sw-test-000"},
+        {"tokens_per_forward": 300},
         {"settings": SamplingSettings(batch_size=1)},
         {"rows": ref(path="elsewhere/a.parquet", rows=9, part="test", language="sw")},
         {"shard": Shard(rows=ref(), quarantine=ref("q"), counts={"a": 1}, seconds=9.0)},
         {"model": ModelFolder(settings=ModelSettings(device="cpu", path="b"), sha256="m", folder="/elsewhere")},
         {"model": ModelFolder(settings=ModelSettings(), sha256="m", ref=ref("m"))},
     ],
-    ids=["store and label", "batch size", "place of a table", "what is told of a shard", "device", "place of a model"],
+    ids=[
+        "store and label",
+        "memory",
+        "batch size",
+        "place of a table",
+        "what is told of a shard",
+        "device",
+        "place of a model",
+    ],
 )
 def test_what_is_no_content_is_not_in_the_key(changes):
     assert key(**PLAIN | changes) == key(**PLAIN)
