@@ -65,7 +65,7 @@ def measure(languages: int, root: str) -> dict[str, float]:
         "run": {"root": root, "block_size": BLOCK},
         "languages": {
             "targets": codes,
-            "defined": [{"code": code, "name": code.upper(), "script": "Latn"} for code in codes],
+            "defined": [{"code": code, "name": code.upper(), "script": "Latn", "refusals": ["No."]} for code in codes],
         },
         "prompts": {"sources": sources},
         "translation": {"engines": [{"engine": "microworld"}]},
