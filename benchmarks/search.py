@@ -61,7 +61,7 @@ def neighbours(best: dict[str, float], visit: int) -> list[dict[str, float]]:
 def train(by_name: dict[str, dict[str, float]], root: str) -> list[Candidate]:
     """Trains and evaluates the candidates, and prints a line for each."""
     from flows.compare import compare_methods
-    from mpo_core.evaluation import balanced
+    from mpo_core.evaluation.methods import balanced
     from mpo_core.settings.profiles import load_config, parse_config
 
     settings = ["evaluation.split=validation", "run.name=search", f"run.root={root}"]

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from flows import surroundings
+from flows.cli_analyse import analyse
 from flows.cli_data import languages_app, pairs_app, translate
 from flows.cli_judge import judge
 from flows.cli_models import models_app
@@ -59,6 +60,7 @@ app.add_typer(pairs_app, name="pairs")
 app.add_typer(languages_app, name="languages")
 app.command("translate")(translate)
 app.command("judge")(judge)
+app.command("analyse")(analyse)
 app.add_typer(models_app, name="models")
 app.add_typer(microworld_app, name="microworld")
 
@@ -85,7 +87,7 @@ def run(
     else:
         out = output
         out.print()
-        out.print(reporting.before_after_table(summary))
+        out.print(reporting.before_after_tables(summary))
         _tell_outcome(out, config, summary)
     if summary.gate is not None and not summary.gate.promoted:
         raise typer.Exit(REFUSED)
@@ -114,7 +116,7 @@ def realign(profile: Profile = None, overrides: Overrides = None, as_json: AsJso
         if summary is None:
             out.print("Nothing needs work.")
         else:
-            out.print(reporting.before_after_table(summary))
+            out.print(reporting.before_after_tables(summary))
             _tell_outcome(out, config, summary)
     if summary is not None and summary.gate is not None and not summary.gate.promoted:
         raise typer.Exit(REFUSED)

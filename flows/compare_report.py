@@ -9,7 +9,7 @@ from prefect.artifacts import create_table_artifact
 from flows.run import Future, Run
 from flows.stages import Evaluation
 from mpo_core.contract.tables import METHOD_RUNS, METHODS, METRICS
-from mpo_core.evaluation import method_figures, over_seeds
+from mpo_core.evaluation.methods import method_figures, over_seeds
 from mpo_core.reporting import MethodsSummary, write_methods
 from tasks.model import ModelFolder
 

@@ -7,6 +7,7 @@ from prefect import flow
 from pydantic import JsonValue
 
 from flows import stages
+from flows.benchmarks import read_benchmarks
 from flows.report import write_report
 from flows.run import start_run
 from mpo_core.reporting import RunSummary
@@ -27,7 +28,7 @@ def full_pipeline(config: PipelineConfig, overrides: dict[str, JsonValue] | None
         base = find_model(run.config.model, cutoff=training.cutoff)
 
         # 1. Prompts: the harmful and harmless requests of every source, in blocks of one split.
-        blocks = stages.read_blocks(run)
+        blocks, benchmarks = stages.read_blocks(run), read_benchmarks(run)
         # The dominant language goes through 3 and 4 alone: without safety there, the run stops here.
         answers, verdicts = stages.answer_dominant(run, base, blocks)
         # 2. Translation: each prompt in every target language.
@@ -42,8 +43,8 @@ def full_pipeline(config: PipelineConfig, overrides: dict[str, JsonValue] | None
         reference = stages.measure(run, base, pairs, training)
         # 7. Training: the gap of every target pair towards that of the dominant language.
         trained = stages.train(run, base, pairs, reference, training)
-        # 8. Evaluation: before and after, on the same held-out prompts.
-        change = stages.evaluate_change(run, base, trained, pairs)
+        # 8. Evaluation: before and after, on the same held-out prompts and benchmarks.
+        change = stages.evaluate_change(run, base, trained, pairs, benchmarks)
         # 9. Gate: did the targets improve, and nothing else get lost?
         decision = stages.decide(run, change)
         # 10. Registry: a version with its lineage, promoted if the gate agrees.

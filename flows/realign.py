@@ -11,6 +11,7 @@ from prefect.artifacts import create_table_artifact
 from pydantic import BaseModel, JsonValue
 
 from flows import registered, stages
+from flows.benchmarks import read_benchmarks
 from flows.report import write_report
 from flows.run import Run, start_run
 from mpo_core import registry
@@ -58,11 +59,12 @@ def realign(config: PipelineConfig, overrides: dict[str, JsonValue] | None = Non
             promoted = (version.version, registered_model(base, version.entry.model))
             start = promoted[1] if run.config.realign.start == "promoted" else base
 
+        benchmarks = read_benchmarks(run)
         pairs = stages.preference_pairs(run, base, work.blocks)
         reference = stages.measure(run, start, pairs, run.config.training)
         learned = pairs if start is base else _replayed(run, pairs, work)
         trained = stages.train(run, start, learned, reference, run.config.training)
-        change = stages.evaluate_change(run, base, trained, pairs, promoted)
+        change = stages.evaluate_change(run, base, trained, pairs, benchmarks, promoted)
         settled = stages.register(run, start, trained, change, stages.decide(run, change))
         summary = write_report(run, base, trained, change, settled)
         return Realignment(needs=[tuple(need) for need in work.needs], summary=summary)

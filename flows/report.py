@@ -24,6 +24,7 @@ def write_report(run: Run, base: ModelFolder, trained: Future, change: Change, s
     steps = run.wait()
     config, store = run.config, run.store
     since = store.read_table(run.result(change.since.comparison).rows, COMPARISONS).to_pylist() if change.since else []
+    tests = [run.result(future).rows for future in (change.comparison, *change.benchmarks)]
     sources = _sources(run)
     finished = datetime.now(UTC)
     summary = RunSummary(
@@ -40,7 +41,8 @@ def write_report(run: Run, base: ModelFolder, trained: Future, change: Change, s
         stages=[_stage(run, step) for step in steps],
         quarantine=_quarantine(run, steps),
         metrics=figures(run, change).to_pylist(),
-        comparisons=store.read_table(run.result(change.comparison).rows, COMPARISONS).to_pylist(),
+        comparisons=store.read_tables(tests, COMPARISONS).to_pylist(),
+        benchmarks=[reporting.BenchmarkCard(), *(measured.prompts.card for measured in change.after.benchmarks)],
         gate=settled.gate,
         since=since,
         since_version=change.since.version if change.since else None,
@@ -153,7 +155,7 @@ def tell_prefect(summary: RunSummary) -> None:
     """The evaluation as Prefect artifacts, the gate's word as an event: figures, no text of prompts or models."""
     create_table_artifact(
         key="mpo-evaluation",
-        table=reporting.by_language([row.model_dump() for row in summary.metrics]),
+        table=reporting.by_language([row.model_dump() for row in summary.metrics], summary.cards),
         description=f"Evaluation of run {summary.run}: before and after",
     )
     create_markdown_artifact(key="mpo-report", markdown=reporting.markdown(summary), description=summary.run)

@@ -5,10 +5,12 @@ from typing import NamedTuple, TypeVar
 
 import pyarrow as pa
 
+from flows.benchmarks import BenchmarkPrompts, Texts
 from flows.kinds import announce
 from flows.run import Future, Run
 from mpo_core import registry
 from mpo_core.contract.artifacts import ArtifactRef
+from mpo_core.contract.benchmark import HELD_OUT, Benchmark
 from mpo_core.contract.errors import BadInputError
 from mpo_core.contract.tables import COMPARISONS, METRICS, PROMPTS, QUARANTINE, VERDICTS
 from mpo_core.gate import decide as gate
@@ -32,8 +34,6 @@ T = TypeVar("T")
 Key = tuple[str, ArtifactRef]
 """Language and block of prompts: one shard of a stage."""
 Shards = dict[Key, Future]
-Texts = dict[Key, ArtifactRef | Future]
-"""The prompts in every language: a block itself in the dominant language, its translation in a target language."""
 
 
 class Pairs(NamedTuple):
@@ -57,6 +57,16 @@ class Evaluation(NamedTuple):
     verdicts: Shards
     gaps: Shards
     metrics: Future
+    benchmarks: "list[Measured]"
+    """What it shows on further benchmarks."""
+
+
+class Measured(NamedTuple):
+    """One model on one benchmark: by shard the verdicts on its answers, and the metrics of all."""
+
+    prompts: BenchmarkPrompts
+    verdicts: Shards
+    metrics: Future
 
 
 class Since(NamedTuple):
@@ -72,6 +82,8 @@ class Change(NamedTuple):
     before: Evaluation
     after: Evaluation
     comparison: Future
+    benchmarks: list[Future]
+    """The paired tests on further benchmarks."""
     since: Since | None = None
 
 
@@ -308,8 +320,15 @@ def require_pairs(run: Run, pairs: Pairs) -> None:
     )
 
 
-def evaluate(run: Run, name: str, model: ModelFolder, pairs: Pairs, baseline: Evaluation | None = None) -> Evaluation:
-    """Greedy answers, verdicts and reward gaps of a model on held-out prompts, in every language."""
+def evaluate(
+    run: Run,
+    name: str,
+    model: ModelFolder,
+    pairs: Pairs,
+    baseline: Evaluation | None = None,
+    benchmarks: Iterable[BenchmarkPrompts] = (),
+) -> Evaluation:
+    """Greedy answers, verdicts and reward gaps of a model on held-out prompts, in every language; and on benchmarks."""
     settings = run.config.evaluation
     held_out = pairs.of(settings.split)
     answers = _sample(run, model, held_out.texts, settings.sampling, name)
@@ -322,10 +341,35 @@ def evaluate(run: Run, name: str, model: ModelFolder, pairs: Pairs, baseline: Ev
         gaps=list(gaps.values()),
         baseline=list(baseline.gaps.values()) if baseline else [],
         model=name,
+        benchmark=_held_out(run),
         confidence=settings.confidence,
         label=name,
     )
-    return Evaluation(answers, verdicts, gaps, metrics)
+    measured = [_measure(run, name, model, prompts) for prompts in benchmarks]
+    return Evaluation(answers, verdicts, gaps, metrics, measured)
+
+
+def _held_out(run: Run) -> Benchmark:
+    return next(entry for entry in run.config.evaluation.benchmarks if entry.benchmark == HELD_OUT)
+
+
+def _measure(run: Run, name: str, model: ModelFolder, prompts: BenchmarkPrompts) -> Measured:
+    """Greedy answers of a model to the prompts of a benchmark, judged by the benchmark's judge, if it has one."""
+    benchmark, settings = prompts.benchmark, run.config.evaluation
+    answers = _sample(run, model, prompts.texts, settings.sampling, name)
+    own = run.config.model_copy(update={"judging": benchmark.judging or run.config.judging})
+    verdicts = judge(run.variant(own, run.tag), answers, name)
+    metrics = run.submit(
+        evaluate_model,
+        verdicts=list(verdicts.values()),
+        gaps=[],
+        baseline=[],
+        model=name,
+        benchmark=benchmark,
+        confidence=settings.confidence,
+        label=f"{name}-{benchmark.benchmark}",
+    )
+    return Measured(prompts, verdicts, metrics)
 
 
 def reference_gaps(
@@ -351,13 +395,22 @@ def reference_gaps(
 
 
 def evaluate_change(
-    run: Run, base: ModelFolder, trained: Future, pairs: Pairs, promoted: tuple[str, ModelFolder] | None = None
+    run: Run,
+    base: ModelFolder,
+    trained: Future,
+    pairs: Pairs,
+    benchmarks: list[BenchmarkPrompts],
+    promoted: tuple[str, ModelFolder] | None = None,
 ) -> Change:
     """Evaluates the base model and the trained one, and in a realignment the version that was promoted before."""
-    before = evaluate(run, "before", base, pairs)
+    before = evaluate(run, "before", base, pairs, benchmarks=benchmarks)
     previous = None if promoted is None else evaluate(run, "previous", promoted[1], pairs, before)
-    after = evaluate(run, "after", trained_model(base, run.result(trained)), pairs, before)
-    change = Change(before, after, compare(run, before, after, "before-after"))
+    after = evaluate(run, "after", trained_model(base, run.result(trained)), pairs, before, benchmarks)
+    tests = [
+        _compare(run, old.verdicts, new.verdicts, old.prompts.benchmark, f"before-after-{old.prompts.card.name}")
+        for old, new in zip(before.benchmarks, after.benchmarks, strict=True)
+    ]
+    change = Change(before, after, compare(run, before, after, "before-after"), tests)
     if promoted is None or previous is None:
         return change
     return change._replace(since=Since(promoted[0], compare(run, previous, after, "previous-after")))
@@ -404,8 +457,10 @@ def register(
 
 
 def figures(run: Run, change: Change) -> pa.Table:
-    """The metrics of both models."""
-    return run.store.read_tables([run.result(e.metrics).rows for e in (change.before, change.after)], METRICS)
+    """The metrics of both models, on held-out prompts and benchmarks."""
+    models = (change.before, change.after)
+    futures = [model.metrics for model in models] + [m.metrics for model in models for m in model.benchmarks]
+    return run.store.read_tables([run.result(future).rows for future in futures], METRICS)
 
 
 def _sample(run: Run, model: ModelFolder, texts: Texts, settings: SamplingSettings, purpose: str) -> Shards:
@@ -424,6 +479,10 @@ def _sample(run: Run, model: ModelFolder, texts: Texts, settings: SamplingSettin
 
 
 def compare(run: Run, before: Evaluation, after: Evaluation, label: str) -> Future:
-    """Exact paired tests of two evaluations of the same prompts."""
-    shards = {"before": list(before.verdicts.values()), "after": list(after.verdicts.values())}
-    return run.submit(compare_models, **shards, label=label)
+    """Exact paired tests of two evaluations of the same held-out prompts."""
+    return _compare(run, before.verdicts, after.verdicts, _held_out(run), label)
+
+
+def _compare(run: Run, before: Shards, after: Shards, benchmark: Benchmark, label: str) -> Future:
+    shards = {"before": list(before.values()), "after": list(after.values())}
+    return run.submit(compare_models, **shards, benchmark=benchmark, label=label)

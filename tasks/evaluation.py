@@ -3,12 +3,34 @@
 from collections.abc import Sequence
 
 from mpo_core.contract.artifacts import ArtifactStore, Shard
-from mpo_core.contract.tables import COMPARISONS, GAPS, METRICS, VERDICTS
-from mpo_core.evaluation import compare, metrics
+from mpo_core.contract.benchmark import Benchmark
+from mpo_core.contract.tables import COMPARISONS, GAPS, METRICS, PROMPTS, QUARANTINE, VERDICTS
+from mpo_core.evaluation.comparison import compare
+from mpo_core.evaluation.metrics import metrics
+from mpo_core.prompts.benchmark import benchmark_prompts
+from mpo_core.prompts.blocks import blocks
 from tasks.stage import ShardInput, read_rows, stage
 
 
-@stage("evaluation", verb="evaluate")
+@stage("evaluation", verb="read-benchmark")
+def read_benchmark(
+    store: ArtifactStore, *, benchmark: Benchmark, language: str, fingerprint: list[str], block_size: int, label: str
+) -> Shard:
+    """Reads a benchmark's prompts in one language; `fingerprint` holds the digests of what will be read."""
+    del fingerprint, label
+    prompts, quarantine = benchmark_prompts(benchmark, language)
+    cut = [
+        store.write_table("evaluation", PROMPTS, block, language=language, part=f"{benchmark.benchmark}-{number:03d}")
+        for number, block in enumerate(blocks(prompts, block_size))
+    ]
+    return Shard(
+        rows=store.write_table("evaluation", PROMPTS, prompts, language=language),
+        quarantine=store.write_table("evaluation", QUARANTINE, quarantine, language=language),
+        parts=tuple(cut),
+    )
+
+
+@stage("evaluation", verb="evaluate", version=2)
 def evaluate_model(
     store: ArtifactStore,
     *,
@@ -16,6 +38,7 @@ def evaluate_model(
     gaps: Sequence[ShardInput],
     baseline: Sequence[ShardInput],
     model: str,
+    benchmark: Benchmark,
     confidence: float,
     label: str,
 ) -> Shard:
@@ -27,15 +50,23 @@ def evaluate_model(
         model=model,
         confidence=confidence,
         baseline=read_rows(store, baseline, GAPS) if baseline else None,
+        benchmark=benchmark.benchmark,
+        measured=benchmark.metrics,
     )
     return Shard(rows=store.write_table("evaluation", METRICS, table))
 
 
-@stage("evaluation", verb="compare")
+@stage("evaluation", verb="compare", version=2)
 def compare_models(
-    store: ArtifactStore, *, before: Sequence[ShardInput], after: Sequence[ShardInput], label: str
+    store: ArtifactStore,
+    *,
+    before: Sequence[ShardInput],
+    after: Sequence[ShardInput],
+    benchmark: Benchmark,
+    label: str,
 ) -> Shard:
     """Exact paired tests on the same prompts."""
     del label
-    table = compare(*(read_rows(store, shards, VERDICTS) for shards in (before, after)))
+    first, second = (read_rows(store, shards, VERDICTS) for shards in (before, after))
+    table = compare(first, second, benchmark=benchmark.benchmark, measured=benchmark.metrics)
     return Shard(rows=store.write_table("evaluation", COMPARISONS, table))

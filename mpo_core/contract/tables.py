@@ -20,12 +20,16 @@ _GATES = pa.list_(pa.struct([("gate", _STRING), ("passed", _BOOL), ("score", _FL
 
 
 class Column(NamedTuple):
-    """One column: name, type, whether null is allowed, and the line that explains it."""
+    """One column: name, type, whether null is allowed, and the line that explains it.
+
+    `absent` is the value of every row of a file that was written before the column existed.
+    """
 
     name: str
     type: pa.DataType
     meaning: str
     nullable: bool = False
+    absent: str | None = None
 
 
 class TableSpec(NamedTuple):
@@ -49,7 +53,8 @@ class TableSpec(NamedTuple):
             TypeError: a row has a key that the table has no column for; it would be lost.
         """
         names = {column.name for column in self.columns}
-        listed = [dict(row) for row in rows]
+        absent = {column.name: column.absent for column in self.columns if column.absent is not None}
+        listed = [{**absent, **row} for row in rows]
         lost = set().union(*listed) - names if listed else set()
         if lost:
             raise TypeError(f"table {self.name} has no column {', '.join(sorted(lost))}")
@@ -62,6 +67,10 @@ class TableSpec(NamedTuple):
             BadInputError: columns or types differ, a required value is null, or a key repeats.
         """
         where = where or f"table {self.name}"
+        for place, column in enumerate(self.columns):
+            if column.absent is not None and column.name not in table.schema.names:
+                values = pa.array([column.absent] * table.num_rows, column.type)
+                table = table.add_column(place, column.name, values)
         if table.schema.names != self.schema.names:
             missing = sorted(set(self.schema.names) - set(table.schema.names))
             extra = sorted(set(table.schema.names) - set(self.schema.names))
@@ -115,6 +124,7 @@ _PROMPT_ID = Column("prompt_id", _STRING, "hash of dominant language and prompt 
 _LANGUAGE = Column("language", _STRING, "language code of this row's text")
 _KIND = Column("kind", _STRING, "harmful or harmless: what a well-aligned model should refuse or help with")
 _SPLIT = Column("split", _STRING, "train, validation, test or concept")
+_BENCHMARK = Column("benchmark", _STRING, "name of the benchmark whose prompts were answered", absent="held_out")
 _CATEGORY = Column("category", _STRING, "harm category or topic, as the source names it", nullable=True)
 
 PROMPTS = _spec(
@@ -262,13 +272,15 @@ TRAINING_LOG = _spec(
 
 METRICS = _spec(
     "metrics",
-    "model language metric",
+    "benchmark model language metric",
+    _BENCHMARK,
     Column("model", _STRING, "which model: before, after, or model where there is one alone"),
     _LANGUAGE,
     Column(
         "metric",
         _STRING,
-        "unsafe, refused, invalid, helped, over_refusal, harmless_invalid, reward_gap or dominant_drift",
+        "unsafe, refused, invalid, helped, over_refusal, harmless_invalid, reward_gap, dominant_drift, or one of the "
+        "benchmark's own",
     ),
     Column("count", _INT, "prompts that count for the metric", nullable=True),
     Column("n", _INT, "prompts judged"),
@@ -283,7 +295,8 @@ METRICS = _spec(
 
 COMPARISONS = _spec(
     "comparisons",
-    "language metric",
+    "benchmark language metric",
+    _BENCHMARK,
     _LANGUAGE,
     Column("metric", _STRING, "metric compared on the same prompts, before and after"),
     Column("n", _INT, "prompts judged both times"),

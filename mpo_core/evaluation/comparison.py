@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
 from statsmodels.stats.contingency_tables import mcnemar
 
+from mpo_core.contract.benchmark import HELD_OUT
 from mpo_core.contract.errors import BadInputError
+from mpo_core.contract.metric import ANSWERS, Metric
 from mpo_core.contract.tables import COMPARISONS
 from mpo_core.evaluation.shares import Share, prompt_shares
 
 
-def compare(before: pa.Table, after: pa.Table) -> pa.Table:
+def compare(
+    before: pa.Table, after: pa.Table, *, benchmark: str = HELD_OUT, measured: Sequence[Metric] = ANSWERS
+) -> pa.Table:
     """Computes the paired change of every metric, per language; prompts are joined by id.
 
     `gained` counts the prompts whose share of counting answers rose, `lost` those where it
@@ -23,6 +28,8 @@ def compare(before: pa.Table, after: pa.Table) -> pa.Table:
     Args:
         before: table VERDICTS of the first model.
         after: table VERDICTS of the second, on the same prompts.
+        benchmark: what column `benchmark` says.
+        measured: the metrics of the answers.
 
     Returns:
         Table COMPARISONS.
@@ -32,9 +39,9 @@ def compare(before: pa.Table, after: pa.Table) -> pa.Table:
             harmless on the other.
     """
     _same_prompts(before, after)
-    first, second = prompt_shares(before), prompt_shares(after)
+    first, second = prompt_shares(before, measured), prompt_shares(after, measured)
     return COMPARISONS.build(
-        {"language": language, "metric": metric, **_paired(shares, second[language, metric])}
+        {"benchmark": benchmark, "language": language, "metric": metric, **_paired(shares, second[language, metric])}
         for (language, metric), shares in first.items()
         if not shares.keys().isdisjoint(second.get((language, metric), {}))  # the judge may have left all unjudged
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,7 +12,9 @@ import pyarrow.compute as pc
 from scipy import stats
 from statsmodels.stats.proportion import proportion_confint
 
+from mpo_core.contract.benchmark import HELD_OUT
 from mpo_core.contract.errors import BadInputError
+from mpo_core.contract.metric import ANSWERS, DOMINANT_DRIFT, REWARD_GAP, Metric
 from mpo_core.contract.tables import GAPS, METRICS
 from mpo_core.evaluation.shares import Share, prompt_shares
 
@@ -31,8 +33,10 @@ def metrics(
     model: str,
     confidence: float,
     baseline: pa.Table | None = None,
+    benchmark: str = HELD_OUT,
+    measured: Sequence[Metric] = ANSWERS,
 ) -> pa.Table:
-    """Computes every metric of one model, per language.
+    """Computes every metric of one model on one benchmark, per language.
 
     With one answer a prompt, `value` is `count / n` over prompts and the interval is Wilson's.
     With several, `value` is the mean over prompts of the share of answers that count, `count`
@@ -47,6 +51,8 @@ def metrics(
             `dominant_drift` is computed; None for no drift.
         model: what column `model` says.
         confidence: level of the intervals, such as 0.95.
+        benchmark: what column `benchmark` says.
+        measured: the metrics of the answers.
 
     Returns:
         Table METRICS.
@@ -54,19 +60,20 @@ def metrics(
     Raises:
         BadInputError: a gap or a hidden state is not a finite number.
     """
+    name = {"benchmark": benchmark, "model": model}
     rows: list[dict[str, Any]] = [
-        {"model": model, "language": language, "metric": metric, **_share(list(shares.values()), confidence)}
-        for (language, metric), shares in prompt_shares(verdicts).items()
+        {**name, "language": language, "metric": metric, **_share(list(shares.values()), confidence)}
+        for (language, metric), shares in prompt_shares(verdicts, measured).items()
     ]
+    of_pairs = {}
     if gaps is not None:
-        rows += [
-            {"model": model, "language": language, "metric": "reward_gap", **_mean(values, confidence)}
-            for language, values in _gaps_by_language(gaps).items()
-        ]
-        rows += [
-            {"model": model, "language": language, "metric": "dominant_drift", **_mean(values, confidence)}
-            for language, values in (drift_by_language(baseline, gaps) if baseline is not None else {}).items()
-        ]
+        drift = drift_by_language(baseline, gaps) if baseline is not None else {}
+        of_pairs = {REWARD_GAP.name: _gaps_by_language(gaps), DOMINANT_DRIFT.name: drift}
+    rows += [
+        {**name, "language": language, "metric": metric, **_mean(values, confidence)}
+        for metric, by_language in of_pairs.items()
+        for language, values in by_language.items()
+    ]
     return METRICS.build(rows)
 
 

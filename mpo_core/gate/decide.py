@@ -16,6 +16,7 @@ from typing import Any, Literal, NamedTuple
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict
 
+from mpo_core.contract.benchmark import HELD_OUT
 from mpo_core.settings import GateSettings
 
 # Shares are quotients: 0.98 - 0.96 is 0.020000000000000018, and must still meet a bound of 0.02.
@@ -66,7 +67,7 @@ class GateDecision(BaseModel):
 def targets_median(
     metrics: pa.Table, metric: str, targets: Sequence[str], model: Literal["before", "after"]
 ) -> float | None:
-    """Returns the median of a metric over the target languages, or None where none was measured.
+    """Returns the median of a metric on held-out prompts over the target languages; None where none was measured.
 
     Args:
         metrics: table METRICS.
@@ -74,7 +75,7 @@ def targets_median(
         targets: codes of the target languages; one without the metric is left out of the median.
         model: which model's values.
     """
-    by_language = _by_language(metrics.to_pylist(), "value", metric=metric, model=model)
+    by_language = _by_language(_held_out(metrics), "value", metric=metric, model=model)
     values = [by_language[code] for code in targets if code in by_language]
     return statistics.median(values) if values else None
 
@@ -88,7 +89,7 @@ def decide(
     targets: Sequence[str],
     since: pa.Table | None = None,
 ) -> GateDecision:
-    """Makes every check of the gate.
+    """Makes every check of the gate, on the held-out prompts.
 
     Args:
         metrics: table METRICS, of both models.
@@ -98,7 +99,7 @@ def decide(
         targets: codes of the languages that had to improve.
         since: table COMPARISONS with the promoted version, on the same prompts, if it is to be replaced.
     """
-    rows, paired = metrics.to_pylist(), comparisons.to_pylist()
+    rows, paired = _held_out(metrics), _held_out(comparisons)
     every = [dominant, *targets]
     after = targets_median(metrics, "unsafe", targets, "after")
     before = targets_median(metrics, "unsafe", targets, "before")
@@ -144,7 +145,7 @@ def decide(
         checks.append(
             _worst(
                 "target_rise",
-                _by_language(since.to_pylist(), "difference", metric="unsafe"),
+                _by_language(_held_out(since), "difference", metric="unsafe"),
                 list(targets),
                 bound=settings.max_target_rise,
                 explain=lambda value, code: (
@@ -234,6 +235,10 @@ def _check(
     # A failure stands whatever is missing; a pass over some languages only is not a pass.
     passed = None if good and gone else good
     return GateCheck(name=name, passed=passed, value=value, bound=bound, explanation=explanation)
+
+
+def _held_out(table: pa.Table) -> list[dict[str, Any]]:
+    return [row for row in table.to_pylist() if row["benchmark"] == HELD_OUT]
 
 
 def _by_language(rows: list[dict[str, Any]], column: str, **where: str) -> dict[str, float]:

@@ -1,11 +1,13 @@
 """What a run did and showed: `summary.json`, one HTML page, a console table, a markdown note."""
 
-from mpo_core.reporting.console import before_after_table
+from mpo_core.reporting.analyses import write_analysis
+from mpo_core.reporting.console import before_after_tables
 from mpo_core.reporting.methods import MethodsSummary, methods_markdown, methods_table, picture, write_methods
 from mpo_core.reporting.note import by_language, markdown
 from mpo_core.reporting.publish import read, run_folder, write
 from mpo_core.reporting.report import render
 from mpo_core.reporting.summary import (
+    BenchmarkCard,
     ComparisonRow,
     Example,
     MetricRow,
@@ -16,6 +18,7 @@ from mpo_core.reporting.summary import (
 )
 
 __all__ = [
+    "BenchmarkCard",
     "ComparisonRow",
     "Example",
     "MethodsSummary",
@@ -24,7 +27,7 @@ __all__ = [
     "RunSummary",
     "SourceLicence",
     "StageSummary",
-    "before_after_table",
+    "before_after_tables",
     "by_language",
     "markdown",
     "methods_markdown",
@@ -34,5 +37,6 @@ __all__ = [
     "render",
     "run_folder",
     "write",
+    "write_analysis",
     "write_methods",
 ]

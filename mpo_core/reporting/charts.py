@@ -2,31 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
-import numpy as np
 from markupsafe import Markup
 
+from mpo_core.contract.metric import Metric
+from mpo_core.display.svg import AFTER, BEFORE, INK, LINE, MUTED, PAPER, drawable, figure, label, shortened, to_svg
+from mpo_core.display.wording import language_name, percent
 from mpo_core.reporting.summary import MetricRow, RunSummary
-from mpo_core.reporting.svg import AFTER, BEFORE, INK, LINE, MUTED, PAPER, figure, label, to_svg
-from mpo_core.reporting.wording import language_name, metric_name, percent, signed
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 _ROW = 27
-_LONGEST_NAME = 24
-_LARGEST = 1e100  # far above it, differences overflow in matplotlib
-_NEAR = 22
 _MANY_DECADES = 500.0  # highest over lowest value above which only powers of ten are marked
-# Where a name may stand beside its point, the best place first; in points.
-_OFFSETS = tuple(
-    (distance * x, distance * y)
-    for distance in (1.0, 1.7, 2.6)
-    for x, y in ((11, 8), (11, -8), (-11, 8), (-11, -8), (0, 12), (0, -12), (15, 0), (-15, 0))
-)
 
 
 class Curve(NamedTuple):
@@ -37,14 +24,9 @@ class Curve(NamedTuple):
     muted: bool = False
 
 
-class _Place(NamedTuple):
-    gap: float
-    unsafe: float
-
-
-def dumbbell(summary: RunSummary, metric: str) -> Markup | None:
+def dumbbell(summary: RunSummary, metric: Metric, benchmark: str, *, name: str) -> Markup | None:
     """Draws a share per language, before and after, with intervals; None where nothing was measured."""
-    rows = [(code, summary.pair(code, metric)) for code in summary.languages]
+    rows = [(code, summary.pair(code, metric.name, benchmark)) for code in summary.languages]
     rows = [(code, pair) for code, pair in rows if pair.measured]
     if not rows:
         return None
@@ -54,7 +36,7 @@ def dumbbell(summary: RunSummary, metric: str) -> Markup | None:
             ax.plot([before.value, after.value], [y, y], color=LINE, linewidth=5, solid_capstyle="butt", zorder=1)
         _dot(ax, before, y - 0.13, colour=BEFORE, face=PAPER)
         _dot(ax, after, y + 0.13, colour=AFTER, face=AFTER)
-    ax.set_yticks(range(len(rows)), [_short(language_name(code)) for code, _ in rows], color=INK)
+    ax.set_yticks(range(len(rows)), [shortened(language_name(code)) for code, _ in rows], color=INK)
     ax.set_ylim(len(rows) - 0.4, -0.6)
     ax.set_xlim(-0.015, 1.015)
     ax.set_xticks([0, 0.25, 0.5, 0.75, 1.0], ["0 %", "25", "50", "75", "100 %"])
@@ -64,37 +46,7 @@ def dumbbell(summary: RunSummary, metric: str) -> Markup | None:
         f"{percent(after.value) if after else 'not measured'} after"
         for code, (before, after) in rows
     )
-    return to_svg(
-        drawn, name=metric.replace("_", "-"), description=f"{metric_name(metric)} per language: {description}."
-    )
-
-
-def gap_against_asr(summary: RunSummary) -> Markup | None:
-    """Draws the reward gap against the attack success rate: a line per language, from before to after."""
-    places = [(code, *_places(summary, code)) for code in summary.languages]
-    places = [place for place in places if place[1] or place[2]]
-    if not places:
-        return None
-    drawn, (ax,) = figure(400)
-    for _, before, after in places:
-        if before and after:
-            ax.plot(*zip(before, after, strict=True), color=LINE, linewidth=1.4, zorder=1)
-        if before:
-            ax.plot(*before, "o", ms=6, mfc=PAPER, mec=BEFORE, mew=1.6, zorder=3)
-        if after:
-            ax.plot(*after, "o", ms=6, mfc=AFTER, mec=AFTER, mew=1.6, zorder=4)
-    ax.set_ylim(-0.04, 1.04)
-    ax.set_yticks([0, 0.25, 0.5, 0.75, 1.0], ["0 %", "25", "50", "75", "100 %"])
-    ax.margins(x=0.08)
-    ax.grid(color=LINE, linewidth=0.7)
-    label(ax, x="reward gap, nats per token", y="unsafe answers")
-    _name_places(drawn, ax, places)
-    description = "; ".join(
-        f"{language_name(code)} "
-        + ", then ".join(f"gap {signed(p[0], 2)} with ASR {percent(p[1])}" if p else "not measured" for p in both)
-        for code, *both in places
-    )
-    return to_svg(drawn, name="gap-asr", description=f"Reward gap against ASR, before then after: {description}.")
+    return to_svg(drawn, name=name, description=f"{metric.label} per language: {description}.")
 
 
 def curves(
@@ -150,48 +102,6 @@ def _logarithmic(ax: Any) -> None:
     ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 
 
-def _places(summary: RunSummary, code: str) -> tuple[_Place | None, _Place | None]:
-    gaps, unsafe = summary.pair(code, "reward_gap"), summary.pair(code, "unsafe")
-    before, after = (
-        _Place(gap.value, share.value) if gap and share and _drawable(gap.value) else None
-        for gap, share in zip(gaps, unsafe, strict=True)
-    )
-    return before, after
-
-
-def _name_places(drawn: Figure, ax: Any, places: list[tuple[str, _Place | None, _Place | None]]) -> None:
-    """Writes each language's code beside its points, where it covers neither a point nor another code."""
-    drawn.draw_without_rendering()  # settles the layout, so that distances are those of the page
-    scale = drawn.dpi / 72
-    named = [(code, place) for code, *both in places for place in both if place]
-    points = np.array([ax.transData.transform(place) / scale for _, place in named])
-    offsets = np.array(_OFFSETS)
-    labels: list[tuple[str, Any]] = []
-    for index, ((code, place), point) in enumerate(zip(named, points, strict=True)):
-        if any(other == code and math.dist(point, at) < _NEAR for other, at in labels):
-            continue  # before and after nearly coincide: one name serves both
-        obstacles = np.array([*np.delete(points, index, axis=0), *(at for _, at in labels)]).reshape(-1, 2)
-        offset = offsets[int(np.argmax(_free_space(point + offsets, obstacles)))]
-        labels.append((code, point + offset))
-        ax.annotate(
-            _short(code),
-            place,
-            xytext=offset,
-            textcoords="offset points",
-            ha="center",
-            va="center",
-            color=MUTED,
-            fontsize=11.5,
-            zorder=5,
-        )
-
-
-def _free_space(candidates: Any, obstacles: Any) -> Any:
-    """Returns for each place of a label how far the nearest obstacle is, in labels of 18 × 12 points, 1 at most."""
-    distances = np.abs(candidates[:, None, :] - obstacles[None, :, :]) / (18, 12)
-    return distances.max(axis=2).min(axis=1, initial=1.0)
-
-
 def _dot(ax: Any, row: MetricRow | None, y: float, *, colour: str, face: str) -> None:
     if row is None:
         return
@@ -202,13 +112,4 @@ def _dot(ax: Any, row: MetricRow | None, y: float, *, colour: str, face: str) ->
 def _points(log: Sequence[dict[str, float | None]], key: str) -> list[tuple[float, float]]:
     """Returns (step, value) wherever the log has both and an axis can show the value."""
     entries = [(entry.get("step"), entry.get(key)) for entry in log]
-    return [(step, value) for step, value in entries if step is not None and value is not None and _drawable(value)]
-
-
-def _short(name: str) -> str:
-    """Shortens a name that would leave the chart no room."""
-    return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…"
-
-
-def _drawable(value: float) -> bool:
-    return math.isfinite(value) and abs(value) < _LARGEST
+    return [(step, value) for step, value in entries if step is not None and value is not None and drawable(value)]

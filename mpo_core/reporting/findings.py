@@ -8,9 +8,11 @@ from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
+from mpo_core.contract.benchmark import HELD_OUT
 from mpo_core.contract.judge import JUDGES
-from mpo_core.reporting.summary import Model, RunSummary
-from mpo_core.reporting.wording import language_name, listed, percent, points
+from mpo_core.contract.metric import HELPED, OVER_REFUSAL, UNSAFE, Metric
+from mpo_core.display.wording import language_name, listed, percent, points
+from mpo_core.reporting.summary import MODELS, Model, RunSummary
 
 # Above this share of invalid answers, a low ASR only shows that the model fails to answer.
 _MOSTLY = 0.5
@@ -43,13 +45,14 @@ class Change(NamedTuple):
     after: float | None
 
 
-def median(summary: RunSummary, metric: str) -> Change:
+def median(summary: RunSummary, metric: str, benchmark: str = HELD_OUT) -> Change:
     """Returns the median of a metric over the target languages, before and after."""
-    return Change(_median(summary, "before", metric), _median(summary, "after", metric))
+    before, after = (_median(summary, model, metric, benchmark) for model in MODELS)
+    return Change(before, after)
 
 
-def _median(summary: RunSummary, model: Model, metric: str) -> float | None:
-    rows = [summary.metric(model, code, metric) for code in summary.targets]
+def _median(summary: RunSummary, model: Model, metric: str, benchmark: str) -> float | None:
+    rows = [summary.metric(model, code, metric, benchmark) for code in summary.targets]
     values = [row.value for row in rows if row is not None]
     return statistics.median(values) if values else None
 
@@ -113,6 +116,7 @@ def cautions(summary: RunSummary) -> list[str]:
         _quarantine_caution(summary),
         _unjudged_caution(summary),
         _judge_caution(summary),
+        *_benchmark_cautions(summary),
     ]
     return [sentence for sentence in sentences if sentence]
 
@@ -175,25 +179,41 @@ def _dominant_caution(summary: RunSummary) -> str:
 
 
 def _worse_caution(summary: RunSummary) -> str:
-    worse = [
-        f"{language_name(row.language)} ({points(row.difference)} points)"
-        for row in summary.comparisons
-        if row.metric == "unsafe" and row.difference > 0.0
-    ]
+    worse = _risen(summary, UNSAFE, 0.0)
     return f"More answers are unsafe after training than before in {listed(worse)}." if worse else ""
 
 
 def _over_refusal_caution(summary: RunSummary) -> str:
-    risen = [
-        f"{language_name(row.language)} ({points(row.difference)} points)"
-        for row in summary.comparisons
-        if row.metric == "over_refusal" and row.difference > _NOTABLE
-    ]
+    risen = _risen(summary, OVER_REFUSAL, _NOTABLE)
     return f"Harmless prompts are refused more often after training in {listed(risen)}." if risen else ""
 
 
+def _risen(summary: RunSummary, metric: Metric, above: float) -> list[str]:
+    """Returns the languages, and benchmarks, in which a metric has risen by more than `above`."""
+    labels = {card.name: "" if card.name == HELD_OUT else f" of {card.label}" for card in summary.cards}
+    return [
+        f"{language_name(row.language)}{labels.get(row.benchmark, '')} ({points(row.difference)} points)"
+        for row in summary.comparisons
+        if row.metric == metric.name and row.difference > above
+    ]
+
+
+def _benchmark_cautions(summary: RunSummary) -> list[str]:
+    """Names the languages that a benchmark lacks, and those in which this run has translated it."""
+    sentences = []
+    for card in summary.cards:
+        missing, translated = (listed(list(map(language_name, codes))) for codes in (card.missing, card.translated))
+        if missing:
+            sentences.append(f"{card.label} has no prompts in {missing}, so nothing was measured there.")
+        if translated:
+            sentences.append(
+                f"This run has translated {card.label} into {translated}: errors of translation count too."
+            )
+    return sentences
+
+
 def _unmeasured_caution(summary: RunSummary) -> str:
-    if not any(row.metric == "helped" for row in summary.metrics):
+    if not any((row.benchmark, row.metric) == (HELD_OUT, HELPED.name) for row in summary.metrics):
         return (
             "No harmless prompts were judged, so help and over-refusal are unknown: a model that refuses "
             "everything would look the same here. Add harmless prompts to the evaluation split."

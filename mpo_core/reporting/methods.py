@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import posixpath
-from pathlib import Path
 from typing import Any, NamedTuple
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from pydantic import AwareDatetime
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from mpo_core.contract.artifacts import ArtifactStore
-from mpo_core.reporting.summary import Record, iso
-from mpo_core.reporting.svg import AFTER, BEFORE, INK, LINE, MUTED, PAPER, figure, label, to_svg
+from mpo_core.display.svg import AFTER, BEFORE, INK, LINE, MUTED, PAPER, figure, label, to_svg
+from mpo_core.reporting.summary import Record
+from mpo_core.reporting.templates import environment, style
 
-_ROOM = Path(__file__).parent
 PAGE, SUMMARY = "methods.html", "methods.json"
 
 
@@ -240,28 +238,21 @@ def _point(ax: Any, row: MethodRow, place: int, *, clean: bool) -> None:
 
 def render_methods(summary: MethodsSummary) -> str:
     """Returns the page: the table, the picture, the tables with swapped answers, the settings."""
-    environment = Environment(
-        loader=FileSystemLoader(_ROOM),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters["iso"] = iso
     shares = summary.shares
-    return environment.get_template(
-        "methods.html.jinja"
-    ).render(
-        summary=summary,
-        style=Markup((_ROOM / "page.css").read_text(encoding="utf-8")),  # noqa: S704 - a file of this room
-        columns=COLUMNS,
-        lines=lines(summary, shares[0]),
-        picture=picture(summary),
-        flipped=[(share, lines(summary, share, FLIPPED_COLUMNS)) for share in shares[1:]],
-        flipped_columns=FLIPPED_COLUMNS,
-        settings=summary.config["compare"],
-        untuned=untuned_note(summary),
+    return (
+        environment()
+        .get_template("methods.html.jinja")
+        .render(
+            summary=summary,
+            style=style(),
+            columns=COLUMNS,
+            lines=lines(summary, shares[0]),
+            picture=picture(summary),
+            flipped=[(share, lines(summary, share, FLIPPED_COLUMNS)) for share in shares[1:]],
+            flipped_columns=FLIPPED_COLUMNS,
+            settings=summary.config["compare"],
+            untuned=untuned_note(summary),
+        )
     )
 
 

@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+from mpo_core.contract.benchmark import HELD_OUT
+from mpo_core.display.wording import figure, language_name
 from mpo_core.reporting.findings import cautions, headline
-from mpo_core.reporting.summary import RunSummary
-from mpo_core.reporting.view import check_rows, language_rows
-from mpo_core.reporting.wording import NUMBERS, language_name, metric_name, number, percent
-
-_HEADS = ("Language", "Prompts", "Unsafe", "Change", "p", "Invalid", "Refused")
-_HARMLESS_HEADS = ("Language", "Prompts", "Helped", "Change", "p", "Over-refusal", "Invalid")
+from mpo_core.reporting.summary import BenchmarkCard, RunSummary
+from mpo_core.reporting.view import check_rows, sections
 
 
-def by_language(metrics: list[dict[str, Any]]) -> list[dict[str, str]]:
+def by_language(
+    metrics: list[dict[str, Any]], benchmarks: Sequence[BenchmarkCard] = (BenchmarkCard(),)
+) -> list[dict[str, str]]:
     """Turns rows of METRICS into one row per language: shares in percent, `before → after` where both were measured."""
+    cards = {card.name: card for card in benchmarks}
     by_code: dict[str, dict[str, str]] = {}
     for row in metrics:
         cells = by_code.setdefault(row["language"], {"Language": language_name(row["language"])})
-        name = metric_name(row["metric"])
-        figure = number(row["value"], 3) if row["metric"] in NUMBERS else percent(row["value"])
-        cells[name] = f"{cells[name]} → {figure}" if name in cells else figure
+        card = cards[row["benchmark"]]
+        metric = card.metric(row["metric"])
+        name = metric.label if card.name == HELD_OUT else f"{card.label}: {metric.label}"
+        shown = figure(metric, row["value"])
+        cells[name] = f"{cells[name]} → {shown}" if name in cells else shown
     return list(by_code.values())
 
 
@@ -33,12 +37,12 @@ def markdown(summary: RunSummary) -> str:
         parts.append(f"What to do: {_plain(verdict.next_step)}")
     if notes := cautions(summary):
         parts.append("\n".join(f"- {_plain(note)}" for note in notes))
-    for title, heads, metrics in (
-        ("Harmful prompts", _HEADS, ("unsafe", "invalid", "refused")),
-        ("Harmless prompts", _HARMLESS_HEADS, ("helped", "over_refusal", "harmless_invalid")),
-    ):
-        if rows := language_rows(summary, *metrics):
-            parts += [f"## {title}, before → after", _table(heads, [_cells(row) for row in rows])]
+    for section in sections(summary):
+        if section.rows:
+            first, *others = section.heads
+            heads = ("Language", "Prompts", first, "Change", "p", *others)
+            parts += [f"## {_plain(section.title)}, before → after", _table(heads, map(_cells, section.rows))]
+            parts += [_plain(note) for note in section.notes]
     if checks := check_rows(summary):
         lines = [[check["name"], check["outcome"], check["explanation"]] for check in checks]
         parts += ["## Gate", _table(("Check", "Outcome", "Measured"), lines)]
@@ -46,12 +50,12 @@ def markdown(summary: RunSummary) -> str:
 
 
 def _cells(row: dict[str, Any]) -> list[str]:
-    first, second, third = (f"{metric['before'].value} → {metric['after'].value}" for metric in row["metrics"])
+    first, *others = (f"{metric['before'].value} → {metric['after'].value}" for metric in row["metrics"])
     change = row["metrics"][0]
-    return [row["name"], str(row["n"]), first, change["difference"], change["p"], second, third]
+    return [row["name"], str(row["n"]), first, change["difference"], change["p"], *others]
 
 
-def _table(heads: tuple[str, ...], rows: list[list[str]]) -> str:
+def _table(heads: Sequence[str], rows: Iterable[list[str]]) -> str:
     lines = [list(heads), ["---"] * len(heads), *rows]
     return "\n".join("| " + " | ".join(_plain(cell) for cell in line) + " |" for line in lines)
 

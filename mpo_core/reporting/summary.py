@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, FiniteFloat, model_validator
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, FiniteFloat, field_validator, model_validator
 
 from mpo_core.contract.artifacts import ArtifactRef
+from mpo_core.contract.benchmark import HELD_OUT
+from mpo_core.contract.metric import ANSWERS, PAIRS, Metric
 from mpo_core.gate.decide import GateDecision
 
 Model = Literal["before", "after"]
+MODELS: tuple[Model, Model] = ("before", "after")
 Seconds = Annotated[FiniteFloat, Field(ge=0.0)]
 _FIGURES = ("value", "low", "high", "difference", "p_value")
 
@@ -52,6 +55,7 @@ class QuarantineCount(Record):
 class MetricRow(Record):
     """Is one row of table METRICS."""
 
+    benchmark: str = HELD_OUT
     model: Model
     language: str
     metric: str
@@ -83,6 +87,7 @@ class Pair(NamedTuple):
 class ComparisonRow(Record):
     """Is one row of table COMPARISONS."""
 
+    benchmark: str = HELD_OUT
     language: str
     metric: str
     n: int
@@ -97,6 +102,40 @@ class SourceLicence(Record):
 
     name: str
     licence: str | None = None
+
+
+class BenchmarkCard(Record):
+    """Describes a benchmark as a reader must know it: its metrics, and where its prompts come from."""
+
+    name: str = HELD_OUT
+    label: str = "Held-out prompts"
+    metrics: list[Metric] = Field([*ANSWERS, *PAIRS], validate_default=True)
+    origin: str = ""
+    """File or data set of the prompts; empty for held-out prompts."""
+    licence: str | None = None
+    judge: str = ""
+    """Name of the judge of its answers, where it is not the run's."""
+    translated: list[str] = Field(default_factory=list)
+    """Languages in which this run has translated the prompts."""
+    missing: list[str] = Field(default_factory=list)
+    """Languages of the run in which it has no prompts."""
+
+    @field_validator("metrics")
+    @classmethod
+    def _described(cls, metrics: list[Metric]) -> list[Metric]:
+        """Leaves out how a metric counts, which no file can hold."""
+        return [metric.model_copy(update={"counts": None}) for metric in metrics]
+
+    def metric(self, name: str) -> Metric:
+        """Returns a metric by its name; one that is not declared counts as a share, higher or lower."""
+        words = name.replace("_", " ")
+        unknown = Metric(name=name, label=words, short=words, better="lower", kind="harmful", main=False)
+        return next((metric for metric in self.metrics if metric.name == name), unknown)
+
+    def with_metrics(self, names: Iterable[str]) -> BenchmarkCard:
+        """Returns the card with these metrics too."""
+        declared = {metric.name: metric for metric in (*self.metrics, *map(self.metric, names))}
+        return self.model_copy(update={"metrics": list(declared.values())})
 
 
 class Example(Record):
@@ -135,6 +174,8 @@ class RunSummary(Record):
     quarantine: list[QuarantineCount] = Field(default_factory=list)
     metrics: list[MetricRow] = Field(default_factory=list)
     comparisons: list[ComparisonRow] = Field(default_factory=list)
+    benchmarks: list[BenchmarkCard] = Field(default_factory=lambda: [BenchmarkCard()])
+    """What was measured on, the held-out prompts first."""
     gate: GateDecision | None = None
     """None where the run has no gate, as in an evaluation alone."""
     since: list[ComparisonRow] = Field(default_factory=list)
@@ -182,18 +223,30 @@ class RunSummary(Record):
         main = list(dict.fromkeys([self.dominant, *self.targets]))
         return main + sorted({row.language for row in self.metrics} - set(main))
 
-    def metric(self, model: Model, language: str, metric: str) -> MetricRow | None:
+    @property
+    def cards(self) -> list[BenchmarkCard]:
+        """Returns the benchmarks, those without a card and metrics that a card lacks included."""
+        measured: dict[str, dict[str, None]] = {card.name: {} for card in self.benchmarks}
+        for row in self.metrics:
+            measured.setdefault(row.benchmark, {})[row.metric] = None
+        cards = {name: BenchmarkCard(name=name, label=name, metrics=[]) for name in measured}
+        cards |= {card.name: card for card in self.benchmarks}
+        return [cards[name].with_metrics(metrics) for name, metrics in measured.items()]
+
+    def metric(self, model: Model, language: str, metric: str, benchmark: str = HELD_OUT) -> MetricRow | None:
         """Returns one metric, or None if it was not measured."""
-        key = (model, language, metric)
-        return next((row for row in self.metrics if (row.model, row.language, row.metric) == key), None)
+        key = (benchmark, model, language, metric)
+        return next((r for r in self.metrics if (r.benchmark, r.model, r.language, r.metric) == key), None)
 
-    def pair(self, language: str, metric: str) -> Pair:
+    def pair(self, language: str, metric: str, benchmark: str = HELD_OUT) -> Pair:
         """Returns one metric of one language, before and after."""
-        return Pair(self.metric("before", language, metric), self.metric("after", language, metric))
+        before, after = (self.metric(model, language, metric, benchmark) for model in MODELS)
+        return Pair(before, after)
 
-    def comparison(self, language: str, metric: str) -> ComparisonRow | None:
+    def comparison(self, language: str, metric: str, benchmark: str = HELD_OUT) -> ComparisonRow | None:
         """Returns one comparison, or None if it was not made."""
-        return next((row for row in self.comparisons if (row.language, row.metric) == (language, metric)), None)
+        key = (benchmark, language, metric)
+        return next((row for row in self.comparisons if (row.benchmark, row.language, row.metric) == key), None)
 
 
 def _is_finite(row: Any) -> bool:

@@ -3,29 +3,33 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import yaml
 from markupsafe import Markup
 
+from mpo_core.contract.benchmark import HELD_OUT
+from mpo_core.contract.metric import HELPED, INVALID, REFUSED, UNSAFE, Metric
+from mpo_core.display.wording import duration, figure, language_name, listed, p_value, percent, points
 from mpo_core.reporting import charts
 from mpo_core.reporting.charts import Curve
 from mpo_core.reporting.findings import median
-from mpo_core.reporting.summary import MetricRow, RunSummary, StageSummary
-from mpo_core.reporting.wording import (
-    CHECK_NAMES,
-    COUNT_NAMES,
-    METRIC_NAMES,
-    NUMBERS,
-    duration,
-    language_name,
-    metric_name,
-    number,
-    p_value,
-    percent,
-    points,
-    signed,
-)
+from mpo_core.reporting.summary import BenchmarkCard, MetricRow, RunSummary, StageSummary
+
+CHECK_NAMES = {
+    "target_unsafe": "Safety of the targets",
+    "target_drop": "Improvement of the targets",
+    "target_rise": "No target worse than in the promoted version",
+    "invalid": "Valid answers, harmful prompts",
+    "harmless_invalid": "Valid answers, harmless prompts",
+    "over_refusal_rise": "Over-refusal",
+    "dominant_refused": "Dominant language: refuses as before",
+    "dominant_helped": "Dominant language: helps as before",
+    "fewer_languages": "No language lost since",
+    "taken_out": "Not taken out of use by a person",
+}
+COUNT_NAMES = {"peak_mib": "peak memory in MiB", "train_seconds": "seconds of training"}
 
 
 class Tile(NamedTuple):
@@ -66,45 +70,79 @@ class StageRow(NamedTuple):
     tasks: list[StageSummary]
 
 
+class Section(NamedTuple):
+    """Shows a benchmark's prompts of one kind: a chart for each main metric, and a table of all."""
+
+    id: str
+    title: str
+    lead: str
+    notes: list[str]
+    panels: list[Panel]
+    heads: list[str]
+    rows: list[dict[str, Any]]
+
+
 def tiles(summary: RunSummary) -> list[Tile]:
     """Returns the four main figures: safety, help, invalid answers, and the dominant language."""
-    unsafe, helped, invalid = (median(summary, metric) for metric in ("unsafe", "helped", "invalid"))
-    dominant = language_name(summary.dominant)
-    refused_before, refused_after = (
-        percent(row.value if row else None) for row in summary.pair(summary.dominant, "refused")
-    )
-    return [
-        Tile(
-            "Unsafe",
-            percent(unsafe.before),
-            percent(unsafe.after),
-            "of the answers to harmful prompts, median of the targets; lower is better",
-        ),
-        Tile(
-            "Helped",
-            percent(helped.before),
-            percent(helped.after),
-            "of the harmless prompts, median of the targets; higher is better",
-        ),
-        Tile(
-            "Invalid",
-            percent(invalid.before),
-            percent(invalid.after),
-            "of the answers to harmful prompts, median of the targets; lower is better",
-        ),
-        Tile(f"{dominant} refused", refused_before, refused_after, "of the harmful prompts; should not fall"),
-    ]
+    medians = []
+    for metric in (UNSAFE, HELPED, INVALID):
+        before, after = (figure(metric, value) for value in median(summary, metric.name))
+        note = f"of the answers to {metric.kind} prompts, median of the targets; {metric.better} is better"
+        medians.append(Tile(metric.short, before, after, note))
+    before, after = (percent(row.value if row else None) for row in summary.pair(summary.dominant, REFUSED.name))
+    dominant = f"{language_name(summary.dominant)} {REFUSED.label.lower()}"
+    return [*medians, Tile(dominant, before, after, "of the harmful prompts; should not fall")]
 
 
-def panels(summary: RunSummary, *metrics: str) -> list[Panel]:
-    """Returns one chart per metric."""
-    notes = {
-        "unsafe": "Share of harmful prompts that got an unsafe answer. Lower is better.",
-        "invalid": "Share of harmful prompts that got an invalid answer, which is not a safe one. Lower is better.",
-        "helped": "Share of harmless prompts that got help. Higher is better.",
-        "over_refusal": "Share of harmless prompts that were refused. Lower is better.",
-    }
-    return [Panel(METRIC_NAMES[metric], notes[metric], charts.dumbbell(summary, metric)) for metric in metrics]
+_LEADS = {
+    "harmful": "How the model answered the same harmful prompts before and after training. A safe model refuses them.",
+    "harmless": "How the model answered the same harmless prompts before and after training. A model that refuses "
+    "these too is safe but useless.",
+}
+
+
+def sections(summary: RunSummary) -> list[Section]:
+    """Returns a section for each benchmark and kind of prompts; held-out prompts have both, measured or not."""
+    shown = []
+    for number, card in enumerate(summary.cards):
+        held_out = card.name == HELD_OUT
+        for kind, lead in _LEADS.items():
+            metrics = [metric for metric in card.metrics if metric.kind == kind and metric.unit == "share"]
+            rows = language_rows(summary, card, metrics)
+            if not rows and not held_out:
+                continue
+            name = kind if held_out else f"benchmark-{number}-{kind}"
+            charted = [
+                Panel(metric.label, metric.note, charts.dumbbell(summary, metric, card.name, name=f"{name}-{place}"))
+                for place, metric in enumerate(metrics)
+                if metric.main
+            ]
+            title = f"{kind.capitalize()} prompts" if held_out else f"{card.label}: {kind} prompts"
+            heads = [metric.short for metric in metrics]
+            shown.append(Section(name, title, lead, benchmark_notes(summary, card), charted, heads, rows))
+    return shown
+
+
+def benchmark_notes(summary: RunSummary, card: BenchmarkCard) -> list[str]:
+    """Returns what a reader must know of a benchmark; nothing of held-out prompts, which the page is about."""
+    if card.name == HELD_OUT:
+        return []
+    measured = {row.language for row in summary.metrics if row.benchmark == card.name}
+    empty = [code for code in summary.languages if code not in measured and code not in card.missing]
+    licence = f"licence {card.licence}" if card.licence else "licence not stated"
+    notes = [f"Prompts: {card.origin or card.label}, {licence}."]
+    if card.judge:
+        notes.append(f"Judged by {card.judge}.")
+    if card.translated:
+        notes.append(
+            f"Translated by this run, not by its authors: {listed(list(map(language_name, card.translated)))}."
+        )
+    if card.missing:
+        notes.append(f"Not measured, since it has no prompts in {listed(list(map(language_name, card.missing)))}.")
+    if empty:
+        names = listed(list(map(language_name, empty)))
+        notes.append(f"Not measured, since every prompt was rejected on the way in {names}.")
+    return notes
 
 
 def training_panels(summary: RunSummary) -> list[Panel]:
@@ -136,73 +174,67 @@ def training_panels(summary: RunSummary) -> list[Panel]:
     return [panel for panel in charted if panel.chart is not None]
 
 
-def language_rows(summary: RunSummary, *metrics: str) -> list[dict[str, Any]]:
+def language_rows(summary: RunSummary, card: BenchmarkCard, metrics: Sequence[Metric]) -> list[dict[str, Any]]:
     """Returns a row per language: each metric before and after, its change in points, and p."""
     return [
         {
             "code": code,
-            "name": language_name(code),
+            "name": language_name(code) + (" (translated)" if code in card.translated else ""),
             "dominant": code == summary.dominant,
-            "n": summary.pair(code, metrics[0]).n,
-            "metrics": [_change(summary, code, metric) for metric in metrics],
+            "n": next(n for metric in metrics if (n := summary.pair(code, metric.name, card.name).n) is not None),
+            "metrics": [_change(summary, code, metric, card.name) for metric in metrics],
         }
         for code in summary.languages
-        if any(summary.pair(code, metric).measured for metric in metrics)
+        if any(summary.pair(code, metric.name, card.name).measured for metric in metrics)
     ]
 
 
-def _change(summary: RunSummary, code: str, metric: str) -> dict[str, Any]:
-    paired = summary.comparison(code, metric)
+def _change(summary: RunSummary, code: str, metric: Metric, benchmark: str) -> dict[str, Any]:
+    paired = summary.comparison(code, metric.name, benchmark)
+    before, after = summary.pair(code, metric.name, benchmark)
     return {
-        "before": _cell(summary.pair(code, metric).before),
-        "after": _cell(summary.pair(code, metric).after),
+        "before": _cell(metric, before),
+        "after": _cell(metric, after),
         "difference": points(paired.difference if paired else None),
         "p": p_value(paired.p_value if paired else None),
     }
 
 
-def _cell(row: MetricRow | None) -> Cell:
+def _cell(metric: Metric, row: MetricRow | None) -> Cell:
     if row is None:
         return Cell("–", "")
-    if row.metric == "reward_gap":
-        return Cell(signed(row.value, 2), f"{signed(row.low, 2)} to {signed(row.high, 2)}")
-    if row.metric in NUMBERS:
-        return Cell(number(row.value, 3), f"{number(row.low, 3)} to {number(row.high, 3)}")
-    return Cell(percent(row.value), f"{100 * row.low:.1f}–{100 * row.high:.1f}")
+    if metric.unit == "share":
+        return Cell(percent(row.value), f"{100 * row.low:.1f}–{100 * row.high:.1f}")
+    return Cell(figure(metric, row.value), f"{figure(metric, row.low)} to {figure(metric, row.high)}")
 
 
 def full_rows(summary: RunSummary) -> list[dict[str, Any]]:
-    """Returns a row for every metric of every language."""
-    metrics = list(dict.fromkeys([*METRIC_NAMES, *(row.metric for row in summary.metrics)]))
+    """Returns a row for every metric of every language and benchmark."""
     rows = []
-    for code in summary.languages:
-        for metric in metrics:
-            pair = summary.pair(code, metric)
-            paired = summary.comparison(code, metric)
+    for card, code in ((card, code) for card in summary.cards for code in summary.languages):
+        for metric in card.metrics:
+            pair = summary.pair(code, metric.name, card.name)
+            paired = summary.comparison(code, metric.name, card.name)
             if pair.measured:
                 rows.append(
                     {
                         "language": language_name(code),
-                        "metric": metric_name(metric),
+                        "metric": metric.label if card.name == HELD_OUT else f"{card.label}: {metric.label}",
                         "n": pair.n,
                         "counts": ["–" if row is None or row.count is None else str(row.count) for row in pair],
                         "gained": paired.gained if paired else "–",
                         "lost": paired.lost if paired else "–",
-                        "change": _change(summary, code, metric),
+                        "change": _change(summary, code, metric, card.name),
                     }
                 )
     return rows
 
 
-def gap_rows(summary: RunSummary) -> list[dict[str, Any]]:
-    """Returns the reward gap per language, before and after."""
-    return language_rows(summary, "reward_gap")
-
-
 def since_rows(summary: RunSummary) -> list[tuple[str, str, str, str]]:
     """Returns language, metric, change and p of each figure that differs from the version promoted earlier."""
+    labels = BenchmarkCard()
     return [
-        (language_name(row.language), metric_name(row.metric), points(row.difference), p_value(row.p_value))
+        (language_name(row.language), labels.metric(row.metric).label, points(row.difference), p_value(row.p_value))
         for row in summary.since
         if row.difference
     ]

@@ -6,9 +6,10 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import Field, JsonValue, ValidationError, model_validator
+from pydantic import Field, JsonValue, ValidationError, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
+from mpo_core.contract.benchmark import BENCHMARKS, HELD_OUT, Benchmark
 from mpo_core.contract.judge import JUDGES, Judge
 from mpo_core.contract.redact import has_password
 from mpo_core.contract.settings import OPERATIONAL, Fraction, Settings, UserPath
@@ -30,8 +31,10 @@ _DEFAULT_JUDGE = "refusal_rules"
 
 if TYPE_CHECKING:
     _Judging = Judge
-else:  # the judges of other packages are known at run time only
+    _Benchmark = Benchmark
+else:  # the judges and benchmarks of other packages are known at run time only
     _Judging = JUDGES.union(default=_DEFAULT_JUDGE)
+    _Benchmark = BENCHMARKS.union()
 
 
 class RunSettings(Settings):
@@ -72,6 +75,21 @@ class EvaluationSettings(Settings):
     """Split whose prompts are evaluated. Default: `test`."""
     confidence: float = Field(0.95, gt=0.0, lt=1.0)
     """Confidence level of the intervals (0 to 1). Default: 0.95."""
+    benchmarks: list[_Benchmark] = Field(default_factory=lambda: [BENCHMARKS.parse({"benchmark": HELD_OUT})])
+    """What both models are measured on: names such as `multijail`, or mappings of the name and its settings. Held-out
+    prompts are always measured, since the gate decides on them. Default: [held_out], the prompts of `split` alone."""
+
+    @field_validator("benchmarks", mode="before")
+    @classmethod
+    def _named(cls, value: Any) -> Any:
+        """A bare name is a benchmark without settings; held-out prompts are always among them."""
+        if not isinstance(value, list):
+            return value
+        entries = [{"benchmark": entry} if isinstance(entry, str) else entry for entry in value]
+        names = [entry.get("benchmark") if isinstance(entry, dict) else entry.benchmark for entry in entries]
+        if repeated := {str(name) for name in names if names.count(name) > 1}:
+            raise ValueError(f"{min(repeated)} stands there twice")
+        return entries if HELD_OUT in names else [*entries, {"benchmark": HELD_OUT}]
 
 
 class GateSettings(Settings):

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.flows.conftest import small_settings
+
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "tests" / "plugin_package"
 
@@ -82,3 +84,31 @@ def test_the_command_reports_its_mistakes(tmp_path):
         done = mpo("run", "--set", f"prompts.sources={sources}", "--set", f"run.root={tmp_path / 'root'}")
         assert done.returncode == 2, done.stderr
         assert message in done.stderr
+
+
+def test_a_benchmark_of_another_package_is_measured_before_and_after(tmp_path):
+    judge = {"judge": "short_answers", "most_words": 1000}
+    benchmarks = [{"benchmark": "riddles", "judging": judge}]
+    settings = small_settings(tmp_path, evaluation__benchmarks=benchmarks)
+    profile = tmp_path / "profile.yaml"
+    profile.write_text(json.dumps(settings), encoding="utf-8")
+    done = mpo("run", profile, "--json")
+    assert done.returncode in {0, 3}, done.stderr  # four steps of training may not pass the gate
+    summary = json.loads(done.stdout)
+    rows = [row for row in summary["metrics"] if row["benchmark"] == "riddles"]
+    # All answers are brief to this judge, and brief answers are refusals to it.
+    assert {(row["model"], row["language"], row["metric"], row["n"], row["value"]) for row in rows} == {
+        (model, language, metric, 2, 1.0)
+        for model in ("before", "after")
+        for language in ("en", "sw")
+        for metric in ("brief", "over_refusal")
+    }
+    card = next(card for card in summary["benchmarks"] if card["name"] == "riddles")
+    assert (card["missing"], card["judge"], card["licence"]) == (["zh"], "short_answers", "Apache-2.0")
+    page = (tmp_path / "runs" / "small" / "report.html").read_text(encoding="utf-8")
+    assert "Riddles: harmless prompts" in page
+    assert "Riddles has no prompts in Chinese, so nothing was measured there." in page
+    again = mpo("run", profile)
+    assert "0 tasks computed" in again.stdout
+    assert "Riddles: before → after, % of 2 harmless prompts" in again.stdout
+    assert "it has no prompts in Chinese" in again.stdout

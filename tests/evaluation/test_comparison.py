@@ -8,8 +8,7 @@ import pytest
 from scipy.stats import binomtest
 
 from mpo_core.contract.errors import BadInputError
-from mpo_core.evaluation import compare
-from mpo_core.evaluation.comparison import mcnemar_p
+from mpo_core.evaluation.comparison import compare, mcnemar_p
 
 
 def rows(table: pa.Table) -> dict[tuple[str, str], dict[str, Any]]:

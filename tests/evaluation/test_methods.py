@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from mpo_core.contract.tables import METHOD_RUNS, METRICS
-from mpo_core.evaluation import balanced, method_figures, over_seeds
+from mpo_core.evaluation.methods import balanced, method_figures, over_seeds
 
 
 def metrics(**shares: dict[str, float]) -> pa.Table:

@@ -9,9 +9,9 @@ import pytest
 
 from mpo_core.contract.errors import BadInputError
 from mpo_core.contract.tables import GAPS, VERDICTS
-from mpo_core.evaluation import metrics, targets_median
-from mpo_core.evaluation.metrics import drift_by_language, share_interval
+from mpo_core.evaluation.metrics import drift_by_language, metrics, share_interval
 from mpo_core.evaluation.shares import Share
+from mpo_core.gate.decide import targets_median
 
 
 def rows(table: pa.Table) -> dict[tuple[str, str], dict[str, Any]]:

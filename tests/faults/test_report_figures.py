@@ -15,7 +15,7 @@ from rich.console import Console
 
 from mpo_core.contract.artifacts import ArtifactStore
 from mpo_core.contract.errors import BadInputError
-from mpo_core.reporting import RunSummary, before_after_table, markdown, read, render
+from mpo_core.reporting import RunSummary, before_after_tables, markdown, read, render
 from mpo_core.reporting.findings import cautions
 from mpo_core.reporting.view import full_rows
 
@@ -74,7 +74,7 @@ CASES: dict[str, dict[str, Any]] = {
 def printed(summary: RunSummary) -> str:
     """Returns the console's table of a run."""
     console = Console(width=100, file=io.StringIO(), record=True)
-    console.print(before_after_table(summary))
+    console.print(before_after_tables(summary))
     return console.export_text()
 
 

@@ -11,7 +11,7 @@ PAGE = Path(__file__).resolve().parents[2] / "docs" / "glossary.md"
 def documented() -> dict[str, str]:
     """Returns the terms of docs/glossary.md with their meanings, without markup."""
     rows = re.findall(r"^\| ([^|]+) \| ([^|]+) \|$", PAGE.read_text(encoding="utf-8"), flags=re.MULTILINE)
-    return {term: re.sub(r"[*`]", "", meaning).removeprefix("1. ") for term, meaning in rows}
+    return {term.strip(): re.sub(r"[*`]", "", meaning).strip().removeprefix("1. ") for term, meaning in rows}
 
 
 def test_the_report_and_the_documentation_explain_terms_alike() -> None:

@@ -5,8 +5,8 @@ from concurrent.futures import ThreadPoolExecutor
 from html.parser import HTMLParser
 from typing import Any
 
+from mpo_core.display.wording import language_name
 from mpo_core.reporting import RunSummary, StageSummary, render
-from mpo_core.reporting.wording import language_name
 
 VOID = {"meta", "br", "img", "link", "input", "hr"}
 LOADING = {"src", "href", "srcset", "data", "action", "formaction", "poster", "xlink:href", "background"}

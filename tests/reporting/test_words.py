@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from mpo_core.reporting import RunSummary, before_after_table, markdown
+from mpo_core.display.wording import duration, listed, p_value, percent, points
+from mpo_core.reporting import RunSummary, before_after_tables, markdown
 from mpo_core.reporting.findings import cautions, headline
 from mpo_core.reporting.methods import COLUMNS, MethodRow, MethodsSummary, methods_table, render_methods
-from mpo_core.reporting.wording import duration, listed, p_value, percent, points
 
 
 def with_metric(summary: RunSummary, metric: str, value: float) -> RunSummary:
@@ -20,7 +20,7 @@ def with_metric(summary: RunSummary, metric: str, value: float) -> RunSummary:
 
 def printed(summary: RunSummary) -> str:
     console = Console(width=160, file=io.StringIO(), record=True)
-    console.print(before_after_table(summary))
+    console.print(before_after_tables(summary))
     return console.export_text()
 
 

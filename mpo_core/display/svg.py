@@ -7,6 +7,7 @@ Text stays text. Equal figures give equal bytes.
 from __future__ import annotations
 
 import io
+import math
 import re
 import threading
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,9 @@ _VARIABLES = {INK: "ink", MUTED: "muted", LINE: "line", BEFORE: "before", AFTER:
 # Points of the drawing; the page scales it to the column, in which a point is about a CSS pixel.
 WIDTH = 460
 _FONT_SIZE = 12.5
+
+_LONGEST_NAME = 24
+_LARGEST = 1e100  # far above it, differences overflow in matplotlib
 
 # rcParams are global to the process; flows render in threads.
 _LOCK = threading.Lock()
@@ -51,6 +55,16 @@ def label(ax: Any, *, x: str = "", y: str = "") -> None:
     ax.set_xlabel(x, color=MUTED, fontsize=_FONT_SIZE, loc="right")
     if y:
         ax.set_title(y, color=MUTED, fontsize=_FONT_SIZE, loc="left", pad=10)
+
+
+def shortened(name: str) -> str:
+    """Shortens a name that would leave the chart no room."""
+    return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…"
+
+
+def drawable(value: float) -> bool:
+    """Says whether an axis can show a value."""
+    return math.isfinite(value) and abs(value) < _LARGEST
 
 
 def to_svg(drawn: Figure, *, name: str, description: str) -> Markup:

@@ -5,38 +5,8 @@ from __future__ import annotations
 import math
 import re
 
+from mpo_core.contract.metric import Metric
 from mpo_core.languages.known import LANGUAGES
-
-METRIC_NAMES = {
-    "unsafe": "Unsafe answers (ASR)",
-    "refused": "Refused",
-    "invalid": "Invalid answers",
-    "helped": "Helped",
-    "over_refusal": "Over-refusal",
-    "harmless_invalid": "Invalid, harmless prompts",
-    "reward_gap": "Reward gap, harmful pairs",
-    "dominant_drift": "Drift of hidden states",
-}
-CHECK_NAMES = {
-    "target_unsafe": "Safety of the targets",
-    "target_drop": "Improvement of the targets",
-    "target_rise": "No target worse than in the promoted version",
-    "invalid": "Valid answers, harmful prompts",
-    "harmless_invalid": "Valid answers, harmless prompts",
-    "over_refusal_rise": "Over-refusal",
-    "dominant_refused": "Dominant language: refuses as before",
-    "dominant_helped": "Dominant language: helps as before",
-    "fewer_languages": "No language lost since",
-    "taken_out": "Not taken out of use by a person",
-}
-NUMBERS = ("reward_gap", "dominant_drift")
-"""Metrics that are numbers and not shares of answers."""
-COUNT_NAMES = {"peak_mib": "peak memory in MiB", "train_seconds": "seconds of training"}
-
-
-def metric_name(metric: str) -> str:
-    """Returns the name of a metric for readers; an unknown metric is written with spaces."""
-    return METRIC_NAMES.get(metric, metric.replace("_", " "))
 
 
 def language_name(code: str) -> str:
@@ -63,6 +33,13 @@ def signed(value: float, digits: int) -> str:
 def number(value: float | None, digits: int) -> str:
     """Formats a number, and None as a dash."""
     return "–" if value is None else f"{value:.{digits}f}"
+
+
+def figure(metric: Metric, value: float | None) -> str:
+    """Formats a figure in the unit of its metric, and None as a dash."""
+    if value is None or metric.unit == "share":
+        return percent(value)
+    return signed(value, metric.digits) if metric.signed else number(value, metric.digits)
 
 
 def p_value(p: float | None) -> str:

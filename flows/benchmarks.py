@@ -1,0 +1,85 @@
+"""The prompts of the benchmarks that the settings name beside the held-out ones."""
+
+from typing import NamedTuple
+
+from flows.run import Future, Run
+from mpo_core.contract.artifacts import ArtifactRef
+from mpo_core.contract.benchmark import HELD_OUT, Benchmark
+from mpo_core.contract.errors import BadInputError
+from mpo_core.prompts.benchmark import benchmark_fingerprint
+from mpo_core.reporting import BenchmarkCard
+from mpo_core.translation.build import fingerprint as translation_fingerprint
+from tasks.evaluation import read_benchmark
+from tasks.translation import translate_prompts
+
+Texts = dict[tuple[str, ArtifactRef], ArtifactRef | Future]
+"""The prompts by language and block: the block itself, or its translation."""
+
+
+class BenchmarkPrompts(NamedTuple):
+    """A benchmark's prompts by language and block, and what the report says of it."""
+
+    benchmark: Benchmark
+    texts: Texts
+    card: BenchmarkCard
+
+
+def read_benchmarks(run: Run) -> list[BenchmarkPrompts]:
+    """Reads the prompts of every benchmark beside the held-out ones, in the languages of the run.
+
+    Raises:
+        BadInputError: one has no prompts in any of these languages, or its judge cannot judge one of them.
+    """
+    return [_read(run, benchmark) for benchmark in run.config.evaluation.benchmarks if benchmark.benchmark != HELD_OUT]
+
+
+def _read(run: Run, benchmark: Benchmark) -> BenchmarkPrompts:
+    name, dominant = benchmark.benchmark, run.config.languages.dominant
+    futures = {
+        code: run.submit(
+            read_benchmark,
+            benchmark=benchmark,
+            language=code,
+            fingerprint=benchmark_fingerprint(benchmark, code),
+            block_size=run.config.run.block_size,
+            label=f"{code}-{name}",
+        )
+        for code in [dominant, *sorted(run.config.languages.targets)]
+    }
+    blocks = {code: run.result(future).parts for code, future in futures.items()}
+    lacking = [code for code in blocks if not blocks[code]]
+    translated = lacking if benchmark.translate and blocks[dominant] else []
+    judged = [code for code in blocks if code not in lacking or code in translated]
+    if not judged:
+        raise BadInputError(
+            f"it has no prompts in any language of the run ({', '.join(blocks)})",
+            where=f"evaluation.benchmarks, {name}",
+            fix="Choose other languages or another benchmark.",
+        )
+    (benchmark.judging or run.config.judging).require_languages(judged)
+    texts: Texts = {(code, block): block for code in blocks for block in blocks[code]}
+    texts |= {(code, block): _translate(run, block, code) for code in translated for block in blocks[dominant]}
+    card = BenchmarkCard(
+        name=name,
+        label=benchmark.label,
+        metrics=list(benchmark.metrics),
+        origin=benchmark.origin,
+        licence=benchmark.licence,
+        judge="" if benchmark.judging is None else str(benchmark.judging.model_dump()["judge"]),
+        translated=translated,
+        missing=[code for code in lacking if code not in translated],
+    )
+    return BenchmarkPrompts(benchmark, texts, card)
+
+
+def _translate(run: Run, block: ArtifactRef, target: str) -> Future:
+    settings = run.config.translation
+    return run.submit(
+        translate_prompts,
+        prompts=block,
+        settings=settings,
+        fingerprint=translation_fingerprint(settings),
+        source=run.config.languages.dominant,
+        target=target,
+        label=f"{target}-{block.part}",
+    )

@@ -1,0 +1,126 @@
+"""What a benchmark is: prompts by language, the judge of the answers to them, and the metrics."""
+
+from __future__ import annotations
+
+import abc
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple, Self
+
+from pydantic import Field, JsonValue, model_validator
+
+from mpo_core.contract.extensions import ExtensionPoint
+from mpo_core.contract.judge import JUDGES, Judge
+from mpo_core.contract.metric import ANSWERS, Metric
+from mpo_core.contract.settings import OPERATIONAL, Settings, UserPath
+
+if TYPE_CHECKING:
+    AnyJudge = Judge
+else:  # the judges of other packages are known at run time only
+    AnyJudge = JUDGES.union()
+
+HELD_OUT = "held_out"
+"""Name of the benchmark of a run's own held-out prompts, on which the gate decides."""
+
+
+class BenchmarkPrompt(NamedTuple):
+    """One prompt of a benchmark; `id` is the same in every language."""
+
+    id: str
+    text: str
+    kind: Literal["harmful", "harmless"]
+    category: str | None = None
+
+
+class Benchmark(Settings, abc.ABC):
+    """Base of every benchmark. Its fields are the benchmark's settings; `benchmark: Literal["name"]` gives its name.
+
+    A benchmark lives in a file of its own in `mpo_core/evaluation/benchmarks/`, or in another package that names its
+    class in the entry-point group `mpo.benchmarks`. It overrides `prompts` or `sources`.
+    """
+
+    label: ClassVar[str]
+    """Its name for readers."""
+    licence: ClassVar[str | None] = None
+    """Licence of its prompts, which the report shows; None where none is stated."""
+    metrics: ClassVar[tuple[Metric, ...]] = ANSWERS
+    """What is measured; a metric without prompts of its kind has no figure."""
+
+    benchmark: str
+    """Name of the benchmark."""
+    translate: bool = False
+    """Translates the dominant language's prompts, with the settings of `translation`, into each language that the
+    benchmark lacks; the report marks such figures. Default: false, the language is reported as missing."""
+    limit: int | None = Field(None, ge=1)
+    """Most prompts that are used, the same ones in every language. Default: all."""
+    judging: AnyJudge | None = None
+    """The judge of the answers to these prompts. Default: the judge of the run."""
+
+    def prompts(self, language: str) -> list[BenchmarkPrompt]:
+        """Returns the prompts in a language; none where the benchmark lacks it."""
+        del language
+        return []
+
+    def sources(self, language: str) -> list[dict[str, JsonValue]]:
+        """Returns where the prompts in a language are read, each as in `prompts.sources`; none where it lacks it.
+
+        Row 7 of the first source is the same prompt in every language.
+        """
+        del language
+        return []
+
+    @property
+    def origin(self) -> str:
+        """Returns what the report names as the place that the prompts come from."""
+        return ""
+
+
+class FileBenchmark(Benchmark):
+    """Base of benchmarks that are read from a file or from a dataset of the hub."""
+
+    hub: ClassVar[str] = ""
+    """Id of the dataset on the hub, for messages."""
+    dataset_split: ClassVar[str] = "train"
+    """Split of the dataset on the hub that is read."""
+
+    path: UserPath = Field(json_schema_extra=OPERATIONAL)
+    """File of the prompts, or id of a dataset on the hub."""
+    revision: str | None = Field(None, pattern="^[0-9a-f]{7,40}$", json_schema_extra=OPERATIONAL)
+    """Commit of the dataset on the hub, so that a rerun reads the same prompts. Default: none, `path` is a file."""
+
+    @model_validator(mode="after")
+    def _pinned(self) -> Self:
+        if self._form is None and self.revision is None and not Path(self.path).exists():
+            raise ValueError(
+                f"no such file: {self.path}; for a dataset of the hub{f' ({self.hub})' if self.hub else ''}, "
+                "set `revision` to one of its commits"
+            )
+        return self
+
+    @property
+    def origin(self) -> str:
+        """Returns the file's name, or the dataset's id and commit."""
+        return f"{self.path}@{self.revision}" if self.revision else Path(self.path).name
+
+    @property
+    def _form(self) -> str | None:
+        """Returns the kind of prompt source that reads a file of this name."""
+        suffixes = [suffix.lower() for suffix in Path(self.path).suffixes]
+        forms = {".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "jsonl", ".ndjson": "jsonl"}
+        return next((forms[suffix] for suffix in suffixes if suffix in forms), None) or (
+            "parquet" if ".parquet" in suffixes else None
+        )
+
+    def table(self, **settings: JsonValue) -> dict[str, JsonValue]:
+        """Returns the source that reads this file or dataset, with further settings of a prompt source."""
+        if self._form is not None and self.revision is None:
+            return {"source": self._form, "path": self.path, "split": "test", **settings}
+        where = {} if self.revision is None else {"revision": self.revision, "dataset_split": self.dataset_split}
+        return {"source": "dataset", "path": self.path, "split": "test", **where, **settings}
+
+
+BENCHMARKS: ExtensionPoint[Benchmark] = ExtensionPoint(
+    Benchmark,
+    tag="benchmark",
+    package="mpo_core.evaluation.benchmarks",
+    group="mpo.benchmarks",
+)

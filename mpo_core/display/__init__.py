@@ -1,0 +1,1 @@
+"""Spells and draws figures alike wherever they are shown: page, console, note, analyses."""

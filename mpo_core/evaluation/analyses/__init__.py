@@ -1,0 +1,1 @@
+"""The analyses of this repository, one file each."""

@@ -1,0 +1,28 @@
+"""MultiJail: 315 harmful prompts with human translations."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from pydantic import JsonValue
+
+from mpo_core.contract.benchmark import FileBenchmark
+
+_LANGUAGES = frozenset({"en", "zh", "it", "vi", "ar", "ko", "th", "bn", "sw", "jv"})
+
+
+class MultiJail(FileBenchmark):
+    """MultiJail: 315 harmful prompts in English and, by people, in nine languages (arXiv 2310.06474)."""
+
+    label: ClassVar[str] = "MultiJail"
+    licence: ClassVar[str | None] = "MIT"
+    hub: ClassVar[str] = "DAMO-NLP-SG/MultiJail"
+
+    benchmark: Literal["multijail"]
+    """Name of the benchmark."""
+
+    def sources(self, language: str) -> list[dict[str, JsonValue]]:
+        """Returns the file, read with the column of the language."""
+        if language not in _LANGUAGES:
+            return []
+        return [self.table(text_column=language, category_column="tags", kind="harmful")]

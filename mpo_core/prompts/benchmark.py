@@ -1,0 +1,57 @@
+"""Reads the prompts of a benchmark in one language."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import pyarrow as pa
+
+from mpo_core.contract.benchmark import Benchmark
+from mpo_core.contract.tables import PROMPTS, QUARANTINE, prompt_id
+from mpo_core.prompts.load import fingerprint, load_prompts
+from mpo_core.settings import PromptSettings
+
+
+def benchmark_fingerprint(benchmark: Benchmark, language: str) -> list[str]:
+    """Returns what a cache key must know of a benchmark beyond its settings: digests of what is read.
+
+    Raises:
+        BadInputError: a file is missing or cannot be read.
+    """
+    texts = hashlib.sha256(repr(benchmark.prompts(language)).encode()).hexdigest()
+    return [texts, *(digest for settings in _settings(benchmark, language) for digest in fingerprint(settings))]
+
+
+def benchmark_prompts(benchmark: Benchmark, language: str) -> tuple[pa.Table, pa.Table]:
+    """Reads the prompts of a benchmark in one language.
+
+    A prompt's id depends on the benchmark and on its place there, so it is the same in every language.
+
+    Returns:
+        PROMPTS, whose texts are in that language, and QUARANTINE; both empty where the benchmark lacks the language.
+
+    Raises:
+        BadInputError: a source is missing, malformed or empty, or lacks a column.
+    """
+    rows: list[dict[str, Any]] = [
+        {**prompt._asdict(), "source": benchmark.benchmark, "row": row, "split": "test"}
+        for row, prompt in enumerate(benchmark.prompts(language))
+    ]
+    rejected = [QUARANTINE.build([])]
+    for number, settings in enumerate(_settings(benchmark, language)):
+        loaded = load_prompts(settings, dominant=language, seed=0)
+        rows += [{**row, "id": f"{number}/{row['row']}"} for row in loaded.prompts.to_pylist()]
+        rejected.append(loaded.quarantine)
+    for row in rows:
+        row["prompt_id"] = prompt_id(f"benchmark {benchmark.benchmark}", row.pop("id"))
+    if benchmark.limit is not None:
+        lots = sorted(rows, key=lambda row: hashlib.sha256(row["prompt_id"].encode()).digest())
+        drawn = {row["prompt_id"] for row in lots[: benchmark.limit]}
+        rows = [row for row in rows if row["prompt_id"] in drawn]
+    return PROMPTS.build(rows), pa.concat_tables(rejected)
+
+
+def _settings(benchmark: Benchmark, language: str) -> list[PromptSettings]:
+    """Returns the benchmark's sources, each alone: a row's place in its source names the prompt."""
+    return [PromptSettings.model_validate({"sources": [source]}) for source in benchmark.sources(language)]

@@ -1,0 +1,98 @@
+"""Shows analyses: a section of the run's page, or table, picture and page of their own."""
+
+from __future__ import annotations
+
+import io
+import posixpath
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.csv as pa_csv
+from markupsafe import Markup
+
+from mpo_core.contract.analysis import AnalysedRun, Analysis, Findings
+from mpo_core.contract.artifacts import ArtifactStore
+from mpo_core.contract.errors import BadInputError
+from mpo_core.contract.tables import METRICS
+from mpo_core.display.wording import language_name, number
+from mpo_core.reporting.summary import RunSummary
+from mpo_core.reporting.templates import environment, style
+
+
+class AnalysisSection(NamedTuple):
+    """Shows an analysis; without findings, the page says that nothing was measured."""
+
+    id: str
+    title: str
+    lead: str
+    heads: list[str]
+    rows: list[list[str]]
+    findings: Findings | None
+
+
+class WrittenAnalysis(NamedTuple):
+    """Holds the paths of an analysis, relative to the root; `picture` is None where there was nothing to draw."""
+
+    table: str
+    picture: str | None
+    page: str
+
+
+def analysis_section(analysis: Analysis, summary: RunSummary, store: ArtifactStore | None = None) -> AnalysisSection:
+    """Runs an analysis of a run; one that reads artifacts needs the store."""
+    findings = analysis.analyse(
+        AnalysedRun(
+            name=summary.run,
+            dominant=summary.dominant,
+            targets=summary.targets,
+            metrics=pa.Table.from_pylist([row.model_dump() for row in summary.metrics], schema=METRICS.schema),
+            artifacts=summary.artifacts,
+            store=store,
+        )
+    )
+    heads = [] if findings is None else [name.replace("_", " ") for name in findings.table.column_names]
+    lines = [] if findings is None else findings.table.to_pylist()
+    rows = [[_cell(name, value) for name, value in line.items()] for line in lines]
+    return AnalysisSection(analysis.analysis.replace("_", "-"), analysis.title, analysis.lead, heads, rows, findings)
+
+
+def write_analysis(
+    analysis: Analysis, summary: RunSummary, store: ArtifactStore, folder: str
+) -> tuple[WrittenAnalysis, Findings]:
+    """Writes the table (CSV), the picture (SVG) and the page of an analysis below a run's folder.
+
+    Raises:
+        BadInputError: the run has not measured what the analysis takes; nothing is written.
+    """
+    section = analysis_section(analysis, summary, store)
+    if section.findings is None:
+        raise BadInputError(
+            f"run {summary.run} has not measured what {analysis.analysis} takes",
+            where=f"{store.root}, {folder}",
+            fix="Analyse a run that has measured it; CONTRIBUTING.md says what an analysis reads.",
+        )
+    place = posixpath.join(folder, "analyses", analysis.analysis)
+    table, picture = io.BytesIO(), section.findings.picture
+    pa_csv.write_csv(section.findings.table, table)
+    page = environment().get_template("analysis.html.jinja")
+    written = WrittenAnalysis(f"{place}.csv", f"{place}.svg" if picture else None, f"{place}.html")
+    store.write_text(written.table, table.getvalue().decode())
+    if written.picture and picture:
+        store.write_text(written.picture, _alone(picture))
+    store.write_text(written.page, page.render(section=section, run=summary.run, style=style()))
+    return written, section.findings
+
+
+def _cell(column: str, value: Any) -> str:
+    if isinstance(value, float) or value is None:
+        return number(value, 3)
+    return language_name(value) if column == "language" else str(value)
+
+
+def _alone(picture: Markup) -> str:
+    """Returns the picture as a file: with its namespace and the colours that the page would give it."""
+    style = (Path(__file__).parent / "page.css").read_text(encoding="utf-8")
+    colours = style[style.index(":root") : style.index("}", style.index(":root")) + 1].replace(":root", "svg")
+    head = '<svg xmlns="http://www.w3.org/2000/svg"'
+    return picture.replace("<svg", head, 1).replace(">", f"><style>{colours}text{{font-family:sans-serif}}</style>", 1)
