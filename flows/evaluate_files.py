@@ -77,6 +77,7 @@ def evaluate_file(
         # The revision of the settings is one of the other model's repository.
         earlier = config.model.model_copy(update={"path": against, "revision": against_revision})
         settings = {"before": earlier, "after": config.model}
+    config.evaluation.sampling.backend.require_models([of_model.path for of_model in settings.values()])
     models = {name: find_model(of_model) for name, of_model in settings.items()}
     require_server()
     # The source of a file has the split `test`, whatever the profile evaluates.
@@ -139,7 +140,7 @@ def _called_at_first_answer(announce: Callable[[], None]) -> Iterator[None]:
     called = threading.Event()
 
     def listen(event: Event | None) -> None:
-        if not called.is_set() and (event is None or (event.verb == "sample" and event.kind == "progress")):
+        if not called.is_set() and (event is None or (event.verb == "sample" and event.done)):
             called.set()
             announce()
 

@@ -12,6 +12,7 @@ from mpo_core import registry
 from mpo_core.contract.artifacts import ArtifactRef
 from mpo_core.contract.benchmark import HELD_OUT, Benchmark
 from mpo_core.contract.errors import BadInputError
+from mpo_core.contract.sampling import TRAINED
 from mpo_core.contract.tables import COMPARISONS, METRICS, PROMPTS, QUARANTINE, VERDICTS
 from mpo_core.gate import decide as gate
 from mpo_core.pairs import require_safe_dominant
@@ -100,12 +101,14 @@ def read_blocks(run: Run) -> list[ArtifactRef]:
     """The prompts, in blocks of one split.
 
     Raises:
-        BadInputError: a split that training or evaluation asks for has no prompts, the judge is missing, or
-            it cannot judge a language.
+        BadInputError: a split that training or evaluation asks for has no prompts, the judge is missing, it
+            cannot judge a language, or a sampling backend cannot answer with a model.
     """
     config = run.config
     config.judging.require_languages([config.languages.dominant, *config.languages.targets])
     config.judging.identity()  # a guard that is missing shows now, and not after hours of sampling
+    config.sampling.backend.require_models([config.model.path])
+    config.evaluation.sampling.backend.require_models([config.model.path, TRAINED])
     prompts = run.submit(
         read_prompts,
         settings=config.prompts,
@@ -471,6 +474,7 @@ def _sample(run: Run, model: ModelFolder, texts: Texts, settings: SamplingSettin
             model=model,
             prompts=prompts,
             settings=settings,
+            backend=settings.backend.identity(model.name),
             language=language,
             label=f"{language}-{block.part}-{purpose}",
         )

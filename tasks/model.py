@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict
 
 from mpo_core.contract.artifacts import ArtifactRef, ArtifactStore, Shard
 from mpo_core.contract.errors import BadInputError, DamagedError
+from mpo_core.contract.sampling import TRAINED
 from mpo_core.models import model_digest, resolve, shared_model
 from mpo_core.settings import ModelSettings
 
@@ -23,6 +24,11 @@ class ModelFolder(BaseModel):
     sha256: str
     folder: str | None = None
     ref: ArtifactRef | None = None
+
+    @property
+    def name(self) -> str:
+        """What sampling backends call it: `trained` for a model of ours, else its path in the settings."""
+        return self.settings.path if self.ref is None else TRAINED
 
     @contextlib.contextmanager
     def open(self, store: ArtifactStore) -> Iterator[Path]:

@@ -1,6 +1,9 @@
 """The model answers one block of prompts in one language."""
 
+from collections import Counter
+
 from mpo_core.contract.artifacts import ArtifactRef, ArtifactStore, Shard
+from mpo_core.contract.sampling import SampledModel
 from mpo_core.contract.tables import PROMPTS, QUARANTINE, RESPONSES, TRANSLATIONS
 from mpo_core.sampling import Request, sample
 from mpo_core.settings import SamplingSettings
@@ -8,30 +11,30 @@ from tasks.model import ModelFolder
 from tasks.stage import ShardInput, read_rows, stage, tell_progress
 
 
-@stage("sampling", verb="sample", version=2)
+@stage("sampling", verb="sample", version=3)
 def sample_answers(
     store: ArtifactStore,
     *,
     model: ModelFolder,
     prompts: ArtifactRef | ShardInput,
     settings: SamplingSettings,
+    backend: str,
     language: str,
     label: str,
 ) -> Shard:
-    """Answers the prompts of a block (dominant) or their translations (target)."""
-    del label
-    with model.loaded(store) as (network, tokenizer):
+    """Answers the prompts of a block (dominant) or their translations (target); `backend` is the backend's identity."""
+    del label, backend
+    with model.open(store) as folder:
         rows, quarantine = sample(
-            network,
-            tokenizer,
+            SampledModel(model.name, folder, model.settings, model.sha256),
             _requests(prompts, store),
             settings,
             language=language,
-            system=model.settings.system,
-            thinking=model.settings.thinking,
             progress=tell_progress,
         )
+    reasons = Counter(filter(None, rows.column("finish_reason").to_pylist()))
     return Shard(
+        counts=dict(reasons),
         rows=store.write_table("sampling", RESPONSES, rows, language=language),
         quarantine=store.write_table("sampling", QUARANTINE, quarantine, language=language),
     )

@@ -50,10 +50,16 @@ class ExtensionPoint(Generic[S]):
         return classes
 
     def union(self, *, default: str | None = None) -> Any:
-        """Returns the type of a setting that accepts every implementation; `default` is the name if none is given."""
+        """Returns the type of a setting that accepts every implementation, by name or with settings.
+
+        Args:
+            default: the name if none is given.
+        """
         members: Any = Union[tuple(self.implementations.values())]  # noqa: UP007 - the members are known at run time
 
         def named(value: Any) -> Any:
+            if isinstance(value, str):
+                return {self.tag: value}
             return {self.tag: default, **value} if default is not None and isinstance(value, dict) else value
 
         return Annotated[members, Discriminator(self.tag), BeforeValidator(named)]

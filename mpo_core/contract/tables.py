@@ -181,10 +181,14 @@ RESPONSES = _spec(
     Column("seed", _INT, "seed of this sample's random draws (greedy: recorded, unused)"),
     Column("prompt", _STRING, "the request as the model saw it, in this language"),
     Column("text", _STRING, "what the model answered, without special tokens and thoughts"),
-    Column("tokens", _INT, "generated tokens, the end token counted"),
-    Column("finished", _BOOL, "the model ended its turn within the token limit"),
+    Column("finish_reason", _STRING, "stop: the model ended its turn; length: cut at the token limit", nullable=True),
+    Column("prompt_tokens", _INT, "tokens of the rendered prompt; null where the backend cannot say", nullable=True),
+    Column("tokens", _INT, "tokens of the answer, the end token counted; null likewise", nullable=True),
     Column("thought", _STRING, "what a reasoning model thought before its answer; never judged", nullable=True),
     Column("fault", _STRING, "why `text` is empty: unfinished_thought or only_thoughts", nullable=True),
+    Column("backend", _STRING, "what gave the answer, such as transformers", nullable=True),
+    Column("model", _STRING, "digest of the model that answered", nullable=True),
+    Column("settings", _STRING, "digest of the sampling settings that can change an answer", nullable=True),
 )
 
 VERDICTS = _spec(

@@ -121,7 +121,7 @@ def _tables(
         prompts.setdefault(key, {"prompt_id": key, "text": prompt, "kind": kind, **place})
         sample = samples[key, language]
         samples[key, language] += 1
-        numbers = {"sample": sample, "seed": 0, "tokens": 0, "finished": True}
+        numbers = {"sample": sample, "seed": 0}
         responses.setdefault(language, []).append(
             {"prompt_id": key, "language": language, "prompt": prompt, "text": response, **numbers}
         )

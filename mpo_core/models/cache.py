@@ -16,21 +16,32 @@ forgetting: list[Callable[[], None]] = []
 
 
 @functools.lru_cache(maxsize=2)
-def _loaded(folder: Path, settings_json: str, dtype: str | None) -> tuple[Any, Any, threading.Lock]:
+def _loaded(
+    folder: Path, settings_json: str, dtype: str | None, attention: str | None, device_map: str | None
+) -> tuple[Any, Any, threading.Lock]:
     settings = ModelSettings.model_validate_json(settings_json)
-    return load_model(folder, settings, dtype=dtype), load_tokenizer(folder, settings), threading.Lock()
+    model = load_model(folder, settings, dtype=dtype, attention=attention, device_map=device_map)
+    return model, load_tokenizer(folder, settings), threading.Lock()
 
 
 _CACHE = threading.Lock()
 
 
-def shared_model(folder: Path, settings: ModelSettings, dtype: str | None = None) -> tuple[Any, Any, threading.Lock]:
+def shared_model(
+    folder: Path,
+    settings: ModelSettings,
+    dtype: str | None = None,
+    *,
+    attention: str | None = None,
+    device_map: str | None = None,
+) -> tuple[Any, Any, threading.Lock]:
     """Model, tokenizer and a lock, loaded once per process and folder (the last two are kept).
 
-    Folders are content-addressed and never change, so the path is the identity. `dtype` is that of `load_model`.
+    Folders are content-addressed and never change, so the path is the identity. The other arguments are those of
+    `load_model`.
     """
     with _CACHE:
-        return _loaded(folder, settings.model_dump_json(), dtype)
+        return _loaded(folder, settings.model_dump_json(), dtype, attention, device_map)
 
 
 def forget_models() -> None:

@@ -53,7 +53,7 @@ def encode_filled(tokenizer: Any, contents: Sequence[str], rendered: Callable[[S
     Raises:
         BadInputError: the tokenizer fails on it, or what `rendered` raises.
     """
-    if not any(_has_control_token(tokenizer, content) for content in contents):
+    if not any(has_control_token(tokenizer, content) for content in contents):
         return _encode(tokenizer, rendered(contents))
     marks = [f"\ue000{i}\ue001" for i in range(len(contents))]  # private use: in no control token
     ids: list[int] = []
@@ -75,7 +75,7 @@ def _rendered(tokenizer: Any, messages: list[dict[str, str]], *, thinking: bool)
 
 def encode_response(tokenizer: Any, response: str) -> list[int]:
     """Token ids of an answer, its end-of-turn token last; no merge across the prompt's end."""
-    ids = _encode(tokenizer, response, split=_has_control_token(tokenizer, response))
+    ids = _encode(tokenizer, response, split=has_control_token(tokenizer, response))
     return [*ids, tokenizer.eos_token_id]
 
 
@@ -92,5 +92,6 @@ def _encode(tokenizer: Any, text: str, *, split: bool = False) -> list[int]:
     return ids
 
 
-def _has_control_token(tokenizer: Any, text: str) -> bool:
+def has_control_token(tokenizer: Any, text: str) -> bool:
+    """Returns whether a text holds one of the tokenizer's special tokens, which could open or end a turn."""
     return any(token.content in text for token in tokenizer.added_tokens_decoder.values() if token.special)

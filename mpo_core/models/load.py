@@ -69,11 +69,23 @@ def _refuse_newer_tokenizer(folder: Path) -> None:
             tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
 
 
-def load_model(folder: Path, settings: ModelSettings, *, dtype: str | None = None) -> Any:
+def load_model(
+    folder: Path,
+    settings: ModelSettings,
+    *,
+    dtype: str | None = None,
+    attention: str | None = None,
+    device_map: str | None = None,
+) -> Any:
     """The causal language model in evaluation mode on its device.
 
-    `dtype` overrides that of the settings (training loads fp32 master weights); `nf4` quantises
-    the linear layers but the head to four bits and keeps the rest in fp32.
+    Args:
+        folder: the model's folder.
+        settings: dtype, device and whether its own code may run.
+        dtype: overrides that of the settings (training loads fp32 master weights); `nf4` quantises the linear layers
+            but the head to four bits and keeps the rest in fp32.
+        attention: transformers' name of an implementation. Default: the model's own choice.
+        device_map: `auto` spreads the layers over all devices. Default: all lie on the device of the settings.
 
     Raises:
         BadInputError: the weights are damaged, are not of this architecture, or are larger than the memory;
@@ -83,19 +95,23 @@ def load_model(folder: Path, settings: ModelSettings, *, dtype: str | None = Non
 
     where, device = f"model {folder}", pick_device(settings.device)
     stored = _stored(dtype or settings.dtype, device)
-    if dtype != "nf4":
+    if device_map is not None:
+        stored["device_map"] = device_map
+    elif dtype != "nf4":
         _refuse_larger_than_memory(folder, stored["dtype"], device)
+    if attention is not None:
+        stored["attn_implementation"] = attention
     with LOADING, reading("the model cannot be loaded", where=where, fix=TOGETHER):
         model, unexpected = whole_model(
             AutoModelForCausalLM, folder, where=where, trust_remote_code=settings.trust_remote_code, **stored
         )
     _refuse_left_out(model, unexpected, where)
     refuse_not_finite(model, where)
-    if dtype != "nf4":
+    if dtype == "nf4":
+        _compute_alike_on_every_cpu(model)
+    elif device_map is None:
         with reading(f"the model cannot be moved to {device}", where=where, fix="Use another model.device."):
             model.to(device=device)
-    else:
-        _compute_alike_on_every_cpu(model)
     _try_once(model.eval(), where)
     return model
 

@@ -1,5 +1,5 @@
 """Answers of a model, each from a random stream of its own."""
 
-from mpo_core.sampling.generate import Request, sample
+from mpo_core.sampling.sample import Request, sample
 
 __all__ = ["Request", "sample"]

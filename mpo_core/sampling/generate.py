@@ -3,137 +3,186 @@
 from __future__ import annotations
 
 import contextlib
+import gc
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import pyarrow as pa
-
 from mpo_core.contract.errors import BadInputError
-from mpo_core.contract.tables import QUARANTINE, RESPONSES
+from mpo_core.contract.sampling import Answer, Draw, DrawSettings, NoAnswer, Progress
 from mpo_core.models import context_length
 from mpo_core.models.chat import encode_prompt
 from mpo_core.reply import Parts, open_thought, separate
-from mpo_core.settings import SamplingSettings
 
 if TYPE_CHECKING:
     from mpo_core.sampling.noise import NaNCheck
 
 _LAST = 40
 """Tokens at the end of a prompt in which a chat template may open a thought."""
-
-
-class Request(NamedTuple):
-    """What the model is asked, in the language it is asked in."""
-
-    prompt_id: str
-    text: str
+_TOKENS_ON_GPU, _TOKENS_ON_CPU = 65_536, 16_384
+"""Tokens of a batch, unless the settings say otherwise."""
 
 
 class _Row(NamedTuple):
-    """One sample of one request: its prompt tokens and how many new ones fit."""
+    """One draw: its prompt tokens and how many new ones fit."""
 
-    request: Request
-    sample: int
-    seed: int
+    draw: Draw
     tokens: list[int]
     budget: int
 
+    @property
+    def size(self) -> int:
+        """Tokens of prompt and longest answer together."""
+        return len(self.tokens) + self.budget
 
-class _Answer(NamedTuple):
-    parts: Parts
-    tokens: int
-    finished: bool
 
-
-def sample(
+def generate(
     model: Any,
     tokenizer: Any,
-    requests: Sequence[Request],
-    settings: SamplingSettings,
+    draws: Sequence[Draw],
+    settings: DrawSettings,
     *,
-    language: str,
     system: str | None = None,
     thinking: bool = False,
-    progress: Callable[[int, int], None] | None = None,
-) -> tuple[pa.Table, pa.Table]:
-    """`settings.n` answers per request.
+    tokens_per_batch: int | None = None,
+    progress: Progress = lambda _done, _total: None,
+) -> list[Answer | NoAnswer]:
+    """An answer to every draw.
 
-    Every (prompt, sample) draws from its own stream, so an answer does not depend on what else is in the batch,
+    Every draw has its own stream, so an answer does not depend on what else is in the batch,
     nor on the batch size (rounding of floating-point sums aside, which may tip a near-tie). The model's own
     sampling defaults (top_k, repetition penalty ...) play no part; its end tokens do.
 
     Args:
         model: a causal language model; the caller holds its lock.
         tokenizer: with a chat template and a pad token.
-        requests: prompt ids are unique.
+        draws: prompts and seeds.
         settings: how to draw.
-        language: code of the requests' language.
-        system: system message before every request.
+        system: system message before every prompt.
         thinking: whether a reasoning model may think before it answers.
-        progress: told the answers given and the answers wanted, after every batch.
+        tokens_per_batch: most tokens that are worked on at once. Default: by the device.
+        progress: called after every batch, and once a second while one is generated.
 
     Returns:
-        RESPONSES in the order request x sample, and QUARANTINE (`prompt_too_long`: no room for an answer;
-        `prompt_not_encoded`: the chat template or the tokenizer fails on this text). A prompt that leaves less than
-        `max_new_tokens` of the model's context is answered in what is left.
+        Answers in order, or why there is none (`prompt_too_long`: no room for an answer; `prompt_not_encoded`: the
+        chat template or the tokenizer fails on this text). A prompt that leaves less than `max_new_tokens` of the
+        model's context is answered in what is left.
 
     Raises:
-        BadInputError: no prompt can be encoded, or the model's scores are NaN.
+        BadInputError: no prompt can be encoded, the model's scores are NaN, or the memory is too small for one prompt.
     """
+    import torch
+
     rows: list[_Row] = []
-    rejected: list[dict[str, Any]] = []
+    replies: dict[Draw, Answer | NoAnswer] = {}
     failure: BadInputError | None = None
     context = context_length(model.config)
-    for request in requests:
+    for text, group in groupby(draws, key=lambda draw: draw.text):
+        same = list(group)
         try:
-            tokens = encode_prompt(tokenizer, request.text, system=system, thinking=thinking)
+            tokens = encode_prompt(tokenizer, text, system=system, thinking=thinking)
         except BadInputError as error:
             failure = failure or error
-            rejected.append(_quarantined(request, language, "prompt_not_encoded", error.what))
-            continue
-        if not tokens:
-            rejected.append(_quarantined(request, language, "prompt_not_encoded", "the tokenizer gives no token"))
+            replies |= dict.fromkeys(same, NoAnswer("prompt_not_encoded", error.what))
             continue
         room = settings.max_new_tokens if context is None else min(settings.max_new_tokens, context - len(tokens))
-        if room < 1:
+        if not tokens:
+            replies |= dict.fromkeys(same, NoAnswer("prompt_not_encoded", "the tokenizer gives no token"))
+        elif room < 1:
             detail = f"{len(tokens)} tokens, the model's context is {context}"
-            rejected.append(_quarantined(request, language, "prompt_too_long", detail))
+            replies |= dict.fromkeys(same, NoAnswer("prompt_too_long", detail))
         else:
-            rows += [_row(request, number, tokens, room, settings) for number in range(settings.n)]
+            rows += [_Row(draw, tokens, room) for draw in same]
     if failure is not None and not rows:  # not these texts, but the template or the tokenizer is at fault
         raise failure
-    answers: dict[tuple[str, int], _Answer] = {}
     equal_lengths = len(rows) > 1 and _reads_padding(model, tokenizer)
-    for batch in _batches(rows, settings.batch_size, equal_lengths=equal_lengths):
-        for row, answer in zip(batch, _generate(model, tokenizer, batch, settings), strict=True):
-            answers[row.request.prompt_id, row.sample] = answer
-        if progress is not None:
-            progress(len(answers), len(rows))
-    responses = [_response(row, language, answers[row.request.prompt_id, row.sample]) for row in rows]
-    return RESPONSES.build(responses), QUARANTINE.build(rejected)
+    limit = tokens_per_batch or (_TOKENS_ON_CPU if torch.device(model.device).type == "cpu" else _TOKENS_ON_GPU)
+    answers: dict[Draw, Answer] = {}
+    batches = _batches(rows, settings.batch_size, limit, equal_lengths=equal_lengths)
+
+    def beat() -> None:
+        progress(len(answers), len(rows))
+
+    for batch, batch_answers in _generated(batches, lambda batch: _generate(model, tokenizer, batch, settings, beat)):
+        answers |= {row.draw: answer for row, answer in zip(batch, batch_answers, strict=True)}
+        beat()
+    return [replies[draw] if draw in replies else answers[draw] for draw in draws]
 
 
-def _row(request: Request, number: int, tokens: list[int], room: int, settings: SamplingSettings) -> _Row:
-    from mpo_core.sampling.noise import stream_seed
-
-    return _Row(request, number, stream_seed(settings.seed, request.prompt_id, number), tokens, room)
-
-
-def _batches(rows: list[_Row], size: int, *, equal_lengths: bool) -> Iterator[list[_Row]]:
+def _batches(rows: list[_Row], most: int | None, limit: int, *, equal_lengths: bool) -> list[list[_Row]]:
     """Longest first, so that memory runs out at once or never, and padding stays small.
 
     Rows of a batch share their budget: one length of generation fits all of them. With `equal_lengths` they share
     the length of their prompts too, so that nothing is padded.
+
+    Args:
+        rows: what to generate.
+        most: most rows of a batch.
+        limit: most tokens of a batch, padding counted; a single row may have more.
+        equal_lengths: whether padding would change the scores.
     """
 
     def shared(row: _Row) -> tuple[int, int]:
         return row.budget, -len(row.tokens) if equal_lengths else 0
 
+    batches = []
     ordered = sorted(rows, key=lambda row: (row.budget, -len(row.tokens)))
     for _, group in groupby(ordered, key=shared):
         same = list(group)
-        yield from (same[start : start + size] for start in range(0, len(same), size))
+        while same:
+            fitting = max(1, limit // same[0].size)
+            size = fitting if most is None else min(most, fitting)
+            batches.append(same[:size])
+            same = same[size:]
+    return batches
+
+
+def _generated(
+    batches: list[list[_Row]], generate_batch: Callable[[list[_Row]], list[Answer]]
+) -> Iterator[tuple[list[_Row], list[Answer]]]:
+    """Generates batch by batch; where memory runs out, that batch and all later ones are halved until they fit.
+
+    Raises:
+        BadInputError: the memory is too small for one row.
+    """
+    waiting, limit = deque(batches), None
+    while waiting:
+        batch = waiting.popleft()
+        tokens = len(batch) * batch[0].size
+        if len(batch) == 1 or limit is None or tokens <= limit:
+            answers = _unless_out_of_memory(batch, generate_batch)
+            if answers is not None:
+                yield batch, answers
+                continue
+            limit = tokens // 2
+        if len(batch) == 1:
+            raise BadInputError(
+                f"the memory is too small to answer one prompt of {len(batch[0].tokens)} tokens with "
+                f"{batch[0].budget} more",
+                where="model.device",
+                fix="Lower sampling.max_new_tokens, use model.dtype=bfloat16, or free memory.",
+            )
+        half = (len(batch) + 1) // 2
+        waiting.extendleft([batch[half:], batch[:half]])
+
+
+def _unless_out_of_memory(
+    batch: list[_Row], generate_batch: Callable[[list[_Row]], list[Answer]]
+) -> list[Answer] | None:
+    """The answers of a batch; None if the memory was too small for it."""
+    import torch
+    from accelerate.utils.memory import should_reduce_batch_size
+
+    try:
+        return generate_batch(batch)
+    except RuntimeError as error:
+        if not isinstance(error, torch.OutOfMemoryError) and not should_reduce_batch_size(error):
+            raise
+    gc.collect()  # the traceback held the tensors of the batch
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    return None
 
 
 def _reads_padding(model: Any, tokenizer: Any) -> bool:
@@ -154,10 +203,12 @@ def _reads_padding(model: Any, tokenizer: Any) -> bool:
     return bool((bare - padded).abs().max() > 0.05 * (bare.max() - bare.min()))
 
 
-def _generate(model: Any, tokenizer: Any, batch: list[_Row], settings: SamplingSettings) -> list[_Answer]:
+def _generate(
+    model: Any, tokenizer: Any, batch: list[_Row], settings: DrawSettings, beat: Callable[[], None]
+) -> list[Answer]:
     import torch
 
-    from mpo_core.sampling.noise import NaNCheck
+    from mpo_core.sampling.noise import Heartbeat, NaNCheck
 
     width = max(len(row.tokens) for row in batch)
     pad = tokenizer.pad_token_id
@@ -165,12 +216,14 @@ def _generate(model: Any, tokenizer: Any, batch: list[_Row], settings: SamplingS
     mask = torch.tensor([[0] * (width - len(r.tokens)) + [1] * len(r.tokens) for r in batch], device=model.device)
     ends = _end_tokens(model, tokenizer)
     check = NaNCheck()
+    processors = _processors(batch, width, settings, check)
+    processors.append(Heartbeat(beat))
     with torch.inference_mode(), _without_defaults(model):
         output = model.generate(
             input_ids=ids,
             attention_mask=mask,
             generation_config=_plain_config(batch[0].budget, pad, ends),
-            logits_processor=_processors(batch, width, settings, check),
+            logits_processor=processors,
         )
     if check.failed():
         raise BadInputError(
@@ -225,7 +278,7 @@ def _plain_config(new_tokens: int, pad: int, ends: list[int]) -> Any:
     )
 
 
-def _processors(batch: list[_Row], width: int, settings: SamplingSettings, check: NaNCheck) -> Any:
+def _processors(batch: list[_Row], width: int, settings: DrawSettings, check: NaNCheck) -> Any:
     from transformers import LogitsProcessorList, TemperatureLogitsWarper, TopPLogitsWarper
 
     from mpo_core.sampling.noise import GumbelNoise
@@ -235,11 +288,11 @@ def _processors(batch: list[_Row], width: int, settings: SamplingSettings, check
     processors = LogitsProcessorList([check, TemperatureLogitsWarper(settings.temperature)])
     if settings.top_p < 1.0:
         processors.append(TopPLogitsWarper(settings.top_p))
-    processors.append(GumbelNoise([row.seed for row in batch], width))
+    processors.append(GumbelNoise([row.draw.seed for row in batch], width))
     return processors
 
 
-def _answer(tokenizer: Any, row: _Row, new: list[int], ends: list[int]) -> _Answer:
+def _answer(tokenizer: Any, row: _Row, new: list[int], ends: list[int]) -> Answer:
     stop = next((at for at, token in enumerate(new) if token in ends), None)
     body = new if stop is None else new[:stop]
     # clean_up_tokenization_spaces would rewrite " ." to ".": the text must encode to what was drawn.
@@ -247,27 +300,15 @@ def _answer(tokenizer: Any, row: _Row, new: list[int], ends: list[int]) -> _Answ
     # Some models mark their thoughts with special tokens.
     whole = tokenizer.decode(body, skip_special_tokens=False, clean_up_tokenization_spaces=False)
     rendered = tokenizer.decode(row.tokens[-_LAST:], skip_special_tokens=False).rstrip()
-    opening = "" if row.request.text.rstrip().endswith(rendered[-_LAST:]) else open_thought(rendered)
-    parts = separate(whole, context=row.request.text, opening=opening, special=tokenizer.all_special_tokens)
+    opening = "" if row.draw.text.rstrip().endswith(rendered[-_LAST:]) else open_thought(rendered)
+    parts = separate(whole, context=row.draw.text, opening=opening, special=tokenizer.all_special_tokens)
     if parts == Parts(whole):
         parts = Parts(text)
-    return _Answer(parts, len(body) + (stop is not None), stop is not None)
-
-
-def _response(row: _Row, language: str, answer: _Answer) -> dict[str, Any]:
-    return {
-        "prompt_id": row.request.prompt_id,
-        "language": language,
-        "sample": row.sample,
-        "seed": row.seed,
-        "prompt": row.request.text,
-        "text": answer.parts.text,
-        "tokens": answer.tokens,
-        "finished": answer.finished,
-        "thought": answer.parts.thought or None,
-        "fault": answer.parts.fault,
-    }
-
-
-def _quarantined(request: Request, language: str, reason: str, detail: str) -> dict[str, Any]:
-    return {"row_id": request.prompt_id, "language": language, "reason": reason, "detail": detail}
+    return Answer(
+        parts.text,
+        "length" if stop is None else "stop",
+        prompt_tokens=len(row.tokens),
+        tokens=len(body) + (stop is not None),
+        thought=parts.thought or None,
+        fault=parts.fault,
+    )

@@ -9,7 +9,8 @@ Legend: B rows, V vocabulary.
 
 from __future__ import annotations
 
-import hashlib
+import time
+from collections.abc import Callable
 
 import torch
 from transformers import LogitsProcessor
@@ -17,12 +18,6 @@ from transformers import LogitsProcessor
 _GOLDEN = 0x9E3779B97F4A7C15  # increments and multipliers of SplitMix64 (Steele et al., 2014)
 _MIX_1 = 0xBF58476D1CE4E5B9
 _MIX_2 = 0x94D049BB133111EB
-
-
-def stream_seed(seed: int, prompt_id: str, sample: int) -> int:
-    """The 63-bit seed of one sample of one prompt."""
-    digest = hashlib.sha256(f"{seed}\x00{prompt_id}\x00{sample}".encode()).digest()
-    return int.from_bytes(digest[:8], "big") >> 1
 
 
 class GumbelNoise(LogitsProcessor):
@@ -67,6 +62,20 @@ class NaNCheck(LogitsProcessor):
     def failed(self) -> bool:
         """Returns whether a score was NaN."""
         return self._seen is not None and bool(self._seen)
+
+
+class Heartbeat(LogitsProcessor):
+    """Calls a function once a second while an answer is generated, which may end it by raising."""
+
+    def __init__(self, beat: Callable[[], None]) -> None:
+        self._beat, self._last = beat, time.monotonic()
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:  # noqa: ARG002 - the interface
+        """Returns the scores [B, V] as they are."""
+        if time.monotonic() - self._last >= 1.0:
+            self._beat()
+            self._last = time.monotonic()
+        return scores
 
 
 def _mix(x: torch.Tensor) -> torch.Tensor:

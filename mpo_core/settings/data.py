@@ -7,12 +7,20 @@ from typing import TYPE_CHECKING, Literal, Self
 from pydantic import Field, model_validator
 
 from mpo_core.contract.prompts import PROMPT_SOURCES, PromptSource
+from mpo_core.contract.sampling import BACKENDS, DrawSettings, SamplingBackend
 from mpo_core.contract.settings import DEVICE, OPERATIONAL, Fraction, Settings, UserPath
 
 if TYPE_CHECKING:
     _Source = PromptSource
 else:  # the sources of other packages are known at run time only
     _Source = PROMPT_SOURCES.union()
+
+_DEFAULT_BACKEND = "transformers"
+
+if TYPE_CHECKING:
+    _Backend = SamplingBackend
+else:  # the backends of other packages are known at run time only
+    _Backend = BACKENDS.union(default=_DEFAULT_BACKEND)
 
 
 class PromptSettings(Settings):
@@ -56,29 +64,12 @@ class ModelSettings(Settings):
     """File of a chat template, used for training and for answers. Default: the tokenizer's own template."""
 
 
-class SamplingSettings(Settings):
+class SamplingSettings(DrawSettings):
     """How the model answers prompts."""
 
-    backend: Literal["transformers"] = "transformers"
-    """Library that generates the answers. Default: `transformers`."""
-    n: int = Field(1, ge=1)
-    """Answers that are drawn for each prompt. Default: 1."""
-    temperature: float = Field(0.0, ge=0.0)
-    """Temperature of the draw; 0 takes the likeliest token every time. Default: 0."""
-    top_p: float = Field(1.0, gt=0.0, le=1.0)
-    """Draws from the likeliest tokens whose probabilities add up to this (0 to 1). Default: 1, all tokens."""
-    max_new_tokens: int = Field(256, ge=1)
-    """Longest answer, in tokens. Default: 256."""
-    seed: int = Field(0, ge=0)
-    """Seed of the draws. Every answer has random numbers of its own, whatever the batch. Default: 0."""
-    batch_size: int = Field(32, ge=1, json_schema_extra=OPERATIONAL)
-    """Prompts that are answered at once; more need more memory. Default: 32."""
-
-    @model_validator(mode="after")
-    def _useful(self) -> Self:
-        if self.n > 1 and self.temperature == 0.0:
-            raise ValueError("several greedy samples are all the same: set a temperature or n=1")
-        return self
+    backend: _Backend = Field(default_factory=lambda: BACKENDS.parse({"backend": _DEFAULT_BACKEND}))
+    """What generates the answers, by name or with its settings: `transformers` or `{backend: openai, url: URL}`.
+    Default: `transformers`."""
 
 
 class PairSettings(Settings):

@@ -12,8 +12,9 @@ from mpo_core.judging import JUDGES, judge_responses
 from mpo_core.models.chat import encode_prompt
 from mpo_core.pairs.answers import first_side
 from mpo_core.reply import separate, unwrap_translation
-from mpo_core.sampling import Request, sample
+from mpo_core.sampling import Request
 from mpo_core.settings import SamplingSettings
+from tests.sampling.loaded import sample_from
 
 ANSWER = "Pole, siwezi kukusaidia na hilo."
 HIDDEN = "First the yeast, then the flour."
@@ -284,7 +285,7 @@ def saying(own, reply):
 
 def answers(reply, template=TURN, **more):
     own = tokenizer(template)
-    rows, _ = sample(saying(own, reply), own, [Request("p", "Bake.")], SamplingSettings(), language="sw", **more)
+    rows, _ = sample_from(saying(own, reply), own, [Request("p", "Bake.")], SamplingSettings(), language="sw", **more)
     return rows
 
 
@@ -327,7 +328,7 @@ def test_a_thought_that_was_cut_is_no_answer(reply, template, thinking):
 )
 def test_thoughts_in_a_table_from_elsewhere_are_not_judged(text, verdict):
     row = {"prompt_id": "p", "language": "sw", "sample": 0, "seed": 0, "prompt": "Bake.", "text": text}
-    rows = RESPONSES.build([row | {"tokens": 1, "finished": True}])
+    rows = RESPONSES.build([row | {"tokens": 1, "finish_reason": "stop"}])
     assert judge_responses(rows, {"p": "harmful"}, JUDGES.parse({"judge": "refusal_rules"}))["verdict"].to_pylist() == [
         verdict
     ]

@@ -48,12 +48,13 @@ def test_training_beyond_the_positions(mpo, absolute, write_pairs, tmp_path, set
 
 
 def test_answers_end_at_the_last_position(absolute):
-    from mpo_core.sampling import Request, sample
+    from mpo_core.sampling import Request
+    from tests.sampling.loaded import sample_from
 
     settings = ModelSettings(path=str(absolute), device="cpu")
     model, tokenizer = load_model(absolute, settings), load_tokenizer(absolute, settings)
     requests = [Request("short", "Habari"), Request("long", "Habari " * 200)]
-    rows, quarantine = sample(model, tokenizer, requests, SamplingSettings(max_new_tokens=500), language="sw")
+    rows, quarantine = sample_from(model, tokenizer, requests, SamplingSettings(max_new_tokens=500), language="sw")
     assert rows["prompt_id"].to_pylist() == ["short"]
     assert rows["tokens"].to_pylist()[0] <= 64
     assert quarantine["reason"].to_pylist() == ["prompt_too_long"]

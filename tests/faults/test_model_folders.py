@@ -198,14 +198,15 @@ def test_a_generation_config_that_cannot_be_read(model_copy, case):
 
 @pytest.mark.parametrize("case", IGNORED)
 def test_defaults_of_the_model_change_no_answer(model_copy, case):
-    from mpo_core.sampling import Request, sample
+    from mpo_core.sampling import Request
+    from tests.sampling.loaded import sample_from
 
     settings = ModelSettings(path=str(model_copy), device="cpu")
     answers = []
     for extra in ({}, IGNORED[case]):
         change("generation_config.json", **extra)(model_copy)
         model = load_model(resolve(settings), settings)
-        rows, _ = sample(
+        rows, _ = sample_from(
             model,
             load_tokenizer(model_copy, settings),
             [Request("a", "Habari")],

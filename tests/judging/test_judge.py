@@ -58,7 +58,7 @@ def responses(*rows: tuple[str, str, str], prompt: str = "?") -> pa.Table:
             "prompt": prompt,
             "text": text,
             "tokens": 1,
-            "finished": True,
+            "finish_reason": "stop",
         }
         for key, language, text in rows
     )

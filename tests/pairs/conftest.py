@@ -34,7 +34,7 @@ class Tables:
     @staticmethod
     def answers(language: str, *rows: tuple[str, int, str, str, bool]) -> tuple[pa.Table, pa.Table]:
         """RESPONSES and VERDICTS of (prompt_id, sample, text, verdict, refusal)."""
-        answer = {"language": language, "seed": 0, "prompt": "?", "tokens": 1, "finished": True}
+        answer = {"language": language, "seed": 0, "prompt": "?", "tokens": 1}
         judged = {"language": language, "kind": "harmful", "reason": "test"}
         return (
             RESPONSES.build(answer | {"prompt_id": k, "sample": n, "text": text} for k, n, text, _, _ in rows),

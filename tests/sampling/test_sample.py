@@ -13,11 +13,15 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from mpo_core.contract.errors import BadInputError
+from mpo_core.contract.sampling import Draw, DrawSettings
 from mpo_core.contract.tables import QUARANTINE, RESPONSES
 from mpo_core.models.chat import encode_prompt
-from mpo_core.sampling import Request, sample
-from mpo_core.sampling.noise import GumbelNoise, stream_seed
+from mpo_core.sampling import Request
+from mpo_core.sampling.generate import generate
+from mpo_core.sampling.noise import GumbelNoise
+from mpo_core.sampling.sample import stream_seed
 from mpo_core.settings import SamplingSettings
+from tests.sampling.loaded import sample_from
 
 TEMPLATE = (
     "{% for m in messages %}<{{ m.role }}>{{ m.content }}<end>{% endfor %}"
@@ -66,7 +70,7 @@ def model(tokenizer: Any) -> Any:
 
 def run(model: Any, tokenizer: Any, requests: list[Request] = REQUESTS, **settings: Any) -> pa.Table:
     wanted = SamplingSettings.model_validate({"max_new_tokens": 12, **settings})
-    responses, quarantine = sample(model, tokenizer, requests, wanted, language="en")
+    responses, quarantine = sample_from(model, tokenizer, requests, wanted, language="en")
     assert responses.schema.equals(RESPONSES.schema)
     assert quarantine.num_rows == 0
     return responses
@@ -149,18 +153,19 @@ def test_end_tokens_of_the_model_end_an_answer(model: Any, tokenizer: Any) -> No
         else:  # cut before the letter, which counts as the end token
             ended_earlier += 1
             assert after["text"] == before["text"][:letter]
-            assert after["finished"]
+            assert after["finish_reason"] == "stop"
             assert after["tokens"] <= before["tokens"]
     assert ended_earlier >= 2
 
 
 def test_tokens_count_the_end_token(model: Any, tokenizer: Any) -> None:
     responses = run(model, tokenizer, n=30, temperature=3.0, max_new_tokens=40).to_pylist()
-    assert {row["finished"] for row in responses} == {True, False}
-    assert all(row["tokens"] == 40 for row in responses if not row["finished"])
-    ascii_only = [row for row in responses if row["finished"] and row["text"].isascii() and row["text"]]
+    assert {row["finish_reason"] for row in responses} == {"stop", "length"}
+    assert all(row["tokens"] == 40 for row in responses if row["finish_reason"] != "stop")
+    ascii_only = [row for row in responses if row["finish_reason"] == "stop" and row["text"].isascii()]
     # One byte a token here, but special tokens in the middle count and leave no text.
-    assert all(row["tokens"] >= len(row["text"]) + 1 for row in responses if row["finished"] and row["text"].isascii())
+    assert all(row["tokens"] >= len(row["text"]) + 1 for row in ascii_only)
+    ascii_only = [row for row in ascii_only if row["text"]]
     assert ascii_only == [] or any(row["tokens"] == len(row["text"]) + 1 for row in ascii_only)
 
 
@@ -168,7 +173,7 @@ def test_a_prompt_beyond_the_context_is_rejected_and_a_long_one_gets_what_is_lef
     settings = SamplingSettings(max_new_tokens=12, batch_size=8)
     frame = len(encode_prompt(tokenizer, ""))
     requests = [Request("over", "x" * (96 - frame)), Request("tight", "x" * (91 - frame)), Request("short", "x")]
-    responses, quarantine = sample(model, tokenizer, requests, settings, language="sw")
+    responses, quarantine = sample_from(model, tokenizer, requests, settings, language="sw")
     assert responses["prompt_id"].to_pylist() == ["tight", "short"]
     assert responses["tokens"].to_pylist() == [5, 12]
     assert quarantine.schema.equals(QUARANTINE.schema)
@@ -185,7 +190,7 @@ def test_a_prompt_beyond_the_context_is_rejected_and_a_long_one_gets_what_is_lef
 def test_system_message_progress_and_control_tokens(model: Any, tokenizer: Any) -> None:
     seen: list[tuple[int, int]] = []
     settings = SamplingSettings(max_new_tokens=4, batch_size=3)
-    with_system, _ = sample(
+    with_system, _ = sample_from(
         model,
         tokenizer,
         REQUESTS,
@@ -195,9 +200,9 @@ def test_system_message_progress_and_control_tokens(model: Any, tokenizer: Any) 
         progress=lambda *counts: seen.append(counts),
     )
     assert seen == [(3, 7), (6, 7), (7, 7)]
-    without, _ = sample(model, tokenizer, REQUESTS, settings, language="en")
+    without, _ = sample_from(model, tokenizer, REQUESTS, settings, language="en")
     assert with_system["text"].to_pylist() != without["text"].to_pylist()
-    opened, _ = sample(model, tokenizer, [Request("c", "a<end><assistant>b")], settings, language="en")
+    opened, _ = sample_from(model, tokenizer, [Request("c", "a<end><assistant>b")], settings, language="en")
     ids = encode_prompt(tokenizer, "a<end><assistant>b")
     assert ids.count(tokenizer.eos_token_id) == 1
     assert opened.num_rows == 1
@@ -208,18 +213,18 @@ def test_a_prompt_on_which_the_template_fails_is_rejected_alone(model: Any, toke
     picky.chat_template = "{% if 'tea' in messages[0]['content'] %}{{ raise_exception('no') }}{% endif %}" + TEMPLATE
     settings = SamplingSettings(max_new_tokens=4)
     requests = [Request("a", "tea"), Request("b", "coffee")]
-    responses, quarantine = sample(model, picky, requests, settings, language="en")
+    responses, quarantine = sample_from(model, picky, requests, settings, language="en")
     assert responses["prompt_id"].to_pylist() == ["b"]
     assert quarantine["row_id"].to_pylist() == ["a"]
     assert quarantine["reason"].to_pylist() == ["prompt_not_encoded"]
     with pytest.raises(BadInputError, match="the chat template fails on a conversation"):
-        sample(model, picky, requests[:1], settings, language="en")
+        sample_from(model, picky, requests[:1], settings, language="en")
 
 
 def test_a_prompt_without_a_token_is_rejected(model: Any, tokenizer: Any) -> None:
     bare = copy.deepcopy(tokenizer)
     bare.chat_template = "{{ messages[0].content }}"
-    responses, quarantine = sample(model, bare, [Request("a", "")], SamplingSettings(), language="en")
+    responses, quarantine = sample_from(model, bare, [Request("a", "")], SamplingSettings(), language="en")
     assert responses.num_rows == 0
     assert quarantine["reason"].to_pylist() == ["prompt_not_encoded"]
 
@@ -259,3 +264,41 @@ def test_noise_differs_by_step_and_row_and_never_revives_a_cut_token() -> None:
     assert not torch.equal(first, later)
     rest = torch.cat([first[:, :7], first[:, 8:]], dim=1)
     assert torch.isfinite(rest).all()
+
+
+@pytest.mark.parametrize("limit", [1, 60, 130, 10_000])
+def test_answers_do_not_depend_on_the_tokens_of_a_batch(model: Any, tokenizer: Any, limit: int) -> None:
+    draws = [Draw(*request, number, 7 + number) for request in REQUESTS for number in range(2)]
+    settings = DrawSettings(n=2, temperature=1.0, max_new_tokens=12)
+    assert generate(model, tokenizer, draws, settings, tokens_per_batch=limit) == generate(
+        model, tokenizer, draws, settings
+    )
+
+
+class SmallMemory:
+    """The model, with memory for a few rows only."""
+
+    def __init__(self, model: Any, most: int) -> None:
+        self._model, self.most, self.sizes = model, most, []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._model, name)
+
+    def generate(self, **inputs: Any) -> Any:
+        self.sizes.append(len(inputs["input_ids"]))
+        if self.sizes[-1] > self.most:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        self._model.generation_config = self.generation_config  # what is set here is the model's
+        return self._model.generate(**inputs)
+
+
+def test_batches_are_halved_where_memory_runs_out(model: Any, tokenizer: Any) -> None:
+    draws = [Draw(*request, 0, 7) for request in REQUESTS]
+    settings = DrawSettings(temperature=1.0, max_new_tokens=12)
+    small = SmallMemory(model, most=2)
+    assert generate(small, tokenizer, draws, settings) == generate(model, tokenizer, draws, settings)
+    sizes = small.sizes[2:]  # behind the two of the trial whether it reads padding
+    assert sizes[0] == len(REQUESTS)
+    assert max(sizes[1:]) < len(REQUESTS) / 2  # what failed once is not tried again
+    with pytest.raises(BadInputError, match="the memory is too small to answer one prompt of"):
+        generate(SmallMemory(model, most=0), tokenizer, draws[:1], settings)

@@ -1,0 +1,138 @@
+"""What a sampling backend is: prompts in, answers of a model or reasons for none out; and its settings."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, Self
+
+from pydantic import Field, model_validator
+
+from mpo_core.contract.extensions import ExtensionPoint
+from mpo_core.contract.settings import OPERATIONAL, Settings
+
+if TYPE_CHECKING:
+    from mpo_core.settings import ModelSettings
+
+TRAINED = "trained"
+"""Name of a model that a run has made; any other model's name is its `model.path`."""
+
+Progress = Callable[[int, int], None]
+"""Called with the answers given and the answers wanted. It raises where the run is interrupted."""
+
+
+class Draw(NamedTuple):
+    """One answer that is wanted: its prompt, which of the prompt's answers it is, and the seed of its random numbers.
+
+    The draws of a prompt follow each other.
+    """
+
+    prompt_id: str
+    text: str
+    sample: int
+    seed: int
+
+
+class Answer(NamedTuple):
+    """What the model answered. None is what the backend cannot say."""
+
+    text: str
+    finish_reason: str | None
+    """`stop`: the model ended its turn; `length`: cut at the token limit."""
+    prompt_tokens: int | None = None
+    tokens: int | None = None
+    """Tokens of the answer, the end token counted."""
+    thought: str | None = None
+    fault: str | None = None
+    """Why the text is empty: `unfinished_thought` or `only_thoughts`."""
+
+
+class NoAnswer(NamedTuple):
+    """Why a draw has no answer: a short stable reason, and numbers or names that explain it; never text of prompts."""
+
+    reason: str
+    detail: str
+
+
+class SampledModel(NamedTuple):
+    """The model that answers."""
+
+    name: str
+    """`trained`, or its `model.path`."""
+    folder: Path
+    settings: ModelSettings
+    sha256: str
+
+
+class DrawSettings(Settings):
+    """How answers are drawn, whatever the backend."""
+
+    n: int = Field(1, ge=1)
+    """Answers that are drawn for each prompt. Default: 1."""
+    temperature: float = Field(0.0, ge=0.0)
+    """Temperature of the draw; 0 takes the likeliest token every time. Default: 0."""
+    top_p: float = Field(1.0, gt=0.0, le=1.0)
+    """Draws from the likeliest tokens whose probabilities add up to this (0 to 1). Default: 1, all tokens."""
+    max_new_tokens: int = Field(256, ge=1)
+    """Longest answer, in tokens. Default: 256."""
+    seed: int = Field(0, ge=0)
+    """Seed of the draws. Every answer has random numbers of its own, whatever the batch. Default: 0."""
+    batch_size: int | None = Field(None, ge=1, json_schema_extra=OPERATIONAL)
+    """Most prompts that this process answers at once; a server decides for itself. Default: as many as the backend's
+    `tokens_per_batch` allows."""
+
+    @model_validator(mode="after")
+    def _useful(self) -> Self:
+        if self.n > 1 and self.temperature == 0.0:
+            raise ValueError("several greedy samples are all the same: set a temperature or n=1")
+        return self
+
+
+class SamplingBackend(Settings, abc.ABC):
+    """Base of every sampling backend. Its fields are its settings; `backend: Literal["name"]` gives its name.
+
+    A backend lives in a file of its own in `mpo_core/sampling/backends/`, or in another package that names its class
+    in the entry-point group `mpo.sampling_backends`. The file is imported with the settings, so libraries are
+    imported in `sample`.
+    """
+
+    @abc.abstractmethod
+    def sample(
+        self, draws: Sequence[Draw], settings: DrawSettings, model: SampledModel, progress: Progress
+    ) -> list[Answer | NoAnswer]:
+        """Returns an answer to every draw, or why it has none, in the same order.
+
+        Args:
+            draws: what to answer.
+            settings: temperature, longest answer and the like.
+            model: the model to answer with; its settings say the system message and whether it may think.
+            progress: to be called now and then; an exception that it raises ends the sampling.
+
+        Raises:
+            BadInputError: the model, the server or a setting is unusable.
+        """
+
+    @abc.abstractmethod
+    def identity(self, model: str) -> str:
+        """Returns what answers for the model of this name: a part of cache keys, and a column of every row."""
+
+    def require_models(self, models: Sequence[str]) -> None:
+        """Passes if the backend can answer with every one of these models.
+
+        It is called before anything is sampled.
+
+        Args:
+            models: their names; `trained` is one that the run is going to make.
+
+        Raises:
+            BadInputError: the backend cannot; names the model, and says what to do.
+        """
+
+
+BACKENDS: ExtensionPoint[SamplingBackend] = ExtensionPoint(
+    SamplingBackend,  # type: ignore[type-abstract]  # python/mypy#4717
+    tag="backend",
+    package="mpo_core.sampling.backends",
+    group="mpo.sampling_backends",
+)

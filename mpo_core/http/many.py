@@ -1,0 +1,141 @@
+"""Many requests to one service: some under way at once, sent in order, failed ones again, given up when it is down."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Generic, TypeVar
+
+from mpo_core.http.errors import LastingError, PassingError, RefusedError
+from mpo_core.http.retries import PATIENCE, retrying
+from mpo_core.http.throttle import Throttle
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+_IN_A_ROW = 12
+"""So many items in a row that failed all their attempts: the service is down."""
+_REFUSALS = 8
+"""So many refusals before the first answer: the service refuses everything."""
+_FINAL = {401, 402, 403, 404, 429}
+"""Statuses that are not about an item; 429 is a refusal where it means a spent quota."""
+
+
+class ServiceDownError(RuntimeError):
+    """A service does not answer any more; the message is the reason, such as `timed_out`."""
+
+
+async def ask_all(
+    items: Sequence[T],
+    ask: Callable[[T], Awaitable[R]],
+    *,
+    probe: T,
+    concurrency: int,
+    retries: int,
+    throttle: Throttle,
+    progress: Callable[[int, int], None],
+) -> list[R | LastingError | PassingError]:
+    """Returns what `ask` returns for every item, in order, or the error with which the item failed.
+
+    Args:
+        items: they are begun in this order.
+        ask: makes one request.
+        probe: an item with nothing of the user's in it. Where item after item is refused, it shows whether the service
+            refuses everything; the words that the user gets to see are about it.
+        concurrency: requests under way at once.
+        retries: how often an item is tried again after a `PassingError`.
+        throttle: slows down where the service says "too many requests".
+        progress: called after each item and every second with the items done and all items; what it raises is raised.
+
+    Raises:
+        RefusedError: the service refuses everything.
+        ServiceDownError: item after item failed.
+    """
+    work = _Work(ask, probe, retries, throttle)
+    waiting = iter(enumerate(items))
+
+    async def worker() -> None:
+        for number, item in waiting:
+            work.outcomes[number] = await work.outcome(item)
+            progress(len(work.outcomes), len(items))
+
+    async def heart() -> None:
+        while True:
+            progress(len(work.outcomes), len(items))
+            await asyncio.sleep(1.0)
+
+    workers = [asyncio.create_task(worker()) for _ in range(min(concurrency, len(items)))]
+    both: set[asyncio.Future[Any]] = {asyncio.create_task(heart()), asyncio.gather(*workers)}
+    try:
+        ended, _ = await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+        for future in ended:
+            await future
+    finally:
+        everything = [*both, *workers]
+        for future in everything:
+            future.cancel()
+        await asyncio.gather(*everything, return_exceptions=True)
+    if any(isinstance(outcome, RefusedError) for outcome in work.outcomes.values()):
+        await work.require_answer()
+    return [work.outcomes[number] for number in range(len(items))]
+
+
+class _Work(Generic[T, R]):
+    """One call of `ask_all`: what came so far, and how the service stands."""
+
+    def __init__(self, ask: Callable[[T], Awaitable[R]], probe: T, retries: int, throttle: Throttle) -> None:
+        self.outcomes: dict[int, R | LastingError | PassingError] = {}
+        self._ask, self._probe, self._retries, self._throttle = ask, probe, retries, throttle
+        self._failed = self._refused = 0
+        self._answers = False
+        self._probing = asyncio.Lock()
+
+    async def require_answer(self) -> None:
+        """Passes if the service has answered anything, be it the probe.
+
+        Raises:
+            RefusedError: it refuses the probe, too.
+        """
+        async with self._probing:
+            if self._answers:
+                return
+            try:
+                await self._once(self._probe)
+            except RefusedError:
+                raise
+            except (PassingError, LastingError):
+                return
+            self._answers = True
+
+    async def outcome(self, item: T) -> R | LastingError | PassingError:
+        """What comes of one item."""
+        try:
+            result: R = await retrying(self._retries)(self._once, item)
+        except PassingError as error:
+            self._failed += 1
+            if self._failed >= _IN_A_ROW or (error.after or 0.0) > PATIENCE:
+                raise ServiceDownError(error.reason) from None
+            return error
+        except RefusedError as error:
+            self._refused += 1
+            if error.status in _FINAL or self._refused >= _REFUSALS:
+                await self.require_answer()
+            return error
+        except LastingError as error:
+            return error
+        self._failed, self._answers = 0, True
+        return result
+
+    async def _once(self, item: T) -> R:
+        wait = self._throttle.reserve(1)
+        while wait > 0.0:
+            await asyncio.sleep(wait)
+            wait = self._throttle.held()  # meanwhile another request may have been refused
+        try:
+            result = await self._ask(item)
+        except PassingError as error:
+            if error.crowded:
+                self._throttle.refused(error.after if (error.after or 0.0) <= PATIENCE else None)
+            raise
+        self._throttle.answered()
+        return result

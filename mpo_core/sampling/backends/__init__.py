@@ -1,0 +1,1 @@
+"""The sampling backends of this repository, one per file."""

@@ -1,0 +1,114 @@
+"""A model behind an OpenAI-compatible server: vLLM, SGLang, llama.cpp, or whichever it is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from mpo_core.contract.errors import BadInputError
+from mpo_core.contract.sampling import (
+    TRAINED,
+    Answer,
+    Draw,
+    DrawSettings,
+    NoAnswer,
+    Progress,
+    SampledModel,
+    SamplingBackend,
+)
+from mpo_core.contract.settings import OPERATIONAL
+from mpo_core.http.address import ServiceUrl, Url
+
+
+class OpenAI(SamplingBackend):
+    """Asks an OpenAI-compatible server (vLLM, SGLang, llama.cpp), which runs already or is started by `command`."""
+
+    backend: Literal["openai"]
+    """Name of the backend."""
+    url: Url | None = Field(None, json_schema_extra=OPERATIONAL)
+    """Address of a server that runs already, mostly with /v1 at its end. A user, a password and the query in it are
+    used, but never shown or stored. Default: none, `command` starts one."""
+    command: list[str] | None = Field(None, min_length=1)
+    """Program and arguments that start a server on this machine, with {model} for the model's folder and {port} for
+    the port: [/envs/vllm/bin/vllm, serve, "{model}", --port, "{port}"]. It is ended with the run. Default: none,
+    `url` names a server."""
+    model: str | None = None
+    """Name by which the server knows the one model that it serves. Default: with `command`, the model's folder."""
+    models: dict[str, str] = Field(default_factory=dict)
+    """Names on the server by `model.path`, for a server at `url` that serves several; `trained` stands for the model
+    that a run trains. Default: only `model`."""
+    version: str = ""
+    """Version of the server or model, as you name it: another one is asked anew. Default: empty."""
+    key_variable: str | None = Field(None, min_length=1, json_schema_extra=OPERATIONAL)
+    """Environment variable that holds the server's key. Default: no key is sent."""
+    concurrency: int = Field(32, ge=1, json_schema_extra=OPERATIONAL)
+    """Requests that wait for their answer at the same time. Default: 32."""
+    timeout: float = Field(600.0, gt=0.0, json_schema_extra=OPERATIONAL)
+    """Seconds after which a request that is not answered in full is given up. Default: 600."""
+    retries: int = Field(5, ge=0, json_schema_extra=OPERATIONAL)
+    """How often a failed request is tried again, after a longer wait each time. Default: 5."""
+    start_timeout: float = Field(900.0, gt=0.0, json_schema_extra=OPERATIONAL)
+    """Seconds that a server started by `command` has to become ready. Default: 900."""
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if (self.url is None) == (self.command is None):
+            raise ValueError("give exactly one of `url` and `command`")
+        if self.command is None:
+            if self.model is None and not self.models:
+                raise ValueError("`url` needs `model`, the name by which the server knows its model, or `models`")
+        elif self.models:
+            raise ValueError("`models` is for `url`: a server that `command` starts serves one model at a time")
+        elif missing := [
+            part for part in ("{model}", "{port}") if not any(part in argument for argument in self.command)
+        ]:
+            raise ValueError(f"`command` needs {' and '.join(missing)}, to be filled in")
+        return self
+
+    def sample(
+        self, draws: Sequence[Draw], settings: DrawSettings, model: SampledModel, progress: Progress
+    ) -> list[Answer | NoAnswer]:
+        """Returns an answer to every draw; each is one request with a seed of its own.
+
+        Raises:
+            BadInputError: the server does not start, refuses everything, or the key is malformed.
+            StageFailedError: the server does not answer any more.
+        """
+        from mpo_core.sampling.chat import ask_server
+        from mpo_core.sampling.servers import running_server
+
+        self.require_models([model.name])
+        if isinstance(self.url, ServiceUrl):
+            return ask_server(self, self.url, self._served(model), draws, settings, model, progress)
+        with running_server(
+            self.command or [], model.folder, patience=self.start_timeout, beat=lambda: progress(0, len(draws))
+        ) as (url, log):
+            return ask_server(self, url, self._served(model), draws, settings, model, progress, log=log)
+
+    def identity(self, model: str) -> str:
+        """Returns the model's name on the server, or the program that serves it, and the version."""
+        program = self.command[0] if self.command else self.models.get(model, self.model)
+        return f"openai:{program}@{self.version}"
+
+    def require_models(self, models: Sequence[str]) -> None:
+        """Passes if the settings say under which name the server at `url` serves each model.
+
+        Raises:
+            BadInputError: they do not.
+        """
+        unnamed = [model for model in dict.fromkeys(models) if model not in self.models]
+        if self.command is not None or not unnamed or (not self.models and len(set(models)) == 1):
+            return
+        name = "the model that the run trains" if unnamed[-1] == TRAINED else f"the model {unnamed[-1]}"
+        raise BadInputError(
+            f"{name} is to answer too, and the settings do not say under which name the server at {self.url} serves it",
+            where="sampling.backend.models",
+            fix="Give `command` instead of `url`, which serves each model in turn; or serve both and name them: "
+            f"models={{{', '.join(f'{model}: NAME' for model in dict.fromkeys(models))}}}; or use transformers.",
+        )
+
+    def _served(self, model: SampledModel) -> str:
+        """The model's name on the server."""
+        return self.models.get(model.name) or self.model or str(model.folder)

@@ -1,0 +1,60 @@
+"""The model itself, in this process, with transformers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from pydantic import Field
+
+from mpo_core.contract.sampling import Answer, Draw, DrawSettings, NoAnswer, Progress, SampledModel, SamplingBackend
+from mpo_core.contract.settings import OPERATIONAL
+
+
+class Transformers(SamplingBackend):
+    """Lets the model answer in this process, with transformers."""
+
+    backend: Literal["transformers"]
+    """Name of the backend."""
+    dtype: Literal["float32", "bfloat16", "float16"] | None = None
+    """Number format in which the model answers. Default: `model.dtype`."""
+    attention: Literal["sdpa", "eager", "flash_attention_2"] | None = None
+    """How transformers computes attention. `flash_attention_2` needs the package flash-attn. Default: the model's own
+    choice, which is `sdpa` for most."""
+    device_map: Literal["auto"] | None = Field(None, json_schema_extra=OPERATIONAL)
+    """`auto` spreads the layers of a model over all devices, for a model that is too large for one. Default: the model
+    lies on `model.device`."""
+    tokens_per_batch: int | None = Field(None, ge=1, json_schema_extra=OPERATIONAL)
+    """Most tokens, of prompts and answers together, that are worked on at once; halved as often as memory runs out.
+    Default: 65536 on a GPU, 16384 on a CPU."""
+
+    def sample(
+        self, draws: Sequence[Draw], settings: DrawSettings, model: SampledModel, progress: Progress
+    ) -> list[Answer | NoAnswer]:
+        """Returns an answer to every draw; what is in the same batch does not change it.
+
+        Raises:
+            BadInputError: the model cannot be loaded, no prompt can be encoded, or the scores become NaN.
+        """
+        from mpo_core.models import shared_model
+        from mpo_core.sampling.generate import generate
+
+        network, tokenizer, lock = shared_model(
+            model.folder, model.settings, self.dtype, attention=self.attention, device_map=self.device_map
+        )
+        with lock:
+            return generate(
+                network,
+                tokenizer,
+                draws,
+                settings,
+                system=model.settings.system,
+                thinking=model.settings.thinking,
+                tokens_per_batch=self.tokens_per_batch,
+                progress=progress,
+            )
+
+    def identity(self, model: str) -> str:
+        """Returns the name: model, settings and seed decide the answers."""
+        del model
+        return self.backend

@@ -1,0 +1,185 @@
+"""Draws as requests to an OpenAI-compatible server, and its replies as answers."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mpo_core.contract.errors import BadInputError, StageFailedError
+from mpo_core.contract.sampling import Answer, Draw, DrawSettings, NoAnswer, Progress, SampledModel
+from mpo_core.http.address import ServiceUrl
+from mpo_core.http.chat import LONGER_THAN_CONTEXT, MALFORMED, ChatClient, Completion
+from mpo_core.http.client import header_value
+from mpo_core.http.errors import LastingError, RefusedError
+from mpo_core.http.many import ServiceDownError, ask_all
+from mpo_core.http.refused import refused_service
+from mpo_core.http.throttle import shared_throttle
+from mpo_core.languages.defects import damaged
+from mpo_core.models import load_tokenizer
+from mpo_core.models.chat import has_control_token
+from mpo_core.reply import ONLY_THOUGHTS, UNFINISHED, separate
+
+if TYPE_CHECKING:
+    from mpo_core.sampling.backends.openai import OpenAI
+
+_NEUTRAL = {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0}
+"""Parameters beyond OpenAI's own that are sent so that the model's generation_config.json does not set them."""
+_SEED_MASK = 0x7FFF_FFFF
+"""Servers take a seed of 31 bits without fail: the last ones of the draw's."""
+_PROBE = Draw("", "Hello.", 0, 0)
+_WHERE, _FIX = "sampling.backend", "Correct the backend's settings."
+
+
+def ask_server(
+    settings: OpenAI,
+    url: ServiceUrl,
+    name: str,
+    draws: Sequence[Draw],
+    drawing: DrawSettings,
+    model: SampledModel,
+    progress: Progress,
+    *,
+    log: Path | None = None,
+) -> list[Answer | NoAnswer]:
+    """Returns an answer to every draw, or why it has none.
+
+    Args:
+        settings: concurrency, timeouts, the key's variable.
+        url: the server.
+        name: the model's name there.
+        draws: what to answer.
+        drawing: temperature, longest answer and the like.
+        model: system message, thinking, and the tokenizer whose control tokens no prompt may hold.
+        progress: called with the answers given and wanted.
+        log: of a server that we have started.
+
+    Raises:
+        BadInputError: the server refuses everything, or a setting does not fit.
+        StageFailedError: the server does not answer any more.
+    """
+    if model.settings.chat_template is not None:
+        raise BadInputError(
+            "a server renders prompts with the chat template in the model's folder, and the settings name another one",
+            where="model.chat_template",
+            fix="Save the template in the model's folder and leave this setting out; or sampling.backend=transformers.",
+        )
+    variable = settings.key_variable
+    key = header_value(os.environ.get(variable, ""), where=f"environment variable {variable}") if variable else ""
+    if variable and not key:
+        raise BadInputError("the server's key is not set", where=f"environment variable {variable}", fix="Set it.")
+    tokenizer = _tokenizer(model.folder, model.settings.model_dump_json())
+    held_back = {draw for draw in draws if has_control_token(tokenizer, draw.text)}
+    asker = _Asker(settings, url, key, name, drawing, model)
+    try:
+        outcomes = asyncio.run(asker.all([draw for draw in draws if draw not in held_back], progress))
+    except RefusedError as error:
+        variables = [variable] if variable else []
+        raise refused_service(f"openai:{name}", error, key_variables=variables, where=_WHERE, fix=_FIX) from None
+    except ServiceDownError as error:
+        more = f"; its log is {log}" if log is not None else ""
+        raise StageFailedError(f"the sampling server at {url} does not answer any more ({error}){more}") from None
+    replies = iter(outcomes)
+    control = NoAnswer("control_token", "a server would read it as the end of a turn; transformers can answer it")
+    return [control if draw in held_back else next(replies) for draw in draws]
+
+
+@functools.lru_cache(maxsize=2)
+def _tokenizer(folder: Path, settings_json: str) -> Any:
+    from mpo_core.settings import ModelSettings
+
+    return load_tokenizer(folder, ModelSettings.model_validate_json(settings_json))
+
+
+class _Asker:
+    """One server and one model: makes a request of each draw, in a form that the server takes."""
+
+    def __init__(
+        self, settings: OpenAI, url: ServiceUrl, key: str, name: str, drawing: DrawSettings, model: SampledModel
+    ) -> None:
+        self._settings, self._url, self._key = settings, url, key
+        self._system = model.settings.system
+        self._limit = "max_tokens"
+        self._extras: dict[str, Any] = {
+            **_NEUTRAL,
+            "chat_template_kwargs": {"enable_thinking": model.settings.thinking},
+        }
+        self._drawing = drawing
+        self._common = {
+            "model": name,
+            "temperature": drawing.temperature,
+            "top_p": drawing.top_p,
+            "n": 1,
+            "presence_penalty": 0.0,
+            "frequency_penalty": 0.0,
+            "stream": False,
+        }
+
+    async def all(self, draws: list[Draw], progress: Progress) -> list[Answer | NoAnswer]:
+        """What comes of every draw."""
+        settings = self._settings
+        self._chat = ChatClient(self._url, key=self._key, timeout=settings.timeout, connections=settings.concurrency)
+        try:
+            outcomes = await ask_all(
+                draws,
+                self._answer,
+                probe=_PROBE,
+                concurrency=settings.concurrency,
+                retries=settings.retries,
+                throttle=shared_throttle(f"sampling {self._url}", None, None),
+                progress=progress,
+            )
+        finally:
+            await self._chat.close()
+        return [outcome if isinstance(outcome, Answer) else _no_answer(outcome.reason) for outcome in outcomes]
+
+    def _body(self, draw: Draw) -> dict[str, Any]:
+        messages = [{"role": "user", "content": draw.text}]
+        if self._system is not None:
+            messages.insert(0, {"role": "system", "content": self._system})
+        limit = {self._limit: self._drawing.max_new_tokens}
+        return {**self._common, "messages": messages, "seed": draw.seed & _SEED_MASK, **limit, **self._extras}
+
+    async def _answer(self, draw: Draw) -> Answer:
+        """The answer to one draw; a request that holds a field which the server does not know is made without it."""
+        while True:
+            extras, limit = dict(self._extras), self._limit
+            reply = await self._chat.complete(self._body(draw), hidden=[draw.text, self._system or ""])
+            if isinstance(reply, Completion):
+                return _answer_of(reply, draw)
+            if reply.status not in MALFORMED:
+                raise reply.error
+            if LONGER_THAN_CONTEXT.search(reply.words):
+                raise LastingError("prompt_too_long")
+            unknown = next((name for name in extras if name in reply.words), None)
+            if unknown is not None:
+                self._extras.pop(unknown, None)
+            elif "max_completion_tokens" in reply.words and limit == "max_tokens":
+                self._limit = "max_completion_tokens"
+            else:
+                raise reply.error
+
+
+def _no_answer(reason: str) -> NoAnswer:
+    return NoAnswer("content_filter" if reason == "refusal" else reason, "by the server")
+
+
+def _answer_of(reply: Completion, draw: Draw) -> Answer:
+    """A server's reply as an answer.
+
+    Raises:
+        LastingError: a filter stopped it, or its text is damaged.
+    """
+    if reply.finish == "content_filter":
+        raise LastingError("content_filter")
+    text = reply.text or ""
+    if damaged(text, like=draw.text):
+        raise LastingError("invalid_text")
+    parts = separate(text, context=draw.text)
+    thought, fault = parts.thought or reply.thought or None, parts.fault
+    if fault is None and reply.thought is not None and not text.strip():
+        fault = UNFINISHED if reply.finish == "length" else ONLY_THOUGHTS
+    return Answer("" if fault else parts.text, reply.finish or None, reply.prompt_tokens, reply.tokens, thought, fault)

@@ -1,0 +1,29 @@
+"""A sampling backend that answers with the beginning of the prompt."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+from pydantic import Field
+
+from mpo_core.contract.sampling import Answer, Draw, DrawSettings, NoAnswer, Progress, SampledModel, SamplingBackend
+
+
+class Echo(SamplingBackend):
+    """Answers with the beginning of the prompt."""
+
+    backend: Literal["echo"]
+    """Name of the backend."""
+    words: int = Field(3, ge=1)
+    """Words of an answer. Default: 3."""
+
+    def sample(
+        self, draws: Sequence[Draw], settings: DrawSettings, model: SampledModel, progress: Progress
+    ) -> list[Answer | NoAnswer]:
+        """Returns an answer to every draw."""
+        del settings, model, progress
+        return [Answer(" ".join(draw.text.split()[: self.words]), "stop") for draw in draws]
+
+    def identity(self, model: str) -> str:
+        """Returns the backend's name."""
+        del model
+        return self.backend
