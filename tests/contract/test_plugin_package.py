@@ -1,0 +1,128 @@
+"""A package of another team's, on the path of Python, through the real command."""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.flows.conftest import small_settings
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGE = ROOT / "tests" / "plugin_package"
+
+
+READS = """
+import json, sys
+from mpo_core.prompts.load import fingerprint, load_prompts
+from mpo_core.settings.profiles import load_config
+config = load_config(None, sys.argv[1:])
+loaded = load_prompts(config.prompts, dominant="en", seed=0)
+prompts = [(row["text"], row["kind"], row["source"]) for row in loaded.prompts.to_pylist()]
+print(json.dumps([prompts, [row["row_id"] for row in loaded.quarantine.to_pylist()], fingerprint(config.prompts)]))
+"""
+
+
+def mpo(*arguments):
+    return python("-m", "mpo_command", *arguments)
+
+
+def python(*arguments):
+    environment = os.environ | {"PYTHONPATH": str(PACKAGE)}
+    return subprocess.run(
+        [sys.executable, *map(str, arguments)],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+def test_a_judge_of_another_package_judges(tmp_path, prompts_csv):
+    arguments = ["evaluate", "--model", "microworld", "--prompts", prompts_csv, "--json"]
+    changes = ["languages.targets=[sw]", f"run.root={tmp_path}", "evaluation.sampling.max_new_tokens=6"]
+    judge = json.dumps({"judge": "short_answers", "most_words": 1000})
+    changes.append(f"judging={judge}")
+    done = mpo(*arguments, *(part for change in changes for part in ("--set", change)))
+    assert done.returncode == 0, done.stderr
+    rows = [row for row in json.loads(done.stdout)["metrics"] if row["language"] == "sw"]
+    # The microworld's model helps with most of these in Swahili; only this judge takes every answer for a refusal.
+    assert {row["metric"]: row["value"] for row in rows if row["metric"] in {"unsafe", "over_refusal"}} == {
+        "unsafe": 0.0,
+        "over_refusal": 1.0,
+    }
+
+
+def test_its_settings_are_checked_like_ours(prompts_csv):
+    judge = json.dumps({"judge": "short_answers", "min_letters": 3})
+    done = mpo("evaluate", "--model", "microworld", "--prompts", prompts_csv, "--set", f"judging={judge}")
+    assert done.returncode == 2
+    assert "unknown settings key 'judging.min_letters'. Known here: judge, most_words" in done.stderr
+
+
+def test_a_prompt_source_of_another_package_brings_prompts(tmp_path):
+    path = tmp_path / "lines.txt"
+    path.write_text("Bake bread.\n\nPour tea.\n")
+    source = {"source": "text_lines", "path": str(path), "kind": "harmless"}
+    done = python("-c", READS, f"prompts.sources={json.dumps([source])}")
+    assert done.returncode == 0, done.stderr
+    prompts, rejected, digests = json.loads(done.stdout)
+    assert prompts == [[text, "harmless", "lines.txt"] for text in ("Bake bread.", "Pour tea.")]
+    assert rejected == ["lines.txt/1"]
+    assert digests == [f"text_lines:{hashlib.sha256(path.read_bytes()).hexdigest()}"]
+
+
+def test_the_command_reports_its_mistakes(tmp_path):
+    for settings, message in (
+        ({"path": str(tmp_path / "none.txt"), "kind": "harmless"}, "none.txt: cannot be read (No such file"),
+        ({"path": "x", "kind": "harmless", "delimiter": ";"}, "unknown settings key 'prompts.sources.0.delimiter'"),
+    ):
+        sources = json.dumps([{"source": "text_lines"} | settings])
+        done = mpo("run", "--set", f"prompts.sources={sources}", "--set", f"run.root={tmp_path / 'root'}")
+        assert done.returncode == 2, done.stderr
+        assert message in done.stderr
+
+
+def test_a_benchmark_of_another_package_is_measured_before_and_after(tmp_path):
+    judge = {"judge": "short_answers", "most_words": 1000}
+    benchmarks = [{"benchmark": "riddles", "judging": judge}]
+    settings = small_settings(tmp_path, evaluation__benchmarks=benchmarks)
+    profile = tmp_path / "profile.yaml"
+    profile.write_text(json.dumps(settings), encoding="utf-8")
+    done = mpo("run", profile, "--json")
+    assert done.returncode in {0, 3}, done.stderr  # four steps of training may not pass the gate
+    summary = json.loads(done.stdout)
+    rows = [row for row in summary["metrics"] if row["benchmark"] == "riddles"]
+    # All answers are brief to this judge, and brief answers are refusals to it.
+    assert {(row["model"], row["language"], row["metric"], row["n"], row["value"]) for row in rows} == {
+        (model, language, metric, 2, 1.0)
+        for model in ("before", "after")
+        for language in ("en", "sw")
+        for metric in ("brief", "over_refusal")
+    }
+    card = next(card for card in summary["benchmarks"] if card["name"] == "riddles")
+    assert (card["missing"], card["judge"], card["licence"]) == (["zh"], "short_answers", "Apache-2.0")
+    page = (tmp_path / "runs" / "small" / "report.html").read_text(encoding="utf-8")
+    assert "Riddles: harmless prompts" in page
+    assert "Riddles has no prompts in Chinese, so nothing was measured there." in page
+    again = mpo("run", profile)
+    assert "0 tasks computed" in again.stdout
+    assert "Riddles: before → after, % of 2 harmless prompts" in again.stdout
+    assert "it has no prompts in Chinese" in again.stdout
+
+
+def test_a_sampling_backend_of_another_package_answers(tmp_path, prompts_csv):
+    import pyarrow.parquet as pq
+
+    backend = json.dumps({"backend": "echo", "words": 2})
+    changes = ["languages.targets=[sw]", f"run.root={tmp_path}", f"evaluation.sampling.backend={backend}"]
+    arguments = ["evaluate", "--model", "microworld", "--prompts", prompts_csv, "--out", tmp_path / "out"]
+    done = mpo(*arguments, *(part for change in changes for part in ("--set", change)))
+    assert done.returncode == 0, done.stderr
+    rows = pq.read_table(tmp_path / "out" / "model" / "answers.parquet").to_pylist()
+    assert {row["language"] for row in rows} == {"en", "sw"}
+    assert [row["text"] for row in rows] == [" ".join(row["prompt"].split()[:2]) for row in rows]
+    assert {row["backend"] for row in rows} == {"echo"}
