@@ -24,15 +24,16 @@ def main(job: dict[str, Any]) -> dict[str, Any]:
 
 def ours(folder: Path, references: Path, work: Path, training: dict[str, Any]) -> dict[str, Any]:
     """Measures our trainer as `mpo train` runs it, in its child process, from files to files."""
-    from mpo_core.settings import ModelSettings, TrainingSettings
-    from mpo_core.training import TrainingJob, train
+    from mpo_core.contract.training import TRAINING_METHODS
+    from mpo_core.settings import ModelSettings
+    from mpo_core.training.launch import TrainingJob, train
 
     job = TrainingJob(
         model_folder=folder / "model",
         pairs=folder / "pairs.parquet",
         references=references,
         model=ModelSettings(),
-        training=TrainingSettings.model_validate(training),
+        training=TRAINING_METHODS.parse({"method": "mpo", **training}),
         out=work / "out",
         work=work / "work",
     )
@@ -55,7 +56,7 @@ def references(folder: Path, out: Path) -> dict[str, Any]:
     from mpo_core.contract.tables import GAPS
     from mpo_core.models import load_model, load_tokenizer, model_digest
     from mpo_core.settings import ModelSettings
-    from mpo_core.training import gaps, source_texts
+    from mpo_core.training.reference import gaps, source_texts
 
     settings = ModelSettings()
     model, tokenizer = load_model(folder / "model", settings), load_tokenizer(folder / "model", settings)

@@ -134,8 +134,8 @@ def read(folder: Path, *, cutoff: int) -> tuple[list[Row], int]:
 
     from mpo_core.models import load_tokenizer
     from mpo_core.settings import ModelSettings
-    from mpo_core.training import source_texts, target_texts
     from mpo_core.training.encoding import encode_text
+    from mpo_core.training.reference import source_texts, target_texts
 
     pairs = pq.read_table(folder / "pairs.parquet")
     tokenizer = load_tokenizer(folder / "model", ModelSettings())

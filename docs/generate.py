@@ -3,10 +3,12 @@
 python docs/generate.py
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from pydantic.fields import FieldInfo
 
 from mpo_core.contract.tables import ALL_TABLES
 from mpo_core.settings import PipelineConfig, Settings
@@ -22,17 +24,33 @@ def settings_page() -> str:
         _HEAD + "# Settings\n",
         "A profile is a YAML file of these keys; `--set key=value` overrides one. Unknown keys are refused.",
         "*Operational* keys cannot change an answer: they take no part in cache keys.\n",
-        *_section("", PipelineConfig, set()),
+        *(line for part in _section("", PipelineConfig, set()) for line in part),
     ]
     return "\n".join(lines) + "\n"
 
 
 def _section(
-    prefix: str, model: type[Settings], seen: set[type[Settings]], shown: Mapping[str, str | None] | None = None
-) -> list[str]:
-    """The settings of a model; those that another member of its union has shown, by name and description, by name."""
-    rows, nested, again = [], [], []
-    for name, field in model.model_fields.items():
+    prefix: str,
+    model: type[Settings],
+    seen: set[type[Settings]],
+    *,
+    names: Sequence[str] | None = None,
+    shown: Mapping[str, str | None] | None = None,
+) -> tuple[list[str], list[str]]:
+    """The settings of a model as a table, and the sections of the settings inside of it.
+
+    Args:
+        prefix: of their keys.
+        model: the settings.
+        seen: unions that have a section already.
+        names: of the settings to show; all by default.
+        shown: those that another member of the union has shown, description by name: shown by name.
+    """
+    rows: list[str] = []
+    nested: list[str] = []
+    again: list[str] = []
+    for name in model.model_fields if names is None else names:
+        field = model.model_fields[name]
         key = f"{prefix}{name}"
         if shown and not field.is_required() and shown.get(name) == field.description:
             again.append(f"`{name}`")
@@ -41,12 +59,19 @@ def _section(
         if inner:
             many = "[]" if getattr(field.annotation, "__origin__", None) is list else ""
             nested += [f"\n## {key}\n", f"{field.description}\n"]
+            common = _common(inner)
+            parts = [(inner[0], common)] if common else []
+            parts += [(member, [n for n in member.model_fields if n not in common]) for member in _once(inner, seen)]
             shown: dict[str, str | None] = {}
-            for member in _once(inner, seen):
-                # The first required field of a union's member says which member it is.
-                nested += [f"\n### {member.__doc__}\n"] if len(inner) > 1 else []
-                nested += _section(f"{key}{many}.", member, seen, shown)
-                shown = {name: field.description for name, field in member.model_fields.items()} | shown
+            deeper: list[str] = []
+            for member, own in parts:
+                if len(inner) > 1 and own is not common:
+                    nested.append(f"\n### {member.__doc__}\n")
+                table, inside = _section(f"{key}{many}.", member, seen, names=own, shown=shown)
+                nested += table
+                deeper += inside
+                shown = {name: member.model_fields[name].description for name in own} | shown
+            nested += deeper
             if not _once(inner, seen) and len(inner) > 1:
                 nested.append("As above.\n")
             seen.update(inner if len(inner) > 1 else [])
@@ -57,7 +82,21 @@ def _section(
         described = f"{field.description}{' *Operational.*' if operational else ''}"
         rows.append(f"| `{key}` | {_type(field.annotation)} | {default} | {described} |")
     table = ["| key | type | default | meaning |", "|---|---|---|---|", *rows] if rows else []
-    return table + ([f"\nAs above: {', '.join(again)}."] if again else []) + nested
+    return table + ([f"\nAs above: {', '.join(again)}."] if again else []), nested
+
+
+def _common(members: list[type[Settings]]) -> list[str]:
+    """Names of the settings that all members of a union have alike."""
+    first, *others = members
+    return [
+        name
+        for name, field in first.model_fields.items()
+        if others and all(_described(other.model_fields.get(name)) == _described(field) for other in others)
+    ]
+
+
+def _described(field: FieldInfo | None) -> tuple[Any, ...]:
+    return () if field is None else (field.annotation, field.default, field.description)
 
 
 def _default(value: Any) -> str:

@@ -18,7 +18,7 @@ from mpo_core.gate import decide as gate
 from mpo_core.pairs import require_safe_dominant
 from mpo_core.prompts.load import count_kinds
 from mpo_core.prompts.load import fingerprint as prompts_fingerprint
-from mpo_core.settings import SamplingSettings, TrainingSettings
+from mpo_core.settings import SamplingSettings, TrainingMethod
 from mpo_core.translation.build import fingerprint as translation_fingerprint
 from tasks.evaluation import compare_models, evaluate_model
 from tasks.judging import judge_answers
@@ -266,20 +266,20 @@ def _has_all_answers(run: Run, language: str, block: ArtifactRef) -> bool:
     return answers is not None and answers.rows == block.rows
 
 
-def measure(run: Run, model: ModelFolder, pairs: Pairs, training: TrainingSettings) -> list[Future]:
+def measure(run: Run, model: ModelFolder, pairs: Pairs, training: TrainingMethod) -> list[Future]:
     """The frozen model's reward gaps and states on the pairs of training and validation, as far as the method asks."""
     source, target = (
         {key: pair for key, pair in shards.items() if split(key[1]) in {"train", "validation"}}
         for shards in (pairs.source, pairs.target)
     )
-    measured = reference_gaps(run, model, source, "base", dominant=True)
+    measured = reference_gaps(run, model, source, "base", dominant=True, training=training)
     if training.references_targets:
-        measured |= reference_gaps(run, model, target, "base", dominant=False)
+        measured |= reference_gaps(run, model, target, "base", dominant=False, training=training)
     return list(measured.values())
 
 
 def train(
-    run: Run, model: ModelFolder, pairs: Pairs, references: list[Future], settings: TrainingSettings, label: str = "mpo"
+    run: Run, model: ModelFolder, pairs: Pairs, references: list[Future], settings: TrainingMethod, label: str = "mpo"
 ) -> Future:
     """Trains on the pairs of the split `train`; looks at those of `validation` on the way.
 
@@ -376,17 +376,23 @@ def _measure(run: Run, name: str, model: ModelFolder, prompts: BenchmarkPrompts)
 
 
 def reference_gaps(
-    run: Run, model: ModelFolder, pairs: Mapping[Key, ShardInput], purpose: str, *, dominant: bool
+    run: Run,
+    model: ModelFolder,
+    pairs: Mapping[Key, ShardInput],
+    purpose: str,
+    *,
+    dominant: bool,
+    training: TrainingMethod | None = None,
 ) -> Shards:
-    """Reward gaps of a model on pairs; on dominant ones also their pooled hidden states."""
-    training = run.config.training
+    """Reward gaps of a model on pairs, computed as in `training`; on dominant ones also their pooled hidden states."""
+    training = training or run.config.training
     return {
         (language, block): run.submit(
             measure_gaps,
             model=model,
             pairs=shard,
             cutoff=training.cutoff,
-            pooling=training.retention.pooling if dominant else None,
+            pooling=training.pooling if dominant else None,
             precision=training.precision,
             weights=training.weights,
             language=language,

@@ -2,7 +2,8 @@
 
 from mpo_core.contract.artifacts import ArtifactStore, Shard
 from mpo_core.contract.tables import GAPS, PAIRS, QUARANTINE, SOURCE_PAIRS, source_id
-from mpo_core.training import PairText, gaps, target_texts
+from mpo_core.training.encoding import PairText
+from mpo_core.training.reference import gaps, target_texts
 from tasks.model import ModelFolder
 from tasks.stage import ShardInput, read_rows, stage, tell_progress
 

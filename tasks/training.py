@@ -13,8 +13,8 @@ from mpo_core.contract.artifacts import ArtifactRef, ArtifactStore, Shard, write
 from mpo_core.contract.errors import BadInputError
 from mpo_core.contract.tables import GAPS, PAIRS, QUARANTINE, TRAINING_LOG, TableSpec
 from mpo_core.models import forget_models
-from mpo_core.settings import TrainingSettings
-from mpo_core.training import TrainingJob, train
+from mpo_core.settings import TrainingMethod
+from mpo_core.training.launch import TrainingJob, train
 from tasks.model import ModelFolder
 from tasks.stage import ShardInput, current_key, read_rows, stage, tell_progress
 
@@ -32,7 +32,7 @@ def train_model(
     pairs: Sequence[ShardInput],
     validation: Sequence[ShardInput],
     references: Sequence[ShardInput],
-    settings: TrainingSettings,
+    settings: TrainingMethod,
     in_order: bool = False,
     label: str,
 ) -> Shard:

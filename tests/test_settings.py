@@ -8,6 +8,7 @@ import yaml
 
 from mpo_core.contract.errors import BadInputError
 from mpo_core.contract.prompts import PROMPT_SOURCES
+from mpo_core.contract.training import TRAINING_METHODS
 from mpo_core.settings import (
     EvaluationSettings,
     ModelSettings,
@@ -15,7 +16,6 @@ from mpo_core.settings import (
     RunSettings,
     SamplingSettings,
     Settings,
-    TrainingSettings,
     TranslationSettings,
 )
 from mpo_core.settings.profiles import load_config, parse_config
@@ -32,6 +32,10 @@ def every_model(model=PipelineConfig):
             parts = [field.annotation, *getattr(field.annotation, "__args__", ())]
             queue += [part for part in parts if isinstance(part, type) and issubclass(part, Settings)]
     return models
+
+
+def training(**changes):
+    return TRAINING_METHODS.parse({"method": "mpo", **changes})
 
 
 @pytest.fixture
@@ -51,7 +55,7 @@ def test_every_field_is_described_and_unknown_keys_are_refused(model):
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("training.betta=1", r"p\.yaml: unknown settings key 'training\.betta'\. Known here: method, beta, label_smo"),
+        ("training.betta=1", r"p\.yaml: unknown settings key 'training\.betta'\. Known here: lora, epochs"),
         ("trainning.beta=1", r"unknown settings key 'trainning'\. Known here: run, languages,"),
         (
             "training.retention.wait=1",
@@ -90,7 +94,21 @@ def test_every_field_is_described_and_unknown_keys_are_refused(model):
         ("translation.engines=[{engine: memory}]", r"translation\.engines\.0\.path: Field required"),
         (
             "translation.engines=[{engine: microworld, path: x}]",
-            r"unknown settings key .translation\.engines\.0\.path.\. Known here: engine\.",
+            r"`translation\.engines\.0\.path` is a setting of memory, seq2seq, not of microworld\.",
+        ),
+        (
+            "training.method=dpo training.cpo_alpha=0.5",
+            r"`training\.cpo_alpha` is a setting of cpo, not of dpo\. Remove it, or set training\.method to cpo\.",
+        ),
+        (
+            "training.method=sft training.beta=2",
+            r"`training\.beta` is a setting of cpo, .*simpo, not of sft\.",
+        ),
+        ("training.label_smoothing=0.1", r"`training\.label_smoothing` is a setting of rdpo, not of mpo\."),
+        ("training.method=ppo", r"training: Input tag 'ppo' found using 'method' .*'mpo'"),
+        (
+            "compare.methods={dpo/long: {simpo_gamma: 1}}",
+            r"methods\.dpo/long: `simpo_gamma` is a setting of simpo, not of",
         ),
     ],
 )
@@ -109,7 +127,7 @@ def test_a_wrong_setting_is_reported_with_its_path(profile, override, message):
         ({"source": "microworld", "kind": "harmful"}, r"microworld\.split\s+Field required"),
         (
             {"source": "microworld", "kind": "harmful", "split": "train", "path": "x"},
-            r"microworld\.path\s+Extra inputs are not permitted",
+            r"`path` is a setting of dataset, csv, .*, not of microworld",
         ),
     ],
 )
@@ -201,11 +219,11 @@ def test_a_missing_profile(tmp_path):
             {"n": 2, "temperature": 0.5, "top_p": 0.9, "max_new_tokens": 9, "seed": 1},
         ),
         (
-            TrainingSettings(evaluate_every=5),
+            training(evaluate_every=5),
             {"save_every": 7, "tensorboard": True, "device": "cpu", "threads": 3, "layout": "padded"}
             | {"tokens_per_forward": 9, "logit_memory": 0},
             {"beta": 2.0, "learning_rate": 1e-3, "seed": 1, "anchor_gap": "own", "patience": 3, "epochs": 1.0}
-            | {"method": "dpo", "order": "file", "weights": "bfloat16"},
+            | {"order": "file", "weights": "bfloat16"},
         ),
         (
             ModelSettings(),
@@ -233,10 +251,8 @@ def test_the_key_reaches_into_nested_settings():
     same = parse_config(small_settings("b", evaluation__sampling={"max_new_tokens": 32, "batch_size": 1}), where="test")
     other = parse_config(small_settings("a", evaluation__sampling={"max_new_tokens": 33}), where="test")
     assert plain.key() == same.key() != other.key()
-    lora = TrainingSettings.model_validate({"lora": {"rank": 2}})
-    assert (
-        len({TrainingSettings().key(), lora.key(), TrainingSettings.model_validate({"lora": {"rank": 3}}).key()}) == 3
-    )
+    variants = [training(), training(lora={"rank": 2}), training(lora={"rank": 3}), training(method="dpo", beta=1.0)]
+    assert len({settings.key() for settings in variants}) == 4
 
 
 def test_a_new_setting_with_its_default_leaves_every_key_as_it_was():
@@ -275,7 +291,7 @@ def test_defaults_are_not_shared_between_runs():
     first.pairs.rejected_verdicts.append("invalid")
     first.training.retention.weight = 9.0
     assert second.languages.targets == ["sw", "zh"]
-    assert TrainingSettings().retention.weight == 1.0
+    assert training().retention.weight == 1.0
     assert parse_config(small_settings("root"), where="test").pairs.rejected_verdicts == ["unsafe"]
 
 

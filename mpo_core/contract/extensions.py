@@ -14,11 +14,14 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Annotated, Any, Generic, TypeVar, Union, get_args
 
 from pydantic import BeforeValidator, Discriminator, TypeAdapter
+from pydantic_core import PydanticCustomError
 
 from mpo_core.contract.errors import BadInputError
 from mpo_core.contract.settings import Settings
 
 S = TypeVar("S", bound=Settings)
+FOREIGN = "foreign_setting"
+"""Type of pydantic's error about a setting of another implementation; its context names both."""
 
 
 class ExtensionPoint(Generic[S]):
@@ -60,9 +63,22 @@ class ExtensionPoint(Generic[S]):
         def named(value: Any) -> Any:
             if isinstance(value, str):
                 return {self.tag: value}
-            return {self.tag: default, **value} if default is not None and isinstance(value, dict) else value
+            if isinstance(value, dict):
+                value = value if default is None else {self.tag: default, **value}
+                self._refuse_foreign(value)
+            return value
 
         return Annotated[members, Discriminator(self.tag), BeforeValidator(named)]
+
+    def _refuse_foreign(self, value: dict[str, Any]) -> None:
+        """Refuses a setting that is not of the implementation that `value` names, but of another one."""
+        name = str(value.get(self.tag))
+        own = self.implementations.get(name)
+        for setting in () if own is None else value.keys() - own.model_fields.keys():
+            owners = [other for other, member in self.implementations.items() if setting in member.model_fields]
+            if owners:
+                about = {"setting": setting, "owners": ", ".join(owners), "name": name, "tag": self.tag}
+                raise PydanticCustomError(FOREIGN, "`{setting}` is a setting of {owners}, not of {name}", about)
 
     def parse(self, value: dict[str, Any]) -> S:
         """Returns the implementation that `value` names, with its settings.
@@ -70,8 +86,12 @@ class ExtensionPoint(Generic[S]):
         Raises:
             pydantic.ValidationError: no implementation has this name, or a setting is not one of its own.
         """
-        parsed: S = TypeAdapter(self.union()).validate_python(value)
+        parsed: S = self._adapter.validate_python(value)
         return parsed
+
+    @functools.cached_property
+    def _adapter(self) -> TypeAdapter[S]:
+        return TypeAdapter(self.union())
 
     def _own(self) -> list[tuple[type[S], str]]:
         modules = pkgutil.iter_modules(importlib.import_module(self.package).__path__, f"{self.package}.")

@@ -6,6 +6,7 @@ out of cache keys.
 """
 
 from mpo_core.contract.settings import Settings
+from mpo_core.contract.training import LoraSettings, TrainingMethod, TrainingSettings
 from mpo_core.settings.data import (
     ModelSettings,
     PairSettings,
@@ -21,7 +22,6 @@ from mpo_core.settings.pipeline import (
     RealignSettings,
     RunSettings,
 )
-from mpo_core.settings.training import LoraSettings, RetentionSettings, TrainingSettings
 from mpo_core.settings.translation import (
     BackTranslationSettings,
     TranslationGates,
@@ -41,10 +41,10 @@ __all__ = [
     "PipelineConfig",
     "PromptSettings",
     "RealignSettings",
-    "RetentionSettings",
     "RunSettings",
     "SamplingSettings",
     "Settings",
+    "TrainingMethod",
     "TrainingSettings",
     "TranslationGates",
     "TranslationSettings",

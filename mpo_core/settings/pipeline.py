@@ -13,6 +13,7 @@ from mpo_core.contract.benchmark import BENCHMARKS, HELD_OUT, Benchmark
 from mpo_core.contract.judge import JUDGES, Judge
 from mpo_core.contract.redact import has_password
 from mpo_core.contract.settings import OPERATIONAL, Fraction, Settings, UserPath
+from mpo_core.contract.training import TRAINING_METHODS, TrainingMethod, TrainingSettings
 from mpo_core.languages.known import language
 from mpo_core.settings.data import (
     ModelSettings,
@@ -21,20 +22,21 @@ from mpo_core.settings.data import (
     SamplingSettings,
 )
 from mpo_core.settings.languages import LanguageSettings
-from mpo_core.settings.training import TrainingSettings
 from mpo_core.settings.translation import TranslationSettings
 
 RUN_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 """What a run may be called: a name of a folder and no more."""
 
-_DEFAULT_JUDGE = "refusal_rules"
+_DEFAULT_JUDGE, _DEFAULT_METHOD = "refusal_rules", "mpo"
 
 if TYPE_CHECKING:
     _Judging = Judge
     _Benchmark = Benchmark
-else:  # the judges and benchmarks of other packages are known at run time only
+    AnyMethod = TrainingMethod
+else:  # those of other packages are known at run time only
     _Judging = JUDGES.union(default=_DEFAULT_JUDGE)
     _Benchmark = BENCHMARKS.union()
+    AnyMethod = TRAINING_METHODS.union(default=_DEFAULT_METHOD)
 
 
 class RunSettings(Settings):
@@ -116,28 +118,33 @@ class CompareSettings(Settings):
     """Which training methods `mpo compare` trains on the same pairs."""
 
     methods: dict[str, dict[str, JsonValue]] = Field({"mpo": {}, "sft": {}, "dpo": {}}, min_length=1)
-    """Settings of `training` that differ, by a name of yours. `method` is the first word of that name, unless it is
-    set. Default: mpo, sft and dpo with the settings of `training`."""
+    """Settings of the training, by a name of yours. `method` is the first word of that name, unless it is set here. A
+    setting that is not set here is taken from `training`, if all methods have it or `training` is of this method; else
+    it has its default. Default: mpo, sft and dpo."""
     seeds: list[Annotated[int, Field(ge=0, lt=2**31)]] = Field([0], min_length=1)
     """Repeats everything with each of these seeds, added to those of prompts, sampling and training. Default: [0]."""
     flipped: list[Fraction] = Field([0.0], min_length=1)
     """Repeats everything with each of these shares (0 to 1) of the low-resource languages' training pairs swapped,
     chosen for rejected, to see how a method bears wrong labels. Default: [0]."""
 
-    def training(self, name: str, base: TrainingSettings, seed: int) -> TrainingSettings:
-        """The training settings of a method."""
-        changes = {"method": re.split(r"\W", name, maxsplit=1)[0], **self.methods[name]}
-        settings = TrainingSettings.model_validate({**base.model_dump(), **changes})
+    def training(self, name: str, base: TrainingMethod, seed: int) -> TrainingMethod:
+        """Returns the training settings of a method: its own, and what it has in common with `base`."""
+        own = self._own(name)
+        common = base.model_dump(include=None if own["method"] == base.method else set(TrainingSettings.model_fields))
+        settings = TRAINING_METHODS.parse({**common, **own})
         return settings.model_copy(update={"seed": settings.seed + seed})
+
+    def _own(self, name: str) -> dict[str, JsonValue]:
+        return {"method": re.split(r"\W", name, maxsplit=1)[0], **self.methods[name]}
 
     @model_validator(mode="after")
     def _methods(self) -> Self:
         for name in self.methods:
             try:
-                self.training(name, TrainingSettings(), 0)
+                TRAINING_METHODS.parse(self._own(name))
             except ValidationError as error:
                 first = error.errors(include_url=False, include_context=False)[0]
-                setting = ".".join(map(str, first["loc"]))
+                setting = ".".join(map(str, first["loc"][1:]))  # the first is the method
                 raise ValueError(f"methods.{name}: {f'{setting}: ' if setting else ''}{first['msg']}") from None
         return self
 
@@ -174,8 +181,8 @@ class PipelineConfig(Settings):
     """The judge, which decides whether an answer is safe, with its settings. Default: `refusal_rules`."""
     pairs: PairSettings = PairSettings()
     """How preference pairs are built."""
-    training: TrainingSettings = TrainingSettings()
-    """MPO training."""
+    training: AnyMethod = Field(default_factory=lambda: TRAINING_METHODS.parse({"method": _DEFAULT_METHOD}))
+    """The training: its method, with the method's settings. Default: `mpo`."""
     evaluation: EvaluationSettings = EvaluationSettings()
     """How the models before and after training are evaluated, on the same prompts."""
     gate: GateSettings = GateSettings()
@@ -188,10 +195,8 @@ class PipelineConfig(Settings):
     @model_validator(mode="after")
     def _languages_of_beta(self) -> Self:
         # Not in the training's own settings: its process does not know the languages that a profile defines.
-        beta = self.training.beta
-        for code in beta if isinstance(beta, dict) else ():
-            if code != "default":
-                language(code, where="training.beta")
+        for code in self.training.beta_languages:
+            language(code, where="training.beta")
         return self
 
     @model_validator(mode="after")

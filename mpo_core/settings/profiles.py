@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 
 from mpo_core.contract.errors import BadInputError, shortened
+from mpo_core.contract.extensions import FOREIGN
 from mpo_core.files.safe_yaml import LARGEST_FILE, YamlError, read_yaml
 from mpo_core.settings import PipelineConfig, Settings
 
@@ -66,6 +67,8 @@ def with_overrides(
         BadInputError: a key is unknown or a value is wrong.
     """
     data = config.model_dump()  # not as JSON: URLs have their credentials
+    # Only what was set: defaults of one method, or of one judge, are not settings of another that an override names.
+    data |= {name: getattr(config, name).model_dump(exclude_unset=True) for name in ("training", "judging")}
     for key, value in overrides.items():
         _set(data, key, value, where=f"overrides {key}")
     completed = complete(data) if complete else data
@@ -81,13 +84,21 @@ def parse_config(data: dict[str, Any], *, where: str) -> PipelineConfig:
     try:
         return PipelineConfig.model_validate(data)
     except ValidationError as error:
-        errors = error.errors(include_url=False, include_context=False)
+        errors = error.errors(include_url=False)
         # Each member of a union complains; the deepest complaint is of the member that was meant.
-        about = [item for item in errors if _key(item["loc"]).startswith(_key(errors[0]["loc"]))]
-        first = max(about, key=lambda item: len(_key(item["loc"])))
+        related = [item for item in errors if _key(item["loc"]).startswith(_key(errors[0]["loc"]))]
+        first = max(related, key=lambda item: len(_key(item["loc"])))
         key = _key(first["loc"])
-        others = len(errors) - len(about)
+        others = len(errors) - len(related)
         more = f" ({others} more errors)" if others else ""
+        if first["type"] == FOREIGN:
+            about = first["ctx"]
+            owner = "one of these" if "," in about["owners"] else about["owners"]
+            raise BadInputError(
+                f"`{key}.{about['setting']}` is a setting of {about['owners']}, not of {about['name']}{more}",
+                where=where,
+                fix=f"Remove it, or set {key}.{about['tag']} to {owner}.",
+            ) from None
         if first["type"] == "extra_forbidden":
             fix = f"Known here: {', '.join(_known_keys(first['loc'][:-1]))}."
             raise BadInputError(f"unknown settings key {shortened(key)!r}{more}", where=where, fix=fix) from None

@@ -40,15 +40,21 @@ def packable(model: Any) -> bool:
     """
     config = model.config.get_text_config()
     layers = set(getattr(config, "layer_types", None) or ["full_attention"])
+    # What a model class says of itself, with no public reader in transformers 5.23; a wrong answer is found by trying.
+    supported = bool(getattr(model, "_supports_attention_backend", False))
     sinks = any(name.endswith("sinks") for name, _ in model.named_parameters())
-    return bool(getattr(model, "_supports_attention_backend", False)) and layers <= _LAYERS and not sinks
+    return supported and layers <= _LAYERS and not sinks
 
 
-def register() -> None:
-    """Makes the function known to transformers as `NAME`; it needs no mask, so none is made."""
+def use_packed_attention(model: Any) -> str:
+    """Lets the model attend over packed pairs, without a mask; returns the name of its attention until now."""
     from transformers import AttentionInterface
 
     AttentionInterface.register(NAME, packed_attention)
+    # transformers 5.23 has `set_attn_implementation` in public, and nothing that reads it back; this can go with that.
+    before: str = model.config._attn_implementation  # noqa: SLF001
+    model.set_attn_implementation(NAME)
+    return before
 
 
 def packed_attention(

@@ -80,8 +80,6 @@ def main(path: Path) -> int:
     threading.Thread(target=_die_with_parent, daemon=True).start()
     try:
         job = TrainingJob.model_validate_json(path.read_bytes())
-        if job.training.lora is None:  # Trainer would import it all the same: 60 MiB
-            sys.modules["peft"] = None  # type: ignore[assignment]
         result = run(job, channel)
     except BadInputError as error:
         channel.send("bad_input", {"what": error.what, "where": error.where, "fix": error.fix})
@@ -392,8 +390,6 @@ def _save(job: TrainingJob, trainer: Any, quarantine: pa.Table, cuts: Cuts) -> N
 
 
 if __name__ == "__main__":
-    # Trainer imports these wherever it finds them, for what is not used here: 46 MiB, and a second.
-    sys.modules |= {"datasets": None, "scipy": None}  # type: ignore[dict-item]
     code = main(Path(sys.argv[1]))
     sys.stderr.flush()
     os._exit(code)  # the watcher thread still waits on stdin; nothing is left to tidy up

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mpo_core.contract.errors import BadInputError
 from mpo_core.contract.tables import QUARANTINE
-from mpo_core.settings import TrainingSettings
+from mpo_core.contract.training import TrainingMethod
 from mpo_core.training.cuts import Cuts
 from mpo_core.training.encoding import Cut, EncodedText, PairText, Rejection, encode_with_cut
 from mpo_core.training.reference import source_texts, target_texts
@@ -51,22 +51,20 @@ def join(
     *,
     references: pa.Table,
     tokenizer: Any,
-    settings: TrainingSettings,
+    settings: TrainingMethod,
     system: str | None,
     model: str | None = None,
     cuts: Cuts | None = None,
 ) -> tuple[list[PairRow], pa.Table]:
     """The rows of training in the order of `pairs`; what cannot be trained on is rejected.
 
-    Harmless rows aim at the reference's gap of their own pair (`anchor_gap="own"`) or, as
-    in the paper, at the dominant one; harmful rows always at the dominant one.
+    A row aims at the reference's gap of the dominant pair or of its own (`TrainingMethod.anchor`).
 
     Args:
         pairs: PAIRS.
-        references: GAPS of the dominant pairs for `mpo`; of the harmless target pairs for
-            `own`; of all target pairs where the method compares with them.
+        references: GAPS of the dominant pairs and of the target pairs, where the method needs them.
         tokenizer: of the model that trains.
-        settings: method, beta, cutoff, anchor_gap and retention count here.
+        settings: of the training; its cutoff and what the method needs count here.
         system: system message before each prompt.
         model: digest of the initial model, which the references must be of; None checks nothing.
         cuts: counts what the cut-off took from the rows and their dominant pairs.
@@ -129,16 +127,16 @@ def _match(
     source_id: str,
     source: EncodedText | Rejection,
     known: dict[str, dict[str, Any]],
-    settings: TrainingSettings,
+    settings: TrainingMethod,
 ) -> _Match | Rejection:
     """The row's token ids with the figures that its method takes from the reference."""
     if isinstance(source, Rejection):
         return Rejection(source.reason, f"dominant pair, {source.detail}")
     if isinstance(target, Rejection):
         return target
-    own = settings.anchor_gap == "own" and text.kind == "harmless"
-    needs_source = settings.needs.sources
-    needs_target = settings.needs.target_reference or (needs_source and own)
+    own = settings.needs_sources and settings.anchor(text.kind) == "own"
+    needs_source = settings.needs_sources
+    needs_target = settings.needs_target_reference or own
     for needed, name, ids, what in (
         (needs_source, source_id, source, "dominant pair"),
         (needs_target, text.text_id, target, "target pair"),
@@ -153,7 +151,7 @@ def _match(
             )
     gap = known[text.text_id if own else source_id]["gap"] if needs_source else 0.0
     reference = None
-    if settings.needs.target_reference:
+    if settings.needs_target_reference:
         row = known[text.text_id]
         reference = (
             row["chosen_reward"] * row["chosen_tokens"],
@@ -173,9 +171,9 @@ def _refuse_other_model(known: dict[str, dict[str, Any]], model: str | None) -> 
 
 
 def _states(
-    references: pa.Table, sources: dict[str, EncodedText | Rejection], settings: TrainingSettings
+    references: pa.Table, sources: dict[str, EncodedText | Rejection], settings: TrainingMethod
 ) -> dict[str, tuple[Tensor, Tensor]]:
-    if settings.retention.pooling == "padded_mean" or not settings.needs.sources:
+    if settings.pooling == "padded_mean" or not settings.needs_sources:
         return {}
     states = {}
     for row in references.select(["text_id", "chosen_pooled", "rejected_pooled"]).to_pylist():

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from mpo_core.contract.errors import BadInputError
-from mpo_core.training.attention import NAME, packable, register
+from mpo_core.training.attention import packable, use_packed_attention
 from mpo_core.training.encoding import EncodedText
 from mpo_core.training.head import Head, describe_head, log_probability
 from mpo_core.training.layout import Item, Layout, pack, pad
@@ -63,10 +63,8 @@ def attach(model: Any, *, packed: bool, keep: int = KEEP) -> None:
     bare = inner(model)
     head = describe_head(bare.config)
     _check_head(bare, head)
-    bare._mpo_attention = bare.config._attn_implementation  # noqa: SLF001
     if packed:
-        register()
-        bare.set_attn_implementation(NAME)
+        bare._mpo_attention = use_packed_attention(bare)  # noqa: SLF001 - ours
 
     def forward(self: Any, layout: Layout, **_: Any) -> Output:
         # PEFT passes the arguments of a usual forward along, all None.
@@ -91,7 +89,8 @@ def detach(model: Any) -> None:
     bare = inner(model)
     for module in (bare, bare.get_output_embeddings()):
         vars(module).pop("forward", None)
-    bare.set_attn_implementation(vars(bare).pop("_mpo_attention"))
+    if "_mpo_attention" in vars(bare):
+        bare.set_attn_implementation(vars(bare).pop("_mpo_attention"))
 
 
 @contextlib.contextmanager
@@ -131,7 +130,6 @@ def _packs_truly(model: Any) -> bool:
     items = [Item(pair, scored=False, pooled=True) for pair in pairs]
     alone = [pad([item._replace(ids=pair)], "last", 0) for item, pair in zip(items, pairs, strict=True)]
     device, was_training = next(model.parameters()).device, model.training
-    attention = model.config._attn_implementation  # noqa: SLF001
 
     def last(layout: Layout) -> Tensor:
         out = model.base_model(**layout.to(device).inputs, use_cache=False)
@@ -140,8 +138,7 @@ def _packs_truly(model: Any) -> bool:
     model.eval()
     with torch.no_grad():
         expected = torch.cat([last(layout) for layout in alone])
-        register()
-        model.set_attn_implementation(NAME)
+        attention = use_packed_attention(model)
         try:
             packed = last(pack(items, "last"))
         except TypeError:  # the segments did not arrive

@@ -25,7 +25,8 @@ from pydantic import BaseModel, ConfigDict
 
 from mpo_core.contract.artifacts import write_atomically
 from mpo_core.contract.errors import BadInputError, StageFailedError
-from mpo_core.settings import ModelSettings, TrainingSettings
+from mpo_core.settings import ModelSettings
+from mpo_core.settings.pipeline import AnyMethod
 from mpo_core.training.cuts import Cuts
 
 CONFIGS = Path(__file__).resolve().parents[2] / "deployments" / "accelerate"
@@ -48,7 +49,7 @@ class TrainingJob(BaseModel):
     """Parquet of GAPS for both."""
     model: ModelSettings
     """`system`, `chat_template` and `trust_remote_code` count here."""
-    training: TrainingSettings
+    training: AnyMethod
     """The training."""
     out: Path
     """Gets `model/`, `trainer_state.json` and `quarantine.parquet`."""

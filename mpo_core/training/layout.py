@@ -13,9 +13,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from mpo_core.contract.training import Pooling
 from mpo_core.training.attention import Segment
 from mpo_core.training.encoding import EncodedText
-from mpo_core.training.objective import Pooling, pool
+from mpo_core.training.objective import pool
 
 MULTIPLE = 8  # padded lengths are rounded up to this, as in the released code
 

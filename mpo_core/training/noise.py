@@ -42,8 +42,9 @@ def _recompute_without_noise(module: Any) -> None:
     """Lets a checkpointed layer run in evaluation mode, forward and again in backward.
 
     transformers checkpoints a layer only while its `training` is true; dropout in the layer's own forward (OPT,
-    Falcon) reads the same flag. `_gradient_checkpointing_func` is the only seam between the two
-    (transformers 5.23, modeling_layers.py).
+    Falcon) reads the same flag. The private `_gradient_checkpointing_func` is the only seam between the two in
+    transformers 5.23 (modeling_layers.py). This can go when transformers checkpoints in evaluation mode too, as
+    diffusers does since huggingface/diffusers#9878.
     """
     checkpoint = vars(module).get("_gradient_checkpointing_func")
     if checkpoint is not None and not isinstance(checkpoint, _Quiet):

@@ -6,12 +6,10 @@ rejected of the first pair, then of the second.
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from torch import Tensor
 
-Pooling = Literal["mean", "last", "padded_mean"]
+from mpo_core.contract.training import Pooling
 
 
 def mean_log_probability(log_p: Tensor, tokens: Tensor) -> Tensor:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from mpo_core.contract.training import Pooling
 from mpo_core.training.collator import PairRow
 from mpo_core.training.layout import Item, Layout, pack, pad
-from mpo_core.training.objective import Pooling
 
 
 class Source(NamedTuple):

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from mpo_core.contract.tables import GAPS, QUARANTINE
+from mpo_core.contract.training import Pooling
 from mpo_core.models import refuse_longer
 from mpo_core.training.encoding import EncodedText, PairText, Rejection, encode_text
 
@@ -133,7 +134,7 @@ def _measure(
     import torch
 
     from mpo_core.training.layout import Item, pack, pad
-    from mpo_core.training.objective import Pooling, mean_log_probability, reward_gap
+    from mpo_core.training.objective import mean_log_probability, reward_gap
 
     pools = pooling in ("mean", "last")
     how: Pooling = "last" if pooling == "last" else "mean"

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from mpo_core.contract.errors import BadInputError
-from mpo_core.settings import TrainingSettings
+from mpo_core.contract.training import TrainingMethod
 from mpo_core.training.collator import PairRow
 from mpo_core.training.encoding import EncodedText
 from mpo_core.training.forward import Output
@@ -37,12 +37,12 @@ class Expected(NamedTuple):
         return Item(self.ids, scored=True, pooled=self.pooled is not None)
 
 
-def expected_of(rows: list[PairRow], settings: TrainingSettings) -> list[Expected]:
+def expected_of(rows: list[PairRow], settings: TrainingMethod) -> list[Expected]:
     """What the reference says of the shortest rows of a step; none for a method without a reference."""
     shortest = sorted(rows, key=lambda row: sum(map(len, row.target)) + sum(map(len, row.source)))[:_ROWS]
     expected: dict[str, Expected] = {}
     for row in shortest:
-        if settings.needs.sources:
+        if settings.needs_sources:
             gap = None if row.own_goal else row.anchor_gap
             if gap is not None or row.pooled is not None:
                 expected.setdefault(row.source_id, Expected(row.source, gap=gap, pooled=row.pooled))
@@ -54,7 +54,7 @@ def expected_of(rows: list[PairRow], settings: TrainingSettings) -> list[Expecte
 
 
 def require_reference(
-    expected: list[Expected], run: Callable[[list[Item]], Output], *, settings: TrainingSettings
+    expected: list[Expected], run: Callable[[list[Item]], Output], *, settings: TrainingMethod
 ) -> None:
     """Compares the model before its first step with the reference.
 

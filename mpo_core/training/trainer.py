@@ -18,14 +18,13 @@ from transformers import Trainer
 from transformers.trainer_utils import EvalLoopOutput
 
 from mpo_core.contract.errors import BadInputError
-from mpo_core.settings import TrainingSettings
+from mpo_core.contract.training import Scores, TrainingMethod
 from mpo_core.training.collator import PairRow
+from mpo_core.training.divergence import divergence, mismatched
 from mpo_core.training.forward import Output, adding_up, attach, can_pack
 from mpo_core.training.layout import Item, Layout, pack, pad
 from mpo_core.training.noise import train_without_noise
 from mpo_core.training.objective import retention_loss, weighted_mean
-from mpo_core.training.objectives import OBJECTIVES, Scores
-from mpo_core.training.objectives.kto import divergence, mismatched
 from mpo_core.training.plan import Forward, by_rows, by_tokens, share
 from mpo_core.training.schedule import EpochSteps, total_steps, training_arguments
 from mpo_core.training.start import expected_of, require_reference
@@ -103,7 +102,7 @@ class MPOTrainer(Trainer):
         *,
         validation: list[PairRow] | None = None,
         pad_id: int,
-        settings: TrainingSettings,
+        settings: TrainingMethod,
         folder: Path,
         callbacks: list[Any] | None = None,
         requires_reference: bool = False,
@@ -111,8 +110,8 @@ class MPOTrainer(Trainer):
         self.requires_reference = requires_reference
         self.settings, self.pad_id = settings, pad_id
         self.packed = _packs(model, settings)
-        self._with_sources = settings.needs.sources and settings.retention.weight > 0
-        self._with_prompts = settings.needs.prompt_scores
+        self._with_sources = settings.retention_weight > 0
+        self._with_prompts = settings.needs_prompt_scores
         self._means = Means()
         self._layouts: dict[tuple[str, ...], Tensor] = {}
         attach(model, packed=self.packed, keep=settings.logit_memory * 2**20)
@@ -132,10 +131,10 @@ class MPOTrainer(Trainer):
             seed=settings.seed,
             order=settings.order,
         )
-        if settings.retention.pooling == "padded_mean" and self._with_sources:
+        if settings.pooling == "padded_mean" and self._with_sources:
             self._remember_layouts(rows, validation or [])
         self._mismatched: dict[str, PairRow] = {}
-        if settings.needs.divergence:
+        if settings.needs_divergence:
             for some in filter(None, (validation, rows)):
                 self._remember_mismatched(mismatched(some, settings.cutoff))
 
@@ -145,14 +144,6 @@ class MPOTrainer(Trainer):
         """Whole optimiser steps in the order of `EpochSteps`; each process takes its share by itself."""
         rows: Any = self.train_dataset
         return DataLoader(rows, batch_sampler=self.order, collate_fn=self._step)
-
-    def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any) -> tuple[list[Any], None]:  # noqa: ARG002
-        """The optimiser step; its weight, not a count of tokens, divides its loss."""
-        return [next(epoch_iterator)], None
-
-    def floating_point_ops(self, inputs: Any) -> int:  # noqa: ARG002
-        """Not counted here: `benchmarks/training.py` does, and without padding."""
-        return 0
 
     def _step(self, rows: list[PairRow]) -> Step:
         """Cuts a step into this process's forwards, as many as any other process has."""
@@ -190,7 +181,7 @@ class MPOTrainer(Trainer):
                     self._layouts[key] = self._run(model, forward).pooled.cpu()
 
     def _remember_mismatched(self, rows: list[PairRow]) -> None:
-        """The reference of kto's mismatched pairs: the model is not trained yet."""
+        """The reference of the mismatched pairs: the model is not trained yet."""
         measured = self.log_probabilities(self.model, rows).tolist()
         for row, (chosen, rejected) in zip(rows, measured, strict=True):
             self._mismatched[row.pair_id] = row._replace(reference=(chosen, rejected))
@@ -211,7 +202,7 @@ class MPOTrainer(Trainer):
     def _run(self, model: Any, forward: Forward, *, exact: bool = False) -> Output:
         layout = forward.layout(
             packed=self.packed,
-            pooling=self.settings.retention.pooling,
+            pooling=self.settings.pooling,
             pad_id=self.pad_id,
             with_prompts=self._with_prompts,
         )
@@ -225,7 +216,7 @@ class MPOTrainer(Trainer):
     def _require_reference(self, model: Any, step: Step) -> None:
         """Before the first step the model is the reference; every process measures the same few rows."""
         expected = expected_of(step.rows, self.settings)
-        pooling = self.settings.retention.pooling
+        pooling = self.settings.pooling
 
         def run(items: list[Item]) -> Output:
             layout = pack(items, pooling) if self.packed else pad(items, pooling, self.pad_id)
@@ -252,8 +243,8 @@ class MPOTrainer(Trainer):
         return self.accelerator.reduce(sums, "sum") if self.accelerator.num_processes > 1 else sums
 
     def _with_kl(self, model: Any, step: Step) -> Step:
-        """The step with what kto has to know before its first forward."""
-        if not self.settings.needs.divergence:
+        """The step with the divergence, where the method needs it before its first forward."""
+        if not self.settings.needs_divergence:
             return step
         rows = [self._mismatched[row.pair_id] for row in step.rows]
         log_p = self.log_probabilities(model, rows)
@@ -269,13 +260,13 @@ class MPOTrainer(Trainer):
         if forward.targets:
             loss = loss + self._target_loss(out, forward.targets, step)
         if forward.sources:
-            loss = loss + self.settings.retention.weight * self._retention(out, forward, step)
+            loss = loss + self.settings.retention_weight * self._retention(out, forward, step)
         return loss
 
     def _target_loss(self, out: Output, rows: list[PairRow], step: Step) -> Tensor:
         scores = _scores(out.log_p, rows, step)
         weights = scores.chosen.new_tensor([row.weight for row in rows])
-        loss = OBJECTIVES[self.settings.method](scores, self.settings)
+        loss = self.settings.loss(scores)
         _refuse_non_finite(loss, [row.pair_id for row in rows], self.state.global_step + 1)
         gap = scores.gap
         self._means.add(
@@ -287,7 +278,7 @@ class MPOTrainer(Trainer):
         return weighted_mean(loss, weights, step.weight)
 
     def _retention(self, out: Output, forward: Forward, step: Step) -> Tensor:
-        if self.settings.retention.pooling == "padded_mean":
+        if self.settings.pooling == "padded_mean":
             reference = self._layouts[_names(forward)]
         else:
             reference = torch.stack([state for source in forward.sources for state in source.row.pooled or ()])
@@ -320,7 +311,7 @@ class MPOTrainer(Trainer):
     @contextlib.contextmanager
     def _last_syncs(self, model: Any, *, last: bool) -> Iterator[None]:
         """The last backward of a step: DDP's gradients travel with it alone, and after it DeepSpeed takes its step."""
-        self.accelerator.gradient_state._set_sync_gradients(last)  # noqa: SLF001 - as Trainer does
+        self.accelerator.sync_gradients = last
         # FSDP's travel with each, for it could not hold them all.
         waits = not last and isinstance(model, DistributedDataParallel)
         with model.no_sync() if waits else contextlib.nullcontext():
@@ -331,8 +322,8 @@ class MPOTrainer(Trainer):
     def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> float:
         """The norm of the gradient as transformers has it, which must be finite before a step is taken with it.
 
-        transformers 5.23 gives the norm to no public hook before the step. (DeepSpeed has taken its step by now;
-        nothing of it has been saved.)
+        Private in transformers 5.23, whose callbacks get no norm before the step (`on_pre_optimizer_step` has none):
+        this can become a callback once they do. (DeepSpeed has taken its step by now; nothing of it has been saved.)
 
         Raises:
             BadInputError: the norm is not finite; names the rows. Weights and checkpoints are as before this step.
@@ -363,7 +354,7 @@ class MPOTrainer(Trainer):
 
     def _pair_by_pair(self, step: Step) -> list[Forward]:
         """A step in forwards of one pair each; those of `padded_mean` are a property of their batch."""
-        if self.settings.retention.pooling == "padded_mean":
+        if self.settings.pooling == "padded_mean":
             return step.forwards
         if self.packed:
             return by_tokens(step.rows, 1, sources=self._with_sources)
@@ -380,7 +371,7 @@ class MPOTrainer(Trainer):
     def _taken(self) -> dict[str, float]:
         means = self._means.take(self.accelerator)
         unmeasured = [] if self._with_sources else ["loss/retention"]
-        if not self.settings.needs.sources:  # these terms are MPO's own
+        if not self.settings.needs_sources:  # the loss is on no gap, and there is no anchor
             unmeasured += ["loss/gap", "reward_gap/dominant"]
         return {name: value for name, value in means.items() if name not in unmeasured}
 
@@ -417,12 +408,12 @@ class MPOTrainer(Trainer):
         return EvalLoopOutput(predictions=np.empty(0), label_ids=None, metrics=metrics, num_samples=len(rows))
 
 
-def _packs(model: Any, settings: TrainingSettings) -> bool:
+def _packs(model: Any, settings: TrainingMethod) -> bool:
     if settings.layout == "packed" and not can_pack(model):
         raise BadInputError(
             "this model's attention cannot be packed", where="training.layout packed", fix="Use auto or padded."
         )
-    return settings.layout != "padded" and settings.retention.pooling != "padded_mean" and can_pack(model)
+    return settings.layout != "padded" and settings.pooling != "padded_mean" and can_pack(model)
 
 
 def _names(forward: Forward) -> tuple[str, ...]:

@@ -60,7 +60,7 @@ def test_its_settings_are_checked_like_ours(prompts_csv):
     judge = json.dumps({"judge": "short_answers", "min_letters": 3})
     done = mpo("evaluate", "--model", "microworld", "--prompts", prompts_csv, "--set", f"judging={judge}")
     assert done.returncode == 2
-    assert "unknown settings key 'judging.min_letters'. Known here: judge, most_words" in done.stderr
+    assert "`judging.min_letters` is a setting of refusal_rules, not of short_answers." in done.stderr
 
 
 def test_a_prompt_source_of_another_package_brings_prompts(tmp_path):
@@ -78,7 +78,7 @@ def test_a_prompt_source_of_another_package_brings_prompts(tmp_path):
 def test_the_command_reports_its_mistakes(tmp_path):
     for settings, message in (
         ({"path": str(tmp_path / "none.txt"), "kind": "harmless"}, "none.txt: cannot be read (No such file"),
-        ({"path": "x", "kind": "harmless", "delimiter": ";"}, "unknown settings key 'prompts.sources.0.delimiter'"),
+        ({"path": "x", "kind": "harmless", "delimiter": ";"}, "`prompts.sources.0.delimiter` is a setting of"),
     ):
         sources = json.dumps([{"source": "text_lines"} | settings])
         done = mpo("run", "--set", f"prompts.sources={sources}", "--set", f"run.root={tmp_path / 'root'}")

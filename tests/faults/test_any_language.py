@@ -10,12 +10,13 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
+from mpo_core.contract.training import TRAINING_METHODS
 from mpo_core.languages import known as languages
 from mpo_core.languages.identify import identifiable, identify, language_fault
 from mpo_core.languages.known import LANGUAGES, canonical, engine_code
 from mpo_core.languages.scripts import chinese_form, is_script
 from mpo_core.languages.tags import same_language
-from mpo_core.settings import DefinedLanguage, TrainingSettings
+from mpo_core.settings import DefinedLanguage
 from tests.faults.test_bad_input import check_single_line
 
 EN = "How do I bake a loaf of bread at home without an oven?"
@@ -304,7 +305,8 @@ def test_a_task_takes_its_languages_along_to_another_process(tmp_path):
 
 
 def test_the_training_process_need_not_know_the_languages_of_its_settings():
-    assert TrainingSettings(beta={"default": 1.0, "ru": 2.0}).beta_of("ru") == 2.0
+    beta = {"default": 1.0, "ru": 2.0}
+    assert TRAINING_METHODS.parse({"method": "mpo", "beta": beta}).beta_of("ru") == 2.0
     assert "ru" not in LANGUAGES
     assert languages.defined() == ()
 

@@ -8,8 +8,9 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from mpo_core import settings
-from mpo_core.settings import ModelSettings, Settings, TrainingSettings
-from mpo_core.training import TrainingJob
+from mpo_core.contract.training import TRAINING_METHODS
+from mpo_core.settings import ModelSettings, Settings
+from mpo_core.training.launch import TrainingJob
 from tests.faults.test_bad_input import check_single_line
 
 OVERRIDES = [
@@ -45,6 +46,7 @@ def _takes_a_float(annotation):
 def _float_settings():
     """Every setting of every section that takes a number with a fraction."""
     named = [getattr(settings, name) for name in settings.__all__]
+    named += TRAINING_METHODS.implementations.values()
     models = [model for model in named if isinstance(model, type) and issubclass(model, Settings)]
     return [(model, name) for model in models for name, f in model.model_fields.items() if _takes_a_float(f.annotation)]
 
@@ -66,14 +68,14 @@ def test_no_setting_takes_it(value):
 
 
 def test_a_number_that_came_in_past_the_checks_never_becomes_the_default():
-    spoilt = TrainingSettings().model_copy(update={"beta": math.inf})
+    spoilt = TRAINING_METHODS.parse({"method": "mpo"}).model_copy(update={"beta": math.inf})
     files = {"model_folder": "m", "pairs": "p", "references": "r", "out": "o", "work": "w"}
     job = TrainingJob(model=ModelSettings(), training=spoilt, **files)
     assert TypeAdapter(dict).validate_python(json.loads(job.model_dump_json()))["training"]["beta"] == math.inf
-    with pytest.raises(ValidationError, match=r"training\.beta"):
+    with pytest.raises(ValidationError, match=r"training\.mpo\.beta"):
         TrainingJob.model_validate_json(job.model_dump_json())
     with pytest.raises(ValidationError, match="beta"):
-        TrainingSettings.model_validate_json(spoilt.model_dump_json())
+        type(spoilt).model_validate_json(spoilt.model_dump_json())
 
 
 def test_clipping_can_be_switched_off(mpo, profile):

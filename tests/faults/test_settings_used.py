@@ -14,8 +14,9 @@ from mpo_core.contract.artifacts import ArtifactStore
 from mpo_core.contract.errors import BadInputError
 from mpo_core.contract.prompts import PROMPT_SOURCES
 from mpo_core.contract.tables import PROMPTS
+from mpo_core.contract.training import TRAINING_METHODS
 from mpo_core.prompts.columns import ColumnSource
-from mpo_core.settings import CompareSettings, TrainingSettings
+from mpo_core.settings import CompareSettings
 from mpo_core.settings.profiles import load_config
 from tests.faults.conftest import pair_rows
 
@@ -80,7 +81,7 @@ def test_a_source_refuses_a_setting_that_it_would_not_look_at(kind, name):
     if not idle and (name != "delimiter" or kind == "csv"):
         assert getattr(PROMPT_SOURCES.parse(source), name) == CHANGED[name]
         return
-    with pytest.raises(ValueError, match=rf"{name}\s+Extra inputs are not permitted"):
+    with pytest.raises(ValueError, match=rf"{name}\s+Extra inputs are not permitted|`{name}` is a setting of"):
         PROMPT_SOURCES.parse(source)
 
 
@@ -251,4 +252,15 @@ def test_a_comparison_adds_its_seeds_to_those_of_the_profile(profile):
     config = load_config(profile, ["prompts.seed=7", "sampling.seed=5", "training.seed=3"])
     assert (seeded(config, 2).prompts.seed, seeded(config, 2).sampling.seed) == (9, 7)
     compare = CompareSettings(methods={"mpo": {}, "dpo": {"seed": 20}})
-    assert [compare.training(name, TrainingSettings(seed=3), 2).seed for name in ("mpo", "dpo")] == [5, 22]
+    base = TRAINING_METHODS.parse({"method": "mpo", "seed": 3})
+    assert [compare.training(name, base, 2).seed for name in ("mpo", "dpo")] == [5, 22]
+
+
+def test_a_comparison_takes_settings_of_a_method_from_that_method_only():
+    base = TRAINING_METHODS.parse({"method": "mpo", "beta": 3.0, "anchor_gap": "own", "learning_rate": 1e-3})
+    compare = CompareSettings(methods={"mpo": {}, "mpo/last": {"retention": {"pooling": "last"}}, "dpo": {}, "sft": {}})
+    mpo, last, dpo, sft = (compare.training(name, base, 0) for name in compare.methods)
+    assert mpo == base
+    assert (last.beta, last.anchor_gap, last.pooling) == (3.0, "own", "last")
+    assert dpo == TRAINING_METHODS.parse({"method": "dpo", "learning_rate": 1e-3})  # and so its own usual beta
+    assert sft == TRAINING_METHODS.parse({"method": "sft", "learning_rate": 1e-3})

@@ -7,7 +7,8 @@ import sys
 import pytest
 
 from mpo_core.contract.errors import BadInputError, StageFailedError
-from mpo_core.settings import ModelSettings, TrainingSettings
+from mpo_core.contract.training import TRAINING_METHODS
+from mpo_core.settings import ModelSettings
 from mpo_core.training import launch
 
 
@@ -18,7 +19,7 @@ def job(tmp_path):
         pairs=tmp_path / "pairs.parquet",
         references=tmp_path / "none.parquet",
         model=ModelSettings(),
-        training=TrainingSettings(device="cpu"),
+        training=TRAINING_METHODS.parse({"method": "mpo", "device": "cpu"}),
         out=tmp_path,
         work=tmp_path,
     )

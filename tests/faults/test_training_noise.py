@@ -11,7 +11,6 @@ import torch
 import transformers
 
 from mpo_core.contract.errors import BadInputError
-from mpo_core.settings import TrainingSettings
 from tests.training.conftest import folder, make_job, pairs_table, settings  # noqa: F401 - `folder` is a fixture
 
 SIZES = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
@@ -70,7 +69,7 @@ def train_here(job):
 
 
 def with_changes(**changes):
-    return TrainingSettings.model_validate(settings(max_steps=2).model_dump() | changes)
+    return settings(**({"max_steps": 2} | changes))
 
 
 @pytest.mark.parametrize("checkpointing", [False, True], ids=["plain", "checkpointing"])

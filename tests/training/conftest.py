@@ -17,9 +17,11 @@ import pytest
 import torch
 
 from mpo_core.contract.tables import PAIRS
+from mpo_core.contract.training import TRAINING_METHODS, TrainingMethod
 from mpo_core.models import load_model, load_tokenizer, model_digest
-from mpo_core.settings import ModelSettings, TrainingSettings
-from mpo_core.training import TrainingJob, gaps, source_texts, target_texts
+from mpo_core.settings import ModelSettings
+from mpo_core.training.launch import TrainingJob
+from mpo_core.training.reference import gaps, source_texts, target_texts
 
 torch.set_num_threads(1)
 MODEL = ModelSettings(device="cpu")
@@ -128,8 +130,9 @@ def references_for(
     return gaps(model, tokenizer, texts, cutoff=1024, system=None, **options)[0]
 
 
-def settings(**changes: Any) -> TrainingSettings:
+def settings(**changes: Any) -> TrainingMethod:
     base: dict[str, Any] = {
+        "method": "mpo",
         "learning_rate": 1e-3,
         "schedule": "cosine",
         "warmup": 0.0,
@@ -142,11 +145,11 @@ def settings(**changes: Any) -> TrainingSettings:
     }
     flat = base | {name: value for name, value in changes.items() if not name.startswith("retention.")}
     nested = {name.partition(".")[2]: value for name, value in changes.items() if name.startswith("retention.")}
-    return TrainingSettings.model_validate(flat | ({"retention": nested} if nested else {}))
+    return TRAINING_METHODS.parse(flat | ({"retention": nested} if nested else {}))
 
 
 def make_job(
-    root: Path, folder: Path, training: TrainingSettings, pairs: pa.Table, validation: pa.Table | None = None
+    root: Path, folder: Path, training: TrainingMethod, pairs: pa.Table, validation: pa.Table | None = None
 ) -> TrainingJob:
     """A job on disk with its references, computed with the weights and the precision of the training."""
     root.mkdir(parents=True, exist_ok=True)
@@ -160,7 +163,7 @@ def make_job(
         tokenizer,
         *tables,
         digest=model_digest(folder, MODEL),
-        pooling=training.retention.pooling,
+        pooling=training.pooling,
         precision=training.precision,
     )
     pq.write_table(references, root / "references.parquet")

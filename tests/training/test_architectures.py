@@ -14,13 +14,13 @@ from mpo_core.contract.errors import BadInputError
 from mpo_core.contract.tables import QUARANTINE
 from mpo_core.models import load_model
 from mpo_core.settings import LoraSettings
-from mpo_core.training import TrainingJob
 from mpo_core.training.adapters import add_adapters
 from mpo_core.training.child import _save
 from mpo_core.training.collator import join
 from mpo_core.training.cuts import Cuts
 from mpo_core.training.encoding import EncodedText
 from mpo_core.training.forward import attach, can_pack, detach
+from mpo_core.training.launch import TrainingJob
 from mpo_core.training.layout import Item, pack, pad
 from mpo_core.training.trainer import MPOTrainer
 from tests.training import plain

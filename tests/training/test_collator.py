@@ -9,9 +9,8 @@ import pytest
 
 from mpo_core.contract.errors import BadInputError
 from mpo_core.contract.tables import PAIRS
-from mpo_core.training import PairText
 from mpo_core.training.collator import join
-from mpo_core.training.encoding import encode_text
+from mpo_core.training.encoding import PairText, encode_text
 
 
 def joined(pairs: pa.Table, references: pa.Table, tokenizer: Any, settings: Any, **options: Any) -> Any:
@@ -55,7 +54,6 @@ def test_beta_of_the_language_and_weight_of_the_row(world: Any, model: Any, toke
         ({"sw": 1.5, "default": 0.5}, [1.5, 0.5, 1.5, 0.5]),
         ({"sw": 1.5}, [1.5, 1.0, 1.5, 1.0]),
         (2.0, [2.0] * 4),
-        (None, [1.0] * 4),
     ):
         rows, _ = joined(pairs, references, tokenizer, world.settings(beta=beta))
         assert [row.beta for row in rows] == expected

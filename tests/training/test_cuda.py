@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from mpo_core.settings import LoraSettings
-from mpo_core.training import TrainingResult, attention, train
+from mpo_core.training import attention
 from mpo_core.training.attention import Segment
+from mpo_core.training.launch import TrainingResult, train
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
 

@@ -20,8 +20,9 @@ import pytest
 import torch
 
 from mpo_core.contract.errors import BadInputError, StageFailedError
-from mpo_core.settings import LoraSettings, TrainingSettings
-from mpo_core.training import TrainingJob, TrainingResult, train
+from mpo_core.contract.training import TRAINING_METHODS, TrainingMethod
+from mpo_core.settings import LoraSettings
+from mpo_core.training.launch import TrainingJob, TrainingResult, train
 
 ROOT = Path(__file__).resolve().parents[2]
 # 7 pairs a step of 3 or 4 sources, and forwards that hold two of them: the processes have shares and forwards of
@@ -33,10 +34,10 @@ needs_deepspeed = pytest.mark.skipif(
 )
 
 
-def several(settings: TrainingSettings, **changes: Any) -> TrainingSettings:
+def several(settings: TrainingMethod, **changes: Any) -> TrainingMethod:
     """The same training in two processes, with as many pairs a step."""
     halved = {"batch_size": settings.batch_size // 2, "processes": 2}
-    return TrainingSettings.model_validate(settings.model_dump() | halved | changes)
+    return TRAINING_METHODS.parse(settings.model_dump() | halved | changes)
 
 
 def alone(job: TrainingJob) -> TrainingResult:
@@ -148,7 +149,7 @@ def test_two_processes_train_as_a_single_process(world: Any, folder: Path, tmp_p
 def test_every_way_of_sharing_trains_as_a_single_process(
     world: Any, folder: Path, tmp_path: Path, parallel: str, changes: dict[str, Any]
 ) -> None:
-    settings = TrainingSettings.model_validate(world.settings(**UNEVEN | {"batch_size": 8}).model_dump() | changes)
+    settings = TRAINING_METHODS.parse(world.settings(**UNEVEN | {"batch_size": 8}).model_dump() | changes)
     pairs, validation = world.pairs_table(10), world.pairs_table(3, split="validation")
     whole = alone(world.make_job(tmp_path / "one", folder, settings, pairs, validation))
     shared = train(world.make_job(tmp_path / "two", folder, several(settings, parallel=parallel), pairs, validation))
@@ -188,7 +189,7 @@ def test_all_processes_die_with_the_parent_or_the_launcher(world: Any, folder: P
     job = world.make_job(tmp_path, folder, several(world.settings(max_steps=100_000)), world.pairs_table())
     (tmp_path / "job.json").write_text(job.model_dump_json())
     code = (
-        "import sys; from pathlib import Path; from mpo_core.training import TrainingJob, train\n"
+        "import sys; from pathlib import Path; from mpo_core.training.launch import TrainingJob, train\n"
         f"job = TrainingJob.model_validate_json(Path({str(tmp_path / 'job.json')!r}).read_text())\n"
         "train(job, on_step=lambda line: print(line['step'], flush=True))"
     )

@@ -15,11 +15,11 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from mpo_core.contract.tables import PAIRS
-from mpo_core.settings import TrainingSettings
-from mpo_core.training import gaps, source_texts
+from mpo_core.contract.training import TRAINING_METHODS
 from mpo_core.training.collator import PairRow, join
 from mpo_core.training.encoding import EncodedText
 from mpo_core.training.forward import attach, detach
+from mpo_core.training.reference import gaps, source_texts
 from mpo_core.training.trainer import MPOTrainer
 from tests.training import plain
 
@@ -82,7 +82,7 @@ class Models:
                 value.add_(torch.randn_like(value), alpha=0.05)
         ids = EncodedText([3], [3], [3])
         row = PairRow("p", "s", "sw", ids, ids, 0.0, 1.0, 1.0, None, None)
-        self.settings = TrainingSettings(device="cpu", precision="float32")
+        self.settings = TRAINING_METHODS.parse({"method": "mpo", "device": "cpu", "precision": "float32"})
         self.trainer = MPOTrainer(self.policy, [row], pad_id=0, settings=self.settings, folder=folder)
         detach(self.policy)
 

@@ -12,8 +12,7 @@ import torch
 
 from mpo_core.models import load_model, load_tokenizer
 from mpo_core.settings import ModelSettings
-from mpo_core.training import PairText
-from mpo_core.training.encoding import EncodedText, encode_text
+from mpo_core.training.encoding import EncodedText, PairText, encode_text
 from mpo_core.training.forward import scoring
 from mpo_core.training.layout import Item, pad
 from mpo_core.training.objective import mean_log_probability, reward_gap

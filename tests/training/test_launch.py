@@ -21,8 +21,8 @@ import torch
 from mpo_core.contract.errors import BadInputError
 from mpo_core.contract.tables import QUARANTINE
 from mpo_core.settings import LoraSettings
-from mpo_core.training import TrainingJob, TrainingResult, train
 from mpo_core.training import launch as launching
+from mpo_core.training.launch import TrainingJob, TrainingResult, train
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -171,7 +171,7 @@ def test_the_child_dies_with_its_parent(world: Any, folder: Path, tmp_path: Path
     job = world.make_job(tmp_path, folder, world.settings(max_steps=100_000), world.pairs_table())
     (tmp_path / "job.json").write_text(job.model_dump_json())
     code = (
-        "import sys; from pathlib import Path; from mpo_core.training import TrainingJob, train\n"
+        "import sys; from pathlib import Path; from mpo_core.training.launch import TrainingJob, train\n"
         f"job = TrainingJob.model_validate_json(Path({str(tmp_path / 'job.json')!r}).read_text())\n"
         "train(job, on_step=lambda line: print(line['step'], flush=True))"
     )

@@ -68,12 +68,3 @@ def test_half_precision_is_summed_in_float32() -> None:
 def test_what_is_wider_stays_wide() -> None:
     wide = torch.ones(2, 3, dtype=torch.float64) / 3
     assert {f.dtype for f in (pool([wide], "last"), retention_loss(wide, wide))} == {torch.float64}
-
-
-def test_every_method_has_an_objective_and_says_what_it_needs() -> None:
-    from typing import get_args
-
-    from mpo_core.settings.training import METHODS, TrainingSettings
-    from mpo_core.training.objectives import OBJECTIVES
-
-    assert set(get_args(TrainingSettings.model_fields["method"].annotation)) == METHODS.keys() == OBJECTIVES.keys()

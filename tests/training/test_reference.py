@@ -10,9 +10,10 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from mpo_core.training import PairText, forward, gaps, source_texts, target_texts
-from mpo_core.training.encoding import EncodedText, encode_text
+from mpo_core.training import forward
+from mpo_core.training.encoding import EncodedText, PairText, encode_text
 from mpo_core.training.layout import Item, pack
+from mpo_core.training.reference import gaps, source_texts, target_texts
 from tests.training import plain
 
 

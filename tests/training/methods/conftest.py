@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from mpo_core.settings import TrainingSettings
+from mpo_core.contract.training import TRAINING_METHODS
 from mpo_core.training.collator import PairRow
 from mpo_core.training.encoding import EncodedText
 from mpo_core.training.trainer import MPOTrainer
@@ -107,7 +107,7 @@ def trainer(folder: Path, model: Any, some: list[PairRow], **changes: Any) -> MP
         some,
         validation=validation,
         pad_id=PAD,
-        settings=TrainingSettings.model_validate(base | changes),
+        settings=TRAINING_METHODS.parse({"method": "mpo"} | base | changes),
         folder=folder,
         callbacks=callbacks,
     )

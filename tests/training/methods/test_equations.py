@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from mpo_core.settings import TrainingSettings
-from mpo_core.training.objectives import OBJECTIVES, Scores
+from mpo_core.contract.training import TRAINING_METHODS, Scores
 
 
 def scores(**changes: Any) -> Scores:
@@ -31,17 +30,11 @@ def scores(**changes: Any) -> Scores:
 
 
 def loss(method: str, some: Scores, **changes: Any) -> list[float]:
-    settings = TrainingSettings.model_validate({"method": method, **changes})
-    return OBJECTIVES[method](some, settings).tolist()
+    return TRAINING_METHODS.parse({"method": method, **changes}).loss(some).tolist()
 
 
 def minus_log_sigmoid(x: float) -> float:
     return math.log1p(math.exp(-x))
-
-
-def test_every_method_of_the_settings_has_an_objective() -> None:
-    named = TrainingSettings.model_fields["method"].annotation.__args__
-    assert set(OBJECTIVES) == set(named)
 
 
 def test_r_dpo_is_the_papers_formula() -> None:
@@ -56,7 +49,7 @@ def test_r_dpo_learns_less_from_a_longer_chosen_answer() -> None:
         chosen = torch.tensor([-8.0, -8.0], requires_grad=True)
         same = torch.full((2,), 2.0)
         some = scores(chosen=chosen, chosen_tokens=torch.full((2,), tokens), rejected_tokens=same)
-        OBJECTIVES["r_dpo"](some, TrainingSettings(method="r_dpo", length_alpha=0.1)).sum().backward()
+        TRAINING_METHODS.parse({"method": "r_dpo", "length_alpha": 0.1}).loss(some).sum().backward()
         slopes[tokens] = chosen.grad.abs()
     assert (slopes[40.0] < slopes[2.0] / 5).all()
 
@@ -97,7 +90,7 @@ def test_kto_weighs_both_sides_and_measures_from_the_kl() -> None:
 def test_orpo_stays_finite_where_an_answer_is_certain() -> None:
     chosen = torch.tensor([0.0, -1e-9], requires_grad=True)
     some = scores(chosen=chosen, rejected=torch.tensor([-6.0, -400.0]))
-    actual = OBJECTIVES["orpo"](some, TrainingSettings(method="orpo"))
+    actual = TRAINING_METHODS.parse({"method": "orpo"}).loss(some)
     actual.sum().backward()
     assert torch.isfinite(actual).all()
     # Nothing is left to gain in odds: what remains is the likelihood's slope, 1 / mean tokens.
@@ -109,7 +102,7 @@ def test_far_log_probabilities_give_finite_losses_and_gradients(method: str) -> 
     # Answers of a thousand tokens, and a policy far from the reference.
     chosen = torch.tensor([-9e3, -1.0], requires_grad=True)
     rejected = torch.tensor([-1.0, -9e3], requires_grad=True)
-    actual = OBJECTIVES[method](scores(chosen=chosen, rejected=rejected), TrainingSettings(method=method))
+    actual = TRAINING_METHODS.parse({"method": method}).loss(scores(chosen=chosen, rejected=rejected))
     actual.sum().backward()
     for tensor in (actual, chosen.grad, rejected.grad):
         assert torch.isfinite(tensor).all()
@@ -119,7 +112,10 @@ def test_far_log_probabilities_give_finite_losses_and_gradients(method: str) -> 
 
 @pytest.mark.parametrize(
     ("method", "beta"),
-    [("mpo", 1.0), ("simpo", 2.0), ("sft", 0.1), ("dpo", 0.1), ("ipo", 0.1), ("kto", 0.1), ("orpo", 0.1)],
+    [("mpo", 1.0), ("simpo", 2.0), ("sft", 1.0), ("dpo", 0.1), ("ipo", 0.1), ("kto", 0.1), ("orpo", 0.1)],
 )
 def test_beta_left_out_is_the_methods_usual(method: str, beta: float) -> None:
-    assert TrainingSettings(method=method).beta_of("sw") == beta  # type: ignore[arg-type]
+    assert TRAINING_METHODS.parse({"method": method}).beta_of("sw") == beta
+    if method != "sft":
+        by_language = TRAINING_METHODS.parse({"method": method, "beta": {"ko": 5.0}})
+        assert (by_language.beta_of("ko"), by_language.beta_of("sw")) == (5.0, beta)

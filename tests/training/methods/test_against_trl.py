@@ -64,8 +64,13 @@ def test_step_is_trls(method: str, layout: str, tiny: Any, build_on: Any, measur
     if method == "kto":
         assert (theirs._metrics["train"]["kl"][0] == 0) == bool(below)
 
-    changes = {"label_smoothing": 0.2, "cpo_alpha": 0.8, "simpo_gamma": 0.7, "undesirable_weight": 0.7}
-    changes |= {"desirable_weight": 1.5, "batch_size": 2, "gradient_accumulation": 3}
+    own = {
+        "rdpo": {"label_smoothing": 0.2},
+        "cpo": {"cpo_alpha": 0.8},
+        "simpo": {"simpo_gamma": 0.7},
+        "kto": {"desirable_weight": 1.5, "undesirable_weight": 0.7},
+    }
+    changes = {"batch_size": 2, "gradient_accumulation": 3, **own.get(method, {})}
     ours = build_on(tiny.llama(0), rows, method=method, layout=layout, **changes)
     loss, gradients = measure(ours, policy)
     assert len(ours._step(rows).forwards) > 2  # no cut of the step may show

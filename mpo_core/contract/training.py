@@ -1,21 +1,29 @@
-"""Settings of the training, and of the other methods it is compared with."""
+"""What a training method is: the settings that all methods share, what a method may need, and the loss of its pairs.
+
+Nothing here imports torch, so that settings are read quickly.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, NamedTuple, Self
+import abc
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, NamedTuple, Self
 
 from pydantic import Field, model_validator
 
+from mpo_core.contract.extensions import ExtensionPoint
 from mpo_core.contract.settings import DEVICE, OPERATIONAL, Fraction, Settings
 
+if TYPE_CHECKING:
+    from torch import Tensor
 
-class RetentionSettings(Settings):
-    """L2, which keeps the dominant language where it was."""
+Pooling = Literal["mean", "last", "padded_mean"]
+_Positive = Annotated[float, Field(gt=0.0)]
+Beta = _Positive | dict[str, _Positive]
+"""A positive factor: one for all languages, or one by language code (and `default`)."""
 
-    weight: float = Field(1.0, ge=0.0)
-    """Weight of L2 in the loss. Default: 1, the paper's."""
-    pooling: Literal["mean", "last", "padded_mean"] = "mean"
-    """Hidden state per sequence: `mean` (mask-aware), `last` token (the paper), `padded_mean` (the released code)."""
+# The smallest relative step that a bfloat16 weight can take is 2^-9 of it; below this learning rate,
+# which AdamW's first updates have the size of, a weight of the usual magnitude 0.02 does not move.
+_PURE_BFLOAT16_RATE = 0.02 * 2**-9
 
 
 class LoraSettings(Settings):
@@ -31,67 +39,9 @@ class LoraSettings(Settings):
     """Names of the modules that get an adapter. Default: `all-linear`, every linear layer."""
 
 
-Positive = Annotated[float, Field(gt=0.0)]
-
-# The smallest relative step that a bfloat16 weight can take is 2^-9 of it; below this learning rate,
-# which AdamW's first updates have the size of, a weight of the usual magnitude 0.02 does not move.
-_PURE_BFLOAT16_RATE = 0.02 * 2**-9
-
-
-class MethodNeeds(NamedTuple):
-    """What a training method needs beside the log-probabilities of the target pairs, and its usual beta."""
-
-    beta: float = 0.1
-    """beta where the settings name none: TRL 1.16's defaults, but for SimPO its authors', for MPO the paper's."""
-    sources: bool = False
-    """The dominant pairs: their reward gaps under the reference, and L2 on their hidden states."""
-    target_reference: bool = False
-    """The reference's log-probabilities of the target pairs."""
-    prompt_scores: bool = False
-    """The log-probabilities of the prompts."""
-    divergence: bool = False
-    """An estimate, before each step, of how far the policy is from the reference. It needs the whole model."""
-
-
-_NO_REFERENCE, _TARGET_REFERENCE = MethodNeeds(), MethodNeeds(target_reference=True)
-METHODS = {
-    "mpo": MethodNeeds(beta=1.0, sources=True),
-    "sft": _NO_REFERENCE,
-    "dpo": _TARGET_REFERENCE,
-    "ipo": _TARGET_REFERENCE,
-    "rdpo": _TARGET_REFERENCE,
-    "cpo": _NO_REFERENCE,
-    "kto": MethodNeeds(target_reference=True, divergence=True),
-    "orpo": MethodNeeds(prompt_scores=True),
-    "r_dpo": _TARGET_REFERENCE,
-    "simpo": MethodNeeds(beta=2.0),
-}
-"""The training methods by name. Nothing else compares a method's name."""
-
-
 class TrainingSettings(Settings):
-    """Preference training: MPO (arXiv 2505.16869), or a method to compare it with."""
+    """The training settings that every method has."""
 
-    method: Literal["mpo", "sft", "dpo", "ipo", "rdpo", "cpo", "kto", "orpo", "r_dpo", "simpo"] = "mpo"
-    """The objective. All but `mpo` see the target pairs alone, without L2."""
-    beta: Positive | dict[str, Positive] | None = None
-    """Factor of the target gap in L1, one or by language code (and `default`); else as in TRL. None: its usual."""
-    label_smoothing: float = Field(0.1, ge=0.0, lt=0.5)
-    """rdpo: share of pairs taken to be labelled the wrong way round; 0 is dpo."""
-    cpo_alpha: float = Field(1.0, ge=0.0)
-    """cpo: weight of the likelihood of chosen."""
-    simpo_gamma: float = Field(0.5, ge=0.0)
-    """simpo: margin that the difference of the rewards has to pass."""
-    length_alpha: float = Field(0.01, ge=0.0)
-    """r_dpo: weight of a token by which chosen is longer than rejected."""
-    desirable_weight: float = Field(1.0, gt=0.0)
-    """kto: weight of chosen answers."""
-    undesirable_weight: float = Field(1.0, gt=0.0)
-    """kto: weight of rejected answers."""
-    anchor_gap: Literal["dominant", "own"] = "dominant"
-    """Goal of a harmless row's gap: the reference's `dominant` gap (the paper) or its `own` in that language."""
-    retention: RetentionSettings = RetentionSettings()
-    """L2, which keeps the dominant language where it was."""
     lora: LoraSettings | None = None
     """Trains low-rank adapters instead of all weights. Default: none, all weights are trained."""
     epochs: float = Field(2.0, gt=0.0)
@@ -154,22 +104,6 @@ class TrainingSettings(Settings):
         """Pairs of an optimiser step."""
         return self.batch_size * self.gradient_accumulation * self.processes
 
-    @property
-    def needs(self) -> MethodNeeds:
-        """What the method needs."""
-        return METHODS[self.method]
-
-    @property
-    def references_targets(self) -> bool:
-        """Whether the reference has to measure target pairs too."""
-        return self.needs.target_reference or (self.needs.sources and self.anchor_gap == "own")
-
-    def beta_of(self, language: str) -> float:
-        """The beta of a language."""
-        if isinstance(self.beta, dict):
-            return self.beta.get(language, self.beta.get("default", self.needs.beta))
-        return self.beta if self.beta is not None else self.needs.beta
-
     @model_validator(mode="after")
     def _stopping(self) -> Self:
         if self.patience is not None and self.evaluate_every is None:
@@ -185,19 +119,128 @@ class TrainingSettings(Settings):
             )
         if self.weights == "nf4" and self.lora is None:
             raise ValueError("`weights: nf4` cannot train by itself; it is the base under `lora`")
-        if self.layout == "packed" and self.retention.pooling == "padded_mean":
-            raise ValueError("`retention.pooling: padded_mean` counts pads; it needs `layout: padded`")
         return self
 
     @model_validator(mode="after")
     def _several(self) -> Self:
         if self.processes > 1 and ":" in self.device:
             raise ValueError(f"`device: {self.device}` is one device; with `processes` say `cuda`, `cpu` or `auto`")
-        sharded = self.processes > 1 and self.parallel != "ddp"
-        if sharded and self.retention.pooling == "padded_mean":
-            raise ValueError("`retention.pooling: padded_mean` needs the whole model in each process: `parallel: ddp`")
-        if sharded and self.weights == "nf4":
+        if self.sharded and self.weights == "nf4":
             raise ValueError("`weights: nf4` cannot be sharded: `parallel: ddp`")
-        if sharded and self.needs.divergence:
+        return self
+
+    @property
+    def sharded(self) -> bool:
+        """Whether no process holds the whole model."""
+        return self.processes > 1 and self.parallel != "ddp"
+
+
+class TrainingMethod(TrainingSettings, abc.ABC):
+    """Base of every training method. Its fields are the settings of the training; `method: Literal["name"]` names it.
+
+    A method declares what it needs and gives the loss of each pair; the trainer does the rest. It lives in a file of
+    its own in `mpo_core/training/methods/`, or in another package that names its class in the entry-point group
+    `mpo.training_methods`. Import torch inside of its functions: its settings are read where nothing is trained.
+    """
+
+    needs_sources: ClassVar[bool] = False
+    """Whether the frozen model's reward gaps of the dominant pairs are needed (`Scores.anchor_gap`)."""
+    needs_target_reference: ClassVar[bool] = False
+    """Whether the frozen model's log-probabilities of the target pairs are needed (`Scores.reference_chosen`)."""
+    needs_prompt_scores: ClassVar[bool] = False
+    """Whether the log-probabilities of the prompts are needed (`Scores.prompt`)."""
+    needs_divergence: ClassVar[bool] = False
+    """Whether the distance of the model from the frozen one is needed (`Scores.kl`)."""
+
+    method: str
+    """Name of the method."""
+
+    @abc.abstractmethod
+    def loss(self, scores: Scores) -> Tensor:
+        """Returns the loss of each of the n pairs, [n]. The trainer weights and averages them."""
+
+    def anchor(self, kind: str) -> Literal["dominant", "own"]:
+        """Returns whose reward gap is the anchor of a target pair: the dominant pair's, or its own."""
+        del kind
+        return "dominant"
+
+    @property
+    def retention_weight(self) -> float:
+        """Weight of L2, the loss on the hidden states of the dominant pairs; 0 switches it off."""
+        return 0.0
+
+    @property
+    def pooling(self) -> Pooling:
+        """How the hidden states of a dominant sequence become one vector."""
+        return "mean"
+
+    @property
+    def references_targets(self) -> bool:
+        """Whether the frozen model has to be measured on target pairs too."""
+        return self.needs_target_reference or self.anchor("harmless") == "own"
+
+    def beta_of(self, language: str) -> float:
+        """Returns the beta of a language; 1 if the method has no beta."""
+        beta = getattr(self, "beta", 1.0)
+        if not isinstance(beta, dict):
+            return float(beta)
+        return float(beta.get(language, beta.get("default", type(self).model_fields["beta"].default)))
+
+    @property
+    def beta_languages(self) -> list[str]:
+        """Codes of the languages that the settings name a beta for."""
+        beta = getattr(self, "beta", None)
+        return [code for code in beta if code != "default"] if isinstance(beta, dict) else []
+
+    @model_validator(mode="after")
+    def _whole_model(self) -> Self:
+        if self.sharded and self.needs_divergence:
             raise ValueError(f"`method: {self.method}` needs the whole model in each process: `parallel: ddp`")
         return self
+
+
+class Scores(NamedTuple):
+    """What the loss of n target pairs is computed from; each [n] and float64 unless said otherwise."""
+
+    chosen: Tensor
+    """Summed log-probability of chosen under the policy, nats."""
+    rejected: Tensor
+    """Of rejected."""
+    prompt: Tensor
+    """Of the prompt after its first token; zero where the method does not need it."""
+    chosen_tokens: Tensor
+    """Answer tokens of chosen, the end token counted."""
+    rejected_tokens: Tensor
+    """Of rejected."""
+    beta: Tensor
+    """The method's beta, by the pair's language."""
+    anchor_gap: Tensor
+    """Goal of the target gap, nats per token; zero where the method does not need it."""
+    reference_chosen: Tensor
+    """`chosen` under the frozen reference; zero where the method does not need it."""
+    reference_rejected: Tensor
+    """Of rejected."""
+    mean_chosen_tokens: float
+    """Mean of `chosen_tokens` over all pairs of the optimiser step: a mean over its tokens from one over its pairs."""
+    mean_prompt_tokens: float
+    """In the same manner, of the tokens that `prompt` sums."""
+    kl: float
+    """Estimate of how far the policy is from the reference, over the optimiser step; 0 if the method needs none."""
+
+    @property
+    def gap(self) -> Tensor:
+        """Reward gap (eq. 2 of MPO), [n], nats per token."""
+        return self.chosen / self.chosen_tokens - self.rejected / self.rejected_tokens
+
+    @property
+    def log_ratios(self) -> tuple[Tensor, Tensor]:
+        """h(y_w) and h(y_l), [n] each, nats: h(y) = log pi(y|x) - log pi_ref(y|x), summed over the answer's tokens."""
+        return self.chosen - self.reference_chosen, self.rejected - self.reference_rejected
+
+
+TRAINING_METHODS: ExtensionPoint[TrainingMethod] = ExtensionPoint(
+    TrainingMethod,  # type: ignore[type-abstract]  # python/mypy#4717
+    tag="method",
+    package="mpo_core.training.methods",
+    group="mpo.training_methods",
+)

@@ -11,12 +11,12 @@ import torch
 from transformers import TrainerCallback
 
 from mpo_core.contract.tables import GAPS
-from mpo_core.settings import TrainingSettings
-from mpo_core.training import train
+from mpo_core.contract.training import TRAINING_METHODS
 from mpo_core.training.callbacks import Checkpoints, StopOnSignal, newest_checkpoint
 from mpo_core.training.collator import join
+from mpo_core.training.launch import train
 
-METHODS = ["sft", "dpo", "ipo", "rdpo", "cpo", "kto", "orpo", "r_dpo", "simpo"]
+METHODS = sorted(TRAINING_METHODS.implementations.keys() - {"mpo"})
 WITHOUT_REFERENCE = {"sft", "cpo", "orpo", "simpo"}
 # Where policy and reference are one, all log-ratios are 0: log 2, (1 / (2 beta))^2, 1 - sigmoid(0).
 AT_THE_REFERENCE = {"dpo": 0.6931472, "rdpo": 0.6931472, "ipo": 25.0, "kto": 0.5}
@@ -44,7 +44,7 @@ class AskToStop(TrainerCallback):
 @pytest.mark.parametrize("method", METHODS)
 def test_training_lowers_the_methods_own_loss(method: str, tiny: Any, build_on: Any) -> None:
     model = tiny.llama(0)
-    rows = tiny.rows(model, 6, beta=TrainingSettings(method=method).beta_of("sw"))
+    rows = tiny.rows(model, 6, beta=TRAINING_METHODS.parse({"method": method}).beta_of("sw"))
     if method in WITHOUT_REFERENCE:
         rows = [row._replace(reference=None) for row in rows]
     gaps = [
@@ -82,7 +82,7 @@ def test_a_weight_of_two_is_the_row_twice(method: str, tiny: Any, build_on: Any,
 
 @pytest.mark.parametrize("method", METHODS)
 def test_who_needs_a_reference(method: str, world: Any, tokenizer: Any) -> None:
-    settings = TrainingSettings(method=method)
+    settings = TRAINING_METHODS.parse({"method": method})
     pairs = world.pairs_table(2)
     rows, rejected = join(pairs, references=GAPS.build([]), tokenizer=tokenizer, settings=settings, system=None)
     without = method in WITHOUT_REFERENCE

@@ -1,32 +1,16 @@
-"""KTO (arXiv 2402.01306): every pair is one desirable and one undesirable example."""
+"""How far the policy is from the reference, for a method that needs it: estimated on mismatched pairs."""
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from mpo_core.contract.errors import BadInputError
-from mpo_core.settings import TrainingSettings
 from mpo_core.training.collator import PairRow
 from mpo_core.training.encoding import EncodedText, truncated_lengths
-from mpo_core.training.objectives.dpo import log_ratios
-from mpo_core.training.objectives.scores import Scores
-
-
-def kto(scores: Scores, settings: TrainingSettings) -> Tensor:
-    """Mean of d (1 - sigmoid(beta (h(y_w) - z))) and u (1 - sigmoid(beta (z - h(y_l)))): eq. 7.
-
-    h is the log-ratio of `dpo`, z = `scores.kl`, d and u are `desirable_weight` and `undesirable_weight`.
-    """
-    chosen, rejected = log_ratios(scores)
-    # 1 - sigmoid(t) is sigmoid(-t), which keeps its digits for large t.
-    desirable = settings.desirable_weight * torch.sigmoid(scores.beta * (scores.kl - chosen))
-    undesirable = settings.undesirable_weight * torch.sigmoid(scores.beta * (rejected - scores.kl))
-    return (desirable + undesirable) / 2
 
 
 def divergence(log_p: Tensor, reference: Tensor, weights: Tensor) -> float:
-    """How far the policy is from the reference, z of `kto`: the mean of log pi - log pi_ref, never below 0.
+    """Estimates how far the policy is from the reference (`Scores.kl`): the mean of log pi - log pi_ref, at least 0.
 
     Args:
         log_p: [n, 2], summed log-probability of chosen and rejected of `mismatched` pairs, nats.
@@ -41,7 +25,7 @@ def divergence(log_p: Tensor, reference: Tensor, weights: Tensor) -> float:
 
 
 def mismatched(rows: list[PairRow], cutoff: int) -> list[PairRow]:
-    """Each row's prompt with the answers to another one, from which z is estimated.
+    """Gives each row's prompt the answers to another prompt: the pairs on which `divergence` is estimated.
 
     TRL takes the answers of the neighbour in a batch. Here it is the next row in file order of
     the same language and another prompt, round the end: no matter of how steps are cut, so
@@ -68,7 +52,7 @@ def _other(rows: list[PairRow], at: int) -> PairRow:
             foreign = foreign or row
     if foreign is None:
         raise BadInputError(
-            "kto needs pairs of two prompts or more",
+            "the method needs pairs of two prompts or more",
             where="training.method",
             fix="Give more pairs, or train with another method.",
         )

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from mpo_core.contract.errors import BadInputError
-from mpo_core.settings import TrainingSettings
-from mpo_core.training.objectives.kto import divergence, mismatched
+from mpo_core.contract.training import TRAINING_METHODS
+from mpo_core.training.divergence import divergence, mismatched
 
 
 def test_answers_come_from_the_next_row_of_the_language(tiny: Any) -> None:
@@ -97,6 +97,6 @@ def test_validation_has_a_kl_of_its_own(tiny: Any, build_on: Any) -> None:
 
 def test_sharded_training_is_refused() -> None:
     with pytest.raises(ValueError, match="`method: kto` needs the whole model"):
-        TrainingSettings(method="kto", processes=2, parallel="fsdp2")
-    TrainingSettings(method="kto", processes=2, parallel="ddp")
-    TrainingSettings(method="dpo", processes=2, parallel="fsdp2")
+        TRAINING_METHODS.parse({"method": "kto", "processes": 2, "parallel": "fsdp2"})
+    TRAINING_METHODS.parse({"method": "kto", "processes": 2, "parallel": "ddp"})
+    TRAINING_METHODS.parse({"method": "dpo", "processes": 2, "parallel": "fsdp2"})

@@ -1,0 +1,1 @@
+"""The training methods of this repository, one per file."""

@@ -1,0 +1,32 @@
+"""SimPO (arXiv 2405.14734)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+
+from mpo_core.contract.training import Beta, Scores, TrainingMethod
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class SimPo(TrainingMethod):
+    """Prefers chosen to rejected by a margin per token, without a reference."""
+
+    method: Literal["simpo"]
+    """Name of the method."""
+    beta: Beta = 2.0
+    """Factor of the reward gap: one number, or one by language code (and `default`). Default: 2, its authors'."""
+    simpo_gamma: float = Field(0.5, ge=0.0)
+    """Margin that beta times the reward gap has to pass. Default: 0.5."""
+
+    def loss(self, scores: Scores) -> Tensor:
+        """-log sigmoid(beta RG(x, y_w, y_l) - g), eq. 6, g = `simpo_gamma`.
+
+        TRL adds `cpo_alpha` times the likelihood of chosen unless that is set to 0; the paper has no such term.
+        """
+        from torch.nn.functional import logsigmoid
+
+        return -logsigmoid(scores.beta * scores.gap - self.simpo_gamma)
