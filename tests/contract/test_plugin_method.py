@@ -28,7 +28,8 @@ print(json.dumps([name for name in ran if name.startswith("train-")]))
 
 def train_command(pairs, out, **changes):
     settings = [part for item in (HINGE | changes).items() for part in ("--set", "training.{}={}".format(*item))]
-    return ["train", "--pairs", str(pairs), "--model", "microworld", "--out", str(out), "--json", *settings]
+    where = ["--out", str(out), "--set", f"run.root={out.parent / out.name}-root"]
+    return ["train", "--pairs", str(pairs), "--model", "microworld", *where, "--json", *settings]
 
 
 def steps_of(out):
@@ -72,18 +73,18 @@ def test_its_settings_are_checked_like_ours(changes, message, write_pairs, tmp_p
 @pytest.mark.long
 def test_it_resumes_to_the_same_weights(write_pairs, tmp_path):  # noqa: F811
     pairs = write_pairs()
-    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    whole, cut, root = tmp_path / "whole", tmp_path / "cut", tmp_path / "cut-root"
     assert mpo(*train_command(pairs, whole, max_steps=30)).returncode == 0
     command = [sys.executable, "-m", "mpo_command", *train_command(pairs, cut, max_steps=30)]
     running = subprocess.Popen(
         command, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(PACKAGE)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
     deadline = time.monotonic() + 300
-    while not list(cut.rglob("checkpoint-*/complete.json")) and time.monotonic() < deadline:
+    while not list(root.rglob("checkpoint-*/complete.json")) and time.monotonic() < deadline:
         time.sleep(0.05)
     running.kill()
     running.communicate()
-    assert list(cut.rglob("checkpoint-*/complete.json"))
+    assert list(root.rglob("checkpoint-*/complete.json"))
     assert not (cut / "model").exists()
     assert mpo(*train_command(pairs, cut, max_steps=30)).returncode == 0
     assert [step["loss"] for step in steps_of(cut)] == [step["loss"] for step in steps_of(whole)]

@@ -60,7 +60,7 @@ def test_its_settings_are_checked_like_ours(prompts_csv):
     judge = json.dumps({"judge": "short_answers", "min_letters": 3})
     done = mpo("evaluate", "--model", "microworld", "--prompts", prompts_csv, "--set", f"judging={judge}")
     assert done.returncode == 2
-    assert "`judging.min_letters` is a setting of refusal_rules, not of short_answers." in done.stderr
+    assert "`judging.min_letters` is a setting of guard, openai, refusal_rules, not of short_answers." in done.stderr
 
 
 def test_a_prompt_source_of_another_package_brings_prompts(tmp_path):
