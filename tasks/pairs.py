@@ -19,7 +19,7 @@ from mpo_core.settings import PairSettings
 from tasks.stage import ShardInput, read_rows, stage
 
 
-@stage("pairs", verb="pairs", version=2)
+@stage("pairs", verb="pairs", version=3)
 def pair_dominant(
     store: ArtifactStore,
     *,
@@ -38,6 +38,7 @@ def pair_dominant(
         read_rows(store, [responses], RESPONSES),
         read_rows(store, [verdicts], VERDICTS),
         settings,
+        dominant=dominant,
         reference_answers=None if reference_answers is None else store.read_table(reference_answers, REFERENCE_ANSWERS),
     )
     return Shard(
@@ -46,7 +47,7 @@ def pair_dominant(
     )
 
 
-@stage("pairs", verb="pairs", version=2)
+@stage("pairs", verb="pairs", version=3)
 def pair_target(
     store: ArtifactStore,
     *,

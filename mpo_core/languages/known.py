@@ -157,3 +157,9 @@ def _flores(entry: Language) -> str:
         return f"{langcodes.Language.get(entry.code).to_alpha3()}_{entry.script}"
     except LookupError:  # a private code has none
         return entry.code
+
+
+def relative_length(text: str, translation: str, source: str, target: str) -> float:
+    """Length over what is usual between the two languages: 1 is usual, 0.5 half of it."""
+    usual = language(target).length / language(source).length
+    return len(translation.strip()) / max(1.0, len(text.strip()) * usual)

@@ -2,32 +2,113 @@
 
 from __future__ import annotations
 
-from difflib import SequenceMatcher
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from mpo_core.languages.identify import language_fault
+from mpo_core.languages.known import relative_length
+from mpo_core.settings import PairSettings
 
 Row = dict[str, Any]
+_GRAM = 5
+"""Characters of the pieces by which whole pairs are compared."""
 
 
-def similarity(a: str, b: str, *, above: float) -> float:
-    """Returns the share of characters in common runs (`difflib`), 1 for equal texts; exact only above `above`.
+class Fault(NamedTuple):
+    """Why a pair is rejected: a short stable reason, and numbers or names that explain it."""
 
-    The exact ratio is quadratic; its upper bounds are linear and settle nearly every pair.
-    """
+    reason: str
+    detail: str
+
+
+class Texts(NamedTuple):
+    """One language's side of a pair."""
+
+    prompt: str
+    chosen: str
+    rejected: str
+
+
+def similarity(a: str, b: str) -> float:
+    """Returns the chrF of two texts, 0 to 1 (1: equal): the higher one of both directions."""
+    from sacrebleu import sentence_chrf
+
     a, b = " ".join(a.split()), " ".join(b.split())
-    if a == b:
-        return 1.0
-    # autojunk would call every common letter of a text beyond 200 characters junk.
-    matcher = SequenceMatcher(None, a, b, autojunk=False)
-    bound = min(matcher.real_quick_ratio(), matcher.quick_ratio())
-    return matcher.ratio() if bound > above else bound
+    return 1.0 if a == b else max(float(sentence_chrf(x, [y]).score) for x, y in ((a, b), (b, a))) / 100
 
 
 def alike(chosen: str, rejected: str, most: float) -> str | None:
     """Says by how much two answers are too alike for a pair, or returns None; equal answers always are."""
-    share = similarity(chosen, rejected, above=most)
+    share = similarity(chosen, rejected)
     if share > most or " ".join(chosen.split()) == " ".join(rejected.split()):
-        return f"similarity {share:.3f}, allowed {most:.3f}"
+        return f"chrF {share:.3f}, allowed {most:.3f}"
     return None
+
+
+def answers_fault(
+    texts: Texts, language: str, settings: PairSettings, *, source: Texts | None = None, dominant: str = ""
+) -> Fault | None:
+    """Returns the first gate that the two answers fail: `too_alike`, `wrong_language` or `length_outlier`.
+
+    Args:
+        texts: the pair.
+        language: code of its language.
+        settings: which gates there are, and their bounds.
+        source: the dominant pair that it mirrors, if it is a target pair.
+        dominant: code of the language of `source`.
+    """
+    if detail := alike(texts.chosen, texts.rejected, settings.max_similarity):
+        return Fault("too_alike", detail)
+    sides = {"chosen": texts.chosen, "rejected": texts.rejected}
+    if settings.check_language:
+        for name, text in sides.items():
+            if fault := language_fault(text, language):
+                return Fault("wrong_language", f"{name}: {fault}")
+    lengths = [("chosen and rejected", len(texts.chosen) / len(texts.rejected), settings.max_length_factor)]
+    if source is not None:
+        lengths += [
+            (f"{name} and its source", relative_length(getattr(source, name), text, dominant, language), most)
+            for name, text in sides.items()
+            for most in [settings.max_source_length_factor]
+        ]
+    for name, factor, most in lengths:
+        if most is not None and not 1 / most <= factor <= most:
+            return Fault("length_outlier", f"{name}: factor {factor:.2f}, allowed 1/{most:g} to {most:g}")
+    return None
+
+
+def repeated(pairs: Iterable[tuple[str, Texts]], most: float) -> dict[str, Fault]:
+    """Finds pairs whose prompt and answers together repeat those of an earlier one (`repeated_pair`).
+
+    Two pairs are as alike as the share of their pieces of five characters that both have; a piece that comes several
+    times counts once. Equal prompts with other answers, and equal answers to other prompts, are less alike.
+
+    Args:
+        pairs: ids and texts, in one language.
+        most: what is more alike than this (0 to 1) is a repetition. From 1 on, nothing is.
+
+    Returns:
+        The faults by id. Of pairs that are alike the first one stays.
+    """
+    faults: dict[str, Fault] = {}
+    stays: list[tuple[str, set[str]]] = []
+    for key, texts in pairs if most < 1.0 else ():
+        plain = "\n".join(" ".join(text.casefold().split()) for text in texts)
+        pieces = {plain[i : i + _GRAM] for i in range(max(1, len(plain) - _GRAM + 1))}
+        for other, theirs in stays:
+            fewer, more = sorted((len(pieces), len(theirs)))
+            # The sizes alone settle most comparisons.
+            if fewer > most * more and (share := _share(pieces, theirs)) > most:
+                faults[key] = Fault("repeated_pair", f"like {other}: {share:.3f}, allowed {most:.3f}")
+                break
+        else:
+            stays.append((key, pieces))
+    return faults
+
+
+def _share(a: set[str], b: set[str]) -> float:
+    both = len(a & b)
+    return both / (len(a) + len(b) - both)
 
 
 def quarantine_row(row_id: str, language: str | None, reason: str, detail: str) -> Row:

@@ -19,7 +19,7 @@ from mpo_core.pairs.answers import (
     reference_sides,
     rejected_test,
 )
-from mpo_core.pairs.gates import Row, alike, quarantine_row
+from mpo_core.pairs.gates import Fault, Row, Texts, answers_fault, quarantine_row, repeated
 from mpo_core.settings import PairSettings
 
 
@@ -29,6 +29,7 @@ def source_pairs(
     verdicts: pa.Table,
     settings: PairSettings,
     *,
+    dominant: str,
     reference_answers: pa.Table | None = None,
 ) -> tuple[pa.Table, pa.Table]:
     """Makes one pair per prompt.
@@ -44,12 +45,14 @@ def source_pairs(
         prompts: PROMPTS.
         responses: RESPONSES in the dominant language.
         verdicts: VERDICTS on them.
-        settings: which verdicts may serve, and how alike the two answers may be.
+        settings: which verdicts may serve, and what a pair must pass.
+        dominant: code of the dominant language.
         reference_answers: REFERENCE_ANSWERS in the dominant language.
 
     Returns:
         SOURCE_PAIRS in the order of the prompts, and QUARANTINE (`no_chosen`, `no_rejected`, `empty_response`,
-        `too_alike`). Without `harmless_anchors`, harmless prompts are in neither.
+        `too_alike`, `wrong_language`, `length_outlier`, `repeated_pair`). Without `harmless_anchors`, harmless prompts
+        are in neither.
 
     Raises:
         ValueError: a response has no verdict, or the responses are of several languages.
@@ -58,7 +61,9 @@ def source_pairs(
     rows = prompts.to_pylist()
     rejected_rows: dict[str, Row] = {}
     harmful = [row for row in rows if row["kind"] == "harmful"]
-    pairs = {row["prompt_id"]: _pair(row, references, answers, settings, {}, rejected_rows) for row in harmful}
+    pairs = {
+        row["prompt_id"]: _pair(row, references, answers, settings, dominant, {}, rejected_rows) for row in harmful
+    }
     refusals: dict[str, dict[str, str]] = defaultdict(dict)
     for key, pair in pairs.items():
         if pair is not None:
@@ -67,11 +72,20 @@ def source_pairs(
         for row in rows:
             if row["kind"] == "harmless":
                 pairs[row["prompt_id"]] = _pair(
-                    row, references, answers, settings, refusals[row["split"]], rejected_rows
+                    row, references, answers, settings, dominant, refusals[row["split"]], rejected_rows
                 )
     order = [row["prompt_id"] for row in rows]
     built = [pair for key in order if (pair := pairs.get(key)) is not None]
-    return SOURCE_PAIRS.build(built), QUARANTINE.build([rejected_rows[key] for key in order if key in rejected_rows])
+    again = repeated(((pair["prompt_id"], _texts(pair)) for pair in built), settings.max_overlap)
+    rejected_rows |= {key: quarantine_row(key, None, *fault) for key, fault in again.items()}
+    return (
+        SOURCE_PAIRS.build([pair for pair in built if pair["prompt_id"] not in again]),
+        QUARANTINE.build([rejected_rows[key] for key in order if key in rejected_rows]),
+    )
+
+
+def _texts(pair: Row) -> Texts:
+    return Texts(pair["prompt"], pair["chosen"], pair["rejected"])
 
 
 def _pair(
@@ -79,13 +93,15 @@ def _pair(
     references: Mapping[str, tuple[Side, Side]],
     answers: Mapping[str, Sequence[Sampled]],
     settings: PairSettings,
+    dominant: str,
     refusals: Mapping[str, str],
     rejected_rows: dict[str, Row],
 ) -> Row | None:
     key = row["prompt_id"]
     samples = answers.get(key, [])
     chosen, rejected = references.get(key) or _sides(row, samples, settings, refusals)
-    fault = _fault(chosen, rejected, len(samples), settings)
+    texts = Texts(row["text"], chosen.text, rejected.text)
+    fault = _missing(chosen, rejected, len(samples)) or answers_fault(texts, dominant, settings)
     if fault is not None:
         rejected_rows[key] = quarantine_row(key, None, *fault)
         return None
@@ -122,9 +138,8 @@ def _sides(
     return chosen, rejected
 
 
-def _fault(chosen: Side, rejected: Side, samples: int, settings: PairSettings) -> tuple[str, str] | None:
+def _missing(chosen: Side, rejected: Side, samples: int) -> Fault | None:
     for name, side in (("chosen", chosen), ("rejected", rejected)):
         if side.reason is not None:
-            return side.reason, f"{name}: none of {samples} samples, none in the source"
-    detail = alike(chosen.text, rejected.text, settings.max_similarity)
-    return None if detail is None else ("too_alike", detail)
+            return Fault(side.reason, f"{name}: none of {samples} samples, none in the source")
+    return None

@@ -19,7 +19,7 @@ from mpo_core.pairs.answers import (
     reference_sides,
     rejected_test,
 )
-from mpo_core.pairs.gates import Row, alike, quarantine_row
+from mpo_core.pairs.gates import Fault, Row, Texts, answers_fault, quarantine_row, repeated
 from mpo_core.settings import PairSettings
 
 
@@ -68,7 +68,7 @@ def target_pairs(
 
     Returns:
         PAIRS in the order of the source pairs, and QUARANTINE (`no_translation`, `no_chosen`, `no_rejected`,
-        `empty_response`, `too_alike`).
+        `empty_response`, `too_alike`, `wrong_language`, `length_outlier`, `repeated_pair`).
 
     Raises:
         ValueError: the strategy lacks a table, a response has no verdict, or a table is of another language.
@@ -84,21 +84,30 @@ def target_pairs(
         verdicts,
     )
     rows: list[Row] = []
-    rejected_rows: list[Row] = []
+    faults: dict[str, Fault] = {}
     for source in source_pairs.to_pylist():
-        result = _sides(source, material, settings)
-        if isinstance(result, _Fault):
-            rejected_rows.append(quarantine_row(f"{source['prompt_id']}/{language}", language, *result))
+        key = source["prompt_id"]
+        sides = _sides(source, material, settings)
+        if isinstance(sides, Fault):
+            faults[f"{key}/{language}"] = sides
+            continue
+        weight = _weight(key, sides, material.weights)
+        row = _row(source, material.prompts[key], *sides, weight, dominant=dominant, language=language)
+        mirrored = _side(row, "source")
+        fault = answers_fault(_side(row, "target"), language, settings, source=mirrored, dominant=dominant)
+        if fault is None:
+            rows.append(row)
         else:
-            prompt = material.prompts[source["prompt_id"]]
-            weight = _weight(source["prompt_id"], result, material.weights)
-            rows.append(_row(source, prompt, *result, weight, dominant=dominant, language=language))
-    return PAIRS.build(rows), QUARANTINE.build(rejected_rows)
+            faults[row["pair_id"]] = fault
+    faults |= repeated(((row["pair_id"], _side(row, "target")) for row in rows), settings.max_overlap)
+    return (
+        PAIRS.build([row for row in rows if row["pair_id"] not in faults]),
+        QUARANTINE.build([quarantine_row(key, language, *fault) for key, fault in faults.items()]),
+    )
 
 
-class _Fault(NamedTuple):
-    reason: str
-    detail: str
+def _side(row: Row, side: str) -> Texts:
+    return Texts(*(row[f"{side}_{name}"] for name in Texts._fields))
 
 
 def _material(
@@ -146,10 +155,10 @@ def _weights(translations: pa.Table, language: str) -> dict[tuple[str, str], flo
     return {(row["prompt_id"], row["role"]): row["weight"] for row in rows if row["language"] == language}
 
 
-def _sides(source: Row, material: _Material, settings: PairSettings) -> tuple[Side, Side] | _Fault:
+def _sides(source: Row, material: _Material, settings: PairSettings) -> tuple[Side, Side] | Fault:
     key = source["prompt_id"]
     if not material.prompts.get(key, "").strip():
-        return _Fault("no_translation", "prompt")
+        return Fault("no_translation", "prompt")
     samples = material.sampled.get(key, [])
     chosen, rejected = material.references.get(key) or (
         first_side(
@@ -161,9 +170,8 @@ def _sides(source: Row, material: _Material, settings: PairSettings) -> tuple[Si
     )
     for role, side in (("chosen", chosen), ("rejected", rejected)):
         if side.reason is not None:
-            return _Fault(side.reason, f"{role}: {len(samples)} samples, strategy {settings.strategy}")
-    detail = alike(chosen.text, rejected.text, settings.max_similarity)
-    return (chosen, rejected) if detail is None else _Fault("too_alike", detail)
+            return Fault(side.reason, f"{role}: {len(samples)} samples, strategy {settings.strategy}")
+    return chosen, rejected
 
 
 def _missing(role: str, settings: PairSettings) -> str:

@@ -91,4 +91,15 @@ class PairSettings(Settings):
     rejected_verdicts: list[Literal["unsafe", "invalid"]] = Field(["unsafe"], min_length=1)
     """Verdicts by which an answer to a harmful prompt may be the rejected one. Default: [unsafe]."""
     max_similarity: Fraction = 0.95
-    """Rejects pairs whose two answers are more alike than this (0 to 1, 1: equal). Default: 0.95."""
+    """Rejects pairs whose two answers are more alike than this (chrF, 0 to 1, 1: equal). Default: 0.95."""
+    check_language: bool = True
+    """Rejects pairs with an answer that is plainly in another language than the pair. Default: true."""
+    max_length_factor: float | None = Field(None, ge=1.0)
+    """Rejects pairs whose one answer has more than so many times the characters of the other. Many refusals are short
+    and many unsafe answers long, so a low bound rejects good pairs. Default: null, no bound."""
+    max_source_length_factor: float | None = Field(None, ge=1.0)
+    """Rejects target pairs with an answer so many times longer or shorter than the dominant one, beside what is usual
+    for the two languages. Default: null, no bound."""
+    max_overlap: Fraction = 0.95
+    """Rejects pairs whose prompt and answers together are more alike to those of an earlier pair of the same block
+    than this (0 to 1: the share of pieces of five characters that both have). 1 turns the check off. Default: 0.95."""

@@ -14,7 +14,7 @@ from mpo_core.languages.defects import (
     same_text,
 )
 from mpo_core.languages.identify import language_fault
-from mpo_core.languages.known import language
+from mpo_core.languages.known import language, relative_length
 from mpo_core.languages.refusals import is_refusal
 from mpo_core.languages.sentences import count_clauses, count_sentences
 from mpo_core.settings import TranslationGates
@@ -102,12 +102,6 @@ def _flaw(gate: str, there: bool) -> Verdict:  # noqa: FBT001 - what it is about
 
 def _count(gate: str, count: int) -> Verdict:
     return Verdict(gate, count == 0, float(count))
-
-
-def relative_length(text: str, translation: str, source: str, target: str) -> float:
-    """Length over what is usual between the two languages: 1 is usual, 0.5 half of it."""
-    usual = language(target).length / language(source).length
-    return len(translation.strip()) / max(1.0, len(text.strip()) * usual)
 
 
 def _refused(text: str, translation: str, source: str, target: str) -> bool:

@@ -27,6 +27,7 @@ def test_every_prompt_has_its_pair_whatever_the_model_answers(tables: Any, answe
         tables.prompts(*KINDS),
         *tables.answers("en", *answers),
         settings,
+        dominant="en",
         reference_answers=tables.references("en", *DOMINANT),
     )
     assert rejected.num_rows == 0
@@ -82,6 +83,7 @@ def test_reference_answers_too_alike_are_rejected(tables: Any) -> None:
         tables.prompts(("a", "harmful")),
         *tables.answers("en"),
         PairSettings(),
+        dominant="en",
         reference_answers=tables.references("en", ("a", "No.", " No. ")),
     )
     assert (pairs.num_rows, rejected["reason"].to_pylist()) == (0, ["too_alike"])

@@ -9,7 +9,6 @@ import pytest
 from mpo_core.contract.tables import QUARANTINE, SOURCE_PAIRS
 from mpo_core.pairs import source_pairs
 from mpo_core.pairs.answers import borrow
-from mpo_core.pairs.gates import alike, similarity
 from mpo_core.settings import PairSettings
 
 SETTINGS = PairSettings()
@@ -17,7 +16,7 @@ SETTINGS = PairSettings()
 
 def build(tables: Any, prompts: Any, *answers: Any, **settings: Any) -> tuple[list[Any], list[Any]]:
     responses, verdicts = tables.answers("en", *answers)
-    pairs, rejected = source_pairs(prompts, responses, verdicts, PairSettings.model_validate(settings))
+    pairs, rejected = source_pairs(prompts, responses, verdicts, PairSettings.model_validate(settings), dominant="en")
     assert pairs.schema.equals(SOURCE_PAIRS.schema)
     assert rejected.schema.equals(QUARANTINE.schema)
     return pairs.to_pylist(), [(row["row_id"], row["reason"]) for row in rejected.to_pylist()]
@@ -133,21 +132,13 @@ def test_too_alike(tables: Any) -> None:
         assert build(tables, tables.prompts(("a", "harmful")), good, same, **settings)[1] == [("a", "too_alike")]
     near = ("a", 1, "No, I will not do that.", "unsafe", False)
     assert build(tables, tables.prompts(("a", "harmful")), good, near)[1] == []
-    assert build(tables, tables.prompts(("a", "harmful")), good, near, max_similarity=0.8)[1] == [("a", "too_alike")]
-
-
-def test_similarity_of_long_texts_is_not_fooled_by_autojunk() -> None:
-    long = " ".join(f"word{i % 37} and {i}" for i in range(120))
-    assert similarity(long, "Well: " + long, above=0.95) > 0.99
-    assert alike(long, "x" + long[8:], 0.95) is not None
-    assert alike(long, long[: len(long) // 2], 0.95) is None
-    assert similarity("abcd", "abef", above=0.0) == pytest.approx(0.5)
+    assert build(tables, tables.prompts(("a", "harmful")), good, near, max_similarity=0.7)[1] == [("a", "too_alike")]
 
 
 def test_tables_that_do_not_belong_together(tables: Any) -> None:
     responses, verdicts = tables.answers("en", ("a", 0, "No.", "safe", True), ("a", 1, "Yes.", "unsafe", False))
     with pytest.raises(ValueError, match="answer 1 to prompt a has no verdict"):
-        source_pairs(tables.prompts(("a", "harmful")), responses, verdicts.slice(1), SETTINGS)
+        source_pairs(tables.prompts(("a", "harmful")), responses, verdicts.slice(1), SETTINGS, dominant="en")
     _, other = tables.answers("sw", ("a", 0, "No.", "safe", True))
     with pytest.raises(ValueError, match="in several languages"):
-        source_pairs(tables.prompts(("a", "harmful")), responses, other, SETTINGS)
+        source_pairs(tables.prompts(("a", "harmful")), responses, other, SETTINGS, dominant="en")
