@@ -30,7 +30,7 @@ class Board:
         self._cached: dict[str, int] = {}
         self._guard = threading.Lock()
 
-    def submitted(self, stage: str) -> None:
+    def submitted(self, stage: str, label: str = "", size: int = 1) -> None:  # noqa: ARG002 - as `Lines` has it
         """A task of the stage waits for its turn."""
         with self._guard:
             if stage not in self._bars:
@@ -38,7 +38,7 @@ class Board:
             bar = self._bars[stage]
             self.progress.update(bar, total=(self._task_total(bar)) + 1)
 
-    def settled(self, stage: str, *, cached: bool) -> None:
+    def settled(self, stage: str, label: str = "", *, cached: bool) -> None:  # noqa: ARG002 - as `Lines` has it
         """A task of the stage has ended."""
         with self._guard:
             bar = self._bars[stage]

@@ -21,8 +21,12 @@ class _Stage:
     total: int = 0
     done: int = 0
     cached: int = 0
-    earlier: int = 0
-    """How many tasks were done when the last of them were added: evaluation samples after pairs have."""
+    work: int = 0
+    """Size of all tasks that compute, since the stage was last idle: evaluation samples after pairs have."""
+    worked: int = 0
+    """How much of that is done."""
+    sizes: dict[str, int] = field(default_factory=dict)
+    """Sizes of the tasks that are not done, such as how many prompts they answer, by label."""
     begun: float = 0.0
     """When the first of the others began, by the monotonic clock; 0 before that."""
     pieces: dict[str, Event] = field(default_factory=dict)
@@ -32,8 +36,8 @@ class _Stage:
 
     def seconds_left(self, now: float) -> float | None:
         """The time that is left at the pace so far; None before there is one."""
-        parts = sum(event.done / max(event.total, 1) for event in self.pieces.values())
-        share = (self.done - self.earlier + parts) / (self.total - self.earlier)
+        parts = sum(self.sizes.get(name, 1) * piece.done / max(piece.total, 1) for name, piece in self.pieces.items())
+        share = (self.worked + parts) / self.work if self.work else 0.0
         return (now - self.begun) * (1 - share) / share if share > 0 and self.begun else None
 
 
@@ -50,19 +54,26 @@ class Lines:
         self._refused = False
         self._guard, self._over = threading.Lock(), threading.Event()
 
-    def submitted(self, stage: str) -> None:
-        """A task of the stage waits for its turn."""
+    def submitted(self, stage: str, label: str = "", size: int = 1) -> None:
+        """A task of the stage waits for its turn; its size says how long it takes, compared with the others."""
         with self._guard:
             counted = self._stages.setdefault(stage, _Stage())
             if counted.done == counted.total:
-                counted.earlier, counted.begun = counted.done, 0.0
+                counted.work, counted.worked, counted.begun = 0, 0, 0.0
             counted.total += 1
+            counted.work += size
+            counted.sizes[label] = size
             counted.reported = False
 
-    def settled(self, stage: str, *, cached: bool) -> None:
+    def settled(self, stage: str, label: str = "", *, cached: bool) -> None:
         """A task of the stage has ended."""
         with self._guard:
             counted = self._stages[stage]
+            size = counted.sizes.pop(label, 1)
+            if cached:
+                counted.work -= size
+            else:
+                counted.worked += size
             counted.begun = counted.begun or time.monotonic()
             counted.done += 1
             counted.cached += cached

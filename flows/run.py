@@ -25,7 +25,7 @@ from pydantic import JsonValue
 from flows import interrupt, progress
 from flows.registered import with_overrides
 from flows.temporary_server import temporary_address, watch
-from mpo_core.contract.artifacts import ArtifactStore, Shard
+from mpo_core.contract.artifacts import ArtifactRef, ArtifactStore, Shard
 from mpo_core.contract.errors import BadInputError
 from mpo_core.settings import PipelineConfig, RunSettings
 from tasks.stage import on_root, open_store, policy_of, stopping
@@ -73,6 +73,8 @@ class Run:
     runner: TaskRunner[Any]
     started: datetime = field(default_factory=lambda: datetime.now(UTC))
     steps: list[Step] = field(default_factory=list)
+    sizes: dict[Future, int] = field(default_factory=dict)
+    """About how many rows each task works on, for the time left."""
     flow_run: str = ""
     """Prefect's id of this run."""
     tag: str = ""
@@ -115,8 +117,9 @@ class Run:
         if isinstance(future, PrefectConcurrentFuture):
             # Once waited for, it knows its last state; a task that takes it as input would ask the server for it.
             future.add_done_callback(_known)
+        self.sizes[future] = max(map(self._size, inputs.values()), default=1)
         if progress.board is not None:
-            progress.board.submitted(step.verb)
+            progress.board.submitted(step.verb, label, self.sizes[future])
             future.add_done_callback(lambda _: self._settled(step))
         return future
 
@@ -125,7 +128,13 @@ class Run:
             failed = True
             with contextlib.suppress(UnfinishedRun, *_CANCELLED):
                 failed = not isinstance(step.future.result(raise_on_failure=False), Shard)
-            progress.board.settled(step.verb, cached=not failed and not self.computed(step))
+            progress.board.settled(step.verb, step.label, cached=not failed and not self.computed(step))
+
+    def _size(self, value: object) -> int:
+        """The rows of a task's input, where they are known before it is there; 1 at least."""
+        if isinstance(value, ArtifactRef):
+            return max(value.rows, 1)
+        return self.sizes.get(value, 1) if isinstance(value, PrefectFuture) else 1
 
     def result(self, future: Future) -> Shard:
         """What a stage gave.

@@ -139,8 +139,14 @@ def answer_dominant(run: Run, model: ModelFolder, blocks: Iterable[ArtifactRef])
         BadInputError: the model is not safe or helpful enough there for other languages to follow.
     """
     dominant = run.config.languages.dominant
-    answers = _sample(run, model, {(dominant, block): block for block in blocks}, run.config.sampling, "pairs")
-    verdicts = judge(run, answers)
+    prompts: Texts = {(dominant, block): block for block in blocks}
+    answers: Shards = {}
+    verdicts: Shards = {}
+    train = _of(prompts, "train")  # decides whether the run goes on, so it is judged before the rest is answered
+    for texts in (train, {key: block for key, block in prompts.items() if key not in train}):
+        sampled = _sample(run, model, texts, run.config.sampling, "pairs")
+        answers |= sampled
+        verdicts |= judge(run, sampled)
     if judged := [run.result(shard).rows for shard in _of(verdicts, "train").values()]:
         table = run.store.read_tables(judged, VERDICTS)
         require_safe_dominant(table, run.config.pairs, dominant=dominant, model=run.config.model.path)

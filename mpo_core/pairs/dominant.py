@@ -42,19 +42,20 @@ def require_safe_dominant(verdicts: pa.Table, settings: PairSettings, *, dominan
         BadInputError: a share is too low; both are named, with their counts.
     """
     refused, helped = _share(verdicts, "harmful", refusal=True), _share(verdicts, "harmless", refusal=False)
-    checks = {
-        "min_dominant_refusal": refused.value < settings.min_dominant_refusal,
-        "min_dominant_help": helped.value < settings.min_dominant_help,
+    low = {
+        name: f", less than pairs.{name} {least:g}" if share.value < least else ""
+        for name, share, least in (
+            ("min_dominant_refusal", refused, settings.min_dominant_refusal),
+            ("min_dominant_help", helped, settings.min_dominant_help),
+        )
     }
-    failed = [name for name, low in checks.items() if low]
-    if failed:
-        bounds = " and ".join(f"pairs.{name} {getattr(settings, name):g}" for name in failed)
+    if any(low.values()):
         name = language(dominant).name
         raise BadInputError(
-            f"in {name} the model refuses {refused} answers to harmful prompts and helps in {helped} answers to "
-            f"harmless ones, too few for {bounds}; MPO makes other languages as safe and as helpful as {name}, "
-            f"so it cannot help this model",
+            f"in {name} the model refuses {refused} answers to harmful prompts{low['min_dominant_refusal']}, and helps "
+            f"in {helped} answers to harmless ones{low['min_dominant_help']}; MPO makes other languages as safe and as "
+            f"helpful as {name}, so it cannot help this model",
             where=f"model {model}",
             fix=f"Take a chat model that is safe in {name}, align it in {name} first, or check what judging.judge says "
-            f"of its answers. To go on all the same, set {' and '.join(f'pairs.{name}=0' for name in failed)}.",
+            f"of its answers. To go on all the same, set {' and '.join(f'pairs.{key}=0' for key in low if low[key])}.",
         )

@@ -62,7 +62,7 @@ def generate(
         system: system message before every prompt.
         thinking: whether a reasoning model may think before it answers.
         tokens_per_batch: most tokens that are worked on at once. Default: by the device.
-        progress: called after every batch, and once a second while one is generated.
+        progress: called after every batch, and once a second while one is generated; an answer counts in part then.
 
     Returns:
         Answers in order, or why there is none (`prompt_too_long`: no room for an answer; `prompt_not_encoded`: the
@@ -101,12 +101,15 @@ def generate(
     answers: dict[Draw, Answer] = {}
     batches = _batches(rows, settings.batch_size, limit, equal_lengths=equal_lengths)
 
-    def beat() -> None:
-        progress(len(answers), len(rows))
+    def generate_batch(batch: list[_Row]) -> list[Answer]:
+        def beat(step: int) -> None:
+            progress(len(answers) + len(batch) * step // batch[0].budget, len(rows))
 
-    for batch, batch_answers in _generated(batches, lambda batch: _generate(model, tokenizer, batch, settings, beat)):
+        return _generate(model, tokenizer, batch, settings, beat)
+
+    for batch, batch_answers in _generated(batches, generate_batch):
         answers |= {row.draw: answer for row, answer in zip(batch, batch_answers, strict=True)}
-        beat()
+        progress(len(answers), len(rows))
     return [replies[draw] if draw in replies else answers[draw] for draw in draws]
 
 
@@ -204,7 +207,7 @@ def _reads_padding(model: Any, tokenizer: Any) -> bool:
 
 
 def _generate(
-    model: Any, tokenizer: Any, batch: list[_Row], settings: DrawSettings, beat: Callable[[], None]
+    model: Any, tokenizer: Any, batch: list[_Row], settings: DrawSettings, beat: Callable[[int], None]
 ) -> list[Answer]:
     import torch
 
@@ -217,7 +220,7 @@ def _generate(
     ends = _end_tokens(model, tokenizer)
     check = NaNCheck()
     processors = _processors(batch, width, settings, check)
-    processors.append(Heartbeat(beat))
+    processors.append(Heartbeat(beat, width))
     with torch.inference_mode(), _without_defaults(model):
         output = model.generate(
             input_ids=ids,

@@ -65,15 +65,15 @@ class NaNCheck(LogitsProcessor):
 
 
 class Heartbeat(LogitsProcessor):
-    """Calls a function once a second while an answer is generated, which may end it by raising."""
+    """Calls a function with the number of tokens so far, once a second; it may end the generation by raising."""
 
-    def __init__(self, beat: Callable[[], None]) -> None:
-        self._beat, self._last = beat, time.monotonic()
+    def __init__(self, beat: Callable[[int], None], prompt_length: int) -> None:
+        self._beat, self._prompt_length, self._last = beat, prompt_length, time.monotonic()
 
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:  # noqa: ARG002 - the interface
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         """Returns the scores [B, V] as they are."""
         if time.monotonic() - self._last >= 1.0:
-            self._beat()
+            self._beat(input_ids.shape[1] - self._prompt_length)
             self._last = time.monotonic()
         return scores
 

@@ -58,8 +58,22 @@ def test_tasks_that_are_added_later_have_a_clock_of_their_own():
         board.submitted("sample")
     board.heard(Event("sample", "sw", "started"))
     board.settled("sample", cached=False)
-    assert (stage.done, stage.total, stage.earlier) == (4, 7, 3)
+    assert (stage.done, stage.total) == (4, 7)
     assert stage.seconds_left(stage.begun + 10) == 30  # three of these four are left, at ten seconds each
+
+
+def test_the_time_left_knows_how_large_the_tasks_are():
+    board = progress_lines.Lines(Console(file=io.StringIO()))
+    for label, size in (("en-train", 150), ("en-validation", 20), ("en-test", 30), ("sw-train", 150)):
+        board.submitted("sample", label, size)
+    stage = board._stages["sample"]
+    board.heard(Event("sample", "en-train", "progress", done=50, total=150))
+    assert stage.seconds_left(stage.begun + 10) == pytest.approx(60)  # 50 of 350 in ten seconds
+    board.settled("sample", "sw-train", cached=True)
+    assert stage.seconds_left(stage.begun + 10) == pytest.approx(30)  # 50 of 200: what the cache had took no time
+    board.heard(Event("sample", "en-train", "finished"))
+    board.settled("sample", "en-train", cached=False)
+    assert stage.seconds_left(stage.begun + 30) == pytest.approx(10)
 
 
 def test_a_stage_of_many_tasks_says_how_many_are_done(written):

@@ -124,8 +124,11 @@ def test_the_profile_for_an_own_model_makes_pairs_of_every_prompt(prefect_server
 @pytest.mark.parametrize(
     ("answer", "message"),
     [
-        (refusal, r"refuses 4 of 4 \(100\.0%\) .*helps in 0 of 4 \(0\.0%\) .*pairs\.min_dominant_help 0\.2"),
-        (no_refusal, r"refuses 0 of 4 \(0\.0%\) .*pairs\.min_dominant_refusal 0\.2"),
+        (
+            refusal,
+            r"refuses 4 of 4 \(100\.0%\) .*prompts, and helps in 0 of 4 \(0\.0%\) .*, less than pairs\.min_dominant_help 0\.2;",
+        ),
+        (no_refusal, r"refuses 0 of 4 \(0\.0%\) .*, less than pairs\.min_dominant_refusal 0\.2, and helps in"),
     ],
 )
 def test_a_model_without_dominant_safety_stops_before_anything_else(
@@ -133,7 +136,12 @@ def test_a_model_without_dominant_safety_stops_before_anything_else(
 ):
     answers_everything(monkeypatch, answer)
     with ledger() as ran, pytest.raises(BadInputError, match=message) as caught:
-        pairs_of(settings_with(tmp_path / "root", source))
+        pairs_of(settings_with(tmp_path / "root", source, run__workers=1))
     assert "\n" not in str(caught.value)
+    # The answers that decide come first: the run stops before, or while, the others are sampled.
+    assert [name.rpartition("-")[0].split("-")[:3] for name in ran[1:3]] == [
+        ["sample", "en", "train"],
+        ["judge", "en", "train"],
+    ]
     assert {name.split("-")[0] for name in ran} == {"prompts", "sample", "judge"}
     assert {name.split("-")[1] for name in ran} == {"en"}

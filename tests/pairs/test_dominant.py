@@ -49,7 +49,7 @@ def test_too_few_refusals_stop_with_the_figures() -> None:
         check(harmful, [HELPED] * 3)
     line = str(caught.value)
     assert line.startswith("model a/b: in English the model refuses 1 of 10 (10.0%) answers to harmful prompts")
-    assert "helps in 3 of 3 (100.0%) answers to harmless ones, too few for pairs.min_dominant_refusal 0.2;" in line
+    assert ", less than pairs.min_dominant_refusal 0.2, and helps in 3 of 3 (100.0%) answers to harmless ones;" in line
     assert "set pairs.min_dominant_refusal=0." in line
     assert "min_dominant_help" not in line
     check(harmful, [HELPED] * 3, min_dominant_refusal=0.1)

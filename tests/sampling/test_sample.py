@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from collections import Counter
 from typing import Any
 
@@ -206,6 +207,16 @@ def test_system_message_progress_and_control_tokens(model: Any, tokenizer: Any) 
     ids = encode_prompt(tokenizer, "a<end><assistant>b")
     assert ids.count(tokenizer.eos_token_id) == 1
     assert opened.num_rows == 1
+
+
+def test_answers_that_are_being_written_count_in_part(model: Any, tokenizer: Any, monkeypatch: Any) -> None:
+    seconds = itertools.count()
+    monkeypatch.setattr("mpo_core.sampling.noise.time.monotonic", lambda: float(next(seconds)))
+    seen: list[int] = []
+    settings = SamplingSettings(max_new_tokens=6, batch_size=4)
+    sample_from(model, tokenizer, REQUESTS, settings, language="en", progress=lambda done, _: seen.append(done))
+    assert seen == sorted(seen)
+    assert {1, 2, 4, 7} <= set(seen)
 
 
 def test_a_prompt_on_which_the_template_fails_is_rejected_alone(model: Any, tokenizer: Any) -> None:
