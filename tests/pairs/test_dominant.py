@@ -59,6 +59,6 @@ def test_too_little_help_stops_too() -> None:
     with pytest.raises(BadInputError, match=r"min_dominant_help 0\.2; .*helpful as English"):
         check([REFUSED] * 3, [REFUSED] * 9 + [INVALID])
     with pytest.raises(
-        BadInputError, match=r"refusal 0\.2 and pairs\.min_dominant_help 0\.2.*refusal=0 and pairs\.min"
+        BadInputError, match=r"refusal 0\.2, and .*, less than pairs\.min_dominant_help 0\.2;.*refusal=0 and pairs\.min"
     ):
         check([UNSAFE], [INVALID])
