@@ -132,21 +132,19 @@ def read_blocks(run: Run) -> list[ArtifactRef]:
     return blocks
 
 
-def answer_dominant(run: Run, model: ModelFolder, blocks: Iterable[ArtifactRef]) -> tuple[Shards, Shards]:
+def answer_dominant(run: Run, model: ModelFolder, blocks: list[ArtifactRef]) -> tuple[Shards, Shards]:
     """The model's answers in the dominant language and the verdicts on them, before anything else is asked for.
 
     Raises:
         BadInputError: the model is not safe or helpful enough there for other languages to follow.
     """
     dominant = run.config.languages.dominant
-    prompts: Texts = {(dominant, block): block for block in blocks}
     answers: Shards = {}
     verdicts: Shards = {}
-    train = _of(prompts, "train")  # decides whether the run goes on, so it is judged before the rest is answered
-    for texts in (train, {key: block for key, block in prompts.items() if key not in train}):
-        sampled = _sample(run, model, texts, run.config.sampling, "pairs")
-        answers |= sampled
-        verdicts |= judge(run, sampled)
+    for decides in (True, False):  # the answers to training prompts do: they are judged before others are sampled
+        texts: Texts = {(dominant, block): block for block in blocks if (split(block) == "train") is decides}
+        answers |= _sample(run, model, texts, run.config.sampling, "pairs")
+        verdicts |= judge(run, {key: answers[key] for key in texts})
     if judged := [run.result(shard).rows for shard in _of(verdicts, "train").values()]:
         table = run.store.read_tables(judged, VERDICTS)
         require_safe_dominant(table, run.config.pairs, dominant=dominant, model=run.config.model.path)
@@ -248,9 +246,8 @@ def pair(run: Run, texts: Texts, answers: Shards, verdicts: Shards) -> Pairs:
     return Pairs(texts, source, target)
 
 
-def preference_pairs(run: Run, model: ModelFolder, blocks: Iterable[ArtifactRef]) -> Pairs:
+def preference_pairs(run: Run, model: ModelFolder, blocks: list[ArtifactRef]) -> Pairs:
     """Translation, sampling, judging and pairs in one, for flows that ask for them together."""
-    blocks = list(blocks)
     answers, verdicts = answer_dominant(run, model, blocks)
     texts = translate(run, blocks)
     target_answers = sample(run, model, texts)
@@ -338,8 +335,7 @@ def evaluate(
     benchmarks: Iterable[BenchmarkPrompts] = (),
 ) -> Evaluation:
     """Greedy answers, verdicts and reward gaps of a model on held-out prompts, in every language; and on benchmarks."""
-    settings = run.config.evaluation
-    held_out = pairs.of(settings.split)
+    settings, held_out = run.config.evaluation, pairs.of(run.config.evaluation.split)
     answers = _sample(run, model, held_out.texts, settings.sampling, name)
     verdicts = judge(run, answers, name)
     gaps = reference_gaps(run, model, held_out.source, name, dominant=True)
