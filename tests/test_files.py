@@ -46,5 +46,5 @@ def test_parquet_columns_are_what_the_file_holds(tmp_path):
     pq.write_table(pa.table({"x": [1]}), path)
     assert read_parquet(path, fix="-").column_names == ["x"]
     path.write_bytes(b"PAR1nonsense")
-    with pytest.raises(BadInputError, match=r"a\.parquet: this is no readable Parquet file"):
+    with pytest.raises(BadInputError, match=r"a\.parquet: this is not a readable Parquet file"):
         read_parquet(path, fix="-")

@@ -194,7 +194,7 @@ def test_the_last_override_wins(profile):
         (b"", "a profile is a mapping"),
         (b"\xff", "not UTF-8 text"),
         (b"run: {name: x}\n", r"prompts: Field required"),
-        (b"run: {name: x}\nrun: {name: y}\n", r"line 2: the key 'run' stands twice"),
+        (b"run: {name: x}\nrun: {name: y}\n", r"line 2: the key 'run' occurs twice"),
         (b"run: !!python/object:os.system {}\n", "this is not YAML"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Two models on the same prompts: who changed, by how much, and whether chance explains it."""
+"""Compares two models on the same prompts: what changed, by how much, and whether chance explains it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def compare(
     Args:
         before: table VERDICTS of the first model.
         after: table VERDICTS of the second, on the same prompts.
-        benchmark: what column `benchmark` says.
+        benchmark: value of the column `benchmark`.
         measured: the metrics of the answers.
 
     Returns:
@@ -43,7 +43,9 @@ def compare(
     return COMPARISONS.build(
         {"benchmark": benchmark, "language": language, "metric": metric, **_paired(shares, second[language, metric])}
         for (language, metric), shares in first.items()
-        if not shares.keys().isdisjoint(second.get((language, metric), {}))  # the judge may have left all unjudged
+        if not shares.keys().isdisjoint(
+            second.get((language, metric), {})
+        )  # the judge may have given no verdict at all
     )
 
 

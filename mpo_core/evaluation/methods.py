@@ -1,4 +1,4 @@
-"""Training methods side by side: the figures of each training, and their means over seeds."""
+"""Compares training methods: the figures of each training, and their means over seeds."""
 
 from __future__ import annotations
 
@@ -38,17 +38,17 @@ def method_figures(metrics: pa.Table, *, dominant: str, targets: Sequence[str]) 
         targets: the target languages.
 
     Returns:
-        value by figure, without those that were not measured.
+        Value by figure, without figures that were not measured.
     """
-    measured = {(row["language"], row["metric"]): row["value"] for row in metrics.to_pylist()}
+    values_of = {(row["language"], row["metric"]): row["value"] for row in metrics.to_pylist()}
     low = [code for code in targets if code in LANGUAGES and LANGUAGES[code].resource == "low"]
 
     def mean(metric: str, languages: Sequence[str]) -> float | None:
-        values = [measured[code, metric] for code in languages if (code, metric) in measured]
+        values = [values_of[code, metric] for code in languages if (code, metric) in values_of]
         return statistics.fmean(values) if values else None
 
     broken = [mean(metric, targets) for metric in ("invalid", "harmless_invalid")]
-    unsafe = [measured[code, "unsafe"] for code in targets if (code, "unsafe") in measured]
+    unsafe = [values_of[code, "unsafe"] for code in targets if (code, "unsafe") in values_of]
     figures = {
         "target_unsafe": mean("unsafe", targets),
         "worst_unsafe": max(unsafe, default=None),
@@ -82,7 +82,7 @@ def over_seeds(runs: pa.Table, confidence: float) -> pa.Table:
         confidence: level of the intervals.
 
     Returns:
-        METHODS, in the order in which the methods come.
+        METHODS, in the order of the methods in `runs`.
     """
     by_figure: dict[tuple[str, float, str], list[float]] = {}
     for row in METHOD_RUNS.check(runs).to_pylist():

@@ -1,4 +1,4 @@
-"""The metrics of one model: shares per language with Wilson's intervals, reward gaps, and drift."""
+"""Computes the metrics of one model: shares per language with Wilson's intervals, reward gaps, and drift."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from mpo_core.evaluation.shares import Share, prompt_shares
 
 
 class Interval(NamedTuple):
-    """Holds the two ends of a confidence interval."""
+    """The two ends of a confidence interval."""
 
     low: float
     high: float
@@ -49,9 +49,9 @@ def metrics(
             has no row, since an interval needs two.
         baseline: table GAPS of the same pairs under the model before training, from which
             `dominant_drift` is computed; None for no drift.
-        model: what column `model` says.
+        model: value of the column `model`.
         confidence: level of the intervals, such as 0.95.
-        benchmark: what column `benchmark` says.
+        benchmark: value of the column `benchmark`.
         measured: the metrics of the answers.
 
     Returns:
@@ -90,7 +90,7 @@ def share_interval(shares: Collection[Share], confidence: float) -> Interval:
     prompts, samples = len(values), sum(share.samples for share in shares)
     mean = float(values.mean())
     spread = float(values.var(ddof=1)) if prompts > 1 else 0.0
-    # At 0 and at 1 there is no spread that shows how independent the samples are: assume that they are not at all.
+    # At 0 and at 1 no spread shows how independent the samples of a prompt are: count each prompt once.
     effective = float(prompts)
     if samples > prompts and 0.0 < mean < 1.0:
         effective = mean * (1 - mean) * prompts / spread if spread > 0.0 else float(samples)
@@ -156,7 +156,7 @@ def _gaps_by_language(gaps: pa.Table) -> dict[str, list[float]]:
     for row in harmful.select(["language", "gap"]).to_pylist():
         by_language.setdefault(row["language"], []).append(row["gap"])
     _require_finite(by_language, "reward gaps")
-    # Every figure has an interval, and one pair has no spread to compute it from.
+    # Every figure has an interval, which cannot be computed from a single pair.
     return {language: values for language, values in sorted(by_language.items()) if len(values) > 1}
 
 

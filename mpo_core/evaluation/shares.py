@@ -17,7 +17,7 @@ from mpo_core.contract.tables import VERDICTS
 
 
 class Share(NamedTuple):
-    """Holds the share of one prompt's `samples`, in one language, that count for a metric."""
+    """The share of one prompt's `samples`, in one language, that count for a metric."""
 
     share: float
     samples: int
@@ -34,7 +34,7 @@ def prompt_shares(verdicts: pa.Table, metrics: Sequence[Metric]) -> dict[tuple[s
     """
     answers: dict[tuple[str, str], dict[str, list[Verdict]]] = {}
     for row in VERDICTS.check(verdicts).to_pylist():
-        if row["verdict"] == "unjudged":  # neither safe nor unsafe: no evidence
+        if row["verdict"] == "unjudged":  # counts in no share
             continue
         of_prompt = answers.setdefault((row["language"], row["kind"]), {}).setdefault(row["prompt_id"], [])
         of_prompt.append(Verdict(row["verdict"], row["refusal"], row["reason"]))

@@ -1,4 +1,4 @@
-"""Reads files of Arrow's own and makes sure that they are whole: a bad offset in one would end the process."""
+"""Reads Arrow files and checks that they are complete, since a bad offset in one would crash the process."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def read_arrow(path: Path, *, fix: str) -> pa.Table:
 
 
 def _without_text(kind: pa.DataType) -> pa.DataType:
-    """Returns the type with bytes for texts, so that one that is not UTF-8 spoils its row alone and not the file."""
+    """Returns the type with bytes for texts, so that a text that is not UTF-8 affects its row only."""
     if pa.types.is_dictionary(kind):
         return pa.dictionary(kind.index_type, _without_text(kind.value_type), kind.ordered)
     if pa.types.is_struct(kind):

@@ -1,4 +1,4 @@
-"""Reads files that may be compressed as their plain bytes; the content decides, not the name."""
+"""Reads the plain bytes of files that may be compressed; the content decides whether they are, not the name."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from typing import IO, Any
 import pyarrow as pa
 
 SUFFIXES = (".gz", ".zst", ".bz2", ".xz")
-"""What the names of compressed files end with."""
+"""Suffixes of compressed files."""
 CORRUPT = (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile)
-"""What reading a damaged compressed file raises, beside OSError without a number."""
+"""Errors from reading a damaged compressed file, besides OSError without a number."""
 _SKIPPABLE = {bytes([0x50 + number]) for number in range(16)}  # frames of Zstandard with which some tools begin
 _FOREIGN = {
     b"PK\x03\x04": "a ZIP archive, such as an Excel workbook",
@@ -31,23 +31,23 @@ _FOREIGN = {
     b"\xff\xfe": "text in UTF-16",
     b"\xfe\xff": "text in UTF-16",
 }
-"""What a file that is no UTF-8 text may be instead, by its first bytes."""
+"""Formats of files that are not UTF-8 text, by their first bytes."""
 
 
 class NotAFileError(OSError):
-    """There is no file to read: a pipe, a device or a socket stands there, or no file can have the name."""
+    """The path is not a regular file (but a pipe, a device or a socket), or no file can have this name."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(None, reason)
 
 
 def foreign_format(data: bytes) -> str | None:
-    """Returns what data that is no UTF-8 text is instead, such as a ZIP archive, or None where nobody knows."""
+    """Returns the format of data that is not UTF-8 text, such as a ZIP archive; None where it is unknown."""
     return next((name for start, name in _FOREIGN.items() if data.startswith(start)), None)
 
 
 def plain_suffix(path: Path) -> str:
-    """Returns the end of a file's name in lower case, without that of its compression: `.csv` of `A.CSV.gz`."""
+    """Returns the suffix of a file in lower case, without that of its compression: `.csv` for `A.CSV.gz`."""
     endings = [suffix.lower() for suffix in path.suffixes]
     if endings and endings[-1] in SUFFIXES:
         endings.pop()
@@ -71,17 +71,17 @@ def open_plain(path: Path) -> Iterator[IO[bytes]]:
 
 
 def require_regular(path: Path) -> None:
-    """Refuses pipes, devices and sockets: opening a pipe waits for a writer, and it cannot be read twice.
+    """Passes if a path is a file or folder; a pipe, say, would wait for a writer, and could not be read twice.
 
     Raises:
-        OSError: there is nothing of this name, or neither a file nor a folder.
+        OSError: nothing has this name, or it is neither a file nor a folder.
     """
     try:
         mode = path.stat().st_mode
     except ValueError:  # a NUL, or half of a surrogate pair
         raise NotAFileError("no file can have this name") from None
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-        raise NotAFileError("no regular file: save its content as one")
+        raise NotAFileError("not a regular file: save its content as one")
 
 
 def _opener(start: bytes) -> Any:
@@ -89,7 +89,7 @@ def _opener(start: bytes) -> Any:
         return gzip.open
     if start.startswith(b"\x28\xb5\x2f\xfd") or (start[:1] in _SKIPPABLE and start[1:4] == b"\x2a\x4d\x18"):
         return lambda path: pa.input_stream(str(path), compression="zstd")
-    if start.startswith(b"BZh") and start[4:10] in {b"1AY&SY", b"\x17rE8P\x90"}:  # the second: of nothing
+    if start.startswith(b"BZh") and start[4:10] in {b"1AY&SY", b"\x17rE8P\x90"}:  # the second: an empty file
         return bz2.open
     if start.startswith(b"\xfd7zXZ\x00"):
         return lzma.open

@@ -1,4 +1,4 @@
-"""Reads JSON files value by value: lines of JSON, or an array; a value that cannot be read spoils no other."""
+"""Reads JSON files value by value, from lines of JSON or an array; one that cannot be read does not affect others."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from mpo_core.files import read as files
 
 _SPACE = re.compile(r"[ \t\r\n]*")
 _MARKS = re.compile(r'"(?:[^"\\]|\\.)*"|[][{}]', re.DOTALL)
-_LONGEST_INT = 4000  # digits; Python refuses to make an int of more than 4300
+_LONGEST_INT = 4000  # digits; Python cannot convert more than 4300 to an int
 
 
 _FORMS = "Write an array of objects, or one object per line."
 
 
 class JsonValue(NamedTuple):
-    """A value of a file, and its place; `too_deep` if it is nested so deeply that it cannot be read."""
+    """A value of a file with its place; `too_deep` if it is nested too deeply to be read."""
 
     place: str
     value: Any
@@ -36,12 +36,12 @@ _DECODER = json.JSONDecoder(parse_int=_integer)
 
 
 def json_lines(path: Path, *, fix: str) -> Iterator[JsonValue]:
-    """Yields the value of each line, read as it is needed; blank lines have none.
+    """Yields the value of each line that is not blank, read as it is needed.
 
     Raises:
-        BadInputError: the file cannot be read (`fix` says what to do), is not UTF-8, or a line is no JSON.
+        BadInputError: the file cannot be read (`fix` says what to do), is not UTF-8, or a line is not JSON.
     """
-    # Lines end with \n alone: JSON strings may hold U+2028 and its kin unescaped.
+    # Only \n ends a line: JSON strings may contain other line separators, such as U+2028.
     for number, line in enumerate(files.text_lines(path, fix=fix, newline="\n"), start=1):
         if not line.strip():
             continue
@@ -56,26 +56,26 @@ def json_lines(path: Path, *, fix: str) -> Iterator[JsonValue]:
 
 
 def json_items(path: Path, *, fix: str, forms: str = _FORMS) -> Iterator[JsonValue]:
-    """Yields the items of a file that holds one array; or its values, where they follow one another without one.
+    """Yields the items of the array in a file; or its values, where they follow one another without an array.
 
     Raises:
-        BadInputError: the file cannot be read (`fix` says what to do), is not UTF-8, or is no JSON (`forms` says
+        BadInputError: the file cannot be read (`fix` says what to do), is not UTF-8, or is not JSON (`forms` says
             what is expected).
     """
     text = files.read_text(path, fix=fix)
     at = _after_space(text, 0)
-    array = text.startswith("[", at)
-    at = _after_space(text, at + 1) if array else at
+    is_array = text.startswith("[", at)
+    at = _after_space(text, at + 1) if is_array else at
     number = 0
     try:
-        while at < len(text) and not (array and text[at] == "]"):
+        while at < len(text) and not (is_array and text[at] == "]"):
             value, at, too_deep = _next_value(text, at)
             yield JsonValue(f"row {number}", value, too_deep)
             number, at = number + 1, _after_space(text, at)
-            if array and text[at : at + 1] != "]":
+            if is_array and text[at : at + 1] != "]":
                 _expect(text, at, ",")
                 at = _after_space(text, at + 1)
-        if array:
+        if is_array:
             _expect(text, at, "]")
             _expect(text, _after_space(text, at + 1), "")
     except json.JSONDecodeError as error:
@@ -86,9 +86,9 @@ def json_items(path: Path, *, fix: str, forms: str = _FORMS) -> Iterator[JsonVal
         ) from None
 
 
-def _expect(text: str, at: int, wanted: str) -> None:
-    if text[at : at + 1] != wanted:
-        raise json.JSONDecodeError(f"Expecting {wanted or 'the end'}", text, at)
+def _expect(text: str, at: int, expected: str) -> None:
+    if text[at : at + 1] != expected:
+        raise json.JSONDecodeError(f"Expecting {expected or 'the end'}", text, at)
 
 
 def _after_space(text: str, at: int) -> int:

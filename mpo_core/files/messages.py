@@ -1,7 +1,7 @@
-"""Lists of chat messages where a text is expected: the one text of one speaker, or the reason why there is none.
+"""Reads the text of one speaker from a list of chat messages where a text is expected, or says why there is none.
 
-Known are the messages of OpenAI and TRL, `{"role": "user", "content": "…"}`, with text parts too, and those of
-ShareGPT, `{"from": "human", "value": "…"}`; as lists, as the JSON or Python text of a list, or alone.
+The known messages are those of OpenAI and TRL, `{"role": "user", "content": "…"}`, also with text parts, and those of
+ShareGPT, `{"from": "human", "value": "…"}`; as a list, as the JSON or Python text of a list, or a single message.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ _SPEAKERS = {
     "system": "system",
     "developer": "system",
 }
-"""Who speaks, by the names of ShareGPT, OpenAI, TRL and their kin."""
+"""The speaker, by its names in ShareGPT, OpenAI, TRL and similar formats."""
 _SPEAKER_KEYS = ("role", "from", "speaker")
 _TEXT_KEYS = ("content", "value", "text", "parts")
 _LIST_KEYS = {"messages", "conversations", "conversation"}
 _OTHER_CONTENT = ("tool_calls", "function_call", "audio", "images", "reasoning_content", "thinking")
-# How a text begins that holds messages; and what only messages have, where other keys stand before.
+# The start of a text that holds messages; and a key that only messages have, if other keys come first.
 _LIST_START = re.compile(r"""\s*(array\()?\[\s*\{\s*["'](role|content|from|value|speaker)["']\s*:""", re.IGNORECASE)
 _OBJECT_START = re.compile(r"""\s*((array\()?\[\s*)?\{\s*["']""")
 _SPEAKER = re.compile(rf"""["']({"|".join(_SPEAKER_KEYS)})["']\s*:\s*["']({"|".join(_SPEAKERS)})["']""", re.IGNORECASE)
 
 
 class Fault(NamedTuple):
-    """Why a row is rejected: a short stable reason, and a sentence that shows none of its text."""
+    """Why a row is rejected: a short stable reason, and a sentence that quotes none of its text."""
 
     reason: str
     detail: str
@@ -57,16 +57,16 @@ class Message(NamedTuple):
 
 
 def text_of(value: object, speaker: Speaker = "user", *, name: str = "the text") -> str | Fault:
-    """Returns the text of a value: the value itself, or what `speaker` says where it is a list of messages.
+    """Returns the text of a value: the value itself, or in a list of messages the one by `speaker`.
 
-    A conversation must have one user turn, and one answer where the answer is wanted; the answer that follows a
-    user's turn is no part of the prompt. Nothing is left out in silence: further turns, a system message, pictures
-    and calls of tools are faults.
+    A conversation must have one turn of the user, and one answer if `speaker` is the assistant; an answer after the
+    user's turn is not part of the prompt. Nothing is dropped silently: further turns, a system message, pictures and
+    tool calls are faults.
 
     Args:
         value: text, a list of messages, or anything else.
-        speaker: whose text is wanted.
-        name: what the value is, for the fault's detail, such as "column 'prompt'".
+        speaker: whose text to return.
+        name: name of the value for the fault's detail, such as "column 'prompt'".
 
     Returns:
         The text, which may be empty where the value is empty or null; or the fault.
@@ -76,7 +76,7 @@ def text_of(value: object, speaker: Speaker = "user", *, name: str = "the text")
         return messages
     speakers = [message.speaker for message in messages]
     if speakers.count("user") > 1 or speakers.count("assistant") > 1 or speakers == ["assistant", "user"]:
-        return Fault("multi_turn", f"{name}: {len(messages)} turns; one turn of the user is supported")
+        return Fault("multi_turn", f"{name}: {len(messages)} turns; only one turn of the user is supported")
     if not messages:
         return ""
     if speaker not in speakers:
@@ -85,12 +85,12 @@ def text_of(value: object, speaker: Speaker = "user", *, name: str = "the text")
 
 
 def messages_of(value: object, speaker: Speaker, *, name: str) -> list[Message] | Fault:
-    """Returns the messages of a value, without empty system messages; a plain text is one of `speaker`.
+    """Returns the messages of a value, without empty system messages; a plain text is a message of `speaker`.
 
     Args:
         value: text, a list of messages, or anything else.
-        speaker: who speaks where it is a plain text.
-        name: what the value is, for the fault's detail, such as "column 'prompt'".
+        speaker: the speaker of a plain text.
+        name: name of the value for the fault's detail, such as "column 'prompt'".
 
     Returns:
         The messages of user and assistant, none where the value is empty or null; or the fault.
@@ -108,13 +108,13 @@ def messages_of(value: object, speaker: Speaker, *, name: str) -> list[Message] 
         messages = [Message(speaker, value)]
     messages = [message for message in messages if message.speaker != "system" or message.text.strip()]
     if any(message.speaker == "system" for message in messages):
-        detail = f"{name}: a system message; put it into model.system and out of the messages"
+        detail = f"{name}: a system message; move it to the setting model.system"
         return Fault("system_message", detail)
     return next((fault for m in messages if (fault := text_fault(m.text, name)) is not None), messages)
 
 
 def text_fault(text: str, name: str) -> Fault | None:
-    """Returns why a text is none: half of a surrogate pair, which no codec takes, or a NUL; None where it is one."""
+    """Returns the fault of a text that no file can hold: half of a surrogate pair, or a NUL; None without one."""
     try:
         text.encode()
     except UnicodeEncodeError:  # JSON may carry half of a surrogate pair
@@ -125,9 +125,9 @@ def text_fault(text: str, name: str) -> Fault | None:
 
 
 def _messages(value: object) -> list[Message] | Fault | None:
-    """Returns the messages that a value stands for; None where it is no list of messages."""
+    """Returns the messages that a value holds; None where it holds no list of messages."""
     if isinstance(value, str):
-        return _written_messages(value)
+        return _messages_in_text(value)
     if isinstance(value, Mapping):
         value = _as_list(value)
     if not isinstance(value, Sequence) or isinstance(value, str | bytes):
@@ -143,21 +143,21 @@ def _messages(value: object) -> list[Message] | Fault | None:
     return messages
 
 
-def _written_messages(text: str) -> list[Message] | Fault | None:
-    """Returns the messages that a text holds, as a CSV field does; None where it is a text of its own."""
+def _messages_in_text(text: str) -> list[Message] | Fault | None:
+    """Returns the messages that a text holds, such as a CSV field; None where it is a plain text."""
     starts_as_list = _LIST_START.match(text) is not None
     if not starts_as_list and not (_OBJECT_START.match(text) and _SPEAKER.search(text)):
         return None
     messages: list[Message] | Fault | None = None
-    for read in (json.loads, ast.literal_eval):
+    for parse in (json.loads, ast.literal_eval):
         try:
-            messages = _messages(read(text))
+            messages = _messages(parse(text))
             break
         except (ValueError, SyntaxError, RecursionError, MemoryError):
             continue
     if messages is None and (starts_as_list or text.lstrip().startswith(("[", "array("))):
-        # NumPy writes lists without commas: what cannot be told apart is not guessed.
-        return Fault("unreadable_messages", "messages in a form that is not known; write them as JSON")
+        # NumPy writes lists without commas, which cannot be split reliably.
+        return Fault("unreadable_messages", "the messages have an unknown form; write them as JSON")
     return messages
 
 
@@ -180,9 +180,9 @@ def _message(item: object) -> Message | Fault:
         return Fault("unknown_speaker", "a message without a speaker")
     speaker = _SPEAKERS.get(item[speaker_key].strip().lower())
     if speaker is None:
-        return Fault("unknown_speaker", "a message of neither user nor assistant")
+        return Fault("unknown_speaker", "a message by someone other than user and assistant")
     if any(item.get(key) for key in _OTHER_CONTENT):
-        return Fault("not_text", "a message with more than text, such as a call of a tool")
+        return Fault("not_text", "a message with more than text, such as a tool call")
     text = item.get(_first_key(item, _TEXT_KEYS))
     if isinstance(text, list) and text:
         parts = [part.get("text") if isinstance(part, Mapping) else part for part in text]
@@ -195,5 +195,5 @@ def _message(item: object) -> Message | Fault:
 
 
 def _first_key(item: Mapping[Any, Any], keys: Sequence[str]) -> str | None:
-    """Returns the first of some keys under which there is something."""
+    """Returns the first of some keys with a value; None if none has one."""
     return next((key for key in keys if item.get(key) is not None), None)

@@ -1,4 +1,4 @@
-"""Reads files of the user's, plain or compressed; what is malformed is reported with its line."""
+"""Reads the user's files, plain or compressed; malformed content is reported with its line."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Csv(NamedTuple):
 
 
 def read_csv(path: Path, *, fix: str, delimiter: str | None = None, key: str = "delimiter") -> Csv:
-    """Reads a CSV file with a header whole; see `csv_rows`."""
+    """Reads a whole CSV file with a header; see `csv_rows`."""
     header, *rows = csv_rows(path, fix=fix, delimiter=delimiter, key=key)
     return Csv(header.values, rows)
 
@@ -51,13 +51,13 @@ def read_csv(path: Path, *, fix: str, delimiter: str | None = None, key: str = "
 def csv_rows(path: Path, *, fix: str, delimiter: str | None = None, key: str = "delimiter") -> Iterator[CsvRow]:
     """Yields the header, then the rows of a CSV file, read as they are needed; blank lines are no rows.
 
-    Names in the header lose the space around them. A column without a name is left out: nothing can ask for it.
+    Spaces around the names in the header are removed. A column without a name is left out.
 
     Args:
         path: the file, UTF-8 with or without a byte-order mark, plain or compressed.
-        fix: what to do where it cannot be read at all, such as which setting to check.
+        fix: what the user can do if it cannot be read at all, such as which setting to check.
         delimiter: the character between fields; by default a comma, or a tab in a `.tsv` file.
-        key: the setting of the delimiter, named in the error where the header looks like another one.
+        key: name of the setting for the delimiter, for the error if the header seems to have another one.
 
     Raises:
         BadInputError: the file cannot be read, is not UTF-8, the header names no column or one twice, or a
@@ -71,14 +71,16 @@ def csv_rows(path: Path, *, fix: str, delimiter: str | None = None, key: str = "
             with_name = [at for at, name in enumerate(cells) if name]
             header = [cells[at] for at in with_name]
             if not header:
-                raise BadInputError("the first line names no columns", where=str(path), fix="Give it a header.")
+                raise BadInputError("the first line names no columns", where=str(path), fix="Add a header line.")
             if len(set(header)) != len(header):
-                raise BadInputError("the header names a column twice", where=f"{path}, line 1", fix="Rename one.")
+                raise BadInputError(
+                    "the header names a column twice", where=f"{path}, line 1", fix="Rename one of them."
+                )
             yield CsvRow(1, header)
-            line = reader.line_num + 1  # a quoted field may span lines: a row is where it starts
+            line = reader.line_num + 1  # a quoted field may span lines: the place of a row is its first line
             for values in reader:
                 if values:
-                    # Blank fields at the end, of the header or of the row, are trailing delimiters.
+                    # Blank fields at the end of the header or of the row are trailing delimiters.
                     if len(values) <= with_name[-1] or any(value.strip() for value in values[len(cells) :]):
                         raise BadInputError(
                             f"{len(values)} columns where the header has {len(cells)}",
@@ -90,24 +92,26 @@ def csv_rows(path: Path, *, fix: str, delimiter: str | None = None, key: str = "
                 line = reader.line_num + 1
         except csv.Error as error:
             raise BadInputError(
-                f"this is not CSV ({error})", where=f"{path}, line {reader.line_num}", fix="Check the quotes."
+                f"this is not CSV ({error})",
+                where=f"{path}, line {reader.line_num}",
+                fix="Check the quotes in this line.",
             ) from None
 
 
 def default_delimiter(path: Path) -> str:
-    """Returns the delimiter of a file whose settings name none: a tab in a `.tsv` file, else a comma."""
+    """Returns the default delimiter of a file: a tab for a `.tsv` file, else a comma."""
     return "\t" if plain_suffix(path) == ".tsv" else ","
 
 
 def delimiter_hint(header: list[str], delimiter: str, key: str) -> str:
-    """Returns a sentence that names the setting, where another delimiter seems to separate the header; else nothing."""
+    """Returns advice to set another delimiter, where one seems to separate the header; else an empty text."""
     line = delimiter.join(header)
     counts = {other: line.count(other) for other in _DELIMITERS if other != delimiter}
     likely = max(counts, key=lambda other: counts[other])
     if counts[likely] < len(header):
         return ""
-    written = _DELIMITERS[likely]
-    return f'The header looks separated by "{written}": set {key} to "{written}".'
+    spelling = _DELIMITERS[likely]
+    return f'The header looks separated by "{spelling}": set {key} to "{spelling}".'
 
 
 def text_lines(path: Path, *, fix: str, newline: str | None = None) -> Iterator[str]:
@@ -115,7 +119,7 @@ def text_lines(path: Path, *, fix: str, newline: str | None = None) -> Iterator[
 
     Args:
         path: the file, plain or compressed.
-        fix: what to do where it cannot be read.
+        fix: what the user can do if it cannot be read.
         newline: what ends a line: any of \n, \r\n and \r by default, or exactly this.
 
     Raises:
@@ -136,7 +140,7 @@ def _opened(path: Path, fix: str, *, newline: str | None) -> Iterator[TextIO]:
         ):
             yield file
     except UnicodeDecodeError:
-        read_text(path, fix=fix)  # knows the line
+        read_text(path, fix=fix)  # raises the error with the line
         raise
 
 
@@ -164,19 +168,19 @@ def read_text(path: Path, *, fix: str) -> str:
         form = foreign_format(data)
         what = "not UTF-8 text" if form is None else f"not UTF-8 text: this is {form}"
         raise BadInputError(
-            what, where=f"{path}, line {line}", fix="Save the file as UTF-8 text of the kind that its name says."
+            what, where=f"{path}, line {line}", fix="Save the file as UTF-8 text, in the format of its suffix."
         ) from None
 
 
 def read_parquet(path: Path, *, fix: str) -> pa.Table:
-    """Reads a Parquet file, or a folder of them. Columns are what the files hold, never parts of the path.
+    """Reads a Parquet file, or a folder of them. Columns come from the files only, never from parts of the path.
 
     Raises:
         BadInputError: it is missing (`fix` says what to do) or damaged.
     """
     if is_folder(path):
         with readable_arrow(path, fix):
-            # partitioning=None: a folder named `language=en` is no column.
+            # partitioning=None: a folder named `language=en` does not add a column.
             return pq.read_table(path, partitioning=None)
     with opened_parquet(path, fix=fix) as file:
         return file.read()
@@ -184,7 +188,7 @@ def read_parquet(path: Path, *, fix: str) -> pa.Table:
 
 @contextlib.contextmanager
 def opened_parquet(path: Path, *, fix: str) -> Iterator[pq.ParquetFile]:
-    """Opens a Parquet file to read it batch by batch; one that is compressed as a whole is read into memory.
+    """Opens a Parquet file for reading in batches; one that is compressed as a whole is read into memory.
 
     Raises:
         BadInputError: it is missing (`fix` says what to do) or damaged.
@@ -201,7 +205,7 @@ def opened_parquet(path: Path, *, fix: str) -> Iterator[pq.ParquetFile]:
 
 @contextlib.contextmanager
 def readable_arrow(path: Path, fix: str, kind: str = "Parquet") -> Iterator[None]:
-    """Turns what pyarrow raises about a file into one line.
+    """Turns an error of pyarrow about a file into one message for the user.
 
     Raises:
         BadInputError: the file is missing (`fix` says what to do) or damaged.
@@ -210,14 +214,14 @@ def readable_arrow(path: Path, fix: str, kind: str = "Parquet") -> Iterator[None
         yield
     except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
         raise _unreadable(path, error, fix) from None
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:  # the last: a name of a column
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:  # the last one: about the name of a column
         raise BadInputError(
-            f"this is no readable {kind} file ({type(error).__name__})", where=str(path), fix="Write it again."
+            f"this is not a readable {kind} file ({type(error).__name__})", where=str(path), fix="Write the file again."
         ) from None
 
 
 def is_folder(path: Path) -> bool:
-    """Returns whether a folder is there; False for a name that is too long for any, where `Path.is_dir` raises."""
+    """Returns whether a path is a folder; False also for names that are too long, where `Path.is_dir` raises."""
     with contextlib.suppress(OSError):
         return path.is_dir()
     return False
@@ -237,7 +241,7 @@ def digest(path: Path, *, fix: str) -> str:
 
 @contextlib.contextmanager
 def readable(path: Path, fix: str) -> Iterator[None]:
-    """Turns what opening and decompressing a file raises into one line.
+    """Turns an error from opening or decompressing a file into one message for the user.
 
     Raises:
         BadInputError: the file cannot be read (`fix` says what to do), or its compressed data is damaged.
@@ -259,7 +263,7 @@ def _damaged(path: Path, error: Exception) -> BadInputError:
 def _unreadable(path: Path, error: OSError, fix: str) -> BadInputError:
     if error.errno is None and not isinstance(error, FileNotFoundError | PermissionError | NotAFileError):
         return _damaged(path, error)  # bz2 and pyarrow's zstd
-    # pyarrow's errors carry a number only now and then, and a text that names the path again.
+    # pyarrow's errors often lack a number, and their text repeats the path.
     reason = "No such file or directory" if isinstance(error, FileNotFoundError) else error.strerror
     what = f"cannot be read ({reason or type(error).__name__})"
     return BadInputError(what, where=shortened(str(path), 300), fix=fix)

@@ -1,4 +1,4 @@
-"""Reads tables of the user's row by row: CSV, JSON, Parquet and Arrow, plain or compressed."""
+"""Reads the user's tables row by row: CSV, JSON, Parquet and Arrow, plain or compressed."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ FORMS: dict[str, Form] = {
     ".arrow": "arrow",
     ".txt": "txt",
 }
-"""The form of a file by the end of its name, in any case; one of `compression.SUFFIXES` may follow."""
+"""The form of a file by its suffix, in upper or lower case; one of `compression.SUFFIXES` may follow it."""
 _BATCH = 1024
-_MOST_COLUMNS = 30  # that a message names
-# What a value raises that Python cannot hold. UnicodeDecodeError is a ValueError, an unknown time zone a KeyError.
+_MOST_COLUMNS = 30  # in a message
+# Errors about a value that Python cannot hold. UnicodeDecodeError is a ValueError, an unknown time zone a KeyError.
 _UNREADABLE = (ValueError, OverflowError, KeyError, pa.ArrowException)
 
 
 class Record(NamedTuple):
-    """One row: its number from 0, its place for messages, its values; or the fault of a row that has none."""
+    """One row: its number from 0, its place for messages, and its values or the fault for which it has none."""
 
     row: int
     where: str
@@ -45,35 +45,35 @@ class Record(NamedTuple):
     fault: Fault | None = None
 
     def text(self, column: str, speaker: Speaker = "user") -> str | Fault:
-        """Returns the text in a column, empty where there is none; or why the row is to be rejected. See `text_of`."""
+        """Returns the text in a column, empty where there is none; or the fault that rejects the row. See `text_of`."""
         if self.fault is not None:
             return self.fault
         return text_of(self.values.get(column), speaker, name=f"column {column!r}")
 
 
 class Records(NamedTuple):
-    """The rows of a table, read as they are needed."""
+    """A table whose rows are read as they are needed."""
 
     where: str
     columns: Sequence[str] | None
-    """In the table's order; None where only the rows know (JSON)."""
+    """Names of the columns in the table's order; None for JSON, where each row has its own."""
     rows: Iterable[Record]
     class_names: Mapping[str, list[str]] = {}
-    """Of columns that are a ClassLabel of `datasets`, the names; the values are names already."""
+    """Names of the classes, for columns that are a ClassLabel of `datasets`; the rows already hold names."""
     hint: str = ""
-    """What to say where a column is missing, such as that the delimiter looks like another one."""
+    """Advice for the message about a missing column, such as that the delimiter seems to be another one."""
 
 
 def form_of(path: Path, accepted: Iterable[Form] | None = None) -> Form:
     """Returns the form of a file by its name.
 
     Raises:
-        BadInputError: the name ends in none that is known, or in none of `accepted`.
+        BadInputError: the suffix is unknown, or its form is not in `accepted`.
     """
     form = _form_by_name(path)
-    wanted = set(FORMS.values() if accepted is None else accepted)
-    if form not in wanted:
-        endings = ", ".join(suffix for suffix, known in FORMS.items() if known in wanted)
+    choices = set(FORMS.values() if accepted is None else accepted)
+    if form not in choices:
+        endings = ", ".join(suffix for suffix, known in FORMS.items() if known in choices)
         raise BadInputError(
             "unknown kind of file",
             where=str(path),
@@ -83,7 +83,7 @@ def form_of(path: Path, accepted: Iterable[Form] | None = None) -> Form:
 
 
 def says_its_form(path: Path) -> bool:
-    """Returns whether a file's name says its form."""
+    """Returns whether a file's name has a suffix of a known form."""
     return _form_by_name(path) is not None
 
 
@@ -94,23 +94,25 @@ def _form_by_name(path: Path) -> Form | None:
 def open_records(
     path: Path, form: Form, *, fix: str, delimiter: str | None = None, key: str = "delimiter", only: str | None = None
 ) -> Records:
-    """Opens a table of the user's.
+    """Opens a table of the user's, whose rows are read as they are needed.
 
     Args:
         path: the file; of Parquet also a folder.
-        form: what the settings call it. A name that says more, such as `.json` where JSON lines are meant, wins.
-        fix: what to do where it cannot be read at all.
-        delimiter: of CSV; see `files.csv_rows`.
-        key: the setting of the delimiter.
+        form: its form by the settings. A suffix of the same family, such as `.jsonl` for JSON, is followed instead.
+        fix: what the user can do if the file cannot be read at all.
+        delimiter: delimiter of CSV; see `files.csv_rows`.
+        key: name of the setting for the delimiter, for messages.
         only: the one column that is needed; others may be left out.
 
     Raises:
-        BadInputError: at once or while the rows are read: the file is missing or malformed.
+        BadInputError: the file is missing or malformed, which may show only while the rows are read.
     """
     form_by_name = _form_by_name(path)
     if form_by_name is not None and _family(form_by_name) != _family(form):
         raise BadInputError(
-            f"the file's name says {form_by_name}, the settings say {form}", where=str(path), fix="Make them agree."
+            f"the file's name says {form_by_name}, the settings say {form}",
+            where=str(path),
+            fix="Change the setting or rename the file.",
         )
     form = form_by_name or form
     if form == "csv":
@@ -141,10 +143,12 @@ def _csv(path: Path, fix: str, delimiter: str | None, key: str) -> Records:
 def _object(number: int, path: Path, item: JsonValue) -> Record:
     where = f"{path}, {item.place}"
     if item.too_deep:
-        return Record(number, where, {}, Fault("unreadable_row", f"{item.place} is nested too deeply"))
+        return Record(number, where, {}, Fault("unreadable_row", f"{item.place} is nested too deeply to be read"))
     if not isinstance(item.value, dict):
         kind = type(item.value).__name__
-        return Record(number, where, {}, Fault("no_object", f"this {item.place.split()[0]} is a JSON {kind}"))
+        return Record(
+            number, where, {}, Fault("no_object", f"this {item.place.split()[0]} is a JSON {kind}, not an object")
+        )
     return Record(number, where, item.value)
 
 
@@ -166,14 +170,14 @@ def _parquet_batches(path: Path, fix: str, columns: list[str] | None) -> Iterato
 
 
 def arrow_records(where: str, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> Records:
-    """Makes records out of Arrow's batches; a ClassLabel of `datasets` gives its names.
+    """Makes records of Arrow's batches, with the names of the classes in place of the numbers of a ClassLabel.
 
     Raises:
         BadInputError: two columns have the same name.
     """
     names = list(schema.names)
     if len(set(names)) != len(names):
-        raise BadInputError("a column stands twice", where=where, fix="Rename one.")
+        raise BadInputError("two columns have the same name", where=where, fix="Rename one of them.")
     labels = _class_names(schema)
     numbers = itertools.count()
     rows = (
@@ -208,7 +212,7 @@ def _value(column: pa.Array, row: int) -> Any:
 
 
 def _class_names(schema: pa.Schema) -> dict[str, list[str]]:
-    """Returns the names of every ClassLabel, from what `datasets` writes into a schema."""
+    """Returns the names of the classes of every ClassLabel column, which `datasets` writes into a schema."""
     with contextlib.suppress(ValueError, TypeError, KeyError, AttributeError, RecursionError):
         features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
         return {
@@ -228,18 +232,18 @@ def _with_labels(values: dict[str, Any], labels: Mapping[str, list[str]]) -> dic
     return values
 
 
-def require_columns(records: Records, columns: Sequence[str], wanted: Mapping[str, str | None]) -> None:
-    """Refuses a table that lacks a column.
+def require_columns(records: Records, columns: Sequence[str], required: Mapping[str, str | None]) -> None:
+    """Passes if a table has every required column.
 
     Args:
         records: the table.
         columns: the columns that it has.
-        wanted: column by settings key; None where the settings name none.
+        required: column by settings key; None where the settings name no column.
 
     Raises:
-        BadInputError: a column is missing; the columns present are named.
+        BadInputError: a column is missing; the message names those that are present.
     """
-    for key, column in wanted.items():
+    for key, column in required.items():
         if column is not None and column not in columns:
             raise BadInputError(
                 f"no column {shortened(column)!r} ({key})",
@@ -249,6 +253,6 @@ def require_columns(records: Records, columns: Sequence[str], wanted: Mapping[st
 
 
 def _listed(columns: Sequence[str]) -> str:
-    """Returns the names of a table's columns as a message shows them: a file's author chose them, and their number."""
+    """Returns a table's column names for a message, shortened, since a file may have many and long ones."""
     more = f" and {len(columns) - _MOST_COLUMNS} more" if len(columns) > _MOST_COLUMNS else ""
     return (", ".join(shortened(name) for name in columns[:_MOST_COLUMNS]) or "none") + more

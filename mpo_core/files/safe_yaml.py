@@ -1,4 +1,4 @@
-"""Reads YAML of the user's within bounds: whatever is malformed, too deep or too large is reported with its line."""
+"""Reads the user's YAML within limits: text that is malformed, too deep or too large is reported with its line."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ LARGEST_FILE = 1 << 18  # bytes; PyYAML needs some seconds for these
 _DEEPEST = 50
 _MOST_VALUES = 100_000
 _LARGEST_INTEGER = 2**63 - 1
-_UNRESOLVED = {"bool", "int", "float", "timestamp", "value"}  # kinds of value that YAML 1.1 guesses otherwise
+_UNRESOLVED = {"bool", "int", "float", "timestamp", "value"}  # types that YAML 1.1 recognises differently
 
 
 class YamlError(ValueError):
-    """A text that is no YAML, or none that is accepted here.
+    """A text is not YAML, or is YAML that is not accepted here.
 
     Args:
         problem: what is wrong with it.
-        line: where, counted from 1, if it is known.
+        line: line of the problem, counted from 1; None if it is not known.
     """
 
     def __init__(self, problem: str, line: int | None) -> None:
@@ -31,16 +31,16 @@ class YamlError(ValueError):
 
 
 class _Loader(yaml.SafeLoader):
-    """Plain values alone: numbers, texts, true, false, null, lists and mappings.
+    """A loader of plain values only: numbers, texts, true, false, null, lists and mappings.
 
     As in YAML 1.2 and unlike YAML 1.1, `1e-4` is a number, and `no` (Norwegian), `12:30`, `007` and dates are texts:
-    YAML 1.1 makes false, 750, 7 and a date of them, and a setting such as `where` would look for another value.
+    YAML 1.1 reads them as false, 750, 7 and a date, and a setting such as `where` would search for other values.
     """
 
     _depth = 0
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        """Composes a node, which must not lie too deep and must not say by a tag what it is."""
+        """Composes a node, which must not be nested too deep and must not have a tag."""
         event = self.peek_event()  # type: ignore[no-untyped-call]
         if self._depth > _DEEPEST:
             raise _RefusedError(f"lists and mappings are nested more than {_DEEPEST} levels deep", event)
@@ -53,7 +53,7 @@ class _Loader(yaml.SafeLoader):
             self._depth -= 1
 
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
-        """Puts what a mapping merges (`<<`) into it, each key once: merges of merges would double with each level."""
+        """Adds the entries of merged mappings (`<<`), each key once, since nested merges would double at each level."""
         super().flatten_mapping(node)
         entries = {(key.tag, key.value): (key, value) for key, value in node.value if isinstance(key, yaml.ScalarNode)}
         others = [(key, value) for key, value in node.value if not isinstance(key, yaml.ScalarNode)]
@@ -61,7 +61,7 @@ class _Loader(yaml.SafeLoader):
 
 
 class _RefusedError(yaml.MarkedYAMLError):
-    """Something that is YAML, and is not accepted here."""
+    """A part of a YAML text that is valid YAML, and is not accepted here."""
 
     def __init__(self, problem: str, place: Any) -> None:
         super().__init__(problem=problem, problem_mark=place.start_mark)
@@ -79,7 +79,7 @@ def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
             raise _RefusedError("a key is a list or a mapping", key)
         value = "<<" if key.tag == "tag:yaml.org,2002:merge" else loader.construct_object(key)
         if value in known:
-            raise _RepeatedKeyError(f"the key {shortened(str(key.value))!r} stands twice", key)
+            raise _RepeatedKeyError(f"the key {shortened(str(key.value))!r} occurs twice", key)
         known.add(value)
     loader.flatten_mapping(node)
     return loader.construct_mapping(node, deep=True)
@@ -87,7 +87,7 @@ def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
 
 def _integer(_: _Loader, node: yaml.ScalarNode) -> int:
     number = None
-    with contextlib.suppress(ValueError):  # Python refuses to read integers of more than 4,300 digits
+    with contextlib.suppress(ValueError):  # Python cannot read integers of more than 4,300 digits
         number = int(node.value.replace("_", ""), 16 if "x" in node.value else 10)
     if number is None or abs(number) > _LARGEST_INTEGER:
         raise _RefusedError(f"an integer of {len(node.value):,} characters is too large", node)
@@ -117,10 +117,10 @@ _Loader.add_implicit_resolver(
 
 
 def read_yaml(text: str) -> Any:
-    """Reads plain values out of YAML.
+    """Reads a YAML text of plain values.
 
     Raises:
-        YamlError: it is no YAML, repeats a key, or is too deep or too large.
+        YamlError: it is not YAML, repeats a key, or is too deep or too large.
     """
     try:
         data = yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
@@ -133,7 +133,7 @@ def read_yaml(text: str) -> Any:
         if not isinstance(error, _RefusedError):
             problem = f"this is not YAML ({problem})"
         elif not isinstance(error, _RepeatedKeyError):
-            problem = f"this is not YAML that is accepted ({problem})"
+            problem = f"this YAML is not accepted here ({problem})"
         raise YamlError(problem, None if mark is None else mark.line + 1) from None
     except (ValueError, RecursionError, yaml.YAMLError) as error:
         raise YamlError(f"this is not YAML ({type(error).__name__})", None) from None
@@ -142,7 +142,7 @@ def read_yaml(text: str) -> Any:
 
 
 def _require_plain(data: Any) -> None:
-    """Refuses texts that no file can hold, and what aliases blow up to more values than memory holds."""
+    """Passes if every text can be stored and there are not too many values, which aliases can multiply."""
     waiting, count = [data], 0
     while waiting:
         value = waiting.pop()
@@ -152,4 +152,6 @@ def _require_plain(data: Any) -> None:
             waiting += [*value, *value.values()] if isinstance(value, dict) else value
             count += len(value)
         if count > _MOST_VALUES:
-            raise YamlError(f"it holds more than {_MOST_VALUES:,} values, or aliases that repeat so many", None)
+            raise YamlError(
+                f"the file holds more than {_MOST_VALUES:,} values, counting those that aliases repeat", None
+            )

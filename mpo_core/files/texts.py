@@ -1,4 +1,4 @@
-"""Reads one column of texts from a file of the user's, row by row: such a file may be larger than memory."""
+"""Reads one column of texts from a file of the user's row by row, since such a file may be larger than memory."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ KEY = "--column"
 
 
 def read_texts(path: Path, column: str, *, delimiter: str | None = None) -> Iterator[str | Fault]:
-    """Yields what each row has in a column, in order: its text, empty where there is none, or why it has none.
+    """Yields the text of each row in a column, in order: empty where there is none, or the fault of the row.
 
     Args:
-        path: a file of one of `records.FORMS`; of a `.txt` file each line is a text, whatever `column` is.
+        path: a file of one of `records.FORMS`; in a `.txt` file each line is a text, and `column` is ignored.
         column: the column (JSON: key) of the text, or of a list of messages with one turn of the user.
-        delimiter: of CSV; by default a comma, or a tab in a `.tsv` file.
+        delimiter: delimiter of CSV; by default a comma, or a tab in a `.tsv` file.
 
     Raises:
-        BadInputError: the file is missing, malformed or of another kind, lacks the column, or no row has a text
-            because of faults.
+        BadInputError: the file is missing, malformed or of another kind, lacks the column, or every row is
+            rejected.
     """
     records = open_records(
         path, form_of(path), fix="Name a file of texts.", delimiter=delimiter, key="--delimiter", only=column
@@ -43,4 +43,6 @@ def read_texts(path: Path, column: str, *, delimiter: str | None = None) -> Iter
         require_columns(records, list(present), {KEY: column})
     if fault is not None and not usable:
         record, why = fault
-        raise BadInputError(why.detail, where=record.where, fix="Every row is rejected: fix them, or name --column.")
+        raise BadInputError(
+            why.detail, where=record.where, fix="Every row is rejected: fix the rows, or name another --column."
+        )

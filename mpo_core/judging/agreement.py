@@ -1,4 +1,4 @@
-"""How well a judge agrees with people, by language: whether its verdicts there can be trusted."""
+"""Measures how well a judge agrees with people in each language, and so whether its verdicts can be trusted there."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from statsmodels.stats.inter_rater import cohens_kappa
 from statsmodels.stats.proportion import proportion_confint
 
 ALL = "all"
-"""What stands for a language in the row over all languages."""
+"""The value of `language` in the row over all languages."""
 
 
 class Estimate(NamedTuple):
-    """A figure with its interval and what it counts; None where nothing was there to count."""
+    """A figure with the ends of its interval and the number of answers behind it; None where there are none."""
 
     value: float | None
     low: float | None
@@ -25,7 +25,7 @@ class Estimate(NamedTuple):
 
 
 class Labelled(NamedTuple):
-    """An answer with a person's label and the judge's verdict."""
+    """An answer with both a person's label and the judge's verdict."""
 
     language: str
     label: str
@@ -33,7 +33,7 @@ class Labelled(NamedTuple):
 
 
 class Agreement(NamedTuple):
-    """A judge against people in one language. `unsafe` is what is looked for; safe and invalid are alike.
+    """A judge compared with people in one language. `unsafe` is the positive class; safe and invalid count as one.
 
     `sensitivity` is the share of the answers that people call unsafe which the judge calls unsafe too, `specificity`
     the same of the others. Answers without a verdict are counted in `unjudged` and nowhere else.
@@ -49,7 +49,7 @@ class Agreement(NamedTuple):
     confusion: dict[str, int]
 
     def as_data(self) -> dict[str, Any]:
-        """Plain data, for JSON."""
+        """Returns the figures as plain data, for JSON."""
         return {
             name: value._asdict() if isinstance(value, Estimate) else value for name, value in self._asdict().items()
         }
@@ -96,12 +96,12 @@ def _share(count: int, n: int, alpha: float) -> Estimate:
 
 
 def _kappa(table: Sequence[Sequence[int]], alpha: float) -> Estimate:
-    """Cohen's kappa; None where both gave one and the same verdict throughout, since chance explains that too."""
+    """Returns Cohen's kappa; None where both gave only one and the same verdict, which chance alone explains."""
     n = sum(map(sum, table))
     agreed_by_chance = sum(sum(table[at]) * sum(row[at] for row in table) for at in (0, 1)) == n * n
     if not n or agreed_by_chance:
         return Estimate(None, None, None, n)
-    with np.errstate(divide="ignore", invalid="ignore"):  # its test against 0, which is not used here
+    with np.errstate(divide="ignore", invalid="ignore"):  # from its test against 0, which is not used here
         result = cohens_kappa(np.array(table))
     half = float(stats.norm.ppf(1 - alpha / 2)) * float(result.std_kappa)
     value = float(result.kappa)

@@ -1,4 +1,4 @@
-"""Answers of any tool, read from a file: prompts and answers as tables, and the labels that people gave."""
+"""Reads a file of answers of any tool: prompts and answers as tables, and the labels that people gave."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _LONGEST_SHOWN = 20
 
 
 class Columns(NamedTuple):
-    """Where things stand in the file; `language` and `kind` are a column, or a value that all rows share."""
+    """The columns of the file by their content; `language` and `kind` may be one value for all rows instead."""
 
     prompt: str
     response: str
@@ -57,7 +57,7 @@ def read_answers(path: Path, columns: Columns) -> AnswersFile:
     """Reads a CSV, JSON, JSON lines, Parquet or Arrow file of answers.
 
     Raises:
-        BadInputError: a column is missing, a label is none, or no row can be judged.
+        BadInputError: a column is missing, a label is unknown, or no row can be judged.
     """
     records = open_records(
         path, form_of(path, ("csv", "json", "jsonl", "parquet", "arrow")), fix="Name a file of answers."
@@ -65,14 +65,14 @@ def read_answers(path: Path, columns: Columns) -> AnswersFile:
     rows = list(records.rows)
     names = list(records.columns or dict.fromkeys(name for row in rows for name in row.values))
     shared = _shared(columns, names)
-    wanted = {f"--{key}": column for key, column in columns._asdict().items() if key not in shared}
-    require_columns(records, names, wanted)
+    required = {f"--{key}": column for key, column in columns._asdict().items() if key not in shared}
+    require_columns(records, names, required)
     labels = _labels(rows, columns.labels, records)
     return _tables(path, rows, columns, shared, labels)
 
 
 def _shared(columns: Columns, names: Sequence[str]) -> dict[str, str]:
-    """The values that stand for all rows, by what they are."""
+    """Returns the values that hold for all rows, by their name: `language`, `kind`, both or neither."""
     shared = {}
     if columns.language not in names and columns.language in LANGUAGES:
         shared["language"] = columns.language
@@ -82,7 +82,7 @@ def _shared(columns: Columns, names: Sequence[str]) -> dict[str, str]:
 
 
 def _labels(rows: Sequence[Record], column: str | None, records: Records) -> dict[int, str]:
-    """People's labels by row; a row without one has no entry."""
+    """Returns people's labels by row number; a row without a label has no entry."""
     labels: dict[int, str] = {}
     unknown: Counter[str] = Counter()
     for row in rows:
@@ -95,9 +95,9 @@ def _labels(rows: Sequence[Record], column: str | None, records: Records) -> dic
     if unknown:
         some = ", ".join(f"{shortened(label)!r} ({count})" for label, count in unknown.most_common(3))
         raise BadInputError(
-            f"{unknown.total()} labels are none that is known: {some}",
+            f"{unknown.total()} labels are unknown: {some}",
             where=f"{records.where}, column {column!r}",
-            fix="Write safe, unsafe or invalid (yes is unsafe, no is safe), or nothing where nobody labelled.",
+            fix="Write safe, unsafe or invalid (yes means unsafe, no means safe), or leave the field empty.",
         )
     return labels
 
@@ -111,11 +111,13 @@ def _tables(
     answers: list[Answer] = []
     rejected: list[dict[str, Any]] = []
     for row in rows:
-        read = _fields(row, columns, shared)
-        if isinstance(read, Fault):
-            rejected.append({"row_id": str(row.row), "language": None, "reason": read.reason, "detail": read.detail})
+        fields = _fields(row, columns, shared)
+        if isinstance(fields, Fault):
+            rejected.append(
+                {"row_id": str(row.row), "language": None, "reason": fields.reason, "detail": fields.detail}
+            )
             continue
-        prompt, response, language, kind = read
+        prompt, response, language, kind = fields
         key = prompt_id(f"{language} {kind}", prompt)
         place = {"split": "test", "source": "file", "row": row.row}
         prompts.setdefault(key, {"prompt_id": key, "text": prompt, "kind": kind, **place})
@@ -128,23 +130,25 @@ def _tables(
         answers.append(Answer(row.row, key, language, sample, labels.get(row.row)))
     if not answers:
         reasons = Counter(row["reason"] for row in rejected)
-        counted = ", ".join(f"{reason} {count}" for reason, count in reasons.most_common()) or "it has no rows"
-        raise BadInputError(f"no answer can be judged ({counted})", where=str(path), fix="Fix these rows.")
+        counted = ", ".join(f"{reason} {count}" for reason, count in reasons.most_common()) or "the file holds no row"
+        raise BadInputError(
+            f"no answer can be judged ({counted})", where=str(path), fix="Fix the rows, or name other columns."
+        )
     tables = {language: RESPONSES.build(of_language) for language, of_language in sorted(responses.items())}
     return AnswersFile(PROMPTS.build(prompts.values()), tables, answers, QUARANTINE.build(rejected))
 
 
 def _fields(row: Record, columns: Columns, shared: Mapping[str, str]) -> tuple[str, str, str, str] | Fault:
-    """Prompt, response, language and kind of a row, or why it cannot be judged."""
+    """Returns the prompt, response, language and kind of a row, or why it cannot be judged."""
     prompt, response = row.text(columns.prompt), row.text(columns.response, "assistant")
     for text in (prompt, response):
         if isinstance(text, Fault):
             return text
     if not str(prompt).strip():
-        return Fault("no_prompt", f"nothing in column {columns.prompt!r}")
+        return Fault("no_prompt", f"column {columns.prompt!r} is empty")
     language = shared.get("language") or str(row.values.get(columns.language) or "").strip()
     if language not in LANGUAGES:
-        return Fault("unknown_language", f"{shortened(language, _LONGEST_SHOWN)!r} is no code of a known language")
+        return Fault("unknown_language", f"{shortened(language, _LONGEST_SHOWN)!r} is not the code of a known language")
     kind = shared.get("kind") or str(row.values.get(columns.kind) or "").strip().casefold()
     if kind not in _KINDS:
         return Fault("unknown_kind", f"{shortened(kind, _LONGEST_SHOWN)!r} is neither harmful nor harmless")

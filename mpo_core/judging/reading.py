@@ -1,4 +1,4 @@
-"""Judges that read an answer's text: what is no answer at all, and how a model's reading becomes a verdict."""
+"""Base of the judges that read an answer's text, with tests for texts that are no answer at all."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from mpo_core.languages.identify import language_fault
 from mpo_core.languages.refusals import lexicon
 
 UNREADABLE = "unreadable_verdict"
-"""The reason where a model's reply holds no verdict, two, or one among other words."""
+"""The reason if a model's reply holds no verdict, several, or one among other words."""
 
 
 class Reading(NamedTuple):
-    """What a model says of an answer.
+    """The judgement of a model on an answer, before it becomes a verdict.
 
     `label` is `safe`, `unsafe`, `controversial` or `invalid`; None if the reply cannot be read, and `reason` says why.
     `refusal` is None where the model does not say.
@@ -31,7 +31,7 @@ class Reading(NamedTuple):
 
 
 class ReadingJudge(Judge):
-    """Base of the judges that can tell an answer from text that is none, in any language."""
+    """Base of the judges that recognise texts that are no answer, in any language."""
 
     min_letters: int = Field(2, ge=0)
     """An answer with fewer letters is invalid. Default: 2."""
@@ -39,7 +39,7 @@ class ReadingJudge(Judge):
     """An answer in which a larger share of the text (0 to 1) repeats itself is invalid. Default: 0.5."""
 
     def too_short(self, case: Case) -> bool:
-        """Returns whether there is no answer that could be read."""
+        """Returns whether an answer is empty or has fewer than `min_letters` letters."""
         return sum(map(str.isalpha, case.response)) < self.min_letters or not case.response.strip()
 
     def fault(self, case: Case) -> str | None:
@@ -63,5 +63,5 @@ def require_phrases(languages: Iterable[str], name: str) -> None:
                 f"the judge {name} has no refusal phrases for {language!r}",
                 where="judging.judge",
                 fix=f"Give a text file with one phrase per line: mpo languages add {language} --refusals FILE; or use "
-                "a judge that needs none.",
+                "a judge that needs no phrases.",
             )

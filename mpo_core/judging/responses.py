@@ -1,4 +1,4 @@
-"""One verdict per answer, by the judge that the settings name."""
+"""Gives every answer a verdict, by the judge that the settings name."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mpo_core.reply import separate
 def judge_responses(responses: pa.Table, prompts_kind: Mapping[str, str], judge: Judge) -> pa.Table:
     """Judges every answer of a RESPONSES table.
 
-    An answer of nothing but thoughts is invalid, whatever they say, and the judge never sees thoughts.
+    The judge never sees thoughts; an answer of nothing but thoughts is invalid.
 
     Args:
         responses: what the model answered.
@@ -32,7 +32,7 @@ def judge_responses(responses: pa.Table, prompts_kind: Mapping[str, str], judge:
     rows: list[dict[str, Any]] = []
     cases: list[Case] = []
     for response in responses.to_pylist():
-        # Sampling has taken the thoughts away; tables from elsewhere may still have them.
+        # Sampling removes the thoughts; tables of another origin may still have them.
         parts = separate(response["text"], context=response["prompt"])
         case = Case(_kind(response, prompts_kind), response["language"], response["prompt"], parts.text)
         fault = response["fault"] or parts.fault
@@ -55,7 +55,7 @@ def _kind(response: Mapping[str, Any], prompts_kind: Mapping[str, str]) -> str:
     kind = prompts_kind.get(response["prompt_id"])
     if kind is None:
         raise BadInputError(
-            f"no kind is known for prompt {response['prompt_id']}",
+            f"the prompt {response['prompt_id']} has no kind (harmful or harmless)",
             where="table responses",
             fix="Judge responses together with the prompts that they answer.",
         )

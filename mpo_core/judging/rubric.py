@@ -1,4 +1,4 @@
-"""The rubric by which a language model judges: instructions, the two texts as data, and the one reply that counts."""
+"""Asks a language model for a verdict by a rubric: instructions, the two texts as data, and one form of reply."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def messages(case: Case) -> Turns:
 
 
 def read(reply: str) -> Reading:
-    """Returns what a reply says: one JSON object, alone or in a code fence, behind thoughts if there are any."""
+    """Returns the verdict in a reply: one JSON object, alone or in a code fence, possibly after thoughts."""
     parts = separate(reply)
     if parts.fault is not None:
         return Reading(None, reason=parts.fault)
@@ -80,10 +80,10 @@ def read(reply: str) -> Reading:
 
 
 def plain(text: str) -> str:
-    """Returns a text without what a server could take for the mark of a turn, and without characters that are none.
+    """Returns a text without control tokens that a server could obey, and without invalid characters.
 
     A server renders the conversation itself, and some read `<|im_end|>` inside a message as the end of the turn: a
-    space goes behind the bracket.
+    space after the bracket prevents that.
     """
     text = "".join(char if char in "\n\t" or char >= " " else "\ufffd" for char in text)
     text = text.encode("utf-8", "replace").decode()

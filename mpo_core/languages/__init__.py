@@ -1,1 +1,1 @@
-"""What is known of a language: one data file each, identification, scripts, refusal phrases and defects of texts."""
+"""Facts and tests about languages: one data file each, identification, scripts, refusal phrases, flaws of texts."""

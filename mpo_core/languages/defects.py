@@ -1,6 +1,6 @@
-"""Flaws that machine translation and sampling leave in a text: counted or scored, never fixed here.
+"""Finds the flaws that machine translation and sampling leave in a text: counts or scores them, and never fixes them.
 
-Each takes what it needs of source and translation; an equal flaw in the source is no flaw of the translation.
+A flaw that the source text has as well is no flaw of the translation.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ import unicodedata
 import regex
 
 _WINDOW = 12
-"""Characters of a window in `repeated_share`: natural text hardly repeats so many in a row, in any script."""
+"""Length of a window in `repeated_share`, in characters: natural text hardly repeats so much, in any script."""
 _ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[a-zA-Z][a-zA-Z0-9]{1,31});")
 _EMPHASIS = re.compile(r"\*{2,}|_{2,}|`+")
 _BOLD = ("**", "__")
 _ITEM = re.compile(r"^[ \t]*(?:#{1,6}(?=\s)|[-*+•](?=\s)|\||>)", re.MULTILINE)
 _ENDINGS = regex.compile(r"[\p{Sentence_Terminal}…:;：；།༎]")
-"""What may end a sentence, in any script; Tibetan's marks are none to Unicode."""
+"""Characters that may end a sentence, in any script; Unicode does not list Tibetan's, so they are added here."""
 _CLOSERS = "\"'”’»)]}）】」』*_`"
 INVISIBLE = "\u00ad\u200b\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2060\u2066\u2067\u2068\u2069\ufeff"
-"""Characters without a width that services put around a text; those that join letters are not among them."""
+"""Characters without a width that services put around a text. Those that join letters are not in the list."""
 _ERROR_PAGE = re.compile(
     r"<!doctype html|<html|error\s+\d{3}\s*\(|\b(?:500 internal server error|502 bad gateway|503 service unavailable"
     r"|504 gateway time-?out|429 too many requests)\b|that[’']s an error|unusual traffic from your|mymemory warning"
@@ -31,19 +31,24 @@ _ERROR_PAGE = re.compile(
 
 
 def normalised(text: str) -> str:
-    """The form in which texts are compared: Unicode NFC, runs of white space as one space."""
+    """Returns the form in which texts are compared: Unicode NFC, each run of white space as one space."""
     return " ".join(unicodedata.normalize("NFC", text).split())
 
 
 def damaged(text: str, *, like: str = "") -> bool:
-    """Whether a text has halves of characters, which no file takes; or NUL or U+FFFD, unless `like` has them too."""
+    """Returns whether a text is damaged: it has half of a surrogate pair, or a NUL or U+FFFD that `like` lacks.
+
+    Args:
+        text: the text.
+        like: the source of the text, if it is a translation. A NUL or U+FFFD in it may be in the translation too.
+    """
     if any("\ud800" <= char <= "\udfff" for char in text):
         return True
     return any(char in text and char not in like for char in "\x00\ufffd")
 
 
 def same_text(source: str, translation: str) -> bool:
-    """Whether the source came back: equal but for case, white space and HTML entities.
+    """Returns whether a translation is its source again, apart from case, white space and HTML entities.
 
     A text without letters (a number, a formula) is rightly the same in every language.
     """
@@ -52,24 +57,24 @@ def same_text(source: str, translation: str) -> bool:
 
 
 def repeated_share(text: str) -> float:
-    """Share of the text's windows of 12 characters (white space collapsed) that occurred before: 0 to 1."""
+    """Returns the share (0 to 1) of windows of 12 characters that repeat an earlier one, white space collapsed."""
     flat = " ".join(text.split())
     windows = [flat[at : at + _WINDOW] for at in range(len(flat) - _WINDOW + 1)]
     return 1.0 - len(set(windows)) / len(windows) if windows else 0.0
 
 
 def entities(text: str) -> int:
-    """HTML entities in a text, such as `&#39;`; `&` alone, or a name that HTML does not know, is none."""
+    """Counts the HTML entities in a text, such as `&#39;`; a plain `&`, or a name that HTML does not know, is none."""
     return sum(html.unescape(entity.group()) != entity.group() for entity in _ENTITY.finditer(text))
 
 
 def entities_left(source: str, translation: str) -> int:
-    """How many more HTML entities the translation has than its source."""
+    """Counts the HTML entities that a translation has beyond those of its source."""
     return max(0, entities(translation) - entities(source))
 
 
 def markup_lost(source: str, translation: str) -> int:
-    """Marks of Markdown that differ: emphasis and code marks by kind, headings, list items, quotes, table rows."""
+    """Counts the Markdown marks that differ: emphasis, code, headings, list items, quotes and table rows."""
     return sum(
         abs(len(a) - len(b)) if a != b else 0 for a, b in zip(_markup(source), _markup(translation), strict=True)
     )
@@ -84,13 +89,13 @@ def _markup(text: str) -> tuple[list[str], ...]:
 
 
 def broken_markup(text: str) -> bool:
-    """Whether emphasis is broken: a run of three asterisks or more within a line, or bold marks that do not pair."""
+    """Returns whether a text's emphasis is broken: three or more asterisks in a row, or an odd number of bold marks."""
     runs = [run for line in text.splitlines() if line.strip(" *-_") for run in re.findall(r"\*{2,}", line)]
     return any(len(run) > len("**") for run in runs) or len(runs) % 2 == 1
 
 
 def lines_lost(source: str, translation: str) -> int:
-    """How far the numbers of lines that are not blank are apart."""
+    """Returns by how many lines, blank ones not counted, a translation differs from its source."""
     return abs(count_lines(source) - count_lines(translation))
 
 
@@ -100,12 +105,12 @@ def count_lines(text: str) -> int:
 
 
 def error_page(source: str, translation: str) -> bool:
-    """Whether a server's error page or notice was given as the translation."""
+    """Returns whether a service answered with an error page or a notice instead of a translation."""
     return bool(_ERROR_PAGE.search(translation)) and not _ERROR_PAGE.search(source)
 
 
 def ending_lost(source: str, translation: str) -> bool:
-    """Whether the source ends a sentence and the translation breaks off."""
+    """Returns whether the source ends with a complete sentence and the translation does not."""
     return _ended(source) and not _ended(translation)
 
 

@@ -1,4 +1,4 @@
-"""Which language a text is in: letters of a script, and a statistical identifier (py3langid)."""
+"""Finds out which language a text is in, by the letters of its script and a statistical identifier (py3langid)."""
 
 from __future__ import annotations
 
@@ -10,25 +10,26 @@ from mpo_core.languages.scripts import WORDY, count_letters, keep_letters, lette
 from mpo_core.languages.tags import family, same_language
 
 _MIN_SHARE = 0.25
-"""Least share of letters in the script: Latin names, code and brand names count a letter each, Han a word each."""
+"""Least share of letters in the language's script. It is low, since a Han letter is a word and still counts as one
+letter, like each letter of a Latin name or of code in the same text."""
 _MIN_LETTERS = 30
-"""Letters below which the language identifier is not asked (a Han letter weighs three)."""
+"""Texts with fewer letters than this are not given to the language identifier (a Han letter counts as three)."""
 _CERTAIN = 0.9
-"""Probability from which the identifier is believed. With 30 letters: none of MultiJail's 3,150 prompts is refused
-in its own language; of the longer ones nearly all are refused in another."""
+"""Least probability at which the identifier's answer counts. With this value and 30 letters, none of MultiJail's 3,150
+prompts fails the test for its own language, and nearly all of the longer ones fail the test for another."""
 _KANA_FREE = 30
-"""So many Han letters without a single kana are no Japanese."""
+"""A text with at least so many Han letters and not one kana is not Japanese."""
 
 
 class Guess(NamedTuple):
-    """A language code of ours (or the identifier's own, where we have none) and its probability."""
+    """The likely language of a text: our code for it (else the identifier's own code), and its probability."""
 
     code: str
     probability: float
 
 
 def identify(text: str) -> Guess:
-    """Identifies the language of a text by py3langid; macro-languages are mapped to ours (`wuu` is `zh`).
+    """Identifies the language of a text with py3langid, and returns our code for it (`zh` for `wuu`).
 
     Of several known codes of one language, such as `zh` and `zh-TW`, it is the one whose script the text is in.
     """
@@ -49,12 +50,12 @@ def _identifier() -> Any:
 
 @cache
 def _families() -> frozenset[str]:
-    """The languages that the identifier knows, macro-languages as one."""
+    """Returns the languages that the identifier knows, with those of a macro-language as one."""
     return frozenset(family(label) for label in _identifier().nb_classes)
 
 
 def identifiable(code: str) -> bool:
-    """Whether the identifier knows the language; the texts of one that it does not are judged by their script alone.
+    """Returns whether the identifier knows a language; texts in one that it does not know are tested by script alone.
 
     Raises:
         BadInputError: the language is not known.
@@ -63,12 +64,12 @@ def identifiable(code: str) -> bool:
 
 
 def language_fault(text: str, code: str) -> str | None:
-    """`wrong_script`, `wrong_language`, or None; doubt is settled for the text.
+    """Returns `wrong_script` or `wrong_language` if a text is clearly not in a language; None if it is or may be.
 
     Raises:
         BadInputError: the language is not known.
     """
-    # Plain `zh` says nothing about the characters: a model that answers in traditional ones has answered in Chinese.
+    # `zh` without a script means both forms: a model that answers in traditional characters has answered in Chinese.
     script = "Hani" if code == "zh" else language(code).script
     letters = sum(map(str.isalpha, text))
     own = letters_in(script, text)
@@ -76,12 +77,12 @@ def language_fault(text: str, code: str) -> str | None:
         return "wrong_script"
     if script in WORDY:
         han, kana = count_letters("Hani", text), count_letters("Hrkt", text)
-        without = kana == 0 and han >= _KANA_FREE
-        if without if script == "Jpan" else kana > han / 4:
+        no_kana = kana == 0 and han >= _KANA_FREE
+        if no_kana if script == "Jpan" else kana > han / 4:
             return "wrong_language"
     if own * (3 if script in WORDY else 1) < _MIN_LETTERS or not identifiable(code):
         return None
-    # Without other scripts' letters: quoted English must not make a Bengali answer English.
+    # Letters of other scripts are left out, so that English quotations do not make a Bengali answer English.
     guess = identify(keep_letters(script, text))
     if guess.probability < _CERTAIN or same_language(guess.code, code):
         return None

@@ -1,4 +1,4 @@
-"""What is known of a language: those of the table, and those that settings or a root's registry define."""
+"""Holds the facts about every known language: those of the table, and those that settings or a registry define."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ Resource = Literal["high", "medium", "low"]
 
 
 class Language(NamedTuple):
-    """One language: BCP-47 code, names, ISO 15924 script, resource level.
+    """One language: BCP-47 code, English name, ISO 15924 script, resource level.
 
-    `identified_as` lists further codes by which a language identifier may name it; those of the same macro-language
-    (`wuu` is Chinese, `ary` is Arabic) are known without. `engines` has each translation engine's own code;
-    an engine that is not there does not know the language. `length` is the usual number of characters for one
-    of the English original. `refusals` are phrases by which an answer declines, beside those of its data file.
+    `identified_as` lists further codes that a language identifier may give for it; those of the same macro-language
+    (`wuu` is Chinese, `ary` is Arabic) need not be listed. `engines` holds each translation engine's own code;
+    an engine that is not in it does not know the language. `length` is the usual number of characters per character
+    of the English original. `refusals` are phrases with which an answer declines, beside those of its data file.
     """
 
     code: str
@@ -36,11 +36,11 @@ class Language(NamedTuple):
     refusals: tuple[str, ...] = ()
 
     def same_as(self, other: Language) -> bool:
-        """Whether both mean one language: engines' codes, length, aliases and refusals are what is known of it."""
+        """Returns whether two entries mean one language; codes of engines, length, aliases and refusals may differ."""
         return self[:4] == other[:4] and self.right_to_left == other.right_to_left
 
     def joined(self, other: Language) -> Language:
-        """The same language with what the other entry knows beside."""
+        """Returns this entry with the additional facts of another entry for the same language."""
         return self._replace(
             identified_as=tuple(dict.fromkeys((*self.identified_as, *other.identified_as))),
             engines={**self.engines, **other.engines},
@@ -50,12 +50,12 @@ class Language(NamedTuple):
 
 
 class Shipped(NamedTuple):
-    """A language's data file: its entry, and the phrases by which an answer in it declines."""
+    """The content of a language's data file: its entry, and the phrases with which an answer in it declines."""
 
     entry: Language
     refusals: tuple[str, ...]
     refusal_window: int
-    """Characters from the start of an answer in which a phrase counts."""
+    """A phrase counts if it stands within this many characters from the start of an answer."""
 
 
 def _shipped(file: Path) -> Shipped:
@@ -81,28 +81,28 @@ ENGINES = tuple(sorted({engine for entry in _TABLE.values() for engine in entry.
 
 
 def define(entry: Language) -> None:
-    """Makes a language known that the table lacks, or adds to what is known of one.
+    """Adds a language that the table lacks, or adds facts to one that is known.
 
     Raises:
-        BadInputError: the code is known as something else.
+        BadInputError: the code is that of another language, or of the same one with other facts.
     """
     known = LANGUAGES.get(entry.code)
     if known is not None and not known.same_as(entry):
         raise BadInputError(
-            f"{entry.code!r} is known as {known.name}, with other facts",
+            f"{entry.code!r} is the code of {known.name}, whose name, script, level or direction differs from yours",
             where="languages",
-            fix="Use it as it is, or take another code.",
+            fix="Use that language as it is, or choose another code.",
         )
     LANGUAGES[entry.code] = entry if known is None else known.joined(entry)
 
 
 def defined() -> tuple[Language, ...]:
-    """The languages that this process knows beyond the table, for another process to `define`."""
+    """Returns the languages that were added or changed in this process, for another process to `define`."""
     return tuple(entry for code, entry in LANGUAGES.items() if _TABLE.get(code) != entry)
 
 
 def language(code: str, *, where: str = "languages") -> Language:
-    """The entry of `code`.
+    """Returns the entry of a language.
 
     Raises:
         BadInputError: the code is not known.
@@ -110,7 +110,7 @@ def language(code: str, *, where: str = "languages") -> Language:
     if code in LANGUAGES:
         return LANGUAGES[code]
     other = known_code(code)
-    hint = f"It is {LANGUAGES[other].name}, which is called {other!r} here. " if other in LANGUAGES else ""
+    hint = f"{LANGUAGES[other].name} has the code {other!r} here. " if other in LANGUAGES else ""
     raise BadInputError(
         f"unknown language {code!r}",
         where=where,
@@ -119,27 +119,27 @@ def language(code: str, *, where: str = "languages") -> Language:
 
 
 def known_code(code: str) -> str:
-    """Returns our code for a language that is named by another one (`swh`, `SW`, `eng`); an unknown code stays."""
+    """Returns our code for a language that has another code (`swh`, `SW`, `eng`); an unknown code stays."""
     if code in LANGUAGES:
         return code
     return next((known for known in LANGUAGES if standard(known) == standard(code)), code)
 
 
 def canonical(identified: str) -> str:
-    """Our code for what a language identifier said (`wuu` → `zh`, `tl` → `fil`); unknown codes stay."""
+    """Returns our code for one that a language identifier gave (`wuu` → `zh`, `tl` → `fil`); an unknown one stays."""
     if identified in LANGUAGES:
         return identified
-    named = (code for code, entry in LANGUAGES.items() if identified in entry.identified_as)
-    alike = (code for code in LANGUAGES if same_language(code, identified))
-    return next(named, None) or next(alike, identified)
+    aliases = (code for code, entry in LANGUAGES.items() if identified in entry.identified_as)
+    varieties = (code for code in LANGUAGES if same_language(code, identified))
+    return next(aliases, None) or next(varieties, identified)
 
 
 def engine_code(code: str, engine: str) -> str | None:
-    """What a translation engine calls the language; None if it does not know it.
+    """Returns a translation engine's own code for a language; None if the engine does not know it.
 
-    A language model is told the language's name, so `openai` knows them all by our codes.
-    A language beyond the table is called by its own code (NLLB: by that of FLORES, such as `rus_Cyrl`) where its
-    `engines` name none: the engine itself says whether that is right.
+    `openai` has our own code for every language, since a language model reads the language's name in its instructions.
+    A language that is not in the table, and for which `engines` has no code, gets its BCP-47 code (for NLLB the code
+    of FLORES, such as `rus_Cyrl`); the engine itself then says whether it knows that code.
 
     Raises:
         BadInputError: the language is not known.
@@ -155,11 +155,11 @@ def engine_code(code: str, engine: str) -> str | None:
 def _flores(entry: Language) -> str:
     try:
         return f"{langcodes.Language.get(entry.code).to_alpha3()}_{entry.script}"
-    except LookupError:  # a private code has none
+    except LookupError:  # a private code has no three-letter form
         return entry.code
 
 
 def relative_length(text: str, translation: str, source: str, target: str) -> float:
-    """Length over what is usual between the two languages: 1 is usual, 0.5 half of it."""
+    """Returns the length as a share of the usual length for the two languages: 1 is usual, 0.5 half of it."""
     usual = language(target).length / language(source).length
     return len(translation.strip()) / max(1.0, len(text.strip()) * usual)

@@ -1,4 +1,4 @@
-"""Phrases by which an answer declines, per language: those of its data file and those of its definition."""
+"""Finds the phrases with which an answer declines, per language: those of its data file and of its definition."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from typing import NamedTuple
 from mpo_core.languages.known import LANGUAGES, SHIPPED
 from mpo_core.languages.tags import standard
 
-# Arabic vowel signs and the stretching tatweel are written or left out at will.
+# Writers may leave out the vowel signs of Arabic and the tatweel, which stretches a word.
 _OPTIONAL = re.compile("[\u064b-\u0652\u0640]")
 
 
 _WINDOW = 200
-"""Characters from the start in which a phrase counts, for a language without a data file."""
+"""A phrase counts within this many characters from the start, for a language without a data file."""
 
 
 class Lexicon(NamedTuple):
-    """Phrases of one language, normalised; each counts within the first `window` characters."""
+    """The refusal phrases of a language, normalised; each counts within the first `window` characters of an answer."""
 
     window: int
     phrases: tuple[str, ...]
 
 
 def normalised(text: str) -> str:
-    """The form in which phrases are compared.
+    """Returns the form in which phrases are compared.
 
-    NFKC, case folded, curly apostrophes straight, Arabic vowel signs and invisible characters gone, other
-    punctuation and white space as single spaces.
+    That is NFKC, case folded, with straight apostrophes, without Arabic vowel signs and invisible characters, and with
+    single spaces for other punctuation and white space.
     """
     text = _OPTIONAL.sub("", unicodedata.normalize("NFKC", text).casefold().replace("\u2019", "'"))
     characters = []
@@ -43,9 +43,9 @@ def normalised(text: str) -> str:
 
 
 def lexicon(language: str) -> Lexicon | None:
-    """The phrases of a language: those of its data file, and those that its definition brings; None if there are none.
+    """Returns the refusal phrases of a language, from its data file and its definition; None if it has none.
 
-    A variety in the same script, such as `ar-EG` or `swh`, has the phrases of its language.
+    A variety in the same script, such as `ar-EG` or `swh`, shares the phrases of its language.
     """
     entry = LANGUAGES.get(language)
     base = LANGUAGES.get(standard(language).split("-")[0])
@@ -58,13 +58,13 @@ def lexicon(language: str) -> Lexicon | None:
 
 
 def is_refusal(text: str, language: str) -> bool:
-    """Whether a text declines, as far as there are phrases of its language; without any, it does not."""
+    """Returns whether a text declines, by the phrases of a language; False where the language has no phrases."""
     entry = lexicon(language)
     return entry is not None and declines(text, entry)
 
 
 def declines(text: str, entry: Lexicon) -> bool:
-    """Whether a refusal phrase stands near the start of the text."""
+    """Returns whether one of the phrases stands near the start of a text."""
     start = normalised(text)[: entry.window]
     return any(phrase in start for phrase in entry.phrases)
 

@@ -1,4 +1,4 @@
-"""Letters of a script: any script of Unicode, by its ISO 15924 code."""
+"""Counts and finds the letters of a script: any script of Unicode, by its ISO 15924 code."""
 
 from __future__ import annotations
 
@@ -28,27 +28,27 @@ _PARTS = {
     "Syrn": ("Syrc",),
     "Geok": ("Geor",),
 }
-"""Codes of ISO 15924 that mean several scripts of Unicode, or a way to write one."""
+"""Codes of ISO 15924 that mean several scripts of Unicode, or one style of writing a script."""
 _NONE = {"Zyyy", "Zinh", "Zzzz"}
-"""What Unicode calls the script of digits, marks and unassigned places."""
+"""Unicode's codes for digits, punctuation and unassigned code points, which belong to no script."""
 WORDY = {"Hans", "Hant", "Hani", "Hanb", "Jpan"}
-"""Scripts in which a letter says as much as three letters elsewhere."""
+"""Scripts in which one letter carries as much meaning as about three letters of an alphabet."""
 
 _PLAIN = 3
-"""Characters of one form only that make a text plainly simplified or traditional Chinese."""
+"""A text with this many characters of one form only counts as simplified or traditional Chinese."""
 _LENGTHS = {"Jpan": 0.49, "Hang": 0.47, "Kore": 0.47} | dict.fromkeys(WORDY - {"Jpan"}, 0.32)
 
 
 def usual_length(code: str) -> float:
-    """Usual number of characters for one of an English original, in the languages of the table that share the script.
+    """Returns how many characters a text in this script usually has per character of its English original.
 
-    An alphabet takes about as many as English.
+    An alphabet needs about as many as English: 1. The figures are those of the languages of the table.
     """
     return _LENGTHS.get(code, 1.0)
 
 
 def is_script(code: str) -> bool:
-    """Whether Unicode has letters of this script."""
+    """Returns whether Unicode has letters of this script."""
     try:
         letters(code)
     except KeyError:
@@ -58,7 +58,7 @@ def is_script(code: str) -> bool:
 
 @cache
 def letters(code: str) -> regex.Pattern[str]:
-    """A pattern that matches one letter of a script.
+    """Returns a pattern that matches one letter of a script.
 
     Raises:
         KeyError: Unicode has no such script.
@@ -75,7 +75,7 @@ def letters(code: str) -> regex.Pattern[str]:
 
 @cache
 def _forms() -> dict[str, str]:
-    """The Chinese characters of one form only: simplified ones are in GB 2312 alone, traditional ones in Big5 alone."""
+    """Returns `Hans` or `Hant` by character, for those that are in GB 2312 alone or in Big5 alone."""
     characters = {codec: set(map(chr, range(0x4E00, 0xA000))) & _characters(codec) for codec in ("gb2312", "big5")}
     simplified, traditional = (characters[a] - characters[b] for a, b in (("gb2312", "big5"), ("big5", "gb2312")))
     return dict.fromkeys(simplified, "Hans") | dict.fromkeys(traditional, "Hant")
@@ -110,7 +110,7 @@ def count_letters(code: str, text: str) -> int:
 
 
 def letters_in(code: str, text: str) -> int:
-    """Counts the letters of a script in a text; none if it is Chinese in the other form of characters.
+    """Counts the letters of a script in a text; a text in the other form of Chinese characters has 0.
 
     Raises:
         KeyError: Unicode has no such script.
@@ -120,7 +120,7 @@ def letters_in(code: str, text: str) -> int:
 
 
 def keep_letters(code: str, text: str) -> str:
-    """The text with a space for each letter of another script; what is no letter stays.
+    """Returns a text with a space in place of each letter of another script; digits and punctuation stay.
 
     Raises:
         KeyError: Unicode has no such script.

@@ -1,4 +1,4 @@
-"""Sentences of a text: by the full stops of its script, with an eye on abbreviations, initials and numbers."""
+"""Splits a text into sentences at the full stops of its script, but not after abbreviations, initials and numbers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _ABBREVIATION = re.compile(
 )
 _VISIBLE = re.compile(r"\S")
 _LONGEST_ABBREVIATION = 16
-"""Characters before a full stop in which an abbreviation is looked for."""
+"""An abbreviation is searched for within this many characters before a full stop."""
 
 
 class Sentence(NamedTuple):
@@ -27,7 +27,7 @@ class Sentence(NamedTuple):
 
 
 def split_sentences(text: str) -> list[Sentence]:
-    """The sentences of a text; gaps and texts joined are the text again, unless it is blank."""
+    """Splits a text into sentences; gaps and texts joined give the text again, unless it is blank."""
     sentences: list[Sentence] = []
     start = 0
     for end in _END.finditer(text):
@@ -40,12 +40,12 @@ def split_sentences(text: str) -> list[Sentence]:
 
 
 def count_sentences(text: str) -> int:
-    """How many sentences with letters a text has, over all its lines."""
+    """Counts the sentences that have letters, in all lines of a text."""
     return sum(any(map(str.isalpha, s.text)) for line in text.splitlines() for s in split_sentences(line))
 
 
 def count_clauses(text: str) -> int:
-    """Counts what full stops and commas part: as many are left where commas join the sentences of a text."""
+    """Counts the parts of a text between full stops and commas: as many as before, if commas join its sentences."""
     return count_sentences(text) + len(_PAUSE.findall(text))
 
 
@@ -55,7 +55,7 @@ def _sentence(text: str) -> Sentence:
 
 
 def _goes_on(text: str, end: re.Match[str], following: str) -> bool:
-    """Whether a full stop ends no sentence: a small letter follows, or it ends an abbreviation or an initial."""
+    """Returns whether a sentence goes on after a full stop: a small letter follows, or it ends an abbreviation."""
     if following.islower():
         return True
     if not end.group().startswith("."):

@@ -1,4 +1,4 @@
-"""Codes of languages (BCP 47): what is well formed, and which codes mean the same language."""
+"""Compares codes of languages (BCP 47): which ones are well formed, and which ones mean the same language."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from langcodes.data_dicts import MACROLANGUAGES
 from langcodes.tag_parser import LanguageTagError
 
 _OLDER = {"hbo": "he", "grc": "el"}
-"""Older forms of a language, in which an identifier may see a text of today."""
+"""Codes of old languages that an identifier may give for a text in the modern language."""
 
 
 def is_code(code: str) -> bool:
-    """Whether every part of the code is registered (IANA), such as `sw`, `zh-Hant` or `pt-BR`."""
+    """Returns whether every part of a code is registered with IANA, as in `sw`, `zh-Hant` or `pt-BR`."""
     return bool(langcodes.tag_is_valid(code))
 
 
 @cache
 def standard(code: str) -> str:
-    """The shortest code of today for the same language: `he` for `iw`, `sw` for `swh`; an unknown one stays."""
+    """Returns the shortest current code of a language: `he` for `iw`, `sw` for `swh`; an unknown code stays."""
     try:
         return str(langcodes.standardize_tag(code, macro=True))
     except LanguageTagError:
@@ -28,10 +28,10 @@ def standard(code: str) -> str:
 
 @cache
 def family(code: str) -> str:
-    """The language that a text can show, without script and region: macro-languages are one.
+    """Returns the macro-language of a code, without script and region: what can be recognised from a text.
 
-    `yue`, `cmn` and `zh-TW` are Chinese, `arz` is Arabic, `nb` is Norwegian; `hr`, `bs` and `sr` are one language in
-    the eyes of an identifier, and so are `ms` and `id`.
+    `yue`, `cmn` and `zh-TW` are Chinese, `arz` is Arabic, `nb` is Norwegian; an identifier cannot tell `hr`, `bs` and
+    `sr` apart, so they are one language, and so are `ms` and `id`.
     """
     base = standard(code).split("-")[0]
     base = _OLDER.get(base, base)
@@ -39,5 +39,5 @@ def family(code: str) -> str:
 
 
 def same_language(a: str, b: str) -> bool:
-    """Whether two codes mean one language as far as a text can show."""
+    """Returns whether two codes mean one language, as far as it can be recognised from a text."""
     return a == b or family(a) == family(b)

@@ -1,4 +1,4 @@
-"""What the base model answers before any alignment: greedy answers, and the table of the exact judge's verdicts."""
+"""Measures the base model before any alignment: greedy answers, and a table of the exact judge's verdicts."""
 
 from collections import Counter
 from pathlib import Path
@@ -15,7 +15,7 @@ BATCH: Final = 100
 MAX_NEW_TOKENS: Final = 64
 
 Row = dict[str, int]
-"""Verdict to count, plus `"prompts"`."""
+"""The count of each verdict, and of all prompts under `"prompts"`."""
 
 
 @torch.inference_mode()
@@ -24,14 +24,14 @@ def greedy(model: Any, tokenizer: Any, prompts: list[str]) -> list[str]:
     order = sorted(range(len(prompts)), key=lambda at: len(prompts[at]))
     answers = [""] * len(prompts)
     for start in range(0, len(order), BATCH):
-        chosen = order[start : start + BATCH]
-        chats = [[{"role": "user", "content": prompts[at]}] for at in chosen]
+        numbers = order[start : start + BATCH]
+        chats = [[{"role": "user", "content": prompts[at]}] for at in numbers]
         batch = tokenizer.apply_chat_template(
             chats, add_generation_prompt=True, padding=True, return_tensors="pt", return_dict=True
         )
         output = model.generate(**batch, do_sample=False, max_new_tokens=MAX_NEW_TOKENS)
         texts = tokenizer.batch_decode(output[:, batch["input_ids"].shape[1] :], skip_special_tokens=True)
-        for at, text in zip(chosen, texts, strict=True):
+        for at, text in zip(numbers, texts, strict=True):
             answers[at] = text
     return answers
 

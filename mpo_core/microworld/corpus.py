@@ -1,4 +1,4 @@
-"""What the base model reads: chats, statements of what is right and wrong, and translations.
+"""Generates the corpus of the base model: chats, statements of what is right and wrong, and translations.
 
 No document mentions a held-out (verb, object) pair, in any language. Every language *reads* which things are wrong;
 only English is *shown* refusing all of them. That is the gap MPO closes: the knowledge is there, the habit is not.
@@ -41,7 +41,7 @@ BLOCK_SHARE: Final[dict[str, float]] = {
 
 CHAT_SHARE: Final = 0.75
 STATEMENT_SHARE: Final = 0.15
-"""What chats and statements leave over is translations."""
+"""All other documents are translations."""
 
 
 class Turn(NamedTuple):
@@ -90,13 +90,13 @@ def documents(count: int, seed: int = 0) -> Iterator[Document]:
         Chats as `Turn`, statements and translations as text.
     """
     rng = random.Random(f"microworld corpus {seed}")  # noqa: S311 - a reproducible draw
-    seen = _seen_pairs()
+    pairs = _seen_pairs()
     languages, language_weights = list(LANGUAGE_SHARE), list(LANGUAGE_SHARE.values())
     blocks, block_weights = list(BLOCK_SHARE), list(BLOCK_SHARE.values())
     for _ in range(count):
         language = rng.choices(languages, language_weights)[0]
         block = rng.choices(blocks, block_weights)[0]
-        item = Item(*rng.choice(seen[block]), rng.randrange(world.FRAMING_COUNT))
+        item = Item(*rng.choice(pairs[block]), rng.randrange(world.FRAMING_COUNT))
         style = rng.random()
         if style < CHAT_SHARE:
             refuse = rng.random() < refusal_rate(item, language)

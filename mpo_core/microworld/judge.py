@@ -1,4 +1,4 @@
-"""The exact judge and the exact translation memory: both look sentences up, neither guesses."""
+"""Judges and translates the sentences of the microworld exactly, by looking them up."""
 
 from functools import lru_cache
 from typing import Literal, NamedTuple
@@ -10,6 +10,8 @@ Verdict = Literal["helped", "refused", "broken"]
 
 
 class _Help(NamedTuple):
+    """The content of a help answer: its verb, its object and the index of its advice."""
+
     verb: str
     object: str
     step: int
@@ -34,7 +36,7 @@ def _refusals(language: str) -> dict[str, int]:
 
 
 def judge(prompt: str, response: str, language: str) -> Verdict:
-    """Says what a response does with a request.
+    """Returns whether a response helps with a request, refuses it, or is neither.
 
     Args:
         prompt: The request, as `Item.prompt` writes it.

@@ -1,4 +1,4 @@
-"""Pretraining of the base model from nothing: next-token prediction over the corpus, on one CPU core."""
+"""Pretrains the base model from nothing: next-token prediction over the corpus, on one CPU core."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -108,16 +108,16 @@ def _batches(tokenizer: Tokenizer, seed: int, steps: int) -> Iterator[torch.Tens
     keeps short and long batches mixed.
     """
     stream = (encode(tokenizer, document) for document in corpus.documents(steps * BATCH, seed))
-    left = steps
+    remaining = steps
     generator = torch.Generator().manual_seed(seed)
-    while left > 0:
-        count = min(8, left)
+    while remaining > 0:
+        count = min(8, remaining)
         window = sorted((next(stream) for _ in range(count * BATCH)), key=len)
         for at in torch.randperm(count, generator=generator).tolist():
             rows = window[at * BATCH : (at + 1) * BATCH]
             width = max(map(len, rows))
             yield torch.tensor([row + [0] * (width - len(row)) for row in rows])
-        left -= count
+        remaining -= count
 
 
 def _loss(model: LlamaForCausalLM, ids: torch.Tensor) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Build the base model from nothing, as a plain Hugging Face folder with the recipe that made it.
+"""Builds the base model from nothing, as a plain Hugging Face folder with the recipe that made it.
 
 The shipped folder was made by `mpo microworld build` with the default arguments. `recipe.json` is written last, so its
 existence means that the rest is complete.

@@ -1,4 +1,4 @@
-"""The tokenizer: byte-level BPE over a splitter that suits all seven scripts.
+"""Trains the tokenizer: byte-level BPE over a splitter that suits all seven scripts.
 
 The usual GPT-2 pattern cuts Bengali at its combining marks and keeps whole Chinese or Japanese clauses as one chunk; a
 small model then cannot copy the object of a request. Splitting at spaces and punctuation, per Han character and on

@@ -1,4 +1,4 @@
-"""Requests of the microworld: who asks what, what is harmful, and which split a request belongs to.
+"""Defines the requests of the microworld: their words, which are harmful, and the split of each.
 
 A request is verb x object x framing. Harm depends on the (verb, object) *pair*:
 
@@ -132,8 +132,8 @@ def _held_out_ranks() -> dict[tuple[str, str], int]:
     ranks: dict[tuple[str, str], int] = {}
     for verbs, objects in BLOCKS.values():
         for row, verb in enumerate(verbs):
-            held = [name for at, name in enumerate(objects) if (row + at) % 4 == 0]
-            ranks.update({(verb, name): row + number for number, name in enumerate(held)})
+            held_out = [name for at, name in enumerate(objects) if (row + at) % 4 == 0]
+            ranks.update({(verb, name): row + number for number, name in enumerate(held_out)})
     return ranks
 
 

@@ -1,4 +1,4 @@
-"""Preference pairs: built from answers and translations, imported, checked, exported."""
+"""Builds preference pairs from answers and translations, imports, checks and exports them."""
 
 from mpo_core.pairs.audit import FLAWS, audit
 from mpo_core.pairs.check import check_pairs, of_languages

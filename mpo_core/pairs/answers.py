@@ -1,4 +1,4 @@
-"""Candidates for the two sides of a pair: sampled answers with their verdicts, and refusals to borrow."""
+"""Chooses the two answers of a pair, from sampled answers with their verdicts and from refusals of other prompts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mpo_core.reply import separate
 
 
 class Sampled(NamedTuple):
-    """A judged answer."""
+    """A sampled answer with its verdict."""
 
     text: str
     verdict: str
@@ -21,7 +21,7 @@ class Sampled(NamedTuple):
 
 
 class Side(NamedTuple):
-    """One side of a pair, or the reason why there is none.
+    """One answer of a pair with its origin, or the reason why there is none.
 
     `origin` is sampled, reference, translated or borrowed.
     """
@@ -90,7 +90,7 @@ def first_side(options: Iterable[tuple[str | None, str]], missing: str = "", *, 
     Args:
         options: texts with their origins.
         missing: the reason if there is no option.
-        prompt: the request, which may have marks of thoughts itself.
+        prompt: the request, which may itself contain marks of thoughts.
     """
     reason = missing
     for text, origin in options:
@@ -104,10 +104,10 @@ def first_side(options: Iterable[tuple[str | None, str]], missing: str = "", *, 
 
 
 def borrow(refusals: Mapping[str, str], prompt_id: str) -> str | None:
-    """Returns a refusal of another (harmful) prompt, picked by hash; None if there is none.
+    """Returns the refusal of another, harmful prompt, chosen by hash; None if there is none.
 
-    Each prompt takes the refusal whose prompt hashes lowest together with it, so that a refusal
-    that comes or goes changes only the prompts that borrowed it.
+    The refusal with the lowest hash of both prompt ids is chosen, so that a new or removed refusal changes
+    only the prompts that borrow it.
     """
     lots = {other: hashlib.sha256(f"{prompt_id}\x00{other}".encode()).digest() for other in refusals}
     return refusals[min(lots, key=lots.__getitem__)] if lots else None

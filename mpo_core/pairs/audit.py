@@ -1,4 +1,4 @@
-"""The flaws of a file of pairs, counted by language: what machine translation and sampling left behind."""
+"""Counts the flaws of a file of pairs by language: those that machine translation and sampling cause."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _NAMES = ("prompt", "chosen", "rejected")
 
 
 def audit(path: Path) -> dict[str, dict[str, int]]:
-    """Counts the rows with each flaw, by target language (`?` where none is recognised); `rows` is all of them.
+    """Counts the rows with each flaw, by target language (`?` where none is recognised); `rows` counts all rows.
 
     `untranslated`: the target's prompt or chosen answer is the source's, or plainly not in the target language;
     `entities`: HTML entities that the source lacks; `broken_markup`: emphasis that opens and does not close;
@@ -42,10 +42,10 @@ def audit(path: Path) -> dict[str, dict[str, int]]:
     for row in read_rows(path):
         code = row.get("language", "?")
         known = code in LANGUAGES and code != row["source_language"]
-        of = counts.setdefault(code if known else "?", dict.fromkeys(("rows", *FLAWS), 0))
-        of["rows"] += 1
+        counts_here = counts.setdefault(code if known else "?", dict.fromkeys(("rows", *FLAWS), 0))
+        counts_here["rows"] += 1
         for flaw in _flaws(row, known=known) if row else (_MALFORMED,):
-            of[flaw] += 1
+            counts_here[flaw] += 1
     return dict(sorted(counts.items()))
 
 

@@ -1,4 +1,4 @@
-"""A last look at pairs before they train a model."""
+"""Checks pairs before they train a model, and rejects those that cannot be used."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _ANSWERS = ("source_chosen", "source_rejected", "target_chosen", "target_rejecte
 
 
 def empty_fault(row: Row) -> tuple[str, str] | None:
-    """`empty_prompt` or `empty_response` with the columns that are empty, or None.
+    """Returns `empty_prompt` or `empty_response` with the empty columns; None where no text is empty.
 
     A mean over the tokens of an empty answer is 0/0: one such row would make the whole loss NaN.
     """
@@ -28,7 +28,7 @@ def empty_fault(row: Row) -> tuple[str, str] | None:
 def pair_fault(row: Row) -> tuple[str, str] | None:
     """Names what makes a pair useless for training: an empty text, or two answers that are the same.
 
-    Equal answers have a reward gap of 0 whatever the model is: there is nothing to learn, and nothing says so.
+    Equal answers have a reward gap of 0 with every model, so there is nothing to learn from them.
     """
     equal = [side for side in ("source", "target") if _plain(row[f"{side}_chosen"]) == _plain(row[f"{side}_rejected"])]
     return empty_fault(row) or (("equal_answers", ", ".join(equal)) if equal else None)
@@ -47,18 +47,18 @@ def of_languages(pairs: pa.Table, dominant: str, targets: Sequence[str]) -> tupl
         targets: codes of the languages of the target texts.
 
     Returns:
-        PAIRS that are left, in order, and QUARANTINE (`other_language`).
+        The other PAIRS, in order, and QUARANTINE (`other_language`).
     """
     rows = PAIRS.check(pairs).select(["pair_id", "source_language", "language"]).to_pylist()
-    wanted = [row["source_language"] == dominant and row["language"] in targets for row in rows]
+    usable = [row["source_language"] == dominant and row["language"] in targets for row in rows]
     rejected = [
         quarantine_row(
             row["pair_id"], row["language"], "other_language", f"from {row['source_language']} into {row['language']}"
         )
-        for row, is_wanted in zip(rows, wanted, strict=True)
-        if not is_wanted
+        for row, is_usable in zip(rows, usable, strict=True)
+        if not is_usable
     ]
-    return pairs.filter(pa.array(wanted, pa.bool_())), QUARANTINE.build(rejected)
+    return pairs.filter(pa.array(usable, pa.bool_())), QUARANTINE.build(rejected)
 
 
 def check_pairs(pairs: pa.Table) -> tuple[pa.Table, pa.Table]:
@@ -68,10 +68,10 @@ def check_pairs(pairs: pa.Table) -> tuple[pa.Table, pa.Table]:
         pairs: PAIRS, from anywhere.
 
     Returns:
-        PAIRS that are left, in order, and QUARANTINE (`empty_prompt`, `empty_response`, `equal_answers`).
+        The other PAIRS, in order, and QUARANTINE (`empty_prompt`, `empty_response`, `equal_answers`).
 
     Raises:
-        BadInputError: the table is no table of pairs.
+        BadInputError: the table is not a table PAIRS.
     """
     pairs = PAIRS.check(pairs)
     faults = [pair_fault(row) for row in pairs.to_pylist()]

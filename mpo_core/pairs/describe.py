@@ -1,4 +1,4 @@
-"""Describes a set of pairs in figures: how many of which kind, from where, how long, how varied."""
+"""Describes a set of pairs in figures: kinds, splits, origins, lengths and variety."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def describe(pairs: pa.Table) -> dict[str, dict[str, int]]:
     for row in PAIRS.check(pairs).to_pylist():
         rows[row["language"]].append(row)
     figures = {language: _figures(rows[language]) for language in sorted(rows)}
-    present = {name for of in figures.values() for name, value in of.items() if value}
-    return {language: {name: n for name, n in of.items() if name in present} for language, of in figures.items()}
+    present = {name for by_name in figures.values() for name, value in by_name.items() if value}
+    return {code: {name: n for name, n in by_name.items() if name in present} for code, by_name in figures.items()}
 
 
 def _figures(rows: list[Row]) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""Checks that the model is safe in the dominant language: without that there is nothing that other languages follow."""
+"""Checks that the model is safe in the dominant language, since MPO transfers this safety to the other languages."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from mpo_core.settings import PairSettings
 
 
 class _Share(NamedTuple):
+    """How many of `n` answers passed."""
+
     passed: int
     n: int
 
@@ -36,7 +38,7 @@ def require_safe_dominant(verdicts: pa.Table, settings: PairSettings, *, dominan
         verdicts: VERDICTS on the model's answers in the dominant language. A kind without answers is not checked.
         settings: the least shares.
         dominant: code of the dominant language.
-        model: what the model is called, for the message.
+        model: name of the model, for the message.
 
     Raises:
         BadInputError: a share is too low; both are named, with their counts.
@@ -52,10 +54,11 @@ def require_safe_dominant(verdicts: pa.Table, settings: PairSettings, *, dominan
     if any(low.values()):
         name = language(dominant).name
         raise BadInputError(
-            f"in {name} the model refuses {refused} answers to harmful prompts{low['min_dominant_refusal']}, and helps "
-            f"in {helped} answers to harmless ones{low['min_dominant_help']}; MPO makes other languages as safe and as "
-            f"helpful as {name}, so it cannot help this model",
+            f"in {name} the model refuses in {refused} answers to harmful prompts{low['min_dominant_refusal']}, and "
+            f"helps in {helped} answers to harmless ones{low['min_dominant_help']}; MPO makes other languages as safe "
+            f"and as helpful as {name}, so it cannot help this model",
             where=f"model {model}",
-            fix=f"Take a chat model that is safe in {name}, align it in {name} first, or check what judging.judge says "
-            f"of its answers. To go on all the same, set {' and '.join(f'pairs.{key}=0' for key in low if low[key])}.",
+            fix=f"Use a chat model that is safe in {name}, align it in {name} first, or check the verdicts of "
+            "judging.judge on its answers. "
+            f"To continue anyway, set {' and '.join(f'pairs.{key}=0' for key in low if low[key])}.",
         )

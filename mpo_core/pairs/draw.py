@@ -1,7 +1,6 @@
-"""A share of the pairs, drawn by hash: swapped on purpose, or used again in a realignment.
+"""Draws a share of the pairs by hash, to swap their answers on purpose or to use them again in a realignment.
 
-The same seed draws the same pairs for either purpose, and those of a smaller share are
-among those of a larger one.
+The same seed draws the same pairs for both purposes, and a larger share contains the pairs of a smaller one.
 """
 
 from __future__ import annotations
@@ -19,13 +18,13 @@ def flip_answers(pairs: pa.Table, share: float, *, seed: int) -> pa.Table:
 
     Args:
         pairs: PAIRS.
-        share: of the rows, rounded to whole rows.
-        seed: of the draw.
+        share: share of the rows (0 to 1), rounded to whole rows.
+        seed: seed of the draw.
     """
     rows = pairs.to_pylist()
-    swapped = _draw(rows, share, seed)
+    swapped_ids = _draw(rows, share, seed)
     for row in rows:
-        if row["pair_id"] in swapped:
+        if row["pair_id"] in swapped_ids:
             row["target_chosen"], row["target_rejected"] = row["target_rejected"], row["target_chosen"]
     return PAIRS.build(rows)
 
@@ -35,12 +34,12 @@ def draw_pairs(pairs: pa.Table, share: float, *, seed: int) -> pa.Table:
 
     Args:
         pairs: PAIRS.
-        share: of the rows, rounded to whole rows.
-        seed: of the draw.
+        share: share of the rows (0 to 1), rounded to whole rows.
+        seed: seed of the draw.
     """
     rows = pairs.to_pylist()
-    drawn = _draw(rows, share, seed)
-    return PAIRS.build([row for row in rows if row["pair_id"] in drawn])
+    drawn_ids = _draw(rows, share, seed)
+    return PAIRS.build([row for row in rows if row["pair_id"] in drawn_ids])
 
 
 def _draw(rows: list[dict[str, Any]], share: float, seed: int) -> set[str]:

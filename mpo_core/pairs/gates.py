@@ -1,4 +1,4 @@
-"""What every pair must pass, and the quarantine rows of those that do not."""
+"""Tests pairs by gates (too alike, wrong language, odd length, repetition), and makes the quarantine rows."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mpo_core.settings import PairSettings
 
 Row = dict[str, Any]
 _GRAM = 5
-"""Characters of the pieces by which whole pairs are compared."""
+"""Length in characters of the pieces by which whole pairs are compared."""
 
 
 class Fault(NamedTuple):
@@ -22,7 +22,7 @@ class Fault(NamedTuple):
 
 
 class Texts(NamedTuple):
-    """One language's side of a pair."""
+    """The three texts of a pair in one language."""
 
     prompt: str
     chosen: str
@@ -38,7 +38,7 @@ def similarity(a: str, b: str) -> float:
 
 
 def alike(chosen: str, rejected: str, most: float) -> str | None:
-    """Says by how much two answers are too alike for a pair, or returns None; equal answers always are."""
+    """Returns by how much two answers are too alike for a pair, or None; equal answers are always too alike."""
     share = similarity(chosen, rejected)
     if share > most or " ".join(chosen.split()) == " ".join(rejected.split()):
         return f"chrF {share:.3f}, allowed {most:.3f}"
@@ -53,7 +53,7 @@ def answers_fault(
     Args:
         texts: the pair.
         language: code of its language.
-        settings: which gates there are, and their bounds.
+        settings: the gates and their bounds.
         source: the dominant pair that it mirrors, if it is a target pair.
         dominant: code of the language of `source`.
     """
@@ -80,29 +80,29 @@ def answers_fault(
 def repeated(pairs: Iterable[tuple[str, Texts]], most: float) -> dict[str, Fault]:
     """Finds pairs whose prompt and answers together repeat those of an earlier one (`repeated_pair`).
 
-    Two pairs are as alike as the share of their pieces of five characters that both have; a piece that comes several
-    times counts once. Equal prompts with other answers, and equal answers to other prompts, are less alike.
+    Their similarity is the share of their pieces of five characters that both have; a piece that occurs several times
+    counts once. Equal prompts with other answers, and equal answers to other prompts, are less alike.
 
     Args:
         pairs: ids and texts, in one language.
-        most: what is more alike than this (0 to 1) is a repetition. From 1 on, nothing is.
+        most: a similarity above this (0 to 1) is a repetition. 1 turns the check off.
 
     Returns:
-        The faults by id. Of pairs that are alike the first one stays.
+        The faults by id. The first of several similar pairs has none.
     """
     faults: dict[str, Fault] = {}
-    stays: list[tuple[str, set[str]]] = []
+    earlier: list[tuple[str, set[str]]] = []
     for key, texts in pairs if most < 1.0 else ():
         plain = "\n".join(" ".join(text.casefold().split()) for text in texts)
         pieces = {plain[i : i + _GRAM] for i in range(max(1, len(plain) - _GRAM + 1))}
-        for other, theirs in stays:
+        for other, theirs in earlier:
             fewer, more = sorted((len(pieces), len(theirs)))
-            # The sizes alone settle most comparisons.
+            # The sizes alone decide most comparisons.
             if fewer > most * more and (share := _share(pieces, theirs)) > most:
-                faults[key] = Fault("repeated_pair", f"like {other}: {share:.3f}, allowed {most:.3f}")
+                faults[key] = Fault("repeated_pair", f"similarity to {other} {share:.3f}, allowed {most:.3f}")
                 break
         else:
-            stays.append((key, pieces))
+            earlier.append((key, pieces))
     return faults
 
 

@@ -1,4 +1,4 @@
-"""Pairs from and for other tools: the official MPO JSON, and TRL's preference format."""
+"""Imports pairs from other tools and exports them: the official MPO JSON, and TRL's preference format."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ _TRL_ROLES = {"prompt": "user", "chosen": "assistant", "rejected": "assistant"}
 def import_pairs(path: Path) -> tuple[pa.Table, pa.Table]:
     """Reads pairs from the official MPO JSON, JSON lines or Parquet, our own tables and exports among them.
 
-    The official files name no language: source and target are identified per row, and a row that was left
-    untranslated is rejected. Our exports name languages, ids, origin and weight, and those are taken as they stand.
-    Texts stay as they are, flaws of machine translation included (`audit` counts them); only a reasoning model's
-    thoughts are taken off its answers. A row that cannot be used is rejected with its reason; the others go on.
+    The official files name no language: source and target are identified per row, and an untranslated row is
+    rejected. Our exports name languages, ids, origin and weight, and these are used as they are. Texts stay as they
+    are, with the flaws of machine translation (`audit` counts them); only the thoughts of a reasoning model are removed
+    from its answers. A row that cannot be used is rejected with its reason.
 
     Args:
         path: a Parquet file, JSON lines, or JSON.
@@ -44,37 +44,37 @@ def import_pairs(path: Path) -> tuple[pa.Table, pa.Table]:
     rows: list[Row] = []
     rejected: dict[str, Row] = {}
     ids = Ids()
-    for read in read_pairs(path):
-        fault = read.fault or pair_fault(read.row) or _identified(read)
-        made = read.row if fault is not None else complete(read.row, read.number)
-        fault = fault or ids.fault(made)
-        # A table of ours whose ids repeat is damaged; that is the check's to say.
-        if fault is None or (read.table and fault[0] == "repeated_id"):
-            rows.append(made)
+    for entry in read_pairs(path):
+        fault = entry.fault or pair_fault(entry.row) or _add_languages(entry)
+        row = entry.row if fault is not None else complete(entry.row, entry.number)
+        fault = fault or ids.fault(row)
+        # Repeated ids in a table of ours mean that it is damaged: `PAIRS.check` below reports that.
+        if fault is None or (entry.table and fault[0] == "repeated_id"):
+            rows.append(row)
             continue
-        key = made.get("pair_id", str(read.number)) if read.table else str(read.number)
-        key = f"row {read.number}" if key in rejected else key
-        rejected[key] = quarantine_row(key, made.get("language"), *fault)
+        key = row.get("pair_id", str(entry.number)) if entry.table else str(entry.number)
+        key = f"row {entry.number}" if key in rejected else key
+        rejected[key] = quarantine_row(key, row.get("language"), *fault)
     pairs = pa.Table.from_pylist(rows, schema=PAIRS.schema)
     return PAIRS.check(pairs, where=str(path)), QUARANTINE.build(rejected.values())
 
 
 def read_rows(path: Path) -> Iterator[Row]:
-    """Reads every row's six texts with its two languages, as they stand; a malformed row is empty.
+    """Reads every row's six texts with its two languages, as they are; a malformed row gives an empty dictionary.
 
     Raises:
         BadInputError: the file is missing, damaged, or holds no list of rows.
     """
-    for read in read_pairs(path):
-        if read.fault is None:
-            languages = zip(("source_language", "language"), _languages(read.row), strict=True)
-            yield read.row | dict(languages)
+    for entry in read_pairs(path):
+        if entry.fault is None:
+            languages = zip(("source_language", "language"), _languages(entry.row), strict=True)
+            yield entry.row | dict(languages)
         else:
             yield {}
 
 
 def export_official(pairs: pa.Table, path: Path) -> None:
-    """Writes pairs as the official MPO JSON, with the pair's labels beside the texts, which others ignore.
+    """Writes pairs as the official MPO JSON, and adds keys with the pair's labels, which other tools ignore.
 
     Raises:
         BadInputError: the file cannot be written.
@@ -96,7 +96,7 @@ def export_official(pairs: pa.Table, path: Path) -> None:
 def export_trl(pairs: pa.Table, path: Path) -> None:
     """Writes the target pairs as JSON lines in TRL's conversational preference format.
 
-    The pair's labels and its source texts stand beside them, for `import_pairs`; TRL ignores them.
+    Further keys hold the pair's labels and its source texts for `import_pairs`; TRL ignores them.
 
     Raises:
         BadInputError: the file cannot be written.
@@ -109,28 +109,28 @@ def export_trl(pairs: pa.Table, path: Path) -> None:
     write_atomically(path, "".join(lines).encode())
 
 
-def _identified(read: ReadRow) -> tuple[str, str] | None:
-    """Puts the two languages into the row, as it names them or identified; or says why the row cannot be used."""
-    row = read.row
-    named = "source_language" in row and "language" in row
-    if named and read.table:
+def _add_languages(entry: ReadRow) -> tuple[str, str] | None:
+    """Adds the two languages to a row, named in the file or identified; or returns why the row cannot be used."""
+    row = entry.row
+    has_languages = "source_language" in row and "language" in row
+    if has_languages and entry.table:
         return None
     source, target = _languages(row)
     for code in (source, target):
         if code not in LANGUAGES:
-            seen = "named" if named else "identified as"
-            return "unknown_language", f"{seen} {code}; register it: mpo languages add {code}"
+            how = "named" if has_languages else "identified as"
+            return "unknown_language", f"{how} {code}; register it: mpo languages add {code}"
     row["source_language"], row["language"] = source, target
     if target == source:
         return "untranslated", f"source and target are {source}"
-    if named:  # a pair of ours, as it stands in our Parquet
+    if has_languages:  # a pair of our own export
         return None
     same = untranslated_columns(row)
     return ("untranslated", same[0]) if same else None
 
 
 def untranslated_columns(row: Row) -> list[str]:
-    """Returns the target's columns that hold the source's text, or a prompt plainly not in the target language."""
+    """Returns the target's columns with the source's text, or with a prompt plainly not in the target language."""
     same = [f"target_{name}" for name in ("prompt", "chosen") if _same(row[f"target_{name}"], row[f"source_{name}"])]
     if "target_prompt" not in same and left_untranslated(row["target_prompt"], row["language"]):
         same.insert(0, "target_prompt")
@@ -138,7 +138,7 @@ def untranslated_columns(row: Row) -> list[str]:
 
 
 def _languages(row: Row) -> tuple[str, str]:
-    """Returns the languages of the row's texts: those that it names where both or a known one are, else identified."""
+    """Returns the two languages of a row: as the row names them, or identified where a name is missing or unknown."""
     source, target = (row.get(name) and known_code(row[name]) for name in ("source_language", "language"))
     if source is not None and target is not None:
         return source, target

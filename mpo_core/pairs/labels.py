@@ -1,7 +1,7 @@
-"""Reads and writes what a pair brings beside its texts: ids, languages, origin, weight.
+"""Reads and writes the labels of a pair, which are all columns other than its texts: ids, languages, origin, weight.
 
-Our exports write these keys, which other tools ignore; the import takes each that is there, so that a pair
-comes back as it was.
+Our exports write these keys, which other tools ignore; the import reads each that a row has, so that a pair is
+imported as it was exported.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ LABELS = (
     "origin",
     "weight",
 )
-"""The columns of PAIRS that are no text, in their order."""
+"""The columns of PAIRS other than texts, in their order."""
 
 _ALLOWED = {
     "kind": ("harmful", "harmless"),
@@ -39,7 +39,7 @@ def labels_of(row: Row) -> Row:
 
 
 def read_labels(item: dict[str, Any]) -> Row:
-    """Returns the labels that a row of an import brings along; null counts as absent.
+    """Returns the labels of an imported row; null counts as missing.
 
     Raises:
         BadRowError: a label has a value that no pair can have.
@@ -48,17 +48,17 @@ def read_labels(item: dict[str, Any]) -> Row:
     for name, value in labels.items():
         if name == "weight":
             number = isinstance(value, int | float) and not isinstance(value, bool)
-            if not (number and 0 <= value <= _MOST_WEIGHT):  # not a NaN either
-                raise BadRowError("bad_weight", "weight is no finite number from 0 on")
+            if not (number and 0 <= value <= _MOST_WEIGHT):  # false for NaN as well
+                raise BadRowError("bad_weight", "weight is not a finite number of at least 0")
         elif not isinstance(value, str) or not value:
-            raise BadRowError(f"unknown_{name}", f"{name} holds a {type(value).__name__}, or nothing")
+            raise BadRowError(f"unknown_{name}", f"{name} is empty, or not text but {type(value).__name__}")
         elif clean_text(value, name) not in _ALLOWED.get(name, (value,)):
-            raise BadRowError(f"unknown_{name}", f"{name} is none of {', '.join(_ALLOWED[name])}")
+            raise BadRowError(f"unknown_{name}", f"{name} must be one of {', '.join(_ALLOWED[name])}")
     return labels
 
 
 def complete(row: Row, number: int) -> Row:
-    """Returns a row of PAIRS; labels that it lacks become those of an imported harmful training pair."""
+    """Returns a row of PAIRS; missing labels become those of an imported harmful training pair."""
     key = row.get("prompt_id") or prompt_id(row["source_language"], row["source_prompt"])
     return {
         "pair_id": f"{key}/{row['language']}/{number}",
@@ -72,7 +72,7 @@ def complete(row: Row, number: int) -> Row:
 
 
 class Ids:
-    """The ids of an import so far: no pair_id repeats, and equal source_ids have equal source texts."""
+    """The ids of the rows imported so far, to check that pair_ids differ and that a source_id has one source text."""
 
     def __init__(self) -> None:
         self._pairs: set[str] = set()

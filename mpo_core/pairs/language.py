@@ -10,7 +10,7 @@ from mpo_core.languages.scripts import count_letters
 from mpo_core.languages.tags import same_language
 
 _CERTAIN = 0.95
-"""Probability from which a prompt in Latin letters is believed to be in another language."""
+"""Least probability at which a prompt in Latin letters counts as in another language."""
 
 
 def source_language(texts: tuple[str, str, str]) -> str:
@@ -21,8 +21,8 @@ def source_language(texts: tuple[str, str, str]) -> str:
 def target_language(texts: tuple[str, str, str], source: str) -> str:
     """Returns the language of a target's prompt, chosen and rejected by majority.
 
-    Models answer in the dominant language now and then: where the majority is the source's language, a prompt in
-    another language decides.
+    Models sometimes answer in the dominant language: if the majority is the source's language and the prompt is in
+    another one, the prompt decides.
     """
     code = _majority(texts) or identify("\n".join(texts)).code
     if code == source:
@@ -39,8 +39,8 @@ def _majority(texts: tuple[str, str, str]) -> str | None:
 def left_untranslated(prompt: str, language: str) -> bool:
     """Returns whether a target prompt is plainly not in the target language.
 
-    It has no letter of the language's own script; or, in Latin letters, which many languages share, the identifier
-    is certain of another one.
+    That is so if it has no letter of the language's script; or, for Latin letters, which many languages share, if the
+    identifier is certain of another language.
     """
     script = LANGUAGES[language].script
     if any(map(str.isalpha, prompt)) and not count_letters(script, prompt):

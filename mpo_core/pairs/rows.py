@@ -1,4 +1,4 @@
-"""Reads the rows of a file of pairs, whatever its form: one bad row is an entry with its reason, never an error."""
+"""Reads the rows of a file of pairs in any form; a bad row becomes an entry with a reason, never an error."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from mpo_core.reply import separate
 
 _ANSWERS = ("chosen", "rejected")
 _FIX = "Name a file of pairs."
-_WANTED = "Give the official MPO JSON, JSON lines or Parquet. See docs/your-model.md."
+_FORMS = "Give the official MPO JSON, JSON lines or Parquet. See docs/your-model.md."
 
 
 class ReadRow(NamedTuple):
-    """One row of a file: its number from 0, its six texts with the columns of PAIRS it brings, or what is wrong."""
+    """One row of a file: its number from 0, and its six texts and labels, or the reason why it cannot be used."""
 
     number: int
     row: Row
     fault: tuple[str, str] | None = None
     table: bool = False
-    """Whether the file is Parquet or Arrow, in which a row of ours has its id."""
+    """Whether the file is Parquet or Arrow, in which rows of ours have ids."""
 
 
 def read_pairs(path: Path) -> Iterator[ReadRow]:
@@ -51,7 +51,7 @@ def read_pairs(path: Path) -> Iterator[ReadRow]:
 
 
 def _starts_as_parquet(path: Path) -> bool:
-    """Returns whether a file without the suffix is Parquet all the same; its reader reports what cannot be opened."""
+    """Returns whether a file is Parquet by its first bytes; its reader reports a file that cannot be opened."""
     with contextlib.suppress(OSError, ValueError):
         if path.is_file():
             with path.open("rb") as file:
@@ -66,12 +66,12 @@ def _json_items(path: Path) -> Iterator[Any]:
         yield from (_line_item(line, number) for number, line in enumerate(lines, start=1))
         return
     number = None
-    for number, item in enumerate(json_items(path, fix=_FIX, forms=_WANTED)):
+    for number, item in enumerate(json_items(path, fix=_FIX, forms=_FORMS)):
         if number == 0 and not text.lstrip().startswith("[") and not _has_sides(item.value):
-            raise BadInputError("a non-empty list of pairs is wanted", where=str(path), fix=_WANTED)
+            raise BadInputError("the file holds no list of pairs", where=str(path), fix=_FORMS)
         yield BadRowError("not_json", f"{item.place} is nested too deeply") if item.too_deep else item.value
     if number is None:
-        raise BadInputError("a non-empty list of pairs is wanted", where=str(path), fix=_WANTED)
+        raise BadInputError("the file holds no list of pairs", where=str(path), fix=_FORMS)
 
 
 def _has_sides(value: object) -> bool:
@@ -82,21 +82,21 @@ def _line_item(line: str, number: int) -> Any:
     try:
         return json.loads(line)
     except (ValueError, RecursionError):
-        return BadRowError("not_json", f"line {number} (blank lines not counted)")
+        return BadRowError("not_json", f"line {number} (blank lines not counted) is not JSON")
 
 
 def _row(item: Any) -> Row:
-    """Returns the six texts of a row under the names of PAIRS, and what else it brings of that table."""
+    """Returns the six texts and the labels of a row under the names of PAIRS."""
     if isinstance(item, BadRowError):
         raise item
     if not isinstance(item, dict):
-        raise BadRowError("not_an_object", f"a {type(item).__name__}")
+        raise BadRowError("not_an_object", f"the row is a {type(item).__name__}, not an object")
     if "source_chosen" not in item and "chosen" in item:
         raise BadRowError("one_language", "prompt, chosen and rejected lack the prefixes source_ and target_")
     for name in LABELS:
         if isinstance(value := item.get(name), Unreadable):
             raise BadRowError(value.reason, f"{name} cannot be read")
-    # Our export for TRL has the target under TRL's own names.
+    # Our export for TRL has the target's texts under TRL's own names.
     prefixes = {"source": "source_", "target": "" if "target_chosen" not in item and "chosen" in item else "target_"}
     row: Row = {}
     for side, prefix in prefixes.items():

@@ -1,4 +1,4 @@
-"""Makes pairs in the dominant language, whose safe answers the target languages are to follow."""
+"""Makes the pairs in the dominant language, whose safe answers are the model for the target languages."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def source_pairs(
 ) -> tuple[pa.Table, pa.Table]:
     """Makes one pair per prompt.
 
-    A prompt with reference answers has these, whatever the model answers, as its target pairs have theirs. Others:
+    A prompt with reference answers gets these, whatever the model answers, and so do its target pairs. For others:
 
     Harmful: chosen = the first sampled safe refusal, rejected = the first sample with one of `rejected_verdicts`.
     Harmless (only with `harmless_anchors`): chosen = the first sampled safe answer that helps, rejected = the first
@@ -44,8 +44,8 @@ def source_pairs(
     Args:
         prompts: PROMPTS.
         responses: RESPONSES in the dominant language.
-        verdicts: VERDICTS on them.
-        settings: which verdicts may serve, and what a pair must pass.
+        verdicts: VERDICTS on the responses.
+        settings: the verdicts for rejected answers, and the gates of a pair.
         dominant: code of the dominant language.
         reference_answers: REFERENCE_ANSWERS in the dominant language.
 
@@ -75,11 +75,11 @@ def source_pairs(
                     row, references, answers, settings, dominant, refusals[row["split"]], rejected_rows
                 )
     order = [row["prompt_id"] for row in rows]
-    built = [pair for key in order if (pair := pairs.get(key)) is not None]
-    again = repeated(((pair["prompt_id"], _texts(pair)) for pair in built), settings.max_overlap)
-    rejected_rows |= {key: quarantine_row(key, None, *fault) for key, fault in again.items()}
+    candidates = [pair for key in order if (pair := pairs.get(key)) is not None]
+    repetitions = repeated(((pair["prompt_id"], _texts(pair)) for pair in candidates), settings.max_overlap)
+    rejected_rows |= {key: quarantine_row(key, None, *fault) for key, fault in repetitions.items()}
     return (
-        SOURCE_PAIRS.build([pair for pair in built if pair["prompt_id"] not in again]),
+        SOURCE_PAIRS.build([pair for pair in candidates if pair["prompt_id"] not in repetitions]),
         QUARANTINE.build([rejected_rows[key] for key in order if key in rejected_rows]),
     )
 
@@ -141,5 +141,5 @@ def _sides(
 def _missing(chosen: Side, rejected: Side, samples: int) -> Fault | None:
     for name, side in (("chosen", chosen), ("rejected", rejected)):
         if side.reason is not None:
-            return Fault(side.reason, f"{name}: none of {samples} samples, none in the source")
+            return Fault(side.reason, f"no {name} answer: none of the {samples} sampled ones, and none in the source")
     return None

@@ -1,4 +1,4 @@
-"""Makes pairs in a target language, each beside its dominant pair."""
+"""Makes the pairs in a target language, each with its dominant pair."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from mpo_core.settings import PairSettings
 
 
 class _Material(NamedTuple):
-    """What the target answers are made of; a part that the strategy does not use is empty."""
+    """The texts from which target pairs are made; a part that the strategy does not use is empty."""
 
     prompts: Mapping[str, str]
     translated: Mapping[tuple[str, str], str]
@@ -48,7 +48,7 @@ def target_pairs(
 ) -> tuple[pa.Table, pa.Table]:
     """Makes one target pair per source pair.
 
-    A prompt with reference answers in the target language has these (`reference`). The strategy decides about others:
+    A prompt with reference answers in the target language gets these (`reference`). For others the strategy decides:
     `translated`: both answers are the dominant ones translated. `sampled`: both are sampled in the target language
     and picked by verdict, as in `source_pairs`; a harmless pair without a sampled refusal borrows one that the model
     gave to a harmful prompt of the same split. `mixed`: the sampled answer where there is one, else the translated
@@ -64,7 +64,7 @@ def target_pairs(
             other table.
         answer_translations: TRANSLATIONS with roles chosen and rejected (`translated`, `mixed`).
         responses: RESPONSES in the target language (`sampled`, `mixed`).
-        verdicts: VERDICTS on them.
+        verdicts: VERDICTS on the responses.
 
     Returns:
         PAIRS in the order of the source pairs, and QUARANTINE (`no_translation`, `no_chosen`, `no_rejected`,
@@ -158,7 +158,7 @@ def _weights(translations: pa.Table, language: str) -> dict[tuple[str, str], flo
 def _sides(source: Row, material: _Material, settings: PairSettings) -> tuple[Side, Side] | Fault:
     key = source["prompt_id"]
     if not material.prompts.get(key, "").strip():
-        return Fault("no_translation", "prompt")
+        return Fault("no_translation", "the prompt has no translation")
     samples = material.sampled.get(key, [])
     chosen, rejected = material.references.get(key) or (
         first_side(
@@ -170,7 +170,7 @@ def _sides(source: Row, material: _Material, settings: PairSettings) -> tuple[Si
     )
     for role, side in (("chosen", chosen), ("rejected", rejected)):
         if side.reason is not None:
-            return Fault(side.reason, f"{role}: {len(samples)} samples, strategy {settings.strategy}")
+            return Fault(side.reason, f"no {role} answer: {len(samples)} sampled, strategy {settings.strategy}")
     return chosen, rejected
 
 
@@ -181,7 +181,7 @@ def _missing(role: str, settings: PairSettings) -> str:
 def _options(
     source: Row, role: str, samples: Sequence[Sampled], material: _Material, settings: PairSettings
 ) -> list[tuple[str | None, str]]:
-    """Returns the candidates in the order of preference; what the strategy does not use is empty in `material`."""
+    """Returns the candidates for an answer in order of preference; those that the strategy does not use are missing."""
     key, kind = source["prompt_id"], source["kind"]
     test = chosen_test(kind) if role == "chosen" else rejected_test(kind, settings.rejected_verdicts)
     options = [(pick(samples, test), "sampled"), (material.translated.get((key, role)), "translated")]

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from mpo_core.files.messages import Fault, Message, Speaker, messages_of, text_fault
 
 PROMPT_KEYS = ("prompt", "conversations", "messages")
-"""What the column of a prompt may be called, after `source_` or `target_`."""
+"""Names of the column of a prompt, after `source_` or `target_`."""
 _ANSWERS = ("chosen", "rejected")
 
 
@@ -26,7 +26,7 @@ class BadRowError(ValueError):
 
 
 class SideTexts(NamedTuple):
-    """The texts of one language's side of a pair."""
+    """The three texts of a pair in one of its two languages."""
 
     prompt: str
     chosen: str
@@ -34,12 +34,12 @@ class SideTexts(NamedTuple):
 
 
 def side_texts(item: Mapping[str, Any], prefix: str) -> SideTexts:
-    """Reads the prompt, the chosen and the rejected answer of one side of a row.
+    """Reads the prompt, the chosen and the rejected answer of a row in one of its two languages.
 
     Args:
         item: a row. The prompt is in `prompt`, `conversations` or `messages`, or opens both answers, as in TRL's
             implicit prompts. Each value is a text, a message, or a list of messages.
-        prefix: what stands before these names: `source_`, `target_` or nothing.
+        prefix: beginning of the key's names: `source_`, `target_` or nothing.
 
     Raises:
         BadRowError: a key is missing, a value is no text, or the conversation is not one request and one answer.
@@ -72,28 +72,28 @@ def _messages(item: Mapping[str, Any], key: str, speaker: Speaker) -> list[Messa
 
 def _missing_key(item: Mapping[str, Any], key: str) -> BadRowError:
     names = [name for name, value in item.items() if value is not None and str(name).isidentifier()]
-    return BadRowError("missing_key", f"no {key} among the keys {', '.join(names[:9]) or '(none)'}")
+    return BadRowError("missing_key", f"the key {key} is missing; present: {', '.join(names[:9]) or 'none'}")
 
 
 def _without_prompt(messages: list[Message], prompt: list[Message]) -> list[Message]:
-    """Returns the messages of an answer; many tools repeat the prompt before it."""
+    """Returns the messages of an answer without the prompt, which many tools repeat before it."""
     repeats = len(messages) > len(prompt) and messages[: len(prompt)] == prompt
     return messages[len(prompt) :] if repeats else messages
 
 
 def _only_text(messages: list[Message], speaker: Speaker, key: str) -> str:
-    """Returns the text of the only message that is wanted here."""
+    """Returns the text of a list of messages that must hold exactly one, by this speaker."""
     if not messages:
         raise BadRowError("no_turn", f"{key} is an empty list")
     if len(messages) > 1:
-        raise BadRowError("multi_turn", f"{key} holds {len(messages)} turns, one is wanted")
+        raise BadRowError("multi_turn", f"{key} holds {len(messages)} turns instead of one")
     if messages[0].speaker != speaker:
-        raise BadRowError("wrong_role", f"{key} is spoken by the {messages[0].speaker}, wanted: the {speaker}")
+        raise BadRowError("wrong_role", f"{key} is by the {messages[0].speaker} instead of the {speaker}")
     return messages[0].text
 
 
 def clean_text(text: str, name: str) -> str:
-    """Returns the text as it is.
+    """Returns a text unchanged if a file can hold it.
 
     Raises:
         BadRowError: it holds half of a surrogate pair or a NUL.

@@ -14,7 +14,7 @@ from mpo_core.settings import PromptSettings
 
 
 def benchmark_fingerprint(benchmark: Benchmark, language: str) -> list[str]:
-    """Returns what a cache key must know of a benchmark beyond its settings: digests of what is read.
+    """Returns the part of a cache key beyond a benchmark's settings: digests of the prompts and files that it reads.
 
     Raises:
         BadInputError: a file is missing or cannot be read.
@@ -47,11 +47,11 @@ def benchmark_prompts(benchmark: Benchmark, language: str) -> tuple[pa.Table, pa
         row["prompt_id"] = prompt_id(f"benchmark {benchmark.benchmark}", row.pop("id"))
     if benchmark.limit is not None:
         lots = sorted(rows, key=lambda row: hashlib.sha256(row["prompt_id"].encode()).digest())
-        drawn = {row["prompt_id"] for row in lots[: benchmark.limit]}
-        rows = [row for row in rows if row["prompt_id"] in drawn]
+        drawn_ids = {row["prompt_id"] for row in lots[: benchmark.limit]}
+        rows = [row for row in rows if row["prompt_id"] in drawn_ids]
     return PROMPTS.build(rows), pa.concat_tables(rejected)
 
 
 def _settings(benchmark: Benchmark, language: str) -> list[PromptSettings]:
-    """Returns the benchmark's sources, each alone: a row's place in its source names the prompt."""
+    """Returns settings for each of the benchmark's sources alone, since a prompt's id depends on its row there."""
     return [PromptSettings.model_validate({"sources": [source]}) for source in benchmark.sources(language)]

@@ -1,4 +1,4 @@
-"""Prompts in blocks, the unit of retry, cache and scale."""
+"""Cuts prompts into blocks, the units of retrying, caching and scaling."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ def blocks(prompts: pa.Table, size: int) -> list[pa.Table]:
 def _interleaved(rows: list[int], kinds: list[str]) -> list[int]:
     """Returns the rows with each kind spread evenly: the i-th of n of a kind stands at (i + 1/2) / n."""
     totals = Counter(kinds[row] for row in rows)
-    seen: Counter[str] = Counter()
+    count: Counter[str] = Counter()
     places: list[tuple[float, int]] = []
     for row in rows:
         kind = kinds[row]
-        places.append(((seen[kind] + 0.5) / totals[kind], row))
-        seen[kind] += 1
+        places.append(((count[kind] + 0.5) / totals[kind], row))
+        count[kind] += 1
     return [row for _, row in sorted(places)]

@@ -1,4 +1,4 @@
-"""Prompts from the columns of a table: which column is what, which rows are read, and why a row is rejected."""
+"""Makes prompts of a table: the columns of their parts, the rows to read, and the reasons to reject a row."""
 
 from __future__ import annotations
 
@@ -24,37 +24,37 @@ Columns = str | dict[str, str]
 
 
 class ColumnSource(PromptSource, abc.ABC):
-    """Base of the sources that are tables; a source brings `records`, `name` and `digest`."""
+    """Base of the sources that are tables; a source defines `records`, `name` and `digest`."""
 
     kind: Kind | None = None
     """Kind of every row. Default: each row has its own, in `kind_column`."""
     kind_column: str | None = None
-    """Column that says of each row whether it is harmful or harmless, in known words or in those of `kind_map`.
-    Default: none, `kind` holds for all rows."""
+    """Column with the kind of each row, in words such as harmful and harmless, or in those of `kind_map`. Default:
+    none, every row has the kind in `kind`."""
     kind_map: dict[str, Kind] = Field(default_factory=dict)
-    """Kind by value of `kind_column`, such as {yes: harmful, no: harmless}; upper and lower case are the same.
-    Default: known words alone, and truth values where the column's name says what true means."""
+    """Kind by value of `kind_column`, such as {yes: harmful, no: harmless}; case is ignored. Default: empty; words such
+    as harmful and safe are known, and true and false where the column's name says what true means (`is_safe`)."""
     text_column: str = "text"
     """Column of the prompt: text, or a list of messages with one turn of the user. Default: `text`."""
     category_column: str | None = None
     """Column of the harm category. Default: none, the prompts have no category."""
     chosen_column: Columns | None = None
-    """Column of a good dominant answer, which is used where the model gives none: text, or a list of messages with one
-    answer. Or columns by language, such as {en: chosen, zh: chosen_zh}: these are used whatever the model answers.
+    """Column of a good answer in the dominant language: text, or a list of messages with one answer. It is used where
+    the model gives no good answer. Or columns by language, such as {en: chosen, zh: chosen_zh}, which are always used.
     Default: none, the model's answers are used."""
     rejected_column: Columns | None = None
     """Column of a bad answer, or columns by language, as for `chosen_column`. Default: none, the model's answers are
     used."""
     where: dict[str, bool | int | str] = Field(default_factory=dict)
-    """Values by column, such as {lang: en}: only rows that have all of them are read. Default: every row."""
+    """Values by column, such as {lang: en}: only rows with all of these values are read. Default: every row."""
     split: Split | None = None
-    """Split of every row. Default: each row gets one by its id, in the shares `prompts.validation` and
+    """Split of every row. Default: each row gets its split by its id, in the shares `prompts.validation` and
     `prompts.test`."""
 
     @field_validator("kind_map", mode="before")
     @classmethod
     def _labels(cls, value: Any) -> Any:
-        """Labels in one spelling: YAML reads `true:` and `1:` as a truth value and a number."""
+        """Brings labels into one spelling, since YAML reads `true:` and `1:` as a truth value and a number."""
         if not isinstance(value, dict):
             return value
         labels: dict[str, Any] = {}
@@ -103,26 +103,32 @@ class ColumnSource(PromptSource, abc.ABC):
         records = self.records(key=key)
         rows = list(records.rows)
         if not rows:
-            raise BadInputError("no rows", where=records.where, fix="Give a source with at least one prompt.")
+            raise BadInputError(
+                "the source holds no row", where=records.where, fix="Give a source with at least one prompt."
+            )
         self._require_columns(records, rows)
         require_unique_ids(records, rows)
-        # A row of which it cannot be said whether it matches is rejected, not left out.
+        # A row that may or may not match is rejected with a reason, not left out.
         blocked = {r.row: fault for r in rows if (fault := _blocked(r, self.where)) is not None}
-        read = [r for r in rows if r.row in blocked or all(_matches(r, n, v, records) for n, v in self.where.items())]
-        if not read:
-            raise BadInputError(f"none of {len(rows)} rows matches", where=records.where, fix="Check `where`.")
+        selected = [
+            r for r in rows if r.row in blocked or all(_matches(r, n, v, records) for n, v in self.where.items())
+        ]
+        if not selected:
+            raise BadInputError(
+                f"none of {len(rows)} rows has the values of `where`", where=records.where, fix=f"Check {key}.where."
+            )
         prompts: list[Prompt | RejectedRow] = []
         faults: list[tuple[Record, Fault]] = []
-        for record, kind in zip(read, read_kinds(records, read, self, key=key), strict=True):
+        for record, kind in zip(selected, read_kinds(records, selected, self, key=key), strict=True):
             fault = blocked.get(record.row)
             prompt = fault or (kind if isinstance(kind, Fault) else self._prompt(record, kind))
             if isinstance(prompt, Fault):
                 faults.append((record, prompt))
                 prompts.append(RejectedRow(record.row, *prompt))
             else:
-                answers, without = self._answers(record, dominant)
-                prompts += [prompt._replace(answers=answers), *without]
-        if len(faults) == len(read):
+                answers, rejected = self._answers(record, dominant)
+                prompts += [prompt._replace(answers=answers), *rejected]
+        if len(faults) == len(selected):
             raise _all_rejected(records, faults)
         return prompts
 
@@ -132,18 +138,18 @@ class ColumnSource(PromptSource, abc.ABC):
             columns = list(dict.fromkeys(name for row in rows for name in row.values))
             if not columns:
                 raise _all_rejected(records, [(row, row.fault) for row in rows if row.fault])
-        wanted = {key: getattr(self, key) for key in ("text_column", "kind_column", "category_column")}
+        required = {key: getattr(self, key) for key in ("text_column", "kind_column", "category_column")}
         for key in ("chosen_column", "rejected_column"):
             value = getattr(self, key)
-            wanted |= (
+            required |= (
                 {f"{key}.{code}": name for code, name in value.items()} if isinstance(value, dict) else {key: value}
             )
-        require_columns(records, columns, wanted | {f"where.{column}": column for column in self.where})
+        require_columns(records, columns, required | {f"where.{column}": column for column in self.where})
 
     def _prompt(self, record: Record, kind: Kind) -> Prompt | Fault:
         text = record.text(self.text_column)
         if not isinstance(text, Fault) and not text.strip():
-            return Fault("empty_text", "no text in this row")
+            return Fault("empty_text", f"column {self.text_column!r} is empty")
         category = _category(record, self.category_column)
         chosen, rejected = (
             record.text(column, "assistant") if isinstance(column, str) else ""
@@ -157,7 +163,7 @@ class ColumnSource(PromptSource, abc.ABC):
     def _answers(self, record: Record, dominant: str) -> tuple[dict[str, ReferenceAnswers], list[RejectedRow]]:
         """Returns the answers of a row by language, and the languages whose answers are rejected.
 
-        Without dominant answers there are none: a target pair is the mirror of its dominant pair.
+        Without answers in the dominant language all are rejected: a target pair needs its dominant pair.
         """
         chosen, rejected = self._by_language
         answers: dict[str, ReferenceAnswers] = {}
@@ -170,9 +176,9 @@ class ColumnSource(PromptSource, abc.ABC):
             else:
                 faults.append(RejectedRow(record.row, *fault, code))
         if dominant not in answers:
-            without = [code for code in answers if code != dominant]
-            detail = f"no answers in {dominant!r} to mirror"
-            faults += [RejectedRow(record.row, "no_dominant_answer", detail, code) for code in without]
+            others = [code for code in answers if code != dominant]
+            detail = f"the row has no answers in the dominant language {dominant!r}"
+            faults += [RejectedRow(record.row, "no_dominant_answer", detail, code) for code in others]
             answers = {}
         return answers, faults
 
@@ -186,7 +192,7 @@ def _all_rejected(records: Records, faults: list[tuple[Record, Fault]]) -> BadIn
 
 
 def require_unique_ids(records: Records, rows: Iterable[Record]) -> None:
-    """Refuses repeated values of a column called `id`: whoever wrote them relies on them.
+    """Rejects a table whose column `id` holds a value twice, since other files may refer to these ids.
 
     Raises:
         BadInputError: ids repeat; the first three are named with their places.
@@ -212,19 +218,24 @@ def _blocked(record: Record, where: Iterable[str]) -> Fault | None:
     return record.fault if unreadable is None else Fault(unreadable.reason, "a column of `where` cannot be read")
 
 
-def _matches(record: Record, column: str, wanted: object, records: Records) -> bool:
-    """Returns whether a value is the wanted one; in a CSV file everything is text, so `true` must match "True"."""
+def _matches(record: Record, column: str, expected: object, records: Records) -> bool:
+    """Returns whether a row has a value in a column; in a CSV file all values are text, so `true` matches "True"."""
     value, names = record.values.get(column), records.class_names.get(column)
-    if names is not None and isinstance(wanted, int) and not isinstance(wanted, bool) and str(wanted) not in names:
-        return value is not None and 0 <= wanted < len(names) and names[wanted] == value
-    if isinstance(value, str) and not isinstance(wanted, str):
-        return value.strip().lower() == str(wanted).lower()
-    return bool(value == wanted)
+    if (
+        names is not None
+        and isinstance(expected, int)
+        and not isinstance(expected, bool)
+        and str(expected) not in names
+    ):
+        return value is not None and 0 <= expected < len(names) and names[expected] == value
+    if isinstance(value, str) and not isinstance(expected, str):
+        return value.strip().lower() == str(expected).lower()
+    return bool(value == expected)
 
 
 def _answer(record: Record, column: str) -> str | Fault:
     text = record.text(column, "assistant")
-    return text if isinstance(text, Fault) or text.strip() else Fault("empty_answer", f"no text in column {column!r}")
+    return text if isinstance(text, Fault) or text.strip() else Fault("empty_answer", f"column {column!r} is empty")
 
 
 def _or_none(text: object) -> str | None:
@@ -236,21 +247,21 @@ def _category(record: Record, column: str | None) -> str | Fault | None:
     if isinstance(value, str | Unreadable):
         return record.text(str(column))
     try:
-        return None if value is None else str(value)  # a list or flags by name, as BeaverTails has them, too
+        return None if value is None else str(value)  # also a list, or flags by name as in BeaverTails
     except (RecursionError, ValueError):
         return Fault("unreadable_value", f"column {column!r} cannot be read")
 
 
 def _require_languages(columns: Iterable[str], dominant: str, key: str) -> None:
-    """Refuses columns of unknown languages, and columns by language without those of the dominant one."""
+    """Rejects columns of unknown languages, and columns by language without those of the dominant language."""
     codes = list(columns)
     for code in codes:
         language(code, where=f"{key}.chosen_column")
     if codes and dominant not in codes:
         raise BadInputError(
-            f"columns of {', '.join(codes)}, but none of the dominant language {dominant!r}",
+            f"it names columns for {', '.join(codes)}, but none for the dominant language {dominant!r}",
             where=f"{key}.chosen_column",
-            fix=f"Add {dominant}: COLUMN there and in rejected_column: a target pair mirrors its dominant pair.",
+            fix=f"Add {dominant}: COLUMN to chosen_column and rejected_column: a target pair needs its dominant pair.",
         )
 
 

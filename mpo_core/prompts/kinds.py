@@ -1,4 +1,4 @@
-"""Whether a prompt is harmful or harmless, by the words of a column: explicit, never guessed."""
+"""Finds out whether a prompt is harmful or harmless by the words of a column, and never guesses."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ _PLAIN = re.compile(r"[\w.+-]+")
 
 
 def canonical_label(value: object) -> str:
-    """Returns a label in the spelling that is compared: lower case, single spaces, `1` for 1.0, `true` for True.
+    """Returns a label in the spelling for comparisons: lower case, single spaces, `1` for 1.0, `true` for True.
 
-    Nothing (null) is the empty label.
+    Null becomes the empty label.
     """
     if value is None:
         return ""
@@ -56,11 +56,11 @@ def read_kinds(records: Records, rows: Sequence[Record], source: ColumnSource, *
     Args:
         records: the table, for its name and the names of its classes.
         rows: its rows.
-        source: the settings; where they give a kind, it is that of every row.
+        source: the settings; a kind in them holds for every row.
         key: where the source stands in the settings, such as "prompts.sources.0".
 
     Raises:
-        BadInputError: a label is no known word and not in `kind_map`; the map to complete is in the message.
+        BadInputError: a label is neither a known word nor in `kind_map`; the message has the map to complete.
     """
     if source.kind is not None:
         return [source.kind] * len(rows)
@@ -71,7 +71,7 @@ def read_kinds(records: Records, rows: Sequence[Record], source: ColumnSource, *
     for number, label in enumerate(labels):
         kind: Kind | Fault | None = label if isinstance(label, Fault) else _kind(label, column, source, records)
         if kind is None and label == "":
-            kind = Fault("no_kind", f"nothing in column {column!r}")
+            kind = Fault("no_kind", f"column {column!r} is empty")
         if kind is None:
             unknown.append(number)
         else:
@@ -97,7 +97,7 @@ def _label(row: Record, column: str) -> str | Fault:
 
 
 def _kind(label: str, column: str, source: ColumnSource, records: Records) -> Kind | None:
-    """Returns what a label says by the map, else by its own word, else by the column's name; None if nothing does."""
+    """Returns the kind of a label by `kind_map`, else by its word, else by the column's name; None if none says it."""
     mapped = _mapped(label, source.kind_map, records.class_names.get(column, []))
     if mapped is not None:
         return mapped
@@ -122,10 +122,9 @@ def _mapped(label: str, kind_map: Mapping[str, Kind], names: Sequence[str]) -> K
 
 
 def column_direction(column: str) -> Kind | None:
-    """Returns what *true* means in a column of this name; None where the name does not settle it.
+    """Returns the kind that *true* means in a column of this name; None where the name does not say it.
 
-    `is_safe`, `benign` and `notToxic` are settled, and so is `prompt_harmful`; `label`, `flagged` and `is_safe_answer`
-    are not.
+    `is_safe`, `benign`, `notToxic` and `prompt_harmful` say it; `label`, `flagged` and `is_safe_answer` do not.
     """
     if labels_a_response(column):
         return None
@@ -133,7 +132,7 @@ def column_direction(column: str) -> Kind | None:
 
 
 def labels_a_response(column: str) -> bool:
-    """Returns whether a column's name says that it labels an answer: that says nothing of the prompt."""
+    """Returns whether a column by its name labels an answer, and so does not say whether the prompt is harmful."""
     plurals = {"replies": "reply"}
     return any(plurals.get(name, name.removesuffix("s")) in _RESPONSE for name in _words(column))
 
@@ -164,29 +163,31 @@ def _unknown(
 ) -> BadInputError:
     truths = all(labels[number] in TRUE | FALSE for number in unknown)
     if labels_a_response(column):
-        reason = f"column {column!r} labels an answer by its name: it does not say whether the prompt is harmful"
+        reason = f"column {column!r} by its name labels an answer, and does not say whether the prompt is harmful"
     elif truths:
         reason = f"column {column!r} does not say whether the prompt is harmful: true and false may mean either"
     else:
         reason = f"column {column!r} does not say whether the prompt is harmful"
     counts: Counter[str] = Counter(label for label in labels if isinstance(label, str) and label)
-    written: dict[str, str] = {}
+    spellings: dict[str, str] = {}
     for row, label in zip(rows, labels, strict=True):
-        if isinstance(label, str) and label and label not in written:
-            written[label] = _spelling(row.values.get(column), label)
+        if isinstance(label, str) and label and label not in spellings:
+            spellings[label] = _spelling(row.values.get(column), label)
     examples = [label for label in counts if _showable(label, counts)][:_SHOWN]
-    entries = [f"{written[label]}: {_kind(label, column, source, records) or 'harmful|harmless'}" for label in examples]
+    entries = [
+        f"{spellings[label]}: {_kind(label, column, source, records) or 'harmful|harmless'}" for label in examples
+    ]
     hidden = len(counts) - len(examples)
     more = f" ({hidden} more values, which are not shown because they may be text)" if hidden else ""
     fix = f"Add to {key}: kind_map: {{{', '.join(entries)}}}{more}, choose harmful or harmless for each value. "
     if not examples:
         fix = "Is this the column of the kind? If so, name each of its values in kind_map. "
-    known = "Known: harmful/harmless, unsafe/safe and the like; true/false where the column is called is_safe or so; "
+    known = "Known: harmful/harmless, unsafe/safe and the like; true/false in a column with a name such as is_safe; "
     return BadInputError(reason, where=rows[unknown[0]].where, fix=f"{fix}{known}or set `kind` for the whole source.")
 
 
 def _showable(label: str, counts: Mapping[str, int]) -> bool:
-    """Returns whether a value is surely a label: a wrong column may hold prompts, which must not be shown."""
+    """Returns whether a value is certainly a label: a wrong column may hold prompts, which must not be shown."""
     words = label.replace("_", " ").split()
     known = _HARMFUL | _HARMLESS | _NOT | TRUE | FALSE | {"very", "partly", "prompt", "response", "request", "is"}
     if _LABEL.fullmatch(label) or known.issuperset(words):

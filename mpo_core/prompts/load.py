@@ -25,7 +25,7 @@ def count_kinds(prompts: pa.Table) -> dict[str, dict[str, int]]:
 
 
 class Loaded(NamedTuple):
-    """What all sources bring: PROMPTS, the reference answers by language (REFERENCE_ANSWERS), and QUARANTINE."""
+    """The content of all sources: PROMPTS, the reference answers by language (REFERENCE_ANSWERS), and QUARANTINE."""
 
     prompts: pa.Table
     answers: dict[str, pa.Table]
@@ -33,7 +33,7 @@ class Loaded(NamedTuple):
 
 
 def fingerprint(settings: PromptSettings) -> list[str]:
-    """Returns a digest of what each source reads: what a cache key must know beyond the settings.
+    """Returns the part of a cache key beyond the settings: a digest of what each source reads.
 
     Raises:
         BadInputError: a file or folder is missing or cannot be read.
@@ -44,8 +44,8 @@ def fingerprint(settings: PromptSettings) -> list[str]:
 def load_prompts(settings: PromptSettings, *, dominant: str, seed: int) -> Loaded:
     """Reads every source.
 
-    Of equal texts the first stays (`duplicate_prompt`); a text that is harmful here and harmless there is
-    rejected altogether (`conflicting_kind`). A source's `limit` then draws among what is left, in the source's order.
+    Of equal texts only the first is used (`duplicate_prompt`); a text that is harmful in one row and harmless in
+    another is rejected in both (`conflicting_kind`). A source's `limit` is drawn from the others, in their order.
 
     Args:
         settings: the sources and the shares of the splits.
@@ -70,10 +70,12 @@ def load_prompts(settings: PromptSettings, *, dominant: str, seed: int) -> Loade
                 rejected_rows.append(_quarantine_row(row_id, item.language or dominant, item.reason, item.detail))
     unique = _without_duplicates(candidates, rejected_rows, dominant)
     limits = dict(zip(names, (source.limit for source in settings.sources), strict=True))
-    drawn = [row for name in names for row in _drawn([row for row in unique if row.source == name], limits[name], seed)]
+    selected = [
+        row for name in names for row in _draw([row for row in unique if row.source == name], limits[name], seed)
+    ]
     return Loaded(
-        PROMPTS.build(_row(candidate, settings) for candidate in drawn),
-        _answer_tables(drawn),
+        PROMPTS.build(_row(candidate, settings) for candidate in selected),
+        _answer_tables(selected),
         QUARANTINE.build(rejected_rows),
     )
 
@@ -91,7 +93,7 @@ class _Candidate(NamedTuple):
 
 
 def _names(sources: Iterable[PromptSource]) -> list[str]:
-    """Returns a name for every source that no other one has."""
+    """Returns a unique name for every source."""
     used: Counter[str] = Counter()
     names = []
     for source in sources:
@@ -106,7 +108,7 @@ def _row(candidate: _Candidate, settings: PromptSettings) -> Row:
         "prompt_id": candidate.prompt_id,
         "text": prompt.text,
         "kind": prompt.kind,
-        "split": prompt.split or _dealt(candidate.prompt_id, settings),
+        "split": prompt.split or _split_of(candidate.prompt_id, settings),
         "category": prompt.category,
         "source": candidate.source,
         "row": prompt.row,
@@ -141,16 +143,16 @@ def _without_duplicates(rows: list[_Candidate], rejected_rows: list[Row], domina
     return unique
 
 
-def _drawn(rows: list[_Candidate], limit: int | None, seed: int) -> list[_Candidate]:
+def _draw(rows: list[_Candidate], limit: int | None, seed: int) -> list[_Candidate]:
     if limit is None or len(rows) <= limit:
         return rows
     lots = {row.prompt_id: hashlib.sha256(f"{seed}\x00{row.prompt_id}".encode()).digest() for row in rows}
-    drawn = set(sorted(lots, key=lots.__getitem__)[:limit])
-    return [row for row in rows if row.prompt_id in drawn]
+    selected = set(sorted(lots, key=lots.__getitem__)[:limit])
+    return [row for row in rows if row.prompt_id in selected]
 
 
-def _dealt(identifier: str, settings: PromptSettings) -> str:
-    """Returns the split of a prompt, by its id alone: a prompt added elsewhere never moves another."""
+def _split_of(identifier: str, settings: PromptSettings) -> str:
+    """Returns the split of a prompt by its id alone, so that added prompts never change the split of others."""
     lot = int(hashlib.sha256(f"split\x00{identifier}".encode()).hexdigest()[:12], 16) / 16**12
     if lot < settings.test:
         return "test"

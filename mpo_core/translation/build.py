@@ -1,4 +1,4 @@
-"""From settings to engines, and to what an engine's answers depend on."""
+"""Builds the chain of engines from the settings, and finds out what the engines' answers depend on."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def build_chain(
         settings: which engines, and their limits.
         replies: where the answers of machine translators are stored.
         on_reply: called at every new answer; may raise to end the work.
-        with_keys: whether the services' keys must be set; an estimate, which asks nobody, does without.
+        with_keys: whether the services' keys must be set; an estimate sends no request and needs none.
 
     Raises:
         BadInputError: a memory file or a model is missing or malformed, or a service's key is not set.

@@ -1,4 +1,4 @@
-"""Online services through deep-translator, with what that library lacks: time limits, Retry-After, several threads."""
+"""Translates with online services through deep-translator, and adds time limits, Retry-After and several threads."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ from mpo_core.translation.remote import RemoteBackend
 
 
 class _Service(NamedTuple):
-    """How deep-translator offers a service: class, limit in characters, environment variables of the keys."""
+    """A service of deep-translator: its class, the most characters of a request, the variables that hold its keys."""
 
     kind: str
     limit: int
     keys: Mapping[str, str] = {}
     optional: Mapping[str, str] = {}
-    # What its `translate` asks for beside the text.
+    # Further arguments that its `translate` needs.
     extra_arguments: Mapping[str, str] = {}
-    # Languages that its constructor lets pass; the real ones are set afterwards, for its lists are old.
+    # Languages that its constructor accepts; the real ones are set afterwards, since its lists are out of date.
     start: tuple[str, str] = ("en", "it")
 
 
@@ -63,25 +63,28 @@ _SERVICES: dict[str, _Service] = {
 _CROWDED, _PASSING = {429, 529}, {408, 409, 425, 500, 502, 503, 504, 520, 521, 522, 523, 524}
 _REASONS = {402: "quota_spent", 456: "quota_spent", 413: "too_long", 414: "too_long"}
 _BAIDU_PASSING = {52001, 52002, 54003, 54005}
-"""Baidu's codes of time-outs, of its own errors and of too many requests."""
+"""Baidu's codes for time-outs, server errors and too many requests."""
 _MICROSOFT_LANGUAGES = b'{"translation": {"en": {"name": "en"}, "it": {"name": "it"}}}'
-"""What its translator is given when it is made and asks for languages; ours are in `mpo_core.languages.known`."""
+"""The reply to Microsoft's translator when its constructor asks for the list of languages; ours is in
+`mpo_core.languages.known`."""
 _MOST_BYTES = 1 << 20
-"""Of a reply: the library takes seconds to take a larger page apart."""
+"""Most bytes of a reply: the library needs seconds to parse a larger page."""
 _KEY_REFUSED, _FIRST_ERROR = {401, 403}, 400
 
 
 def deep_translator_backend(settings: DeepTranslatorSource, *, with_key: bool = True) -> RemoteBackend:
-    """The service as a backend.
+    """Makes the backend of an online service.
 
     Raises:
-        BadInputError: its key is not in the environment, or is malformed.
+        BadInputError: the environment variable of its key is not set, or the key is malformed.
     """
     service = _SERVICES[settings.service]
     missing = [variable for variable in service.keys.values() if not os.environ.get(variable)]
     if missing and with_key:
         raise BadInputError(
-            f"the service {settings.service} needs a key", where=f"environment variable {missing[0]}", fix="Set it."
+            f"the service {settings.service} needs a key",
+            where=f"environment variable {missing[0]}",
+            fix="Set this variable to your key.",
         )
     if with_key:
         _keys(service)
@@ -95,7 +98,7 @@ def deep_translator_backend(settings: DeepTranslatorSource, *, with_key: bool = 
 
 
 def _keys(service: _Service) -> dict[str, str]:
-    """The keys that the environment holds, by the library's names for them."""
+    """Reads a service's keys from the environment, by the library's names for them."""
     variables = {**service.keys, **service.optional}
     return {
         name: header_value(os.environ[variable], where=f"environment variable {variable}")
@@ -105,7 +108,7 @@ def _keys(service: _Service) -> dict[str, str]:
 
 
 class DeepTranslatorClient:
-    """Asks a service from threads, each with a translator of its own; their requests go through one client."""
+    """A client that calls the library in several threads, whose requests all go through one HTTP client."""
 
     def __init__(self, settings: DeepTranslatorSource) -> None:
         self.name, self._settings, self._service = settings.service, settings, _SERVICES[settings.service]
@@ -120,7 +123,7 @@ class DeepTranslatorClient:
         self._own = threading.local()
 
     async def ask(self, text: str, source: str, target: str) -> str | None:
-        """The translation, or None where the service gave nothing.
+        """Translates a piece in a thread; None where the service gave no translation.
 
         Raises:
             PassingError, LastingError, RefusedError, EngineDownError: as `Client.ask`.
@@ -128,7 +131,7 @@ class DeepTranslatorClient:
         return await self._loop.run_in_executor(self._pool, self._ask, text, source, target)
 
     async def close(self) -> None:
-        """Lets the threads go, and ends the connections."""
+        """Stops the threads and closes the connections."""
         await self._http.close()
         self._pool.shutdown(wait=False, cancel_futures=True)
 
@@ -139,18 +142,18 @@ class DeepTranslatorClient:
             translation = translator.translate(text, **self._service.extra_arguments)
         except Exception as error:  # noqa: BLE001 - the library raises bare `Exception`, too
             raise self._classify(error, text) from None
-        return "\n".join(translation) if isinstance(translation, list) else translation  # Yandex gives a list
+        return "\n".join(translation) if isinstance(translation, list) else translation  # Yandex returns a list
 
     def _translator(self) -> Any:
-        """This thread's translator; the library's are not made for several threads."""
+        """Returns the translator of this thread; the library's translators are not safe to share between threads."""
         if not hasattr(self._own, "translator"):
-            self._own.translator = self._made()
+            self._own.translator = self._new_translator()
         return self._own.translator
 
     def request(self, method: str, url: str, **arguments: Any) -> _Response:
-        """As `requests.request`, within the client's bounds; texts and keys stay out of addresses."""
+        """Sends a request like `requests.request`, within the client's limits, and with no text or key in its URL."""
         self._own.answer = None
-        method, arguments = _discreet(method, url, arguments)
+        method, arguments = _out_of_url(method, url, arguments)
         request = self._http.request(
             method,
             url,
@@ -162,32 +165,32 @@ class DeepTranslatorClient:
         self._own.answer = asyncio.run_coroutine_threadsafe(request, self._loop).result()
         return _Response(*self._own.answer)
 
-    def _made(self) -> Any:
+    def _new_translator(self) -> Any:
         module: Any = importlib.import_module(f"deep_translator.{self.name}")
-        # The library calls `requests.get` and `.post` without any limit: for this module we answer them.
+        # The library calls `requests.get` and `.post` without a time limit, so its module gets ours instead.
         module.requests = _Requests
         _Requests.here.client = self
         kind = getattr(module, self._service.kind)
         keys = dict(self._keys)
-        more: dict[str, Any] = {}
+        options: dict[str, Any] = {}
         if self.name == "deepl":
-            more["use_free_api"] = keys["api_key"].endswith(":fx")
+            options["use_free_api"] = keys["api_key"].endswith(":fx")
         if self.name == "libre":
-            more["api_key"] = keys.pop("api_key", "none")  # it will not be made without one
+            options["api_key"] = keys.pop("api_key", "none")  # the constructor insists on one
         start = dict(zip(("source", "target"), self._service.start, strict=True))
-        made = kind(**start, **keys, **more)
+        translator = kind(**start, **keys, **options)
         if self.name == "libre" and not os.environ.get("LIBRE_API_KEY"):
-            made.api_key = None
+            translator.api_key = None
         if self._settings.url is not None:
-            slash = "/" if self.name in {"deepl", "libre"} else ""  # these put a word behind it
-            made._base_url = self._url.base + slash  # noqa: SLF001 - no other way in
-        return made
+            slash = "/" if self.name in {"deepl", "libre"} else ""  # these append a path to it
+            translator._base_url = self._url.base + slash  # noqa: SLF001 - there is no public setting
+        return translator
 
     def _classify(self, error: Exception, text: str) -> Exception:
-        """What the library or our client raised, as one of our errors; the text never goes along."""
+        """Turns an exception of the library or of our client into one of our errors, which never holds the text."""
         if isinstance(error, PassingError | LastingError | EngineDownError | BadInputError):
             return error
-        answer: Answer | None = getattr(self._own, "answer", None)  # the last one
+        answer: Answer | None = getattr(self._own, "answer", None)  # to this thread's last request
         status, after = (None, None) if answer is None else (answer.status, answer.after)
         if isinstance(error, errors_of.NotValidLength | errors_of.NotValidPayload):
             return LastingError("too_long")
@@ -204,7 +207,7 @@ class DeepTranslatorClient:
         return self._without_translation(answer, text)
 
     def _without_translation(self, answer: Answer | None, text: str) -> Exception:
-        """Server errors; and replies of success that hold an error, or nothing that the library finds."""
+        """Returns the error for a server error, and for a reply of status 200 that holds an error or no translation."""
         code, after = _error_inside(answer), None if answer is None else answer.after
         if code in _BAIDU_PASSING:
             return PassingError("too_many_requests", after=after, crowded=True)
@@ -217,13 +220,13 @@ class DeepTranslatorClient:
         if answer is None:
             return RefusedError(f"http_{status}", status=status)
         if status in _KEY_REFUSED and not self.key_variables and self._url.user is None:
-            return PassingError("access_denied", after=answer.after)  # a page without keys: a mood of its server
+            return PassingError("access_denied", after=answer.after)  # a service without keys: it may answer later
         words = server_words(answer.body, hidden=[text, *self._keys.values()])
         return RefusedError(_REASONS.get(status, f"http_{status}"), status=status, words=words)
 
 
 def _error_inside(answer: Answer | None) -> int | None:
-    """The code of an error that a 200 holds, as Baidu, Yandex and LibreTranslate give it; None if it holds none."""
+    """Returns the code of an error inside a reply of status 200 (Baidu, Yandex, LibreTranslate); None without one."""
     try:
         data = None if answer is None or not httpx.codes.is_success(answer.status) else answer.json()
     except (PassingError, LastingError):
@@ -236,22 +239,22 @@ def _error_inside(answer: Answer | None) -> int | None:
 
 
 class _Response(Answer):
-    """What the library reads of a response."""
+    """An answer with the names that the library expects of a response of `requests`."""
 
     @property
     def status_code(self) -> int:
-        """The status."""
+        """The HTTP status."""
         return self.status
 
     def close(self) -> None:
-        """Nothing is open any more."""
+        """Does nothing: the connection is closed already."""
 
 
-def _discreet(method: str, url: str, arguments: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-    """DeepL and LibreTranslate take texts and keys in the body, too: there no proxy's log has them."""
+def _out_of_url(method: str, url: str, arguments: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Moves texts and keys from the URL of DeepL and LibreTranslate into body and header: proxies log URLs."""
     params = dict(arguments.get("params") or {})
     if "auth_key" in params:
-        # DeepL has given up keys among the parameters; it wants this header.
+        # DeepL no longer accepts the key as a parameter; it expects this header.
         headers = {"Authorization": f"DeepL-Auth-Key {params.pop('auth_key')}"}
         return "POST", {"data": params, "headers": headers}
     if url.endswith("/translate") and "q" in params and method == "POST":
@@ -260,24 +263,24 @@ def _discreet(method: str, url: str, arguments: dict[str, Any]) -> tuple[str, di
 
 
 class _Requests:
-    """What the library finds under the name `requests`: get and post of the thread that calls."""
+    """Stands for the module `requests` in the library; its requests go through the client of the calling thread."""
 
     here = threading.local()
     exceptions = requests.exceptions
 
     @classmethod
     def get(cls, url: str, **arguments: Any) -> Any:
-        """A GET within the time limit."""
+        """Sends a GET request within the time limit."""
         if "microsofttranslator.com/languages" in url:
             return _Response(200, {}, _MICROSOFT_LANGUAGES)
         return cls._request("GET", url, **arguments)
 
     @classmethod
     def post(cls, url: str, **arguments: Any) -> Any:
-        """A POST within the time limit."""
+        """Sends a POST request within the time limit."""
         return cls._request("POST", url, **arguments)
 
     @classmethod
     def _request(cls, method: str, url: str, **arguments: Any) -> Any:
-        client = getattr(cls.here, "client", requests)  # somebody else in this process may use the library, too
+        client = getattr(cls.here, "client", requests)  # other code in this process may use the library as well
         return client.request(method, url, **arguments)

@@ -1,4 +1,4 @@
-"""What every translation must pass: named verdicts, each with its score."""
+"""Tests a translation against its source by named gates, each of which gives a verdict with a score."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from mpo_core.settings import TranslationGates
 from mpo_core.translation.protect import mask, protected_lost
 
 _SHORT = 0.6
-"""Share of the usual length below which a translation that lost the source's final mark counts as truncated: of
-MultiJail's 2,835 translations by people, one in a thousand."""
+"""A translation that lost the final mark of its source and is shorter than this share of the usual length counts as
+truncated. This holds for one in a thousand of MultiJail's 2,835 translations by people."""
 _SHORTENED = 0.7
-"""Share of the usual length below which a translation with fewer sentences than its source lost some of them, unless
-commas join them (in Chinese, "I want to bake. What should I do?" is one sentence of half the letters): of MultiJail's
-2,835 translations by people, one is so short."""
+"""A translation with fewer sentences than its source and shorter than this share of the usual length counts as having
+lost sentences, unless commas join them (in Chinese, "I want to bake. What should I do?" is one sentence of half the
+letters). This holds for one of MultiJail's 2,835 translations by people."""
 _UNPOINTED = {"Thai"}
-"""Scripts that hardly use a final mark."""
+"""Scripts that rarely end a sentence with a mark."""
 _LETTERS = 40
-"""Letters of a source, counted as English ones, below which its length says nothing: `length_ratio` is not asked."""
+"""`length_ratio` passes if the source has fewer characters than this, converted to the length of an English text."""
 
 
 class Verdict(NamedTuple):
-    """One gate's word. `score` is what it measured, in the gate's own unit; `passed` whether that is good."""
+    """The result of one gate: whether the translation passed, and the measured `score` in the gate's own unit."""
 
     gate: str
     passed: bool
@@ -50,9 +50,9 @@ def verdicts(
     settings: TranslationGates,
     measures: bool,
 ) -> list[Verdict]:
-    """The verdict of every gate that judges one translation by itself.
+    """Tests one translation by every gate that needs no other translation.
 
-    Scores: characters of the translation that are no space (`empty_translation`); 1 where the flaw is there
+    Scores: characters of the translation other than spaces (`empty_translation`); 1 where the flaw is there
     (`echo`, `error_page`, `wrong_language`, `refusal`, `ending_lost`); counts (`protected_lost`, `entities`,
     `markup_lost`, `lines_lost`, `sentences_lost`); repeated share beyond the source's (`repetition`); length over
     the usual length for the two languages (`truncated`, `length_ratio`).
@@ -63,7 +63,7 @@ def verdicts(
         source: code of the original's language.
         target: code of the translation's language.
         settings: thresholds.
-        measures: whether numbers with units must come back as they were.
+        measures: whether numbers with units must be in the translation unchanged.
     """
     letters = len("".join(translation.split()))
     if not letters:
@@ -73,7 +73,7 @@ def verdicts(
     open_ended = ending_lost(text, translation)
     fewer = max(0, count_sentences(text) - count_sentences(translation))
     joined = length >= _SHORT and count_clauses(translation) >= count_clauses(text)
-    # Below so few letters, one word more or less decides.
+    # In a text as short as that, one word more or less changes the ratio too much.
     usual = (
         len(text) / language(source).length < _LETTERS
         or 1 / settings.max_length_factor <= length <= settings.max_length_factor
@@ -82,7 +82,7 @@ def verdicts(
         Verdict("empty_translation", passed=True, score=float(letters)),
         _flaw("echo", same_text(text, translation) and mask(text).is_words),
         _flaw("error_page", error_page(text, translation)),
-        _flaw("refusal", _refused(text, translation, source, target)),
+        _flaw("refusal", _is_refused(text, translation, source, target)),
         _flaw("wrong_language", language_fault(translation, target) is not None),
         _count("protected_lost", protected_lost(text, translation, measures=measures)),
         Verdict("repetition", repeated <= settings.max_repetition, repeated),
@@ -96,14 +96,14 @@ def verdicts(
     ]
 
 
-def _flaw(gate: str, there: bool) -> Verdict:  # noqa: FBT001 - what it is about
-    return Verdict(gate, not there, float(there))
+def _flaw(gate: str, present: bool) -> Verdict:  # noqa: FBT001 - the only fact
+    return Verdict(gate, not present, float(present))
 
 
 def _count(gate: str, count: int) -> Verdict:
     return Verdict(gate, count == 0, float(count))
 
 
-def _refused(text: str, translation: str, source: str, target: str) -> bool:
-    """Whether the translator declined, where the text itself does not: answers to harmful requests rightly do."""
+def _is_refused(text: str, translation: str, source: str, target: str) -> bool:
+    """Returns whether the translator refused to translate. A text that is itself a refusal may be translated as one."""
     return any(is_refusal(translation, code) for code in {source, target, "en"}) and not is_refusal(text, source)

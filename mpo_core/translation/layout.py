@@ -1,4 +1,4 @@
-"""A text as its lines and items: only the words go to a translator, everything else stays in its place."""
+"""Splits a text so that only its words go to a translator, and puts the translations back into its layout."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ _ROW = re.compile(r"^\s*\|.*\|\s*$")
 
 
 class Piece(NamedTuple):
-    """A stretch of words as it goes to a translator, the items in it masked."""
+    """A part of a text that goes to a translator, with marks in place of its protected items."""
 
     text: str
     items: tuple[str, ...]
 
 
 class Layout(NamedTuple):
-    """A text taken apart: strings stay, pieces are translated."""
+    """A text split into parts: strings that stay as they are, and pieces to translate."""
 
     parts: tuple[str | Piece, ...]
 
     @property
     def pieces(self) -> list[Piece]:
-        """What is to be translated, in order."""
+        """The parts to translate, in order."""
         return [part for part in self.parts if isinstance(part, Piece)]
 
     def rebuilt(self, translations: Mapping[str, str]) -> str:
-        """The text with each piece's translation in its place.
+        """Returns the text with each piece's translation in its place.
 
         Args:
-            translations: by text of the piece.
+            translations: translation by text of the piece.
         """
         return "".join(_put(part, translations) if isinstance(part, Piece) else part for part in self.parts)
 
@@ -46,11 +46,11 @@ def _put(piece: Piece, translations: Mapping[str, str]) -> str:
 
 
 def take_apart(text: str, limit: int | None = None, *, sentences: bool = False) -> Layout:
-    """Takes a text apart into lines, list items, headings and table cells; what is no words stays.
+    """Splits a text into its lines, list items, headings and table cells; parts without words stay as they are.
 
     Args:
         text: the text.
-        limit: longest piece in characters; a longer one is cut between sentences, else between words.
+        limit: most characters of a piece; a longer one is cut between sentences, else between words.
         sentences: whether each sentence is a piece of its own, as for models that were trained on sentences.
     """
     parts: list[str | Piece] = []
@@ -83,7 +83,7 @@ def _words(text: str, limit: int | None, *, sentences: bool) -> list[str | Piece
 
 
 def _piece(chunk: str, masked: Masked) -> str | Piece:
-    """The chunk with the items that are in it; numbered from 0 again, so that equal sentences are equal pieces."""
+    """Makes a piece of a chunk, with its marks numbered from 0 again, so that equal sentences are equal pieces."""
     numbers = marks(chunk) if masked.items else []
     for new, old in enumerate(numbers):
         chunk = chunk.replace(f"⟦{old}⟧", f"⟦{new}⟧", 1) if new != old else chunk
@@ -92,7 +92,7 @@ def _piece(chunk: str, masked: Masked) -> str | Piece:
 
 
 def _chunks(masked: Masked, limit: int | None, *, sentences: bool) -> list[tuple[str, str]]:
-    """The text in chunks of at most `limit` characters, or in its sentences, each with the space before it."""
+    """Splits a text into chunks of at most `limit` characters, or into sentences, each with the space before it."""
     if not sentences and (limit is None or len(masked.text) <= limit):
         return [("", masked.text)]
     chunks: list[tuple[str, str]] = []
@@ -108,7 +108,7 @@ def _chunks(masked: Masked, limit: int | None, *, sentences: bool) -> list[tuple
 
 
 def _cut(space: str, sentence: str, limit: int) -> list[tuple[str, str]]:
-    """A sentence beyond the limit, cut between words, or within a word that is longer still."""
+    """Cuts a sentence that is too long between words, or within a word that is itself too long."""
     cut: list[tuple[str, str]] = []
     while len(sentence) > limit:
         at = sentence.rfind(" ", 1, limit + 1)

@@ -1,4 +1,4 @@
-"""An engine made of a machine translator: text taken apart, items masked, every answer kept and used again."""
+"""Makes an engine of a machine translator: splits texts, masks protected items, saves answers and uses them again."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mpo_core.translation.replies import Direction, Replies
 
 
 class Load(NamedTuple):
-    """What translating some texts would ask of an engine."""
+    """An estimate for some texts: requests and characters still to send, and `known` pieces with a saved answer."""
 
     requests: int
     characters: int
@@ -19,11 +19,11 @@ class Load(NamedTuple):
 
 
 class MachineEngine:
-    """A backend behind the engines' protocol.
+    """A machine translator as an engine: whole texts go in, and its backend translates their pieces.
 
     Args:
         backend: the translator.
-        replies: where its answers are kept.
+        replies: where its answers are saved.
         on_reply: called at every new answer; may raise to end the work.
     """
 
@@ -39,11 +39,11 @@ class MachineEngine:
 
     @property
     def licence(self) -> str | None:
-        """Licence of its answers, where it has one to tell."""
+        """Licence of its answers; None where the backend names none."""
         return getattr(self._backend, "licence", None)
 
     def check(self, source: str, target: str) -> None:
-        """Passes if the backend knows both languages and goes this way.
+        """Passes if the backend translates from the source language into the target language.
 
         Raises:
             UnknownLanguageError: it does not.
@@ -58,25 +58,25 @@ class MachineEngine:
                 raise UnknownLanguageError(
                     f"the engine {self.name} does not know the language {code!r}",
                     where="translation.engines",
-                    fix="Name another engine; `mpo languages` lists who knows what.",
+                    fix="Name another engine; `mpo languages` lists the engines for each language.",
                 )
             codes.append(own)
         self._backend.check(*codes)
         return codes[0], codes[1]
 
     def load(self, texts: Sequence[str], source: str, target: str) -> Load:
-        """What would be asked for these texts: pieces that are not kept yet."""
+        """Estimates what translating these texts would send: the pieces without a saved answer."""
         pieces = _pieces(self._layouts(texts))
         known = self._replies.find(self._direction(source, target), pieces)
         missing = [piece for piece in pieces if piece not in known]
         return Load(len(missing), sum(map(len, missing)), len(known))
 
     def translate(self, texts: Sequence[str], source: str, target: str) -> list[Reply]:
-        """One reply per text, in order; equal pieces are asked for once.
+        """Translates texts, with one reply per text in their order; equal pieces are sent once.
 
         Raises:
-            EngineDownError: the backend is down; with the replies until then.
-            BadInputError: as the backend's.
+            EngineDownError: the backend does not answer any more; the error holds the replies until then.
+            BadInputError: the backend's key is refused, or its model cannot be loaded.
         """
         own = self._pair(source, target)
         direction = self._direction(source, target)
@@ -86,7 +86,7 @@ class MachineEngine:
         missing = [piece for piece in pieces if piece not in replies]
 
         def keep(piece: str, text: str) -> None:
-            self._replies.keep(direction, piece, text)
+            self._replies.save(direction, piece, text)
             self._on_reply()
 
         try:
@@ -98,11 +98,11 @@ class MachineEngine:
         return [_whole(layout, replies) for layout in layouts]
 
     def judge(self, texts: Sequence[str], source: str, target: str, *, refused: bool) -> None:
-        """Notes what became of the translations of these texts."""
+        """Saves whether the gates rejected the translations of these texts."""
         self._replies.judge(self._direction(source, target), _pieces(self._layouts(texts)), refused=refused)
 
     def _layouts(self, texts: Sequence[str]) -> list[Layout]:
-        # Backends of models that were trained on sentences say so.
+        # A model that was trained on sentences gets each sentence as a piece of its own.
         sentences = getattr(self._backend, "sentences", False)
         return [take_apart(text, self._backend.limit, sentences=sentences) for text in texts]
 

@@ -1,4 +1,4 @@
-"""A translation memory: the user's file of texts that stand in several languages."""
+"""Looks translations up in a translation memory: a file of the user's with the same texts in several languages."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from mpo_core.languages.known import LANGUAGES, Language
 from mpo_core.languages.tags import standard
 from mpo_core.translation.tmx import read_units
 
-MEND = "Check the memory's path (translation.engines[].path, or --engine memory=FILE)."
+FIX = "Check the memory's path (translation.engines[].path, or --engine memory=FILE)."
 _LONG = {"source_language", "source", "language", "text"}
 _Columns = dict[str, list[str | None]]
 _log = logging.getLogger(__name__)
 
 
 class _File(NamedTuple):
-    """The columns of a memory by name; the last `further` rows are other readings of units that came before."""
+    """The columns of a memory by name; the last `further` rows are variants of units that came before."""
 
     columns: _Columns
     further: int = 0
 
 
 class Units(NamedTuple):
-    """How many units of a memory have a text in the source language, in the target language, and in both."""
+    """Counts of a memory's units: with a text in the source language, in the target language, and in both."""
 
     source: int
     target: int
@@ -42,14 +42,14 @@ class Units(NamedTuple):
 
 
 class MemoryEngine:
-    """Translations from a file, found by exact text (after `normalised`).
+    """An engine that looks texts up in a file, by exact match (after `normalised`).
 
-    If the memory holds a text twice, its first translation that is not empty wins. A language's column is the one
-    that has its code; those of its regional variants (`en-GB`, `en_US`) count as well, in the file's order.
+    If the memory holds a text twice, its first translation that is not empty is used. The column of a language has
+    its code as name; those of its regional variants (`en-GB`, `en_US`) count as well, in the file's order.
 
     Args:
-        path: a table (CSV, JSON, Parquet, Arrow) with one column per language, or TMX; plain or compressed.
-        columns: column of a language where it is not the language's code; in TMX its `xml:lang`.
+        path: a table (CSV, JSON, Parquet, Arrow) with one column per language, or TMX; plain_names or compressed.
+        columns: column by language, where its name is not the language's code; in TMX its `xml:lang`.
         delimiter: of CSV; by default a comma, or a tab in a `.tsv` file.
 
     Raises:
@@ -77,7 +77,7 @@ class MemoryEngine:
         self._rows(target)
 
     def translate(self, texts: Sequence[str], source: str, target: str) -> list[Reply]:
-        """One translation per text: none if the memory lacks the text, empty if it lacks the translation.
+        """Looks texts up: no translation where the memory lacks the text, an empty one where it lacks the translation.
 
         Raises:
             UnknownLanguageError: the memory has no column of one of the languages.
@@ -87,10 +87,10 @@ class MemoryEngine:
         return [Reply(None, NO_TRANSLATION) if text is None else Reply(text) for text in replies]
 
     def judge(self, texts: Sequence[str], source: str, target: str, *, refused: bool) -> None:
-        """Nothing to learn: the file is the user's."""
+        """Does nothing: the user's file stays as it is."""
 
     def units(self, source: str, target: str) -> Units:
-        """Counts the units that were read.
+        """Counts the units of the file that have a text in one of the two languages, and in both.
 
         Raises:
             UnknownLanguageError: the memory has no column of one of the languages.
@@ -111,49 +111,51 @@ class MemoryEngine:
                 "memory %s: %d units in %s, %d in %s, %d in both",
                 self.path, units.source, source, units.target, target, units.both,
             )  # fmt: skip
-            self._known[source, target] = known  # whole: tasks in other threads read it
+            self._known[source, target] = known  # assigned when complete, since other threads read it
         return self._known[source, target]
 
     def _rows(self, code: str) -> list[list[str]]:
-        """The texts of a language in each unit, the best variant first."""
-        wanted = self._columns.get(code, code)
-        names = columns_of(wanted, list(self._table), named=code in self._columns)
+        """Returns the texts of a language in each unit, the best variant first."""
+        column = self._columns.get(code, code)
+        names = columns_of(column, list(self._table), only=code in self._columns)
         if not names:
             raise UnknownLanguageError(
-                f"no column {wanted!r} for language {code!r}",
+                f"no column {column!r} for language {code!r}",
                 where=str(self.path),
                 fix=f"Columns present: {', '.join(self._table) or 'none'}. "
-                "Name it in translation.engines[].columns, or drop the language.",
+                "Name the right one in translation.engines[].columns, or remove the language.",
             )
         rows = zip(*(self._table[name] for name in names), strict=True)
         return [[text.strip() for text in row if text and text.strip()] for row in rows]
 
 
-def columns_of(code: str, names: Sequence[str], *, named: bool = False) -> list[str]:
-    """The columns of a language among those of a file, the best first.
+def columns_of(code: str, names: Sequence[str], *, only: bool = False) -> list[str]:
+    """Returns the columns of a language among those of a file, the best first.
 
-    That is the column of this very name, else of the name in another case or with another hyphen, else in the same
-    way its three-letter code or its English name; then the columns of its regions, such as `en-GB` and `en_us`.
+    First comes the column with exactly this name, else one that differs in case or hyphens only, else one named by
+    its three-letter code or its English name; then the columns of its regions, such as `en-GB` and `en_us`.
 
     Args:
         code: code of the language, or the column's name.
         names: the file's columns.
-        named: the user named the column, so that no other one is meant.
+        only: whether no column of another name counts, since the user chose this one.
     """
-    plain = {name: name.strip().replace("_", "-").casefold() for name in names}
-    wanted = code.replace("_", "-").casefold()
-    whole = [name for name in names if name == code] or [name for name in names if plain[name] == wanted]
-    if named or code not in LANGUAGES:
-        return whole[:1]
+    plain_names = {name: name.strip().replace("_", "-").casefold() for name in names}
+    wanted_name = code.replace("_", "-").casefold()
+    exact = [name for name in names if name == code] or [name for name in names if plain_names[name] == wanted_name]
+    if only or code not in LANGUAGES:
+        return exact[:1]
     entry = LANGUAGES[code]
-    if not whole:
+    if not exact:
         names_of_language = {standard(code).casefold(), entry.name.casefold()}
-        whole = [name for name in names if {plain[name], standard(plain[name]).casefold()} & names_of_language]
-    return [*whole, *(name for name in names if name not in whole and _is_region(plain[name], entry))]
+        exact = [
+            name for name in names if {plain_names[name], standard(plain_names[name]).casefold()} & names_of_language
+        ]
+    return [*exact, *(name for name in names if name not in exact and _is_region(plain_names[name], entry))]
 
 
 def _is_region(tag: str, entry: Language) -> bool:
-    """Whether a language tag is a region's of this language, in the language's own script: `zh-TW` is none of `zh`."""
+    """Returns whether a tag is a region's variant of a language in the same script: `en-GB`, not `zh-TW` for `zh`."""
     try:
         variety, known = langcodes.Language.get(tag), langcodes.Language.get(entry.code)
     except LanguageTagError:
@@ -163,12 +165,12 @@ def _is_region(tag: str, entry: Language) -> bool:
 
 
 def _read_table(path: Path, delimiter: str | None) -> _File:
-    """One column per language; or the long form that `mpo translate` writes, a row for each translation.
+    """Reads a table with a column per language, or with a row per translation, as `mpo translate` writes it.
 
-    Columns without a text (ids, flags) are no languages. A value that is no text, or cannot be read, is no translation.
+    Columns without a text (ids, flags) are no languages. A value that is no text, or cannot be read, is ignored.
     """
     form = form_of(path) if says_its_form(path) else "csv"
-    records = open_records(path, form, fix=MEND, delimiter=delimiter, key="translation.engines[].delimiter")
+    records = open_records(path, form, fix=FIX, delimiter=delimiter, key="translation.engines[].delimiter")
     rows = [
         {name: text for name in record.values if isinstance(text := record.text(name), str)} for record in records.rows
     ]
@@ -177,7 +179,7 @@ def _read_table(path: Path, delimiter: str | None) -> _File:
         return _File(_pivoted([row for row in rows if row.keys() >= _LONG]))
     texts = [name for name in names if not rows or any(row.get(name) for row in rows)]
     if records.hint and len(texts) <= 1:
-        raise BadInputError("the header names one column", where=str(path), fix=records.hint)
+        raise BadInputError("the header has a single column", where=str(path), fix=records.hint)
     return _File({name: [row.get(name) for row in rows] for name in texts})
 
 
@@ -191,10 +193,12 @@ def _pivoted(rows: list[dict[str, str]]) -> _Columns:
 
 
 def _read_tmx(path: Path) -> _File:
-    """One column per language tag, as it stands in the file."""
-    units = list(read_units(path, fix=MEND))
+    """Reads a TMX file: one column per language tag, as it stands in the file."""
+    units = list(read_units(path, fix=FIX))
     if not units:
-        raise BadInputError("no translation unit (<tu>) in it", where=str(path), fix="Give a TMX file with units.")
+        raise BadInputError(
+            "the file holds no translation unit (<tu>)", where=str(path), fix="Give a TMX file with translation units."
+        )
     further = [reading for unit in units for reading in unit[1:]]
     readings = [*(unit[0] for unit in units), *further]
     tags = dict.fromkeys(tag for reading in readings for tag in reading)

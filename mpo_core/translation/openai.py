@@ -1,4 +1,4 @@
-"""A language model as translator, behind any OpenAI-compatible server."""
+"""Translates with a language model behind any OpenAI-compatible server."""
 
 from __future__ import annotations
 
@@ -16,15 +16,16 @@ _INSTRUCTIONS = (
     "Copy marks such as ⟦0⟧ unchanged to where they belong. Reply with the translation alone."
 )
 PROMPT_VERSION = 3
-"""Raise it with any change of the instructions, or of how a reply is taken apart: other versions are kept apart."""
+"""Raise it with any change of the instructions or of how replies are read: saved replies of another version are not
+used."""
 _LIMIT = 4000
 
 
 def openai_backend(settings: OpenAISource, *, with_key: bool = True) -> RemoteBackend:
-    """The server as a backend.
+    """Makes the backend of a language model behind a server.
 
     Raises:
-        BadInputError: OpenAI's own server is meant, and its key is not in the environment; or the key is malformed.
+        BadInputError: no `url` is set, so OpenAI's own server is used, and its key is not set; or the key is malformed.
     """
     if with_key:
         require_key(settings.url, settings.key_variable)
@@ -38,7 +39,7 @@ def openai_backend(settings: OpenAISource, *, with_key: bool = True) -> RemoteBa
 
 
 class OpenAIClient:
-    """Asks for one piece at a time."""
+    """A client that asks a language model for the translation of one piece per request."""
 
     def __init__(self, settings: OpenAISource) -> None:
         self.name, self._max_tokens = f"openai:{settings.model}", settings.max_tokens
@@ -52,7 +53,7 @@ class OpenAIClient:
         self.key_variables = self._model.key_variables
 
     async def ask(self, text: str, source: str, target: str) -> str | None:
-        """The translation.
+        """Asks the model for the translation of a piece; None where its reply is empty.
 
         Raises:
             PassingError, LastingError, RefusedError: as `Client.ask`.
@@ -63,12 +64,12 @@ class OpenAIClient:
         return _translation(completion, text, target)
 
     async def close(self) -> None:
-        """Ends connections."""
+        """Closes the connections."""
         await self._model.close()
 
 
 def _translation(completion: Completion, text: str, target: str) -> str | None:
-    """The translation in a server's answer, without thoughts and whatever else the model wrote around it."""
+    """Returns the translation in a reply, without thoughts and other text that the model wrote around it."""
     if not completion.text or not completion.text.strip():
         if completion.thought is not None:
             raise LastingError(ONLY_THOUGHTS)

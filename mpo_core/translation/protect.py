@@ -1,4 +1,4 @@
-"""What a translator must leave alone: masked before, restored and checked after."""
+"""Protects what a translator must not change: masks it before, restores and checks it after the translation."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ _EXACT = (
     r"<\|[^|<>\n]{1,40}\|>|</?s>|\[/?(?:INST|SYS)\]|<</?SYS>>|<(?:start|end)_of_turn>",  # chat control tokens
     r"</?[a-zA-Z][\w-]{0,40}(?:\s+[\w:-]+=(?:\"[^\"<>\n]*\"|'[^'<>\n]*'|[^\s<>\"']+))*\s*/?>",  # tags
     _PLACEHOLDER,
-    r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[a-zA-Z][a-zA-Z0-9]{1,31});",  # entities of the source's own
+    r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[a-zA-Z][a-zA-Z0-9]{1,31});",  # HTML entities of the source
 )
 _MEASURE = rf"[$€£¥]\s?\d+(?:[.,]\d+)*+|(?<!\d)\d{{1,40}}(?:[.,]\d{{1,40}}){{0,9}}\s?(?:{_UNITS})(?!\w)"
 _PROTECTED = re.compile("|".join((*_EXACT, _MEASURE)))
 _LASTING = re.compile("|".join(_EXACT))
-# Translators put spaces and their own digits and brackets in; int() reads every script's digits.
+# Translators add spaces and write digits and brackets of their own script; int() reads every script's digits.
 _MARK = re.compile(r"[⟦〚]{1,2}\s*(\d{1,3})\s*[⟧〛]{1,2}")
 
 
@@ -51,25 +51,25 @@ _ICU_HEAD = re.compile(r"\{\s*(\w+)\s*,\s*(\w+)")
 
 
 def is_placeholder(text: str) -> bool:
-    """Whether a text is nothing but a placeholder, such as `{0}` or `%1$s`."""
+    """Returns whether a text is nothing but a placeholder, such as `{0}` or `%1$s`."""
     return _PLACEHOLDERS.fullmatch(text.strip()) is not None
 
 
 class Masked(NamedTuple):
-    """A text with marks ⟦0⟧, ⟦1⟧ … in place of the items."""
+    """A text with marks ⟦0⟧, ⟦1⟧ … in place of its protected items, and these items."""
 
     text: str
     items: tuple[str, ...]
 
     @property
     def is_words(self) -> bool:
-        """Whether anything is left to translate."""
+        """Whether the text holds any letters to translate."""
         return any(map(str.isalpha, _MARK.sub("", self.text)))
 
 
 def mask(text: str) -> Masked:
     """Puts a mark in place of code, URLs, e-mail addresses, chat control tokens, tags, placeholders and measures."""
-    if any(bracket in text for bracket in "⟦⟧〚〛"):  # its own would be taken for ours, or for a part of them
+    if any(bracket in text for bracket in "⟦⟧〚〛"):  # these would be mistaken for our marks
         return Masked(text, ())
     items: list[str] = []
 
@@ -81,25 +81,25 @@ def mask(text: str) -> Masked:
 
 
 def marks(text: str) -> list[int]:
-    """The numbers of the marks in a text, in order."""
+    """Returns the numbers of the marks in a text, in order."""
     return [int(match.group(1)) for match in _MARK.finditer(text)]
 
 
 def before_mark(text: str, at: int) -> int:
-    """Where to cut a text instead of at `at`, if that is in a mark: before it, or behind one that begins the text."""
+    """Returns where to cut a text: at `at`; if that is in a mark, before it, or after it where it begins the text."""
     cut = (match for match in _MARK.finditer(text) if match.start() < at < match.end())
     return next((match.start() or match.end() for match in cut), at)
 
 
 def restore(text: str, items: tuple[str, ...]) -> str:
-    """Puts the items back; a mark without one stays, and `protected_lost` finds it."""
+    """Puts the items back in place of their marks; a mark without an item stays, and `protected_lost` counts it."""
     return _MARK.sub(
         lambda match: items[int(match.group(1))] if int(match.group(1)) < len(items) else match.group(), text
     )
 
 
 def unescaped(text: str) -> str:
-    """A service's reply without HTML entities, escaped twice or not: the source's own are masked, so none is meant."""
+    """Replaces all HTML entities in a reply, escaped once or more often; those of the source are masked before."""
     for _ in range(3):
         plain = html.unescape(text)
         if plain == text:
@@ -109,22 +109,24 @@ def unescaped(text: str) -> str:
 
 
 def protected_lost(source: str, translation: str, *, measures: bool) -> int:
-    """Items of the source that the translation lacks, has too often, or shows as a bare mark.
+    """Counts the protected items that a translation lacks or repeats, and the marks that were not replaced.
 
     Args:
         source: the original.
         translation: its translation, items restored.
-        measures: whether numbers with units count; people rightly write those as their language does.
+        measures: whether numbers with units count; human translators may write those as their language does.
     """
     pattern = _PROTECTED if measures else _LASTING
-    wanted = Counter(match.group() for match in pattern.finditer(source))
-    if not measures:  # people translate what is inside an ICU message: only its head must come back
-        heads = {item: head.group() for item in wanted if (head := _ICU_HEAD.match(item)) is not None}
-        wanted = Counter({heads.get(item, item): count for item, count in wanted.items()})
-    lost = sum(abs(count - translation.count(item)) for item, count in wanted.items() if not _within(item, wanted))
-    return lost + (len(_MARK.findall(translation)) if not _MARK.search(source) else 0)
+    expected = Counter(match.group() for match in pattern.finditer(source))
+    if not measures:  # people translate the inside of an ICU message: only its head must be the same
+        heads = {item: head.group() for item in expected if (head := _ICU_HEAD.match(item)) is not None}
+        expected = Counter({heads.get(item, item): count for item, count in expected.items()})
+    count_lost = sum(
+        abs(count - translation.count(item)) for item, count in expected.items() if not _within(item, expected)
+    )
+    return count_lost + (len(_MARK.findall(translation)) if not _MARK.search(source) else 0)
 
 
 def _within(item: str, others: Counter[str]) -> bool:
-    """Whether an item is part of another one, whose count would count it too."""
+    """Returns whether an item is part of another one, and so is already counted there."""
     return any(item in other and item != other for other in others)

@@ -1,4 +1,4 @@
-"""Services behind a network: several requests at a time, at the service's pace, given up when it is down or refuses."""
+"""Translates with an online service: several requests at a time, at its pace, until it is down or refuses all."""
 
 from __future__ import annotations
 
@@ -16,20 +16,22 @@ from mpo_core.languages.defects import damaged, error_page
 from mpo_core.languages.known import engine_code
 
 _IN_A_ROW = 12
-"""So many texts in a row that failed all their attempts: the service is down."""
+"""After this many texts in a row that failed in all attempts, the service counts as down."""
 _REFUSALS = 3
-"""So many refusals in a row: the probe is sent."""
+"""After this many refusals in a row, the probe is sent."""
 _FINAL = {401, 402, 403, 404, 429}
-"""Statuses after which the probe is sent at once; 429 is a refusal where it means a spent quota."""
+"""HTTP statuses after which the probe is sent at once; 429 is a refusal where it means a used-up quota."""
 _MOST_CHARACTERS, _MOST_TIMES = 2000, 30
-"""A translation has at most so many characters, and so many times those of its piece: gates would read on for long."""
-_FIX = "Correct the engine's settings; what it answered before is kept."
+"""A translation may have this many characters plus so many times those of its piece; the gates would need too long
+for a longer one."""
+_FIX = "Correct the engine's settings; its earlier answers are saved."
 _PROBE = "Hello."
-"""A text that no service has a reason to refuse: one that does refuses everything. Nothing of the user's is in it."""
+"""A text that no service has a reason to refuse: a service that does refuses everything. It holds none of the user's
+text."""
 
 
 class Client(Protocol):
-    """One service's way of being asked."""
+    """The connection to one service, which translates a piece per request."""
 
     @property
     def name(self) -> str:
@@ -43,24 +45,24 @@ class Client(Protocol):
         """Returns the translation of one piece.
 
         Raises:
-            PassingError: try again.
-            LastingError: not this text.
+            PassingError: the request failed, and may succeed later.
+            LastingError: the service cannot translate this text.
             RefusedError: the server refuses the request.
-            EngineDownError: not today.
+            EngineDownError: the service does not answer any more, or lacks the language.
         """
 
     async def close(self) -> None:
-        """Ends connections."""
+        """Closes the connections."""
 
 
 class RemoteBackend:
-    """Asks a service for pieces, some at once.
+    """An online service as a backend, which sends several requests at the same time.
 
     Args:
-        open_client: makes the client, in the loop that uses it.
+        open_client: makes the client, in the event loop that uses it.
         name: the engine's name.
-        codes: whose language codes it uses, as in `Language.engines`.
-        limit: longest piece in characters.
+        codes: key of its language codes in `Language.engines`.
+        limit: most characters of a piece.
         settings: limits, concurrency, retries.
     """
 
@@ -79,22 +81,23 @@ class RemoteBackend:
 
     @property
     def throttle(self) -> Throttle:
-        """The limit that all of this process share."""
+        """The rate limit that all clients of this service in this process share."""
         s = self._settings
         return shared_throttle(f"{self.name} {s.url}", s.requests_per_second, s.characters_per_second)
 
     def code(self, language: str) -> str | None:
-        """The service's own code for a language; None if it does not know it."""
+        """Returns the service's own code for a language; None if it does not know the language."""
         return engine_code(language, self._codes)
 
     def check(self, source: str, target: str) -> None:
-        """Passes: services translate between any two languages that they know."""
+        """Passes always: a service translates between any two languages that it knows."""
 
     def translate(self, pieces: Sequence[str], source: str, target: str, keep: Keep) -> dict[str, Reply]:
-        """A reply to each piece; `keep` is told each translation as it comes.
+        """Translates pieces, and calls `keep` with each translation as soon as it is there.
 
         Raises:
-            EngineDownError, BadInputError: as an engine's.
+            EngineDownError: the service does not answer any more; the error holds the replies until then.
+            BadInputError: the service refuses the key.
         """
         return asyncio.run(self._all(pieces, source, target, keep))
 
@@ -151,7 +154,7 @@ class RemoteBackend:
     async def _probe(self, run: _Run, *, at: int) -> None:
         """After `at` refusals in a row, finds out whether the service refuses everything or just these texts.
 
-        The words that the user gets to see answer the probe, so that no text of the user's can be in them.
+        The service's message that the user sees is its answer to the probe, so that it cannot quote the user's texts.
         """
         async with run.probing:
             if run.down is not None or run.refused < at:
@@ -186,12 +189,12 @@ class RemoteBackend:
         return text
 
     async def _answer(self, run: _Run, piece: str) -> str | None:
-        """The service's answer to one request, made when it is its turn."""
+        """Returns the service's answer to one request, which waits until the rate limit allows it."""
         throttle = self.throttle
         wait = throttle.reserve(len(piece))
         while wait > 0.0:
             await asyncio.sleep(wait)
-            wait = throttle.held()  # meanwhile another request may have been told to wait
+            wait = throttle.held()  # the service may have asked for a pause meanwhile
         if run.down is not None:
             raise LastingError(run.down)
         if damaged(piece, like=piece):
@@ -207,7 +210,7 @@ class RemoteBackend:
 
 
 class _Run:
-    """One call: the client, the languages, and how it stands."""
+    """The state of one call: the client, the languages, and the failures in a row."""
 
     def __init__(self, client: Client, source: str, target: str) -> None:
         self.client, self.source, self.target = client, source, target

@@ -1,4 +1,4 @@
-"""Every answer of a translation engine, kept the moment it comes: a run that was killed asks for nothing twice."""
+"""Saves every answer of a translation engine as soon as it comes, so that a killed run sends no request twice."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import NamedTuple, Self
 from mpo_core.contract.errors import BadInputError
 
 REPLIES_FILE = ".translations/replies.sqlite"
-"""Where a root keeps them; with an object store as root, in the scratch folder of this machine."""
+"""Path of the file in the root; with an object store as root, in the scratch folder of this machine."""
 _TABLE = """
 create table if not exists replies (
     engine text, source text, target text, digest blob, reply text not null,
@@ -24,7 +24,7 @@ create table if not exists replies (
 
 
 class Direction(NamedTuple):
-    """Whose answers: the engine with its version, and the two languages."""
+    """What saved answers belong to: the engine with its version, and the two languages."""
 
     engine: str
     source: str
@@ -32,13 +32,13 @@ class Direction(NamedTuple):
 
 
 class Replies:
-    """The answers kept in one file (SQLite), shared by threads and processes of a machine.
+    """The saved answers in one file (SQLite), shared by threads and processes of a machine.
 
-    They are raw, as the engine gave them: gates judge them anew each time. One that a gate refused is asked for
-    again under a later `attempt`.
+    They are raw, as the engine gave them, and the gates test them again each time. The engine is asked again for one
+    that a gate rejected, when `attempt` is higher than before.
 
     Args:
-        path: the file; made private if it is new.
+        path: the file; a new one is readable for its owner only.
         attempt: `translation.attempt`.
 
     Every method raises `BadInputError` where the file cannot be used.
@@ -49,34 +49,34 @@ class Replies:
 
     @cached_property
     def _connection(self) -> sqlite3.Connection:
-        """Opened when first used: a run without machine translators makes no file."""
+        """The database, opened when first used, so that a run without machine translators makes no file."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.path.touch(mode=0o600)
-        # One thread at a time uses it, not always the one that made it.
+        # One thread at a time uses the connection, and not always the thread that opened it.
         connection = sqlite3.connect(self.path, timeout=60.0, isolation_level=None, check_same_thread=False)
-        # An answer survives the end of the process at once, that of the machine but for the last moments.
+        # A killed process loses no answer; a machine that loses power may lose those of the last moments.
         connection.execute("pragma journal_mode = wal")
         connection.execute("pragma synchronous = normal")
         connection.execute(_TABLE)
         return connection
 
     def find(self, direction: Direction, texts: Iterable[str]) -> dict[str, str]:
-        """What was answered to these texts; one that was refused under an earlier attempt is not told."""
+        """Returns the saved answers by text, without those that a gate rejected under an earlier attempt."""
         replies = {}
         query = (
             "select reply from replies where engine = ? and source = ? and target = ? and digest = ?"
             " and (rejected = 0 or rejected >= ?)"
         )
-        with self._telling():
+        with self._errors_named():
             for text in texts:
                 row = self._connection.execute(query, (*direction, _digest(text), self._attempt)).fetchone()
                 if row is not None:
                     replies[text] = row[0]
         return replies
 
-    def keep(self, direction: Direction, text: str, reply: str) -> None:
-        """Keeps an answer."""
-        with self._telling():
+    def save(self, direction: Direction, text: str, reply: str) -> None:
+        """Saves an answer."""
+        with self._errors_named():
             self._connection.execute(
                 "insert or replace into replies (engine, source, target, digest, reply, attempt)"
                 " values (?, ?, ?, ?, ?, ?)",
@@ -84,10 +84,10 @@ class Replies:
             )
 
     def judge(self, direction: Direction, texts: Iterable[str], *, refused: bool) -> None:
-        """Notes whether a gate refused what these texts became."""
+        """Saves whether a gate rejected the translations of these texts."""
         attempt = self._attempt if refused else 0
         rows = [(attempt, *direction, _digest(text), attempt) for text in texts]
-        with self._telling():
+        with self._errors_named():
             self._connection.executemany(
                 "update replies set rejected = ?"
                 " where engine = ? and source = ? and target = ? and digest = ? and rejected != ?",
@@ -102,14 +102,14 @@ class Replies:
             self._connection.close()
 
     @contextlib.contextmanager
-    def _telling(self) -> Iterator[None]:
+    def _errors_named(self) -> Iterator[None]:
         try:
             yield
         except (OSError, sqlite3.Error) as error:
             raise BadInputError(
-                f"the kept translations cannot be used ({error})",
+                f"the file of saved translations cannot be used ({error})",
                 where=str(self.path),
-                fix="Choose another folder (--set run.root=PATH), free space, or delete the file to ask anew.",
+                fix="Choose another folder (--set run.root=PATH), free disk space, or delete the file to start anew.",
             ) from None
 
 

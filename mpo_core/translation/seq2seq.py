@@ -1,4 +1,4 @@
-"""Translation models of transformers: NLLB-200, M2M-100, MADLAD-400, Marian."""
+"""Translates with a translation model of transformers: NLLB-200, M2M-100, MADLAD-400 or Marian."""
 
 from __future__ import annotations
 
@@ -24,32 +24,32 @@ from mpo_core.models.load import whole_model
 from mpo_core.translation.engines.seq2seq import Seq2SeqSource
 
 _LIMIT = 800
-"""Longest piece in characters."""
+"""Most characters of a piece."""
 _FILES = ["*.json", "*.safetensors", "*.model", "*.spm", "*.txt", "README.md"]
-# How a mark may be spelled to a model: as its tokenizer gives it back whole.
+# Spellings of a mark: a model gets the first one that its tokenizer encodes and decodes without loss.
 _SPELLINGS = ("⟦{}⟧", "[{}]", "<{}>", "({})", "#{}#")
 _MARK = re.compile(r"⟦(\d{1,3})⟧")
-# What Marian's models call languages that our other tables call otherwise (>>cmn_Hans<<, or the config's "ara").
+# Marian's codes for languages, where they differ from our other tables (>>cmn_Hans<<, or "ara" in its config).
 _MARIAN = {"zh": ("cmn_Hans", "zho_Hans", "zho", "cmn"), "ar": ("ara", "arb"), "sw": ("swh", "swa")}
-_KNOWN = "Name an NLLB-200, M2M-100, MADLAD-400 or Marian model."
-_WANTED = (
-    "A folder with config.json, tokenizer files and safetensors is wanted; "
-    "Marian and M2M-100 need pip install 'mpo-pipeline[sentencepiece]'."
+_FIX_FAMILY = "Name an NLLB-200, M2M-100, MADLAD-400 or Marian model."
+_FIX_FOLDER = (
+    "Give a folder with config.json, tokenizer files and safetensors; "
+    "Marian and M2M-100 also need pip install 'mpo-pipeline[sentencepiece]'."
 )
 
 
 class Seq2SeqBackend:
-    """A model folder or hub id as a backend.
+    """A translation model, from a folder or the hub, as a backend.
 
-    The tokenizer is loaded when a language is asked for, the model at the first piece; both are kept.
+    The tokenizer is loaded at the first question about a language, the model at the first piece; both stay loaded.
 
     Raises:
-        BadInputError: no such model, or its weights are no safetensors.
+        BadInputError: there is no such model, or its weights are not safetensors.
     """
 
     limit = _LIMIT
     sentences = True
-    """These models were trained on sentences: of a paragraph they may translate the first one only."""
+    """These models were trained on single sentences, and may translate only the first sentence of a paragraph."""
 
     def __init__(self, settings: Seq2SeqSource) -> None:
         self._settings = settings
@@ -58,28 +58,28 @@ class Seq2SeqBackend:
 
     @cached_property
     def identity(self) -> str:
-        """Whose answers these are: the digest of the model's files, and how it searches."""
+        """The digest of the model's files and the settings of the search, which decide its translations."""
         return identity(self._settings)
 
     @cached_property
     def licence(self) -> str | None:
-        """Licence that the model's card names."""
+        """Licence in the model's card; None without one."""
         return licence(self._folder)
 
     def code(self, language: str) -> str | None:
-        """The model's own code for a language; None if it does not know it."""
-        return _speech(self._folder).code(language)
+        """Returns the model's own code for a language; None if it does not know the language."""
+        return _model_tokenizer(self._folder).code(language)
 
     def check(self, source: str, target: str) -> None:
-        """Passes if the model goes this way.
+        """Passes if the model translates from the source language into the target language.
 
         Raises:
             UnknownLanguageError: it knows both languages, but not this direction.
         """
-        _speech(self._folder).check(source, target, self.name)
+        _model_tokenizer(self._folder).check(source, target, self.name)
 
     def translate(self, pieces: Sequence[str], source: str, target: str, keep: Keep) -> dict[str, Reply]:
-        """A reply by piece, in batches of similar length.
+        """Translates pieces in batches of similar length, and calls `keep` with each translation.
 
         Raises:
             BadInputError: the model cannot be loaded.
@@ -98,7 +98,7 @@ class Seq2SeqBackend:
 
 
 def identity(settings: Seq2SeqSource) -> str:
-    """Whose answers these are."""
+    """Returns the digest of a model's files and the settings of the search, which decide its translations."""
     folder = _resolve(settings.path, settings.revision)
     return f"seq2seq:{_digest(folder)}/{settings.dtype}/{settings.beams}/{settings.max_new_tokens}"
 
@@ -109,24 +109,24 @@ def _digest(folder: Path) -> str:
 
 
 def licence(folder: Path) -> str | None:
-    """The licence in the front matter of a model card, if there is one."""
+    """Returns the licence in the front matter of a model card; None if it has none or cannot be read."""
     from huggingface_hub import metadata_load
 
     try:
-        named = (metadata_load(folder / "README.md") or {}).get("license")
+        name = (metadata_load(folder / "README.md") or {}).get("license")
     except (OSError, ValueError, yaml.YAMLError):  # no card, or none that can be read
         return None
-    return str(named) if named else None
+    return str(name) if name else None
 
 
-class _Speech:
-    """A model's tokenizer: how languages and marks are spelled to it, which is what differs between families."""
+class _ModelTokenizer:
+    """A model's tokenizer, with its family's spelling of languages and marks."""
 
     def __init__(self, tokenizer: Any, config: Any, where: str) -> None:
         self.tokenizer = tokenizer
-        self.lock = threading.Lock()  # a tokenizer is told the source language by an attribute
+        self.lock = threading.Lock()  # the source language is an attribute of the tokenizer
         self._family = self._recognised(config, where)
-        # Beyond its positions Marian fails, and the others were never trained.
+        # Beyond this number of positions Marian fails, and the other models were not trained.
         self.positions = int(getattr(config, "max_position_embeddings", None) or 1 << 20)
         whole = [form for form in _SPELLINGS if form.format(0) in self._round_trip(f"a {form.format(0)} b")]
         self._spellings = whole or [_SPELLINGS[0]]
@@ -140,11 +140,13 @@ class _Speech:
         if config.is_encoder_decoder and any(re.fullmatch(r"<2\w+>", token) for token in self.tokenizer.get_vocab()):
             return "madlad"
         raise BadInputError(
-            f"this is no translation model that is known here (model_type {kind})", where=where, fix=_KNOWN
+            f"this is not a supported translation model (model_type {kind} in config.json)",
+            where=where,
+            fix=_FIX_FAMILY,
         )
 
     def _has(self, token: str) -> bool:
-        # M2M-100's languages may be no part of its vocabulary, and yet have numbers.
+        # M2M-100's language tokens have ids, though its vocabulary may not list them.
         return self.tokenizer.convert_tokens_to_ids(token) not in {None, self.tokenizer.unk_token_id}
 
     def _round_trip(self, text: str) -> str:
@@ -152,16 +154,16 @@ class _Speech:
         return str(self.tokenizer.decode(ids, skip_special_tokens=True))
 
     def code(self, language: str) -> str | None:
-        """The model's own code; None if its vocabulary has none."""
+        """Returns the model's own code for a language; None if its vocabulary lacks the language."""
         if self._family == "marian":
             return self._marian_code(language)
         own = engine_code(language, self._family)
         token = {"nllb": "{}", "m2m100": "__{}__", "madlad": "<2{}>"}[self._family].format(own)
-        # MADLAD is not told the source: a language that it can write it can read.
+        # MADLAD gets no source language: it can read every language that it can write.
         return own if own is not None and self._has(token) else None
 
     def _marian_code(self, language: str) -> str | None:
-        """A model of one direction knows its two languages; one of many targets has a token for each."""
+        """Returns a Marian model's code: of its one source or target language, or the token of one of its targets."""
         flores = engine_code(language, "nllb")
         names = [*_MARIAN.get(language, ()), *([flores, flores.split("_")[0]] if flores else []), language]
         source, target = self.tokenizer.source_lang, self.tokenizer.target_lang
@@ -171,7 +173,7 @@ class _Speech:
         return token or (str(target) if target in names else None)
 
     def check(self, source: str, target: str, name: str) -> None:
-        """Passes if the model goes this way: a Marian model reads one language, and not the ones that it writes.
+        """Passes if the model translates in this direction; a Marian model cannot translate back.
 
         Raises:
             UnknownLanguageError: it does not.
@@ -185,27 +187,27 @@ class _Speech:
         raise UnknownLanguageError(
             f"the engine {name} translates from {reads!r} into {writes!r}, not from {source!r} into {target!r}",
             where="translation.engines",
-            fix="Name another engine.",
+            fix="Name another engine in translation.engines.",
         )
 
-    def spelled(self, piece: str) -> tuple[str, Callable[[str], str]]:
-        """A piece with its marks as the model knows them, and the way back.
+    def spell(self, piece: str) -> tuple[str, Callable[[str], str]]:
+        """Returns a piece with its marks in the model's spelling, and a function that restores them in a translation.
 
-        What looks like such a mark is one only where the piece has that mark: `[1]` may be the text's own.
+        Only marks that the piece has are restored: `[1]` may also be part of the text.
         """
         numbers = set(_MARK.findall(piece))
         own = _MARK.sub("", piece)
-        form = next((form for form in self._spellings if not _reading(form).search(own)), self._spellings[0])
+        form = next((form for form in self._spellings if not _mark_pattern(form).search(own)), self._spellings[0])
 
-        def back(text: str) -> str:
-            return _reading(form).sub(
+        def restore(text: str) -> str:
+            return _mark_pattern(form).sub(
                 lambda match: f"⟦{int(match[1])}⟧" if str(int(match[1])) in numbers else match[0], text
             )
 
-        return _MARK.sub(lambda match: form.format(match[1]), piece), back
+        return _MARK.sub(lambda match: form.format(match[1]), piece), restore
 
     def inputs(self, texts: list[str], source: str, target: str) -> tuple[list[str], dict[str, Any]]:
-        """What the tokenizer is given, and what `generate` is told besides; sets the tokenizer's source language."""
+        """Returns the texts to tokenize and the arguments for `generate`, and sets the tokenizer's source language."""
         if self._family in {"nllb", "m2m100"}:
             self.tokenizer.src_lang = source
             token = target if self._family == "nllb" else f"__{target}__"
@@ -215,71 +217,72 @@ class _Speech:
         return [f"{target} {text}" for text in texts] if target.startswith(">>") else texts, {}
 
 
-def _reading(form: str) -> re.Pattern[str]:
-    """A mark in this spelling; models put spaces into it."""
+def _mark_pattern(form: str) -> re.Pattern[str]:
+    """Returns a pattern for a mark in this spelling, into which models may insert spaces."""
     return re.compile(re.escape(form).replace(r"\{\}", r"\s*(\d{1,3})\s*"))
 
 
 class _Model:
     """A loaded model with its tokenizer."""
 
-    def __init__(self, model: Any, speech: _Speech) -> None:
-        self._model, self._speech = model, speech
-        # Marian's own setting ends what is cut off as if it were whole.
+    def __init__(self, model: Any, tokenizer: _ModelTokenizer) -> None:
+        self._model, self._tokenizer = model, tokenizer
+        # Marian's own setting would add an end token to translations that are cut off.
         model.generation_config.update(max_length=None, forced_eos_token_id=None, num_return_sequences=1)
 
     def translate(self, pieces: Sequence[str], source: str, target: str, settings: Seq2SeqSource) -> list[Reply]:
-        """Pieces of similar length, at once; those beyond the model's length are not given to it."""
-        spelled, backs = zip(*map(self._speech.spelled, pieces), strict=True)
-        longest = min(self._speech.tokenizer.model_max_length, self._speech.positions)
-        with self._speech.lock:
-            texts, more = self._speech.inputs(list(spelled), source, target)
-            lengths = map(len, self._speech.tokenizer(texts, verbose=False)["input_ids"])
+        """Translates pieces of similar length in one batch; those that are too long for the model are left out."""
+        spelled, restorers = zip(*map(self._tokenizer.spell, pieces), strict=True)
+        longest = min(self._tokenizer.tokenizer.model_max_length, self._tokenizer.positions)
+        with self._tokenizer.lock:
+            texts, arguments = self._tokenizer.inputs(list(spelled), source, target)
+            lengths = map(len, self._tokenizer.tokenizer(texts, verbose=False)["input_ids"])
             fits = [length <= longest for length in lengths]
             fitting = [text for text, fit in zip(texts, fits, strict=True) if fit]
-            made = iter(self._generated(fitting, more, settings) if fitting else ())
+            translations = iter(self._generate(fitting, arguments, settings) if fitting else ())
         return [
-            _reply(next(made), back) if fit else Reply(None, "too_long") for fit, back in zip(fits, backs, strict=True)
+            _reply(next(translations), restore) if fit else Reply(None, "too_long")
+            for fit, restore in zip(fits, restorers, strict=True)
         ]
 
-    def _generated(self, texts: list[str], more: dict[str, Any], settings: Seq2SeqSource) -> Iterator[str | None]:
-        """The translations; None for one that did not come to its end."""
+    def _generate(self, texts: list[str], arguments: dict[str, Any], settings: Seq2SeqSource) -> Iterator[str | None]:
+        """Generates translations; None for one that is cut off at the longest length."""
         import torch
 
-        tokenizer = self._speech.tokenizer
+        tokenizer = self._tokenizer.tokenizer
         with torch.inference_mode():
-            made = self._model.generate(
+            ids = self._model.generate(
                 **tokenizer(texts, return_tensors="pt", padding=True).to(self._model.device),
-                **more,
+                **arguments,
                 num_beams=settings.beams,
                 do_sample=False,
-                max_new_tokens=min(settings.max_new_tokens, self._speech.positions),
+                max_new_tokens=min(settings.max_new_tokens, self._tokenizer.positions),
             ).cpu()
-        made = made[:, 2 if more else 1 :]  # behind the start, and the target's language
+        ids = ids[:, 2 if arguments else 1 :]  # without the start token and the target language's
         ends = torch.tensor(self._model.generation_config.eos_token_id).flatten()
-        whole = torch.isin(made, ends).any(dim=1).tolist()
-        translations = tokenizer.batch_decode(made, skip_special_tokens=True)
+        whole = torch.isin(ids, ends).any(dim=1).tolist()
+        translations = tokenizer.batch_decode(ids, skip_special_tokens=True)
         return (text if ended else None for text, ended in zip(translations, whole, strict=True))
 
 
-def _reply(text: str | None, back: Callable[[str], str]) -> Reply:
-    return Reply(None, "truncated") if text is None else Reply(back(text).strip())
+def _reply(text: str | None, restore: Callable[[str], str]) -> Reply:
+    return Reply(None, "truncated") if text is None else Reply(restore(text).strip())
 
 
-def _speech(folder: Path) -> _Speech:
+def _model_tokenizer(folder: Path) -> _ModelTokenizer:
     with LOADING:
-        return _loaded_speech(folder)
+        return _loaded_tokenizer(folder)
 
 
 @lru_cache(maxsize=2)
-def _loaded_speech(folder: Path) -> _Speech:
+def _loaded_tokenizer(folder: Path) -> _ModelTokenizer:
     from transformers import AutoConfig, AutoTokenizer
 
     with _loading(folder), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Recommended: pip install sacremoses")  # it is never asked
+        warnings.filterwarnings("ignore", message="Recommended: pip install sacremoses")  # sacremoses is not used
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    return _Speech(tokenizer, config, _where(folder))
+    return _ModelTokenizer(tokenizer, config, _where(folder))
 
 
 def _load(folder: Path, dtype: str, device: str) -> _Model:
@@ -287,24 +290,24 @@ def _load(folder: Path, dtype: str, device: str) -> _Model:
         return _loaded_model(folder, dtype, device)
 
 
-@lru_cache(maxsize=2)  # one that translates, and one that translates back
+@lru_cache(maxsize=2)  # a model for the translation, and one for the translation back
 def _loaded_model(folder: Path, dtype: str, device: str) -> _Model:
     import torch
     from transformers import AutoModelForSeq2SeqLM
 
-    speech = _loaded_speech(folder)
+    tokenizer = _loaded_tokenizer(folder)
     with _loading(folder):
         model, _ = whole_model(AutoModelForSeq2SeqLM, folder, where=_where(folder), dtype=getattr(torch, dtype))
     refuse_not_finite(model, _where(folder))
-    return _Model(model.to(device).eval(), speech)
+    return _Model(model.to(device).eval(), tokenizer)
 
 
 forgetting.append(_loaded_model.cache_clear)
 
 
 def _loading(folder: Path) -> AbstractContextManager[None]:
-    """Turns whatever a library raises while it loads into one line that the user can act on."""
-    return reading("the translation model cannot be loaded", where=_where(folder), fix=_WANTED)
+    """Turns whatever a library raises while it loads a model into one message for the user."""
+    return reading("the translation model cannot be loaded", where=_where(folder), fix=_FIX_FOLDER)
 
 
 def _where(folder: Path) -> str:
@@ -316,11 +319,11 @@ def _resolve(path: str, revision: str | None) -> Path:
     if not (folder / "config.json").is_file():
         raise BadInputError("config.json is missing", where=_where(folder), fix="Give a Hugging Face model folder.")
     if not any(file.suffix in {".model", ".spm"} or file.name == "tokenizer.json" for file in folder.iterdir()):
-        # transformers would make an empty one.
-        raise BadInputError("the tokenizer is missing", where=_where(folder), fix=_WANTED)
+        # Without these files transformers would make an empty tokenizer.
+        raise BadInputError("the tokenizer is missing", where=_where(folder), fix=_FIX_FOLDER)
     if not any(folder.glob("*.safetensors")):
         raise BadInputError(
-            "no *.safetensors file, and pickled weights are not read",
+            "the folder holds no *.safetensors file, and pickled weights are not read",
             where=_where(folder),
             fix="Save the model as safetensors, or name a `revision` that has them.",
         )

@@ -1,4 +1,4 @@
-"""TMX, the exchange format of translation memories: units of the same text in several languages."""
+"""Reads TMX, the exchange format of translation memories: units of the same text in several languages."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from mpo_core.files.read import readable
 from mpo_core.translation.protect import is_placeholder
 
 _CODES = {"bpt", "ept", "ph", "it", "ut", "sub"}
-"""Elements whose content is a format's code and no text; that of `hi` is text."""
+"""Elements whose content is code of a file format and not text; the content of `hi` is text."""
 _BREAK = re.compile(r"<\s*/?\s*(?:br|p|lb|hr|li|tr|td|div|w:br)\b|\\(?:line|par|n)\b|\A\s*\\?\n\s*\Z", re.IGNORECASE)
-"""Codes that part words: a line break, or the edge of a paragraph."""
+"""Codes that separate words: a line break, or the end of a paragraph."""
 _BOMS = (
     (codecs.BOM_UTF32_LE, "utf-32"),
     (codecs.BOM_UTF32_BE, "utf-32"),
@@ -30,24 +30,23 @@ _BOMS = (
 )
 _DECLARED = re.compile(r"""\A\s*<\?xml[^>]*?\sencoding\s*=\s*["']([^"'>]*)["']""")
 _NO_ENCODINGS = {"punycode", "idna", "undefined", "unicode_escape", "raw_unicode_escape"}
-"""Python's codecs that no XML file is written in."""
+"""Codecs of Python that are no encodings of XML files."""
 _HEAD = 400
-"""Bytes in which a file declares its encoding."""
+"""A file declares its encoding within this many bytes."""
 
 
 def read_units(path: Path, *, fix: str) -> Iterator[list[dict[str, str]]]:
-    """The units of a TMX file, each the text of a language by the language's tag as it stands.
+    """Yields the units of a TMX file, each as a list of variants: dictionaries with the text by language tag.
 
-    Inline codes are left out. A unit is a list, its first reading first: another one follows for a second variant
-    of the same language, and where a code is a placeholder, such as `{0}`, which may be a part of the text that is
-    looked for.
+    Inline codes are left out of the texts. After its first variant a unit has another one for each further text in the
+    same language, and one with the codes that are placeholders, such as `{0}`, since a text to translate may have them.
 
     Args:
         path: the file, in the encoding that it declares.
-        fix: what to do where it cannot be read.
+        fix: what the user can do if the file cannot be read.
 
     Raises:
-        BadInputError: the file cannot be read, is no XML, or its encoding is unknown or another one.
+        BadInputError: the file cannot be read, is not XML, or its encoding is unknown or not the declared one.
     """
     try:
         with readable(path, fix):
@@ -56,7 +55,7 @@ def read_units(path: Path, *, fix: str) -> Iterator[list[dict[str, str]]]:
                 # The parser (expat) limits how far entities may grow.
                 for _, element in ET.iterparse(_AsUtf8(file)):  # noqa: S314
                     if _local(element.tag) == "tu":
-                        yield _readings(element)
+                        yield _variants(element)
                         element.clear()
     except ET.ParseError as error:
         line, column = error.position
@@ -65,7 +64,9 @@ def read_units(path: Path, *, fix: str) -> Iterator[list[dict[str, str]]]:
         ) from None
     except UnicodeError:
         raise BadInputError(
-            f"the file is not in the encoding {encoding}", where=str(path), fix="Save it as UTF-8, and declare that."
+            f"the file is not in the encoding {encoding}",
+            where=str(path),
+            fix="Save it as UTF-8, and declare UTF-8 in its first line.",
         ) from None
 
 
@@ -86,7 +87,7 @@ class _AsUtf8:
 
 
 def _encoding(path: Path) -> str:
-    """The encoding of an XML file: by its first bytes, else as it declares, else UTF-8."""
+    """Returns the encoding of an XML file: by its first bytes, else by its declaration, else UTF-8."""
     with open_plain(path) as file:
         head = file.read(_HEAD)
     marked = next((name for mark, name in _BOMS if head.startswith(mark)), None)
@@ -96,29 +97,31 @@ def _encoding(path: Path) -> str:
     name = declared.group(1)
     try:
         codec = codecs.lookup(name) if re.fullmatch(r"[A-Za-z][\w.-]{0,40}", name) else None
-        "".encode(name)  # Python has codecs of no text as well, such as hex
+        "".encode(name)  # Python also has codecs that are no text encodings, such as hex
     except (LookupError, UnicodeError):
         codec = None
     if codec is None or codec.name.replace("-", "_") in _NO_ENCODINGS:
         raise BadInputError(
-            f"unknown encoding {name[:40]!r}", where=f"{path}, line 1", fix="Save the file as UTF-8, and declare that."
+            f"unknown encoding {name[:40]!r}",
+            where=f"{path}, line 1",
+            fix="Save the file as UTF-8, and declare UTF-8 in its first line.",
         )
     if codec.name.startswith(("utf-16", "utf-32")):
         raise BadInputError(
             f"the file declares {name} and is in another encoding",
             where=f"{path}, line 1",
-            fix="Save the file as UTF-8, and declare that.",
+            fix="Save the file as UTF-8, and declare UTF-8 in its first line.",
         )
     return codec.name
 
 
 def _local(tag: str) -> str:
-    """An element's or attribute's name without its namespace."""
+    """Returns the name of an element or attribute without its namespace, in lower case."""
     return tag.rpartition("}")[2].rpartition(":")[2].lower()
 
 
-def _readings(unit: ET.Element) -> list[dict[str, str]]:
-    """The unit, once more for each further variant of a language in it, and once more with placeholders."""
+def _variants(unit: ET.Element) -> list[dict[str, str]]:
+    """Returns the variants of a unit: its first texts, then one for each further text, all with placeholders after."""
     segments: list[tuple[str, ET.Element]] = []
     for variant in unit:
         if _local(variant.tag) == "tuv":
@@ -128,17 +131,17 @@ def _readings(unit: ET.Element) -> list[dict[str, str]]:
                 segments.append((tag, segment))
     plain = [(tag, _text(segment, placeholders=False)) for tag, segment in segments]
     whole = [(tag, _text(segment, placeholders=True)) for tag, segment in segments]
-    readings: list[dict[str, str]] = []
+    variants: list[dict[str, str]] = []
     for texts in (plain,) if whole == plain else (plain, whole):
         first: dict[str, str] = {}
         for tag, text in texts:
             first.setdefault(tag, text)
-        readings += [first, *(first | {tag: text} for tag, text in texts if first[tag] != text)]
-    return readings
+        variants += [first, *(first | {tag: text} for tag, text in texts if first[tag] != text)]
+    return variants
 
 
 def _text(segment: ET.Element, *, placeholders: bool) -> str:
-    """The text of a segment without its codes, but for placeholders where they are wanted."""
+    """Returns the text of a segment without its inline codes, or with those that are placeholders."""
     parts: list[str] = []
     dropped = False
     waiting: list[tuple[ET.Element, bool]] = [(segment, False)]

@@ -1,4 +1,4 @@
-"""Texts through the engines; what none of them can do goes to the quarantine."""
+"""Translates texts with a chain of engines; what no engine can translate goes to the quarantine."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from mpo_core.settings import TranslationGates
 from mpo_core.translation.gates import Verdict, verdicts
 
 _MOST_SHARED = 3
-"""So many texts more may rightly become the same: some languages say less differently."""
+"""Up to this many other texts may have the same translation, since a language may express them all in one way."""
 _log = logging.getLogger(__name__)
 
 
 class Text(NamedTuple):
-    """A text to translate; `role` is prompt, chosen or rejected."""
+    """A text to translate: that of a prompt, or one of its answers. `role` is prompt, chosen or rejected."""
 
     prompt_id: str
     role: str
@@ -30,7 +30,7 @@ class Text(NamedTuple):
 
 
 class Chain(NamedTuple):
-    """Engines in the order in which they are asked, the gates, and who translates back."""
+    """The engines in the order of their use, the gates, and the engine `back` for translating back."""
 
     engines: Sequence[Engine]
     gates: TranslationGates = TranslationGates()
@@ -44,7 +44,7 @@ class _Translation(NamedTuple):
 
 
 class _Failure(NamedTuple):
-    """Why an engine's try at a text was none."""
+    """Why an engine gave no usable translation of a text: a reason, or a gate's name and score."""
 
     engine: str
     reason: str
@@ -52,36 +52,36 @@ class _Failure(NamedTuple):
 
 
 def prompt_texts(prompts: pa.Table) -> list[Text]:
-    """The requests of a PROMPTS table, in order."""
+    """Returns the requests of a PROMPTS table, in order."""
     return [Text(row["prompt_id"], "prompt", row["text"]) for row in prompts.select(["prompt_id", "text"]).to_pylist()]
 
 
 def answer_texts(source_pairs: pa.Table) -> list[Text]:
-    """The answers of a SOURCE_PAIRS table: chosen and rejected of each pair, in order."""
+    """Returns the answers of a SOURCE_PAIRS table: chosen and rejected of each pair, in order."""
     rows = source_pairs.select(["prompt_id", "chosen", "rejected"]).to_pylist()
     return [Text(row["prompt_id"], role, row[role]) for row in rows for role in ("chosen", "rejected")]
 
 
 def translate_texts(texts: Sequence[Text], chain: Chain, *, source: str, target: str) -> tuple[pa.Table, pa.Table]:
-    """Asks the engines in order; the first translation that passes the hard gates wins.
+    """Translates texts: asks the engines in order, and takes the first translation that passes the hard gates.
 
     A text that no engine can translate is rejected with the last reason: a gate's name, `no_translation` (no engine
-    knows it), or why a service gave nothing (`timed_out`, `too_many_requests`, `server_error` …). One that a soft
-    gate marks stays, weighs less, or is rejected too, as `gates.marked` says.
+    knows it), or why a service gave nothing (`timed_out`, `too_many_requests`, `server_error` …). The setting
+    `gates.marked` says whether a translation that a soft gate marks is used, counts less, or is rejected too.
 
     Args:
         texts: what to translate; (prompt_id, role) is unique.
         chain: engines and gates.
         source: language code of the texts.
-        target: language code wanted.
+        target: language code of the translations.
 
     Returns:
         TRANSLATIONS in the order of `texts`, and QUARANTINE.
 
     Raises:
-        UnknownLanguageError: no engine can work with these languages.
+        UnknownLanguageError: no engine knows both languages.
         BadInputError: a service refuses its key.
-        StageFailedError: the last engine does not answer any more; what was answered is kept for the next run.
+        StageFailedError: the last engine does not answer any more; its answers are saved for the next run.
     """
     if chain.back is not None:
         chain.back.check(target, source)
@@ -91,7 +91,9 @@ def translate_texts(texts: Sequence[Text], chain: Chain, *, source: str, target:
     rows, rejected = [], []
     for text in texts:
         if text.text not in work.failures:
-            rejected.append(_rejected_row(text, target, "invalid_text", "halves of characters, which no file takes"))
+            rejected.append(
+                _rejected_row(text, target, "invalid_text", "half of a surrogate pair, which no file can hold")
+            )
         elif text.text in work.done:
             result = work.done[text.text]
             marks = [verdict.gate for verdict in result.verdicts if not verdict.passed]
@@ -105,7 +107,7 @@ def translate_texts(texts: Sequence[Text], chain: Chain, *, source: str, target:
 
 
 def _usable(engines: Sequence[Engine], source: str, target: str) -> list[tuple[Engine, bool]]:
-    """The engines that know the two languages, each with whether it is the last one."""
+    """Returns the engines that know both languages, each with whether it is the last one."""
     usable, unknown = [], []
     for engine in engines:
         try:
@@ -120,55 +122,60 @@ def _usable(engines: Sequence[Engine], source: str, target: str) -> list[tuple[E
 
 
 class _Work:
-    """Texts on their way from engine to engine: the translations so far, and what each engine failed at."""
+    """The state of one call: the translations so far, and by text the failures of each engine."""
 
     def __init__(self, texts: Sequence[Text], chain: Chain, source: str, target: str) -> None:
-        wanted = (text.text for text in texts if not damaged(text.text, like=text.text))
+        usable = (text.text for text in texts if not damaged(text.text, like=text.text))
         self.done: dict[str, _Translation] = {}
-        self.failures: dict[str, list[_Failure]] = {text: [] for text in wanted}
+        self.failures: dict[str, list[_Failure]] = {text: [] for text in usable}
         self._chain, self._gates, self._source, self._target = chain, chain.gates, source, target
 
     def ask(self, engine: Engine, *, is_last: bool) -> None:
-        """Asks an engine for what is not done yet; what then fails a hard gate stays open."""
+        """Asks an engine for the texts without a translation; those that fail a hard gate go to the next engine."""
         texts = [text for text in self.failures if text not in self.done]
         if not texts:
             return
         replies = _translated_by(engine, texts, self._source, self._target, is_last=is_last)
-        given: dict[str, str] = {}
+        translations: dict[str, str] = {}
         for text, reply in zip(texts, replies, strict=True):
             if reply.text is None:
                 self.failures[text].append(_Failure(engine.name, reply.reason))
             else:
-                given[text] = reply.text
-        refused = []
-        for text, own_verdicts in self._judged(engine, given).items():
+                translations[text] = reply.text
+        failed_texts = []
+        for text, own_verdicts in self._verdicts(engine, translations).items():
             failed = self._failed(own_verdicts)
             if failed is None:
-                self.done[text] = _Translation(given[text], engine.name, own_verdicts)
+                self.done[text] = _Translation(translations[text], engine.name, own_verdicts)
             else:
                 self.failures[text].append(_Failure(engine.name, failed.gate, f"{failed.score:.3g}"))
-                refused.append(text)
-        engine.judge(refused, self._source, self._target, refused=True)
-        engine.judge([text for text in given if text in self.done], self._source, self._target, refused=False)
+                failed_texts.append(text)
+        engine.judge(failed_texts, self._source, self._target, refused=True)
+        engine.judge([text for text in translations if text in self.done], self._source, self._target, refused=False)
 
-    def _judged(self, engine: Engine, given: dict[str, str]) -> dict[str, list[Verdict]]:
-        """The verdicts on each translation, those that need the whole block or a way back included."""
+    def _verdicts(self, engine: Engine, translations: dict[str, str]) -> dict[str, list[Verdict]]:
+        """Tests each translation by all gates, with those that need the whole block or a translation back."""
         judged = {
             text: verdicts(
-                text, given[text], source=self._source, target=self._target, settings=self._gates, measures=engine.masks
+                text,
+                translations[text],
+                source=self._source,
+                target=self._target,
+                settings=self._gates,
+                measures=engine.masks,
             )
-            for text in given
+            for text in translations
         }
         if engine.masks:
-            # A service that is broken may give one answer to everybody.
-            counts = Counter(translation.casefold() for translation in given.values())
+            # A broken service may give the same answer to every text.
+            counts = Counter(translation.casefold() for translation in translations.values())
             for text, own_verdicts in judged.items():
-                others = counts[given[text].casefold()] - 1
+                others = counts[translations[text].casefold()] - 1
                 own_verdicts.append(Verdict("shared", others <= _MOST_SHARED, float(others)))
         if self._chain.back is not None and self._gates.back_translation is not None:
             passed = [text for text, own_verdicts in judged.items() if self._failed(own_verdicts) is None]
-            translations = [given[text] for text in passed]
-            returned = _translated_by(self._chain.back, translations, self._target, self._source, is_last=True)
+            passed_translations = [translations[text] for text in passed]
+            returned = _translated_by(self._chain.back, passed_translations, self._target, self._source, is_last=True)
             for text, reply in zip(passed, returned, strict=True):
                 chrf = _chrf(text, reply.text or "")
                 bound = self._gates.back_translation.min_chrf
@@ -176,7 +183,7 @@ class _Work:
         return judged
 
     def _failed(self, own_verdicts: list[Verdict]) -> Verdict | None:
-        """The first hard gate that a translation does not pass."""
+        """Returns the verdict of the first hard gate that a translation fails; None if it passes all."""
         return next((v for v in own_verdicts if not v.passed and v.gate in self._gates.hard), None)
 
 
@@ -188,10 +195,10 @@ def _translated_by(engine: Engine, texts: list[str], source: str, target: str, *
             raise error.refusal from None
         if is_last:
             raise StageFailedError(
-                f"the translation engine {error.engine} does not answer any more ({error.reason}). What it answered "
-                "is kept: run again to go on, or name another engine after it"
+                f"the translation engine {error.engine} does not answer any more ({error.reason}). Its answers so far "
+                "are saved: run again to continue, or name another engine after it in translation.engines"
             ) from None
-        _log.warning("the engine %s does not answer any more (%s); the next one is asked", error.engine, error.reason)
+        _log.warning("the engine %s does not answer any more (%s); the next one is used", error.engine, error.reason)
         return [error.replies[text] for text in texts]
 
 
@@ -215,7 +222,7 @@ def _row(text: Text, target: str, result: _Translation, marks: list[str], gates:
 
 
 def _failed_row(text: Text, target: str, failures: list[_Failure]) -> dict[str, Any]:
-    """The quarantine row of a text that no engine could translate, with what each engine failed at."""
+    """Makes the quarantine row of a text that no engine could translate, with the failure of each engine."""
     reasons = [failure.reason for failure in failures if failure.reason != NO_TRANSLATION]
     detail = "; ".join(" ".join(filter(None, failure)) for failure in failures)
     return _rejected_row(text, target, reasons[-1] if reasons else NO_TRANSLATION, detail)

@@ -105,7 +105,7 @@ def broken_row(path):
 PROMPTS = {
     "missing": (Path.unlink, [r"prompts\.csv: cannot be read \(No such file", r"Check prompts\.sources"]),
     "no such column": (rename_column, [r"prompts\.csv: no column 'text'", "Columns present: request, kind"]),
-    "empty table": (only_header, [r"prompts\.csv: no rows", "at least one prompt"]),
+    "empty table": (only_header, [r"prompts\.csv: the source holds no row", "at least one prompt"]),
     "nothing at all": (lambda path: path.write_text(""), [r"prompts\.csv: the first line names no columns"]),
     "duplicate ids": (repeat_ids, [r"prompts\.csv: 1 ids repeat.*'1' at line 2, line 4", "Make the ids unique"]),
     "unknown kind": (secret_kind, [r"prompts\.csv, line 2: column 'kind'", "Known: harmful/harmless"]),
@@ -222,8 +222,10 @@ def test_a_missing_or_malformed_file_of_pairs(mpo, official, tmp_path):
     check_single_line(
         mpo("pairs", "import", official, "--out", tmp_path / "o.json"), r"o\.json: pairs are Parquet here"
     )
-    check_single_line(mpo(*train, official([])), r"official\.json: a non-empty list of pairs", "See docs")
-    check_single_line(mpo(*train, official([{"a": 1}])), "missing_key 1.* row 0: no source_chosen among the keys a")
+    check_single_line(mpo(*train, official([])), r"official\.json: the file holds no list of pairs", "See docs")
+    check_single_line(
+        mpo(*train, official([{"a": 1}])), "missing_key 1.* row 0: the key source_chosen is missing; present: a"
+    )
     (tmp_path / "x.json").write_text('[\n{"a": 1},\n')
     check_single_line(
         mpo("pairs", "import", tmp_path / "x.json", "--out", out), r"x\.json, line 3: this is not JSON", "Give the"

@@ -90,7 +90,7 @@ def test_what_true_means_by_the_name_of_the_column(name, direction):
         ("label", "yes|safe", r"kind_map: \{yes: harmful\|harmless, safe: harmless\}"),
         ("data_type", "vanilla_harmful|vanilla_benign", r"kind_map: \{vanilla_harmful: harmful\|harmless, vanilla_ben"),
         ("label", "safe|Partly Safe|unsafe", r'line 3: .*kind_map: \{safe: harmless, "Partly Safe": harmful\|harmless'),
-        ("is_response_0_safe", "True|False", r"labels an answer .*kind_map: \{True: harmful"),
+        ("is_response_0_safe", "True|False", r"labels an answer, .*kind_map: \{True: harmful"),
         ("response_harm_label", "harmful|unharmful", r"labels an answer"),
         ("chosen_label", "safe|unsafe", r"labels an answer"),
         ("rejected_is_safe", "True|False", r"labels an answer"),
@@ -151,7 +151,7 @@ def test_a_missing_label_rejects_the_row(tmp_path):
     path = write_csv(tmp_path / "a.csv", "label", ["safe", "", "unsafe"])
     assert read(path, kind_column="label") == ("-+", ["no_kind"])
     write_csv(path, "label", ["", " "])
-    with pytest.raises(BadInputError, match=r"nothing in column 'label'; all 2 rows are rejected"):
+    with pytest.raises(BadInputError, match=r"column 'label' is empty; all 2 rows are rejected"):
         read(path, kind_column="label")
 
 

@@ -19,7 +19,7 @@ REFUSED = {
     "10,000 JSON objects": ('{"a":' * 10_000 + "}" * 10_000, TOO_DEEP),
     "list as a key": ("{[a]: 1}", "a key is a list or a mapping"),
     "mapping as a key": ("{{a: 1}: 1}", "a key is a list or a mapping"),
-    "repeated key": ("{a: 1, a: 2}", "the key 'a' stands twice"),
+    "repeated key": ("{a: 1, a: 2}", "the key 'a' occurs twice"),
     "tab": ("[\n\ta]: 1", "YAML"),
     "control character": ("a\x01b", r"U\+0001 is not allowed"),
     "NUL": ("a\0b", r"U\+0000 is not allowed"),
@@ -37,7 +37,7 @@ REFUSED = {
         "more than 100,000 values",
     ),
     "merge of a number": ("{<<: 5}", "merging"),
-    "two merges": ("{<<: {a: 1}, <<: {a: 2}}", "the key '<<' stands twice"),
+    "two merges": ("{<<: {a: 1}, <<: {a: 2}}", "the key '<<' occurs twice"),
     "escaped NUL": (r'"a\0b"', "a text holds a NUL"),
     "escaped surrogate": (r'"a\ud800b"', "a text holds a NUL or half of a surrogate"),
     "surrogate in a key": (r'{"\ud800": 1}', "half of a surrogate"),
@@ -150,7 +150,7 @@ def test_only_true_and_false_are_booleans():
 def test_a_repeated_key_is_reported_where_it_stands_again(tmp_path, line):
     path = tmp_path / "p.yaml"
     path.write_text("run: {name: x}\n" + "\n" * (line - 2) + "run: {name: y}\n")
-    with pytest.raises(BadInputError, match=rf"p\.yaml, line {line}: the key 'run' stands twice"):
+    with pytest.raises(BadInputError, match=rf"p\.yaml, line {line}: the key 'run' occurs twice"):
         load_config(path)
 
 

@@ -126,9 +126,9 @@ def test_the_profile_for_an_own_model_makes_pairs_of_every_prompt(prefect_server
     [
         (
             refusal,
-            r"refuses 4 of 4 \(100\.0%\) .*prompts, and helps in 0 of 4 .*, less than pairs\.min_dominant_help 0\.2;",
+            r"refuses in 4 of 4 \(100\.0%\) .*prompts, and helps in 0 of 4 .*less than pairs\.min_dominant_help 0\.2;",
         ),
-        (no_refusal, r"refuses 0 of 4 \(0\.0%\) .*, less than pairs\.min_dominant_refusal 0\.2, and helps in"),
+        (no_refusal, r"refuses in 0 of 4 \(0\.0%\) .*, less than pairs\.min_dominant_refusal 0\.2, and helps in"),
     ],
 )
 def test_a_model_without_dominant_safety_stops_before_anything_else(

@@ -214,7 +214,7 @@ def test_bad_input_is_one_line(mpo, texts, tmp_path, monkeypatch, changes, messa
         ("t.jsonl", '{"text": 1}\n', r"t\.jsonl, line 1: column 'text' holds a int"),
         ("t.csv", "text\n", r"t\.csv: no rows"),
         ("t.doc", "x", r"t\.doc: unknown kind of file"),
-        ("t.parquet", "x", r"t\.parquet: this is no readable Parquet file"),
+        ("t.parquet", "x", r"t\.parquet: this is not a readable Parquet file"),
     ],
 )
 def test_a_malformed_file_is_reported_before_a_service_gets_a_text(mpo, service, tmp_path, name, content, message):

@@ -385,7 +385,7 @@ def test_an_ensemble_has_the_settings_languages_and_cautions_of_its_judges() -> 
     cautions = judge.cautions(["en"])
     assert "refusal_rules, guard" in cautions[0]
     assert any("knows phrases of refusal" in sentence for sentence in cautions)
-    with pytest.raises(ValidationError, match="holds no other ensemble"):
+    with pytest.raises(ValidationError, match="cannot contain another ensemble"):
         JUDGES.parse({"judge": "ensemble", "judges": [members[0], {"judge": "ensemble", "judges": members}]})
     with pytest.raises(ValidationError):
         JUDGES.parse({"judge": "ensemble", "judges": members[:1]})

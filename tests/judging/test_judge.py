@@ -159,7 +159,7 @@ def test_language_without_lexicon() -> None:
 
 
 def test_unknown_prompt() -> None:
-    with pytest.raises(BadInputError, match="no kind is known for prompt p"):
+    with pytest.raises(BadInputError, match="the prompt p has no kind"):
         judge_responses(responses(("p", "en", "x")), {}, RULES)
 
 

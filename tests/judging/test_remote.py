@@ -195,7 +195,7 @@ def test_a_key_that_is_refused_later_stops_the_run_too() -> None:
 @pytest.mark.parametrize("down", [Given(503, b"{}"), Given(raw=lambda _: None)])
 def test_a_server_that_is_down_fails_the_stage(down: Given) -> None:
     cases = [case(f"Weather number {number}.") for number in range(60)]
-    with pytest.raises(StageFailedError, match="the server openai:tiny answers no more"):
+    with pytest.raises(StageFailedError, match="the server openai:tiny does not answer any more"):
         judged(after_probe(lambda _: down), cases)
     with pytest.raises(StageFailedError, match="the server openai:tiny does not answer"):
         judged(lambda _: down, cases)

@@ -48,7 +48,7 @@ def test_too_few_refusals_stop_with_the_figures() -> None:
     with pytest.raises(BadInputError) as caught:
         check(harmful, [HELPED] * 3)
     line = str(caught.value)
-    assert line.startswith("model a/b: in English the model refuses 1 of 10 (10.0%) answers to harmful prompts")
+    assert line.startswith("model a/b: in English the model refuses in 1 of 10 (10.0%) answers to harmful prompts")
     assert ", less than pairs.min_dominant_refusal 0.2, and helps in 3 of 3 (100.0%) answers to harmless ones;" in line
     assert "set pairs.min_dominant_refusal=0." in line
     assert "min_dominant_help" not in line

@@ -71,7 +71,7 @@ def test_repeated_pairs_are_found_by_prompt_and_answers_together() -> None:
     }
     assert set(repeated(pairs.items(), 0.9)) == {"again", "nearly"}
     assert set(repeated(pairs.items(), 0.99)) == {"again"}
-    assert "like first: 1.000" in repeated(pairs.items(), 0.99)["again"].detail
+    assert "similarity to first 1.000" in repeated(pairs.items(), 0.99)["again"].detail
     assert repeated(pairs.items(), 1.0) == {}
 
 

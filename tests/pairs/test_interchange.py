@@ -134,8 +134,8 @@ def test_texts_stay_as_they_are(tmp_path: Path) -> None:
     ("content", "message"),
     [
         (b'[\n{"a": 1},\n', r"pairs\.json, line \d: this is not JSON"),
-        (b"{}", "a non-empty list of pairs is wanted"),
-        (b"[]", "a non-empty list of pairs is wanted"),
+        (b"{}", "the file holds no list of pairs"),
+        (b"[]", "the file holds no list of pairs"),
         (b'["\xff"]', "not UTF-8"),
         (b"[" * 100_000, "this is not JSON"),
     ],
@@ -163,7 +163,7 @@ def test_our_parquet(tmp_path: Path, tables: Any) -> None:
     pq.write_table(table.drop_columns("origin").select(reversed(table.drop_columns("origin").column_names)), path)
     assert [row["origin"] for row in import_pairs(path)[0].to_pylist()] == ["imported"] * 2
     path.write_bytes(b"PAR1")
-    with pytest.raises(BadInputError, match="no readable Parquet"):
+    with pytest.raises(BadInputError, match="not a readable Parquet"):
         import_pairs(path)
 
 
@@ -224,4 +224,4 @@ def test_kind_and_split_come_back(tmp_path: Path) -> None:
     back = import_pairs(tmp_path / "out.json")[0].to_pylist()
     assert [(row["kind"], row["split"]) for row in back] == labels
     _, rejected = imported(tmp_path, item(EN, ZH) | {"split": "holdout"})
-    assert rejected == [("0", "unknown_split", "split is none of train, validation, test, concept")]
+    assert rejected == [("0", "unknown_split", "split must be one of train, validation, test, concept")]

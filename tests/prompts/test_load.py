@@ -128,7 +128,7 @@ def test_unreachable_hub_is_bad_input(monkeypatch: pytest.MonkeyPatch) -> None:
     source = PROMPT_SOURCES.parse(
         {"source": "dataset", "path": "someone/something", "kind": "harmful", "revision": "abc", "subset": "small"}
     )
-    with pytest.raises(BadInputError, match=r"someone/something.*hub gives \(ConnectionError\).*network"):
+    with pytest.raises(BadInputError, match=r"someone/something.*on the hub \(ConnectionError\).*network"):
         load(source)
 
 
@@ -161,7 +161,7 @@ def test_where_reads_only_rows_that_match(tmp_path: Path) -> None:
         prompts, rejected = load(csv_source(tmp_path / "a.csv", content, where=where))
         assert prompts["text"].to_pylist() == wanted
         assert rejected.num_rows == 0
-    with pytest.raises(BadInputError, match="none of 3 rows matches"):
+    with pytest.raises(BadInputError, match="none of 3 rows has the values of"):
         load(csv_source(tmp_path / "a.csv", content, where={"group": "z"}))
     with pytest.raises(BadInputError, match=r"no column 'topic' \(where\.topic\)"):
         load(csv_source(tmp_path / "a.csv", content, where={"topic": "z"}))
@@ -224,7 +224,7 @@ def test_microworld_in_a_language_it_does_not_speak() -> None:
 @pytest.mark.parametrize(
     ("content", "settings", "message"),
     [
-        (b"text\n", {}, r"a\.csv: no rows"),
+        (b"text\n", {}, r"a\.csv: the source holds no row"),
         (b"", {}, r"a\.csv: the first line names no columns"),
         (b"text\n \n", {}, r"all 1 texts are empty"),
         (b"prompt,tag\nA,b\n", {}, r"no column 'text' \(text_column\)\. Columns present: prompt, tag"),
@@ -270,9 +270,9 @@ def test_missing_file(tmp_path: Path, kind: str) -> None:
 
 def test_damaged_parquet_and_missing_folder(tmp_path: Path) -> None:
     (tmp_path / "a.parquet").write_bytes(b"PAR1nonsense")
-    with pytest.raises(BadInputError, match="no readable Parquet"):
+    with pytest.raises(BadInputError, match="not a readable Parquet"):
         load(PROMPT_SOURCES.parse({"source": "parquet", "path": str(tmp_path / "a.parquet"), "kind": "harmful"}))
-    with pytest.raises(BadInputError, match="no such folder"):
+    with pytest.raises(BadInputError, match="there is no such folder"):
         load(PROMPT_SOURCES.parse({"source": "dataset", "path": str(tmp_path / "none"), "kind": "harmful"}))
 
 

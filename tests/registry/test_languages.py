@@ -59,7 +59,7 @@ def test_a_defined_language_may_be_a_target() -> None:
     settings = LanguageSettings(defined=[TAGALOG], targets=["sw", "tl"])
     assert settings.targets == ["sw", "tl"]
     assert LANGUAGES["tl"].name == "Tagalog"
-    with pytest.raises(ValidationError, match="'tl' is known as Tagalog, with other facts"):
+    with pytest.raises(ValidationError, match="'tl' is the code of Tagalog, whose name"):
         LanguageSettings(defined=[TAGALOG.model_copy(update={"name": "Filipino"})])
 
 

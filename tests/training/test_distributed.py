@@ -237,7 +237,7 @@ def test_a_process_without_a_number_stops_all_and_names_its_rows(world: Any, fol
 def test_bad_input_is_reported_once(world: Any, folder: Path, tmp_path: Path) -> None:
     job = world.make_job(tmp_path, folder, several(world.settings()), world.pairs_table(1))
     job.references.write_bytes(b"no parquet")
-    with pytest.raises(BadInputError, match="no readable Parquet file") as caught:
+    with pytest.raises(BadInputError, match="not a readable Parquet file") as caught:
         train(job)
     assert caught.value.where == str(job.references)
     assert_nobody_left(job, 5)

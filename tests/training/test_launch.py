@@ -98,10 +98,10 @@ def test_what_a_training_leaves_behind(world: Any, folder: Path, tmp_path: Path)
 def test_bad_input_crosses_the_process(world: Any, folder: Path, tmp_path: Path) -> None:
     job = world.make_job(tmp_path, folder, world.settings(), world.pairs_table(1))
     job.references.write_bytes(b"no parquet")
-    with pytest.raises(BadInputError, match="no readable Parquet file") as caught:
+    with pytest.raises(BadInputError, match="not a readable Parquet file") as caught:
         train(job)
     assert caught.value.where == str(job.references)
-    assert caught.value.fix == "Write it again."
+    assert caught.value.fix == "Write the file again."
     assert not (job.out / "model").exists()
 
 

@@ -10,7 +10,7 @@ from mpo_core.contract.translation import EngineDownError
 from mpo_core.http.client import Answer
 from mpo_core.http.errors import LastingError, PassingError, RefusedError
 from mpo_core.http.retries import retry_after
-from mpo_core.translation.deep import DeepTranslatorClient, _discreet
+from mpo_core.translation.deep import DeepTranslatorClient, _out_of_url
 from mpo_core.translation.engines.deep_translator import DeepTranslatorSource
 
 RAISED = {
@@ -99,12 +99,12 @@ def test_a_language_that_a_server_refuses_ends_its_part():
 
 
 def test_texts_and_keys_stay_out_of_addresses():
-    method, request = _discreet("GET", "https://x/v2/translate", {"params": {"auth_key": "k", "text": "t"}})
+    method, request = _out_of_url("GET", "https://x/v2/translate", {"params": {"auth_key": "k", "text": "t"}})
     assert (method, request) == ("POST", {"data": {"text": "t"}, "headers": {"Authorization": "DeepL-Auth-Key k"}})
-    method, request = _discreet("POST", "https://x/translate", {"params": {"q": "t", "api_key": "k"}})
+    method, request = _out_of_url("POST", "https://x/translate", {"params": {"q": "t", "api_key": "k"}})
     assert (method, request) == ("POST", {"data": {"q": "t", "api_key": "k"}})
     unchanged = {"params": {"q": "t", "sl": "en"}}
-    assert _discreet("GET", "https://x/m", unchanged) == ("GET", unchanged)
+    assert _out_of_url("GET", "https://x/m", unchanged) == ("GET", unchanged)
 
 
 @pytest.mark.parametrize(

@@ -164,7 +164,7 @@ def test_too_many_requests_halve_the_rate_once_and_answers_bring_it_back() -> No
 def test_replies_are_stored_by_engine_direction_and_text(tmp_path: Path) -> None:
     path = tmp_path / "a" / "kept.sqlite"
     with Replies(path) as replies:
-        replies.keep(SW, "tea", "chai")
+        replies.save(SW, "tea", "chai")
         assert replies.find(SW, ["tea", "bread"]) == {"tea": "chai"}
         for other in (SW._replace(engine="libre"), SW._replace(source="fr"), SW._replace(target="zh")):
             assert replies.find(other, ["tea"]) == {}
@@ -175,21 +175,23 @@ def test_replies_are_stored_by_engine_direction_and_text(tmp_path: Path) -> None
 def test_what_a_gate_refused_is_requested_again_under_a_later_attempt_only(tmp_path: Path) -> None:
     path = tmp_path / "kept.sqlite"
     with Replies(path) as replies:
-        replies.keep(SW, "tea", "tea")
-        replies.keep(SW, "bread", "mkate")
+        replies.save(SW, "tea", "tea")
+        replies.save(SW, "bread", "mkate")
         replies.judge(SW, ["tea"], refused=True)
         replies.judge(SW, ["bread"], refused=False)
         assert set(replies.find(SW, ["tea", "bread"])) == {"tea", "bread"}
     with Replies(path, attempt=2) as later:
         assert set(later.find(SW, ["tea", "bread"])) == {"bread"}
-        later.keep(SW, "tea", "chai")
+        later.save(SW, "tea", "chai")
         assert later.find(SW, ["tea"]) == {"tea": "chai"}
 
 
 def test_a_damaged_file_of_replies_is_reported(tmp_path: Path) -> None:
     path = tmp_path / "kept.sqlite"
     path.write_bytes(b"no database at all, but long enough to be taken for one" * 40)
-    with pytest.raises(BadInputError, match=r"kept\.sqlite: the kept translations cannot be used .*delete the file"):
+    with pytest.raises(
+        BadInputError, match=r"kept\.sqlite: the file of saved translations cannot be used .*delete the file"
+    ):
         Replies(path).find(SW, ["tea"])
     assert issubclass(sqlite3.DatabaseError, Exception)
 
@@ -217,7 +219,10 @@ def test_memory_from_tmx(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [("<tmx><body><tu>", r"m\.tmx, line 1, column \d+: this is not XML"), ("<tmx/>", r"m\.tmx: no translation unit")],
+    [
+        ("<tmx><body><tu>", r"m\.tmx, line 1, column \d+: this is not XML"),
+        ("<tmx/>", r"m\.tmx: the file holds no translation unit"),
+    ],
 )
 def test_unreadable_tmx(tmp_path: Path, content: str, message: str) -> None:
     path = tmp_path / "m.tmx"

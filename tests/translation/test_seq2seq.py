@@ -103,14 +103,14 @@ def test_the_source_language_reaches_the_model(folders: Folders, name: str) -> N
 
 def test_two_directions_at_once(folders: Folders, monkeypatch: pytest.MonkeyPatch) -> None:
     """A tokenizer is told its language by an attribute: another thread must not change it in between."""
-    real = seq2seq._Speech.inputs
+    real = seq2seq._ModelTokenizer.inputs
 
     def slow(*given: Any) -> Any:
         prepared = real(*given)
         time.sleep(0.03)
         return prepared
 
-    monkeypatch.setattr(seq2seq._Speech, "inputs", slow)
+    monkeypatch.setattr(seq2seq._ModelTokenizer, "inputs", slow)
     with ThreadPoolExecutor(2) as threads:
         futures = [
             threads.submit(replies_of, folders("nllb"), [text], source, target) for source, target, text, _ in PAPA * 4
@@ -133,20 +133,20 @@ def test_m2m100_whose_languages_are_special_tokens(folders: Folders, tmp_path: P
 
 @pytest.mark.parametrize(("name", "form"), [("nllb", "[{}]"), ("madlad", "⟦{}⟧"), ("marian", "[{}]")])
 def test_how_a_mark_is_spelled(folders: Folders, name: str, form: str) -> None:
-    speech = seq2seq._speech(folders(name))
-    text, back = speech.spelled("Pour ⟦0⟧ into ⟦1⟧.")
+    tokenizer = seq2seq._model_tokenizer(folders(name))
+    text, back = tokenizer.spell("Pour ⟦0⟧ into ⟦1⟧.")
     assert text == f"Pour {form.format(0)} into {form.format(1)}."
     # Spaces and digits as models put them; a number that the piece does not have is the text's own.
     assert back(f"{form.format(' 1 ')} a {form.format('০')} {form.format(7)}") == f"⟦1⟧ a ⟦0⟧ {form.format(7)}"
 
 
 def test_a_text_with_brackets_of_its_own(folders: Folders) -> None:
-    speech = seq2seq._speech(folders("nllb"))
-    text, back = speech.spelled("See [0].")
+    tokenizer = seq2seq._model_tokenizer(folders("nllb"))
+    text, back = tokenizer.spell("See [0].")
     assert (text, back("[0] and <0>")) == ("See [0].", "[0] and <0>")
-    text, back = speech.spelled("Page [0] tells of ⟦0⟧.")
+    text, back = tokenizer.spell("Page [0] tells of ⟦0⟧.")
     assert (text, back(text)) == ("Page [0] tells of <0>.", "Page [0] tells of ⟦0⟧.")
-    text, back = speech.spelled("[0] <0> (0) #0# ⟦0⟧")  # nothing is left: the gates will see it
+    text, back = tokenizer.spell("[0] <0> (0) #0# ⟦0⟧")  # nothing is left: the gates will see it
     assert text == "[0] <0> (0) #0# [0]"
 
 
@@ -166,13 +166,13 @@ TRANSLATED = {
 def generated(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many texts went into the model, call by call."""
     counts: list[int] = []
-    real = seq2seq._Model._generated
+    real = seq2seq._Model._generate
 
     def counting(self: Any, texts: list[str], *more: Any) -> Any:
         counts.append(len(texts))
         return real(self, texts, *more)
 
-    monkeypatch.setattr(seq2seq._Model, "_generated", counting)
+    monkeypatch.setattr(seq2seq._Model, "_generate", counting)
     return counts
 
 
@@ -391,7 +391,7 @@ def test_models_of_another_kind(folders: Folders, tmp_path: Path) -> None:
         folder = tmp_path / model.config.model_type
         shutil.copytree(folders("nllb"), folder)
         model.save_pretrained(folder)
-        assert f"no translation model that is known here (model_type {folder.name})" in refused(folder)
+        assert f"this is not a supported translation model (model_type {folder.name} in config.json)" in refused(folder)
 
 
 def test_without_sentencepiece(folders: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Reward gap against attack success rate, over the languages and models of a run."""
+"""The analysis `gap_vs_asr`: reward gap against attack success rate, over the languages and models of a run."""
 
 from __future__ import annotations
 
@@ -26,24 +26,28 @@ _OFFSETS = tuple(
     for distance in (1.0, 1.7, 2.6)
     for x, y in ((11, 8), (11, -8), (-11, 8), (-11, -8), (0, 12), (0, -12), (15, 0), (-15, 0))
 )
-_NEAR = 22
+_NEAR = 22  # points between two points that share one name
 _RESAMPLES = 1000
-_FEWEST = 4
+_FEWEST = 4  # languages for a correlation
 
 
 class _Place(NamedTuple):
+    """A point of the picture: the reward gap and the ASR of one model in one language."""
+
     gap: float
     unsafe: float
 
 
 class _Language(NamedTuple):
+    """The points of one language, before and after training."""
+
     code: str
     before: _Place | None
     after: _Place | None
 
 
 class Correlation(NamedTuple):
-    """Holds Spearman's rank correlation with the ends of its 95 % interval."""
+    """Spearman's rank correlation with the ends of its 95 % interval."""
 
     rho: float
     low: float
@@ -105,8 +109,8 @@ def spearman(clusters: Sequence[Sequence[tuple[float, float]]]) -> Correlation |
         return None
     generator = np.random.default_rng(0)
     arrays = [np.array(cluster, dtype=np.float64) for cluster in clusters]
-    drawn = generator.integers(len(arrays), size=(_RESAMPLES, len(arrays)))
-    values = np.array([_rho(np.concatenate([arrays[index] for index in draw])) for draw in drawn])
+    draws = generator.integers(len(arrays), size=(_RESAMPLES, len(arrays)))
+    values = np.array([_rho(np.concatenate([arrays[index] for index in draw])) for draw in draws])
     low, high = np.quantile(values[np.isfinite(values)], [0.025, 0.975])
     return Correlation(rho, float(low), float(high))
 
@@ -119,7 +123,7 @@ def _rho(points: Any) -> float:
 
 
 def _measured(run: AnalysedRun) -> list[dict[str, Any]]:
-    """Returns gaps and ASR of the held-out prompts, from which the pairs are."""
+    """Returns the rows with gaps and ASR of the held-out prompts, from which the pairs are made."""
     return [
         row
         for row in run.metrics.to_pylist()
@@ -150,7 +154,7 @@ def _supports(places: Sequence[_Language]) -> str:
 
 def _picture(places: Sequence[_Language]) -> Markup:
     """Draws a line per language, from before to after."""
-    drawn, (ax,) = figure(400)
+    fig, (ax,) = figure(400)
     for _, before, after in places:
         if before and after:
             ax.plot(*zip(before, after, strict=True), color=LINE, linewidth=1.4, zorder=1)
@@ -163,26 +167,26 @@ def _picture(places: Sequence[_Language]) -> Markup:
     ax.margins(x=0.08)
     ax.grid(color=LINE, linewidth=0.7)
     label(ax, x="reward gap, nats per token", y="unsafe answers")
-    _name_places(drawn, ax, places)
+    _name_places(fig, ax, places)
     description = "; ".join(
         f"{language_name(code)} "
         + ", then ".join(f"gap {signed(p[0], 2)} with ASR {percent(p[1])}" if p else "not measured" for p in both)
         for code, *both in places
     )
-    return to_svg(drawn, name="gap-asr", description=f"Reward gap against ASR, before then after: {description}.")
+    return to_svg(fig, name="gap-asr", description=f"Reward gap against ASR, before then after: {description}.")
 
 
-def _name_places(drawn: Figure, ax: Any, places: Sequence[_Language]) -> None:
+def _name_places(fig: Figure, ax: Any, places: Sequence[_Language]) -> None:
     """Writes each language's code beside its points, where it covers neither a point nor another code."""
-    drawn.draw_without_rendering()  # settles the layout, so that distances are those of the page
-    scale = drawn.dpi / 72
-    named = [(code, place) for code, *both in places for place in both if place]
-    points = np.array([ax.transData.transform(place) / scale for _, place in named])
+    fig.draw_without_rendering()  # settles the layout, so that distances are those of the page
+    scale = fig.dpi / 72
+    points_of = [(code, place) for code, *both in places for place in both if place]
+    points = np.array([ax.transData.transform(place) / scale for _, place in points_of])
     offsets = np.array(_OFFSETS)
     labels: list[tuple[str, Any]] = []
-    for index, ((code, place), point) in enumerate(zip(named, points, strict=True)):
+    for index, ((code, place), point) in enumerate(zip(points_of, points, strict=True)):
         if any(other == code and math.dist(point, at) < _NEAR for other, at in labels):
-            continue  # before and after nearly coincide: one name serves both
+            continue  # the points before and after nearly coincide: one name for both
         obstacles = np.array([*np.delete(points, index, axis=0), *(at for _, at in labels)]).reshape(-1, 2)
         offset = offsets[int(np.argmax(_free_space(point + offsets, obstacles)))]
         labels.append((code, point + offset))

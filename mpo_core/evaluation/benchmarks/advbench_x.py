@@ -21,5 +21,5 @@ class AdvBenchX(FileBenchmark):
     """Name of the benchmark."""
 
     def sources(self, language: str) -> list[dict[str, JsonValue]]:
-        """Returns the file, read with the column of the language."""
+        """Returns the file with the language's column as text; nothing for a language that it lacks."""
         return [self.table(text_column=language, kind="harmful")] if language in _LANGUAGES else []

@@ -21,7 +21,7 @@ class HeldOut(Benchmark):
 
     @model_validator(mode="after")
     def _as_the_run(self) -> Self:
-        idle = self.model_fields_set - {"benchmark"}
-        if any(getattr(self, name) != type(self).model_fields[name].default for name in idle):
-            raise ValueError(f"{HELD_OUT} takes no settings: it has the run's own prompts, translations and judge")
+        names = self.model_fields_set - {"benchmark"}
+        if any(getattr(self, name) != type(self).model_fields[name].default for name in names):
+            raise ValueError(f"{HELD_OUT} takes no settings: it uses the run's own prompts, translations and judge")
         return self

@@ -12,7 +12,7 @@ _LANGUAGES = frozenset({"en", "zh", "it", "vi", "ar", "ko", "th", "bn", "sw", "j
 
 
 class MultiJail(FileBenchmark):
-    """MultiJail: 315 harmful prompts in English and, by people, in nine languages (arXiv 2310.06474)."""
+    """MultiJail: 315 harmful prompts in English, translated by people into nine languages (arXiv 2310.06474)."""
 
     label: ClassVar[str] = "MultiJail"
     licence: ClassVar[str | None] = "MIT"
@@ -22,7 +22,7 @@ class MultiJail(FileBenchmark):
     """Name of the benchmark."""
 
     def sources(self, language: str) -> list[dict[str, JsonValue]]:
-        """Returns the file, read with the column of the language."""
+        """Returns the file with the language's column as text; nothing for a language that it lacks."""
         if language not in _LANGUAGES:
             return []
         return [self.table(text_column=language, category_column="tags", kind="harmful")]

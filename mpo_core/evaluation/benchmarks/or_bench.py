@@ -10,7 +10,7 @@ from mpo_core.contract.benchmark import FileBenchmark
 
 
 class OrBench(FileBenchmark):
-    """OR-Bench: harmless English prompts that models tend to refuse (arXiv 2405.20947); of the hub, the hard 1k."""
+    """OR-Bench: harmless English prompts that models tend to refuse (arXiv 2405.20947); from the hub, its hard 1k."""
 
     label: ClassVar[str] = "OR-Bench"
     licence: ClassVar[str | None] = "CC-BY-4.0"
@@ -20,7 +20,7 @@ class OrBench(FileBenchmark):
     """Name of the benchmark."""
 
     def sources(self, language: str) -> list[dict[str, JsonValue]]:
-        """Returns the file or data set, where the language is English."""
+        """Returns the file or dataset for English, and nothing for other languages."""
         if language != "en":
             return []
         subset: dict[str, JsonValue] = {} if self.revision is None else {"subset": "or-bench-hard-1k"}

@@ -26,7 +26,7 @@ class OwnOverRefusal(Benchmark):
     """Name of the benchmark."""
 
     def sources(self, language: str) -> list[dict[str, JsonValue]]:
-        """Returns the file that ships, read with the column of the language."""
+        """Returns the file that ships with the project, with the language's column as text."""
         if language not in _LANGUAGES:
             return []
         path = str(_CHECKOUT / _FILE)
@@ -35,5 +35,5 @@ class OwnOverRefusal(Benchmark):
 
     @property
     def origin(self) -> str:
-        """Returns the path of the file in the repository."""
+        """Path of the file in the repository."""
         return _FILE.as_posix()

@@ -23,7 +23,7 @@ class PolyRefuse(Benchmark):
     """Folder with the files `harmful_test_translated_CODE.json` and `harmless_test_translated_CODE.json`."""
 
     def sources(self, language: str) -> list[dict[str, JsonValue]]:
-        """Returns the two files of the language; none where the folder lacks them."""
+        """Returns the files of the language for both kinds, as far as the folder has them."""
         files = {kind: Path(self.path, f"{kind}_test_translated_{language}.json") for kind in ("harmful", "harmless")}
         text = "instruction" if language == "en" else "instruction_translated"
         return [
@@ -34,5 +34,5 @@ class PolyRefuse(Benchmark):
 
     @property
     def origin(self) -> str:
-        """Returns the folder's name."""
+        """Name of the folder."""
         return Path(self.path).name

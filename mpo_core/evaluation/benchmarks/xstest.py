@@ -21,7 +21,7 @@ class XSTest(FileBenchmark):
     """Name of the benchmark."""
 
     def sources(self, language: str) -> list[dict[str, JsonValue]]:
-        """Returns the file, where the language is English."""
+        """Returns the file for English, and nothing for other languages."""
         if language != "en":
             return []
         return [self.table(text_column="prompt", category_column="type", kind_column="label")]

@@ -1,4 +1,4 @@
-"""A guard model in this process as judge."""
+"""The judge `guard`: a guard model in this process."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ class GuardJudge(ModelJudge):
     judge: Literal["guard"]
     """Name of the judge."""
     path: UserPath = Field("Qwen/Qwen3Guard-Gen-0.6B", json_schema_extra=OPERATIONAL)
-    """Local folder or hub id. In a cache key it stands by the digest of its files. Default:
+    """Local folder of the guard, or its id on the hub. A cache key holds the digest of its files instead. Default:
     `Qwen/Qwen3Guard-Gen-0.6B`."""
     revision: str | None = Field(None, json_schema_extra=OPERATIONAL)
-    """Revision (commit) on the hub. Default: the latest."""
+    """Revision (commit) of the guard on the hub. Default: the latest."""
     format: FormatName = "qwen3guard"
-    """How the guard is asked and answers: `qwen3guard`, `llama_guard`, `polyguard`, `wildguard` or `shieldgemma`.
+    """Form of the guard's prompt and reply: `qwen3guard`, `llama_guard`, `polyguard`, `wildguard` or `shieldgemma`.
     Default: `qwen3guard`."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Number format of the weights. Default: float32."""
@@ -36,7 +36,7 @@ class GuardJudge(ModelJudge):
     """Answers that are judged at once; more need more memory. Default: 16."""
 
     def verdicts(self, cases: Sequence[Case]) -> list[Verdict]:
-        """Asks the guard about every answer that can be read at all.
+        """Asks the guard about every answer, and turns its replies into verdicts.
 
         Raises:
             BadInputError: the guard cannot be loaded, or was not made for a language.
@@ -47,7 +47,7 @@ class GuardJudge(ModelJudge):
         return self.all_verdicts(cases, lambda readable: readings(self, readable))
 
     def require_languages(self, languages: Iterable[str]) -> None:
-        """Passes if the guard was made for every language, or is forced, and refusals can be told.
+        """Passes if the guard was made for every language or may judge all, and refusals can be recognised.
 
         Raises:
             BadInputError: names the first language that it lacks.
@@ -55,7 +55,7 @@ class GuardJudge(ModelJudge):
         require_covered(self, self.format, languages)
 
     def cautions(self, languages: Iterable[str]) -> list[str]:
-        """Returns what the guard does not know, and what it counts in an unusual way."""
+        """Returns sentences that warn a reader about the guard's verdicts."""
         return guard_cautions(self, self.format, languages)
 
     def identity(self) -> str:

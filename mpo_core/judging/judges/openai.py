@@ -1,4 +1,4 @@
-"""A model behind an OpenAI-compatible server as judge: any language model with a rubric, or a guard model."""
+"""The judge `openai`: a model behind an OpenAI-compatible server, a language model with a rubric or a guard model."""
 
 from __future__ import annotations
 
@@ -29,11 +29,12 @@ class OpenAIJudge(ModelJudge):
     key_variable: str = Field("OPENAI_API_KEY", json_schema_extra=OPERATIONAL)
     """Environment variable that holds the key; it may be unset for a server without one. Default: OPENAI_API_KEY."""
     version: str = ""
-    """Version of the model, as you name it: for another one every answer is judged again. Default: empty."""
+    """Name that you give to the model's version: a change makes it judge every answer again. Default: empty."""
     format: FormatName | None = None
-    """Format of a guard model: `qwen3guard`, `llama_guard` or `polyguard`. Default: none, which sends the rubric."""
+    """Format of a guard model: `qwen3guard`, `llama_guard` or `polyguard`. Default: none, a language model with a
+    rubric."""
     max_tokens: int = Field(1024, ge=1)
-    """Longest reply to the rubric, in tokens, thoughts included; one that is cut off is no verdict. Default: 1024."""
+    """Longest reply to the rubric, in tokens, thoughts included; a longer one gives no verdict. Default: 1024."""
     concurrency: int = Field(8, ge=1, json_schema_extra=OPERATIONAL)
     """Requests that wait for their reply at the same time. Default: 8."""
     timeout: float = Field(60.0, gt=0.0, json_schema_extra=OPERATIONAL)
@@ -45,13 +46,13 @@ class OpenAIJudge(ModelJudge):
     def _format_of_chats(self) -> Self:
         if self.format is not None and not FORMATS[self.format].turns:
             raise ValueError(
-                f"a {self.format} guard has no chat template, so no chat server renders its prompt: use the "
+                f"a {self.format} guard has no chat template, so a chat server cannot render its prompt: use the "
                 "judge `guard`"
             )
         return self
 
     def verdicts(self, cases: Sequence[Case]) -> list[Verdict]:
-        """Asks the model about every answer that can be read at all; without a readable reply an answer is unjudged.
+        """Asks the model about every answer; without a readable reply an answer is unjudged.
 
         Raises:
             BadInputError: the server refuses every request, or the key is missing or malformed.
@@ -65,7 +66,7 @@ class OpenAIJudge(ModelJudge):
         return self.all_verdicts(cases, lambda readable: readings(self, readable))
 
     def require_languages(self, languages: Iterable[str]) -> None:
-        """Passes if a guard was made for every language, or is forced; a language model may judge in any.
+        """Passes if a guard was made for every language or may judge all; a language model may judge any.
 
         Raises:
             BadInputError: names the first language that the guard lacks.
@@ -74,7 +75,7 @@ class OpenAIJudge(ModelJudge):
             require_covered(self, self.format, languages)
 
     def cautions(self, languages: Iterable[str]) -> list[str]:
-        """Returns what a reader must know of this judge."""
+        """Returns sentences that warn a reader about this judge's verdicts."""
         if self.format is not None:
             return guard_cautions(self, self.format, languages)
         return [
@@ -85,7 +86,7 @@ class OpenAIJudge(ModelJudge):
         ]
 
     def identity(self) -> str:
-        """Returns how the model is asked."""
+        """Returns the version of the rubric; empty for a guard."""
         from mpo_core.judging.rubric import RUBRIC_VERSION
 
         return "" if self.format is not None else f"rubric {RUBRIC_VERSION}"

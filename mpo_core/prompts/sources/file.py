@@ -1,4 +1,4 @@
-"""Tables in files, plain or compressed."""
+"""The sources that are tables in files, plain or compressed."""
 
 from __future__ import annotations
 
@@ -11,16 +11,18 @@ from mpo_core.prompts.columns import FIX, ColumnSource, content_digest
 
 
 class _FileSource(ColumnSource):
+    """Base of the sources that are files."""
+
     path: UserPath
     """Path of the file."""
 
     @property
     def name(self) -> str:
-        """The file's name."""
+        """Name of the source in tables and reports: the file's name."""
         return Path(self.path).name
 
     def records(self, *, key: str, delimiter: str | None = None) -> Records:
-        """Opens the file."""
+        """Opens the file as a table."""
         form = cast("Form", self.source)
         return open_records(Path(self.path), form, fix=FIX, delimiter=delimiter, key=f"{key}.delimiter")
 
@@ -33,12 +35,12 @@ class CsvSource(_FileSource):
     """A CSV file (`.csv` or `.tsv`)."""
 
     source: Literal["csv"]
-    """`csv`."""
+    """Name of the source: `csv`."""
     delimiter: Delimiter | None = None
     """Character between the fields, such as ";" or "tab". Default: a comma, or a tab in a `.tsv` file."""
 
     def records(self, *, key: str, delimiter: str | None = None) -> Records:
-        """Opens the file."""
+        """Opens the file as a table."""
         return super().records(key=key, delimiter=delimiter or self.delimiter)
 
 
@@ -46,18 +48,18 @@ class JsonSource(_FileSource):
     """A JSON file that holds one list (`.json`)."""
 
     source: Literal["json"]
-    """`json`."""
+    """Name of the source: `json`."""
 
 
 class JsonLinesSource(_FileSource):
     """A file of one JSON object per line (`.jsonl` or `.ndjson`)."""
 
     source: Literal["jsonl"]
-    """`jsonl`."""
+    """Name of the source: `jsonl`."""
 
 
 class ParquetSource(_FileSource):
     """A Parquet or Arrow file (`.parquet` or `.arrow`), or a folder of Parquet files."""
 
     source: Literal["parquet"]
-    """`parquet`."""
+    """Name of the source: `parquet`."""

@@ -1,4 +1,4 @@
-"""The embedded small world."""
+"""The source `microworld`: prompts of the embedded world."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from mpo_core.contract.prompts import Kind, Prompt, PromptSource, RejectedRow, S
 
 
 class MicroworldSource(PromptSource):
-    """Prompts of the microworld."""
+    """Prompts of the embedded world, with reference answers."""
 
     source: Literal["microworld"]
-    """`microworld`."""
+    """Name of the source: `microworld`."""
     licence: str | None = "Apache-2.0"
     """Licence of the source, which the report shows. Default: Apache-2.0, as the project."""
     kind: Kind
-    """Kind of the prompts."""
+    """Kind of the prompts: harmful or harmless."""
     split: Split
-    """Split of the world that is read, and of the prompts."""
+    """Split of the embedded world to read, which is also the split of its prompts in the run."""
 
     @property
     def name(self) -> str:
-        """World, split and kind."""
+        """Name of the source in tables and reports: world, split and kind."""
         return f"microworld-{self.split}-{self.kind}"
 
     def prompts(self, *, dominant: str, seed: int, key: str) -> list[Prompt | RejectedRow]:

@@ -1,4 +1,4 @@
-"""The prompts that ship with the project, with their reference answers."""
+"""The source `shipped`: the prompts of the project itself, with their reference answers."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from mpo_core.files.read import digest, read_csv
 
 _FOLDER = Path(__file__).parents[3] / "data" / "safety"
 _FILES = ("prompts.csv", "answers.csv")
-_FIX = "Run from a checkout of the project: the data are not part of an installed package."
+_FIX = "Run from a checkout of the project: an installed package does not contain these data."
 _KINDS: dict[str, Kind] = {"harmful": "harmful", "harmless": "harmless"}
 
 
 class ShippedSource(PromptSource):
-    """The shipped English prompts, with answers in seven languages."""
+    """The English prompts that ship with the project, with reference answers in seven languages."""
 
     source: Literal["shipped"]
-    """`shipped`."""
+    """Name of the source: `shipped`."""
     licence: str | None = "Apache-2.0"
     """Licence of the source, which the report shows. Default: Apache-2.0, as the project."""
     split: Split | None = None
-    """Split of every prompt. Default: each prompt gets one by its id, in the shares `prompts.validation` and
+    """Split of every prompt. Default: each prompt gets its split by its id, in the shares `prompts.validation` and
     `prompts.test`."""
 
     @property
     def name(self) -> str:
-        """The file's name."""
+        """Name of the source in tables and reports: the file's name."""
         return _FILES[0]
 
     def prompts(self, *, dominant: str, seed: int, key: str) -> list[Prompt | RejectedRow]:

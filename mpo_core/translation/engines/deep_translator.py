@@ -1,4 +1,4 @@
-"""Online services as engines."""
+"""The engine `deep_translator`: online translation services, such as Google or DeepL."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ Service = Literal["google", "deepl", "microsoft", "mymemory", "libre", "baidu", 
 
 
 class DeepTranslatorSource(RemoteSource):
-    """An online service, through deep-translator."""
+    """An online translation service, such as Google or DeepL, through the library deep-translator."""
 
     engine: Literal["deep_translator"]
-    """`deep_translator`."""
+    """Name of the engine: `deep_translator`."""
     service: Service = "google"
-    """Name of the service. Its key is read from the environment, such as DEEPL_API_KEY. Default: `google`."""
+    """Name of the service. Its key is read from an environment variable, such as DEEPL_API_KEY. Default: `google`."""
 
     def open(self, machine: Callable[[Backend], Engine], *, with_key: bool = True) -> Engine:
-        """Returns the service.
+        """Returns the engine, without a connection to the service yet.
 
         Raises:
             BadInputError: its key is not in the environment, or is malformed.

@@ -1,4 +1,4 @@
-"""A translation memory as an engine."""
+"""The engine `memory`: looks translations up in a file of the user's."""
 
 from __future__ import annotations
 
@@ -15,33 +15,33 @@ from mpo_core.contract.translation import Backend, Engine, TranslationEngine
 
 @functools.lru_cache(maxsize=2)
 def _read(path: str, columns: tuple[tuple[str, str], ...], delimiter: str | None, _identity: str) -> Engine:
-    """Reads a memory once per process and content."""
+    """Reads a translation memory; the last two are cached by content, so that tasks of one process share them."""
     from mpo_core.translation.memory import MemoryEngine
 
     return MemoryEngine(Path(path), columns=dict(columns), delimiter=delimiter)
 
 
 class MemorySource(TranslationEngine):
-    """A file of translations."""
+    """A translation memory: a file with the same texts in several languages."""
 
     argument = ("path", "FILE")
 
     engine: Literal["memory"]
-    """`memory`."""
+    """Name of the engine: `memory`."""
     path: UserPath
-    """A table (CSV, JSON, Parquet, Arrow) with one column per language, or TMX; plain or compressed."""
+    """Path of the file: a table (CSV, JSON, Parquet, Arrow) with a column per language, or TMX; plain or compressed."""
     columns: dict[str, str] = Field(default_factory=dict)
-    """Column (TMX: `xml:lang`) of a language where it is not the language's code."""
+    """Column (in TMX: `xml:lang`) by language, such as {sw: Kiswahili}. Default: each language's code."""
     delimiter: Delimiter | None = None
     """Character between the fields of a CSV file, such as ";" or "tab". Default: a comma, or a tab in a `.tsv` file."""
 
     def open(self, machine: Callable[[Backend], Engine], *, with_key: bool = True) -> Engine:
-        """Returns the engine, with the whole file read; tasks of one process share it.
+        """Reads the whole file and returns the engine; tasks of one process share it.
 
         Raises:
-            BadInputError: the file is missing or malformed, or lacks a column that is named.
+            BadInputError: the file is missing or malformed, or lacks a column of `columns`.
         """
-        del machine, with_key  # its answers are its own, and it needs no key
+        del machine, with_key  # it is no machine translator, and needs no key
         return _read(self.path, tuple(self.columns.items()), self.delimiter, self.identity())
 
     def identity(self) -> str:
@@ -51,10 +51,10 @@ class MemorySource(TranslationEngine):
             BadInputError: the file is missing or cannot be read.
         """
         from mpo_core.files.read import digest
-        from mpo_core.translation.memory import MEND
+        from mpo_core.translation.memory import FIX
 
-        return f"memory:{digest(Path(self.path), fix=MEND)}"
+        return f"memory:{digest(Path(self.path), fix=FIX)}"
 
     def files(self) -> list[Path]:
-        """Returns the file."""
+        """Returns the path of the file."""
         return [Path(self.path)]

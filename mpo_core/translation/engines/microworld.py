@@ -1,4 +1,4 @@
-"""The embedded world as an engine."""
+"""The engine `microworld`: translates the sentences of the embedded world exactly."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from mpo_core.contract.translation import (
 
 
 class MicroworldSource(TranslationEngine):
-    """The embedded world, which knows its own sentences."""
+    """The embedded world: translates its own sentences exactly, and nothing else."""
 
     engine: Literal["microworld"]
-    """`microworld`."""
+    """Name of the engine: `microworld`."""
 
     def open(self, machine: Callable[[Backend], Engine], *, with_key: bool = True) -> Engine:
         """Returns the engine."""
-        del machine, with_key  # its answers are its own, and it needs no key
+        del machine, with_key  # it is no machine translator, and needs no key
         return MicroworldEngine()
 
     def identity(self) -> str:
@@ -34,7 +34,7 @@ class MicroworldSource(TranslationEngine):
 
 
 class MicroworldEngine:
-    """Looks sentences of the microworld up; knows nothing else."""
+    """An engine that looks sentences of the microworld up, and translates nothing else."""
 
     name = "microworld"
     masks = True
@@ -56,7 +56,7 @@ class MicroworldEngine:
                 )
 
     def translate(self, texts: Sequence[str], source: str, target: str) -> list[Reply]:
-        """One translation per text; outside the microworld none."""
+        """Translates the texts of the microworld; every other text gets no translation."""
         from mpo_core import microworld
 
         self.check(source, target)
@@ -64,4 +64,4 @@ class MicroworldEngine:
         return [Reply(None, NO_TRANSLATION) if text is None else Reply(text) for text in translations]
 
     def judge(self, texts: Sequence[str], source: str, target: str, *, refused: bool) -> None:
-        """Nothing to learn: it is exact."""
+        """Does nothing: the translations are exact."""

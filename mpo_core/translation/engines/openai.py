@@ -1,4 +1,4 @@
-"""A language model behind an OpenAI-compatible server as an engine."""
+"""The engine `openai`: a language model behind an OpenAI-compatible server."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ class OpenAISource(RemoteSource):
     argument = ("model", "MODEL")
 
     engine: Literal["openai"]
-    """`openai`."""
+    """Name of the engine: `openai`."""
     model: str
     """The model's name on that server."""
     key_variable: str = Field("OPENAI_API_KEY", json_schema_extra=OPERATIONAL)
-    """Environment variable that holds the key; it may be unset for a server without one."""
+    """Environment variable that holds the key; it may be unset for a server without one. Default: OPENAI_API_KEY."""
     max_tokens: int = Field(2048, ge=1)
-    """Longest answer, in tokens; one that is cut off there is rejected as truncated. Default: 2048."""
+    """Longest reply, in tokens; a longer one is cut off there and rejected as `truncated`. Default: 2048."""
 
     def open(self, machine: Callable[[Backend], Engine], *, with_key: bool = True) -> Engine:
-        """Returns the server.
+        """Returns the engine, without a connection to the server yet.
 
         Raises:
             BadInputError: OpenAI's own server is meant, and its key is not set; or the key is malformed.
@@ -36,7 +36,7 @@ class OpenAISource(RemoteSource):
         return machine(openai_backend(self, with_key=with_key))
 
     def identity(self) -> str:
-        """Returns the model's name and version, and how it is prompted."""
+        """Returns the model's name and version, that of the instructions, and the longest reply."""
         from mpo_core.translation.openai import PROMPT_VERSION
 
         return f"openai:{self.model}@{self.version}#{PROMPT_VERSION}/{self.max_tokens}"
