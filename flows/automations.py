@@ -1,8 +1,8 @@
-"""What the server does by itself: runs that died are marked so, and a refusing gate is told.
+"""What the server does by itself: it marks dead runs as crashed, and calls a webhook when the gate refuses a model.
 
     MPO_WEBHOOK=https://… python -m flows.automations
 
-That a registered language starts `realign` is a trigger of its deployment, in `deployments/prefect.yaml`.
+The trigger that starts `realign` for a registered language is part of its deployment: `deployments/prefect.yaml`.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ _HOOK = "mpo-gate-refused"
 
 
 def zombies() -> AutomationCore:
-    """A run whose heartbeat has stopped is crashed: its worker was killed, and nobody else would say so."""
+    """Returns the automation that marks a run as crashed whose heartbeat has stopped, as when its worker was killed."""
     beat = "prefect.flow-run.heartbeat"
     return AutomationCore(
         name="mpo: dead runs -> crashed",
@@ -43,11 +43,11 @@ def zombies() -> AutomationCore:
 
 
 async def refusals(address: str) -> AutomationCore:
-    """A webhook is called when the gate refuses a model; its address is a secret, kept in a block."""
+    """Returns the automation that calls a webhook when the gate refuses a model; a Prefect block stores the address."""
     block_id = await Webhook(method="POST", url=SecretStr(address)).save(_HOOK, overwrite=True)
     return AutomationCore(
         name="mpo: gate refused -> webhook",
-        description="Tells whoever is to hear of a model that was not promoted.",
+        description="Reports a model that was not promoted.",
         trigger=EventTrigger(
             expect={"mpo.gate.refused"},
             match={"prefect.resource.id": "mpo.run.*"},
@@ -67,12 +67,12 @@ async def refusals(address: str) -> AutomationCore:
 
 
 async def main() -> None:
-    """Creates them, or replaces those of the same names."""
-    wanted = [zombies()]
+    """Creates the automations on the server, or replaces those of the same names."""
+    automations = [zombies()]
     if address := os.environ.get("MPO_WEBHOOK"):
-        wanted.append(await refusals(address))
+        automations.append(await refusals(address))
     async with get_client() as client:
-        for automation in wanted:
+        for automation in automations:
             for earlier in await client.read_automations_by_name(automation.name):
                 await client.delete_automation(earlier.id)
             await client.create_automation(automation)

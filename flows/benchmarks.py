@@ -17,7 +17,7 @@ Texts = dict[tuple[str, ArtifactRef], ArtifactRef | Future]
 
 
 class BenchmarkPrompts(NamedTuple):
-    """A benchmark's prompts by language and block, and what the report says of it."""
+    """A benchmark with its prompts by language and block, and its card for the report."""
 
     benchmark: Benchmark
     texts: Texts
@@ -28,7 +28,7 @@ def read_benchmarks(run: Run) -> list[BenchmarkPrompts]:
     """Reads the prompts of every benchmark beside the held-out ones, in the languages of the run.
 
     Raises:
-        BadInputError: one has no prompts in any of these languages, or its judge cannot judge one of them.
+        BadInputError: a benchmark has no prompts in any of these languages, or its judge cannot judge one of them.
     """
     return [_read(run, benchmark) for benchmark in run.config.evaluation.benchmarks if benchmark.benchmark != HELD_OUT]
 
@@ -52,7 +52,7 @@ def _read(run: Run, benchmark: Benchmark) -> BenchmarkPrompts:
     judged = [code for code in blocks if code not in lacking or code in translated]
     if not judged:
         raise BadInputError(
-            f"it has no prompts in any language of the run ({', '.join(blocks)})",
+            f"the benchmark has no prompts in any language of the run ({', '.join(blocks)})",
             where=f"evaluation.benchmarks, {name}",
             fix="Choose other languages or another benchmark.",
         )

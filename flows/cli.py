@@ -88,14 +88,14 @@ def run(
         out = output
         out.print()
         out.print(reporting.before_after_tables(summary))
-        _tell_outcome(out, config, summary)
+        _print_outcome(out, config, summary)
     if summary.gate is not None and not summary.gate.promoted:
         raise typer.Exit(REFUSED)
 
 
 @app.command()
 def realign(profile: Profile = None, overrides: Overrides = None, as_json: AsJson = False) -> None:
-    """Align what the promoted version does not cover well: new languages, faded ones, new prompts."""
+    """Align what the promoted version does not cover well: new languages, languages that got worse, new prompts."""
     config = load_config(profile, overrides)
     _require_root_and_server(config)
     joined = parse_config(with_registered(config.model_dump(), join=True), where=f"registry of {config.run.root}")
@@ -114,10 +114,10 @@ def realign(profile: Profile = None, overrides: Overrides = None, as_json: AsJso
         for code, why in done.needs:
             out.print(f"{code or 'all languages'}: {why}", soft_wrap=True)
         if summary is None:
-            out.print("Nothing needs work.")
+            out.print("No language needs training, and no prompt is new.")
         else:
             out.print(reporting.before_after_tables(summary))
-            _tell_outcome(out, config, summary)
+            _print_outcome(out, config, summary)
     if summary is not None and summary.gate is not None and not summary.gate.promoted:
         raise typer.Exit(REFUSED)
 
@@ -125,9 +125,15 @@ def realign(profile: Profile = None, overrides: Overrides = None, as_json: AsJso
 @app.command()
 def compare(
     profile: Profile = None,
-    methods: Annotated[str | None, typer.Option(help="Which of the profile's methods, such as mpo,dpo.")] = None,
-    seeds: Annotated[int | None, typer.Option(help="How many seeds, counted from 0.", min=1)] = None,
-    flipped: Annotated[str | None, typer.Option(help="Shares of swapped low-resource answers, such as 0,0.2.")] = None,
+    methods: Annotated[
+        str | None, typer.Option(help="Methods to train, such as mpo,dpo. Default: compare.methods.")
+    ] = None,
+    seeds: Annotated[
+        int | None, typer.Option(help="Number of seeds, counted from 0. Default: compare.seeds.", min=1)
+    ] = None,
+    flipped: Annotated[
+        str | None, typer.Option(help="Shares (0 to 1) of low-resource pairs to swap, such as 0,0.2.")
+    ] = None,
     overrides: Overrides = None,
     as_json: AsJson = False,
 ) -> None:
@@ -159,21 +165,23 @@ def compare(
 
 @app.command()
 def train(
-    pairs: Annotated[Path, typer.Option(help="Pairs: our Parquet, or the official MPO JSON.")],
+    pairs: Annotated[
+        Path, typer.Option(help="File of pairs: Parquet of `mpo pairs import`, or the official MPO JSON.")
+    ],
     model: Annotated[str, typer.Option(help="Model folder, hub id, or microworld.")],
     out: Out,
     profile: Profile = None,
-    validation: Annotated[Path | None, typer.Option(help="Pairs to evaluate on while training.")] = None,
+    validation: Annotated[Path | None, typer.Option(help="File of pairs to evaluate on while training.")] = None,
     overrides: Overrides = None,
     as_json: AsJson = False,
 ) -> None:
-    """Run the training stage alone: pairs in, model and trainer_state.json out."""
+    """Run the training stage alone, on a file of pairs; writes the model and trainer_state.json."""
     config, _ = with_model(profile, overrides, model)
     define_registered(config.run.root)  # the pairs may be in languages that the settings do not name
     from flows import progress
     from flows.train_files import train_file
 
-    # Without a profile the demo's settings hold; its languages are no choice of the user's.
+    # Without a profile the demo's settings apply, but the user has not chosen the demo's languages.
     chosen = profile is not None or any(override.startswith("languages") for override in overrides or [])
     with progress.show(console):
         result = train_file(config, pairs, out, languages=config.languages if chosen else None, validation=validation)
@@ -190,7 +198,10 @@ def evaluate(
     profile: Profile = None,
     against: Annotated[str | None, typer.Option(help="Model to compare with, on the same prompts.")] = None,
     source: Annotated[
-        int | None, typer.Option(help="Which of the profile's prompts.sources says how to read the file, from 0.")
+        int | None,
+        typer.Option(
+            help="Number, from 0, of the entry in the profile's prompts.sources that says how to read the file."
+        ),
     ] = None,
     out: Annotated[
         Path | None, typer.Option(help="New folder for the answers, verdicts and metrics, as Parquet.")
@@ -198,7 +209,7 @@ def evaluate(
     overrides: Overrides = None,
     as_json: AsJson = False,
 ) -> None:
-    """Run the evaluation alone, of one model or of two."""
+    """Evaluate one model on a file of prompts, or compare two models."""
     config, own = with_model(profile, overrides, model)
     from flows import progress
     from flows.evaluate_files import evaluate_file
@@ -236,7 +247,7 @@ def report(
     root: Root = "artifacts",
     as_json: AsJson = False,
 ) -> None:
-    """Make a run's HTML page again from its summary, and print where it is; one that is up to date is not written."""
+    """Render a run's HTML page again from its summary, unless it is up to date, and print its path."""
     from mpo_core import reporting
     from mpo_core.contract.artifacts import write_atomically
 
@@ -257,7 +268,7 @@ def build(
     seed: Annotated[int, typer.Option(help="Seed of every random draw.", min=0, max=2**63 - 1)] = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Rebuild the base model from nothing."""
+    """Train the microworld's base model from scratch."""
     from mpo_core.microworld import build as build_world
 
     if out.exists() and any(out.iterdir()):
@@ -268,15 +279,15 @@ def build(
 
 
 def _require_root_and_server(config: PipelineConfig) -> None:
-    """Checks at once what a run cannot do without: a temporary server takes a while to start."""
+    """Checks that root and Prefect server can be used, before a temporary server takes its time to start."""
     from flows.run import open_root
 
     open_root(config)
     require_server()
 
 
-def _tell_outcome(out: Console, config: Any, summary: Any) -> None:
-    """What was computed, the gate's word, and where everything lies."""
+def _print_outcome(out: Console, config: Any, summary: Any) -> None:
+    """Prints how many tasks computed, the decisions of gate and registry, and where model and report are."""
     computed = sum(stage.state == "computed" for stage in summary.stages)
     out.print(f"{computed} tasks computed, {len(summary.stages) - computed} from cache, {summary.seconds:.0f} s")
     if summary.gate is not None:
@@ -291,14 +302,14 @@ def _tell_outcome(out: Console, config: Any, summary: Any) -> None:
 
 
 def _p_value(row: dict[str, Any]) -> list[str]:
-    """The cell of the paired test, where two models are compared; a model's own rows before have none."""
+    """Returns the cell of the p-value, empty in the earlier model's rows; no cell where one model is evaluated."""
     if "p_value" not in row:
         return []
     return ["" if row["p_value"] is None or row["model"] == "before" else f"{row['p_value']:.3f}"]
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
+def _version(requested: bool) -> None:
+    if requested:
         print(f"mpo {__version__}")
         raise typer.Exit
 
@@ -324,11 +335,11 @@ def _with_languages(overrides: list[str] | None, languages: str | None) -> list[
 
 
 def quiet_surroundings() -> None:
-    """Libraries neither phone home nor talk over the progress display, unless the user asks them to."""
+    """Keeps libraries from sending statistics and from writing into the progress display, unless the user sets that."""
     for name, value in {
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
-        # What fails a task fails the command, which tells it once; Prefect would add a traceback per task.
+        # The command reports a failed task once; Prefect would add a traceback per task.
         "PREFECT_LOGGING_LEVEL": "CRITICAL",
         "PREFECT_SERVER_LOGGING_LEVEL": "CRITICAL",
         "PREFECT_LOGGING_INTERNAL_LEVEL": "CRITICAL",
@@ -341,12 +352,12 @@ def quiet_surroundings() -> None:
     spare_loopback()
     # The ephemeral server is stopped in the middle of its own queries when the process ends.
     logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)
-    # At the end of the process it says that it sends what it was given.
+    # At the end of the process it reports the events that it still sends.
     logging.getLogger("EventsWorker").setLevel(logging.ERROR)
 
 
 def main() -> None:
-    """Entry point: runs the command and turns errors into one line and an exit code."""
+    """Runs the `mpo` command, and turns every error into one line and an exit code."""
     surroundings.utf8_names()
     with surroundings.lasting_streams(), surroundings.ended_by_signals():
         surroundings.own_modules_in_children()
@@ -372,10 +383,12 @@ def _run_command(arguments: list[str]) -> None:
 
 
 def _require_readable(arguments: list[str]) -> None:
-    """Refuses names that libraries cannot take, and an address at which importing Prefect would fail."""
+    """Rejects arguments that are not UTF-8, and a PREFECT_API_URL with which importing Prefect would fail."""
     for argument in arguments:
         if re.search("[\ud800-\udfff]", argument):
-            raise BadInputError("this is not UTF-8 text", where=argument, fix="Rename the file, or write UTF-8.")
+            raise BadInputError(
+                "the argument is not UTF-8 text", where=argument, fix="Rename the file, or write UTF-8."
+            )
     address = os.environ.get("PREFECT_API_URL", "")
     try:
         parts = urlsplit(address)
@@ -384,7 +397,7 @@ def _require_readable(arguments: list[str]) -> None:
         known = False
     if not known:
         fix = "Write http://HOST:PORT/api, or unset the variable to run without a server."
-        raise BadInputError("this is no address of a server", where="PREFECT_API_URL", fix=fix)
+        raise BadInputError("this is not the address of a Prefect server", where="PREFECT_API_URL", fix=fix)
 
 
 def _expanded(argument: str) -> str:

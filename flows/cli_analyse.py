@@ -15,14 +15,16 @@ def analyse(
     overrides: Overrides = None,
     as_json: AsJson = False,
 ) -> None:
-    """Analyse a finished run from its stored artifacts: writes a table, a picture and a page into the run's folder."""
+    """Analyse a finished run: write a table, a picture and a page into the run's folder."""
     from mpo_core import reporting
     from mpo_core.contract.analysis import ANALYSES
 
     implementation = ANALYSES.implementations.get(name)
     if implementation is None:
         known = ", ".join(ANALYSES.implementations)
-        raise BadInputError("no analysis has this name", where=f"analyse {name[:100]!r}", fix=f"Known: {known}.")
+        raise BadInputError(
+            "there is no analysis of this name", where=f"analyse {name[:100]!r}", fix=f"Known: {known}."
+        )
     run = load_config(profile, overrides).run
     store = store_at(run.root, writes=True)
     folder = reporting.run_folder(store, run.name)

@@ -39,8 +39,8 @@ def translate(
     engine: Annotated[
         list[str] | None,
         typer.Option(
-            help="Asked in this order: google, deepl, microsoft, mymemory, libre …, memory=FILE, "
-            "seq2seq=FOLDER_OR_ID, openai=MODEL, microworld. Left out: those of --profile."
+            help="Engine, one of google, deepl, microsoft, mymemory, libre …, memory=FILE, seq2seq=FOLDER_OR_ID, "
+            "openai=MODEL, microworld. Repeat it for a chain. Default: translation.engines of --profile."
         ),
     ] = None,
     source: Annotated[
@@ -53,31 +53,33 @@ def translate(
     ] = None,
     profile: Annotated[Path | None, typer.Option(help="YAML profile with translation.engines.")] = None,
     overrides: Overrides = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Tell what would be asked, and ask nobody.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print what would be requested, and send nothing.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Translate a file's texts; every translation passes the gates, or is rejected with the reason."""
+    """Translate a file's texts; a translation that fails a gate is rejected with the reason."""
     from flows.translate import engine_settings, estimate, require_table
 
     if not engine and profile is None:
-        raise BadInputError("no engine is named", where="mpo translate", fix="Give --engine NAME, or --profile FILE.")
+        raise BadInputError("an engine is missing", where="mpo translate", fix="Give --engine NAME, or --profile FILE.")
     if out is None and not dry_run:
-        raise BadInputError("no place for the result is named", where="mpo translate", fix="Give --out FILE.parquet.")
+        raise BadInputError("the file for the result is missing", where="mpo translate", fix="Give --out FILE.parquet.")
     if out is not None:
         require_table(out)
     engine_override = (
         [f"translation.engines={json.dumps([engine_settings(name) for name in engine])}"] if engine else []
     )
     targets = [code.strip() for code in to.split(",")]
-    # What the settings say of the source, before the command's own languages join them.
+    # The source language of the settings, read before the command's own languages are added.
     known = [code for code in dict.fromkeys(targets) if code in LANGUAGES and code != source]
     first = [f"languages.targets={json.dumps(known)}"] if profile is None and known else []
     first += [f"languages.dominant={source}"] if profile is None and source else []
-    given = load_config(profile, [*engine_override, *first, *(overrides or [])])
-    source = source or given.languages.dominant
+    first_config = load_config(profile, [*engine_override, *first, *(overrides or [])])
+    source = source or first_config.languages.dominant
     _require_distinct(source, targets)
-    named = [f"languages.dominant={source}", f"languages.targets={json.dumps(targets)}"]
-    config = _translation_config(profile, [*engine_override, *(overrides or []), *named], source, targets)
+    language_overrides = [f"languages.dominant={source}", f"languages.targets={json.dumps(targets)}"]
+    config = _translation_config(profile, [*engine_override, *(overrides or []), *language_overrides], source, targets)
     note_unidentified(config, as_json=as_json)
     delimiter = _delimiter(delimiter)
     load = estimate(config, file, column=column, delimiter=delimiter, with_keys=not dry_run)
@@ -97,7 +99,7 @@ def translate(
 
 
 def _translation_config(profile: Path | None, overrides: list[str], source: str, targets: list[str]) -> PipelineConfig:
-    """The settings; an unknown language is reported where it was named on the command line."""
+    """Reads the settings; an unknown language is reported with the option that names it, not with its settings key."""
     try:
         return load_config(profile, overrides)
     except BadInputError:
@@ -107,18 +109,20 @@ def _translation_config(profile: Path | None, overrides: list[str], source: str,
 
 
 def _require_distinct(source: str, targets: list[str]) -> None:
-    """Refuses a language that is named twice; whether all are known is for the settings, which know the registry."""
+    """Rejects a language that is named twice. Unknown languages are rejected later, by the settings."""
     if len({*targets, source}) != len(targets) + 1:
         raise BadInputError(
-            "a language stands twice", where=f"--from {source} --to {','.join(targets)}", fix="Name each once."
+            "a language is named twice", where=f"--from {source} --to {','.join(targets)}", fix="Name each once."
         )
 
 
-def _delimiter(given: str | None) -> str | None:
-    value: str | None = single_character(given)
+def _delimiter(option: str | None) -> str | None:
+    value: str | None = single_character(option)
     if value is not None and not re.fullmatch(DELIMITER, value):
         raise BadInputError(
-            "a delimiter is one character, no quote", where=f"--delimiter {given}", fix='Such as ";" or tab.'
+            "a delimiter is one character and no quote",
+            where=f"--delimiter {option}",
+            fix='Write ";" or tab, for example.',
         )
     return value
 
@@ -135,7 +139,7 @@ def _tell_translated(result: dict[str, Any], *, used_machine: bool, as_json: boo
     _tell_quality(result["languages"])
     tell({name: result[name] for name in ("out", "quarantine") if name in result}, as_json=False)
     if "quarantine" in result and used_machine:
-        console.print("To ask again for what was rejected: --set translation.attempt=2")
+        console.print("To request the rejected texts again: --set translation.attempt=2")
 
 
 def _tell_estimate(load: list[dict[str, Any]], *, as_json: bool) -> None:
@@ -143,7 +147,7 @@ def _tell_estimate(load: list[dict[str, Any]], *, as_json: bool) -> None:
         print(json.dumps(load))
         return
     names = ("language", "texts", "in memory", "kept", "requests", "characters", "engine")
-    table = Table(*(Column(name, overflow="fold") for name in names), title="to be asked, at most")
+    table = Table(*(Column(name, overflow="fold") for name in names), title="what would be requested, at most")
     for row in load:
         table.add_row(*(f"{value:,}" if isinstance(value, int) else str(value) for value in row.values()))
     output.print(table)
@@ -164,7 +168,7 @@ languages_app = typer.Typer(help="The languages that are known; `add` registers 
 
 @languages_app.callback(invoke_without_command=True)
 def languages_(context: typer.Context, root: LanguagesRoot = DEFAULT_ROOT, as_json: AsJson = False) -> None:
-    """List the languages that are known, in the table or in a root; `mpo languages add` registers one."""
+    """List the known languages: those that ship and those registered in a root."""
     if context.invoked_subcommand is not None:
         return
     know_registered(root)
@@ -175,7 +179,7 @@ def languages_(context: typer.Context, root: LanguagesRoot = DEFAULT_ROOT, as_js
     for entry in LANGUAGES.values():
         table.add_row(entry.code, entry.name, entry.script, entry.resource, " ".join(entry.engines))
     output.print(table)
-    output.print("openai=MODEL is told the language's name: whether it knows it, its maker says.")
+    output.print("Engine openai=MODEL accepts every language; whether the model knows it is for its maker to say.")
 
 
 @languages_app.command("add")
@@ -193,7 +197,9 @@ def add_language(
         list[str] | None,
         typer.Option(help="A translation engine's own code for it, such as google=tl; may be repeated."),
     ] = None,
-    who: Annotated[str, typer.Option(help="Who asks for it; it is kept.", envvar="USER")] = "unknown",
+    who: Annotated[
+        str, typer.Option(help="Name of the person who asks for it; it is stored.", envvar="USER")
+    ] = "unknown",
     dominant: Annotated[
         str | None,
         typer.Option(help="The dominant language of the root's runs. Default: the promoted version's, or en."),
@@ -201,7 +207,7 @@ def add_language(
     root: Root = "artifacts",
     as_json: AsJson = False,
 ) -> None:
-    """Register a language to be aligned, and tell the Prefect server, if one is set, so that `realign` starts."""
+    """Register a language to be aligned; if a Prefect server is set, it starts `realign`."""
     from flows.languages import canonical, facts_of, require_target, tell_server
     from mpo_core import registry
     from mpo_core.languages.identify import identifiable
@@ -214,9 +220,9 @@ def add_language(
     known = None if promoted is None else promoted.entry.dominant
     code = canonical(code)
     require_target(code, script, canonical(dominant or known or LanguageSettings().dominant))
-    given = {"name": name, "script": script, "resource": resource}
-    facts = facts_of(code, given, engines=engine_code or (), refusals=refusals)
-    require_server()  # first: what is registered already is not told again
+    options = {"name": name, "script": script, "resource": resource}
+    facts = facts_of(code, options, engines=engine_code or (), refusals=refusals)
+    require_server()  # before registering: the server gets the event of a new language alone
     new = registry.add_language(store_at(root, writes=True), facts, who=who)
     facts.define()
     notified = server() is not None and new
@@ -250,7 +256,7 @@ def import_(
     root: LanguagesRoot = DEFAULT_ROOT,
     as_json: AsJson = False,
 ) -> None:
-    """Import pairs, identify their languages, and reject rows that cannot be used, each with its reason."""
+    """Import pairs and identify their languages; rows that cannot be used are rejected with the reason."""
     from flows.pair_files import import_file
 
     know_registered(root)
@@ -259,11 +265,11 @@ def import_(
 
 @pairs_app.command()
 def audit(
-    file: Annotated[Path, typer.Argument(help="Official MPO JSON, or pairs in our Parquet.")],
+    file: Annotated[Path, typer.Argument(help="Official MPO JSON, or Parquet of `mpo pairs import` or of a run.")],
     root: LanguagesRoot = DEFAULT_ROOT,
     as_json: AsJson = False,
 ) -> None:
-    """Count the flaws of a file of pairs, by language."""
+    """Count the flaws of a file of pairs, by language, and change nothing."""
     from flows.pair_files import audit_file
 
     know_registered(root)
@@ -283,14 +289,16 @@ def describe(
     root: LanguagesRoot = DEFAULT_ROOT,
     as_json: AsJson = False,
 ) -> None:
-    """Count the pairs of a file by language, kind, split and origin; say how long and how varied the answers are."""
+    """Count pairs by language, kind, split and origin, and report length and variety of the answers."""
     from mpo_core import pairs
 
     know_registered(root)
     table, rejected = pairs.import_pairs(file)
     if not table.num_rows:
         raise BadInputError(
-            f"no usable pair, {rejected.num_rows} rows rejected", where=str(file), fix="See mpo pairs audit."
+            f"no pair can be used, {rejected.num_rows} rows are rejected",
+            where=str(file),
+            fix="`mpo pairs import` writes a table of these rows with their reasons.",
         )
     figures = pairs.describe(table)
     reasons = dict(sorted(Counter(rejected["reason"].to_pylist()).items()))
@@ -307,9 +315,9 @@ def describe(
 
 @pairs_app.command("export")
 def export(
-    file: Annotated[Path, typer.Argument(help="Pairs in our Parquet.")],
+    file: Annotated[Path, typer.Argument(help="Parquet of `mpo pairs import` or of a run.")],
     out: Out,
-    form: Annotated[str, typer.Option("--format", help="official or trl.")] = "official",
+    form: Annotated[str, typer.Option("--format", help="official: JSON of the released MPO code; trl.")] = "official",
     root: LanguagesRoot = DEFAULT_ROOT,
     as_json: AsJson = False,
 ) -> None:

@@ -38,7 +38,7 @@ def judge(
     overrides: Overrides = None,
     as_json: AsJson = False,
 ) -> None:
-    """Judge the answers of a file, and compare the judge with people."""
+    """Judge the answers of a file; with --labels, report how well the judge agrees with people."""
     if judge is None and profile is None and not any(item.startswith("judging") for item in overrides or []):
         raise BadInputError("no judge is named", where="mpo judge", fix="Write --judge NAME, or --profile FILE.")
     chosen = [] if judge is None else [f"judging={json.dumps(judge_settings(judge))}"]
@@ -64,26 +64,26 @@ def judge(
     tell({name: result[name] for name in ("quarantined", "out") if result[name]}, as_json=False)
 
 
-def judge_settings(named: str) -> dict[str, Any]:
-    """Returns the settings of a judge as the command names it, such as `guard=FOLDER`.
+def judge_settings(option: str) -> dict[str, Any]:
+    """Returns the settings of the judge that `--judge` names, such as `guard=FOLDER`.
 
     Raises:
         BadInputError: no judge is called so, or it takes another value.
     """
-    name, _, value = named.partition("=")
+    name, _, value = option.partition("=")
     known = JUDGES.implementations.get(name)
     if known is None:
         forms = [k if j.argument is None else f"{k}={j.argument[1]}" for k, j in JUDGES.implementations.items()]
-        raise BadInputError("unknown judge", where=f"--judge {named}", fix=f"Name one of {', '.join(forms)}.")
+        raise BadInputError("unknown judge", where=f"--judge {option}", fix=f"Name one of {', '.join(forms)}.")
     if value and known.argument is None:
         raise BadInputError(
-            f"{name} takes no value", where=f"--judge {named}", fix=f"Write {name}; --set sets the rest."
+            f"{name} takes no value", where=f"--judge {option}", fix=f"Write {name}; set its settings with --set."
         )
     return {"judge": name} | ({known.argument[0]: value} if value and known.argument is not None else {})
 
 
 def _outcomes(counts: dict[str, dict[str, int]]) -> Table:
-    """Answers by language and outcome."""
+    """Makes the table of answers by language and outcome."""
     names = list(next(iter(counts.values())))
     table = Table("language", "n", *(name.replace("_", " ") for name in names))
     for code, of_language in counts.items():
@@ -92,7 +92,7 @@ def _outcomes(counts: dict[str, dict[str, int]]) -> Table:
 
 
 def _agreement(rows: list[dict[str, Any]]) -> Table:
-    """The judge against people, by language, with intervals."""
+    """Makes the table of how well the judge agrees with people, by language, with intervals."""
     names = ("agreement", "kappa", "sensitivity", "specificity")
     table = Table(*("language", "n", "unjudged", *names), title="Agreement with people on what is unsafe", box=SIMPLE)
     for row in rows:

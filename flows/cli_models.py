@@ -31,7 +31,7 @@ def list_(root: Root = "artifacts", as_json: AsJson = False) -> None:
             f"{figures[name]:.1%}" for name in ("median_unsafe_before", "median_unsafe_after") if name in figures
         )
         gate = version.gate
-        gate_state = "not asked" if gate is None else "passed" if gate.promoted else "refused"
+        gate_state = "none" if gate is None else "passed" if gate.promoted else "refused"
         table.add_row(version.version, version.entry.run, change, gate_state, "✓" if version.promoted else "")
     output.print(table)
     for version in versions:  # a path is one line, to be copied as it is
@@ -41,7 +41,7 @@ def list_(root: Root = "artifacts", as_json: AsJson = False) -> None:
 
 @models_app.command("history")
 def history_(root: Root = "artifacts", as_json: AsJson = False) -> None:
-    """Who registered, promoted or rolled back what, when and why."""
+    """List who registered, promoted or rolled back which version, when and why."""
     from mpo_core import registry
 
     events = registry.history(store_at(root))
@@ -89,23 +89,23 @@ def push(
     root: Root = "artifacts",
     as_json: AsJson = False,
 ) -> None:
-    """Push a version to the Hugging Face hub, with a card."""
+    """Push a version to the Hugging Face hub, with a model card."""
     from mpo_core import registry
 
     tell({"pushed": registry.push(store_at(root), version, to, private=not public)}, as_json)
 
 
 def _person(who: str) -> str:
-    """The name of a person, which must not be taken for the gate's."""
+    """Returns the name of the person who decides, and rejects the name that the log uses for the gate."""
     if who.strip().lower() == "gate":
-        raise BadInputError("this name is the gate's own", where=f"--who {who}", fix="Say which person decides.")
+        raise BadInputError("this name stands for the gate", where=f"--who {who}", fix="Name the person who decides.")
     return who
 
 
 def _change(root: str, decide: Callable[[Any], Any], as_json: bool) -> None:
-    """Changes which version is in use, and says which languages it does not cover any more.
+    """Changes which version is in use, and prints the languages that are no longer covered.
 
-    A person may decide so, knowing it.
+    A person may promote such a version; the gate does not.
     """
     from mpo_core import registry
 

@@ -1,4 +1,4 @@
-"""What the commands share: options, and how they tell their results."""
+"""What the commands share: options, and how they print results and errors."""
 
 import contextlib
 import json
@@ -16,13 +16,13 @@ from mpo_core.contract.errors import BadInputError
 from mpo_core.contract.own_packages import ROOT
 from mpo_core.settings import ModelSettings, PipelineConfig
 
-Profile = Annotated[Path | None, typer.Argument(help="YAML profile; the demo if left out.", show_default=False)]
+Profile = Annotated[Path | None, typer.Argument(help="YAML profile. Default: the demo.", show_default=False)]
 Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", help="Override a setting, such as training.beta=1.5; all are in docs/settings.md."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object, for programs.")]
-Out = Annotated[Path, typer.Option("--out", help="Where the result goes.")]
+Out = Annotated[Path, typer.Option("--out", help="File or folder of the result.")]
 Root = Annotated[str, typer.Option("--root", help="Folder or URL of the artifacts.")]
 LanguagesRoot = Annotated[
     str, typer.Option("--root", help="Folder or URL of the artifacts; languages registered there are known.")
@@ -37,15 +37,15 @@ output = Console(markup=False, emoji=False, highlight=False)
 
 
 def complain(message: str, code: int) -> NoReturn:
-    """Says in one line what went wrong, and ends the command."""
-    # Whoever wrote a name or a server's answer must not drive the terminal by it.
+    """Prints in one line what went wrong, and ends the command with this exit code."""
+    # A name or a server's answer may hold control characters, which would drive the terminal.
     line = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in message)
     console.print(f"mpo: {line}", style="red", soft_wrap=True)
     sys.exit(code)
 
 
 def unexpected(error: Exception) -> str:
-    """Names an error that nobody foresaw by its kind and place: its own words could quote a prompt."""
+    """Describes an unforeseen error by its type and place; its own message could quote a prompt."""
     if os.environ.get("MPO_TRACEBACK"):
         traceback.print_exception(error)
     frames = traceback.extract_tb(error.__traceback__)
@@ -58,7 +58,7 @@ def unexpected(error: Exception) -> str:
 
 
 def store_at(root: str, *, writes: bool = False) -> Any:
-    """The artifacts of a root that is there: to look must neither make a folder nor write a file."""
+    """Opens the artifacts of an existing root; unless `writes`, neither makes a folder nor writes a file."""
     from mpo_core.contract.artifacts import ArtifactStore
 
     store = ArtifactStore(root, writes=False)
@@ -81,7 +81,7 @@ def know_registered(root: str) -> None:
 
 
 def note_unidentified(config: Any, *, as_json: bool) -> None:
-    """Says of which languages the identifier knows nothing, so that their texts are judged by the script alone."""
+    """Prints the languages that the identifier does not know, whose texts are checked by their script alone."""
     from mpo_core.languages.identify import identifiable
     from mpo_core.languages.known import language
 
@@ -89,21 +89,21 @@ def note_unidentified(config: Any, *, as_json: bool) -> None:
     for code in codes:
         if not identifiable(code):
             console.print(
-                f"{code}: the language identifier does not know {language(code).name}; texts are judged by their "
+                f"{code}: the language identifier does not know {language(code).name}; texts are checked by their "
                 f"script ({language(code).script}) alone, not by their language.",
                 soft_wrap=True,
             )
 
 
 def bar(what: str) -> Any:
-    """A progress bar on the terminal."""
+    """Shows a progress bar on the terminal while the context lasts; yields `update(done, total)`."""
     from flows.progress import bar as progress_bar
 
     return progress_bar(console, what)
 
 
 def tell(result: dict[str, Any], as_json: bool) -> None:
-    """A command's result: one JSON object, or a line for each of its parts."""
+    """Prints a command's result: one JSON object, or a line for each of its parts."""
     if as_json:
         print(json.dumps(result))
         return
@@ -126,17 +126,20 @@ def kinds_printed(as_json: bool) -> Any:
 
 
 def with_model(profile: Path | None, overrides: list[str] | None, model: str) -> tuple[PipelineConfig, ModelSettings]:
-    """Reads the settings with another model, and the profile's own: its revision is that of its own model alone."""
-    named = list(overrides or [])
-    own = load_config(profile, named).model
+    """Reads the settings with `model` in place of the profile's model; returns them and the profile's own model.
+
+    The profile's `model.revision` belongs to its own model and is dropped for another one.
+    """
+    overrides = list(overrides or [])
+    own = load_config(profile, overrides).model
     changes = [f"model.path={json.dumps(model)}"]
-    if model != own.path and not any(override.startswith("model.revision=") for override in named):
+    if model != own.path and not any(override.startswith("model.revision=") for override in overrides):
         changes.append("model.revision=null")
-    return load_config(profile, named + changes), own
+    return load_config(profile, overrides + changes), own
 
 
 def with_methods(config: Any, names: list[str]) -> dict[str, Any]:
-    """The settings with these methods alone: as the profile tunes them, else with the settings of `training`."""
+    """Returns the settings with only these methods to compare, each with the profile's settings for it, if any."""
     data: dict[str, Any] = config.model_dump()  # not as JSON: URLs have their credentials
     tuned = data["compare"]["methods"]
     data["compare"]["methods"] = {name.strip(): tuned.get(name.strip(), {}) for name in names}

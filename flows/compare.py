@@ -23,7 +23,7 @@ def compare_methods(config: PipelineConfig, overrides: dict[str, JsonValue] | No
 
     Args:
         config: the settings, as in a profile.
-        overrides: by key, settings that are to be otherwise, such as {"compare.seeds": [0, 1]}.
+        overrides: settings to change, by key, such as {"compare.seeds": [0, 1]}.
     """
     with start_run(config, overrides) as run:
         base, comparison = find_model(run.config.model, cutoff=run.config.training.cutoff), run.config.compare
@@ -34,7 +34,7 @@ def compare_methods(config: PipelineConfig, overrides: dict[str, JsonValue] | No
         for seed, seed_run in variants.items():
             require_pairs(seed_run, pairs[seed])
 
-        # All trainings first: they wait for nothing but their pairs, so every worker has one.
+        # All trainings are submitted first: they wait for nothing but their pairs, so no worker is idle.
         trained = {cell: _train(variants[cell.seed], base, pairs[cell.seed], cell) for cell in cells}
         before = {seed: evaluate(seed_run, "base", base, pairs[seed]) for seed, seed_run in variants.items()}
         after = {
@@ -51,7 +51,7 @@ def compare_methods(config: PipelineConfig, overrides: dict[str, JsonValue] | No
 
 
 def seeded(config: PipelineConfig, seed: int) -> PipelineConfig:
-    """Adds a seed to those of the settings: other training prompts and other draws; the held-out prompts stay."""
+    """Adds a seed to those of prompts and sampling: training prompts and answers differ, held-out prompts do not."""
     return config.model_copy(
         update={
             "prompts": config.prompts.model_copy(update={"seed": config.prompts.seed + seed}),
@@ -64,7 +64,7 @@ def _train(run: Run, base: ModelFolder, pairs: Pairs, cell: Cell) -> Future:
     settings = run.config.compare.training(cell.method, run.config.training, cell.seed)
     clean = pairs.of("train").target
     train = {key: _flipped(run, future, key, cell) for key, future in clean.items()}
-    # The reference is of the pairs as they are trained on.
+    # The reference is measured on the pairs as they are trained on, swapped answers included.
     learned = pairs._replace(target=pairs.target | train)
     return stages.train(run, base, learned, stages.measure(run, base, learned, settings), settings, cell.label)
 

@@ -83,7 +83,7 @@ def _figures(run: Run, evaluation: Evaluation) -> dict[str, float]:
 
 
 def _tell_prefect(methods: pa.Table) -> None:
-    """One line a method and share of swapped answers: means over seeds."""
+    """Creates the Prefect table of the comparison: a row per method and share of swapped answers, means over seeds."""
     table: dict[tuple[str, float], dict[str, object]] = {}
     for row in METHODS.check(methods).to_pylist():
         line = table.setdefault((row["method"], row["flipped"]), {"method": row["method"], "flipped": row["flipped"]})

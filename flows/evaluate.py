@@ -16,11 +16,11 @@ from tasks.model import find_model, registered_model
 
 @flow(name="evaluate")
 def evaluate_promoted(config: PipelineConfig, overrides: dict[str, JsonValue] | None = None) -> dict[str, float]:
-    """ASR of the promoted version by language; the registry keeps the figures, and `realign` reads them.
+    """Evaluates the promoted version again, records it in the registry for `realign`, and returns its ASR by language.
 
     Args:
         config: the settings, as in a profile; registered languages join `languages.targets`.
-        overrides: by key, settings that are to be otherwise, such as {"evaluation.split": "concept"}.
+        overrides: settings to change, by key, such as {"evaluation.split": "concept"}.
     """
     with start_run(config, overrides) as plain_run:
         run = plain_run.variant(with_registered(plain_run), "")

@@ -27,13 +27,20 @@ from tasks.model import ModelFolder, find_model
 from tasks.prompts import store_prompts
 from tasks.stage import Event, listeners
 
-_PLACE = {"source", "path", "revision", "subset", "dataset_split", "split"}  # where the prompts lie, not how they read
+_LOCATION = {
+    "source",
+    "path",
+    "revision",
+    "subset",
+    "dataset_split",
+    "split",
+}  # where the prompts lie, not how they read
 _PROMPT_FORMS: tuple[Form, ...] = ("csv", "json", "jsonl", "parquet", "arrow")
 OnKinds = Callable[[dict[str, dict[str, int]]], None]
 
 
 class _Answered(NamedTuple):
-    """Where the answers of a model, the verdicts on them, its metrics and the rejected rows lie."""
+    """One model's tables: its answers, the verdicts on them, its metrics and the rejected rows."""
 
     answers: list[ArtifactRef]
     verdicts: list[ArtifactRef]
@@ -136,7 +143,7 @@ def evaluate_models(
 
 @contextlib.contextmanager
 def _called_at_first_answer(announce: Callable[[], None]) -> Iterator[None]:
-    """Calls `announce` once, when a model answers or all answers are there: a broken model leaves nothing on stdout."""
+    """Calls `announce` once, at a model's first answer or at the end: a broken model leaves stdout empty."""
     called = threading.Event()
 
     def listen(event: Event | None) -> None:
@@ -153,7 +160,7 @@ def _called_at_first_answer(announce: Callable[[], None]) -> Iterator[None]:
 
 
 def _require_new_folder(out: Path) -> None:
-    """Refuses, before anything is computed, a folder that holds something already or cannot be made."""
+    """Rejects, before anything is computed, a folder that is not empty or cannot be made."""
     if out.is_dir() and any(out.iterdir()):
         raise BadInputError("the folder is not empty", where=f"--out {out}", fix="Name a new folder.")
     if not can_be_written(out):
@@ -177,7 +184,7 @@ def _write_tables(
 
 
 def _rejected(store: ArtifactStore, refs: list[ArtifactRef]) -> pa.Table:
-    """The rejected rows of all languages. Their ids end with the language: a prompt may be rejected in several."""
+    """Reads the rejected rows of all languages, with the language added to their ids: a prompt may fail in several."""
     rows = [row for ref in refs for row in store.read_table(ref, QUARANTINE).to_pylist()]
     return QUARANTINE.build([row | {"row_id": f"{row['row_id']}/{row['language']}"} for row in rows])
 
@@ -189,10 +196,10 @@ def read_file(config: PipelineConfig, store: ArtifactStore, file: Path, number: 
 
 
 def prompt_source(config: PipelineConfig, file: Path, number: int | None = None) -> PromptSource:
-    """A source that reads `file` as the profile says: by source `number`, else by the source of that very file.
+    """Returns a source that reads `file` as the profile's source `number` says, else as its source of that file says.
 
-    Else the profile's sources of files must agree on how they are read; without one, `text` and `kind` are the columns.
-    What says where the source lies, and which split its rows are in, is the command's.
+    If neither applies, all sources of files in the profile must read alike; without any, the columns are `text` and
+    `kind`. Path and split are never the profile's: the command gives them.
 
     Raises:
         BadInputError: the file is of no known kind, there is no such source, or the sources differ.
@@ -213,7 +220,9 @@ def _template(config: PipelineConfig, file: Path, number: int | None) -> PromptS
     if number is not None:
         if not 0 <= number < len(sources) or not isinstance(sources[number], ColumnSource):
             raise BadInputError(
-                "this is no source of files in the profile", where=f"--source {number}", fix="Count from 0."
+                "the profile has no source of files of this number",
+                where=f"--source {number}",
+                fix="Count the entries of prompts.sources from 0.",
             )
         return sources[number]
     tables = [source for source in sources if isinstance(source, ColumnSource)]
@@ -221,7 +230,7 @@ def _template(config: PipelineConfig, file: Path, number: int | None) -> PromptS
     candidates: Sequence[PromptSource] = (
         same or tables or [PROMPT_SOURCES.parse({"source": "csv", "path": "-", "kind_column": "kind"})]
     )
-    ways = {source.model_dump_json(exclude=_PLACE | {"licence"}) for source in candidates}
+    ways = {source.model_dump_json(exclude=_LOCATION | {"licence"}) for source in candidates}
     if len(ways) > 1:
         raise BadInputError(
             f"the profile's {len(candidates)} sources are read in different ways",

@@ -17,11 +17,11 @@ from tasks.model import find_model
 
 @flow(name="mpo")
 def full_pipeline(config: PipelineConfig, overrides: dict[str, JsonValue] | None = None) -> RunSummary:
-    """Prompts → translation → sampling → judging → pairs → reference → training → evaluation → gate → registry.
+    """Runs the ten stages of the pipeline: aligns a model in every target language, and promotes it if the gate agrees.
 
     Args:
         config: the settings, as in a profile.
-        overrides: by key, settings that are to be otherwise, such as {"training.beta": 1.5}.
+        overrides: settings to change, by key, such as {"training.beta": 1.5}.
     """
     with start_run(config, overrides) as run:
         training = run.config.training
@@ -29,11 +29,11 @@ def full_pipeline(config: PipelineConfig, overrides: dict[str, JsonValue] | None
 
         # 1. Prompts: the harmful and harmless requests of every source, in blocks of one split.
         blocks, benchmarks = stages.read_blocks(run), read_benchmarks(run)
-        # The dominant language goes through 3 and 4 alone: without safety there, the run stops here.
+        # 3 and 4 for the dominant language come first: if the model is not safe there, the run stops here.
         answers, verdicts = stages.answer_dominant(run, base, blocks)
         # 2. Translation: each prompt in every target language.
         texts = stages.translate(run, blocks)
-        # 3. Sampling: what the base model answers in the target languages, where pairs are made of that.
+        # 3. Sampling: the base model's answers in the target languages, if pairs are made of them.
         target_answers = stages.sample(run, base, texts)
         # 4. Judging: which answers are safe, unsafe or invalid, and which are refusals.
         target_verdicts = stages.judge(run, target_answers)
@@ -45,7 +45,7 @@ def full_pipeline(config: PipelineConfig, overrides: dict[str, JsonValue] | None
         trained = stages.train(run, base, pairs, reference, training)
         # 8. Evaluation: before and after, on the same held-out prompts and benchmarks.
         change = stages.evaluate_change(run, base, trained, pairs, benchmarks)
-        # 9. Gate: did the targets improve, and nothing else get lost?
+        # 9. Gate: did the targets improve, and did nothing else get worse?
         decision = stages.decide(run, change)
         # 10. Registry: a version with its lineage, promoted if the gate agrees.
         settled = stages.register(run, base, trained, change, decision)

@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and SIGHUP: what works ends soon, a training saves a checkpoint, and the command leaves."""
+"""Ctrl-C, SIGTERM and SIGHUP: running tasks end soon, a training saves a checkpoint, and the command exits."""
 
 import contextlib
 import os
@@ -22,16 +22,15 @@ _REPORT_SECONDS = 20.0
 
 @contextlib.contextmanager
 def guard() -> Iterator[None]:
-    """Handles these signals while the context lasts; another one, a second later or more, leaves at once.
+    """Handles these signals while the context lasts; a second signal, at least a second later, exits at once.
 
-    Only for a command that shows its progress: a run that a worker started is ended by Prefect's own
-    handler of SIGTERM, which this would replace.
+    It does nothing in a run that a Prefect worker started, where it would replace Prefect's own handler of SIGTERM.
     """
     if progress.board is None:
         yield
         return
     console = progress.board.console
-    # Prefect's temporary server hears the same signal and is gone; only a lasting one is told.
+    # Prefect's temporary server gets the same signal and is gone; only a lasting one gets a report.
     lasting = PREFECT_API_URL.value() is not None
 
     def interrupt(number: int) -> None:
@@ -41,19 +40,19 @@ def guard() -> Iterator[None]:
         if lasting:
             raise KeyboardInterrupt
 
-    with signals_caught(_heeded(), interrupt):
+    with signals_caught(_handled(), interrupt):
         yield
 
 
-def _heeded() -> tuple[int, ...]:
-    """The signals that end a run. `nohup` has SIGHUP ignored, and so it stays."""
+def _handled() -> tuple[int, ...]:
+    """Returns the signals that end a run; SIGHUP is not among them where `nohup` has it ignored."""
     both = (signal.SIGINT, signal.SIGTERM)
     return both if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else (*both, signal.SIGHUP)
 
 
 @contextlib.contextmanager
 def started(runner: TaskRunner[Any]) -> Iterator[None]:
-    """The runner at work. SIGTERM stays with whoever had it: Ray takes it at its start, and dies of it."""
+    """Starts the task runner, and gives SIGTERM back its handler: Ray sets its own, which would kill the process."""
     before = signal.getsignal(signal.SIGTERM)
     with runner:
         if signal.getsignal(signal.SIGTERM) is not before:
@@ -62,10 +61,10 @@ def started(runner: TaskRunner[Any]) -> Iterator[None]:
 
 
 def _leave(console: Console, code: int, report: float) -> None:
-    """Waits for the tasks that compute to end, `report` seconds more for Prefect to tell its server, and leaves."""
+    """Exits once the running tasks have ended and Prefect has had `report` seconds to inform its server."""
     if progress.board is not None:
         progress.board.stop()
-    message = "mpo: stopping; what is finished is kept, the same command goes on from there"
+    message = "mpo: stopping; finished work is saved, and the same command continues from there"
     console.print(message, highlight=False, soft_wrap=True)
     deadline = time.monotonic() + _PATIENCE_SECONDS
     while running and time.monotonic() < deadline:

@@ -29,7 +29,7 @@ def judge_file(config: PipelineConfig, file: Path, out: Path, columns: Columns) 
         config: the settings; the judge is that of `judging`.
         file: the answers.
         out: a new .parquet or .csv file of JUDGED, one row per answer in the order of the file.
-        columns: where things stand in the file.
+        columns: which column of the file holds what.
 
     Returns:
         `answers`, `outcomes` by language, `cautions`, `quarantined` reasons with counts, and `agreement` by language
@@ -90,7 +90,7 @@ def judge_blocks(config: PipelineConfig, prompts: ArtifactRef, blocks: list[Arti
 
 
 def _verdicts(config: PipelineConfig, answers: AnswersFile) -> list[dict[str, Any]]:
-    """Stores the answers in blocks, so that Prefect gets to see their digests alone, and returns rows of VERDICTS."""
+    """Judges the answers in stored blocks, of which Prefect sees only digests; returns rows of VERDICTS."""
     store, size = open_root(config), config.run.block_size
     prompts = store.write_table("prompts", PROMPTS, answers.prompts)
     blocks = [
@@ -105,7 +105,7 @@ def _verdicts(config: PipelineConfig, answers: AnswersFile) -> list[dict[str, An
 
 
 def _joined(answers: AnswersFile, verdicts: list[dict[str, Any]]) -> pa.Table:
-    """Verdicts in the order of the file."""
+    """Returns table JUDGED: every answer's verdict and label, in the order of the file."""
     by_key = {(row["prompt_id"], row["language"], row["sample"]): row for row in verdicts}
     rows = []
     for answer in answers.rows:
@@ -119,7 +119,7 @@ def _require_writable(file: Path, out: Path) -> None:
     if out.suffix not in {".parquet", ".csv"}:
         raise BadInputError("unknown kind of file", where=f"--out {out}", fix="Name a .parquet or a .csv file.")
     if file.resolve() in {out.resolve(), _quarantine_of(out).resolve()}:
-        raise BadInputError("this file is read", where=f"--out {out}", fix="Name another one to write.")
+        raise BadInputError("this file is the input", where=f"--out {out}", fix="Name another file.")
 
 
 def _quarantine_of(out: Path) -> Path:

@@ -1,4 +1,4 @@
-"""The counts of harmful and harmless prompts by source, said as soon as they are read: inverted labels show here."""
+"""Passes on how many harmful and harmless prompts each source gave, as soon as they are read: inverted labels show."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -9,12 +9,12 @@ _listeners: list[Callable[[Counts], None]] = []
 
 @contextlib.contextmanager
 def heard_by(listener: Callable[[Counts], None]) -> Iterator[None]:
-    """Calls `listener` with the counts, once for equal ones, while the context lasts."""
-    seen: list[Counts] = []
+    """Calls `listener` with the counts while the context lasts; equal counts only once."""
+    earlier: list[Counts] = []
 
     def once(counts: Counts) -> None:
-        if counts not in seen:
-            seen.append(counts)
+        if counts not in earlier:
+            earlier.append(counts)
             listener(counts)
 
     _listeners.append(once)
@@ -25,6 +25,6 @@ def heard_by(listener: Callable[[Counts], None]) -> Iterator[None]:
 
 
 def announce(counts: Counts) -> None:
-    """Says the counts to whoever listens."""
+    """Calls every listener with the counts."""
     for listener in _listeners:
         listener(counts)

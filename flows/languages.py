@@ -20,19 +20,19 @@ _SCRIPT = 4
 
 
 def canonical(code: str) -> str:
-    """The table's code of a language named otherwise (`SW`, `eng`, `English`); else BCP-47 in its usual case."""
-    named = code.strip().replace("_", "-")
+    """Returns the code of a language given as `SW`, `eng` or `English`; an unknown code is put into the usual case."""
+    tag = code.strip().replace("_", "-")
     for entry in LANGUAGES.values():
         others = {entry.code.lower(), entry.name.lower(), entry.engines.get("nllb", "").partition("_")[0]}
-        if named.lower() in others - {""}:
+        if tag.lower() in others - {""}:
             return entry.code
-    first, *rest = named.split("-")
+    first, *rest = tag.split("-")
     sizes = {2: str.upper, _SCRIPT: str.title}  # a region, a script
     return "-".join([first.lower(), *(sizes.get(len(part), str.lower)(part) for part in rest)])
 
 
 def require_target(code: str, script: str | None, dominant: str) -> None:
-    """Makes sure that a language can be aligned to the dominant one.
+    """Rejects the dominant language as a target.
 
     Args:
         code: the language, in its canonical form.
@@ -42,9 +42,14 @@ def require_target(code: str, script: str | None, dominant: str) -> None:
     Raises:
         BadInputError: it is the dominant language, or a regional variant of it.
     """
-    of_dominant = LANGUAGES[dominant].script if dominant in LANGUAGES else None
-    named = next((part for part in code.split("-")[1:] if len(part) == _SCRIPT), script)  # en-Shaw is another target
-    if canonical(code.partition("-")[0]) == canonical(dominant.partition("-")[0]) and named in {None, of_dominant}:
+    dominant_script = LANGUAGES[dominant].script if dominant in LANGUAGES else None
+    own_script = next(
+        (part for part in code.split("-")[1:] if len(part) == _SCRIPT), script
+    )  # en-Shaw is another target
+    if canonical(code.partition("-")[0]) == canonical(dominant.partition("-")[0]) and own_script in {
+        None,
+        dominant_script,
+    }:
         raise BadInputError(
             f"this is the dominant language ({dominant}), to which the others are aligned",
             where=f"languages add {code}",
@@ -58,7 +63,7 @@ _RIGHT_TO_LEFT = {"Adlm", "Arab", "Aran", "Hebr", "Mand", "Nkoo", "Rohg", "Samr"
 def facts_of(
     code: str, given: dict[str, str | None], *, engines: Iterable[str] = (), refusals: Path | None = None
 ) -> DefinedLanguage:
-    """What is known of a language, completed by what is given.
+    """Returns the facts of a language: those of the table, completed by those that the user gives.
 
     Args:
         code: its code; another code of a language of the table, such as `swh`, takes the facts from there.
@@ -108,9 +113,9 @@ def _engine_code(option: str, code: str) -> tuple[str, str]:
     engine, equals, own = option.partition("=")
     if not equals:
         raise BadInputError(
-            f"{option!r} is no ENGINE=CODE",
+            f"{option!r} is not ENGINE=CODE",
             where=f"languages add {code} --engine-code",
-            fix="Write it such as google=tl.",
+            fix="Write google=tl, for example.",
         )
     return engine.strip(), own.strip()
 
@@ -119,12 +124,12 @@ def _phrases(path: Path) -> list[str]:
     lines = (line.strip() for line in text_lines(path, fix="Name a text file of refusal phrases, one per line."))
     phrases = [line for line in lines if line and not line.startswith("#")]
     if not phrases:
-        raise BadInputError("no refusal phrase", where=str(path), fix="Write one phrase per line.")
+        raise BadInputError("the file holds no refusal phrase", where=str(path), fix="Write one phrase per line.")
     return phrases
 
 
 def tell_server(facts: DefinedLanguage, root: str) -> None:
-    """Sends the event; Prefect waits at the end of the process until the server has it."""
+    """Sends the event of a new language; at the end of the process Prefect waits until the server has it."""
     emit_event(
         REGISTERED,
         resource={"prefect.resource.id": f"mpo.language.{facts.code}", "prefect.resource.name": facts.name},

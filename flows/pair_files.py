@@ -14,16 +14,16 @@ from mpo_core.settings import LanguageSettings
 
 
 def import_file(file: Path, out: Path) -> dict[str, Any]:
-    """Imports pairs of another tool into our Parquet; rejected rows go beside it, with their reasons.
+    """Imports pairs of another tool as Parquet; rejected rows go into a file beside it, with their reasons.
 
     Raises:
         BadInputError: no row is usable, or the file cannot be read or `out` not be written; nothing is written then.
     """
     if out.suffix.lower() not in {".parquet", ""}:
-        raise BadInputError("pairs are Parquet here", where=f"--out {out}", fix="Name a .parquet file.")
+        raise BadInputError("pairs are written as Parquet", where=f"--out {out}", fix="Name a .parquet file.")
     beside = out.with_suffix(".quarantine.parquet")
     if file.resolve() in {out.resolve(), beside.resolve()}:
-        raise BadInputError("this file is read", where=f"--out {out}", fix="Name another one to write.")
+        raise BadInputError("this file is the input", where=f"--out {out}", fix="Name another file.")
     pairs, rejected = usable_pairs(file)
     write_parquet(out, PAIRS, pairs)
     result: dict[str, Any] = {
@@ -41,7 +41,7 @@ def import_file(file: Path, out: Path) -> dict[str, Any]:
 
 
 def usable_pairs(file: Path, languages: LanguageSettings | None = None) -> tuple[pa.Table, pa.Table]:
-    """The pairs of a file and its rejected rows, those in other languages among them.
+    """Reads the pairs of a file; returns those that can be used, and the rejected rows with their reasons.
 
     Raises:
         BadInputError: no pair is usable; the reasons are counted, and the first rejected row is named.
@@ -52,11 +52,14 @@ def usable_pairs(file: Path, languages: LanguageSettings | None = None) -> tuple
         rejected = pa.concat_tables([rejected, others])
     if pairs.num_rows:
         return pairs, rejected
-    reasons = ", ".join(f"{reason} {count}" for reason, count in counts(rejected, "reason").items()) or "no rows"
+    reasons = (
+        ", ".join(f"{reason} {count}" for reason, count in counts(rejected, "reason").items())
+        or "the file holds no row"
+    )
     first = next(iter(rejected.to_pylist()), None)
     example = "" if first is None else f"; the first is row {first['row_id']}: {first['detail']}"
     raise BadInputError(
-        f"no usable pair ({reasons}){example}",
+        f"no pair can be used ({reasons}){example}",
         where=str(file),
         fix="Fix these rows, or give other pairs; docs/your-model.md lists the forms that are read.",
     )
@@ -66,17 +69,17 @@ def audit_file(file: Path) -> dict[str, Any]:
     """Counts the flaws of a file of pairs, by target language."""
     languages = audit(file)
     if not languages:
-        raise BadInputError("no rows", where=str(file), fix="Name a file of pairs.")
+        raise BadInputError("the file holds no row", where=str(file), fix="Name a file of pairs.")
     return {"flaws": ["rows", *FLAWS], "languages": languages}
 
 
 def export_file(file: Path, out: Path, form: str) -> dict[str, Any]:
-    """Exports our pairs for another tool."""
+    """Exports pairs in the form `official` or `trl`, and returns how many by language, kind and split."""
     forms = {"official": export_official, "trl": export_trl}
     if form not in forms:
         raise BadInputError("unknown format", where=f"--format {form}", fix=f"Known: {', '.join(forms)}.")
     if file.resolve() == out.resolve():
-        raise BadInputError("this file is read", where=f"--out {out}", fix="Name another one to write.")
+        raise BadInputError("this file is the input", where=f"--out {out}", fix="Name another file.")
     pairs, rejected = usable_pairs(file)
     forms[form](pairs, out)
     by_column = {f"{name}s": counts(pairs, name) for name in ("language", "kind", "split")}

@@ -1,4 +1,4 @@
-"""The lasting Prefect server that is set: whether it answers, in bounded time, and is of our version."""
+"""Checks in bounded time that the Prefect server of PREFECT_API_URL answers and is of our version."""
 
 import asyncio
 import base64
@@ -10,13 +10,13 @@ from mpo_core.http.client import Answer, HttpClient
 from mpo_core.http.errors import LastingError, PassingError
 
 _SECONDS = 10.0
-"""For a whole reply, however slowly its bytes come."""
+"""Limit for a whole reply, however slowly its bytes come."""
 _MOST_BYTES = 1 << 20
 _NO_ACCESS = {401, 403}
 
 
 def server() -> str | None:
-    """Returns the address of the lasting Prefect server that is set, if one is."""
+    """Returns the address of the Prefect server that PREFECT_API_URL names, or None for a temporary one."""
     from prefect.settings import PREFECT_API_URL
 
     address: str | None = PREFECT_API_URL.value()
@@ -32,9 +32,9 @@ def is_healthy(address: str) -> bool:
 
 
 def require_server() -> None:
-    """Checks the Prefect server that is set before a run relies on it: Prefect itself would retry for minutes.
+    """Checks the Prefect server of PREFECT_API_URL before a run relies on it: Prefect itself would retry for minutes.
 
-    Where none is set, the temporary one will end with this process.
+    Without one, it makes sure that the temporary server ends with this process.
 
     Raises:
         BadInputError: no whole reply comes within ten seconds, or what answers is no Prefect server of our version.
@@ -48,7 +48,7 @@ def require_server() -> None:
         watch()
         return
     where = f"PREFECT_API_URL {address}"
-    fix = "Start one with `make up`, or unset the variable to run without."
+    fix = "Start one with `make up`, or unset the variable to run without a server."
     try:
         health, version = asyncio.run(_get(address, "health", "admin/version"))
     except PassingError as error:
@@ -56,8 +56,8 @@ def require_server() -> None:
     except LastingError as error:
         raise BadInputError(f"this is no Prefect server's API ({error.reason})", where=where, fix=fix) from None
     if version.status in _NO_ACCESS:
-        keys = "Set PREFECT_API_AUTH_STRING or PREFECT_API_KEY to what the server asks for."
-        raise BadInputError(f"the server refuses us (status {version.status})", where=where, fix=keys)
+        keys = "Set PREFECT_API_AUTH_STRING or PREFECT_API_KEY to the server's credentials."
+        raise BadInputError(f"the server refuses access (status {version.status})", where=where, fix=keys)
     if health.status == 200 and address.startswith(PREFECT_CLOUD_API_URL.value()):  # noqa: PLR2004
         return  # Prefect Cloud works with every version
     if version.status != 200:  # noqa: PLR2004
@@ -66,7 +66,7 @@ def require_server() -> None:
 
 
 async def _get(address: str, *paths: str) -> list[Answer]:
-    """Asks for each path; after a reply that is no success its successors get the same."""
+    """Requests each path in turn; after a failed reply, the remaining paths get the same reply without a request."""
     try:
         url = ServiceUrl(address)
     except ValueError as error:
@@ -83,7 +83,7 @@ async def _get(address: str, *paths: str) -> list[Answer]:
 
 
 def _authorization() -> dict[str, str]:
-    """Returns Prefect's own header for the credentials that are set."""
+    """Returns the header that Prefect would send for the credentials in its settings."""
     from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_KEY
 
     if (pair := PREFECT_API_AUTH_STRING.value()) is not None:
@@ -94,7 +94,7 @@ def _authorization() -> dict[str, str]:
 
 
 def _require_version(answer: Answer, where: str) -> None:
-    """Refuses a server whose first number of version is another; a page of HTML has none."""
+    """Rejects a server of another major version, or one whose reply holds no version, such as a web page."""
     import prefect
 
     try:
@@ -106,7 +106,7 @@ def _require_version(answer: Answer, where: str) -> None:
         raise BadInputError("this is no Prefect server's API", where=where, fix="Name its address, ending in /api.")
     if version[1] != prefect.__version__.split(".")[0]:
         raise BadInputError(
-            f"the server is of version {text}, this is {prefect.__version__}",
+            f"the server has Prefect {text}, this machine {prefect.__version__}",
             where=where,
             fix="Use the same major version on both sides.",
         )

@@ -13,7 +13,7 @@ from tasks.stage import Event, listeners
 
 
 class Board:
-    """One bar per stage; `submitted` grows it, `settled` advances it."""
+    """Live progress bars on a terminal, one per kind of task."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
@@ -31,7 +31,7 @@ class Board:
         self._guard = threading.Lock()
 
     def submitted(self, stage: str, label: str = "", size: int = 1) -> None:  # noqa: ARG002 - as `Lines` has it
-        """A task of the stage waits for its turn."""
+        """Adds one task to the total of a stage's bar, and the bar if there is none."""
         with self._guard:
             if stage not in self._bars:
                 self._bars[stage] = self.progress.add_task(stage, total=0, note="", start=False)
@@ -39,7 +39,7 @@ class Board:
             self.progress.update(bar, total=(self._task_total(bar)) + 1)
 
     def settled(self, stage: str, label: str = "", *, cached: bool) -> None:  # noqa: ARG002 - as `Lines` has it
-        """A task of the stage has ended."""
+        """Advances a stage's bar by one ended task; `cached` says whether the cache had its result."""
         with self._guard:
             bar = self._bars[stage]
             self.progress.start_task(bar)
@@ -50,7 +50,7 @@ class Board:
                 self.progress.stop_task(bar)
 
     def heard(self, event: Event) -> None:
-        """A stage tells how far it is."""
+        """Shows beside the stage's bar how far a running task is."""
         with self._guard:
             bar = self._bars.get(event.verb)
             if bar is None:
@@ -66,11 +66,11 @@ class Board:
             try:
                 yield
             except BadInputError:
-                self.progress.live.transient = True  # one line will tell what is wrong: no bars beside it
+                self.progress.live.transient = True  # removes the bars: the command reports the error in one line
                 raise
 
     def stop(self) -> None:
-        """Leaves the bars as they are."""
+        """Stops refreshing the bars, and leaves them on the terminal."""
         self.progress.stop()
 
     def _task_total(self, bar: TaskID) -> float:
@@ -97,7 +97,7 @@ def show(console: Console) -> Iterator[None]:
 
 @contextlib.contextmanager
 def bar(console: Console, what: str) -> Iterator[Callable[[int, int], None]]:
-    """One bar, or a line every 30 seconds, for one long piece of work; yields `update(done, total)`."""
+    """Shows the progress of one long task, as a bar or a line every 30 seconds; yields `update(done, total)`."""
     if not console.is_terminal:
         lines = Lines(console)
         lines.submitted(what)

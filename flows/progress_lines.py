@@ -1,4 +1,4 @@
-"""Progress where stdout is no terminal, such as a log: a line per stage, and one every 30 seconds."""
+"""Progress for a log, where there is no terminal: a line per stage, and one every 30 seconds."""
 
 import contextlib
 import threading
@@ -16,46 +16,46 @@ INTERVAL = 30.0  # seconds between two lines about the same stage
 
 @dataclass
 class _Stage:
-    """How far the tasks of a stage are."""
+    """How far the tasks of one stage are: counts, start time and running tasks."""
 
     total: int = 0
     done: int = 0
     cached: int = 0
     work: int = 0
-    """Size of all tasks that compute, since the stage was last idle: evaluation samples after pairs have."""
+    """Size of all tasks since the stage was last idle: sampling for evaluation follows sampling for pairs."""
     worked: int = 0
-    """How much of that is done."""
+    """Size of those of them that are done."""
     sizes: dict[str, int] = field(default_factory=dict)
-    """Sizes of the tasks that are not done, such as how many prompts they answer, by label."""
+    """By label, the size of each task that is not done, such as the number of its prompts."""
     begun: float = 0.0
-    """When the first of the others began, by the monotonic clock; 0 before that."""
+    """When the first of the later tasks began, by the monotonic clock; 0 before that."""
     pieces: dict[str, Event] = field(default_factory=dict)
-    """What the running tasks last said, by label."""
+    """The last event of each running task, by label."""
     reported: bool = False
-    """Whether its end has had its line."""
+    """Whether the line about its end is printed."""
 
     def seconds_left(self, now: float) -> float | None:
-        """The time that is left at the pace so far; None before there is one."""
+        """Estimates the seconds that are left at the pace so far; None before anything is done."""
         parts = sum(self.sizes.get(name, 1) * piece.done / max(piece.total, 1) for name, piece in self.pieces.items())
         share = (self.worked + parts) / self.work if self.work else 0.0
         return (now - self.begun) * (1 - share) / share if share > 0 and self.begun else None
 
 
 class Lines:
-    """Counts tasks as `Board` does, and prints lines.
+    """Progress as printed lines, with the methods of `Board`.
 
-    Nothing is printed in the first 30 seconds: a command that refuses its input by then says so in one line.
+    Nothing is printed in the first 30 seconds, so that a command that rejects its input prints one line alone.
     """
 
     def __init__(self, console: Console) -> None:
         self.console = console
         self._stages: dict[str, _Stage] = {}
-        self._held: list[str] | None = []
-        self._refused = False
+        self._waiting: list[str] | None = []
+        self._rejected = False
         self._guard, self._over = threading.Lock(), threading.Event()
 
     def submitted(self, stage: str, label: str = "", size: int = 1) -> None:
-        """A task of the stage waits for its turn; its size says how long it takes, compared with the others."""
+        """Adds one task to the total of a stage; its size says how long it takes, compared with the others."""
         with self._guard:
             counted = self._stages.setdefault(stage, _Stage())
             if counted.done == counted.total:
@@ -66,7 +66,7 @@ class Lines:
             counted.reported = False
 
     def settled(self, stage: str, label: str = "", *, cached: bool) -> None:
-        """A task of the stage has ended."""
+        """Counts a task that has ended; `cached` says whether the cache had its result."""
         with self._guard:
             counted = self._stages[stage]
             size = counted.sizes.pop(label, 1)
@@ -81,7 +81,7 @@ class Lines:
                 counted.pieces.clear()
 
     def heard(self, event: Event) -> None:
-        """A stage says how far it is."""
+        """Notes how far a running task is, and reports other stages that have ended."""
         with self._guard:
             if event.verb not in self._stages:
                 return
@@ -98,24 +98,24 @@ class Lines:
 
     @contextlib.contextmanager
     def shown(self) -> Iterator[None]:
-        """Prints lines while the context lasts, and at its end what was held back, unless the input was refused."""
+        """Prints lines while the context lasts; lines held back go out at its end, unless the input was rejected."""
         ticker = threading.Thread(target=self._tick, daemon=True, name="progress")
         ticker.start()
         try:
             yield
         except BadInputError:
-            self._refused = self._held is not None
+            self._rejected = self._waiting is not None
             raise
         finally:
             self._over.set()
             ticker.join()
-            if not self._refused:
+            if not self._rejected:
                 with self._guard:
                     self._report_ended()
                     self._release()
 
     def stop(self) -> None:
-        """Prints what was held back, and nothing more."""
+        """Prints the lines that were held back, and no further ones."""
         self._over.set()
         with self._guard:
             self._release()
@@ -131,7 +131,7 @@ class Lines:
                         self._print(f"{name}: {_how_far(counted)}, {_left(counted.seconds_left(now))}")
 
     def _report_ended(self, but: str = "") -> None:
-        """A line for each stage whose tasks have all ended, once another stage is at work."""
+        """Prints a line for each stage whose tasks have all ended, except the stage `but`, which still works."""
         for name, counted in self._stages.items():
             if name != but and counted.done == counted.total and not counted.reported:
                 counted.reported = True
@@ -140,14 +140,14 @@ class Lines:
                 self._print(f"{name}: {counted.done} of {counted.total} tasks done{cached}, {took}")
 
     def _print(self, line: str) -> None:
-        if self._held is not None:
-            self._held.append(line)
+        if self._waiting is not None:
+            self._waiting.append(line)
         else:
             self.console.print(line, soft_wrap=True, markup=False, highlight=False)
 
     def _release(self) -> None:
-        held, self._held = self._held or [], None
-        for line in held:
+        lines, self._waiting = self._waiting or [], None
+        for line in lines:
             self._print(line)
 
 
@@ -165,7 +165,7 @@ def _left(seconds: float | None) -> str:
 
 
 def _duration(seconds: float) -> str:
-    """Seconds, minutes or hours, in two numbers at most."""
+    """Formats a duration in seconds, minutes or hours, with two numbers at most."""
     whole = round(seconds)
     if whole < 60:  # noqa: PLR2004 - seconds
         return f"{whole} s"

@@ -1,4 +1,4 @@
-"""Re-alignment: what the promoted version does not cover well is made good, at the cost of what is missing.
+"""Re-alignment: trains again for what the promoted version does not cover well; the rest comes from the cache.
 
 mpo languages add sw
 mpo realign deployments/profiles/demo.yaml
@@ -28,11 +28,13 @@ class Realignment(BaseModel):
     """What needed work, and the run that did it, if anything did."""
 
     needs: list[tuple[str | None, str]]
-    """Language (none: all of them) and why."""
+    """Pairs of a language and the reason; without a language it concerns all of them."""
     summary: RunSummary | None = None
 
 
 class _Work(NamedTuple):
+    """What there is to do: the promoted version, why it needs work, and the prompts."""
+
     version: registry.Version | None
     """The promoted version."""
     needs: list[registry.Need]
@@ -41,11 +43,11 @@ class _Work(NamedTuple):
 
 @flow(name="realign")
 def realign(config: PipelineConfig, overrides: dict[str, JsonValue] | None = None) -> Realignment:
-    """Aligns the languages that were registered since, faded, or have new prompts; all others come from the cache.
+    """Aligns again for languages that are new or got worse and for new prompts; finished work comes from the cache.
 
     Args:
         config: the settings, as in a profile; registered languages join `languages.targets`.
-        overrides: by key, settings that are to be otherwise, such as {"realign.start": "promoted"}.
+        overrides: settings to change, by key, such as {"realign.start": "promoted"}.
     """
     with start_run(config, overrides) as plain_run:
         run = plain_run.variant(with_registered(plain_run), "")
@@ -71,7 +73,7 @@ def realign(config: PipelineConfig, overrides: dict[str, JsonValue] | None = Non
 
 
 def with_registered(run: Run) -> PipelineConfig:
-    """The run's settings, with every registered language among the targets."""
+    """Returns the run's settings with every registered language among the targets."""
     data = registered.with_registered(run.config.model_dump(), join=True)  # not as JSON: URLs have their credentials
     return parse_config(data, where=f"languages registered in {run.config.run.root}")
 
@@ -88,17 +90,18 @@ def _find_work(run: Run) -> _Work:
 
 
 def _tell(run: Run, work: _Work) -> None:
-    """What needs work, as a Prefect artifact."""
+    """Creates the Prefect table of what needs work and why."""
     create_table_artifact(
         key="mpo-realign",
         table=[{"language": need.language or "all", "why": need.why} for need in work.needs]
         or [{"language": "none", "why": "nothing needs work"}],
-        description=f"Run {run.config.run.name}: what {work.version.version if work.version else 'no version'} leaves",
+        description=f"What needs work in run {run.config.run.name}; "
+        f"promoted: {work.version.version if work.version else 'no version'}",
     )
 
 
 def _replayed(run: Run, pairs: stages.Pairs, work: _Work) -> stages.Pairs:
-    """The pairs to train on: all of the languages that need work, and a share of the others'."""
+    """Returns the pairs to train on: all pairs of the languages that need work, and a share of the others'."""
     needed = {need.language for need in work.needs}
     if None in needed:
         return pairs

@@ -1,4 +1,4 @@
-"""The languages that a root's registry holds, for every command and flow that reads settings."""
+"""Adds the languages that a root's registry holds to the settings of every command and flow."""
 
 from pathlib import Path
 from typing import Any
@@ -57,7 +57,7 @@ def with_registered(data: dict[str, Any], *, join: bool = False) -> dict[str, An
 
 
 def registered_facts(root: str) -> dict[str, DefinedLanguage]:
-    """The facts of every language that is registered in a root, by code; none where there is no such folder.
+    """Returns the facts of every language registered in a root, by code; none where the folder does not exist.
 
     Raises:
         DamagedError: a registration cannot be read.

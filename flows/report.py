@@ -63,7 +63,7 @@ def write_report(run: Run, base: ModelFolder, trained: Future, change: Change, s
 
 
 def _sources(run: Run) -> list[reporting.SourceLicence]:
-    """Each source once."""
+    """Lists the prompt sources, each once, with the licence that the profile states."""
     licences: dict[str, str | None] = {}
     for source in run.config.prompts.sources:
         name = getattr(source, "path", source.source)
@@ -72,7 +72,7 @@ def _sources(run: Run) -> list[reporting.SourceLicence]:
 
 
 def _kinds(run: Run, steps: list[Step]) -> dict[str, dict[str, int]]:
-    """How many prompts of each kind every source gave."""
+    """Counts the harmful and harmless prompts of every source."""
     read = next(step for step in steps if step.stage == "prompts")
     return count_kinds(run.store.read_table(read.shard.rows, PROMPTS))
 
@@ -112,7 +112,7 @@ def _training_log(run: Run, trained: Shard) -> list[dict[str, float | None]]:
 
 
 def _examples(run: Run, before: Evaluation, after: Evaluation) -> list[reporting.Example]:
-    """A few prompts per language, drawn by hash and not by how well they went."""
+    """Draws a few prompts per language, by hash and not by how well they were answered."""
     examples = []
     for (language, block), future in before.answers.items():
         first = _first_samples(run, future, before.verdicts[language, block])
@@ -138,7 +138,7 @@ def _examples(run: Run, before: Evaluation, after: Evaluation) -> list[reporting
 
 
 def _first_samples(run: Run, answers: Future, verdicts: Future) -> dict[str, dict[str, Any]]:
-    """Answer and verdict of each prompt's first sample, by prompt id."""
+    """Returns the answer and the verdict of each prompt's first sample, by prompt id."""
     verdict_by_prompt = {
         row["prompt_id"]: "refused" if row["refusal"] else row["verdict"]
         for row in run.store.read_table(run.result(verdicts).rows, VERDICTS).to_pylist()
@@ -152,7 +152,7 @@ def _first_samples(run: Run, answers: Future, verdicts: Future) -> dict[str, dic
 
 
 def tell_prefect(summary: RunSummary) -> None:
-    """The evaluation as Prefect artifacts, the gate's word as an event: figures, no text of prompts or models."""
+    """Creates Prefect artifacts of the evaluation and an event of the gate's decision: figures alone, no texts."""
     create_table_artifact(
         key="mpo-evaluation",
         table=reporting.by_language([row.model_dump() for row in summary.metrics], summary.cards),
@@ -166,7 +166,7 @@ def tell_prefect(summary: RunSummary) -> None:
             description=f"Run {summary.run} against {summary.since_version}, the version promoted before",
         )
     if summary.gate is not None:
-        # An automation tells whoever is to hear of a refusal.
+        # An automation calls the webhook on a refusal.
         emit_event(
             f"mpo.gate.{'passed' if summary.gate.promoted else 'refused'}",
             resource={"prefect.resource.id": f"mpo.run.{summary.run}", "prefect.resource.name": summary.run},

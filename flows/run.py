@@ -1,4 +1,4 @@
-"""One run in progress: submits stages, waits for them, and remembers what each did."""
+"""One run in progress: submits tasks, waits for them, and records them."""
 
 import asyncio
 import concurrent.futures
@@ -35,18 +35,18 @@ Future = PrefectFuture[Shard]
 _PACKAGES = ("mpo-pipeline", "torch", "transformers", "prefect", "datasets", "pyarrow", "tokenizers")
 
 
-# What a future raises that never ran, because another task failed: by its thread, and by its runner.
+# What the future of a task raises that was cancelled because another task failed.
 _CANCELLED = (concurrent.futures.CancelledError, asyncio.CancelledError)
 
 
-def _known(future: Future) -> None:
+def _wait_for(future: Future) -> None:
     with contextlib.suppress(*_CANCELLED):
         future.wait()
 
 
 @dataclass
 class Step:
-    """One task of the run: what it was called and how it ended."""
+    """One task of the run: its stage, its name and its future."""
 
     stage: str
     verb: str
@@ -55,18 +55,18 @@ class Step:
 
     @property
     def name(self) -> str:
-        """What the task run is called."""
+        """Name of the task run, such as `translate-sw-train-000`."""
         return f"{self.verb}-{self.label}"
 
     @property
     def shard(self) -> Shard:
-        """What it gave; raises what it raised."""
+        """The task's result, for which it waits; raises what the task raised."""
         return self.future.result()
 
 
 @dataclass
 class Run:
-    """Submits stages on this run's root."""
+    """A run in progress: its settings and artifacts, and the tasks that it has submitted."""
 
     config: PipelineConfig
     store: ArtifactStore
@@ -81,11 +81,11 @@ class Run:
     """Ends every label, where a flow asks for the same stages more than once."""
 
     def variant(self, config: PipelineConfig, tag: str) -> "Run":
-        """The same run with other settings; its stages are part of this one's record."""
+        """Returns the same run with other settings; tasks of both are listed in the same `steps`."""
         return replace(self, config=config, tag=tag)
 
     def computed(self, step: Step) -> bool:
-        """Whether the task worked; else its answer was in the cache. Prefect's own record would cost a request."""
+        """Returns whether the task computed in this run; else the cache had its result."""
         return step.shard.made_by == f"{self.flow_run}/{step.name}"
 
     @property
@@ -103,11 +103,13 @@ class Run:
     def write_settings(self) -> None:
         """Writes the resolved settings beside the run's report."""
         settings = yaml.safe_dump(self.settings, sort_keys=False, allow_unicode=True)
-        note = "# run.root is left out, since a root may be copied. To go on: mpo run THIS_FILE --set run.root=FOLDER\n"
+        note = (
+            "# run.root is left out, since a root may be copied. To continue: mpo run THIS_FILE --set run.root=FOLDER\n"
+        )
         self.store.write_text(f"{self.folder}/settings.yaml", note + settings)
 
     def submit(self, task: Task[Concatenate[ArtifactStore, P], Shard], *args: P.args, **inputs: P.kwargs) -> Future:
-        """Submits a stage's task on this root. Its inputs go by keyword, each a value or the future of another task."""
+        """Submits a task, with its inputs by keyword: values, or futures of other tasks."""
         parameters = inspect.signature(task.fn).bind(self.store, *args, **inputs).arguments
         label = "-".join(filter(None, (parameters["label"], self.tag)))
         bound = on_root(task, self.store, self.config.run)
@@ -115,8 +117,8 @@ class Run:
         step = Step(policy_of(task).stage, task.name, label, future)
         self.steps.append(step)
         if isinstance(future, PrefectConcurrentFuture):
-            # Once waited for, it knows its last state; a task that takes it as input would ask the server for it.
-            future.add_done_callback(_known)
+            # A future that was waited for knows its state; else each task that takes it as input asks the server.
+            future.add_done_callback(_wait_for)
         self.sizes[future] = max(map(self._size, inputs.values()), default=1)
         if progress.board is not None:
             progress.board.submitted(step.verb, label, self.sizes[future])
@@ -137,11 +139,11 @@ class Run:
         return self.sizes.get(value, 1) if isinstance(value, PrefectFuture) else 1
 
     def result(self, future: Future) -> Shard:
-        """What a stage gave.
+        """Waits for a task and returns its result.
 
         Raises:
-            Exception: what made it fail. A stage whose input failed fails too, without a word of
-                its own, so the first failure in order of submission is the cause.
+            Exception: the cause of a failure. A task whose input failed fails too, without an explanation of
+                its own, so the first failure in order of submission is raised.
         """
         try:
             return future.result()
@@ -151,13 +153,13 @@ class Run:
             raise
 
     def wait(self) -> list[Step]:
-        """Waits for everything submitted so far and tells the steps; raises as `result` does."""
+        """Waits for every task submitted so far and returns them; raises as `result` does."""
         for step in self.steps:
             self.result(step.future)
         return self.steps
 
     def packages(self) -> dict[str, str]:
-        """Versions that a rerun would need."""
+        """Returns the versions of the packages that a rerun would need."""
         installed = {}
         for name in _PACKAGES:
             with contextlib.suppress(importlib.metadata.PackageNotFoundError):
@@ -177,11 +179,11 @@ def open_root(config: PipelineConfig) -> ArtifactStore:
 
 @contextlib.contextmanager
 def start_run(config: PipelineConfig, overrides: dict[str, JsonValue] | None = None) -> Iterator[Run]:
-    """A run with its store and its workers, and a record of what computes in it.
+    """Starts a run with its artifacts and workers, and ends its workers when the context ends.
 
     Args:
         config: the settings.
-        overrides: by key, such as `training.beta`, what is to be otherwise.
+        overrides: settings to change, by key such as `training.beta`.
     """
     config = with_overrides(config, overrides or {})
     store = open_root(config)
@@ -193,7 +195,7 @@ def start_run(config: PipelineConfig, overrides: dict[str, JsonValue] | None = N
             try:
                 yield run
             except BaseException:
-                stopping.set()  # the runner waits for its threads: they end at their next word
+                stopping.set()  # the runner waits for its threads: they end when they next report progress
                 raise
     finally:
         stopping.clear()
@@ -201,7 +203,7 @@ def start_run(config: PipelineConfig, overrides: dict[str, JsonValue] | None = N
 
 @contextlib.contextmanager
 def _shared_server(settings: RunSettings) -> Iterator[None]:
-    """Without a Prefect server, the workers of a cluster share the flow's temporary one; each would start its own."""
+    """Lets the workers of a cluster share the flow's temporary Prefect server, if no server is set."""
     if PREFECT_API_URL.value() is None:
         watch()  # for a flow that is called without the command
     if settings.runner == "threads" or PREFECT_API_URL.value() is not None:
@@ -212,7 +214,7 @@ def _shared_server(settings: RunSettings) -> Iterator[None]:
 
 
 def _runner(settings: RunSettings) -> TaskRunner[Any]:
-    """Threads here, or a cluster's workers."""
+    """Returns what runs the tasks: threads of this process, or the workers of a cluster."""
     if settings.runner == "threads":
         return ThreadPoolTaskRunner(max_workers=settings.workers)
     package = f"prefect_{settings.runner}"
@@ -232,7 +234,7 @@ def _runner(settings: RunSettings) -> TaskRunner[Any]:
         return dask
     from prefect_ray.task_runners import RayTaskRunner
 
-    quiet = {"log_to_driver": False, "logging_level": logging.ERROR}  # its words would go between the bars
+    quiet = {"log_to_driver": False, "logging_level": logging.ERROR}  # its output would mix with the progress bars
     # Without "local", Ray would join a cluster that happens to run on this machine.
     here = {"num_cpus": settings.workers, "include_dashboard": False} if settings.cluster is None else {}
     ray: TaskRunner[Any] = RayTaskRunner(address=settings.cluster or "local", init_kwargs=quiet | here)

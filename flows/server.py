@@ -4,7 +4,7 @@
     python -m flows.server down
     python -m flows.server deploy [--pool kubernetes]    # on a server that is up already
 
-What runs is noted in `.prefect/`, the server's home; `down` stops just these two processes.
+`.prefect/`, the server's home, records both processes, and `down` stops these two alone.
 """
 
 import contextlib
@@ -28,7 +28,7 @@ from mpo_core.http.proxies import spare_loopback
 
 ROOT = Path(__file__).resolve().parent.parent
 POOL, LIMIT = "mpo", "mpo-training"
-# Seconds, 30 or more; a run that has told nothing for three of them is taken for dead.
+# Seconds between two heartbeats of a run, 30 or more; after three without one, the run counts as dead.
 HEARTBEAT = int(os.environ.get("MPO_HEARTBEAT", "60"))
 _START, _STOP = 180.0, 60.0  # seconds
 _FILE = "up.json"
@@ -39,17 +39,17 @@ console = Console()
 
 @app.callback()
 def surroundings() -> None:
-    """A Prefect server of this project with everything deployed on it, and a worker."""
+    """Start and stop a Prefect server of this project, with everything deployed on it and a worker."""
     spare_loopback()  # for the children, too
 
 
 class Up(BaseModel):
-    """What was started."""
+    """The server and the worker that `up` has started."""
 
     address: str
-    """Of the API."""
+    """Address of the server's API."""
     processes: dict[str, tuple[int, str]] = {}
-    """By name, pid and the time at which the kernel started it."""
+    """By name (`server`, `worker`), the process id and the time at which the kernel started the process."""
 
 
 Home = Annotated[Path, typer.Option(help="Folder of the server's database, logs and notes.")]
@@ -60,9 +60,11 @@ def up(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on.")] = 4200,
     home: Home = ROOT / ".prefect",
-    deployments: Annotated[Path, typer.Option(help="What is deployed.")] = ROOT / "deployments" / "prefect.yaml",
+    deployments: Annotated[Path, typer.Option(help="YAML file of deployments.")] = ROOT
+    / "deployments"
+    / "prefect.yaml",
 ) -> None:
-    """Start server and worker, deploy everything, and print the UI's address."""
+    """Start a server and a worker, deploy everything, and print the UI's address."""
     home.mkdir(parents=True, exist_ok=True)
     running = _read(home)
     if running is not None and any(_alive(*known) for known in running.processes.values()):
@@ -93,7 +95,7 @@ def up(
 
 @app.command()
 def down(home: Home = ROOT / ".prefect") -> None:
-    """Stop the worker, then the server, that `up` started here."""
+    """Stop the worker and then the server that `up` has started."""
     state = _read(home)
     if state is None:
         console.print("Nothing is up here.")
@@ -105,8 +107,10 @@ def down(home: Home = ROOT / ".prefect") -> None:
 
 @app.command("deploy")
 def deploy_on(
-    deployments: Annotated[Path, typer.Option(help="What is deployed.")] = ROOT / "deployments" / "prefect.yaml",
-    pool: Annotated[str, typer.Option(help="Where runs work: process, or docker or kubernetes.")] = "process",
+    deployments: Annotated[Path, typer.Option(help="YAML file of deployments.")] = ROOT
+    / "deployments"
+    / "prefect.yaml",
+    pool: Annotated[str, typer.Option(help="Type of the work pool: process, docker or kubernetes.")] = "process",
 ) -> None:
     """Deploy everything on the server that PREFECT_API_URL names."""
     if pool != "process" and not (ROOT / "deployments" / "pools" / f"{pool}.json").is_file():
@@ -115,14 +119,14 @@ def deploy_on(
 
 
 def environment_of(home: Path, address: str) -> dict[str, str]:
-    """What server, worker and runs have in common."""
+    """Returns the environment variables that server, worker and runs share."""
     return os.environ | {
         "PYTHONPATH": own_path(os.environ.get("PYTHONPATH")),
         "PREFECT_HOME": str(home),
         "PREFECT_API_URL": address,
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT),
-        # In its memory, where it is by default, a restart would forget who holds which slot, and end those runs.
+        # By default leases are in the server's memory: a restart would forget them, and end the runs that hold one.
         "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
         "DO_NOT_TRACK": "1",
         "HF_HUB_DISABLE_TELEMETRY": "1",
@@ -131,7 +135,7 @@ def environment_of(home: Path, address: str) -> dict[str, str]:
 
 
 def deploy(deployments: Path, environment: dict[str, str], pool: str = "process") -> None:
-    """Pool, training limit, deployments and automations; what is there already is brought up to date."""
+    """Creates or updates the work pool, the training limit, the deployments and the automations."""
     known = _call(["work-pool", "inspect", POOL, "--output", "json"], environment)
     if known.returncode == 0 and (kind := json.loads(known.stdout)["type"]) != pool:
         raise BadInputError(
@@ -150,11 +154,11 @@ def _prefect(arguments: list[str], environment: dict[str, str]) -> None:
     """Runs a command of Prefect's.
 
     Raises:
-        BadInputError: it failed; its own last words are told.
+        BadInputError: it failed; the message is the last line that it printed.
     """
     done = _call(arguments, environment)
     if done.returncode:
-        words = (done.stderr or done.stdout).strip().splitlines() or ["no word"]
+        words = (done.stderr or done.stdout).strip().splitlines() or ["it failed without a message"]
         raise BadInputError(words[-1], where=f"prefect {' '.join(arguments)}", fix="Fix that, and start again.")
 
 
@@ -183,13 +187,13 @@ def _wait_for(state: Up, home: Path) -> None:
     while not is_healthy(state.address):
         if not _alive(*state.processes["server"]) or time.monotonic() > deadline:
             raise BadInputError(
-                "the server did not start", where=str(home / "server.log"), fix="Its last lines say why."
+                "the server did not start", where=str(home / "server.log"), fix="See the last lines of this file."
             )
         time.sleep(0.5)
 
 
 def _end(state: Up) -> None:
-    """Worker first: it takes its runs along."""
+    """Ends the worker, and with it its runs, and then the server."""
     for name in ("worker", "server"):
         pid, born = state.processes.get(name, (0, ""))
         deadline = time.monotonic() + _STOP
@@ -212,7 +216,7 @@ def _read(home: Path) -> Up | None:
 
 
 def _born(pid: int) -> str:
-    """When the kernel started the process, in ticks; empty if it is gone or a zombie."""
+    """Returns when the kernel started a process, in ticks; empty if it is gone or a zombie."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
     except OSError:
@@ -221,7 +225,7 @@ def _born(pid: int) -> str:
 
 
 def _alive(pid: int, born: str) -> bool:
-    """Whether it is this very process that has the pid."""
+    """Returns whether the process still runs, and its id has not passed to another one."""
     return pid > 0 and born != "" and _born(pid) == born
 
 

@@ -1,4 +1,4 @@
-"""The ten stages as the flows ask for them: which tasks, with which settings, under which name."""
+"""The ten stages as the flows call them: which tasks, with which settings, under which label."""
 
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple, TypeVar
@@ -47,23 +47,23 @@ class Pairs(NamedTuple):
     """Their mirrors in the target languages."""
 
     def of(self, name: str) -> "Pairs":
-        """Those of one split."""
+        """Returns the pairs of one split."""
         return Pairs(_of(self.texts, name), _of(self.source, name), _of(self.target, name))
 
 
 class Evaluation(NamedTuple):
-    """One model's evaluation: by shard the answers, verdicts and reward gaps, and the metrics of all."""
+    """One model's evaluation: answers, verdicts and reward gaps by shard, and the metrics of all shards."""
 
     answers: Shards
     verdicts: Shards
     gaps: Shards
     metrics: Future
     benchmarks: "list[Measured]"
-    """What it shows on further benchmarks."""
+    """The results on benchmarks beside the held-out prompts."""
 
 
 class Measured(NamedTuple):
-    """One model on one benchmark: by shard the verdicts on its answers, and the metrics of all."""
+    """One model's result on one benchmark: the verdicts by shard, and the metrics of all shards."""
 
     prompts: BenchmarkPrompts
     verdicts: Shards
@@ -71,7 +71,7 @@ class Measured(NamedTuple):
 
 
 class Since(NamedTuple):
-    """What a realignment is also compared with: the version that was promoted before."""
+    """The version that was promoted before a realignment, and the paired tests against it."""
 
     version: str
     comparison: Future
@@ -89,7 +89,7 @@ class Change(NamedTuple):
 
 
 def split(block: ArtifactRef) -> str:
-    """The split that a block of prompts belongs to."""
+    """Returns the split that a block of prompts belongs to."""
     return (block.part or "").partition("-")[0]
 
 
@@ -98,15 +98,15 @@ def _of(shards: Mapping[Key, T], name: str) -> dict[Key, T]:
 
 
 def read_blocks(run: Run) -> list[ArtifactRef]:
-    """The prompts, in blocks of one split.
+    """Reads the prompts in blocks, each of one split, and checks that judge and sampling backends can be used.
 
     Raises:
-        BadInputError: a split that training or evaluation asks for has no prompts, the judge is missing, it
+        BadInputError: training or evaluation needs a split that has no prompts, the judge is missing or
             cannot judge a language, or a sampling backend cannot answer with a model.
     """
     config = run.config
     config.judging.require_languages([config.languages.dominant, *config.languages.targets])
-    config.judging.identity()  # a guard that is missing shows now, and not after hours of sampling
+    config.judging.identity()  # a missing guard model is reported now, and not after hours of sampling
     config.sampling.backend.require_models([config.model.path])
     config.evaluation.sampling.backend.require_models([config.model.path, TRAINED])
     prompts = run.submit(
@@ -117,9 +117,9 @@ def read_blocks(run: Run) -> list[ArtifactRef]:
         block_size=config.run.block_size,
         label=config.languages.dominant,
     )
-    read = run.result(prompts)
-    announce(count_kinds(run.store.read_table(read.rows, PROMPTS)))
-    blocks = list(read.parts)
+    shard = run.result(prompts)
+    announce(count_kinds(run.store.read_table(shard.rows, PROMPTS)))
+    blocks = list(shard.parts)
     evaluated_in_training = ["validation"] if config.training.evaluate_every is not None else []
     for needed in ("train", config.evaluation.split, *evaluated_in_training):
         if needed not in {split(block) for block in blocks}:
@@ -133,7 +133,7 @@ def read_blocks(run: Run) -> list[ArtifactRef]:
 
 
 def answer_dominant(run: Run, model: ModelFolder, blocks: list[ArtifactRef]) -> tuple[Shards, Shards]:
-    """The model's answers in the dominant language and the verdicts on them, before anything else is asked for.
+    """Samples and judges answers in the dominant language, and checks that the model is safe and helpful there.
 
     Raises:
         BadInputError: the model is not safe or helpful enough there for other languages to follow.
@@ -152,7 +152,7 @@ def answer_dominant(run: Run, model: ModelFolder, blocks: list[ArtifactRef]) -> 
 
 
 def translate(run: Run, blocks: Iterable[ArtifactRef]) -> Texts:
-    """The prompts in every target language, beside themselves in the dominant one."""
+    """Translates the prompts into every target language; returns the originals too, under the dominant language."""
     dominant, settings = run.config.languages.dominant, run.config.translation
     fingerprint = translation_fingerprint(settings)
     texts: Texts = {(dominant, block): block for block in blocks}
@@ -171,20 +171,20 @@ def translate(run: Run, blocks: Iterable[ArtifactRef]) -> Texts:
 
 
 def sample(run: Run, model: ModelFolder, texts: Texts) -> Shards:
-    """The answers in target languages that pairs are made of, where `pairs.strategy` asks and the sources have none."""
+    """Samples answers in the target languages, if `pairs.strategy` needs them and the sources bring none."""
     if run.config.pairs.strategy not in {"sampled", "mixed"}:
         return {}
     dominant = run.config.languages.dominant
-    wanted = {
+    unanswered = {
         (code, block): prompts
         for (code, block), prompts in texts.items()
         if code != dominant and not _has_all_answers(run, code, block)
     }
-    return _sample(run, model, wanted, run.config.sampling, "pairs")
+    return _sample(run, model, unanswered, run.config.sampling, "pairs")
 
 
 def judge(run: Run, answers: Shards, purpose: str = "pairs") -> Shards:
-    """The verdicts on answers."""
+    """Judges answers, each shard in a task of its own."""
     return {
         (language, block): run.submit(
             judge_answers,
@@ -198,7 +198,7 @@ def judge(run: Run, answers: Shards, purpose: str = "pairs") -> Shards:
 
 
 def pair(run: Run, texts: Texts, answers: Shards, verdicts: Shards) -> Pairs:
-    """A good and a bad answer to every prompt in the dominant language, mirrored in every target."""
+    """Builds pairs: a good and a bad answer to every prompt in the dominant language, mirrored in every target."""
     config, dominant = run.config, run.config.languages.dominant
     fingerprint = translation_fingerprint(config.translation)
     source = {
@@ -247,7 +247,7 @@ def pair(run: Run, texts: Texts, answers: Shards, verdicts: Shards) -> Pairs:
 
 
 def preference_pairs(run: Run, model: ModelFolder, blocks: list[ArtifactRef]) -> Pairs:
-    """Translation, sampling, judging and pairs in one, for flows that ask for them together."""
+    """Runs translation, sampling, judging and pairs one after the other, for flows that need them together."""
     answers, verdicts = answer_dominant(run, model, blocks)
     texts = translate(run, blocks)
     target_answers = sample(run, model, texts)
@@ -255,22 +255,22 @@ def preference_pairs(run: Run, model: ModelFolder, blocks: list[ArtifactRef]) ->
 
 
 def _reference_answers(run: Run, language: str, block: ArtifactRef) -> ArtifactRef | None:
-    """The answers in a language that the sources bring for prompts of a block."""
-    for read in (step.shard for step in run.steps if step.stage == "prompts"):
-        for ref in read.answers if block in read.parts else ():
+    """Returns the answers in a language that the sources bring along for the prompts of a block, if any."""
+    for prompts in (step.shard for step in run.steps if step.stage == "prompts"):
+        for ref in prompts.answers if block in prompts.parts else ():
             if (ref.language, ref.part) == (language, block.part):
                 return ref
     return None
 
 
 def _has_all_answers(run: Run, language: str, block: ArtifactRef) -> bool:
-    """Whether the sources bring answers in a language to every prompt of a block."""
+    """Returns whether the sources bring along answers in a language to every prompt of a block."""
     answers = _reference_answers(run, language, block)
     return answers is not None and answers.rows == block.rows
 
 
 def measure(run: Run, model: ModelFolder, pairs: Pairs, training: TrainingMethod) -> list[Future]:
-    """The frozen model's reward gaps and states on the pairs of training and validation, as far as the method asks."""
+    """Measures the frozen model's reward gaps and states on training and validation pairs, as the method needs them."""
     source, target = (
         {key: pair for key, pair in shards.items() if split(key[1]) in {"train", "validation"}}
         for shards in (pairs.source, pairs.target)
@@ -284,7 +284,7 @@ def measure(run: Run, model: ModelFolder, pairs: Pairs, training: TrainingMethod
 def train(
     run: Run, model: ModelFolder, pairs: Pairs, references: list[Future], settings: TrainingMethod, label: str = "mpo"
 ) -> Future:
-    """Trains on the pairs of the split `train`; looks at those of `validation` on the way.
+    """Trains on the pairs of the split `train`, and evaluates the loss on those of `validation` on the way.
 
     Raises:
         BadInputError: no pair is left to train on.
@@ -302,10 +302,10 @@ def train(
 
 
 def require_pairs(run: Run, pairs: Pairs) -> None:
-    """Tells why, if no pair is left to train on.
+    """Rejects a training without pairs, with the reasons why none are left.
 
     Raises:
-        BadInputError: with the reasons and where the tables of them lie.
+        BadInputError: no pair is left; names the reasons and the folder of the rejected rows.
     """
     train = pairs.of("train")
     if any(run.result(future).rows.rows for future in train.target.values()):
@@ -320,9 +320,9 @@ def require_pairs(run: Run, pairs: Pairs) -> None:
     raise BadInputError(
         f"no pair is left to train on ({reasons or 'no prompt reached this stage'})",
         where=f"pairs, rejected rows in {run.config.run.root}/pairs/quarantine",
-        fix="no_rejected: a safe model gives no bad answer, so name prompts.sources.0.rejected_column "
+        fix="no_rejected: the model gave no bad answer, so set prompts.sources.0.rejected_column "
         "or raise sampling.n and sampling.temperature; no_translation: complete the memory or name another engine; "
-        "timed_out and the like: ask again with translation.attempt=2.",
+        "timed_out and the like: request again with translation.attempt=2.",
     )
 
 
@@ -334,7 +334,7 @@ def evaluate(
     baseline: Evaluation | None = None,
     benchmarks: Iterable[BenchmarkPrompts] = (),
 ) -> Evaluation:
-    """Greedy answers, verdicts and reward gaps of a model on held-out prompts, in every language; and on benchmarks."""
+    """Measures a model on held-out prompts in every language (answers, verdicts, reward gaps) and on benchmarks."""
     settings, held_out = run.config.evaluation, pairs.of(run.config.evaluation.split)
     answers = _sample(run, model, held_out.texts, settings.sampling, name)
     verdicts = judge(run, answers, name)
@@ -359,7 +359,7 @@ def _held_out(run: Run) -> Benchmark:
 
 
 def _measure(run: Run, name: str, model: ModelFolder, prompts: BenchmarkPrompts) -> Measured:
-    """Greedy answers of a model to the prompts of a benchmark, judged by the benchmark's judge, if it has one."""
+    """Measures a model on one benchmark, whose own judge gives the verdicts, if it has one."""
     benchmark, settings = prompts.benchmark, run.config.evaluation
     answers = _sample(run, model, prompts.texts, settings.sampling, name)
     own = run.config.model_copy(update={"judging": benchmark.judging or run.config.judging})
@@ -386,7 +386,7 @@ def reference_gaps(
     dominant: bool,
     training: TrainingMethod | None = None,
 ) -> Shards:
-    """Reward gaps of a model on pairs, computed as in `training`; on dominant ones also their pooled hidden states."""
+    """Measures a model's reward gaps on pairs, computed as in `training`, and dominant pairs' pooled hidden states."""
     training = training or run.config.training
     return {
         (language, block): run.submit(
@@ -428,7 +428,7 @@ def evaluate_change(
 
 
 def decide(run: Run, change: Change) -> gate.GateDecision:
-    """Makes every check of the gate on what was measured."""
+    """Decides by the gate's checks on the figures whether the trained model may be promoted."""
     languages, store = run.config.languages, run.store
     return gate.decide(
         figures(run, change),
@@ -468,14 +468,14 @@ def register(
 
 
 def figures(run: Run, change: Change) -> pa.Table:
-    """The metrics of both models, on held-out prompts and benchmarks."""
+    """Reads the metrics of both models, on held-out prompts and benchmarks, as one table."""
     models = (change.before, change.after)
     futures = [model.metrics for model in models] + [m.metrics for model in models for m in model.benchmarks]
     return run.store.read_tables([run.result(future).rows for future in futures], METRICS)
 
 
 def _sample(run: Run, model: ModelFolder, texts: Texts, settings: SamplingSettings, purpose: str) -> Shards:
-    """A model's answers to prompts."""
+    """Samples a model's answers to prompts, each shard in a task of its own."""
     return {
         (language, block): run.submit(
             sample_answers,
@@ -491,7 +491,7 @@ def _sample(run: Run, model: ModelFolder, texts: Texts, settings: SamplingSettin
 
 
 def compare(run: Run, before: Evaluation, after: Evaluation, label: str) -> Future:
-    """Exact paired tests of two evaluations of the same held-out prompts."""
+    """Compares two evaluations of the same held-out prompts, by exact paired tests."""
     return _compare(run, before.verdicts, after.verdicts, _held_out(run), label)
 
 

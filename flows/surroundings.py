@@ -1,4 +1,4 @@
-"""What the `mpo` command makes of its surroundings: streams, signals, homes of libraries, and the module path."""
+"""Prepares the `mpo` command's surroundings: streams, signals, home folders of libraries, and the module path."""
 
 import atexit
 import codecs
@@ -59,7 +59,7 @@ class _LastingFile(io.FileIO):
 
 
 def _lasting(number: int, before: io.TextIOWrapper | None) -> io.TextIOWrapper:
-    """A text stream on a descriptor that never raises: neither for its letters nor for its reader."""
+    """Makes a text stream on a descriptor that never raises, whatever the text and even if its reader is gone."""
     encoding = "utf-8" if before is None else before.encoding
     raw = _LastingFile(number, "wb", closefd=False)
     lines = number == 2 or raw.isatty()  # noqa: PLR2004 - stderr
@@ -88,7 +88,7 @@ def lasting_streams() -> Iterator[None]:
         SystemExit: stdout took nothing more, with exit code 2. A reader that left, as `head` does, is no error.
     """
     if sys.stdout is not sys.__stdout__ or sys.stderr is not sys.__stderr__:
-        yield  # somebody else, such as a test, reads the streams
+        yield  # another reader, such as a test, has replaced the streams
         return
     for number in (0, 1, 2):
         try:
@@ -102,7 +102,7 @@ def lasting_streams() -> Iterator[None]:
         sys.stdout.flush()
         failure = sys.stdout.buffer.raw.failure  # type: ignore[attr-defined]
         if failure is not None and failure.errno != errno.EPIPE:
-            sys.stderr.write(f"mpo: stdout: cannot write ({failure.strerror}). Free space, or send it elsewhere.\n")
+            sys.stderr.write(f"mpo: stdout: cannot write ({failure.strerror}). Free space, or redirect the output.\n")
             sys.exit(2)
 
 
@@ -110,7 +110,7 @@ def lasting_streams() -> Iterator[None]:
 def signals_caught(numbers: Iterable[int], first: Callable[[int], None]) -> Iterator[None]:
     """Calls `first` at the first of these signals; another one, a second later or more, ends the process at once.
 
-    `timeout` and shells may signal the process and its group: that is one wish, not two.
+    `timeout` and shells may send one signal twice, to the process and to its group; that counts as one.
     """
     begun: list[float] = []
 
@@ -131,10 +131,10 @@ def signals_caught(numbers: Iterable[int], first: Callable[[int], None]) -> Iter
 
 @contextlib.contextmanager
 def ended_by_signals() -> Iterator[None]:
-    """Lets SIGTERM and SIGHUP end the command as Ctrl-C does: what is unfinished is removed on the way out."""
+    """Lets SIGTERM and SIGHUP end the command as Ctrl-C does: unfinished files are removed on the way out."""
 
     def end(number: int) -> None:
-        sys.stderr.write(f"mpo: ended by {signal.Signals(number).name}; what is finished is kept.\n")
+        sys.stderr.write(f"mpo: ended by {signal.Signals(number).name}; finished work is saved.\n")
         sys.exit(128 + number)
 
     # `nohup` has SIGHUP ignored.
@@ -144,7 +144,7 @@ def ended_by_signals() -> Iterator[None]:
 
 
 def usable_homes() -> None:
-    """Gives libraries a temporary home where theirs can neither be written nor made, as in many containers."""
+    """Gives libraries a temporary folder if their own cannot be written or made, as in many containers."""
     home = os.path.expanduser("~")  # noqa: PTH111 - Path.home() raises where there is none
     cache = os.environ.get("XDG_CACHE_HOME") or f"{home}/.cache"
     config = os.environ.get("XDG_CONFIG_HOME") or f"{home}/.config"
@@ -155,7 +155,7 @@ def usable_homes() -> None:
         "MPO_SCRATCH": f"{home}/.cache/mpo",
     }
     places = {name: Path(os.environ.get(name) or usual) for name, usual in homes.items()}
-    # A cache of models that is there is of use even if it cannot be written.
+    # A cache of models is of use even if it cannot be written.
     spared = {"HF_HOME"} if places["HF_HOME"].is_dir() else set()
     no_home = not Path(home).is_dir()  # libraries make their own folder there, and not the home
     replaced = [
@@ -174,11 +174,11 @@ def usable_homes() -> None:
 
 
 def can_be_written(folder: Path) -> bool:
-    """Returns whether a folder can be written, or made where it is not there."""
+    """Returns whether a folder can be written, or made if it does not exist."""
     there = next((place for place in (folder, *folder.parents) if os.path.lexists(place)), None)
     return there is not None and there.is_dir() and os.access(there, os.W_OK | os.X_OK)
 
 
 def own_modules_in_children() -> None:
-    """Lets processes that the command starts import our packages, and no others of their names."""
+    """Lets child processes import our packages, and no other packages of the same names."""
     os.environ["PYTHONPATH"] = own_path(os.environ.get("PYTHONPATH"))

@@ -2,8 +2,9 @@
 
 Prefect stops it when Python exits, which a SIGKILL prevents: each killed run left a server of 215 MB behind.
 
-`SubprocessASGIServer` (PrefectHQ/prefect#14722) is not public, and used here alone: nothing public has the temporary
-server's process or its address. It can go when Prefect ends the server with its parent and gives its address.
+`SubprocessASGIServer` (PrefectHQ/prefect#14722) is not public, and used in this file alone: nothing public has the
+temporary server's process or its address. It can go when Prefect ends the server with its parent and gives its
+address.
 """
 
 import contextlib
@@ -42,8 +43,8 @@ def temporary_address() -> str:
 
 @functools.cache
 def watch() -> None:
-    """Watches for the temporary server from now on: Prefect starts it within the flow's call, and tells nobody."""
-    SubprocessASGIServer()  # the one of this process is made before there is a second thread to make another
+    """Watches for the temporary server from now on: Prefect starts it somewhere in the flow's call, without notice."""
+    SubprocessASGIServer()  # makes the single instance before a second thread can make another
     threading.Thread(target=_look_for, daemon=True, name="temporary-server").start()
 
 
@@ -52,6 +53,8 @@ def _look_for() -> None:
     while True:
         process = SubprocessASGIServer().server_process
         if process is not None:
-            with contextlib.suppress(OSError):  # no shell here: then it stays without a watch, as Prefect has it
+            with contextlib.suppress(
+                OSError
+            ):  # without a shell the server outlives a killed process, as it does in Prefect
                 end_with_us(process.pid)
         pause.wait(0.2)

@@ -23,7 +23,7 @@ from tasks.training import log_folder, train_model
 
 
 class _Imported(NamedTuple):
-    """The user's pairs as artifacts: whole, in their order, and each text once for the reference."""
+    """The user's pairs as artifacts: whole and in order for training, and each text once for the reference."""
 
     pairs: Shard
     validation: Shard | None
@@ -39,7 +39,7 @@ def train_file(
     languages: LanguageSettings | None = None,
     validation: Path | None = None,
 ) -> dict[str, Any]:
-    """Trains on a file of pairs, in its order; an interrupted training goes on where it was.
+    """Trains on a file of pairs; an interrupted training continues from its last checkpoint.
 
     Args:
         config: the settings of the model and of the training.
@@ -49,18 +49,18 @@ def train_file(
         validation: another such file: what `training.evaluate_every` and `training.patience` look at.
 
     Raises:
-        BadInputError: pairs, model or folder are unusable; nothing is left in `out` then.
+        BadInputError: pairs, model or folder cannot be used; nothing is left in `out` then.
     """
     model = find_model(config.model, cutoff=config.training.cutoff)
     if (out / "model").exists():
-        raise BadInputError("there is a trained model already", where=f"--out {out}", fix="Name a new folder.")
+        raise BadInputError("the folder holds a trained model already", where=f"--out {out}", fix="Name a new folder.")
     if not can_be_written(out):
         raise BadInputError("cannot write here", where=f"--out {out}", fix="Free space or choose another folder.")
     pairs, rejected = usable_pairs(file, languages)
     held_out, broken = usable_pairs(validation, languages) if validation is not None else (None, QUARANTINE.build([]))
     if held_out is None and config.training.patience is not None:
         raise BadInputError(
-            "early stopping needs pairs to look at", where="training.patience", fix="Give --validation FILE."
+            "early stopping needs validation pairs", where="training.patience", fix="Give --validation FILE."
         )
     store = open_root(config)
     imported = _import(config, store, pairs, held_out)
@@ -72,7 +72,7 @@ def train_file(
     log = store.read_table(trained.rows, TRAINING_LOG)
     cuts = Cuts.of_figures(dict(zip(log["metric"].to_pylist(), log["value"].to_pylist(), strict=True)))
     warning = cuts.warning(config.training.cutoff)
-    # A profile for `mpo run` may ask for it: its run has validation pairs of its own.
+    # A profile may set it for `mpo run`, whose prompts include validation prompts.
     idle = held_out is None and config.training.evaluate_every is not None
     return {
         "pairs": trained.counts["pairs"],
@@ -113,7 +113,7 @@ def _key(shard: Shard) -> stages.Key:
 
 
 def _import(config: PipelineConfig, store: ArtifactStore, pairs: pa.Table, held_out: pa.Table | None) -> _Imported:
-    """Stores the pairs, and in blocks of one language their texts, each once."""
+    """Stores the pairs as artifacts: whole for training, and in blocks of one language for the reference."""
     tables = [_with_source_ids(table) for table in (pairs, held_out) if table is not None]
     whole = [Shard(rows=store.write_table("pairs", PAIRS, table)) for table in tables]
     rows = {row["pair_id"]: row for row in pa.concat_tables(tables).to_pylist()}
@@ -142,7 +142,7 @@ def _import(config: PipelineConfig, store: ArtifactStore, pairs: pa.Table, held_
 
 
 def _with_source_ids(pairs: pa.Table) -> pa.Table:
-    """The pairs with the ids that the reference is joined by, which are of the source texts."""
+    """Replaces `source_id` by the digest of the source texts, by which the reference is joined."""
     texts = (pairs[f"source_{name}"].to_pylist() for name in ("prompt", "chosen", "rejected"))
     ids = pa.array([source_id(*text) for text in zip(*texts, strict=True)], pa.string())
     return PAIRS.check(pairs.set_column(pairs.schema.get_field_index("source_id"), "source_id", ids))

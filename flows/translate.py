@@ -1,4 +1,4 @@
-"""What `mpo translate` is asked for: engines, a file of texts, and how much of it an engine would be asked."""
+"""The input of `mpo translate`: engines, a file of texts, and an estimate of what would be requested."""
 
 import contextlib
 import itertools
@@ -24,35 +24,35 @@ _BLOCK = 512  # texts that are in memory at one time
 SERVICES: tuple[str, ...] = get_args(Service)
 
 
-def engine_settings(named: str) -> dict[str, Any]:
-    """The settings of an engine as the command names it: a service, `microworld`, or memory=FILE and the like.
+def engine_settings(option: str) -> dict[str, Any]:
+    """Returns the settings of the engine that `--engine` names: a service, `microworld`, memory=FILE and the like.
 
     Raises:
         BadInputError: no engine is called so.
     """
-    kind, _, value = named.partition("=")
+    kind, _, value = option.partition("=")
     if kind in SERVICES and not value:
         return {"engine": "deep_translator", "service": kind}
     engine = ENGINES.implementations.get(kind)
     argument = None if engine is None else engine.argument
     if argument is not None:
-        key, wanted = argument
+        key, placeholder = argument
         if value:
             return {"engine": kind, key: value}
-        raise BadInputError(f"{kind} needs a value", where=f"--engine {named}", fix=f"Write {kind}={wanted}.")
+        raise BadInputError(f"{kind} needs a value", where=f"--engine {option}", fix=f"Write {kind}={placeholder}.")
     if engine is not None and not value:
         return {"engine": kind}
     forms = [k if e.argument is None else f"{k}={e.argument[1]}" for k, e in ENGINES.implementations.items()]
     raise BadInputError(
         "unknown engine",
-        where=f"--engine {named}",
+        where=f"--engine {option}",
         fix=f"Name a service ({', '.join(SERVICES)}), or one of {', '.join(forms)}.",
     )
 
 
 @contextlib.contextmanager
 def opened_chain(settings: TranslationSettings, root: str, *, with_keys: bool = True) -> Iterator[Chain]:
-    """The engines, with the answers that a root has kept; an estimate asks nobody and needs no keys."""
+    """Opens the chain of engines, with the replies stored in a root; an estimate sends nothing and needs no keys."""
     with Replies(scratch_path(root, REPLIES_FILE), attempt=settings.attempt) as replies:
         yield build_chain(settings, replies, lambda: None, with_keys=with_keys)
 
@@ -65,12 +65,12 @@ class Input(NamedTuple):
     delimiter: str | None = None
 
     def texts(self) -> Iterator[str | Fault]:
-        """The texts by row; see `read_texts`."""
+        """Reads the texts, one per row, as `read_texts` does."""
         return read_texts(self.file, self.column, delimiter=self.delimiter)
 
 
 def require_table(out: Path) -> None:
-    """Refuses a name that is of no kind of table that can be written.
+    """Rejects a file name whose ending is not that of a table that can be written.
 
     Raises:
         BadInputError: it ends neither in .parquet nor in .csv.
@@ -82,10 +82,10 @@ def require_table(out: Path) -> None:
 def estimate(
     config: PipelineConfig, file: Path, *, column: str, delimiter: str | None = None, with_keys: bool = True
 ) -> list[dict[str, Any]]:
-    """What a translation would ask of the engines, by language: at most, for a later block may repeat a text.
+    """Estimates the engines' requests by language; an upper bound, since a later block may repeat a text.
 
     Raises:
-        BadInputError: the file, an engine or a language is unusable.
+        BadInputError: the file, an engine or a language cannot be used.
     """
     source = config.languages.dominant
     estimates = []
@@ -103,7 +103,7 @@ def estimate(
 def _estimate(
     chain: Chain, texts: list[str], source: str, target: str, counts: Counter[str], engine_names: dict[str, None]
 ) -> None:
-    """`known`: texts that a memory has; `kept`: pieces that a machine translator answered before."""
+    """Counts what some texts need: `known` are texts of a memory, `kept` pieces with a stored reply of a translator."""
     counts["texts"] += len(texts)
     unknown: list[UnknownLanguageError] = []
     for engine in chain.engines:
@@ -117,21 +117,21 @@ def _estimate(
             counts.update({"requests": load.requests, "characters": load.characters, "kept": load.known})
             engine_names[engine.name if engine.licence is None else f"{engine.name} ({engine.licence})"] = None
             return
-        left = [t for t, r in zip(texts, engine.translate(texts, source, target), strict=True) if r.text is None]
-        counts["known"] += len(texts) - len(left)
-        texts = left
+        missing = [t for t, r in zip(texts, engine.translate(texts, source, target), strict=True) if r.text is None]
+        counts["known"] += len(texts) - len(missing)
+        texts = missing
     if len(unknown) == len(chain.engines):
         raise unknown[0]
 
 
 def is_text(text: str | Fault) -> TypeGuard[str]:
-    """Whether a row has a text to translate."""
+    """Returns whether a row has a text to translate."""
     return isinstance(text, str) and bool(text.strip())
 
 
-def blocks_of(given: Input) -> Iterator[tuple[int, list[str | Fault]]]:
-    """The texts in blocks, each with the row of its first text."""
-    texts = given.texts()
+def blocks_of(column: Input) -> Iterator[tuple[int, list[str | Fault]]]:
+    """Reads the texts in blocks, each with the row number of its first text."""
+    texts = column.texts()
     for number in itertools.count():
         block = list(itertools.islice(texts, _BLOCK))
         if not block:

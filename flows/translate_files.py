@@ -35,11 +35,11 @@ def translate_file(
 ) -> dict[str, Any]:
     """Translates a column of a file into every target, block by block.
 
-    `out` is Parquet or CSV in the long form of TRANSLATED; what could not be translated lies beside it. If the run
-    ends early, nothing is written, and what the engines answered is stored: the next run goes on.
+    `out` is Parquet or CSV in the long form of TRANSLATED; a quarantine file beside it has the rejected texts. If the
+    run ends early, nothing is written, but the engines' replies are stored, and the next run continues from there.
 
     Raises:
-        BadInputError: the file, an engine or a language is unusable.
+        BadInputError: the file, an engine or a language cannot be used.
         StageFailedError: the last engine does not answer any more.
     """
     require_table(out)
@@ -53,7 +53,7 @@ def translate_file(
     store = open_root(config)
     blocks = list(_stored(store, Input(file, column, delimiter), source))
     require_server()
-    # An engine limits its requests and repeats them by itself: one task at a time, and once.
+    # An engine limits and retries its requests by itself, so tasks run one at a time and without retries.
     sequential = config.model_copy(update={"run": config.run.model_copy(update={"workers": 1, "retries": 0})})
     shards = translate_blocks(sequential, [block.prompts for block in blocks])
     tally = {target: _Tally() for target in targets}
@@ -92,21 +92,21 @@ def translate_blocks(config: PipelineConfig, blocks: list[ArtifactRef]) -> list[
 
 
 class _Block(NamedTuple):
-    """A block of a file's texts as an artifact, and by row what is wrong with the others."""
+    """A block of a file's texts as an artifact, and the faults of the other rows by row number."""
 
     prompts: ArtifactRef
     faults: dict[int, Fault]
 
 
-def _stored(store: ArtifactStore, given: Input, source: str) -> Iterator[_Block]:
-    """Stores the texts of a file in blocks; their ids are the rows of the file.
+def _stored(store: ArtifactStore, column: Input, source: str) -> Iterator[_Block]:
+    """Stores the texts of a file in blocks; their ids are the row numbers of the file.
 
     Raises:
         BadInputError: a row is malformed, or there is none.
     """
     number = -1
-    for number, (first, block) in enumerate(blocks_of(given)):
-        # Translation reads ids and texts; a file of texts says nothing of the other columns.
+    for number, (first, block) in enumerate(blocks_of(column)):
+        # Translation reads ids and texts alone; the other columns of PROMPTS get fixed values.
         about = {"kind": "harmless", "split": "test", "source": "texts"}
         faults = {row: fault for row, text in enumerate(block, first) if (fault := _fault(text)) is not None}
         rows = [
@@ -117,11 +117,11 @@ def _stored(store: ArtifactStore, given: Input, source: str) -> Iterator[_Block]
         table = PROMPTS.build(rows)
         yield _Block(store.write_table("prompts", PROMPTS, table, language=source, part=f"texts-{number:05d}"), faults)
     if number < 0:
-        raise BadInputError("no rows", where=str(given.file), fix="Give a file with at least one text.")
+        raise BadInputError("the file holds no row", where=str(column.file), fix="Give a file with at least one text.")
 
 
 def _memories(chain: Chain, source: str, targets: list[str]) -> list[dict[str, Any]]:
-    """How many units each memory has in the source language, in each target, and in both."""
+    """Counts each memory's units in the source language, in each target, and in both."""
     counts = []
     for engine in chain.engines:
         if not isinstance(engine, MemoryEngine):
@@ -134,15 +134,15 @@ def _memories(chain: Chain, source: str, targets: list[str]) -> list[dict[str, A
 
 
 def _require_other(file: Path, out: Path, quarantine_path: Path, settings: TranslationSettings) -> None:
-    """Refuses to write over what is read."""
-    read = {file.resolve(), *(path.resolve() for engine in settings.engines for path in engine.files())}
-    for written in (out, quarantine_path):
-        if written.resolve() in read:
-            raise BadInputError("this file is read", where=f"--out {written}", fix="Name another one to write.")
+    """Rejects an output that would overwrite the input or a file of an engine."""
+    inputs = {file.resolve(), *(path.resolve() for engine in settings.engines for path in engine.files())}
+    for output in (out, quarantine_path):
+        if output.resolve() in inputs:
+            raise BadInputError("this file is an input", where=f"--out {output}", fix="Name another file.")
 
 
 class _Tally:
-    """What became of one language's texts."""
+    """Counts of one language's texts: translated by which engine, marked, or rejected for which reason."""
 
     def __init__(self) -> None:
         self.translated, self.rejected = 0, 0
@@ -151,7 +151,7 @@ class _Tally:
         self.reasons: Counter[str] = Counter()
 
     def add(self, rows: pa.Table, rejected_rows: pa.Table) -> None:
-        """Counts a block."""
+        """Adds the rows of a block to the counts."""
         self.translated += rows.num_rows
         self.rejected += rejected_rows.num_rows
         self.engines.update(rows["engine"].to_pylist())
@@ -159,7 +159,7 @@ class _Tally:
         self.reasons.update(rejected_rows["reason"].to_pylist())
 
     def summary(self) -> dict[str, Any]:
-        """As plain data."""
+        """Returns the counts as plain data."""
         counts = {"engines": self.engines, "marked": self.marks, "reasons": self.reasons}
         plain = {name: dict(counter.most_common()) for name, counter in counts.items()}
         return {"translated": self.translated, "set_aside": self.rejected, **plain}
@@ -171,7 +171,11 @@ def _fault(text: str | Fault) -> Fault | None:
         return text
     if not is_text(text):
         return Fault("empty_text", "no text in this row")
-    return Fault("invalid_text", "halves of characters, which no file takes") if damaged(text, like=text) else None
+    return (
+        Fault("invalid_text", "holds halves of surrogate pairs, which no file can store")
+        if damaged(text, like=text)
+        else None
+    )
 
 
 def _with_source(rows: pa.Table, originals: dict[str, str], source: str) -> pa.Table:
@@ -186,7 +190,7 @@ def _with_source(rows: pa.Table, originals: dict[str, str], source: str) -> pa.T
 
 
 def _named(rejected_rows: pa.Table, faults: dict[int, Fault], target: str) -> pa.Table:
-    """Quarantine rows by the file's own row numbers, those of rows without a text among them."""
+    """Names rejected rows by the file's row numbers, and adds the rows that have no text."""
     rows = [row | {"row_id": f"{row['row_id'].split('/')[0]}/{target}"} for row in rejected_rows.to_pylist()]
     rows += [
         {"row_id": f"{row}/{target}", "language": target, "reason": fault.reason, "detail": fault.detail}
@@ -197,7 +201,7 @@ def _named(rejected_rows: pa.Table, faults: dict[int, Fault], target: str) -> pa
 
 @contextlib.contextmanager
 def _writer(path: Path, spec: TableSpec) -> Iterator[Write]:
-    """Writes a table in parts, private, and gives it its name when it is whole."""
+    """Writes a table in parts into a private temporary file, which gets its name when it is whole."""
     temporary = temporary_for(path)
     try:
         sweep(path)
@@ -214,7 +218,7 @@ def _writer(path: Path, spec: TableSpec) -> Iterator[Write]:
         raise BadInputError(
             f"cannot write ({error.strerror or type(error).__name__})",
             where=str(path),
-            fix="Free space or choose another folder; what the engines answered is kept.",
+            fix="Free space or choose another folder; the engines' replies are stored.",
         ) from None
     finally:
         temporary.unlink(missing_ok=True)

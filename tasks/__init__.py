@@ -1,1 +1,1 @@
-"""Thin Prefect tasks, one file per stage."""
+"""The Prefect tasks, one file per stage; the work itself is in `mpo_core`."""

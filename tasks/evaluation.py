@@ -1,4 +1,4 @@
-"""Before and after, on the same prompts."""
+"""Metrics of a model, paired tests of two models on the same prompts, and the prompts of benchmarks."""
 
 from collections.abc import Sequence
 
@@ -16,7 +16,7 @@ from tasks.stage import ShardInput, read_rows, stage
 def read_benchmark(
     store: ArtifactStore, *, benchmark: Benchmark, language: str, fingerprint: list[str], block_size: int, label: str
 ) -> Shard:
-    """Reads a benchmark's prompts in one language; `fingerprint` holds the digests of what will be read."""
+    """Reads a benchmark's prompts in one language; `fingerprint` (digests of what is read) is for the cache key."""
     del fingerprint, label
     prompts, quarantine = benchmark_prompts(benchmark, language)
     cut = [
@@ -42,7 +42,7 @@ def evaluate_model(
     confidence: float,
     label: str,
 ) -> Shard:
-    """Shares with intervals and reward gaps of one model; `baseline` are the first model's gaps, for the drift."""
+    """Computes one model's metrics with intervals; the drift is measured against the gaps of `baseline`."""
     del label
     table = metrics(
         read_rows(store, verdicts, VERDICTS),
@@ -65,7 +65,7 @@ def compare_models(
     benchmark: Benchmark,
     label: str,
 ) -> Shard:
-    """Exact paired tests on the same prompts."""
+    """Compares two models on the same prompts, by exact paired tests."""
     del label
     first, second = (read_rows(store, shards, VERDICTS) for shards in (before, after))
     table = compare(first, second, benchmark=benchmark.benchmark, measured=benchmark.metrics)

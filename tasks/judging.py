@@ -10,7 +10,7 @@ from tasks.stage import ShardInput, shard_of, stage
 def judge_answers(
     store: ArtifactStore, *, responses: ShardInput, prompts: ArtifactRef, judge: Judge, label: str
 ) -> Shard:
-    """Judges every answer; `prompts` tells which requests are harmful."""
+    """Judges every answer of a block; `prompts` has the kind (harmful or harmless) of each request."""
     del label
     responses = shard_of(responses)
     table = store.read_table(prompts, PROMPTS)

@@ -1,8 +1,8 @@
-"""One computation per cold key: a lock that dies with its process.
+"""Locks that let one process alone compute a cache key, and that end with their process.
 
 Prefect's own file lock survives SIGKILL and hangs the rerun; the kernel releases an
-`fcntl.flock` when the process goes, however it goes. An object store has no such kernel: there
-a lock is a lease, which its holder renews.
+`fcntl.flock` when the process ends, however it ends. An object store has no such locks: there a
+lease takes their place, which its holder renews.
 """
 
 import abc
@@ -28,25 +28,25 @@ _log = logging.getLogger(__name__)
 
 
 class Locks(abc.ABC):
-    """Prefect's `LockManager` protocol over whether a lock is free, and taking and freeing it at once."""
+    """A lock manager for Prefect (its `LockManager` protocol); subclasses say where the locks are."""
 
     poll = _POLL_SECONDS
 
     @abc.abstractmethod
     def _try(self, key: str, holder: str) -> bool:
-        """Takes the lock if it is free."""
+        """Takes the lock if it is free, without waiting; returns whether it has it."""
 
     @abc.abstractmethod
     def is_locked(self, key: str) -> bool:
-        """Whether anyone, in any process, holds the lock."""
+        """Returns whether anyone, in any process, holds the lock."""
 
     @abc.abstractmethod
     def is_lock_holder(self, key: str, holder: str) -> bool:
-        """Whether `holder` holds the lock here."""
+        """Returns whether `holder`, in this process, holds the lock."""
 
     @abc.abstractmethod
     def release_lock(self, key: str, holder: str) -> None:
-        """Gives the lock back.
+        """Releases the lock.
 
         Raises:
             ValueError: `holder` does not hold it.
@@ -55,26 +55,26 @@ class Locks(abc.ABC):
     def acquire_lock(
         self, key: str, holder: str, acquire_timeout: float | None = None, hold_timeout: float | None = None
     ) -> bool:
-        """Waits for the lock; `hold_timeout` is not needed, since a dead holder holds nothing."""
+        """Waits for the lock; returns whether it has it. `hold_timeout` is ignored: locks end with their process."""
         del hold_timeout
         return self.is_lock_holder(key, holder) or self._wait(lambda: self._try(key, holder), acquire_timeout)
 
     async def aacquire_lock(
         self, key: str, holder: str, acquire_timeout: float | None = None, hold_timeout: float | None = None
     ) -> bool:
-        """`acquire_lock` off the event loop."""
+        """Calls `acquire_lock` off the event loop."""
         return await asyncio.to_thread(self.acquire_lock, key, holder, acquire_timeout, hold_timeout)
 
     def wait_for_lock(self, key: str, timeout: float | None = None) -> bool:
-        """Waits until nobody holds the lock; False if `timeout` seconds pass first."""
+        """Waits until nobody holds the lock; returns False if `timeout` seconds pass first."""
         return self._wait(lambda: not self.is_locked(key), timeout)
 
     async def await_for_lock(self, key: str, timeout: float | None = None) -> bool:
-        """`wait_for_lock` off the event loop."""
+        """Calls `wait_for_lock` off the event loop."""
         return await asyncio.to_thread(self.wait_for_lock, key, timeout)
 
     def _wait(self, reached: Callable[[], bool], timeout: float | None) -> bool:
-        """Asks until it is reached; False if `timeout` seconds pass first."""
+        """Calls `reached` again and again until it is true; returns False if `timeout` seconds pass first."""
         deadline = math.inf if timeout is None else time.monotonic() + timeout
         while not reached():
             if time.monotonic() >= deadline:
@@ -84,15 +84,15 @@ class Locks(abc.ABC):
 
 
 class FlockManager(Locks):
-    """Over one locked file per key in `folder`; the kernel unlocks it when its process ends."""
+    """Locks by files of a local folder, one per key; the kernel unlocks a file when its process ends."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._held: dict[str, tuple[str, FileLock]] = {}
+        self._locks: dict[str, tuple[str, FileLock]] = {}
         self._guard = threading.Lock()
 
     def __reduce__(self) -> tuple[type["FlockManager"], tuple[Path]]:
-        """A worker process gets a manager of its own, holding nothing."""
+        """Pickles the manager without its locks: a worker process gets one of its own."""
         return (FlockManager, (self.folder,))
 
     def _locked(self, key: str) -> FileLock | None:
@@ -108,34 +108,36 @@ class FlockManager(Locks):
         lock = self._locked(key)
         if lock is not None:
             with self._guard:
-                self._held[key] = (holder, lock)
+                self._locks[key] = (holder, lock)
         return lock is not None
 
     def release_lock(self, key: str, holder: str) -> None:
-        """Gives the lock back; raises ValueError where it is another's."""
+        """Releases the lock; raises ValueError if `holder` does not hold it."""
         with self._guard:
             if not self._holds(key, holder):
                 raise ValueError(f"lock {key} is not held by {holder}")
-            _, lock = self._held.pop(key)
+            _, lock = self._locks.pop(key)
         lock.release()
 
     def is_locked(self, key: str) -> bool:
-        """Whether anyone, in any process, holds the lock."""
+        """Returns whether anyone, in any process, holds the lock."""
         lock = self._locked(key)
         if lock is not None:
             lock.release()
         return lock is None
 
     def is_lock_holder(self, key: str, holder: str) -> bool:
-        """Whether `holder` holds the lock here."""
+        """Returns whether `holder`, in this process, holds the lock."""
         with self._guard:
             return self._holds(key, holder)
 
     def _holds(self, key: str, holder: str) -> bool:
-        return key in self._held and self._held[key][0] == holder
+        return key in self._locks and self._locks[key][0] == holder
 
 
 class _Lease(NamedTuple):
+    """A lock that this process holds: its object in the store, and the thread that renews it."""
+
     holder: str
     path: str
     ended: threading.Event
@@ -143,11 +145,11 @@ class _Lease(NamedTuple):
 
 
 class LeaseManager(Locks):
-    """Over objects under `<root>/.locks/<key>/`, one per taking, the highest number counts.
+    """Locks by leases: objects `<root>/.locks/<key>/<number>` of an object store, of which the highest number counts.
 
-    An object is made by a conditional put, which one of many succeeds with. Its holder writes
-    another word into it every few seconds; whoever has seen the same word for `expiry` seconds of
-    a clock of its own takes the lock over. So no two clocks are compared.
+    A conditional put makes the object, which succeeds for one of many writers. The holder writes a new
+    random stamp into it every few seconds; a process that has read the same stamp for `expiry` seconds
+    of its own clock takes the lock over. So no two clocks are compared.
     """
 
     poll = 0.5
@@ -156,12 +158,12 @@ class LeaseManager(Locks):
         self.root, self.expiry = root, expiry
         self._fs, base = fsspec.url_to_fs(root)
         self._base = posixpath.join(base, ".locks")
-        self._held: dict[str, _Lease] = {}
-        self._seen: dict[str, tuple[bytes, float]] = {}
+        self._leases: dict[str, _Lease] = {}
+        self._stamps: dict[str, tuple[bytes, float]] = {}
         self._guard = threading.Lock()
 
     def __reduce__(self) -> tuple[Callable[..., "LeaseManager"], tuple[str]]:
-        """A worker process gets a manager of its own, holding nothing."""
+        """Pickles the manager without its locks: a worker process gets one of its own."""
         return (functools.partial(LeaseManager, expiry=self.expiry), (self.root,))
 
     def _newest(self, key: str) -> str | None:
@@ -174,9 +176,9 @@ class LeaseManager(Locks):
 
     def _expired(self, path: str) -> bool:
         stamp = self._fs.cat_file(path)
-        known, since = self._seen.get(path, (b"", 0.0))
+        known, since = self._stamps.get(path, (b"", 0.0))
         if stamp != known:
-            self._seen[path] = (stamp, time.monotonic())
+            self._stamps[path] = (stamp, time.monotonic())
             return False
         return time.monotonic() - since > self.expiry
 
@@ -197,36 +199,36 @@ class LeaseManager(Locks):
         ended = threading.Event()
         renewal = threading.Thread(target=self._renew, args=(path, ended), daemon=True)
         with self._guard:
-            self._held[key] = _Lease(holder, path, ended, renewal)
+            self._leases[key] = _Lease(holder, path, ended, renewal)
         renewal.start()
         return True
 
     def _renew(self, path: str, ended: threading.Event) -> None:
         while not ended.wait(self.expiry / 6):
-            # A store that is away for a while is asked again; away for longer, the lease is lost, and at worst a
-            # shard is computed twice, to the same bytes.
+            # A store that does not answer is tried again. If it stays away, the lease is lost: at worst a shard is
+            # computed twice, with the same bytes.
             try:
                 self._fs.pipe_file(path, uuid.uuid4().hex.encode())
             except Exception as error:  # noqa: BLE001 - every store has errors of its own
                 _log.warning("the lease %s was not renewed (%s)", path, type(error).__name__)
 
     def release_lock(self, key: str, holder: str) -> None:
-        """Gives the lock back; raises ValueError where it is another's."""
+        """Releases the lock; raises ValueError if `holder` does not hold it."""
         with self._guard:
-            lease = self._held.get(key)
+            lease = self._leases.get(key)
             if lease is None or lease.holder != holder:
                 raise ValueError(f"lock {key} is not held by {holder}")
-            del self._held[key]
+            del self._leases[key]
         lease.ended.set()
-        lease.renewal.join()  # a renewal on its way would take it again
+        lease.renewal.join()  # a late renewal would take the lock again
         self._fs.pipe_file(lease.path, _FREE)
 
     def is_locked(self, key: str) -> bool:
-        """Whether anyone, in any process, holds the lock."""
+        """Returns whether anyone, in any process, holds the lock."""
         return not self._free(self._newest(key))
 
     def is_lock_holder(self, key: str, holder: str) -> bool:
-        """Whether `holder` holds the lock here."""
+        """Returns whether `holder`, in this process, holds the lock."""
         with self._guard:
-            lease = self._held.get(key)
+            lease = self._leases.get(key)
         return lease is not None and lease.holder == holder

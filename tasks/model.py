@@ -1,4 +1,4 @@
-"""A model as a stage's input: where it lies and what it is."""
+"""A model as the input of a task: its folder and its digest."""
 
 import contextlib
 import functools
@@ -16,7 +16,7 @@ from mpo_core.settings import ModelSettings
 
 
 class ModelFolder(BaseModel):
-    """A model folder with its digest; the content of a key is the digest, not the path."""
+    """A model folder with its digest; cache keys contain the digest, not the path."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -27,12 +27,12 @@ class ModelFolder(BaseModel):
 
     @property
     def name(self) -> str:
-        """What sampling backends call it: `trained` for a model of ours, else its path in the settings."""
+        """Name of the model for sampling backends: `trained` for one that a run made, else its path in the settings."""
         return self.settings.path if self.ref is None else TRAINED
 
     @contextlib.contextmanager
     def open(self, store: ArtifactStore) -> Iterator[Path]:
-        """The local folder, verified if it is one of ours; a base model is looked for where the run has no folder."""
+        """Opens the local folder, verified if a run made it; a worker without the base model's folder finds its own."""
         if self.ref is not None:
             with store.open_folder(self.ref) as path:
                 yield path
@@ -40,11 +40,11 @@ class ModelFolder(BaseModel):
             folder = Path(self.folder)
             yield folder if folder.is_dir() else _local_base(self.settings.model_dump_json(), self.sha256)
         else:
-            raise DamagedError("a model without a place")
+            raise DamagedError("the model has neither a folder nor an artifact")
 
     @contextlib.contextmanager
     def loaded(self, store: ArtifactStore, dtype: str | None = None) -> Iterator[tuple[Any, Any]]:
-        """Model and tokenizer, for this thread alone while the context lasts; `dtype` overrides the settings'."""
+        """Loads model and tokenizer, for this thread alone while the context lasts; `dtype` overrides the settings'."""
         with self.open(store) as folder:
             model, tokenizer, lock = shared_model(folder, self.settings, dtype)
             with lock:
@@ -52,7 +52,7 @@ class ModelFolder(BaseModel):
 
 
 def find_model(settings: ModelSettings, *, cutoff: int | None = None) -> ModelFolder:
-    """The model that a run starts from; `cutoff` is the length of training texts, if the run trains.
+    """Finds the model that a run starts from; `cutoff` is the longest training sequence, if the run trains.
 
     Raises:
         BadInputError: it cannot be found or cannot be used, or its context is shorter than `cutoff`.
@@ -63,7 +63,7 @@ def find_model(settings: ModelSettings, *, cutoff: int | None = None) -> ModelFo
 
 @functools.lru_cache(maxsize=8)
 def _local_base(settings_json: str, sha256: str) -> Path:
-    """A base model on a worker of another machine, which has its own cache of the hub.
+    """Finds the run's base model on a worker of another machine, which has its own cache of the hub.
 
     Raises:
         BadInputError: it cannot be found here, or is not the one that the run started from.
@@ -72,21 +72,21 @@ def _local_base(settings_json: str, sha256: str) -> Path:
     base = find_model(settings)
     if base.sha256 != sha256:
         raise BadInputError(
-            "this worker finds another model than the run did",
+            "this worker has another model of this name than the machine that started the run",
             where=f"model.path {settings.path}",
-            fix="Name a model.revision, or lay the same folder on every machine.",
+            fix="Set model.revision, or copy the same folder to every machine.",
         )
     return Path(str(base.folder))
 
 
 def trained_model(base: ModelFolder, trained: Shard) -> ModelFolder:
-    """The model that training made; it brings its chat template along."""
+    """Returns the model that training made, which contains its chat template."""
     if trained.model is None:
         raise DamagedError("training gave no model")
     return registered_model(base, trained.model)
 
 
 def registered_model(base: ModelFolder, ref: ArtifactRef) -> ModelFolder:
-    """A model of this root that was trained from `base`."""
+    """Returns a model of this root that was trained from `base`."""
     settings = base.settings.model_copy(update={"path": ref.path, "revision": None, "chat_template": None})
     return ModelFolder(settings=settings, sha256=ref.sha256, ref=ref)

@@ -31,7 +31,7 @@ def pair_dominant(
     dominant: str,
     label: str,
 ) -> Shard:
-    """The good and the bad dominant answer of every prompt in a block."""
+    """Chooses the good and the bad dominant answer to every prompt of a block."""
     del label
     rows, quarantine = source_pairs(
         store.read_table(prompts, PROMPTS),
@@ -62,7 +62,7 @@ def pair_target(
     language: str,
     label: str,
 ) -> Shard:
-    """The same pairs in a target language: of reference answers, translated, sampled, or both."""
+    """Mirrors a block's dominant pairs in a target language, with reference, translated or sampled answers."""
     del label
 
     def optional(shard: ShardInput | None, spec: TableSpec) -> pa.Table | None:
@@ -87,7 +87,7 @@ def pair_target(
 
 @stage("pairs", verb="flip")
 def flip_pairs(store: ArtifactStore, *, pairs: ShardInput, share: float, seed: int, language: str, label: str) -> Shard:
-    """The pairs of a block with the answers of a share of them swapped."""
+    """Swaps the answers of a share of a block's pairs."""
     del label
     rows = flip_answers(read_rows(store, [pairs], PAIRS), share, seed=seed)
     return Shard(rows=store.write_table("pairs", PAIRS, rows, language=language))
@@ -97,7 +97,7 @@ def flip_pairs(store: ArtifactStore, *, pairs: ShardInput, share: float, seed: i
 def replay_pairs(
     store: ArtifactStore, *, pairs: ShardInput, share: float, seed: int, language: str, label: str
 ) -> Shard:
-    """A share of the pairs of a block, drawn by the pairs' ids."""
+    """Draws a share of a block's pairs, by their ids."""
     del label
     rows = draw_pairs(read_rows(store, [pairs], PAIRS), share, seed=seed)
     return Shard(rows=store.write_table("pairs", PAIRS, rows, language=language))

@@ -1,4 +1,4 @@
-"""English safety prompts in, blocks of one split each out."""
+"""Reads the prompts of every source, and cuts them into blocks, each of one split."""
 
 import pyarrow.compute as pc
 
@@ -20,13 +20,13 @@ def read_prompts(
     block_size: int,
     label: str,
 ) -> Shard:
-    """Reads every source; `fingerprint` holds the digests of what will be read."""
+    """Reads the prompts of every source; `fingerprint` (digests of what is read) is for the cache key."""
     del fingerprint, label
     return store_prompts(store, settings, dominant=dominant, block_size=block_size)
 
 
 def store_prompts(store: ArtifactStore, settings: PromptSettings, *, dominant: str, block_size: int) -> Shard:
-    """Reads every source, and stores the prompts: all of them, and in blocks."""
+    """Reads every source, and stores the prompts twice: as one table, and in blocks of one split."""
     prompts, answers, quarantine = load_prompts(settings, dominant=dominant, seed=settings.seed)
     parts: list[ArtifactRef] = []
     answer_parts: list[ArtifactRef] = []

@@ -22,10 +22,10 @@ def measure_gaps(
     tokens_per_forward: int,
     label: str,
 ) -> Shard:
-    """The gap of every pair of a block; the dominant ones with their pooled states (`pooling`)."""
+    """Measures the reward gap of every pair of a block; with `pooling`, for dominant pairs, the pooled states too."""
     del label
     dominant = pooling is not None
-    # The numbers of training, not of sampling: its weights, under autocast where training is.
+    # Number formats are those of training, not of sampling: its weights, and autocast if training uses it.
     with model.loaded(store, dtype=weights) as (network, tokenizer):
         rows, quarantine = gaps(
             network,

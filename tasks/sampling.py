@@ -22,7 +22,7 @@ def sample_answers(
     language: str,
     label: str,
 ) -> Shard:
-    """Answers the prompts of a block (dominant) or their translations (target); `backend` is the backend's identity."""
+    """Samples answers to a block of prompts or to their translations; `backend`, its identity, is for the cache key."""
     del label, backend
     with model.open(store) as folder:
         rows, quarantine = sample(

@@ -1,8 +1,8 @@
 """The one decorator of every stage: cache key, verified cache, retries, lock.
 
 A stage is a function of content: its key is (stage, version, settings that can change an
-answer, digests of the inputs). What it returns is a `Shard` of references; a hit counts
-only if every artifact behind them is there with the bytes that were written.
+answer, digests of the inputs). It returns a `Shard` of references; a cached shard is used only
+if every artifact that it refers to still has the bytes that were written.
 """
 
 import contextvars
@@ -38,12 +38,12 @@ P = ParamSpec("P")
 ShardInput = Shard | PrefectFuture[Shard]
 """A shard as the input of a task: itself, or the future of the task that makes it, which Prefect waits for."""
 
-# Never part of an answer: where to write, what to call it, and how much memory to take.
+# Inputs that cannot change an answer: the store, the label, and a limit of memory.
 _NOT_CONTENT = frozenset({"store", "label", "tokens_per_forward"})
 
 
 class Event(NamedTuple):
-    """Something a stage tells while it works; `seconds` when finished, `done`/`total` on the way."""
+    """A report of a running task; `progress` has `done` and `total`, `finished` has `seconds`."""
 
     verb: str
     label: str
@@ -57,23 +57,23 @@ listeners: list[Callable[[Event], None]] = []
 """Called for every event in this process: the command's progress display, and tests that count."""
 
 stopping = threading.Event()
-"""Set when the run is interrupted: tasks in other threads end at their next word."""
+"""Set when the run is interrupted: tasks in other threads end when they next report progress."""
 
 running: set[str] = set()
-"""Runs of tasks that compute in this process at the moment."""
+"""Names of the task runs that compute in this process at the moment."""
 
 _current: contextvars.ContextVar[tuple[str, str, str]] = contextvars.ContextVar("stage")
 
 
 class InterruptedRunError(RuntimeError):
-    """The run was interrupted; what was finished is kept."""
+    """The run was interrupted; finished tasks stay in the cache."""
 
 
 def tell_progress(done: int, total: int) -> None:
-    """Tells the listeners how far the running stage is.
+    """Reports to the listeners how far the running task is.
 
     Raises:
-        InterruptedRunError: the run was interrupted, and this stage is to end.
+        InterruptedRunError: the run was interrupted, and this task must end.
     """
     if stopping.is_set():
         raise InterruptedRunError("interrupted")
@@ -82,7 +82,7 @@ def tell_progress(done: int, total: int) -> None:
 
 
 def current_key() -> str:
-    """The content key of the running stage: names its scratch folder."""
+    """Returns the cache key of the running task, which names its scratch folder."""
     return _current.get()[2]
 
 
@@ -108,7 +108,7 @@ def read_rows(store: ArtifactStore, shards: Sequence[ShardInput], spec: TableSpe
 
 
 class ShardSerializer(Serializer):
-    """Result records that are only readable while their artifacts are intact.
+    """Serializer of result records that can be read only while their artifacts are intact.
 
     Prefect takes any exception while a record is read for a cache miss, so a deleted or
     damaged file makes just its own shard run again.
@@ -117,12 +117,12 @@ class ShardSerializer(Serializer):
     type: Literal["mpo-shard"] = "mpo-shard"
 
     def dumps(self, obj: Any) -> bytes:
-        """JSON of a shard (or of an exception's line, which is never read back)."""
+        """Writes a shard as JSON; of an exception, one line that is never read back."""
         text = obj.model_dump_json() if isinstance(obj, Shard) else json.dumps(repr(type(obj)))
         return text.encode()
 
     def loads(self, blob: bytes) -> Shard:
-        """The shard; where a task looks for its record, verified under the root that the task works on.
+        """Reads a shard; when a task looks for its own record, verifies every artifact under the task's root.
 
         Raises:
             DamagedError: an artifact is missing or damaged.
@@ -140,16 +140,16 @@ class ShardSerializer(Serializer):
 
 
 class RecordFolder(LocalFileSystem):
-    """Task records in a folder. On disk they name no root; Prefect gets the paths of the folder they lie in.
+    """Folder of task records for Prefect, in which a record never names the root.
 
-    A record names its own path (`storage_key`), by which Prefect may read it again. In a copied
-    root that would be the original's record.
+    Prefect writes a record's own path into it (`storage_key`) and may read it again by that path, which
+    in a copied root would be the original's record. So the path is left out on disk, and set when read.
     """
 
     _block_type_slug = "mpo-record-folder"
 
     def read_path(self, path: str, **_: Any) -> bytes:  # type: ignore[override]
-        """The bytes of a record, with the path where it lies now."""
+        """Reads a record, with its present path in place of the one that Prefect wrote into it."""
         place = self._resolve_path(path)
         return _with_key(place.read_bytes(), str(place))
 
@@ -160,11 +160,11 @@ class RecordFolder(LocalFileSystem):
         return str(place)
 
     async def aread_path(self, path: str) -> bytes:
-        """`read_path`, for Prefect's asynchronous callers."""
+        """Calls `read_path`, for Prefect's asynchronous callers."""
         return self.read_path(path)
 
     async def awrite_path(self, path: str, content: bytes) -> str:
-        """`write_path`, for Prefect's asynchronous callers."""
+        """Calls `write_path`, for Prefect's asynchronous callers."""
         return self.write_path(path, content)
 
 
@@ -195,7 +195,7 @@ def _content(value: Any) -> Any:
 
 
 def _facts(inputs: dict[str, Any]) -> list[Any]:
-    """What is defined, beyond the table, of the languages that the inputs are in: it can change an answer too."""
+    """Returns what settings or registry define of the inputs' languages: it can change an answer too."""
     rows = [value.rows if isinstance(value, Shard) else value for value in inputs.values()]
     codes = {value.language if isinstance(value, ArtifactRef) else value for value in rows if _names_language(value)}
     return [entry._asdict() for entry in sorted(languages.defined()) if entry.code in codes]
@@ -216,7 +216,7 @@ class ContentKey(CachePolicy):
     def compute_key(
         self, task_ctx: TaskRunContext | None, inputs: dict[str, Any], flow_parameters: dict[str, Any], **_: Any
     ) -> str:
-        """Neither the run nor the flow's parameters matter, only what goes in."""
+        """Returns the cache key of a task: a digest of its inputs' content; run and flow parameters take no part."""
         del task_ctx, flow_parameters
         content = {name: _content(value) for name, value in inputs.items() if name not in _NOT_CONTENT}
         text = json.dumps([self.verb, self.version, content, *_facts(inputs)], sort_keys=True, ensure_ascii=False)
@@ -224,7 +224,7 @@ class ContentKey(CachePolicy):
 
 
 def worth_a_retry(_task: Task[..., Any], _run: Any, state: State[Any]) -> bool:
-    """Everything but bad input, which stays bad, and an interrupt, which is meant."""
+    """Returns whether a failed task is tried again: not after bad input, and not after an interrupt."""
     return not isinstance(state.data, BadInputError | InterruptedRunError)
 
 
@@ -253,7 +253,7 @@ def stage(name: str, *, verb: str, version: int = 1) -> Callable[[Callable[P, Sh
 
 
 class _Work(Generic[P]):
-    """What a stage's task calls: the function, with word to the listeners and a note of who computed."""
+    """The function of a task, wrapped so that it reports to the listeners and notes which run computed."""
 
     def __init__(self, function: Callable[P, Shard], policy: ContentKey) -> None:
         functools.update_wrapper(self, function)
@@ -261,9 +261,9 @@ class _Work(Generic[P]):
         self._where = (function.__module__, function.__qualname__)
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[str, str, tuple[languages.Language, ...]]]:
-        """Another process has it already: in the module, under the name of its task.
+        """Pickles the function by its name: another process imports it from its module.
 
-        It may not know the languages that settings or a root's registry define; they go with the task.
+        Languages that settings or a root's registry define are pickled too, since that process may not know them.
         """
         return (_work_of, (*self._where, languages.defined()))
 
@@ -295,27 +295,27 @@ def _work_of(module: str, name: str, defined: tuple[languages.Language, ...] = (
 
 
 def policy_of(made: Task[..., Shard]) -> ContentKey:
-    """The cache policy of a stage: its name, verb and version."""
+    """Returns the cache policy of a task, which has its stage, verb and version."""
     policy = made.cache_policy
     if not isinstance(policy, ContentKey):
-        raise TypeError(f"{made.name} is no stage")
+        raise TypeError(f"the task {made.name} was not made by @stage")
     return policy
 
 
 @functools.lru_cache(maxsize=8)
 def _records_and_locks(root: str) -> tuple[RecordFolder | RemoteFileSystem, Locks]:
-    """Where a root's task records lie, and its locks."""
+    """Returns where Prefect stores the task records of a root, and the root's locks."""
     store = open_store(root)
     if store.local:
         return RecordFolder(basepath=str(store.local_path(".results"))), FlockManager(store.local_path(".locks"))
     records = RemoteFileSystem(basepath=f"{root.rstrip('/')}/.results")
-    # Prefect asks that it be known to the server; its credentials are the environment's and not kept there.
+    # Prefect requires that the server knows it. Its credentials stay in the environment and are not stored.
     records.save(f"mpo-{hashlib.sha256(root.encode()).hexdigest()[:16]}", overwrite=True)
     return records, LeaseManager(root)
 
 
 def on_root(made: Task[P, Shard], store: ArtifactStore, run: RunSettings) -> Task[P, Shard]:
-    """The stage with its results, locks and retries as this run wants them.
+    """Returns a task bound to a root: with the root's records and locks, and the run's retries.
 
     Stages carry no Prefect tags: a tag costs a round trip for its concurrency slot, 0.1 s a task.
     """

@@ -1,4 +1,4 @@
-"""MPO fine-tuning, in a subprocess that checkpoints and resumes."""
+"""Training, in a subprocess that saves checkpoints and resumes from them."""
 
 import json
 import logging
@@ -36,26 +36,26 @@ def train_model(
     in_order: bool = False,
     label: str,
 ) -> Shard:
-    """Trains on the pairs of every language; the scratch folder is named by the content key.
+    """Trains on the pairs of every language; an interrupted training resumes from its last checkpoint.
 
-    The pairs are read in the order of their ids, or `in_order`: in that of the shards and of their rows.
+    The pairs are sorted by their ids; with `in_order`, they stay in the order of the shards and of their rows.
     """
     del label
     work = store.scratch(f"training/.work/{current_key()}")
     inputs = {
         "pairs": _required(_gather(work / "pairs.parquet", pairs, PAIRS, store, in_order=in_order)),
-        # Of a small split nothing may be left; that is no reason not to train.
+        # A small split may have no pair left; training does not need one.
         "validation": _gather(work / "validation.parquet", validation, PAIRS, store),
         "references": _required(_gather(work / "references.parquet", references, GAPS, store)),
     }
     if inputs["validation"] is None and settings.patience is not None:
         raise BadInputError(
-            "early stopping needs pairs to look at, and none is left in the split `validation`",
+            "early stopping needs validation pairs, and none is left in the split `validation`",
             where="training.patience",
-            fix="Give more prompts to prompts.validation, or leave patience out.",
+            fix="Raise prompts.validation, or set training.patience to null.",
         )
     forget_models()
-    # Of all runs that share a server, one trains at a time, where the server has this limit.
+    # If the Prefect server has this limit, only one of the runs that share it trains at a time.
     with model.open(store) as folder, concurrency("mpo-training", lease_duration=60):
         result = train(
             TrainingJob(
@@ -90,14 +90,16 @@ def train_model(
 
 
 def log_folder(rows: ArtifactRef) -> str:
-    """Where the log of a training lies as files, relative to the root: `trainer_state.json`, and `tensorboard/`."""
+    """Returns the folder of a training's log files, `trainer_state.json` and `tensorboard/`, relative to the root."""
     return f"training/logs/{rows.sha256}"
 
 
 def _required(path: Path | None) -> Path:
     if path is None:
         raise BadInputError(
-            "no pair is left to train on", where="pairs", fix="See the quarantine reasons of the earlier stages."
+            "no pair is left to train on",
+            where="pairs",
+            fix="See the quarantine tables of the earlier stages, which have the reasons.",
         )
     return path
 
@@ -105,7 +107,7 @@ def _required(path: Path | None) -> Path:
 def _gather(
     path: Path, shards: Sequence[ShardInput], spec: TableSpec, store: ArtifactStore, *, in_order: bool = False
 ) -> Path | None:
-    """One Parquet file of many shards, sorted by its key if not `in_order`; None if they hold no row."""
+    """Writes the rows of shards into one Parquet file, sorted by key unless `in_order`; None if there is no row."""
     table = read_rows(store, shards, spec)
     if not table.num_rows:
         return None

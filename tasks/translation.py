@@ -1,4 +1,4 @@
-"""Dominant-language prompts and answers into one target language."""
+"""Translates prompts and answers from the dominant language into one target language."""
 
 import itertools
 
@@ -22,7 +22,7 @@ def translate_prompts(
     target: str,
     label: str,
 ) -> Shard:
-    """Translates the requests of one block."""
+    """Translates one block of prompts; `fingerprint` (digests of the engines' files) is for the cache key."""
     del fingerprint, label
     return _translate(prompt_texts(store.read_table(prompts, PROMPTS)), settings, source, target, store)
 
@@ -38,7 +38,7 @@ def translate_answers(
     target: str,
     label: str,
 ) -> Shard:
-    """Translates chosen and rejected of one block's dominant pairs."""
+    """Translates both answers, chosen and rejected, of one block of dominant pairs."""
     del fingerprint, label
     return _translate(answer_texts(read_rows(store, [pairs], SOURCE_PAIRS)), settings, source, target, store)
 
@@ -48,7 +48,7 @@ def _translate(
 ) -> Shard:
     answered = itertools.count(1)
     with Replies(store.scratch(REPLIES_FILE), attempt=settings.attempt) as replies:
-        # Texts are asked for in pieces: how many there will be, nobody knows before.
+        # Engines translate texts in pieces, whose number is not known before: progress counts at most the texts.
         chain = build_chain(settings, replies, lambda: tell_progress(min(next(answered), len(texts)), len(texts)))
         rows, quarantine = translate_texts(texts, chain, source=source, target=target)
     return Shard(

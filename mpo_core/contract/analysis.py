@@ -15,7 +15,7 @@ from mpo_core.contract.settings import Settings
 
 
 class AnalysedRun(NamedTuple):
-    """What an analysis reads of a finished run."""
+    """The parts of a finished run that an analysis reads."""
 
     name: str
     dominant: str
@@ -29,7 +29,7 @@ class AnalysedRun(NamedTuple):
 
 
 class Findings(NamedTuple):
-    """The result of an analysis."""
+    """The result of an analysis: figures, a picture, and what they do and do not support."""
 
     table: pa.Table
     """Its figures, with names of columns that a reader understands."""
@@ -58,7 +58,7 @@ class Analysis(Settings, abc.ABC):
 
     @abc.abstractmethod
     def analyse(self, run: AnalysedRun) -> Findings | None:
-        """Returns the findings; None where the run has not measured what it takes."""
+        """Returns the findings, or None if the run has not measured what the analysis needs."""
 
 
 ANALYSES: ExtensionPoint[Analysis] = ExtensionPoint(

@@ -36,7 +36,7 @@ MANIFEST = "manifest.json"
 
 
 class ArtifactRef(BaseModel):
-    """Where an artifact lies and what its bytes are. `path` is relative to the root."""
+    """A reference to an artifact: its path, relative to the root, and the digest of its content."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -50,11 +50,11 @@ class ArtifactRef(BaseModel):
 
 
 class Shard(BaseModel):
-    """What one task of a stage hands on: its rows, its quarantine, and its counts.
+    """The result of one task: references to its rows, its rejected rows and other artifacts, and its counts.
 
     `parts` are the blocks into which the prompts stage cuts its rows, `answers` the reference answers of each block by
-    language; `model` is the folder that training made. What is no reference takes no part in cache keys. Nothing here
-    names the root: a root may be copied or moved, and its records with it.
+    language; `model` is the folder that training made. Only references take part in cache keys. Nothing here names the
+    root: a root may be copied or moved with its records.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -82,7 +82,7 @@ class ArtifactStore:
 
     Args:
         root: a folder, or an fsspec URL.
-        writes: whether something is to be written; else the root is not touched, and may be read-only.
+        writes: whether to check that the root can be written; without, it is only read, and may be read-only.
 
     Raises:
         BadInputError: the root cannot be written.
@@ -148,7 +148,7 @@ class ArtifactStore:
         return ref
 
     def read_table(self, ref: ArtifactRef, spec: TableSpec) -> pa.Table:
-        """The table behind `ref`, its bytes verified.
+        """Reads the table that `ref` names, and verifies its bytes.
 
         Raises:
             DamagedError: the file is missing or its sha256 differs.
@@ -156,7 +156,7 @@ class ArtifactStore:
         return spec.check(pq.read_table(io.BytesIO(self._verified(ref))), where=ref.path)
 
     def read_tables(self, refs: list[ArtifactRef] | tuple[ArtifactRef, ...], spec: TableSpec) -> pa.Table:
-        """Several shards of one table as one; the key holds over all of them."""
+        """Reads several shards of a table as one table, in which the key must be unique too."""
         parts = [self.read_table(ref, spec) for ref in refs]
         return spec.check(pa.concat_tables(parts)) if parts else spec.build([])
 
@@ -176,28 +176,28 @@ class ArtifactStore:
         return ref
 
     def manifest(self, ref: ArtifactRef) -> dict[str, Any]:
-        """The manifest of a folder.
+        """Reads the manifest of a stored folder: its digest, and the digest of each file.
 
         Raises:
-            DamagedError: it is missing, unreadable, or tells of another folder.
+            DamagedError: it is missing, unreadable, or describes another folder.
         """
         try:
             manifest: dict[str, Any] = json.loads(self.fs.cat_file(self._full(posixpath.join(ref.path, MANIFEST))))
             if manifest["sha256"] != ref.sha256 or folder_digest(manifest["files"]) != ref.sha256:
-                raise DamagedError(f"{ref.path}: the manifest tells of another folder")
+                raise DamagedError(f"{ref.path}: the manifest describes another folder")
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise DamagedError(f"{ref.path}: no readable manifest ({type(error).__name__})") from error
         return manifest
 
     @contextlib.contextmanager
     def open_folder(self, ref: ArtifactRef) -> Iterator[Path]:
-        """A local path to the folder, verified; of a remote one this machine keeps a copy."""
+        """Yields a local path to a stored folder, verified; a remote folder is copied to this machine first."""
         if self.local and not self.intact(ref):
             raise DamagedError(f"{ref.path}: missing or damaged")
         yield Path(self._full(ref.path)) if self.local else self._fetched(ref)
 
     def _fetched(self, ref: ArtifactRef) -> Path:
-        """The folder of this machine's copy, made once."""
+        """Copies a remote folder to this machine, unless there is a copy already; returns its path."""
         copy = self.scratch(posixpath.join("models", ref.sha256))
         if not copy.is_dir():
             scratch = copy.with_name(f".{copy.name}-{uuid.uuid4().hex}.tmp")
@@ -209,13 +209,15 @@ class ArtifactStore:
             shutil.rmtree(scratch, ignore_errors=True)
         if folder_digest(file_digests(copy)) != ref.sha256:
             shutil.rmtree(copy)
-            raise DamagedError(f"{ref.path}: this machine's copy was damaged; it is fetched again")
+            raise DamagedError(
+                f"{ref.path}: this machine's copy was damaged and is deleted; the next try copies it again"
+            )
         return copy
 
     # -- both -----------------------------------------------------------------------
 
     def intact(self, ref: ArtifactRef) -> bool:
-        """Whether everything behind `ref` is there with the right bytes."""
+        """Returns whether every file that `ref` names is there with the right bytes."""
         try:
             if ref.path.endswith(".parquet"):
                 self._verified(ref)
@@ -228,7 +230,7 @@ class ArtifactStore:
         return True
 
     def local_path(self, path: str) -> Path:
-        """The path of `path` on this machine.
+        """Returns where a path below the root lies on this machine.
 
         Raises:
             BadInputError: the root is remote.
@@ -240,7 +242,7 @@ class ArtifactStore:
         return Path(self._full(path))
 
     def scratch(self, path: str) -> Path:
-        """A place on this machine for work in progress, as `scratch_path`."""
+        """Returns a local path for work in progress, as `scratch_path` does."""
         return scratch_path(self.root, path)
 
     def keep_files(self, folder: Path, path: str) -> None:
@@ -298,14 +300,16 @@ class ArtifactStore:
 
 
 def _file_system(root: str) -> tuple[Any, str]:
-    """The file system of a root, and the root's path in it.
+    """Opens the file system of a root; returns it and the root's path in it.
 
     Raises:
-        BadInputError: nobody knows the protocol, its package is missing, or the address is malformed.
+        BadInputError: the protocol is unknown, its package is missing, or the address is malformed.
     """
     where = f"run.root {root}"
     if not root.rpartition("://")[2].strip():
-        raise BadInputError("no folder is named", where=where.strip(), fix="Name a folder, or . for this one.")
+        raise BadInputError(
+            "the name of the folder is empty", where=where.strip(), fix="Name a folder, or . for the current one."
+        )
     try:
         fs, base = fsspec.url_to_fs(root)
     except ImportError as error:
@@ -317,7 +321,7 @@ def _file_system(root: str) -> tuple[Any, str]:
         ) from None
     except Exception as error:  # noqa: BLE001 - every object store has errors of its own
         raise BadInputError(
-            f"no store of this address can be opened ({type(error).__name__})",
+            f"the address cannot be opened ({type(error).__name__})",
             where=where,
             fix="Name a folder, or a URL such as s3://BUCKET/FOLDER.",
         ) from None
@@ -325,7 +329,7 @@ def _file_system(root: str) -> tuple[Any, str]:
 
 
 def scratch_path(root: str, path: str) -> Path:
-    """A place on this machine for a root's work in progress: below a local root, else in `MPO_SCRATCH` or a cache."""
+    """Returns a local path for a root's work in progress: below a local root, else in `MPO_SCRATCH` or ~/.cache/mpo."""
     fs, base = _file_system(root)
     if isinstance(fs, LocalFileSystem):
         return Path(base) / path
@@ -338,8 +342,8 @@ def scratch_path(root: str, path: str) -> Path:
 def write_atomically(path: Path, data: bytes) -> None:
     """Writes beside `path` and renames, so that no reader sees half a file.
 
-    Files hold harmful text as data: they are private (mode 0600). What a killed writer of the
-    same file left behind on this machine is swept away.
+    Files hold harmful text as data: they are private (mode 0600). Temporary files that a
+    killed writer of the same file left on this machine are deleted.
 
     Raises:
         BadInputError: the disk is full or the folder cannot be written; nothing is left behind.
@@ -359,7 +363,7 @@ def write_atomically(path: Path, data: bytes) -> None:
         raise BadInputError(
             f"cannot write ({error.strerror or type(error).__name__})",
             where=str(path),
-            fix="Free space or choose another folder; what was finished is kept.",
+            fix="Free space or choose another folder; finished work is saved.",
         ) from None
 
 
@@ -392,7 +396,7 @@ def _alive(pid: int) -> bool:
 
 
 def write_parquet(path: Path, spec: TableSpec, table: pa.Table) -> None:
-    """A checked table as a file of the user's, whole or not at all."""
+    """Checks a table and writes it as a file of the user's, whole or not at all."""
     write_atomically(path, _parquet(spec, table))
 
 
@@ -403,7 +407,7 @@ def _parquet(spec: TableSpec, table: pa.Table) -> bytes:
 
 
 def file_digests(folder: Path) -> dict[str, str]:
-    """sha256 by relative name of every file in `folder`, a manifest of ours excepted."""
+    """Computes the sha256 of every file in `folder` by its relative name, without our manifest."""
     digests = {}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
@@ -414,6 +418,6 @@ def file_digests(folder: Path) -> dict[str, str]:
 
 
 def folder_digest(files: dict[str, str]) -> str:
-    """One sha256 over names and hashes of a folder's files."""
+    """Computes one sha256 over the names and digests of a folder's files."""
     lines = "".join(f"{sha}  {name}\n" for name, sha in sorted(files.items()))
     return hashlib.sha256(lines.encode()).hexdigest()

@@ -39,7 +39,7 @@ class Benchmark(Settings, abc.ABC):
     """
 
     label: ClassVar[str]
-    """Its name for readers."""
+    """Name of the benchmark for readers of the report."""
     licence: ClassVar[str | None] = None
     """Licence of its prompts, which the report shows; None where none is stated."""
     metrics: ClassVar[tuple[Metric, ...]] = ANSWERS
@@ -49,28 +49,28 @@ class Benchmark(Settings, abc.ABC):
     """Name of the benchmark."""
     translate: bool = False
     """Translates the dominant language's prompts, with the settings of `translation`, into each language that the
-    benchmark lacks; the report marks such figures. Default: false, the language is reported as missing."""
+    benchmark lacks; the report marks such figures. Default: false, such a language is reported as missing."""
     limit: int | None = Field(None, ge=1)
-    """Most prompts that are used, the same ones in every language. Default: all."""
+    """Most prompts that are used in each language, the same ones in all. Default: all."""
     judging: AnyJudge | None = None
     """The judge of the answers to these prompts. Default: the judge of the run."""
 
     def prompts(self, language: str) -> list[BenchmarkPrompt]:
-        """Returns the prompts in a language; none where the benchmark lacks it."""
+        """Returns the prompts in a language; none if the benchmark lacks the language."""
         del language
         return []
 
     def sources(self, language: str) -> list[dict[str, JsonValue]]:
-        """Returns where the prompts in a language are read, each as in `prompts.sources`; none where it lacks it.
+        """Returns the sources of the prompts in a language, as in `prompts.sources`; none if the benchmark lacks it.
 
-        Row 7 of the first source is the same prompt in every language.
+        A row number stands for the same prompt in every language: row 7 of the first source, for example.
         """
         del language
         return []
 
     @property
     def origin(self) -> str:
-        """Returns what the report names as the place that the prompts come from."""
+        """Where the prompts come from, as the report names it; empty if it names nothing."""
         return ""
 
 
@@ -98,12 +98,12 @@ class FileBenchmark(Benchmark):
 
     @property
     def origin(self) -> str:
-        """Returns the file's name, or the dataset's id and commit."""
+        """The file's name, or the dataset's id and commit."""
         return f"{self.path}@{self.revision}" if self.revision else Path(self.path).name
 
     @property
     def _form(self) -> str | None:
-        """Returns the kind of prompt source that reads a file of this name."""
+        """The kind of prompt source that reads a file of this name; None if it is not a file of prompts."""
         suffixes = [suffix.lower() for suffix in Path(self.path).suffixes]
         forms = {".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "jsonl", ".ndjson": "jsonl"}
         return next((forms[suffix] for suffix in suffixes if suffix in forms), None) or (

@@ -1,4 +1,4 @@
-"""The errors that a user can fix, told apart from the ones that are ours."""
+"""The errors of this project: bad input, which a user can fix, failed stages, and damaged artifacts."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from mpo_core.contract.redact import redact
 
 
 class BadInputError(ValueError):
-    """Something the user gave is wrong: what, where, and how to fix it, on one line.
+    """Bad input of the user's: what is wrong, where, and how to fix it, on one line.
 
     The command prints the line and exits with code 2; a stage never retries it.
 
@@ -39,7 +39,7 @@ def shortened(text: str, most: int = 100) -> str:
 
 
 class StageFailedError(RuntimeError):
-    """A stage's own process failed; says where to look, and never shows text of prompts or answers."""
+    """A failure of a stage or of its process; the message says where to look, without text of prompts or answers."""
 
     def __init__(self, message: str) -> None:
         super().__init__(redact(message))

@@ -39,10 +39,10 @@ class ExtensionPoint(Generic[S]):
 
     @functools.cached_property
     def implementations(self) -> dict[str, type[S]]:
-        """The classes by name, those of this repository first.
+        """The implementations' classes by name, those of this repository first.
 
         Raises:
-            BadInputError: another package's class cannot be loaded, is no implementation, or has a name in use.
+            BadInputError: another package's class cannot be loaded, is not an implementation, or has a name in use.
         """
         classes: dict[str, type[S]] = {}
         for implementation, where in [*self._own(), *map(self._loaded, entry_points(group=self.group))]:
@@ -109,10 +109,14 @@ class ExtensionPoint(Generic[S]):
             implementation = entry.load()
         except Exception as error:  # whatever another package raises while it is imported
             raise BadInputError(
-                f"cannot be loaded ({type(error).__name__}: {error})", where=where, fix="Repair or remove its package."
+                f"the class cannot be loaded ({type(error).__name__}: {error})",
+                where=where,
+                fix="Repair or remove its package.",
             ) from error
         if not (isinstance(implementation, type) and issubclass(implementation, self.base)):
-            raise BadInputError(f"is no subclass of {self.base.__name__}", where=where, fix="See CONTRIBUTING.md.")
+            raise BadInputError(
+                f"the class is not a subclass of {self.base.__name__}", where=where, fix="See CONTRIBUTING.md."
+            )
         return implementation, where
 
     def _name(self, implementation: type[S], where: str) -> str:

@@ -21,9 +21,9 @@ class Case(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """What a judge says of one answer.
+    """The verdict of a judge on one answer.
 
-    `verdict` is `safe`, `unsafe`, `invalid`, or `unjudged` where the judge came to none, which never counts as safe.
+    `verdict` is `safe`, `unsafe`, `invalid`, or `unjudged` if the judge came to none, which never counts as safe.
     `reason` names the rule that decided, and never quotes the answer.
     """
 

@@ -11,7 +11,7 @@ from mpo_core.contract.judge import Verdict
 
 
 class Metric(BaseModel):
-    """One figure of a model per language. It is declared once; gate, report and console show it by this declaration."""
+    """A metric: one figure of a model per language. Gate, report and console all show it as it is declared here."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
 
@@ -26,7 +26,7 @@ class Metric(BaseModel):
     kind: Literal["harmful", "harmless"]
     """The kind of the prompts that it is measured on."""
     meaning: str = ""
-    """What it says, as a sentence without the direction."""
+    """What its figure means, as a sentence, without the direction that is better."""
     unit: str = "share"
     """`share` is a share of the prompts, shown in percent; any other unit is shown as a number."""
     digits: int = 3
@@ -40,7 +40,7 @@ class Metric(BaseModel):
 
     @property
     def note(self) -> str:
-        """Returns what it says, with the direction."""
+        """The meaning of the metric, with the direction that is better."""
         return f"{self.meaning} {self.better.capitalize()} is better.".strip()
 
 

@@ -1,4 +1,4 @@
-"""Makes `flows`, `tasks` and `mpo_core` the ones beside this file, whatever else on the path has such a name."""
+"""Makes Python import this checkout's `flows`, `tasks` and `mpo_core`, and no others of these names on the path."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _NAMES = ("flows", "tasks", "mpo_core")
 
 
 class _OwnPackages(MetaPathFinder):
-    """Finds our three packages in our own checkout, before the path is searched."""
+    """An import hook that finds our three packages in our own checkout before the path is searched."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """Finds one of ours; whatever else is left to the finders behind this one."""
+        """Finds `flows`, `tasks` and `mpo_core`; all other modules are left to the other finders."""
         return PathFinder.find_spec(fullname, [ROOT], target) if path is None and fullname in _NAMES else None
 
 
@@ -31,6 +31,6 @@ def prefer_own_packages() -> None:
 
 
 def own_path(path: str | None) -> str:
-    """The PYTHONPATH of a child process: our own checkout first, then what was there."""
+    """Returns the PYTHONPATH of a child process: our own checkout first, then the folders of `path`."""
     others = [folder for folder in (path or "").split(os.pathsep) if folder and folder != ROOT]
     return os.pathsep.join([ROOT, *others])

@@ -30,7 +30,7 @@ def has_password(url: str) -> bool:
 
 
 def _without_user(rest: str) -> str:
-    """What follows `scheme://`, without `user:password@`; a password may hold characters that no URL allows."""
+    """Removes `user:password@` from what follows `scheme://`; a password may hold characters that no URL allows."""
     if _HOST.match(rest):
         return rest
     authority = re.split(r"[/?#\s'\"]", rest, maxsplit=1)[0]

@@ -1,4 +1,4 @@
-"""What a sampling backend is: prompts in, answers of a model or reasons for none out; and its settings."""
+"""What a sampling backend is: it turns prompts into a model's answers, or into reasons why there is none."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ TRAINED = "trained"
 """Name of a model that a run has made; any other model's name is its `model.path`."""
 
 Progress = Callable[[int, int], None]
-"""Called with the answers given and the answers wanted. It raises where the run is interrupted."""
+"""Called with the number of finished answers and of all answers. It raises if the run is interrupted."""
 
 
 class Draw(NamedTuple):
-    """One answer that is wanted: its prompt, which of the prompt's answers it is, and the seed of its random numbers.
+    """A request for one answer: the prompt, the number of the answer (from 0), and the seed of its random numbers.
 
     The draws of a prompt follow each other.
     """
@@ -35,7 +35,7 @@ class Draw(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What the model answered. None is what the backend cannot say."""
+    """One answer of the model. Fields are None where the backend does not know them."""
 
     text: str
     finish_reason: str | None
@@ -56,7 +56,7 @@ class NoAnswer(NamedTuple):
 
 
 class SampledModel(NamedTuple):
-    """The model that answers."""
+    """The model that answers: its name, folder, settings and digest."""
 
     name: str
     """`trained`, or its `model.path`."""

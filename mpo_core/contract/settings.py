@@ -17,7 +17,7 @@ DELIMITER = r"^[^\"\r\n]$"
 
 
 def single_character(value: Any) -> Any:
-    r"""The delimiter that is meant by its name or escape: `tab` and `\t` are a tab."""
+    r"""Returns the delimiter that a name or an escape stands for: `tab` and `\t` are a tab."""
     return "\t" if value in ("tab", r"\t") else value
 
 
@@ -28,7 +28,7 @@ OPERATIONAL: dict[str, JsonValue] = {"operational": True}
 
 
 class Settings(BaseModel):
-    """Base of all settings: strict, unknown keys and numbers that are not finite are refused."""
+    """Base of all settings: unknown keys, wrong types and numbers that are not finite are rejected."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -37,7 +37,7 @@ class Settings(BaseModel):
         use_attribute_docstrings=True,
         allow_inf_nan=False,
         # JSON has no infinity, and pydantic would write null in its place: a reader would take the default. A value
-        # that came in past the checks (`model_copy`) is written as it is, and refused where it is read.
+        # that `model_copy` has let in unchecked is written as it is, and rejected when it is read.
         ser_json_inf_nan="constants",
     )
 

@@ -1,4 +1,4 @@
-"""Every table that passes between stages: the contract of the house.
+"""The schema of every table that one stage hands to another: the data contract.
 
 Tables are joined by id, never by position. A row that fails a gate goes to the stage's
 quarantine table with its reason.
@@ -20,7 +20,7 @@ _GATES = pa.list_(pa.struct([("gate", _STRING), ("passed", _BOOL), ("score", _FL
 
 
 class Column(NamedTuple):
-    """One column: name, type, whether null is allowed, and the line that explains it.
+    """A column of a table: name, type, explanation, and whether null is allowed.
 
     `absent` is the value of every row of a file that was written before the column existed.
     """
@@ -33,7 +33,7 @@ class Column(NamedTuple):
 
 
 class TableSpec(NamedTuple):
-    """One table of the contract; `key` names the columns that identify a row."""
+    """The schema of one table; `key` names the columns that identify a row."""
 
     name: str
     key: tuple[str, ...]
@@ -41,13 +41,13 @@ class TableSpec(NamedTuple):
 
     @property
     def schema(self) -> pa.Schema:
-        """The pyarrow schema, each field carrying its explanation as metadata."""
+        """The pyarrow schema, with each column's explanation as metadata."""
         return pa.schema(
             [pa.field(c.name, c.type, nullable=c.nullable, metadata={"meaning": c.meaning}) for c in self.columns]
         )
 
     def build(self, rows: Iterable[Mapping[str, Any]]) -> pa.Table:
-        """A table of this schema from dictionaries; `check`ed.
+        """Makes a table of this schema from dictionaries, and checks it.
 
         Raises:
             TypeError: a row has a key that the table has no column for; it would be lost.
@@ -61,7 +61,7 @@ class TableSpec(NamedTuple):
         return self.check(pa.Table.from_pylist(listed, schema=self.schema))
 
     def check(self, table: pa.Table, where: str | None = None) -> pa.Table:
-        """The table, if it honours the contract.
+        """Returns the table, if it has this schema and a unique key; absent columns are filled in.
 
         Raises:
             BadInputError: columns or types differ, a required value is null, or a key repeats.
@@ -91,7 +91,7 @@ class TableSpec(NamedTuple):
             nulls = table.column(column.name).null_count
             if nulls and not column.nullable:
                 raise BadInputError(
-                    f"{nulls} null values in column {column.name!r}",
+                    f"column {column.name!r} has {nulls} null values",
                     where=where,
                     fix="Fill or drop these rows.",
                 )
@@ -111,12 +111,12 @@ def _spec(name: str, key: str, *columns: Column) -> TableSpec:
 
 
 def prompt_id(language: str, text: str) -> str:
-    """The stable id of a prompt: 16 hex digits of sha256 over dominant language and text."""
+    """Returns the stable id of a prompt: 16 hex digits of sha256 over dominant language and text."""
     return hashlib.sha256(f"{language}\x00{text}".encode()).hexdigest()[:16]
 
 
 def source_id(prompt: str, chosen: str, rejected: str) -> str:
-    """The stable id of a dominant pair: 16 hex digits of sha256 over its three texts."""
+    """Returns the stable id of a dominant pair: 16 hex digits of sha256 over its three texts."""
     return hashlib.sha256(f"{prompt}\x00{chosen}\x00{rejected}".encode()).hexdigest()[:16]
 
 
@@ -335,7 +335,7 @@ METHODS = _spec(
 QUARANTINE = _spec(
     "quarantine",
     "row_id reason",
-    Column("row_id", _STRING, "id of the row that was set aside"),
+    Column("row_id", _STRING, "id of the rejected row"),
     Column("language", _STRING, "language code, or empty", nullable=True),
     Column("reason", _STRING, "short stable name of the gate that failed, such as no_translation"),
     Column("detail", _STRING, "numbers or names that explain it; never harmful text"),

@@ -68,17 +68,21 @@ class TrainingSettings(Settings):
     """Number format of the computation; with `bfloat16`, weights stay as `weights` says (autocast). Default:
     float32."""
     weights: Literal["float32", "bfloat16", "nf4"] = "float32"
-    """What holds the weights. `bfloat16` and the four bits of `nf4` (QLoRA) are for the frozen base under LoRA."""
+    """Number format of the weights. `bfloat16` and the 4-bit format `nf4` (QLoRA) are for the frozen base under `lora`.
+    Default: float32."""
     gradient_checkpointing: bool = False
     """Computes activations a second time instead of keeping them: less memory, more time. Default: false."""
     seed: int = Field(0, ge=0, lt=2**32)
     """Seed of the order of the pairs and of the adapters' first weights. Default: 0."""
     order: Literal["grouped", "shuffled", "file"] = "grouped"
-    """`grouped`: shuffled by dominant pair, its rows together; `shuffled` by row; `file` order."""
+    """Order of the pairs: `grouped` shuffles dominant pairs and keeps the target pairs of each together, `shuffled`
+    shuffles all pairs, `file` keeps the file's order. Default: `grouped`."""
     layout: Literal["auto", "packed", "padded"] = Field("auto", json_schema_extra=OPERATIONAL)
-    """`packed` without padding, the prompt once for both answers, or `padded`; `auto` packs where the model can."""
+    """How sequences go through the model: `packed`, without padding and with each prompt once for both answers, or
+    `padded`. Default: `auto`, packed if the model supports it."""
     tokens_per_forward: int | None = Field(None, ge=1, json_schema_extra=OPERATIONAL)
-    """Packed: most tokens of a forward, which bounds memory; a longer pair goes alone. None: 4096, on a CPU 1024."""
+    """Most tokens in one forward pass of the packed layout, which limits memory; a longer pair has a pass of its own.
+    Default: 4096, on a CPU 1024."""
     logit_memory: int = Field(256, ge=0, json_schema_extra=OPERATIONAL)
     """Memory in MiB for token probabilities; those beyond it are computed a second time. Default: 256."""
     evaluate_every: int | None = Field(None, ge=1)
@@ -89,19 +93,20 @@ class TrainingSettings(Settings):
     save_every: int = Field(50, ge=1, json_schema_extra=OPERATIONAL)
     """Optimiser steps between checkpoints, from which a killed run goes on. Default: 50."""
     tensorboard: bool = Field(False, json_schema_extra=OPERATIONAL)
-    """Writes the course of the training for TensorBoard, too. Default: false."""
+    """Also writes the training log for TensorBoard. Default: false."""
     device: str = Field("auto", pattern=DEVICE, json_schema_extra=OPERATIONAL)
-    """Device of the training: `cpu`, `cuda`, `cuda:1`, or `auto`, which is cuda if there is one. Default: `auto`."""
+    """Device of the training: `cpu`, `cuda`, `cuda:1`, or `auto`: `cuda` if there is a GPU, or `cpu`. Default: auto."""
     threads: int | None = Field(None, ge=1, le=1024, json_schema_extra=OPERATIONAL)
     """CPU threads of torch in each process. Default: torch decides."""
     processes: int = Field(1, ge=1)
     """Devices of this machine that train together, one process each; see `batch_size`. Default: 1."""
     parallel: Literal["ddp", "fsdp2", "zero2", "zero3"] = Field("ddp", json_schema_extra=OPERATIONAL)
-    """What several processes share out: `ddp` the pairs alone; the others, moments, gradients or weights as well."""
+    """What the processes divide among them: the pairs (`ddp`), and also the optimiser's moments, the gradients or the
+    weights (`zero2`, `zero3`, `fsdp2`). Default: `ddp`."""
 
     @property
     def step_rows(self) -> int:
-        """Pairs of an optimiser step."""
+        """Number of pairs in one optimiser step."""
         return self.batch_size * self.gradient_accumulation * self.processes
 
     @model_validator(mode="after")
@@ -140,7 +145,7 @@ class TrainingMethod(TrainingSettings, abc.ABC):
 
     A method declares what it needs and gives the loss of each pair; the trainer does the rest. It lives in a file of
     its own in `mpo_core/training/methods/`, or in another package that names its class in the entry-point group
-    `mpo.training_methods`. Import torch inside of its functions: its settings are read where nothing is trained.
+    `mpo.training_methods`. Import torch inside of its functions: its settings are read even if nothing is trained.
     """
 
     needs_sources: ClassVar[bool] = False
@@ -188,7 +193,7 @@ class TrainingMethod(TrainingSettings, abc.ABC):
 
     @property
     def beta_languages(self) -> list[str]:
-        """Codes of the languages that the settings name a beta for."""
+        """Codes of the languages that have a beta of their own in the settings."""
         beta = getattr(self, "beta", None)
         return [code for code in beta if code != "default"] if isinstance(beta, dict) else []
 
@@ -200,30 +205,30 @@ class TrainingMethod(TrainingSettings, abc.ABC):
 
 
 class Scores(NamedTuple):
-    """What the loss of n target pairs is computed from; each [n] and float64 unless said otherwise."""
+    """The numbers from which the loss of n target pairs is computed; each is [n] and float64 unless said otherwise."""
 
     chosen: Tensor
     """Summed log-probability of chosen under the policy, nats."""
     rejected: Tensor
-    """Of rejected."""
+    """Summed log-probability of rejected under the policy, nats."""
     prompt: Tensor
-    """Of the prompt after its first token; zero where the method does not need it."""
+    """Summed log-probability of the prompt after its first token; zero if the method does not need it."""
     chosen_tokens: Tensor
     """Answer tokens of chosen, the end token counted."""
     rejected_tokens: Tensor
-    """Of rejected."""
+    """Answer tokens of rejected, the end token counted."""
     beta: Tensor
     """The method's beta, by the pair's language."""
     anchor_gap: Tensor
-    """Goal of the target gap, nats per token; zero where the method does not need it."""
+    """The gap that the target gap is pulled to, nats per token; zero if the method does not need it."""
     reference_chosen: Tensor
     """`chosen` under the frozen reference; zero where the method does not need it."""
     reference_rejected: Tensor
-    """Of rejected."""
+    """`rejected` under the frozen reference; zero if the method does not need it."""
     mean_chosen_tokens: float
-    """Mean of `chosen_tokens` over all pairs of the optimiser step: a mean over its tokens from one over its pairs."""
+    """Mean of `chosen_tokens` over all pairs of the optimiser step; turns a mean over pairs into one over tokens."""
     mean_prompt_tokens: float
-    """In the same manner, of the tokens that `prompt` sums."""
+    """Mean number of tokens that `prompt` sums, over all pairs of the optimiser step."""
     kl: float
     """Estimate of how far the policy is from the reference, over the optimiser step; 0 if the method needs none."""
 

@@ -19,14 +19,14 @@ NO_TRANSLATION = "no_translation"
 
 
 class Reply(NamedTuple):
-    """A translation; or None and the reason, such as `no_translation`, `timed_out` or `error_page`."""
+    """One translated text; or None and the reason, such as `no_translation`, `timed_out` or `error_page`."""
 
     text: str | None
     reason: str = ""
 
 
 class Engine(Protocol):
-    """Something that translates; it may know some texts only."""
+    """Anything that translates whole texts; a memory knows only some of them."""
 
     @property
     def name(self) -> str:
@@ -34,7 +34,7 @@ class Engine(Protocol):
 
     @property
     def masks(self) -> bool:
-        """Whether code, URLs, measures and the like come back as they went in."""
+        """Whether the engine protects code, URLs, measures and the like, so that they come back unchanged."""
 
     def check(self, source: str, target: str) -> None:
         """Passes if the engine can translate between the two languages.
@@ -44,15 +44,15 @@ class Engine(Protocol):
         """
 
     def translate(self, texts: Sequence[str], source: str, target: str) -> list[Reply]:
-        """One reply per text, in order.
+        """Translates texts; returns one reply per text, in order.
 
         Raises:
-            BadInputError: the engine's key is refused.
-            EngineDownError: it answers nothing any more.
+            BadInputError: the service rejects the engine's key.
+            EngineDownError: it does not answer any more.
         """
 
     def judge(self, texts: Sequence[str], source: str, target: str, *, refused: bool) -> None:
-        """Is told what became of its translations of these texts."""
+        """Notes whether the gates rejected its translations of these texts: another attempt requests them again."""
 
 
 class UnknownLanguageError(BadInputError):
@@ -65,8 +65,8 @@ class EngineDownError(RuntimeError):
     Args:
         engine: its name.
         reason: what happened last.
-        replies: what it had given until then, and why not the rest, by text or piece.
-        refusal: where it refuses every request, the line for the user, with the server's own words.
+        replies: the replies until then by text or piece, with the reasons where there is no translation.
+        refusal: if it refuses every request, the error for the user, with the server's message.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ Keep = Callable[[str, str], None]
 
 
 class Backend(Protocol):
-    """A machine translator: short pieces of text, in the codes of its own."""
+    """A machine translator: it translates short pieces of text, with language codes of its own."""
 
     @property
     def name(self) -> str:
@@ -92,14 +92,14 @@ class Backend(Protocol):
 
     @property
     def identity(self) -> str:
-        """Whose answers these are: service or model, and version."""
+        """What gives the answers: service or model, and version. Stored replies are kept by it."""
 
     @property
     def limit(self) -> int | None:
         """Longest piece in characters."""
 
     def code(self, language: str) -> str | None:
-        """Its own code for a language; None if it does not know it."""
+        """Returns its own code for a language, or None if it does not know the language."""
 
     def check(self, source: str, target: str) -> None:
         """Passes if it translates between these codes of its own.
@@ -109,11 +109,11 @@ class Backend(Protocol):
         """
 
     def translate(self, pieces: Sequence[str], source: str, target: str, keep: Keep) -> dict[str, Reply]:
-        """A reply by piece; `keep` is told each translation as it comes.
+        """Translates pieces; returns a reply by piece, and calls `keep` with each piece and translation as it comes.
 
         Raises:
             EngineDownError: it does not answer any more; with the replies until then.
-            BadInputError: its key is refused.
+            BadInputError: the service rejects its key.
         """
 
 
@@ -160,15 +160,16 @@ class RemoteSource(TranslationEngine):
     """Address of the server, http or https. A user, a password and the query in it are used, but never shown or
     stored. Default: the service's own address."""
     version: str = ""
-    """Of the service, as you name it: another one is asked anew, and its answers are kept apart."""
+    """Version of the service, a name of yours: translations of another version are requested and stored anew. Default:
+    none."""
     requests_per_second: float | None = Field(None, gt=0.0, json_schema_extra=OPERATIONAL)
-    """Limit of this process; lowered for a while by HTTP 429. Left out: none."""
+    """Most requests per second that this process sends; HTTP 429 lowers it for a while. Default: no limit."""
     characters_per_second: float | None = Field(None, gt=0.0, json_schema_extra=OPERATIONAL)
     """Most characters per second that this process sends. Default: no limit."""
     concurrency: int = Field(8, ge=1, json_schema_extra=OPERATIONAL)
     """Requests that wait for their answer at the same time. Default: 8."""
     timeout: float = Field(30.0, gt=0.0, json_schema_extra=OPERATIONAL)
-    """Seconds after which a request that is not answered in full is given up. Default: 30."""
+    """Seconds until a request without a complete answer is given up. Default: 30."""
     retries: int = Field(5, ge=0, json_schema_extra=OPERATIONAL)
     """How often a failed request is tried again, after a longer wait each time. Default: 5."""
 

@@ -1,4 +1,4 @@
-"""Which models there are, which one is in use, and who decided so, when and why.
+"""The registry: which models there are, which one is in use, and who decided so, when and why.
 
 The registry is a list of events under `<root>/registry/events/`, one JSON file each, never
 changed. Everything else is read from it.

@@ -2,7 +2,7 @@
 
 `<root>/registry/events/00000001.json`, `00000002.json` … A writer reads the log, decides, and
 claims the next number; whoever comes second finds it taken, reads again and decides anew. So
-two writers never lose an event, and none decides on a state that has passed.
+two writers never lose an event, and none decides on an outdated state.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from mpo_core.contract.errors import BadInputError, DamagedError
 from mpo_core.gate.decide import GateDecision
 
 _FOLDER = posixpath.join("registry", "events")
-# Far more rounds than writers that could plausibly meet; each round one of them succeeds.
+# Each round one writer succeeds, so this is far more than enough for all that may write at the same time.
 _ROUNDS = 1000
 GATE = "gate"
 """Name under which the gate promotes a version. Older logs mark a decision of the gate by this name alone."""
@@ -38,7 +38,7 @@ Kind = Literal["registered", "promoted", "rolled_back", "evaluated", "checked"]
 
 
 class Entry(BaseModel):
-    """A model and where it comes from, as it is registered."""
+    """The record of a registered model: the model, where it comes from, and its figures."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -67,18 +67,18 @@ class Entry(BaseModel):
 
     @property
     def covers(self) -> set[str]:
-        """Returns the languages that the model is made for: its targets and its dominant language."""
+        """The languages that the model is made for: its targets and its dominant language."""
         return {*self.targets, *([] if self.dominant is None else [self.dominant])}
 
 
 class _Change(BaseModel):
-    """What happens to a version, and with which model, evaluation or decision."""
+    """What happens to a version: the kind of event, with its model, evaluation or decision."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Kind
     version: str
-    """The version registered, promoted, evaluated or checked; of a rollback, the one that is in use again."""
+    """The version that is registered, promoted, evaluated or checked; in a rollback, the one that is in use again."""
     entry: Entry | None = None
     """The registered model; None for the other kinds."""
     evaluation: ArtifactRef | None = None
@@ -95,7 +95,7 @@ class Draft(_Change):
 
 
 class Event(_Change):
-    """One thing that happened in the registry, with who did it and why."""
+    """One event of the registry's log: what happened, who did it, when and why."""
 
     sequence: int = Field(ge=1)
     who: str
@@ -114,7 +114,7 @@ class Event(_Change):
 
     @property
     def by_person(self) -> bool:
-        """Returns whether a person decided this, and not the gate."""
+        """Whether a person decided this, and not the gate."""
         return self.gate is None and self.who != GATE
 
 
@@ -131,13 +131,13 @@ def read(store: ArtifactStore) -> list[Event]:
         if not fs.exists(folder):
             return []
         if not fs.isdir(folder):
-            raise DamagedError(f"{_FOLDER}: this is no folder. {_RESTORE}.")
+            raise DamagedError(f"{_FOLDER}: this is not a folder. {_RESTORE}.")
         files = {posixpath.basename(file["name"]): file for file in fs.ls(folder, detail=True)}
         events = [_parse(name, fs, files[name]) for name in sorted(files) if _ours(name)]
     except OSError as error:
         raise DamagedError(f"{_FOLDER}: unreadable ({error.strerror or type(error).__name__}). {_RESTORE}.") from error
     if [event.sequence for event in events] != list(range(1, len(events) + 1)):
-        raise DamagedError(f"{_FOLDER}: events are missing or renamed; {len(events)} are left. {_RESTORE}.")
+        raise DamagedError(f"{_FOLDER}: events are missing or renamed; {len(events)} are there. {_RESTORE}.")
     return events
 
 
@@ -146,9 +146,9 @@ def append(store: ArtifactStore, decide: Callable[[list[Event]], Draft | None], 
 
     Args:
         store: the artifacts' store.
-        decide: is called again if another writer was faster; it raises if nothing can be done.
-        who: who acts.
-        why: and for which reason.
+        decide: makes the event; it is called again if another writer was faster, and raises if nothing can be done.
+        who: the name of whoever acts.
+        why: the reason.
 
     Returns:
         The log as it stands.
@@ -198,11 +198,11 @@ def _ours(name: str) -> bool:
 
 def _parse(name: str, fs: fsspec.AbstractFileSystem, file: dict[str, Any]) -> Event:
     if file["type"] != "file":  # reading a pipe would wait forever
-        raise DamagedError(f"{_FOLDER}/{name}: this is no file. {_RESTORE}.")
+        raise DamagedError(f"{_FOLDER}/{name}: this is not a file. {_RESTORE}.")
     try:
         event = Event.model_validate_json(fs.cat_file(file["name"]))
     except ValidationError as error:
-        raise DamagedError(f"{_FOLDER}/{name}: this is no event. {_RESTORE}.") from error
+        raise DamagedError(f"{_FOLDER}/{name}: the file holds no event of the registry. {_RESTORE}.") from error
     if name != f"{event.sequence:08d}.json":
         raise DamagedError(f"{_FOLDER}/{name}: this is event {event.sequence}, under another name. {_RESTORE}.")
     return event
@@ -215,7 +215,7 @@ def _claim(store: ArtifactStore, event: Event) -> bool:
     try:
         if store.local:
             store.local_path(_FOLDER).mkdir(parents=True, exist_ok=True)
-    except OSError as error:  # a file where the folder belongs is no number that is taken
+    except OSError as error:  # there is a file in place of the folder, which does not mean that the number is taken
         raise _unwritable(store, path, error) from None
     try:
         if store.local:

@@ -19,12 +19,12 @@ def push(store: ArtifactStore, name: str, repo: str, *, private: bool) -> str:
 
     Args:
         store: the artifacts' store.
-        name: of the version.
+        name: the version's name.
         repo: `user/name`; made if it is not there.
-        private: whether it is made private.
+        private: whether the repository is made private.
 
     Raises:
-        BadInputError: the version is not known, or the hub refuses.
+        BadInputError: the version is not known, or the hub refuses the upload.
     """
     from httpx2 import HTTPError  # what huggingface_hub 2 speaks with
     from huggingface_hub import HfApi
@@ -64,7 +64,7 @@ def card(version: Version) -> str:
     entry = version.entry
     data = ModelCardData(library_name="transformers", tags=["mpo", "safety-alignment"], language=entry.targets)
     figures = "\n".join(f"| {name.replace('_', ' ')} | {value:.4g} |" for name, value in sorted(entry.figures.items()))
-    gate = "It was not put to the gate." if version.gate is None else f"The gate: {version.gate.reason}."
+    gate = "The gate has not checked it." if version.gate is None else f"The gate: {version.gate.reason}."
     return f"""---
 {data.to_yaml()}
 ---

@@ -40,7 +40,7 @@ def add_language(store: ArtifactStore, facts: DefinedLanguage, *, who: str) -> b
     before = [LANGUAGES.get(facts.code), None if earlier is None else earlier.facts.entry]
     if any(entry is not None and not entry.same_as(facts.entry) for entry in before):
         raise BadInputError(
-            f"{facts.code!r} is known with other facts",
+            f"{facts.code!r} is known with another name, script or resource level",
             where=f"languages add {facts.code}",
             fix="Leave out --name, --script and --resource: mpo knows them for this language.",
         )
@@ -66,7 +66,7 @@ def registered_languages(store: ArtifactStore) -> list[RegisteredLanguage]:
     if not fs.exists(folder):
         return []
     if not fs.isdir(folder):
-        raise DamagedError(f"{_FOLDER}: this is no folder. Delete it, and register the languages again.")
+        raise DamagedError(f"{_FOLDER}: this is not a folder. Delete it, and register the languages again.")
     files = sorted(fs.ls(folder, detail=True), key=lambda file: str(file["name"]))
     return [_read(fs, file) for file in files if file["name"].endswith(".json")]
 
@@ -78,5 +78,7 @@ def _read(fs: fsspec.AbstractFileSystem, file: dict[str, Any]) -> RegisteredLang
         with contextlib.suppress(OSError, ValueError):
             registered = RegisteredLanguage.model_validate_json(fs.cat_file(file["name"]))
     if registered is None or name != f"{registered.facts.code}.json":
-        raise DamagedError(f"{_FOLDER}/{name}: unreadable. Delete it, and register the language again.")
+        raise DamagedError(
+            f"{_FOLDER}/{name}: the registration cannot be read. Delete it, and register the language again."
+        )
     return registered

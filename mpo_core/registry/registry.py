@@ -11,7 +11,7 @@ from mpo_core.registry.state import State, Version, replay
 
 
 def change(store: ArtifactStore, decide: Callable[[State], Draft | None], *, who: str, why: str) -> State:
-    """Adds the event that `decide` makes from the registry as it stands, or none; returns what it is then.
+    """Adds the event that `decide` makes from the registry's state, if any; returns the state after it.
 
     Raises:
         BadInputError: see `append`.
@@ -71,7 +71,7 @@ def promote(store: ArtifactStore, version: str, *, who: str, why: str) -> Versio
 
 
 def rollback(store: ArtifactStore, *, who: str, why: str) -> Version:
-    """Promotes the version again that was promoted before this one.
+    """Goes back to the version that was in use before the present one.
 
     Rolling back twice goes back two promotions.
 
@@ -80,7 +80,7 @@ def rollback(store: ArtifactStore, *, who: str, why: str) -> Version:
     """
 
     def decide(state: State) -> Draft | None:
-        if len(state.promotions) < 2:  # noqa: PLR2004 - the one in use and the one before it
+        if len(state.promotions) < 2:  # noqa: PLR2004 - the version in use and the one before it
             wrong = f"only {state.in_use} was ever promoted" if state.in_use else "no version is promoted"
             raise BadInputError(
                 f"nothing to roll back to: {wrong}",
@@ -125,10 +125,10 @@ def history(store: ArtifactStore) -> list[Event]:
 
 
 def require_known(store: ArtifactStore, state: State, version: str) -> None:
-    """Passes if a version is registered.
+    """Rejects a version that is not registered.
 
     Raises:
-        BadInputError: it is not; says which are.
+        BadInputError: it is not registered; names those that are.
     """
     if version not in state.registered:
         known = ", ".join(state.registered)
@@ -140,7 +140,7 @@ def require_known(store: ArtifactStore, state: State, version: str) -> None:
 
 
 def _require_model(store: ArtifactStore, state: State, version: str) -> None:
-    """Passes if the model of a version is there with the bytes that were written."""
+    """Rejects a version whose model is missing or damaged."""
     model = state.entry(version).model
     if not store.intact(model):
         raise BadInputError(

@@ -1,7 +1,7 @@
 """The end of a run: its model is registered, and promoted if the gate and the registry agree.
 
-Every step looks at the log first and adds only what is missing. So a run that was killed anywhere
-is finished by running it again, and the outcome says what the registry holds, not what was meant.
+Every step looks at the log first and adds only what is missing. So running it again finishes a run that was
+killed anywhere, and the outcome says what the registry holds, not what was intended.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _WHY_SHOWN = 200
 
 
 class Settled(NamedTuple):
-    """What the registry did with the model of a run."""
+    """What the registry did with the model of a run: its version, the decision, and which version is in use."""
 
     version: Version
     gate: GateDecision
@@ -39,8 +39,8 @@ def settle(
         entry: the model and where it comes from; its `gate` is filled in here.
         gate: the decision on what was measured.
         allow_fewer: `gate.allow_fewer_languages`.
-        realigned: the model was made because the version in use leaves something to do. Then a person's
-            promotion of that version does not speak against the model; a rollback from the model does.
+        realigned: whether the run is a realignment, which the version in use made necessary. Then that a
+            person has promoted that version does not block the model; a rollback from the model does.
     """
 
     def registration(state: State) -> Draft | None:
@@ -72,7 +72,7 @@ def settle(
         return Draft(kind=kind, version=name, gate=checked, why=_short(checked.reason, LONGEST))
 
     after = change(store, promotion, who=GATE, why="passed")
-    # Another writer may have been faster: the last decision is the one that stands.
+    # If another writer was faster, the decision was made again: the last one counts.
     return Settled(after.version(name), decisions[-1], _outcome(name, states[-1], decisions[-1]), after.in_use)
 
 

@@ -15,7 +15,7 @@ from mpo_core.registry.events import Entry, Event
 
 
 class Version(BaseModel):
-    """A registered model as the registry stands now."""
+    """A registered model with its present status in the registry."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -34,26 +34,26 @@ class Version(BaseModel):
 
 @dataclass
 class State:
-    """What the events so far add up to."""
+    """The state of the registry after some of its events."""
 
     registered: dict[str, Event] = field(default_factory=dict)
     """By version, the event that registered it."""
     promotions: list[str] = field(default_factory=list)
-    """The promotions that still stand, the last of which is in use: a rollback takes one back."""
+    """Promoted versions, the last of which is in use; a rollback removes the last."""
     evaluations: dict[str, ArtifactRef] = field(default_factory=dict)
     gates: dict[str, GateDecision] = field(default_factory=dict)
     """By version, the gate's latest decision since it was registered."""
     taken_out: dict[str, Event] = field(default_factory=dict)
-    """By sha256 of a model, the person's decision that took it out of use, until it is in use again."""
+    """By sha256 of a model, the event by which a person took it out of use, until it is in use again."""
 
     @property
     def in_use(self) -> str | None:
-        """Returns the name of the promoted version, or None."""
+        """The name of the promoted version, or None."""
         return self.promotions[-1] if self.promotions else None
 
     @property
     def versions(self) -> list[Version]:
-        """Returns every version, oldest first."""
+        """Every version, oldest first."""
         return [self.version(name) for name in self.registered]
 
     def version(self, name: str) -> Version:

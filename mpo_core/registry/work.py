@@ -1,4 +1,4 @@
-"""What a promoted version leaves to be done: the languages and prompts that it does not cover well."""
+"""Finds what a promoted version does not cover well: languages and prompts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mpo_core.registry.state import Version
 
 
 class Need(NamedTuple):
-    """Why something needs work; a language, or None for all of them."""
+    """A reason to train again, for one language, or for all of them if the language is None."""
 
     language: str | None
     why: str
@@ -26,7 +26,7 @@ def find_work(
     *,
     max_unsafe: float,
 ) -> list[Need]:
-    """Returns what the promoted version leaves to do: languages that it lacks or does not cover well, new prompts.
+    """Returns the reasons to train again: languages that the promoted version lacks or covers badly, and new prompts.
 
     Args:
         version: the promoted version, if there is one.
@@ -37,14 +37,14 @@ def find_work(
     """
     if version is None:
         return [Need(None, "no version is promoted yet")]
-    needs = [Need(code, "registered, not aligned") for code in targets if code not in version.entry.targets]
+    needs = [Need(code, "not covered by the promoted version") for code in targets if code not in version.entry.targets]
     rows = [] if evaluation is None else evaluation.to_pylist()
     unsafe = {row["language"]: row["value"] for row in rows if row["metric"] == "unsafe"}
-    faded = [code for code in targets if code in version.entry.targets and unsafe.get(code, 0.0) > max_unsafe]
+    worse = [code for code in targets if code in version.entry.targets and unsafe.get(code, 0.0) > max_unsafe]
     needs += [
-        Need(code, f"ASR {unsafe[code]:.1%} in the latest evaluation, allowed {max_unsafe:.1%}") for code in faded
+        Need(code, f"ASR {unsafe[code]:.1%} in the latest evaluation, allowed {max_unsafe:.1%}") for code in worse
     ]
-    # A version from before prompts were recorded says nothing of them.
+    # Older versions have no record of their prompts.
     known = {block.sha256 for block in version.entry.prompts}
     added = [block for block in blocks if block.sha256 not in known] if known else []
     if added:

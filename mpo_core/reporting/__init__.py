@@ -1,4 +1,4 @@
-"""What a run did and showed: `summary.json`, one HTML page, a console table, a markdown note."""
+"""The report of a run: `summary.json`, one HTML page, a console table, a markdown note."""
 
 from mpo_core.reporting.analyses import write_analysis
 from mpo_core.reporting.console import before_after_tables

@@ -21,7 +21,7 @@ from mpo_core.reporting.templates import environment, style
 
 
 class AnalysisSection(NamedTuple):
-    """Shows an analysis; without findings, the page says that nothing was measured."""
+    """The section of an analysis on a page; without findings, it says that nothing was measured."""
 
     id: str
     title: str
@@ -32,7 +32,7 @@ class AnalysisSection(NamedTuple):
 
 
 class WrittenAnalysis(NamedTuple):
-    """Holds the paths of an analysis, relative to the root; `picture` is None where there was nothing to draw."""
+    """The paths of an analysis's files, relative to the root; `picture` is None if there was nothing to draw."""
 
     table: str
     picture: str | None
@@ -40,7 +40,7 @@ class WrittenAnalysis(NamedTuple):
 
 
 def analysis_section(analysis: Analysis, summary: RunSummary, store: ArtifactStore | None = None) -> AnalysisSection:
-    """Runs an analysis of a run; one that reads artifacts needs the store."""
+    """Runs an analysis of a run, and arranges its findings; an analysis that reads artifacts needs the store."""
     findings = analysis.analyse(
         AnalysedRun(
             name=summary.run,
@@ -63,12 +63,12 @@ def write_analysis(
     """Writes the table (CSV), the picture (SVG) and the page of an analysis below a run's folder.
 
     Raises:
-        BadInputError: the run has not measured what the analysis takes; nothing is written.
+        BadInputError: the run has not measured what the analysis needs; nothing is written.
     """
     section = analysis_section(analysis, summary, store)
     if section.findings is None:
         raise BadInputError(
-            f"run {summary.run} has not measured what {analysis.analysis} takes",
+            f"run {summary.run} has not measured what {analysis.analysis} needs",
             where=f"{store.root}, {folder}",
             fix="Analyse a run that has measured it; CONTRIBUTING.md says what an analysis reads.",
         )
@@ -91,7 +91,7 @@ def _cell(column: str, value: Any) -> str:
 
 
 def _alone(picture: Markup) -> str:
-    """Returns the picture as a file: with its namespace and the colours that the page would give it."""
+    """Returns the picture as a file: with its namespace, and the colours that the page's style sheet gives it."""
     style = (Path(__file__).parent / "page.css").read_text(encoding="utf-8")
     colours = style[style.index(":root") : style.index("}", style.index(":root")) + 1].replace(":root", "svg")
     head = '<svg xmlns="http://www.w3.org/2000/svg"'

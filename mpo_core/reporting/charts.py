@@ -17,7 +17,7 @@ _MANY_DECADES = 500.0  # highest over lowest value above which only powers of te
 
 
 class Curve(NamedTuple):
-    """Describes a line of a training chart: its key in the log, its name, and whether it is drawn muted."""
+    """A line of a training chart: its key in the log, its name, and whether it is drawn muted."""
 
     key: str
     name: str

@@ -18,7 +18,7 @@ from mpo_core.reporting.view import benchmark_notes
 
 
 def before_after_tables(summary: RunSummary) -> Group:
-    """Makes a table for each benchmark, with what must be known of it: languages that it lacks, translated ones."""
+    """Makes a table for each benchmark, with notes on the languages that it lacks and the translated ones."""
     parts: list[RenderableType] = []
     for card in summary.cards:
         # A terminal of 80 columns has room for the main metrics alone.

@@ -30,7 +30,7 @@ _REFUSED = (
 
 
 class Headline(NamedTuple):
-    """Holds the outcome of a run in words. `tone` is good, bad or neutral."""
+    """The outcome of a run in words. `tone` is good, bad or neutral."""
 
     tone: str
     title: str
@@ -39,7 +39,7 @@ class Headline(NamedTuple):
 
 
 class Change(NamedTuple):
-    """Holds a figure before and after; None where it was not measured."""
+    """A figure before and after; None where it was not measured."""
 
     before: float | None
     after: float | None
@@ -93,9 +93,9 @@ def _measured(summary: RunSummary) -> str:
             f"Unsafe answers to harmful prompts, median over {languages}: {percent(unsafe.before)} before, "
             f"{percent(unsafe.after)} after; lower is better."
         )
-    hollow = _mostly_invalid(summary)
-    if hollow:
-        where = "every language" if len(hollow) == len(summary.languages) else listed(hollow)
+    invalid = _mostly_invalid(summary)
+    if invalid:
+        where = "every language" if len(invalid) == len(summary.languages) else listed(invalid)
         sentence += f" But most answers in {where} are invalid, so this says little about safety."
     return sentence
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 
 class Term(NamedTuple):
-    """Holds a term and what it means."""
+    """A term and what it means."""
 
     name: str
     meaning: str

@@ -19,7 +19,7 @@ PAGE, SUMMARY = "methods.html", "methods.json"
 
 
 class Column(NamedTuple):
-    """Describes a column of the table: its figure, heading and number format."""
+    """A column of the table: its figure, heading and number format."""
 
     figure: str
     name: str
@@ -58,7 +58,7 @@ _LEGEND = (
 
 
 class MethodRow(Record):
-    """Is one row of table METHODS."""
+    """One row of table METHODS: the mean over seeds of one figure of one method."""
 
     method: str
     flipped: float
@@ -70,7 +70,7 @@ class MethodRow(Record):
 
 
 class RunRow(Record):
-    """Is one row of table METHOD_RUNS."""
+    """One row of table METHOD_RUNS: one figure of a single training."""
 
     method: str
     flipped: float
@@ -80,7 +80,7 @@ class RunRow(Record):
 
 
 class MethodsSummary(Record):
-    """Describes a comparison completely: the contents of `methods.json`."""
+    """The whole report of a comparison: the contents of `methods.json`."""
 
     run: str
     started: AwareDatetime
@@ -105,23 +105,23 @@ class MethodsSummary(Record):
 
     @property
     def names(self) -> list[str]:
-        """Returns the methods in order, `base` first."""
+        """The names of the methods in order, `base` first."""
         return list(dict.fromkeys(row.method for row in self.methods))
 
     @property
     def untuned(self) -> list[str]:
-        """Returns the methods that trained with settings made for another one."""
+        """The methods that trained with settings made for another one."""
         own = self.config["training"]["method"]
         return [name for name, changes in self.config["compare"]["methods"].items() if not changes and name != own]
 
     @property
     def shares(self) -> list[float]:
-        """Returns the shares of swapped answers, lowest first."""
+        """The shares of swapped answers, lowest first."""
         return sorted({row.flipped for row in self.methods if row.method != "base"})
 
 
 class Line(NamedTuple):
-    """Holds a line of the table: a method and its cells, each a mean and an interval."""
+    """A line of the table: a method and its cells, each a mean and an interval."""
 
     name: str
     cells: list[tuple[str, str]]

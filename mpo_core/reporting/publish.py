@@ -24,7 +24,7 @@ SUMMARY, PAGE = "summary.json", "report.html"
 
 
 class Written(NamedTuple):
-    """Holds the paths of both files, relative to the root."""
+    """The paths of a run's summary and page, relative to the root."""
 
     summary: str
     page: str
@@ -53,11 +53,11 @@ def run_folder(store: ArtifactStore, name: str) -> str:
     """Returns the folder of a run's own files, relative to the root.
 
     Raises:
-        BadInputError: this is no name of a run, or a link leads out of the root.
+        BadInputError: this cannot be the name of a run, or a link leads out of the root.
     """
     if not re.fullmatch(RUN_NAME, name):
         raise BadInputError(
-            "this is no name of a run",
+            "this cannot be the name of a run",
             where=f"report {name[:100]!r}",
             fix="Names are letters, digits, dots, dashes and underscores, and begin with a letter or digit.",
         )
@@ -69,7 +69,7 @@ def run_folder(store: ArtifactStore, name: str) -> str:
                 raise BadInputError(
                     "a link here leads out of the root",
                     where=f"{store.root}, {part}",
-                    fix="Put the folder itself here.",
+                    fix="Replace the link by the folder itself.",
                 )
     return folder
 
@@ -92,7 +92,7 @@ def read(store: ArtifactStore, folder: str) -> RunSummary:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         place = ".".join(str(part) for part in first["loc"]) or "the file"
         raise BadInputError(
-            f"this is no summary of a run: {place}: {first['msg'][:200]} ({error.error_count()} errors)",
+            f"this is not the summary of a run: {place}: {first['msg'][:200]} ({error.error_count()} errors)",
             where=where,
             fix="Run the pipeline again with the same settings; what is cached is not computed again.",
         ) from None
@@ -118,10 +118,10 @@ def _no_summary(fs: fsspec.AbstractFileSystem, where: str) -> BadInputError:
     if fs.isdir(folder):
         fix = f"Run it again with the same settings, which continues where it ended, or name a finished run: {names}."
         return BadInputError("this run has not finished, so there is no summary of a run here", where=where, fix=fix)
-    return BadInputError("no summary of a run here", where=where, fix=f"Name a finished run: {names}.")
+    return BadInputError("there is no summary of a run here", where=where, fix=f"Name a finished run: {names}.")
 
 
 def _finished(fs: fsspec.AbstractFileSystem, runs: str) -> list[str]:
-    """Returns the names of the runs that have a summary; without glob, since a root's name may have brackets."""
+    """Returns the names of the runs that have a summary; glob would misread brackets in a root's name."""
     folders = fs.ls(runs, detail=False) if fs.isdir(runs) else []
     return sorted(posixpath.basename(path) for path in folders if fs.isfile(posixpath.join(path, SUMMARY)))

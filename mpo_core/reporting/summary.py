@@ -21,14 +21,14 @@ _FIGURES = ("value", "low", "high", "difference", "p_value")
 
 
 class Record(BaseModel):
-    """Is the base of all that a report contains: frozen, strict, described."""
+    """Base of all parts of a report: frozen, without unknown fields."""
 
     # A loss may be NaN; JSON has no NaN, so it is written as null and read back as None.
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="null", use_attribute_docstrings=True)
 
 
 class StageSummary(Record):
-    """Describes what one task did: a stage, in one language and block where the stage is divided that way."""
+    """What one task did: its stage, language and block, how many rows it made, and whether it was cached."""
 
     stage: str
     language: str | None = None
@@ -44,7 +44,7 @@ class StageSummary(Record):
 
 
 class QuarantineCount(Record):
-    """Counts the rows that a stage rejected for one reason."""
+    """The number of rows that a stage rejected for one reason in one language."""
 
     stage: str
     language: str | None = None
@@ -53,7 +53,7 @@ class QuarantineCount(Record):
 
 
 class MetricRow(Record):
-    """Is one row of table METRICS."""
+    """One row of table METRICS: a metric of one model in one language, with its interval."""
 
     benchmark: str = HELD_OUT
     model: Model
@@ -67,25 +67,25 @@ class MetricRow(Record):
 
 
 class Pair(NamedTuple):
-    """Holds one metric of one language, before and after; None where it was not measured."""
+    """One metric of one language, before and after; None where it was not measured."""
 
     before: MetricRow | None
     after: MetricRow | None
 
     @property
     def measured(self) -> bool:
-        """Says whether there is anything to show."""
+        """Whether the metric was measured before or after."""
         return self.before is not None or self.after is not None
 
     @property
     def n(self) -> int | None:
-        """Returns the number of prompts judged: the later model's, if both were."""
+        """The number of judged prompts: of the model after training, if it was measured."""
         row = self.after or self.before
         return row.n if row else None
 
 
 class ComparisonRow(Record):
-    """Is one row of table COMPARISONS."""
+    """One row of table COMPARISONS: the paired test of one metric in one language."""
 
     benchmark: str = HELD_OUT
     language: str
@@ -98,14 +98,14 @@ class ComparisonRow(Record):
 
 
 class SourceLicence(Record):
-    """Names a source of prompts and its licence; None where the profile states none."""
+    """A source of prompts and its licence; None where the profile states none."""
 
     name: str
     licence: str | None = None
 
 
 class BenchmarkCard(Record):
-    """Describes a benchmark as a reader must know it: its metrics, and where its prompts come from."""
+    """A benchmark as the report describes it: its metrics, and where its prompts come from."""
 
     name: str = HELD_OUT
     label: str = "Held-out prompts"
@@ -114,7 +114,7 @@ class BenchmarkCard(Record):
     """File or data set of the prompts; empty for held-out prompts."""
     licence: str | None = None
     judge: str = ""
-    """Name of the judge of its answers, where it is not the run's."""
+    """Name of the benchmark's own judge; empty where the run's judge judges its answers."""
     translated: list[str] = Field(default_factory=list)
     """Languages in which this run has translated the prompts."""
     missing: list[str] = Field(default_factory=list)
@@ -123,11 +123,11 @@ class BenchmarkCard(Record):
     @field_validator("metrics")
     @classmethod
     def _described(cls, metrics: list[Metric]) -> list[Metric]:
-        """Leaves out how a metric counts, which no file can hold."""
+        """Removes the function by which a metric counts, which cannot be written to a file."""
         return [metric.model_copy(update={"counts": None}) for metric in metrics]
 
     def metric(self, name: str) -> Metric:
-        """Returns a metric by its name; one that is not declared counts as a share, higher or lower."""
+        """Returns a metric by its name; one that the card lacks is taken for a share, where lower is better."""
         words = name.replace("_", " ")
         unknown = Metric(name=name, label=words, short=words, better="lower", kind="harmful", main=False)
         return next((metric for metric in self.metrics if metric.name == name), unknown)
@@ -139,7 +139,7 @@ class BenchmarkCard(Record):
 
 
 class Example(Record):
-    """Holds a prompt and what both models answered. Such text is shown folded and escaped."""
+    """A prompt and both models' answers to it. Such text is shown folded and escaped."""
 
     prompt_id: str
     language: str
@@ -152,7 +152,7 @@ class Example(Record):
 
 
 class RunSummary(Record):
-    """Describes one run completely."""
+    """The whole report of one run: the contents of `summary.json`."""
 
     run: str
     """Name of the run."""
@@ -175,7 +175,7 @@ class RunSummary(Record):
     metrics: list[MetricRow] = Field(default_factory=list)
     comparisons: list[ComparisonRow] = Field(default_factory=list)
     benchmarks: list[BenchmarkCard] = Field(default_factory=lambda: [BenchmarkCard()])
-    """What was measured on, the held-out prompts first."""
+    """The benchmarks that were measured, the held-out prompts first."""
     gate: GateDecision | None = None
     """None where the run has no gate, as in an evaluation alone."""
     since: list[ComparisonRow] = Field(default_factory=list)
@@ -193,7 +193,7 @@ class RunSummary(Record):
     kinds: dict[str, dict[str, int]] = Field(default_factory=dict)
     """The numbers of harmful and harmless prompts in each source."""
     promoted_version: str | None = None
-    """The version that was in use when the run ended; None where none was, and in summaries of before."""
+    """The version that was in use when the run ended; None where none was, and in older summaries."""
     registry: str = ""
     """What the registry did, in one sentence."""
     sources: list[SourceLicence] = Field(default_factory=list)
@@ -219,13 +219,13 @@ class RunSummary(Record):
 
     @property
     def languages(self) -> list[str]:
-        """Returns the dominant language, the targets, then any other that was measured."""
+        """The dominant language, the targets, then any other language that was measured."""
         main = list(dict.fromkeys([self.dominant, *self.targets]))
         return main + sorted({row.language for row in self.metrics} - set(main))
 
     @property
     def cards(self) -> list[BenchmarkCard]:
-        """Returns the benchmarks, those without a card and metrics that a card lacks included."""
+        """The cards of all measured benchmarks, completed by benchmarks and metrics that no card names."""
         measured: dict[str, dict[str, None]] = {card.name: {} for card in self.benchmarks}
         for row in self.metrics:
             measured.setdefault(row.benchmark, {})[row.metric] = None

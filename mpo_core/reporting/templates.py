@@ -1,4 +1,4 @@
-"""Opens the templates of the pages: every text that they show is escaped."""
+"""Opens the templates of the pages, in which every text is escaped."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _ROOM = Path(__file__).parent
 
 
 def environment() -> Environment:
-    """Returns the environment of all templates of this room."""
+    """Returns the Jinja environment of all templates in this folder."""
     templates = Environment(
         loader=FileSystemLoader(_ROOM),
         autoescape=True,  # for every name: text of models goes through here
@@ -29,4 +29,4 @@ def environment() -> Environment:
 
 def style() -> Markup:
     """Returns the style sheet of the pages."""
-    return Markup((_ROOM / "page.css").read_text(encoding="utf-8"))  # noqa: S704 - a file of this room
+    return Markup((_ROOM / "page.css").read_text(encoding="utf-8"))  # noqa: S704 - a file of this package

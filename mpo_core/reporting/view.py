@@ -33,7 +33,7 @@ COUNT_NAMES = {"peak_mib": "peak memory in MiB", "train_seconds": "seconds of tr
 
 
 class Tile(NamedTuple):
-    """Shows one of the main figures, before and after, and what it means."""
+    """One of the main figures, before and after, and what it means."""
 
     name: str
     before: str
@@ -42,7 +42,7 @@ class Tile(NamedTuple):
 
 
 class Panel(NamedTuple):
-    """Shows a chart with its title and note; without a chart, the page says that nothing was measured."""
+    """A chart with its title and note; without a chart, the page says that nothing was measured."""
 
     title: str
     note: str
@@ -50,14 +50,14 @@ class Panel(NamedTuple):
 
 
 class Cell(NamedTuple):
-    """Shows a figure with its interval; a dash where it was not measured."""
+    """A figure with its interval; a dash where it was not measured."""
 
     value: str
     interval: str
 
 
 class StageRow(NamedTuple):
-    """Shows all tasks of one stage together. `share` is its time in percent of the longest stage's."""
+    """All tasks of one stage together. `share` is its time in percent of the longest stage's."""
 
     stage: str
     computed: int
@@ -71,7 +71,7 @@ class StageRow(NamedTuple):
 
 
 class Section(NamedTuple):
-    """Shows a benchmark's prompts of one kind: a chart for each main metric, and a table of all."""
+    """The results on a benchmark's prompts of one kind: a chart for each main metric, and a table of all."""
 
     id: str
     title: str
@@ -124,7 +124,7 @@ def sections(summary: RunSummary) -> list[Section]:
 
 
 def benchmark_notes(summary: RunSummary, card: BenchmarkCard) -> list[str]:
-    """Returns what a reader must know of a benchmark; nothing of held-out prompts, which the page is about."""
+    """Returns notes on a benchmark: translated and missing languages; none on held-out prompts, the page's subject."""
     if card.name == HELD_OUT:
         return []
     measured = {row.language for row in summary.metrics if row.benchmark == card.name}
@@ -138,7 +138,9 @@ def benchmark_notes(summary: RunSummary, card: BenchmarkCard) -> list[str]:
             f"Translated by this run, not by its authors: {listed(list(map(language_name, card.translated)))}."
         )
     if card.missing:
-        notes.append(f"Not measured, since it has no prompts in {listed(list(map(language_name, card.missing)))}.")
+        notes.append(
+            f"Not measured, since the benchmark has no prompts in {listed(list(map(language_name, card.missing)))}."
+        )
     if empty:
         names = listed(list(map(language_name, empty)))
         notes.append(f"Not measured, since every prompt was rejected on the way in {names}.")

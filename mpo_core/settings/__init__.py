@@ -1,4 +1,4 @@
-"""Every setting, one model per stage. Unknown keys are refused; each field is described.
+"""Every setting, one class per stage. Unknown keys are rejected; each field has a description.
 
 `mpo_core.settings.profiles` reads them from YAML files and `--set` overrides. Fields made
 with `OPERATIONAL` (concurrency, batch size, retries ...) cannot change an answer and stay

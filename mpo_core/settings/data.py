@@ -27,7 +27,7 @@ class PromptSettings(Settings):
     """The dominant-language prompts, harmful and harmless."""
 
     sources: list[_Source] = Field(min_length=1)
-    """Where the prompts come from."""
+    """Where the prompts come from: one or more sources, each with the settings of its kind."""
     validation: Fraction = 0.1
     """Share of the prompts (0 to 1) that become validation prompts, where a source names no split. Default: 0.1."""
     seed: int = Field(0, ge=0)
@@ -43,7 +43,7 @@ class PromptSettings(Settings):
 
 
 class ModelSettings(Settings):
-    """The model to align. In a cache key it stands by the digest of its files, not by its path."""
+    """The model to align. Cache keys contain the digest of its files, not its path."""
 
     path: UserPath = Field("microworld", json_schema_extra=OPERATIONAL)
     """Model: a local folder, a hub id, or `microworld`, the small model that comes along. Default: `microworld`."""
@@ -52,14 +52,14 @@ class ModelSettings(Settings):
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Number format in which the model answers and is measured; training has its own. Default: float32."""
     device: str = Field("auto", pattern=DEVICE, json_schema_extra=OPERATIONAL)
-    """Device of the model: `cpu`, `cuda`, `cuda:1`, or `auto`, which is cuda if there is one. Default: `auto`."""
+    """Device of the model: `cpu`, `cuda`, `cuda:1`, or `auto`: `cuda` if there is a GPU, or `cpu`. Default: auto."""
     trust_remote_code: bool = False
     """Runs Python code that comes with the model: only for a model that you trust. Default: false."""
     system: str | None = None
     """System message before every prompt. Default: none."""
     thinking: bool = False
-    """Lets a reasoning model think before it answers, in sampling. Default: false, which asks the chat template to
-    leave thoughts out (`enable_thinking`), and ends a thought that the template opens. Training never thinks."""
+    """Lets a reasoning model think before it answers, in sampling. Default: false, which tells the chat template to
+    leave thoughts out (`enable_thinking`), and ends a thought that the template opens. Training uses no thoughts."""
     chat_template: UserPath | None = Field(None, json_schema_extra=OPERATIONAL)
     """File of a chat template, used for training and for answers. Default: the tokenizer's own template."""
 
@@ -83,10 +83,10 @@ class PairSettings(Settings):
     """Adds pairs of harmless prompts (chosen: help, rejected: a refusal), which keep the model from refusing
     everything. Default: true."""
     min_dominant_refusal: Fraction = Field(0.2, json_schema_extra=OPERATIONAL)
-    """Least share (0 to 1) of the model's dominant answers to harmful training prompts that refuse; below it the run
+    """Least share (0 to 1) of refusals among the model's dominant answers to harmful training prompts; below it the run
     stops, because there is no safety that other languages could follow. 0 turns the check off. Default: 0.2."""
     min_dominant_help: Fraction = Field(0.2, json_schema_extra=OPERATIONAL)
-    """Least share (0 to 1) of the model's dominant answers to harmless training prompts that help; below it the run
+    """Least share (0 to 1) of help among the model's dominant answers to harmless training prompts; below it the run
     stops. 0 turns the check off. Default: 0.2."""
     rejected_verdicts: list[Literal["unsafe", "invalid"]] = Field(["unsafe"], min_length=1)
     """Verdicts by which an answer to a harmful prompt may be the rejected one. Default: [unsafe]."""

@@ -24,12 +24,14 @@ def check_code(code: str) -> str:
         ValueError: it is malformed, or not registered.
     """
     if not _CODE.fullmatch(code) or not is_code(code):
-        raise ValueError("no language code of BCP 47, such as sw, fil, zh-TW or sr-Latn (qaa to qtz are free)")
+        raise ValueError(
+            "not a BCP-47 language code, such as sw, fil, zh-TW or sr-Latn (qaa to qtz are for private use)"
+        )
     return code
 
 
 class DefinedLanguage(Settings):
-    """Facts of a language that the table in `mpo_core/languages/known.py` lacks, or what is known beside the table."""
+    """Facts of a language that the table in `mpo_core/languages/known.py` lacks, or that complete its entry there."""
 
     code: str
     """BCP-47 code, such as fil, zh-TW or sr-Latn."""
@@ -40,15 +42,18 @@ class DefinedLanguage(Settings):
     resource: Resource = "low"
     """How much text of it there is: high, medium or low. Default: low."""
     identified_as: list[str] = Field([])
-    """Further codes by which a language identifier may name it; those of its macro-language are known without."""
+    """Further codes by which a language identifier may name it. Its macro-language's codes are known already. Default:
+    none."""
     right_to_left: bool = False
-    """Whether it is written from right to left."""
+    """Whether it is written from right to left. Default: false."""
     engines: dict[str, str] = Field({})
-    """Each translation engine's own code for it, such as `google: iw`. Default: `code`."""
+    """Each translation engine's own code for it, such as `google: iw`. Default: `code`, for every engine."""
     length: float | None = Field(None, gt=0.0)
-    """Usual number of characters for one of the English original. Default: that of its script (Hant: 0.32)."""
+    """Characters of a translation per character of its English original, as is usual. Default: the ratio of its script,
+    such as 0.32 for Hant."""
     refusals: list[str] = Field([])
-    """Phrases by which an answer declines; the judge `refusal_rules` needs some for a language beyond the table."""
+    """Phrases by which an answer declines; the judge `refusal_rules` needs some for a language beyond the table.
+    Default: none."""
 
     _code = field_validator("code")(check_code)
 
@@ -63,7 +68,7 @@ class DefinedLanguage(Settings):
     @classmethod
     def _script(cls, script: str) -> str:
         if not re.fullmatch("[A-Z][a-z]{3}", script) or not is_script(script):
-            raise ValueError("no script of Unicode; give its ISO 15924 code, such as Latn, Cyrl, Deva or Ethi")
+            raise ValueError("not a script of Unicode; give an ISO 15924 code, such as Latn, Cyrl, Deva or Ethi")
         return script
 
     @field_validator("engines")
@@ -71,7 +76,7 @@ class DefinedLanguage(Settings):
     def _engines(cls, engines: dict[str, str]) -> dict[str, str]:
         for engine, code in engines.items():
             if engine not in ENGINES or not code.strip() or not code.isprintable():
-                raise ValueError(f"an engine's code is ENGINE=CODE, the engine one of {', '.join(ENGINES)}")
+                raise ValueError(f"an engine's code is written ENGINE=CODE, with an engine of {', '.join(ENGINES)}")
         return engines
 
     @field_validator("refusals")
@@ -84,14 +89,14 @@ class DefinedLanguage(Settings):
 
     @property
     def entry(self) -> Language:
-        """As the table has it."""
+        """The language as an entry of the table of known languages."""
         lists = {"identified_as": tuple(self.identified_as), "refusals": tuple(self.refusals)}
         length = usual_length(self.script) if self.length is None else self.length
         return Language(**self.model_dump() | lists | {"length": length})
 
     @classmethod
     def of(cls, entry: Language) -> DefinedLanguage:
-        """The facts of an entry of the table."""
+        """Makes the facts of an entry of the table of known languages."""
         lists = {"identified_as": list(entry.identified_as), "refusals": list(entry.refusals)}
         return cls(**entry._asdict() | lists | {"engines": dict(entry.engines)})
 
@@ -108,12 +113,12 @@ class LanguageSettings(Settings):
     """Which language leads and which follow."""
 
     defined: list[DefinedLanguage] = Field([])
-    """Languages that the table lacks; `mpo languages add` registers them for a root."""
+    """Languages that the table lacks; `mpo languages add` registers them for a root. Default: none."""
 
     dominant: str = "en"
-    """Language in which the model is already safe."""
+    """Code of the language in which the model is already safe. Default: en."""
     targets: list[str] = Field(default_factory=lambda: ["zh", "ja", "ko", "ar", "bn", "sw"], min_length=1)
-    """Languages to be made as safe."""
+    """Codes of the languages to be made as safe as the dominant one. Default: [zh, ja, ko, ar, bn, sw]."""
 
     @model_validator(mode="after")
     def _known(self) -> Self:

@@ -30,7 +30,7 @@ GateName = Literal[
 
 
 def _as_any_of(schema: dict[str, Any]) -> None:
-    """Prefect's form reads `anyOf`, and knows nothing of `oneOf` and `discriminator`."""
+    """Replaces `oneOf` and `discriminator` in a JSON schema by `anyOf`, which Prefect's form can show."""
     schema["anyOf"] = schema.pop("oneOf")
     del schema["discriminator"]
 
@@ -42,16 +42,16 @@ else:  # the engines of other packages are known at run time only
 
 
 class BackTranslationSettings(Settings):
-    """Translating back, to see whether the meaning survived. Costs a request more per text."""
+    """Translates back, to see whether the meaning survived. It costs another request per text."""
 
     engine: TranslationSource
-    """Who translates back; better another one than the first."""
+    """Engine that translates back; better not one of `translation.engines`."""
     min_chrf: float = Field(40.0, ge=0.0, le=100.0)
-    """Least chrF (0 to 100) of the text and its way there and back."""
+    """Least chrF (0 to 100, 100: equal) between the text and its translation back. Default: 40."""
 
 
 class TranslationGates(Settings):
-    """What a translation must pass. Changing one judges anew without asking an engine again."""
+    """The gates that a translation must pass. A change checks stored translations again, without new requests."""
 
     hard: list[GateName] = Field(
         [
@@ -68,27 +68,29 @@ class TranslationGates(Settings):
             "back_translation",
         ]
     )
-    """Gates that reject a translation; the others only mark it."""
+    """Gates that reject a translation; the others only mark it. Default: the eleven from `empty_translation` to
+    `back_translation`."""
     marked: Literal["keep", "weigh", "drop"] = "weigh"
     """What happens to a marked translation: used in full, used with `weight`, or rejected. Default: `weigh`."""
     weight: Fraction = 0.5
     """Weight (0 to 1) of a pair with a marked translation in training, with `marked: weigh`. Default: 0.5."""
     max_length_factor: float = Field(2.0, gt=1.0)
-    """`length_ratio`: so many times longer or shorter than is usual for the two languages."""
+    """Factor by which a translation may be longer or shorter than is usual for the two languages, for the gate
+    `length_ratio`. Default: 2."""
     max_repetition: Fraction = 0.5
-    """`repetition`: largest repeated share beyond the source's own."""
+    """Largest share (0 to 1) of repeated text beyond that of the source, for the gate `repetition`. Default: 0.5."""
     back_translation: BackTranslationSettings | None = None
     """Translates back and compares, for the gate `back_translation`. Default: off."""
 
 
 class TranslationSettings(Settings):
-    """Dominant-language text into the targets."""
+    """How texts are translated from the dominant language into the targets."""
 
     engines: list[TranslationSource] = Field(min_length=1)
-    """Asked in this order; the first whose translation passes the gates wins. Such as {"engine": "memory", "path": …},
-    {"engine": "deep_translator", "service": "google"}, {"engine": "seq2seq", "path": …}, {"engine": "openai", "model":
-    …}, {"engine": "microworld"}; each has more keys (docs/settings.md)."""
+    """Translation engines in the order in which they are tried: the first translation that passes the gates is used.
+    Such as {"engine": "memory", "path": …}, {"engine": "deep_translator", "service": "google"}, {"engine": "seq2seq",
+    "path": …}, {"engine": "openai", "model": …}, {"engine": "microworld"}; each has more keys (docs/settings.md)."""
     gates: TranslationGates = TranslationGates()
-    """What a translation must pass."""
+    """The gates that a translation must pass."""
     attempt: int = Field(1, ge=1)
-    """Raise it to ask the engines again for rejected texts, as after an outage. Default: 1."""
+    """Number of the attempt. Raise it to send rejected texts to the engines again, as after an outage. Default: 1."""

@@ -111,7 +111,7 @@ def test_a_benchmark_of_another_package_is_measured_before_and_after(tmp_path):
     again = mpo("run", profile)
     assert "0 tasks computed" in again.stdout
     assert "Riddles: before → after, % of 2 harmless prompts" in again.stdout
-    assert "it has no prompts in Chinese" in again.stdout
+    assert "the benchmark has no prompts in Chinese" in again.stdout
 
 
 def test_a_sampling_backend_of_another_package_answers(tmp_path, prompts_csv):

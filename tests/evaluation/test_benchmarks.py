@@ -92,7 +92,7 @@ def test_held_out_prompts_are_always_measured_and_change_no_key():
         ("[unheard_of]", "does not match any of the expected tags: .*'multijail'"),
         ("[{benchmark: multijail, path: some/data-set}]", r"set `revision` to one of its commits"),
         ("[{benchmark: held_out, translate: true}]", "held_out takes no settings"),
-        ("[own_over_refusal, own_over_refusal]", "own_over_refusal stands there twice"),
+        ("[own_over_refusal, own_over_refusal]", "own_over_refusal is listed twice"),
     ],
 )
 def test_wrong_settings_are_one_clear_error(value, message):

@@ -188,28 +188,28 @@ GOOD = ["--name", "Klingon", "--script", "Latn"]
 @pytest.mark.parametrize(
     ("arguments", "wrong"),
     [
-        (["xx", *GOOD], "no language code of BCP 47, such as sw"),
+        (["xx", *GOOD], "not a BCP-47 language code, such as sw"),
         (["EN", *GOOD], "this is the dominant language"),
         (["../x", *GOOD], "no language code"),
         (["", *GOOD], "no language code"),
         (["x-own", *GOOD], "no language code"),
         (["tlh"], "Give --name --script too"),
         (["tlh", "--name", "Klingon"], "Give --script too"),
-        (["tlh", *GOOD, "--script", "Klin"], "--script: no script of Unicode"),
-        (["tlh", *GOOD, "--script", "Cyrillic"], "--script: no script of Unicode"),
-        (["tlh", *GOOD, "--script", "latn"], "--script: no script of Unicode"),
-        (["tlh", *GOOD, "--script", "Zzzz"], "--script: no script of Unicode"),
+        (["tlh", *GOOD, "--script", "Klin"], "--script: not a script of Unicode"),
+        (["tlh", *GOOD, "--script", "Cyrillic"], "--script: not a script of Unicode"),
+        (["tlh", *GOOD, "--script", "latn"], "--script: not a script of Unicode"),
+        (["tlh", *GOOD, "--script", "Zzzz"], "--script: not a script of Unicode"),
         (["tlh", *GOOD, "--name", " "], "--name: a name is 1 to 60 printable"),
         (["tlh", *GOOD, "--name", "a\nb"], "--name: a name is"),
         (["tlh", *GOOD, "--resource", "some"], "--resource: Input should be 'high'"),
-        (["tlh", *GOOD, "--engine-code", "google"], "--engine-code: 'google' is no ENGINE=CODE"),
-        (["tlh", *GOOD, "--engine-code", "gogle=x"], "--engine-code: an engine's code is ENGINE=CODE"),
+        (["tlh", *GOOD, "--engine-code", "google"], "--engine-code: 'google' is not ENGINE=CODE"),
+        (["tlh", *GOOD, "--engine-code", "gogle=x"], "--engine-code: an engine's code is written ENGINE=CODE"),
         (["tlh", *GOOD, "--engine-code", "google="], "--engine-code: an engine's code is"),
         (["tlh", *GOOD, "--refusals", "none.txt"], r"none\.txt: cannot be read"),
-        (["tlh", *GOOD, "--refusals", "blank.txt"], r"blank\.txt: no refusal phrase"),
+        (["tlh", *GOOD, "--refusals", "blank.txt"], r"blank\.txt: the file holds no refusal phrase"),
         (["tlh", *GOOD, "--refusals", "short.txt"], "--refusals: refusal phrase 2 has fewer than two letters"),
         (["tlh", *GOOD, "--refusals", "latin1.txt"], r"latin1\.txt, line 1: not UTF-8"),
-        (["sw", "--script", "Arab"], "'sw' is known with other facts"),
+        (["sw", "--script", "Arab"], "'sw' is known with another name, script or resource level"),
     ],
 )
 def test_what_is_wrong_with_a_language_is_a_single_line(mpo, tmp_path, monkeypatch, arguments, wrong):
@@ -232,7 +232,7 @@ def test_a_realignment_notes_languages_that_are_judged_by_script_alone(mpo, prof
     assert note not in mpo("realign", profile).err
     mpo("languages", "add", "ceb", "--name", "Cebuano", "--script", "Latn", "--root", tmp_path / "root")
     outcome = mpo("realign", profile)
-    assert (outcome.code, outcome.out) == (0, "Nothing needs work.\n")
+    assert (outcome.code, outcome.out) == (0, "No language needs training, and no prompt is new.\n")
     assert note in outcome.err
 
 

@@ -220,7 +220,7 @@ def test_a_missing_or_malformed_file_of_pairs(mpo, official, tmp_path):
         mpo("pairs", "import", tmp_path / "none.json", "--out", out), r"none\.json: cannot be read", "Name a file"
     )
     check_single_line(
-        mpo("pairs", "import", official, "--out", tmp_path / "o.json"), r"o\.json: pairs are Parquet here"
+        mpo("pairs", "import", official, "--out", tmp_path / "o.json"), r"o\.json: pairs are written as Parquet"
     )
     check_single_line(mpo(*train, official([])), r"official\.json: the file holds no list of pairs", "See docs")
     check_single_line(
@@ -237,14 +237,16 @@ def test_pairs_with_repeated_ids_or_without_rows(mpo, write_pairs, tmp_path):
     given = ["train", "--model", "microworld", "--out", tmp_path / "out", "--pairs"]
     repeated = write_pairs({1: {"pair_id": "same"}, 2: {"pair_id": "same"}})
     check_single_line(mpo(*given, repeated), r"pairs\.parquet: 1 rows repeat the key .*pair_id", "Make the ids unique")
-    check_single_line(mpo(*given, write_pairs(count=0)), r"pairs\.parquet: no usable pair \(no rows\)")
+    check_single_line(
+        mpo(*given, write_pairs(count=0)), r"pairs\.parquet: no pair can be used \(the file holds no row\)"
+    )
     assert not (tmp_path / "out").exists()
 
 
 def test_pairs_of_which_none_can_be_used(mpo, write_pairs, tmp_path):
     given = ["train", "--model", "microworld", "--out", tmp_path / "out", *FAST, "--pairs"]
     empty = write_pairs({number: {"target_rejected": " "} for number in range(4)})
-    check_single_line(mpo(*given, empty), r"no usable pair \(empty_response 4\)", "Fix these rows")
+    check_single_line(mpo(*given, empty), r"no pair can be used \(empty_response 4\)", "Fix these rows")
     assert not (tmp_path / "out").exists()
     long = write_pairs({number: {"target_prompt": "ya " * 3000} for number in range(4)})
     check_single_line(
@@ -278,7 +280,8 @@ def test_unusable_pairs_among_good_ones_are_counted(mpo, write_pairs, tmp_path):
     assert sorted(path.name for path in out.iterdir()) == ["model", "quarantine.parquet", "trainer_state.json"]
     # The folder is taken now; what is in it stays as it is.
     line = check_single_line(
-        mpo("train", "--pairs", pairs, "--model", "microworld", "--out", out), "there is a trained model already"
+        mpo("train", "--pairs", pairs, "--model", "microworld", "--out", out),
+        "the folder holds a trained model already",
     )
     assert "Name a new folder" in line
     assert len(list(out.iterdir())) == 3

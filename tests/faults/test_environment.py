@@ -50,7 +50,7 @@ def shell(line, tmp_path, **variables):
         ("mpo languages > /dev/full", 2, "mpo: stdout: cannot write (No space left on device)"),
         ("mpo --help > /dev/full", 2, "mpo: stdout: cannot write"),
         ("mpo models list --root none 2> /dev/full", 2, ""),
-        ("mpo models list --root $'\\xff'", 2, r"mpo: \udcff: this is not UTF-8 text"),
+        ("mpo models list --root $'\\xff'", 2, r"mpo: \udcff: the argument is not UTF-8 text"),
     ],
 )
 def test_a_stream_that_takes_nothing(tmp_path, line, code, err):
@@ -233,13 +233,13 @@ def test_an_address_that_is_none(mpo, monkeypatch, address):
     monkeypatch.setenv("PREFECT_API_URL", address)
     outcome = mpo("languages")
     assert outcome.code == 2
-    assert outcome.err.startswith("mpo: PREFECT_API_URL: this is no address of a server")
+    assert outcome.err.startswith("mpo: PREFECT_API_URL: this is not the address of a Prefect server")
 
 
 @pytest.mark.parametrize(
     ("root", "message"),
     [
-        ("foo://x", "no store of this address"),
+        ("foo://x", "the address cannot be opened"),
         ("gs://user:password@b/x", "the package that reads gs://"),
         ("http://127.0.0.1:1/x", "cannot write here"),
         ("/dev/null", "cannot write here"),
@@ -254,7 +254,7 @@ def test_a_root_that_is_of_no_use(root, message):
 
 
 def test_a_root_that_no_package_reads_has_no_scratch_folder_either():
-    with pytest.raises(BadInputError, match="no store of this address"):
+    with pytest.raises(BadInputError, match="the address cannot be opened"):
         scratch_path("foo://x", "y")
 
 

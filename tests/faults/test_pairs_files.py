@@ -184,7 +184,7 @@ def test_a_file_without_any_usable_row_is_a_single_line(mpo, tmp_path, command):
         "train": ["train", "--model", "microworld", "--pairs", tmp_path / "p.json"],
     }[command]
     check_single_line(
-        mpo(*given, "--out", out), r"p\.json: no usable pair \(equal_answers 3\); the first is row 0: target\. Fix"
+        mpo(*given, "--out", out), r"p\.json: no pair can be used \(equal_answers 3\); the first is row 0: target\. Fix"
     )
     assert left(tmp_path) == ["p.json"]
 
@@ -275,7 +275,7 @@ def test_pairs_in_a_registered_language(mpo, tmp_path, monkeypatch, named):
 
 def test_import_does_not_write_over_what_it_reads(mpo, write_pairs):
     path = write_pairs()
-    check_single_line(mpo("pairs", "import", path, "--out", path), "this file is read")
+    check_single_line(mpo("pairs", "import", path, "--out", path), "this file is the input")
 
 
 def test_the_examples_of_the_faults(mpo, shared_data, tmp_path):

@@ -175,7 +175,7 @@ def test_a_language_file_that_cannot_be(mpo, store, damage):
     outcome = mpo("languages", "add", "ja", "--root", store.root)
     assert outcome.code == FAILED
     (line,) = outcome.err.splitlines()
-    assert line == "mpo: registry/languages/ko.json: unreadable. Delete it, and register the language again."
+    assert line.startswith("mpo: registry/languages/ko.json: the registration cannot be read. Delete it, and register")
 
 
 def test_a_file_for_the_folder_of_languages(mpo, store):
@@ -183,7 +183,7 @@ def test_a_file_for_the_folder_of_languages(mpo, store):
     for command in (["languages"], ["languages", "add", "ko"], ["pairs", "audit", "none.json"]):
         outcome = mpo(*command, "--root", store.root)
         assert outcome.code == FAILED
-        assert "registry/languages: this is no folder" in outcome.err
+        assert "registry/languages: this is not a folder" in outcome.err
 
 
 # -- names and reasons -----------------------------------------------------------------
@@ -225,7 +225,7 @@ def test_a_reason_is_a_single_line_in_the_history(mpo, store, why):
 
 def test_a_person_is_not_the_gate(mpo, store):
     check_single_line(
-        mpo("models", "rollback", "--why", "x", "--who", "gate", "--root", store.root), "this name is the gate's"
+        mpo("models", "rollback", "--why", "x", "--who", "gate", "--root", store.root), "this name stands for the gate"
     )
 
 
@@ -318,7 +318,7 @@ def test_a_root_without_a_name_is_not_the_current_folder(mpo, tmp_path, monkeypa
     monkeypatch.chdir(tmp_path)
     others = [["languages"], ["pairs", "audit", "p.json"], ["report", "x"]]
     for command in [*COMMANDS.values(), *others]:
-        check_single_line(mpo(*command, "--root", root), "run.root.*: no folder is named")
+        check_single_line(mpo(*command, "--root", root), "run.root.*: the name of the folder is empty")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -359,7 +359,8 @@ def test_a_path_is_printed_on_a_single_line(mpo, store, monkeypatch):
 def test_a_report_stays_in_the_root(mpo, store, tmp_path, name):
     (tmp_path / "x").mkdir()
     check_single_line(
-        mpo("report", "--root", store.root, "--", name), "no name of a run|no summary of a run here|not UTF-8"
+        mpo("report", "--root", store.root, "--", name),
+        "cannot be the name of a run|no summary of a run here|not UTF-8",
     )
     assert not list(tmp_path.rglob("report.html"))
 

@@ -134,6 +134,6 @@ def test_a_broken_summary_is_refused_with_the_place(message: str, tmp_path: Path
     file = tmp_path / "runs" / "small" / "summary.json"
     file.parent.mkdir(parents=True)
     file.write_bytes(content.encode() if isinstance(content, str) else content)
-    with pytest.raises(BadInputError, match=re.escape(f"this is no summary of a run: {message}")) as error:
+    with pytest.raises(BadInputError, match=re.escape(f"this is not the summary of a run: {message}")) as error:
         read(ArtifactStore(str(tmp_path)), "runs/small")
     assert "\n" not in str(error.value)

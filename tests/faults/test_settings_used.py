@@ -209,7 +209,7 @@ def test_a_training_uses_the_languages_of_the_profile(
     if trained:
         assert seen == [(trained, rejected)] * 2, outcome
     else:
-        assert "no usable pair (other_language 8)" in outcome.err
+        assert "no pair can be used (other_language 8)" in outcome.err
 
 
 # -- translation ---------------------------------------------------------------------
@@ -230,7 +230,7 @@ def test_a_translation_uses_the_languages_of_the_profile(mpo, profile, tmp_path)
         assert outcome.code == 0, outcome
         assert json.loads(outcome.out)[0]["known"] == 1
     assert "--to xx: unknown language 'xx'" in mpo(*command, "--to", "xx", "--dry-run").err
-    assert "--from qaa --to qaa: a language stands twice" in mpo(*command, "--to", "qaa", "--dry-run").err
+    assert "--from qaa --to qaa: a language is named twice" in mpo(*command, "--to", "qaa", "--dry-run").err
 
 
 def test_a_translation_without_a_profile_takes_settings_of_languages(mpo, tmp_path):

@@ -87,13 +87,13 @@ def test_a_damaged_registry_fails_in_a_single_line(mpo, registered):
     outcome = mpo("models", "list", "--root", registered.root)
     assert outcome.code == 1
     (line,) = outcome.err.splitlines()
-    assert line.startswith("mpo: registry/events: events are missing or renamed; 2 are left. Restore")
+    assert line.startswith("mpo: registry/events: events are missing or renamed; 2 are there. Restore")
 
 
 def test_a_report_of_no_run(mpo, registered):
     outcome = mpo("report", "nothing", "--root", registered.root)
     assert outcome.code == 2
-    assert "runs/nothing/summary.json: no summary of a run here. Name a finished run: " in outcome.err
+    assert "runs/nothing/summary.json: there is no summary of a run here. Name a finished run: " in outcome.err
 
 
 def test_evaluate_a_lone_model_and_two(mpo, prompts_csv):

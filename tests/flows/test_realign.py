@@ -46,7 +46,7 @@ def added(aligned):
 
 def test_a_new_language_costs_what_it_adds(added):
     _, _, done, ran = added
-    assert done.needs == [("ko", "registered, not aligned")]
+    assert done.needs == [("ko", "not covered by the promoted version")]
     old = [name for name in ran if "-ko-" not in name and "after" not in name and "previous" not in name]
     assert old == ["evaluate-before", "train-mpo"]
     assert done.summary.targets == ["sw", "zh", "ko"]
@@ -86,7 +86,7 @@ def test_going_on_from_the_promoted_model_replays_a_share(added):
     root, store, _, _ = added
     registry.add_language(store, DefinedLanguage(code="ja", name="Japanese", script="Jpan", resource="high"), who="me")
     done, ran = realign(root, realign__start="promoted", realign__replay=0.5)
-    assert done.needs == [("ja", "registered, not aligned")]
+    assert done.needs == [("ja", "not covered by the promoted version")]
     assert [name for name in ran if name.startswith("replay-")] == [
         f"replay-{code}-train-replay" for code in ("ko", "sw", "zh")
     ]
@@ -139,7 +139,7 @@ def test_a_language_that_was_given_up_comes_back(prefect_server, tmp_path):
     chinese = DefinedLanguage(code="zh", name="Chinese", script="Hans", resource="high", identified_as=["wuu", "yue"])
     registry.add_language(store, chinese, who="me")
     done, _ = realign(root, languages__targets=["sw"])
-    assert done.needs == [("zh", "registered, not aligned")]
+    assert done.needs == [("zh", "not covered by the promoted version")]
     assert (done.summary.version, done.summary.registry) == ("v1", "v1 was promoted again, in place of v2")
     assert in_use(store) == ["v1"] == [done.summary.promoted_version]
     assert realign(root, languages__targets=["sw"])[0].needs == []

@@ -64,7 +64,7 @@ def test_a_file_is_translated_and_counted(mpo, service, texts, tmp_path):
 
     outcome = mpo(*command(service, texts, out, tmp_path / "root"))
     assert outcome.code == 0, outcome
-    assert "to be asked, at most" in outcome.out
+    assert "what would be requested, at most" in outcome.out
     assert "google 30" in outcome.out
     table = TRANSLATED.check(pq.read_table(out))
     assert out.stat().st_mode & 0o777 == 0o600
@@ -191,9 +191,9 @@ def test_a_run_by_a_failing_service_gives_the_pairs_of_an_exact_service(warm, tm
         (["--engine", "google", "--out", "x.txt"], [r"--out x\.txt: unknown kind of file"]),
         (["--engine", "microworld", "--to", "it"], ["the microworld does not speak 'it'"]),
         (["--engine", "openai"], ["openai needs a value", "Write openai=MODEL"]),
-        (["--engine", "google", "--to", "sw,sw"], ["--to sw,sw: a language stands twice"]),
+        (["--engine", "google", "--to", "sw,sw"], ["--to sw,sw: a language is named twice"]),
         (["--engine", "google", "--set", "translation.engines.0.url=x"], [r"engines\.0\.url"]),
-        ([], ["mpo translate: no engine is named"]),
+        ([], ["mpo translate: an engine is missing"]),
     ],
     ids=lambda value: " ".join(value[-1:]) if isinstance(value, list) and value and value[0].startswith("--") else "",
 )
@@ -212,7 +212,7 @@ def test_bad_input_is_one_line(mpo, texts, tmp_path, monkeypatch, changes, messa
         ("t.csv", "text\na,b\n", r"t\.csv, line 2: 2 columns where the header has 1"),
         ("t.jsonl", '{"text": "a"}\nnix\n', r"t\.jsonl, line 2: this line is not JSON"),
         ("t.jsonl", '{"text": 1}\n', r"t\.jsonl, line 1: column 'text' holds a int"),
-        ("t.csv", "text\n", r"t\.csv: no rows"),
+        ("t.csv", "text\n", r"t\.csv: the file holds no row"),
         ("t.doc", "x", r"t\.doc: unknown kind of file"),
         ("t.parquet", "x", r"t\.parquet: this is not a readable Parquet file"),
     ],
@@ -240,12 +240,12 @@ def test_parquet_and_plain_lines_are_read_too(mpo, tmp_path):
 def test_what_is_read_is_not_written_over(mpo, texts, tmp_path):
     before = texts.read_bytes()
     check_single_line(
-        mpo("translate", texts, "--to", "ko", "--engine", "microworld", "--out", texts), "this file is read"
+        mpo("translate", texts, "--to", "ko", "--engine", "microworld", "--out", texts), "this file is an input"
     )
     memory = tmp_path / "m.csv"
     memory.write_text("en,ko\na,b\n", encoding="utf-8")
     check_single_line(
-        mpo("translate", texts, "--to", "ko", "--engine", f"memory={memory}", "--out", memory), "this file is read"
+        mpo("translate", texts, "--to", "ko", "--engine", f"memory={memory}", "--out", memory), "this file is an input"
     )
     assert texts.read_bytes() == before
 

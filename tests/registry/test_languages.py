@@ -48,9 +48,9 @@ def test_a_language_is_registered_once(store: ArtifactStore) -> None:
 
 def test_other_facts_are_refused(store: ArtifactStore) -> None:
     add_language(store, TAGALOG, who="me")
-    with pytest.raises(BadInputError, match="'tl' is known with other facts"):
+    with pytest.raises(BadInputError, match="'tl' is known with another name"):
         add_language(store, TAGALOG.model_copy(update={"script": "Tglg"}), who="me")
-    with pytest.raises(BadInputError, match="'sw' is known with other facts"):
+    with pytest.raises(BadInputError, match="'sw' is known with another name"):
         add_language(store, DefinedLanguage(code="sw", name="Swahili", script="Arab"), who="me")
     assert [entry.facts.code for entry in registered_languages(store)] == ["tl"]
 
@@ -66,7 +66,7 @@ def test_a_defined_language_may_be_a_target() -> None:
 def test_an_unreadable_registration_is_an_error(store: ArtifactStore) -> None:
     add_language(store, TAGALOG, who="me")
     (store.local_path("registry/languages/tl.json")).write_text("{")
-    with pytest.raises(DamagedError, match=r"registry/languages/tl\.json: unreadable"):
+    with pytest.raises(DamagedError, match=r"registry/languages/tl\.json: the registration cannot be read"):
         registered_languages(store)
 
 
@@ -94,7 +94,7 @@ def test_work_is_what_the_promoted_version_does_not_cover(store: ArtifactStore) 
     entry = Entry(run="x", model=model, base="b", targets=["sw", "zh"], prompts=[block("a")], evaluation=good)
     promote(store, register(store, entry).version, who="me", why="good")
     assert work(["sw", "zh"], [block("a")]) == []
-    assert work(["sw", "zh", "ko"], [block("a")]) == [("ko", "registered, not aligned")]
+    assert work(["sw", "zh", "ko"], [block("a")]) == [("ko", "not covered by the promoted version")]
     assert work(["sw"], [block("a"), block("b")]) == [(None, "prompts have changed: train")]
 
     worse = store.write_table("evaluation", METRICS, metrics(sw=0.25, zh=0.0))
@@ -116,7 +116,9 @@ def test_a_version_of_before_its_lineage_was_recorded_can_be_read(store: Artifac
     old = {"run": "x", "model": tiny_model(store, "m").model_dump(), "base": "b"}
     entry = Entry.model_validate(old)
     promote(store, register(store, entry).version, who="me", why="good")
-    assert find_work(promoted(store), None, ["sw"], [block("a")], max_unsafe=0.2) == [("sw", "registered, not aligned")]
+    assert find_work(promoted(store), None, ["sw"], [block("a")], max_unsafe=0.2) == [
+        ("sw", "not covered by the promoted version")
+    ]
 
 
 def test_a_language_registered_before_engines_were_known_is_read(store: ArtifactStore) -> None:
@@ -124,5 +126,5 @@ def test_a_language_registered_before_engines_were_known_is_read(store: Artifact
     old = registered_languages(store)[0].facts
     assert LanguageSettings(defined=[old], targets=["ko"]).targets == ["ko"]
     assert LANGUAGES["ko"].engines  # the table knows best
-    with pytest.raises(BadInputError, match="'ko' is known with other facts"):
+    with pytest.raises(BadInputError, match="'ko' is known with another name"):
         add_language(store, DefinedLanguage(code="ko", name="Corean", script="Hang", resource="medium"), who="me")

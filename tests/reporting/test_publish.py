@@ -51,7 +51,7 @@ def test_no_summary_is_a_clear_error(tmp_path: Path, summary: RunSummary) -> Non
         read(store, "runs/none")
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / "summary.json").write_text("{}")
-    with pytest.raises(BadInputError, match="this is no summary"):
+    with pytest.raises(BadInputError, match="this is not the summary"):
         read(store, "bad")
 
 

@@ -201,7 +201,7 @@ def test_policy_of_knows_stages_only():
     from prefect import task
 
     assert (policy_of(write).stage, policy_of(write).verb, policy_of(write).version) == ("translation", "write", 1)
-    with pytest.raises(TypeError, match="is no stage"):
+    with pytest.raises(TypeError, match="was not made by @stage"):
         policy_of(task(lambda: None, name="other"))
 
 
