@@ -29,8 +29,8 @@ def analyse(
     store = store_at(run.root, writes=True)
     folder = reporting.run_folder(store, run.name)
     analysis, summary = ANALYSES.parse({"analysis": name}), reporting.read(store, folder)
-    written, findings = reporting.write_analysis(analysis, summary, store, folder)
+    files, findings = reporting.write_analysis(analysis, summary, store, folder)
     if not as_json:
         output.print(f"{implementation.title}. {findings.supports}\n{findings.limits}", soft_wrap=True)
-    paths = {kind: f"{run.root.rstrip('/')}/{path}" for kind, path in written._asdict().items() if path is not None}
+    paths = {kind: f"{run.root.rstrip('/')}/{path}" for kind, path in files._asdict().items() if path is not None}
     tell({"supports": findings.supports, "limits": findings.limits, **paths} if as_json else paths, as_json)

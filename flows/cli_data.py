@@ -298,17 +298,17 @@ def describe(
         raise BadInputError(
             f"no pair can be used, {rejected.num_rows} rows are rejected",
             where=str(file),
-            fix="`mpo pairs import` writes a table of these rows with their reasons.",
+            fix="Run `mpo pairs import`, which names the reasons and the first of these rows.",
         )
     figures = pairs.describe(table)
     reasons = dict(sorted(Counter(rejected["reason"].to_pylist()).items()))
     if as_json:
         print(json.dumps({"languages": figures, "rejected": reasons}))
         return
-    shown = Table("", *figures)
+    counts = Table("", *figures)
     for name in next(iter(figures.values())):
-        shown.add_row(name, *(f"{of[name]:,}" for of in figures.values()))
-    output.print(shown)
+        counts.add_row(name, *(f"{of[name]:,}" for of in figures.values()))
+    output.print(counts)
     for reason, count in reasons.items():
         output.print(f"rejected: {reason} {count:,}")
 
@@ -317,7 +317,9 @@ def describe(
 def export(
     file: Annotated[Path, typer.Argument(help="Parquet of `mpo pairs import` or of a run.")],
     out: Out,
-    form: Annotated[str, typer.Option("--format", help="official: JSON of the released MPO code; trl.")] = "official",
+    form: Annotated[
+        str, typer.Option("--format", help="official, the JSON of the released MPO code, or trl.")
+    ] = "official",
     root: LanguagesRoot = DEFAULT_ROOT,
     as_json: AsJson = False,
 ) -> None:

@@ -111,5 +111,5 @@ def _change(root: str, decide: Callable[[Any], Any], as_json: bool) -> None:
 
     store = store_at(root, writes=True)
     before, now = registry.promoted(store), decide(store)
-    lost = sorted(before.entry.covers - now.entry.covers) if before is not None and now.entry.targets else []
-    tell({"promoted": now.version, **({"no_longer_covered": lost} if lost else {})}, as_json)
+    uncovered = sorted(before.entry.covers - now.entry.covers) if before is not None and now.entry.targets else []
+    tell({"promoted": now.version, **({"no_longer_covered": uncovered} if uncovered else {})}, as_json)

@@ -61,18 +61,18 @@ _RIGHT_TO_LEFT = {"Adlm", "Arab", "Aran", "Hebr", "Mand", "Nkoo", "Rohg", "Samr"
 
 
 def facts_of(
-    code: str, given: dict[str, str | None], *, engines: Iterable[str] = (), refusals: Path | None = None
+    code: str, options: dict[str, str | None], *, engines: Iterable[str] = (), refusals: Path | None = None
 ) -> DefinedLanguage:
     """Returns the facts of a language: those of the table, completed by those that the user gives.
 
     Args:
         code: its code; another code of a language of the table, such as `swh`, takes the facts from there.
-        given: name, script and resource level, None where the table's or the default is meant.
+        options: name, script and resource level as the user gives them; None takes the table's, or the default.
         engines: codes of translation engines, each as ENGINE=CODE.
         refusals: a text file of refusal phrases, one per line; blank lines and lines that begin with # are skipped.
 
     Raises:
-        BadInputError: it is not known and something is missing, or what is given is wrong.
+        BadInputError: the language is not known and a fact is missing, or a fact is wrong.
     """
     try:
         check_code(code)
@@ -84,7 +84,7 @@ def facts_of(
         ) from None
     entry = next((known for known in LANGUAGES.values() if standard(known.code) == standard(code)), None)
     known: dict[str, Any] = {} if entry is None else DefinedLanguage.of(entry).model_dump()
-    facts = known | {"code": code} | {name: value for name, value in given.items() if value is not None}
+    facts = known | {"code": code} | {name: value for name, value in options.items() if value is not None}
     missing = [f"--{name}" for name in ("name", "script") if name not in facts]
     if missing:
         raise BadInputError(

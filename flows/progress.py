@@ -113,6 +113,6 @@ def bar(console: Console, what: str) -> Iterator[Callable[[int, int], None]]:
         console=console,
         refresh_per_second=4,
         transient=True,
-    ) as shown:
-        task = shown.add_task(what, total=None)
-        yield lambda done, total: shown.update(task, completed=done, total=total)
+    ) as display:
+        task = display.add_task(what, total=None)
+        yield lambda done, total: display.update(task, completed=done, total=total)

@@ -46,11 +46,11 @@ def with_registered(data: dict[str, Any], *, join: bool = False) -> dict[str, An
         dominant = languages.get("dominant", "en")
         targets = [*targets, *(code for code in facts if code not in {*targets, dominant})]
         languages = languages | {"targets": targets}
-    named = [languages.get("dominant"), *(targets if isinstance(targets, list) else [])]
+    codes = [languages.get("dominant"), *(targets if isinstance(targets, list) else [])]
     defined = languages.get("defined") or []
     if isinstance(defined, list):
         known = [entry.get("code") for entry in defined if isinstance(entry, dict)]
-        added = [fact.model_dump(mode="json") for code, fact in facts.items() if code in named and code not in known]
+        added = [fact.model_dump(mode="json") for code, fact in facts.items() if code in codes and code not in known]
         if added or languages is not data.get("languages"):
             return data | {"languages": languages | ({"defined": [*defined, *added]} if added else {})}
     return data

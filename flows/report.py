@@ -73,8 +73,8 @@ def _sources(run: Run) -> list[reporting.SourceLicence]:
 
 def _kinds(run: Run, steps: list[Step]) -> dict[str, dict[str, int]]:
     """Counts the harmful and harmless prompts of every source."""
-    read = next(step for step in steps if step.stage == "prompts")
-    return count_kinds(run.store.read_table(read.shard.rows, PROMPTS))
+    prompts_step = next(step for step in steps if step.stage == "prompts")
+    return count_kinds(run.store.read_table(prompts_step.shard.rows, PROMPTS))
 
 
 def _stage(run: Run, step: Step) -> reporting.StageSummary:
@@ -118,9 +118,9 @@ def _examples(run: Run, before: Evaluation, after: Evaluation) -> list[reporting
         first = _first_samples(run, future, before.verdicts[language, block])
         second = _first_samples(run, after.answers[language, block], after.verdicts[language, block])
         kinds = {row["prompt_id"]: row["kind"] for row in run.store.read_table(block, PROMPTS).to_pylist()}
-        drawn = sorted(first.keys() & second.keys(), key=lambda i: hashlib.sha256(i.encode()).digest())
+        prompt_ids = sorted(first.keys() & second.keys(), key=lambda i: hashlib.sha256(i.encode()).digest())
         for kind in ("harmful", "harmless"):
-            for prompt_id in [i for i in drawn if kinds[i] == kind][:_EXAMPLES_PER_LANGUAGE]:
+            for prompt_id in [i for i in prompt_ids if kinds[i] == kind][:_EXAMPLES_PER_LANGUAGE]:
                 old, new = first[prompt_id], second[prompt_id]
                 examples.append(
                     reporting.Example(

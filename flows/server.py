@@ -136,8 +136,8 @@ def environment_of(home: Path, address: str) -> dict[str, str]:
 
 def deploy(deployments: Path, environment: dict[str, str], pool: str = "process") -> None:
     """Creates or updates the work pool, the training limit, the deployments and the automations."""
-    known = _call(["work-pool", "inspect", POOL, "--output", "json"], environment)
-    if known.returncode == 0 and (kind := json.loads(known.stdout)["type"]) != pool:
+    inspection = _call(["work-pool", "inspect", POOL, "--output", "json"], environment)
+    if inspection.returncode == 0 and (kind := json.loads(inspection.stdout)["type"]) != pool:
         raise BadInputError(
             f"the pool is of type {kind}", where=f"--pool {pool}", fix=f"prefect work-pool delete {POOL}, then again."
         )

@@ -121,13 +121,13 @@ def read_blocks(run: Run) -> list[ArtifactRef]:
     announce(count_kinds(run.store.read_table(shard.rows, PROMPTS)))
     blocks = list(shard.parts)
     evaluated_in_training = ["validation"] if config.training.evaluate_every is not None else []
-    for needed in ("train", config.evaluation.split, *evaluated_in_training):
-        if needed not in {split(block) for block in blocks}:
+    for name in ("train", config.evaluation.split, *evaluated_in_training):
+        if name not in {split(block) for block in blocks}:
             raise BadInputError(
-                f"no prompt is in the split {needed!r}",
+                f"no prompt is in the split {name!r}",
                 where="prompts.sources",
                 fix="Give a source with this split, or shares for prompts.validation and prompts.test"
-                + (", or set training.evaluate_every to null." if needed == "validation" else "."),
+                + (", or set training.evaluate_every to null." if name == "validation" else "."),
             )
     return blocks
 

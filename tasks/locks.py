@@ -176,8 +176,8 @@ class LeaseManager(Locks):
 
     def _expired(self, path: str) -> bool:
         stamp = self._fs.cat_file(path)
-        known, since = self._stamps.get(path, (b"", 0.0))
-        if stamp != known:
+        last_stamp, since = self._stamps.get(path, (b"", 0.0))
+        if stamp != last_stamp:
             self._stamps[path] = (stamp, time.monotonic())
             return False
         return time.monotonic() - since > self.expiry

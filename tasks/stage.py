@@ -239,7 +239,7 @@ def stage(name: str, *, verb: str, version: int = 1) -> Callable[[Callable[P, Sh
 
     def decorate(function: Callable[P, Shard]) -> Task[P, Shard]:
         policy = ContentKey(stage=name, verb=verb, version=version)
-        made: Task[P, Shard] = task(
+        stage_task: Task[P, Shard] = task(
             name=verb,
             task_run_name=f"{verb}-{{label}}",
             cache_policy=policy,
@@ -247,7 +247,7 @@ def stage(name: str, *, verb: str, version: int = 1) -> Callable[[Callable[P, Sh
             cache_result_in_memory=False,
             retry_condition_fn=worth_a_retry,
         )(_Work(function, policy))
-        return made
+        return stage_task
 
     return decorate
 
@@ -294,11 +294,11 @@ def _work_of(module: str, name: str, defined: tuple[languages.Language, ...] = (
     return getattr(importlib.import_module(module), name).fn
 
 
-def policy_of(made: Task[..., Shard]) -> ContentKey:
+def policy_of(stage_task: Task[..., Shard]) -> ContentKey:
     """Returns the cache policy of a task, which has its stage, verb and version."""
-    policy = made.cache_policy
+    policy = stage_task.cache_policy
     if not isinstance(policy, ContentKey):
-        raise TypeError(f"the task {made.name} was not made by @stage")
+        raise TypeError(f"the task {stage_task.name} was not made by @stage")
     return policy
 
 
@@ -314,14 +314,14 @@ def _records_and_locks(root: str) -> tuple[RecordFolder | RemoteFileSystem, Lock
     return records, LeaseManager(root)
 
 
-def on_root(made: Task[P, Shard], store: ArtifactStore, run: RunSettings) -> Task[P, Shard]:
+def on_root(stage_task: Task[P, Shard], store: ArtifactStore, run: RunSettings) -> Task[P, Shard]:
     """Returns a task bound to a root: with the root's records and locks, and the run's retries.
 
     Stages carry no Prefect tags: a tag costs a round trip for its concurrency slot, 0.1 s a task.
     """
     records, locks = _records_and_locks(store.root)
-    bound = made.with_options(
-        cache_policy=policy_of(made).configure(lock_manager=locks, isolation_level="SERIALIZABLE"),
+    bound = stage_task.with_options(
+        cache_policy=policy_of(stage_task).configure(lock_manager=locks, isolation_level="SERIALIZABLE"),
         result_serializer=ShardSerializer(),
         retries=run.retries,
         retry_delay_seconds=[run.retry_delay * 2**attempt for attempt in range(run.retries)] or 0,

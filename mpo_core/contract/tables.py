@@ -54,11 +54,11 @@ class TableSpec(NamedTuple):
         """
         names = {column.name for column in self.columns}
         absent = {column.name: column.absent for column in self.columns if column.absent is not None}
-        listed = [{**absent, **row} for row in rows]
-        lost = set().union(*listed) - names if listed else set()
-        if lost:
-            raise TypeError(f"table {self.name} has no column {', '.join(sorted(lost))}")
-        return self.check(pa.Table.from_pylist(listed, schema=self.schema))
+        records = [{**absent, **row} for row in rows]
+        unexpected = set().union(*records) - names if records else set()
+        if unexpected:
+            raise TypeError(f"table {self.name} has no column {', '.join(sorted(unexpected))}")
+        return self.check(pa.Table.from_pylist(records, schema=self.schema))
 
     def check(self, table: pa.Table, where: str | None = None) -> pa.Table:
         """Returns the table, if it has this schema and a unique key; absent columns are filled in.

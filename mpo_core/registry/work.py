@@ -45,8 +45,8 @@ def find_work(
         Need(code, f"ASR {unsafe[code]:.1%} in the latest evaluation, allowed {max_unsafe:.1%}") for code in worse
     ]
     # Older versions have no record of their prompts.
-    known = {block.sha256 for block in version.entry.prompts}
-    added = [block for block in blocks if block.sha256 not in known] if known else []
+    earlier = {block.sha256 for block in version.entry.prompts}
+    added = [block for block in blocks if block.sha256 not in earlier] if earlier else []
     if added:
         needs.append(Need(None, f"prompts have changed: {', '.join(str(block.part) for block in added)}"))
     return needs

@@ -76,12 +76,12 @@ def write_analysis(
     table, picture = io.BytesIO(), section.findings.picture
     pa_csv.write_csv(section.findings.table, table)
     page = environment().get_template("analysis.html.jinja")
-    written = WrittenAnalysis(f"{place}.csv", f"{place}.svg" if picture else None, f"{place}.html")
-    store.write_text(written.table, table.getvalue().decode())
-    if written.picture and picture:
-        store.write_text(written.picture, _alone(picture))
-    store.write_text(written.page, page.render(section=section, run=summary.run, style=style()))
-    return written, section.findings
+    paths = WrittenAnalysis(f"{place}.csv", f"{place}.svg" if picture else None, f"{place}.html")
+    store.write_text(paths.table, table.getvalue().decode())
+    if paths.picture and picture:
+        store.write_text(paths.picture, _alone(picture))
+    store.write_text(paths.page, page.render(section=section, run=summary.run, style=style()))
+    return paths, section.findings
 
 
 def _cell(column: str, value: Any) -> str:

@@ -30,7 +30,7 @@ def dumbbell(summary: RunSummary, metric: Metric, benchmark: str, *, name: str) 
     rows = [(code, pair) for code, pair in rows if pair.measured]
     if not rows:
         return None
-    drawn, (ax,) = figure(_ROW * len(rows) + 42)
+    chart, (ax,) = figure(_ROW * len(rows) + 42)
     for y, (_, (before, after)) in enumerate(rows):
         if before is not None and after is not None:
             ax.plot([before.value, after.value], [y, y], color=LINE, linewidth=5, solid_capstyle="butt", zorder=1)
@@ -46,7 +46,7 @@ def dumbbell(summary: RunSummary, metric: Metric, benchmark: str, *, name: str) 
         f"{percent(after.value) if after else 'not measured'} after"
         for code, (before, after) in rows
     )
-    return to_svg(drawn, name=name, description=f"{metric.label} per language: {description}.")
+    return to_svg(chart, name=name, description=f"{metric.label} per language: {description}.")
 
 
 def curves(
@@ -57,7 +57,7 @@ def curves(
     series_by_curve = [entry for entry in series_by_curve if entry[1] or entry[2]]
     if not series_by_curve:
         return None
-    drawn, (ax,) = figure(215)
+    chart, (ax,) = figure(215)
     descriptions = []
     ends = [(training or validation)[-1][1] for _, training, validation in series_by_curve]
     for curve, training, validation in series_by_curve:
@@ -87,7 +87,7 @@ def curves(
     ax.grid(axis="y", color=LINE, linewidth=0.7)
     ax.margins(x=0.02, y=0.14)
     label(ax, x="step", y=unit)
-    return to_svg(drawn, name=name, description=f"By training step: {'; '.join(descriptions)}.")
+    return to_svg(chart, name=name, description=f"By training step: {'; '.join(descriptions)}.")
 
 
 def _logarithmic(ax: Any) -> None:

@@ -149,16 +149,16 @@ def _mostly_invalid(summary: RunSummary) -> list[str]:
 
 
 def _invalid_caution(summary: RunSummary) -> str:
-    shown = []
+    languages = []
     for code in summary.languages:
         pair = summary.pair(code, "invalid")
         if max((row.value for row in pair if row is not None), default=0.0) > _NOTABLE:
             shares = " → ".join(percent(row.value) if row else "–" for row in pair)
-            shown.append(f"{language_name(code)} ({shares})")
-    if not shown:
+            languages.append(f"{language_name(code)} ({shares})")
+    if not languages:
         return ""
     return (
-        f"Many answers to harmful prompts are invalid in {listed(shown)}. "
+        f"Many answers to harmful prompts are invalid in {listed(languages)}. "
         "An invalid answer is neither unsafe nor safe: a low ASR with many invalid answers is no success."
     )
 

@@ -202,7 +202,7 @@ def _table(summary: MethodsSummary, flipped: float, columns: tuple[Column, ...])
 def picture(summary: MethodsSummary) -> Markup:
     """Draws a row for each method: target ASR, help and drift, with small marks for swapped answers."""
     names = summary.names
-    drawn, axes = figure(40 + 27 * len(names), columns=len(PANELS))
+    chart, axes = figure(40 + 27 * len(names), columns=len(PANELS))
     for ax, panel in zip(axes, PANELS, strict=True):
         for place, name in enumerate(names):
             shares = summary.shares[:1] if name == "base" else summary.shares
@@ -224,7 +224,7 @@ def picture(summary: MethodsSummary) -> Markup:
         f"{line.name} {', '.join(cell[0] for cell in line.cells)}" for line in lines(summary, summary.shares[0], PANELS)
     )
     names_of_panels = ", ".join(panel.name for panel in PANELS)
-    return to_svg(drawn, name="methods", description=f"{names_of_panels} of each method: {'; '.join(descriptions)}")
+    return to_svg(chart, name="methods", description=f"{names_of_panels} of each method: {'; '.join(descriptions)}")
 
 
 def _point(ax: Any, row: MethodRow, place: int, *, clean: bool) -> None:

@@ -24,8 +24,8 @@ def by_language(
         card = cards[row["benchmark"]]
         metric = card.metric(row["metric"])
         name = metric.label if card.name == HELD_OUT else f"{card.label}: {metric.label}"
-        shown = figure(metric, row["value"])
-        cells[name] = f"{cells[name]} → {shown}" if name in cells else shown
+        value = figure(metric, row["value"])
+        cells[name] = f"{cells[name]} → {value}" if name in cells else value
     return list(by_code.values())
 
 

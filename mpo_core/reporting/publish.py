@@ -41,12 +41,12 @@ def write(summary: RunSummary, store: ArtifactStore, folder: str) -> Written:
     Raises:
         BadInputError: the disk is full or the folder cannot be written.
     """
-    written = Written(posixpath.join(folder, SUMMARY), posixpath.join(folder, PAGE))
+    paths = Written(posixpath.join(folder, SUMMARY), posixpath.join(folder, PAGE))
     data = summary.model_dump_json(indent=1) + "\n"  # not json.dumps: only this writes a NaN loss as null
     # The summary comes last: where it exists, the page is complete.
-    store.write_text(written.page, render(summary))
-    store.write_text(written.summary, data)
-    return written
+    store.write_text(paths.page, render(summary))
+    store.write_text(paths.summary, data)
+    return paths
 
 
 def run_folder(store: ArtifactStore, name: str) -> str:

@@ -103,7 +103,7 @@ _LEADS = {
 
 def sections(summary: RunSummary) -> list[Section]:
     """Returns a section for each benchmark and kind of prompts; held-out prompts have both, measured or not."""
-    shown = []
+    parts = []
     for number, card in enumerate(summary.cards):
         held_out = card.name == HELD_OUT
         for kind, lead in _LEADS.items():
@@ -119,8 +119,8 @@ def sections(summary: RunSummary) -> list[Section]:
             ]
             title = f"{kind.capitalize()} prompts" if held_out else f"{card.label}: {kind} prompts"
             heads = [metric.short for metric in metrics]
-            shown.append(Section(name, title, lead, benchmark_notes(summary, card), charted, heads, rows))
-    return shown
+            parts.append(Section(name, title, lead, benchmark_notes(summary, card), charted, heads, rows))
+    return parts
 
 
 def benchmark_notes(summary: RunSummary, card: BenchmarkCard) -> list[str]:

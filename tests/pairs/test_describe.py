@@ -56,4 +56,4 @@ def test_the_command(mpo, tmp_path) -> None:
     path.write_text(json.dumps(bad))
     refused = mpo("pairs", "describe", path)
     assert refused.code == 2
-    assert "pairs.jsonl: no pair can be used, 1 rows are rejected. `mpo pairs import` writes" in refused.err
+    assert "pairs.jsonl: no pair can be used, 1 rows are rejected. Run `mpo pairs import`, which" in refused.err
