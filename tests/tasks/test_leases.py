@@ -39,7 +39,7 @@ def test_a_manager_holds_the_lock_until_it_gives_it_back(managers):
 def test_a_dead_holders_lock_is_taken_over_once(managers):
     ours, theirs = managers
     theirs.acquire_lock("key", "them")
-    theirs._held["key"].ended.set()  # as if its process were gone
+    theirs._leases["key"].ended.set()  # as if its process were gone
     began = time.monotonic()
     taken = []
 
