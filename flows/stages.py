@@ -120,8 +120,7 @@ def read_blocks(run: Run) -> list[ArtifactRef]:
     shard = run.result(prompts)
     announce(count_kinds(run.store.read_table(shard.rows, PROMPTS)))
     blocks = list(shard.parts)
-    evaluated_in_training = ["validation"] if config.training.evaluate_every is not None else []
-    for name in ("train", config.evaluation.split, *evaluated_in_training):
+    for name in ("train", config.evaluation.split, *(["validation"] if config.training.evaluate_every else [])):
         if name not in {split(block) for block in blocks}:
             raise BadInputError(
                 f"no prompt is in the split {name!r}",
@@ -256,11 +255,9 @@ def preference_pairs(run: Run, model: ModelFolder, blocks: list[ArtifactRef]) ->
 
 def _reference_answers(run: Run, language: str, block: ArtifactRef) -> ArtifactRef | None:
     """Returns the answers in a language that the sources bring along for the prompts of a block, if any."""
-    for prompts in (step.shard for step in run.steps if step.stage == "prompts"):
-        for ref in prompts.answers if block in prompts.parts else ():
-            if (ref.language, ref.part) == (language, block.part):
-                return ref
-    return None
+    shards = (step.shard for step in run.steps if step.stage == "prompts")
+    refs = (ref for shard in shards if block in shard.parts for ref in shard.answers)
+    return next((ref for ref in refs if (ref.language, ref.part) == (language, block.part)), None)
 
 
 def _has_all_answers(run: Run, language: str, block: ArtifactRef) -> bool:
@@ -350,8 +347,7 @@ def evaluate(
         confidence=settings.confidence,
         label=name,
     )
-    measured = [_measure(run, name, model, prompts) for prompts in benchmarks]
-    return Evaluation(answers, verdicts, gaps, metrics, measured)
+    return Evaluation(answers, verdicts, gaps, metrics, [_measure(run, name, model, prompts) for prompts in benchmarks])
 
 
 def _held_out(run: Run) -> Benchmark:

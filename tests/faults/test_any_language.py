@@ -190,9 +190,9 @@ GOOD = ["--name", "Klingon", "--script", "Latn"]
     [
         (["xx", *GOOD], "not a BCP-47 language code, such as sw"),
         (["EN", *GOOD], "this is the dominant language"),
-        (["../x", *GOOD], "no language code"),
-        (["", *GOOD], "no language code"),
-        (["x-own", *GOOD], "no language code"),
+        (["../x", *GOOD], "not a BCP-47 language code"),
+        (["", *GOOD], "not a BCP-47 language code"),
+        (["x-own", *GOOD], "not a BCP-47 language code"),
         (["tlh"], "Give --name --script too"),
         (["tlh", "--name", "Klingon"], "Give --script too"),
         (["tlh", *GOOD, "--script", "Klin"], "--script: not a script of Unicode"),
@@ -228,7 +228,7 @@ def test_a_realignment_notes_languages_that_are_judged_by_script_alone(mpo, prof
     monkeypatch.setattr("flows.cli_data.server", lambda: None)  # other tests of this process may have a server
     monkeypatch.setattr(realign, "realign", lambda _: realign.Realignment(needs=[]))
     (tmp_path / "root").mkdir()
-    note = "ceb: the language identifier does not know Cebuano; texts are judged by their script (Latn) alone"
+    note = "ceb: the language identifier does not know Cebuano; texts are checked by their script (Latn) alone"
     assert note not in mpo("realign", profile).err
     mpo("languages", "add", "ceb", "--name", "Cebuano", "--script", "Latn", "--root", tmp_path / "root")
     outcome = mpo("realign", profile)

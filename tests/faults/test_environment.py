@@ -184,14 +184,14 @@ def answering(status, body, pause=0.0, drip=0.0):
 @pytest.mark.parametrize(
     ("status", "body", "message"),
     [
-        (401, b"", "refuses us .status 401.. Set PREFECT_API_AUTH_STRING"),
-        (403, b"", "refuses us"),
+        (401, b"", "refuses access .status 401.. Set PREFECT_API_AUTH_STRING"),
+        (403, b"", "refuses access"),
         (404, b"", "status 404"),
         (500, b"oops", "status 500"),
         (307, b"", "status 307"),
         (200, b"<html>", "no Prefect server's API"),
         (200, b"{}", "no Prefect server's API"),
-        (200, b'"2.20.1"', "is of version .2.20.1., this is 3"),
+        (200, b'"2.20.1"', "has Prefect .2.20.1., this machine 3"),
     ],
 )
 def test_a_prefect_server_that_is_of_no_use(monkeypatch, status, body, message):
