@@ -195,7 +195,7 @@ def test_the_last_override_wins(profile):
         (b"\xff", "not UTF-8 text"),
         (b"run: {name: x}\n", r"prompts: Field required"),
         (b"run: {name: x}\nrun: {name: y}\n", r"line 2: the key 'run' occurs twice"),
-        (b"run: !!python/object:os.system {}\n", "this is not YAML"),
+        (b"run: !!python/object:os.system {}\n", "this YAML is not accepted"),
     ],
 )
 def test_a_profile_that_is_none(tmp_path, content, message):
