@@ -79,7 +79,7 @@ def test_a_missing_folder_is_no_hub_id(path):
 
 
 def test_a_hub_id_that_the_hub_does_not_give():
-    with pytest.raises(BadInputError, match=r"model\.path nobody/nothing: neither a folder here nor a model"):
+    with pytest.raises(BadInputError, match=r"model\.path nobody/nothing: neither a local folder nor a model"):
         resolve(ModelSettings(path="nobody/nothing"))
 
 
@@ -140,6 +140,6 @@ def test_a_model_is_loaded_once_and_in_the_precision_that_is_wanted(folder):
     if torch.cuda.is_available():
         assert pick_device("cuda:0") == "cuda:0"
     else:
-        with pytest.raises(BadInputError, match="no CUDA device is here"):
+        with pytest.raises(BadInputError, match="no CUDA device is available"):
             pick_device("cuda:0")
     assert pick_device("auto") == ("cuda" if torch.cuda.is_available() else "cpu")

@@ -1,4 +1,4 @@
-"""The address of a service: checked when it is read, and shown without its credentials."""
+"""The address of a service: checked when the settings are read, and shown without its credentials."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class ServiceUrl(str):
         return self
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Crosses to another process with its credentials."""
+        """Lets a copy in another process have the credentials, too."""
         return ServiceUrl, (self.full,)
 
     def __deepcopy__(self, _memo: Any) -> ServiceUrl:
@@ -83,7 +83,7 @@ def _check(url: str) -> None:
     except ValueError:
         port = 0
     if port is not None and port not in _PORTS:
-        raise ValueError("the URL's port is no number from 1 to 65535")
+        raise ValueError("the URL's port is not a number from 1 to 65535")
     if not _is_host(host, in_brackets="[" in parts.netloc.rpartition("@")[2]):
         raise ValueError("the URL names no valid host")
 

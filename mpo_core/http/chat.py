@@ -1,4 +1,4 @@
-"""Chat completions of any OpenAI-compatible server: what it answers, or what it complains of."""
+"""Requests chat completions from any OpenAI-compatible server, and reads its answers and errors."""
 
 from __future__ import annotations
 
@@ -44,7 +44,10 @@ class Completion(NamedTuple):
 
 
 class Complaint(NamedTuple):
-    """An error of the server's, by its status or inside a 200: the status, its words in lower case, and our error."""
+    """An error that the server reports, by its HTTP status or inside a reply with status 200.
+
+    `words` is the body in lower case, `error` the exception to raise.
+    """
 
     status: int
     words: str
@@ -52,7 +55,7 @@ class Complaint(NamedTuple):
 
 
 class ChatClient:
-    """Chat completions of one server. It is made and used in one event loop.
+    """A client for the chat completions of one server. It is made and used in one event loop.
 
     Args:
         url: the server, with or without `/chat/completions`.
@@ -67,7 +70,7 @@ class ChatClient:
         self._http = HttpClient(url, timeout=timeout, connections=connections, headers=headers)
 
     async def complete(self, body: Mapping[str, Any], *, hidden: Iterable[str]) -> Completion | Complaint:
-        """Returns the answer to one request, or what the server complains of.
+        """Sends one request; returns the answer, or the error that the server reports.
 
         Args:
             body: the request's data.
@@ -97,7 +100,7 @@ class ChatClient:
 
 
 def _error(answer: Answer, status: int, kind: str, hidden: list[str]) -> Exception:
-    """A server's complaint as one of our errors."""
+    """Turns an error that the server reports into the exception that says whether another attempt can help."""
     if any(name in kind for name in ("content_filter", "content_policy", "moderation", "safety")):
         return LastingError("refusal")
     if status in _CROWDED and "insufficient_quota" not in kind:
@@ -109,7 +112,7 @@ def _error(answer: Answer, status: int, kind: str, hidden: list[str]) -> Excepti
 
 
 def _error_in(answer: Answer) -> tuple[int, str] | None:
-    """The error in an answer, be it by its status or by an error object inside a 200: status, and `code` and `type`."""
+    """Returns the status of an error and its `code` and `type`, also of one inside a 200; None for a success."""
     try:
         data: Any = answer.json()
     except (PassingError, LastingError):
@@ -127,22 +130,22 @@ def _error_in(answer: Answer) -> tuple[int, str] | None:
 
 
 def _error_of_choice(choices: Any) -> Any:
-    """The error that OpenRouter puts into the first choice."""
+    """Returns the error that OpenRouter puts into the first choice, or None."""
     return choices[0].get("error") if isinstance(choices, list) and choices and isinstance(choices[0], dict) else None
 
 
 def _status_in(fields: dict[str, Any], kind: str) -> int:
-    """The status that an error inside a 200 stands for."""
+    """Returns the HTTP status that fits an error inside a reply with status 200."""
     for value in (fields.get("code"), fields.get("status"), fields.get("status_code")):
         if re.fullmatch("[45][0-9][0-9]", str(value)):
             return int(str(value))
-    named = {"insufficient_quota": 429, "rate_limit": 429, "overloaded": 529, "server_error": 500, "internal": 500}
-    named |= {"authentication": 401, "invalid_api_key": 401, "permission": 403, "not_found": 404, "timeout": 408}
-    return next((status for name, status in named.items() if name in kind), 400)
+    statuses = {"insufficient_quota": 429, "rate_limit": 429, "overloaded": 529, "server_error": 500, "internal": 500}
+    statuses |= {"authentication": 401, "invalid_api_key": 401, "permission": 403, "not_found": 404, "timeout": 408}
+    return next((status for name, status in statuses.items() if name in kind), 400)
 
 
 def _is_foreign(answer: Answer) -> bool:
-    """Whether a page, a stream or the data of another kind of service came."""
+    """Returns whether a reply is a web page, a stream or the data of another kind of service."""
     if _PAGE.match(answer.body):
         return True
     try:
@@ -153,7 +156,7 @@ def _is_foreign(answer: Answer) -> bool:
 
 
 def _completion(answer: Answer) -> Completion:
-    """The first choice of a server's answer.
+    """Reads the first choice of a server's answer.
 
     Raises:
         PassingError: there is none, or it ended in an error.

@@ -1,4 +1,4 @@
-"""The one client of services: a reply is bounded in bytes, time and depth, and comes from the host that was asked."""
+"""The one HTTP client of services: replies are bounded in bytes, time and depth, and come from the requested host."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from mpo_core.http.errors import LastingError, PassingError, RefusedError
 from mpo_core.http.retries import retry_after
 
 MOST_BYTES = 4 << 20
-"""Of a reply, packed or unpacked, unless a client has a bound of its own."""
+"""Most bytes of a reply, compressed or not, unless a client has a bound of its own."""
 _MOST_REDIRECTS = 3
 _SAME_AGAIN = {301, 302, 307, 308}
 """Redirects after which the same request is made at another path."""
@@ -30,7 +30,7 @@ _PRINTABLE = range(0x20, 0x7F)
 
 
 class Answer(NamedTuple):
-    """A whole reply."""
+    """A complete reply of a server: status, headers and body."""
 
     status: int
     headers: Mapping[str, str]
@@ -48,8 +48,8 @@ class Answer(NamedTuple):
         Raises:
             LastingError: it is neither.
         """
-        named = self.headers.get("content-type", "").lower().partition("charset=")[2].split(";")[0].strip("\"' ")
-        for encoding in filter(None, ("utf-8-sig", named)):
+        charset = self.headers.get("content-type", "").lower().partition("charset=")[2].split(";")[0].strip("\"' ")
+        for encoding in filter(None, ("utf-8-sig", charset)):
             try:
                 return self.body.decode(encoding)
             except (LookupError, ValueError):  # an unknown encoding, or one that does not fit
@@ -57,11 +57,11 @@ class Answer(NamedTuple):
         raise LastingError("invalid_text")
 
     def json(self) -> Any:
-        """The body's data.
+        """Parses the body as JSON.
 
         Raises:
-            PassingError: it is no JSON, or nested deeper than anybody reads.
-            LastingError: its bytes are no text.
+            PassingError: it is not JSON, or is nested too deeply.
+            LastingError: its bytes are not text.
         """
         try:
             return json.loads(self.text)
@@ -86,14 +86,14 @@ def header_value(value: str, *, where: str) -> str:
 
 
 class HttpClient:
-    """Requests to one service. It is made and used in one event loop.
+    """A client for requests to one service. It is made and used in one event loop.
 
     Args:
         url: the service; its user and its query go along with every request to that host.
         timeout: seconds for a whole reply.
         connections: requests under way at once.
-        headers: of every request.
-        most_bytes: of a reply, packed or unpacked.
+        headers: headers of every request.
+        most_bytes: most bytes of a reply, compressed or not.
 
     Raises:
         BadInputError: a proxy that the environment names is unusable.
@@ -123,7 +123,7 @@ class HttpClient:
             )
         except (ValueError, ImportError, httpx.InvalidURL):
             raise BadInputError(
-                "a proxy that is set is no http, https or socks5 URL",
+                "the address of a proxy is not an http, https or socks5 URL",
                 where="environment variables HTTP_PROXY, HTTPS_PROXY, ALL_PROXY",
                 fix="Correct or unset it.",
             ) from None
@@ -138,7 +138,7 @@ class HttpClient:
         data: Mapping[str, Any] | None = None,
         body: Any = None,
     ) -> Answer:
-        """Returns the whole reply, of any status but a redirect to another host.
+        """Sends a request and returns the whole reply, of any status but a redirect to another host.
 
         Args:
             method: GET or POST.
@@ -207,7 +207,7 @@ class HttpClient:
 
 @functools.cache
 def _certificates() -> ssl.SSLContext:
-    """The authorities that are trusted; also those of SSL_CERT_FILE, whether or not a proxy is used."""
+    """Loads the trusted certificate authorities, those of SSL_CERT_FILE included, with or without a proxy."""
     return httpx.create_ssl_context()
 
 
@@ -220,10 +220,10 @@ def _origin(url: httpx.URL) -> tuple[str, bytes, int]:
 
 
 def _unpacked(raw: bytes, headers: Mapping[str, str], most_bytes: int) -> bytes:
-    """The body without its compression: never more of it than a reply may have.
+    """Decompresses the body of a reply, and stops at the most bytes that a reply may have.
 
     Raises:
-        PassingError: it is larger, damaged, or packed in a way that was not offered.
+        PassingError: it is larger, damaged, or compressed in a way that was not offered.
     """
     coding = headers.get("content-encoding", "identity").strip().lower()
     if coding in {"", "identity"} or not raw:

@@ -1,4 +1,4 @@
-"""Why a request has no answer: it may pass, it is about this text, or the server refuses."""
+"""Errors of a request: one that may pass, one that is about this text, and a refusal by the server."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ class PassingError(Exception):
     Args:
         reason: short stable name, such as `timed_out`.
         after: seconds that the server wants its clients to wait.
-        crowded: it was "too many requests".
+        crowded: whether the server said "too many requests".
     """
 
     def __init__(self, reason: str, *, after: float | None = None, crowded: bool = False) -> None:

@@ -23,7 +23,7 @@ _SYSTEM = re.compile(r"\bsystem\b|\broles?\b|\bdeveloper\b")
 
 @dataclass(frozen=True)
 class _Form:
-    """What a request has beside model and messages; servers differ in what they take."""
+    """The optional fields of a request, since servers differ in which of them they accept."""
 
     limit: str | None = "max_tokens"
     """The parameter that limits the answer; None sends no limit, and the server's own holds."""
@@ -36,7 +36,7 @@ class _Form:
     def body(
         self, model: str, messages: Sequence[Message], max_tokens: int, schema: Mapping[str, Any] | None
     ) -> dict[str, Any]:
-        """The request's data."""
+        """Returns the body of a request in this form."""
         first, *others = messages
         if not self.system and first["role"] == "system" and others:
             messages = [{**others[0], "content": f"{first['content']}\n\n{others[0]['content']}"}, *others[1:]]
@@ -51,7 +51,7 @@ class _Form:
         return body
 
     def without(self, complaint: str, body: Mapping[str, Any]) -> _Form | None:
-        """The next form to try after a complaint, in lower case; None if no other is left that the server may take."""
+        """Returns the form to try next after an error with this text in lower case, or None if there is no other."""
         limited = self.limit is not None
         changes: list[tuple[object, dict[str, Any]]] = [
             ("response_format" in body and _SCHEMA.search(complaint), {"schema": False}),
@@ -65,10 +65,10 @@ class _Form:
 
 
 class GreedyModel:
-    """A model on a server. It is made and used in one event loop.
+    """A model on a chat server that answers at temperature 0. It is made and used in one event loop.
 
     Args:
-        model: its name there.
+        model: the model's name on the server.
         url: the server. Default: OpenAI's own.
         key_variable: environment variable that holds the key; it may be unset.
         timeout: seconds for a whole reply.
@@ -101,8 +101,8 @@ class GreedyModel:
             schema: JSON schema of the answer, for servers that hold a model to one; others ignore it.
 
         Raises:
-            PassingError: try again.
-            LastingError: not this text: `refusal` of a filter, or `truncated`.
+            PassingError: another attempt may help.
+            LastingError: no answer to this text: a filter stopped it (`refusal`), or it is too long (`truncated`).
             RefusedError: the server refuses the request.
         """
         form: _Form | None = self._form
@@ -120,21 +120,21 @@ class GreedyModel:
         raise refusal
 
     async def close(self) -> None:
-        """Ends connections."""
+        """Ends the connections."""
         await self._chat.close()
 
 
 def require_key(url: str | None, key_variable: str) -> None:
-    """Passes if the server's key is well formed, and is set where OpenAI's own server is meant.
+    """Rejects a malformed key, and a missing one where OpenAI's own server is used.
 
     Raises:
-        BadInputError: it is not.
+        BadInputError: the key is malformed or missing.
     """
     if not _key(key_variable) and url is None:
         raise BadInputError(
             "the server of OpenAI needs a key",
             where=f"environment variable {key_variable}",
-            fix="Set it, or name your own server: url.",
+            fix="Set it, or give the url of your own server.",
         )
 
 

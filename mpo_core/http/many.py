@@ -14,9 +14,9 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 _IN_A_ROW = 12
-"""So many items in a row that failed all their attempts: the service is down."""
+"""The service counts as down after so many items in a row have failed all their attempts."""
 _REFUSALS = 8
-"""So many refusals before the first answer: the service refuses everything."""
+"""After so many refusals without an answer, the probe shows whether the service refuses everything."""
 _FINAL = {401, 402, 403, 404, 429}
 """Statuses that are not about an item; 429 is a refusal where it means a spent quota."""
 
@@ -81,7 +81,7 @@ async def ask_all(
 
 
 class _Work(Generic[T, R]):
-    """One call of `ask_all`: what came so far, and how the service stands."""
+    """One call of `ask_all`: the outcomes so far, and counts of failures and refusals by the service."""
 
     def __init__(self, ask: Callable[[T], Awaitable[R]], probe: T, retries: int, throttle: Throttle) -> None:
         self.outcomes: dict[int, R | LastingError | PassingError] = {}
@@ -91,7 +91,7 @@ class _Work(Generic[T, R]):
         self._probing = asyncio.Lock()
 
     async def require_answer(self) -> None:
-        """Passes if the service has answered anything, be it the probe.
+        """Asks the probe, unless the service has answered an item, to find out whether it refuses everything.
 
         Raises:
             RefusedError: it refuses the probe, too.
@@ -108,7 +108,7 @@ class _Work(Generic[T, R]):
             self._answers = True
 
     async def outcome(self, item: T) -> R | LastingError | PassingError:
-        """What comes of one item."""
+        """Returns the result of one item after all its attempts, or the error that it failed with."""
         try:
             result: R = await retrying(self._retries)(self._once, item)
         except PassingError as error:

@@ -1,4 +1,4 @@
-"""What the user gets to read where a service refuses every request."""
+"""The error that the user sees where a service refuses every request."""
 
 from __future__ import annotations
 
@@ -18,37 +18,37 @@ _HTTP = range(100, 600)
 def refused_service(
     name: str, error: RefusedError, *, key_variables: Sequence[str], where: str, fix: str
 ) -> BadInputError:
-    """Returns what the user gets to read of a service that refuses everything.
+    """Returns the error to show for a service that refuses every request.
 
     Args:
-        name: what the service is called.
-        error: its refusal of a request that holds nothing of the user's, as its words are shown.
+        name: name of the service.
+        error: its refusal of a request without the user's texts, since its words are shown.
         key_variables: environment variables that hold its keys.
         where: the setting that names it.
         fix: what to do where the status says nothing more.
     """
-    said = f": {error.words.rstrip('.')}" if error.words else ""
+    quote = f": {error.words.rstrip('.')}" if error.words else ""
     if error.reason == _FOREIGN:
         return BadInputError(
-            f"the service {name} answers, but not as its kind of server does{said}",
+            f"the service {name} answers, but not as its kind of server does{quote}",
             where=where,
             fix="Check the address (url; most servers want /v1 at its end), and whether one must log in there.",
         )
     status = f" ({'HTTP' if error.status in _HTTP else 'code'} {error.status})"
     if error.status in KEY_REFUSED and key_variables:
         return BadInputError(
-            f"the service {name} refuses the key{status}{said}",
+            f"the service {name} refuses the key{status}{quote}",
             where=f"environment variable {', '.join(key_variables)}",
-            fix="Check that it is set, and to this service's key.",
+            fix="Check that it is set to the key of this service.",
         )
     fixes = {
         401: "Check the user and the password in its url.",
-        402: "Check the account there.",
+        402: "Check your account with the service.",
         404: "Check the address (url; most servers want /v1 at its end) and the model's name.",
-        429: "The quota is spent: check the account there.",
+        429: "The quota is spent: check your account with the service.",
     }
     return BadInputError(
-        f"the service {name} refuses every request{status}{said}",
+        f"the service {name} refuses every request{status}{quote}",
         where=where,
         fix=fixes.get(error.status, fix),
     )

@@ -1,4 +1,4 @@
-"""When a failed request is made again: later each time, and not before the server wants it."""
+"""Decides when a failed request is made again: later each time, and not before the server allows it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mpo_core.http.errors import PassingError
 _LONGEST_WAIT = 60.0
 """Seconds between two attempts, unless the server wants more."""
 PATIENCE = 600.0
-"""Seconds: a server that wants its clients to wait longer is given up for now."""
+"""Seconds that a server may ask its clients to wait; one that asks for more counts as down."""
 
 
 def retrying(retries: int) -> AsyncRetrying:
@@ -23,7 +23,7 @@ def retrying(retries: int) -> AsyncRetrying:
 
 
 def retry_after(header: str | None) -> float | None:
-    """Returns the seconds to wait; the header holds seconds or a date."""
+    """Returns the seconds to wait by a `Retry-After` header, which holds seconds or a date."""
     if header is None:
         return None
     try:
@@ -40,10 +40,10 @@ _exponential = wait_random_exponential(multiplier=0.5, max=_LONGEST_WAIT)
 
 
 def _wait(state: RetryCallState) -> float:
-    """Longer each time, at random, so that those who failed together do not come back together."""
+    """Returns the seconds before the next attempt: more each time, at random, so that clients do not retry together."""
     error = state.outcome.exception() if state.outcome else None
-    wanted = error.after if isinstance(error, PassingError) and error.after is not None else 0.0
-    return max(wanted, _exponential(state))
+    by_server = error.after if isinstance(error, PassingError) and error.after is not None else 0.0
+    return max(by_server, _exponential(state))
 
 
 def _enough(retries: int) -> Callable[[RetryCallState], bool]:

@@ -1,4 +1,4 @@
-"""How fast a service may be asked: one limit per engine and process, whatever threads and blocks ask."""
+"""Limits how fast a service is asked: one limit per service and process, shared by all threads."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _LEAST = 0.2
 
 
 class Throttle:
-    """Requests and characters per second, evenly spaced; slower for a while after "too many requests".
+    """A limit of requests and characters per second to one service, lowered for a while after "too many requests".
 
     Args:
         requests: requests per second, or None for no limit.
@@ -35,7 +35,7 @@ class Throttle:
         return self._rate
 
     def reserve(self, characters: int) -> float:
-        """Takes the next place; returns the seconds to wait for it."""
+        """Reserves the next request, of so many characters, and returns the seconds to wait before it."""
         with self._lock:
             now = self._clock()
             at = max(now, self._next)
@@ -48,12 +48,12 @@ class Throttle:
             return at - now
 
     def held(self) -> float:
-        """Seconds for which nobody may ask, because the server said so."""
+        """Returns the seconds for which no request may be made, because the server said so."""
         with self._lock:
             return max(0.0, self._held - self._clock())
 
     def answered(self) -> None:
-        """An answer came: the rate recovers, step by step."""
+        """Notes an answer: after a slowing, each one raises the rate a little, up to the limit."""
         with self._lock:
             self._answers = [*self._answers[-63:], self._clock()]
             if self._rate is not None and self._rate != self._limit:
@@ -62,7 +62,7 @@ class Throttle:
                     self._rate = min(self._rate, self._limit)
 
     def refused(self, after: float | None) -> None:
-        """Too many requests: half the rate, and nobody asks for `after` seconds, if the server named some.
+        """Halves the rate after "too many requests", and pauses for `after` seconds, if the server named them.
 
         Requests that were under way together are refused together: that halves the rate once.
         """
@@ -76,7 +76,7 @@ class Throttle:
                 self._rate = max(_LEAST, (self._rate or self._observed(now)) * _SLOWER)
 
     def _observed(self, now: float) -> float:
-        """Answers per second of late, where there is no limit to start from."""
+        """Returns the answers per second of late, from which to slow down where there is no limit."""
         if len(self._answers) < 2:  # noqa: PLR2004 - one answer has no rate
             return 10.0
         return len(self._answers) / max(now - self._answers[0], 0.1)
@@ -87,7 +87,7 @@ _making = threading.Lock()
 
 
 def shared_throttle(name: str, requests: float | None, characters: float | None) -> Throttle:
-    """The throttle of an engine in this process; other limits than before make a new one."""
+    """Returns this process's throttle of a service, a new one for each combination of limits."""
     with _making:
         key = f"{name} {requests} {characters}"
         return _throttles.setdefault(key, Throttle(requests, characters))

@@ -52,7 +52,7 @@ def server_words(body: bytes, *, hidden: Iterable[str]) -> str:
 
 
 def _message(value: Any) -> str:
-    """The message in the forms that servers give it; never an `input`, in which they repeat the request."""
+    """Finds the message in an error's data; never takes an `input`, in which servers repeat the request."""
     for _ in range(8):
         if isinstance(value, list):
             value = value[0] if value else ""
@@ -73,7 +73,7 @@ def _of_page(text: str) -> str:
 
 
 def _unescaped(text: str) -> str:
-    """The text without the escapes of JSON, HTML and URLs, however often it was escaped."""
+    """Removes the escapes of JSON, HTML and URLs from a text, up to three layers of them."""
     for _ in range(3):
         plain = re.sub(r"\\(?:u([0-9a-fA-F]{4})|x([0-9a-fA-F]{2}))", lambda m: chr(int(m[1] or m[2], 16)), text)
         plain = re.sub(r"\\+([\"'/\\])", r"\1", re.sub(r"\\+[nrt]", " ", plain))
@@ -86,15 +86,15 @@ def _unescaped(text: str) -> str:
 
 
 def _without(text: str, secret: str) -> str:
-    """The text with every run of letters and digits that it shares with the secret replaced by `…`."""
+    """Replaces by `…` every run of letters and digits in a text that also occurs in the secret."""
     at, letters = _letters(text)
-    wanted = _letters(secret)[1]
-    if len(wanted) < _LEAST:
+    hidden = _letters(secret)[1]
+    if len(hidden) < _LEAST:
         return text
     echoed = [False] * len(text)
-    longest = min(len(wanted), _WINDOW)
+    longest = min(len(hidden), _WINDOW)
     for size in {longest, min(longest, _WINDOW_OF_DENSE)}:
-        windows = {wanted[start : start + size] for start in range(len(wanted) - size + 1)}
+        windows = {hidden[start : start + size] for start in range(len(hidden) - size + 1)}
         for start in range(len(letters) - size + 1):
             window = letters[start : start + size]
             if window in windows and (size == longest or not window.isascii()):
@@ -104,6 +104,6 @@ def _without(text: str, secret: str) -> str:
 
 
 def _letters(text: str) -> tuple[list[int], str]:
-    """Where the letters and digits stand, and what they are in lower case: escapes and spaces do not count."""
+    """Returns the positions of the letters and digits in a text, and these characters in lower case."""
     at = [number for number, char in enumerate(text) if char.isalnum()]
     return at, "".join(text[number].lower()[:1] for number in at)

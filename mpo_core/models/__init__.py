@@ -1,4 +1,4 @@
-"""Models of the user's: found, checked before anything is computed, loaded once, and forgotten."""
+"""The user's models: where they lie, checks before anything is computed, loading once, and freeing their memory."""
 
 from mpo_core.models.cache import forget_models, forgetting, shared_model
 from mpo_core.models.context import context_length, refuse_longer

@@ -1,4 +1,4 @@
-"""Models that stay loaded, for as long as nobody wants their memory."""
+"""Loaded models that stay in memory for the next task, until `forget_models` frees it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mpo_core.models.load import load_model, load_tokenizer
 from mpo_core.settings import ModelSettings
 
 forgetting: list[Callable[[], None]] = []
-"""What else keeps models, such as translation: called by `forget_models`."""
+"""Functions that `forget_models` calls, too: other modules that keep models loaded, such as translation, add theirs."""
 
 
 @functools.lru_cache(maxsize=2)
@@ -35,7 +35,7 @@ def shared_model(
     attention: str | None = None,
     device_map: str | None = None,
 ) -> tuple[Any, Any, threading.Lock]:
-    """Model, tokenizer and a lock, loaded once per process and folder (the last two are kept).
+    """Returns a model, its tokenizer and a lock to hold while it is used; the two models last used stay loaded.
 
     Folders are content-addressed and never change, so the path is the identity. The other arguments are those of
     `load_model`.
@@ -45,7 +45,7 @@ def shared_model(
 
 
 def forget_models() -> None:
-    """Drops the loaded models that nobody uses: training wants the memory."""
+    """Frees the memory of all loaded models that are not in use, before training or another model needs it."""
     with _CACHE:
         _loaded.cache_clear()
     for forget in forgetting:

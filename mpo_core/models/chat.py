@@ -1,4 +1,4 @@
-"""From a request to token ids, in one way for training and inference.
+"""Turns requests and answers into token ids, in the same way for training and inference.
 
 The text of a request or an answer is data: control tokens inside it are encoded as
 plain text, so that it cannot open a turn.
@@ -16,7 +16,7 @@ from mpo_core.reply import closing_of_open_thought
 
 
 def encode_prompt(tokenizer: Any, prompt: str, *, system: str | None = None, thinking: bool = False) -> list[int]:
-    """Token ids of the rendered conversation up to and including the assistant header.
+    """Returns a prompt's token ids: the conversation in the chat template, up to and including the assistant's header.
 
     Args:
         tokenizer: with a chat template.
@@ -26,7 +26,7 @@ def encode_prompt(tokenizer: Any, prompt: str, *, system: str | None = None, thi
             out, and a thought that it opens all the same is ended.
 
     Raises:
-        BadInputError: the chat template or the tokenizer fails on it.
+        BadInputError: the chat template or the tokenizer fails on this prompt.
     """
     messages = [{"role": "user", "content": prompt}]
     if system is not None:
@@ -40,18 +40,18 @@ def encode_prompt(tokenizer: Any, prompt: str, *, system: str | None = None, thi
 
 
 def encode_filled(tokenizer: Any, contents: Sequence[str], rendered: Callable[[Sequence[str]], str]) -> list[int]:
-    """Token ids of a text that others' texts are filled into; control tokens inside these stay plain text.
+    """Returns the token ids of a template with texts filled in; control tokens in these texts are read as plain text.
 
-    The text is tokenised as a whole; only if one of the contents holds a control token is it cut out and encoded with
-    special tokens split.
+    The filled template is tokenised as a whole. Only if one of the texts holds a control token are the texts encoded
+    apart from the template, each control token in them as several plain tokens.
 
     Args:
-        tokenizer: any.
-        contents: what is filled in.
-        rendered: gives the text with such contents.
+        tokenizer: of any model.
+        contents: the texts to fill in.
+        rendered: fills such texts into the template.
 
     Raises:
-        BadInputError: the tokenizer fails on it, or what `rendered` raises.
+        BadInputError: the tokenizer fails on the text, or `rendered` raises it.
     """
     if not any(has_control_token(tokenizer, content) for content in contents):
         return _encode(tokenizer, rendered(contents))
@@ -68,13 +68,13 @@ def encode_filled(tokenizer: Any, contents: Sequence[str], rendered: Callable[[S
 
 def _rendered(tokenizer: Any, messages: list[dict[str, str]], *, thinking: bool) -> str:
     text = render(tokenizer, messages, thinking=thinking)
-    if thinking or text.rstrip().endswith(messages[-1]["content"].rstrip()):  # the request's own mark opens nothing
+    if thinking or text.rstrip().endswith(messages[-1]["content"].rstrip()):  # a mark in the request opens none
         return text
     return text + closing_of_open_thought(text)
 
 
 def encode_response(tokenizer: Any, response: str) -> list[int]:
-    """Token ids of an answer, its end-of-turn token last; no merge across the prompt's end."""
+    """Returns an answer's token ids, with the end-of-turn token last; no token spans the end of the prompt."""
     ids = _encode(tokenizer, response, split=has_control_token(tokenizer, response))
     return [*ids, tokenizer.eos_token_id]
 
@@ -87,7 +87,7 @@ def _encode(tokenizer: Any, text: str, *, split: bool = False) -> list[int]:
         raise BadInputError(
             f"the tokenizer cannot encode a text ({type(error).__name__})",
             where=f"model {getattr(tokenizer, 'name_or_path', '')}",
-            fix="Save the tokenizer again, or check the text for characters that are none.",
+            fix="Save the tokenizer again, or check the prompts and answers for invalid characters.",
         ) from None
     return ids
 

@@ -1,4 +1,4 @@
-"""How many positions a model knows, and what does not fit into them."""
+"""The longest sequence that a model can read, and a check of training texts against it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _SCALED = ("linear", "dynamic", "yarn")  # the others state the scaled length as
 
 
 def context_length(config: Any) -> int | None:
-    """The most tokens of a sequence, scaled rotary positions included; None where the model states no limit.
+    """Returns how many tokens a sequence of the model may have, scaled rotary positions included, or None for no limit.
 
     Args:
         config: the model's configuration, of transformers.
@@ -56,8 +56,8 @@ def refuse_longer(lengths: Iterable[int], config: Any, cutoff: int) -> None:
     beyond = 0 if limit is None else sum(size > limit for size in sizes)
     if beyond:
         raise BadInputError(
-            f"{beyond} of {len(sizes)} texts are longer than the model's {limit} positions, the longest has "
-            f"{max(sizes)} tokens",
+            f"{beyond} of {len(sizes)} training texts are longer than the {limit} tokens that the model can read; the "
+            f"longest has {max(sizes)}",
             where=f"training.cutoff {cutoff}",
             fix=f"Set training.cutoff={limit}, or give a model with a longer context.",
         )

@@ -1,4 +1,4 @@
-"""Where a model lies and what it is."""
+"""The folder in which a model lies, and the digest that identifies it."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _FILES = ("*.json", "*.safetensors", "*.jinja", "*.model", "*.txt")
 
 
 def resolve(settings: ModelSettings, *, cutoff: int | None = None) -> Path:
-    """The local folder of the model; a hub id is fetched at its pinned revision.
+    """Returns the local folder of a model that can be used here; a hub id is downloaded at its pinned revision.
 
     Args:
-        settings: the model's.
+        settings: settings of the model.
         cutoff: most tokens of a training text, if one trains on this model.
 
     Raises:
@@ -35,22 +35,28 @@ def resolve(settings: ModelSettings, *, cutoff: int | None = None) -> Path:
         folder = local_folder(settings.path, settings.revision, patterns, where="model.path")
     if settings.chat_template is not None and not Path(settings.chat_template).is_file():
         raise BadInputError(
-            "no such file", where=f"model.chat_template {settings.chat_template}", fix="Name a Jinja file."
+            "no such file", where=f"model.chat_template {settings.chat_template}", fix="Name a Jinja template."
         )
     weights = check_folder(folder)
-    if settings.path != "microworld":  # ours is whole, and importing torch takes seconds
+    if settings.path != "microworld":  # it is known to be good, and importing torch takes seconds
         check_model(folder, settings, weights, cutoff=cutoff)
     return folder
 
 
 def local_folder(path: str, revision: str | None, patterns: list[str], *, where: str) -> Path:
-    """A model's folder: the one that is named, or what the hub has under this id, of these files.
+    """Returns the folder that `path` names, or downloads the hub's model of that id and returns its folder.
+
+    Args:
+        path: a folder, or an id of the Hugging Face hub.
+        revision: the commit, branch or tag to download. Default: the newest.
+        patterns: which files to download.
+        where: the setting that gives the path, for the message.
 
     Raises:
-        BadInputError: there is neither.
+        BadInputError: there is neither such a folder nor such a model on the hub.
     """
     where = f"{where} {path[:300]}"
-    with reading("this is no path", where=where, fix="Name a model folder or a hub id."):
+    with reading("this is not a valid path", where=where, fix="Name a model folder or a hub id."):
         folder = Path(path).expanduser()
         is_folder, is_there = folder.is_dir(), folder.exists()
     if is_folder:
@@ -69,14 +75,14 @@ def local_folder(path: str, revision: str | None, patterns: list[str], *, where:
         if not isinstance(error.__cause__, (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError)):
             raise
         raise BadInputError(
-            f"neither a folder here nor a model that the hub gives ({type(error.__cause__).__name__})",
+            f"neither a local folder nor a model on the hub ({type(error.__cause__).__name__})",
             where=where,
             fix="Check the id, the network, and HF_TOKEN for a gated model.",
         ) from None
 
 
 def model_digest(folder: Path, settings: ModelSettings) -> str:
-    """What a model is: the digest of its files, and of the chat template that the settings put over them."""
+    """Returns the digest that identifies a model: of its files, and of the chat template that the settings name."""
     files = file_digests(folder)
     if settings.chat_template is not None:
         files["model.chat_template"] = hashlib.sha256(Path(settings.chat_template).read_bytes()).hexdigest()

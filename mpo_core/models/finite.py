@@ -1,4 +1,4 @@
-"""Weights that are no numbers are found where a model is loaded, and named."""
+"""A check of loaded weights for NaN and infinite numbers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from mpo_core.contract.errors import BadInputError
 
 
 def refuse_not_finite(model: Any, where: str) -> None:
-    """Refuses a model with a weight that is NaN or infinite: every figure of it would be wrong, or no number.
+    """Refuses a model with a weight that is NaN or infinite: every result would be wrong or NaN.
 
     Each tensor is read once, where it lies, without a copy. Of weights in four bits the scale is read: it is taken
     over each block, so a NaN shows there.
@@ -22,7 +22,7 @@ def refuse_not_finite(model: Any, where: str) -> None:
     """
     import torch
 
-    named = []
+    at_fault = []
     for name, weight in model.named_parameters():
         state = getattr(weight, "quant_state", None)
         tensors = [weight] if state is None else [state.offset if state.offset is not None else state.absmax]
@@ -30,11 +30,11 @@ def refuse_not_finite(model: Any, where: str) -> None:
             if tensor.is_floating_point() and tensor.numel() and not tensor.is_meta:
                 low, high = torch.aminmax(tensor.detach())
                 if not bool(torch.isfinite(low) & torch.isfinite(high)):
-                    named.append(name)
-    if named:
-        more = f", and {len(named) - 1} more" if len(named) > 1 else ""
+                    at_fault.append(name)
+    if at_fault:
+        more = f", and {len(at_fault) - 1} more" if len(at_fault) > 1 else ""
         raise BadInputError(
-            f"the weights hold NaN or infinite numbers (tensor {named[0]}{more})",
+            f"the weights hold NaN or infinite numbers (tensor {at_fault[0]}{more})",
             where=where,
             fix="The file is damaged or its training diverged: fetch the model again, or use an earlier checkpoint.",
         )

@@ -1,4 +1,4 @@
-"""Whether config, weights and tokenizer of a folder belong together; no memory for weights is taken for it."""
+"""Checks that config, weights and tokenizer of a folder belong together, without loading the weights."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ _SIZES = {
     *("intermediate_size", "max_position_embeddings", "n_embd", "n_layer", "n_layers", "n_head", "n_positions"),
     *("d_model", "ffn_dim", "num_layers", "num_heads", "sliding_window"),
 }
-_COUNTED = re.compile(r"(num|n)_.*(layer|block|expert|head|label)s?")  # what becomes that many modules or tensors
+_COUNTED = re.compile(r"(num|n)_.*(layer|block|expert|head|label)s?")  # numbers of modules or tensors
 _FLOATING = ("F64", "F32", "F16", "BF16")
 _TALKS = ("ForCausalLM", "LMHeadModel", "WithLMHeadModel", "ForConditionalGeneration")
 
 
 def check_model(folder: Path, settings: ModelSettings, weights: Weights, *, cutoff: int | None = None) -> None:
-    """Refuses a model that does not fit its weights, its tokenizer, or the texts.
+    """Refuses a model whose config, weights and tokenizer do not belong together, or whose context is too short.
 
     Args:
         folder: a model folder.
-        settings: the model's.
+        settings: settings of the model.
         weights: the headers of the folder's weights.
         cutoff: most tokens of a training text, if one trains on this model.
 
     Raises:
-        BadInputError: see the checks.
+        BadInputError: they do not fit, or an empty prompt or `cutoff` is longer than the model can read.
     """
     from mpo_core.models.chat import encode_prompt
 
@@ -48,21 +48,21 @@ def check_model(folder: Path, settings: ModelSettings, weights: Weights, *, cuto
     needed = len(encode_prompt(tokenizer, "", system=settings.system))
     if needed >= limit:
         raise BadInputError(
-            f"an empty prompt takes {needed} tokens, and the model knows {limit} positions",
+            f"an empty prompt takes {needed} tokens, and the model can read {limit}",
             where="model.system" if settings.system else f"model {folder}, chat template",
             fix="Shorten it, or give a model with a longer context.",
         )
-    # The default is a bound that most texts stay far below: what is longer than the context is refused when it is met.
+    # Most texts are far shorter than the default; `refuse_longer` refuses those that are longer than the context.
     if cutoff is not None and cutoff > limit and cutoff != TrainingSettings().cutoff:
         raise BadInputError(
-            f"the model {folder} knows {limit} positions",
+            f"the model {folder} can read {limit} tokens at most",
             where=f"training.cutoff {cutoff}",
             fix=f"Set training.cutoff={limit}, or give a model with a longer context.",
         )
 
 
 def check_config(folder: Path, settings: ModelSettings, weights: Weights) -> Any:
-    """The model as config.json describes it, without memory for its weights (on the meta device).
+    """Returns the model that config.json describes, on the meta device, where weights take no memory.
 
     Raises:
         BadInputError: config.json describes no language model, one that transformers does not know, or one that is
@@ -78,7 +78,7 @@ def check_config(folder: Path, settings: ModelSettings, weights: Weights) -> Any
         config = AutoConfig.from_pretrained(folder, trust_remote_code=settings.trust_remote_code)
     if (folder / "generation_config.json").is_file():
         with reading(
-            "this cannot be used", where=f"model {folder}, generation_config.json", fix="Fix it, or remove the file."
+            "this file cannot be used", where=f"model {folder}, generation_config.json", fix="Fix it, or remove it."
         ):
             GenerationConfig.from_pretrained(folder)
     _refuse_other_kinds(config, raw, where)
@@ -91,7 +91,7 @@ def check_config(folder: Path, settings: ModelSettings, weights: Weights) -> Any
 
 
 def _refuse_sizes(raw: dict[str, Any], weights: Weights, where: str) -> None:
-    """Refuses sizes that are none, and counts for which the weights hold too little."""
+    """Refuses sizes that are not positive whole numbers, and more layers or heads than the weights can hold."""
     tensors = len(weights.shapes)
     widest = max((max(shape, default=1) for shape in weights.shapes.values()), default=1)
     for key, value in _entries(raw):
@@ -110,7 +110,7 @@ def _refuse_sizes(raw: dict[str, Any], weights: Weights, where: str) -> None:
 
 
 def _entries(config: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    """The entries of a configuration and of those inside it, such as that of a text model."""
+    """Yields the keys and values of a configuration and of those nested in it, such as `text_config`."""
     for key, value in config.items():
         yield key, value
         if isinstance(value, dict) and key.endswith("_config"):
@@ -142,7 +142,7 @@ def _refuse_unknown(raw: dict[str, Any], where: str, *, remote: bool) -> None:
 
 
 def _refuse_other_kinds(config: Any, raw: dict[str, Any], where: str) -> None:
-    """Refuses encoders, classifiers and encoder-decoders: transformers would build some of them all the same."""
+    """Refuses encoders, classifiers and encoder-decoders, some of which transformers would load as a causal model."""
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as DECODERS
     from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES as ENCODERS
 
@@ -155,30 +155,34 @@ def _refuse_other_kinds(config: Any, raw: dict[str, Any], where: str) -> None:
         raise BadInputError(f"{kind} is an encoder: it writes no text", where=where, fix=fix)
     if kind not in DECODERS:
         raise BadInputError(f"{kind} is no causal language model", where=where, fix=fix)
-    named = raw.get("architectures")
-    for name in named if isinstance(named, list) else []:
+    architectures = raw.get("architectures")
+    for name in architectures if isinstance(architectures, list) else []:
         if isinstance(name, str) and "For" in name and not name.endswith(_TALKS):
             raise BadInputError(f"the weights are of a {name[:60]}, which writes no text", where=where, fix=fix)
 
 
 def _refuse_quantised(config: Any, where: str) -> None:
-    """Refuses quantised weights whose library is absent, in that library's own words."""
-    stored = getattr(config, "quantization_config", None)
-    if stored is None:
+    """Refuses quantised weights that this machine cannot read, with the reason that transformers gives."""
+    quantization = getattr(config, "quantization_config", None)
+    if quantization is None:
         return
     from transformers.quantizers.auto import AutoHfQuantizer
 
-    method = stored.get("quant_method") if isinstance(stored, dict) else getattr(stored, "quant_method", None)
+    method = (
+        quantization.get("quant_method")
+        if isinstance(quantization, dict)
+        else getattr(quantization, "quant_method", None)
+    )
     with reading(
         f"the weights are quantised ({str(method)[:40]}), and cannot be read here",
         where=where,
         fix="Give the model that is not quantised; training.weights=nf4 quantises it while it is loaded.",
     ):
-        AutoHfQuantizer.from_config(stored, pre_quantized=True).validate_environment(device_map=None)
+        AutoHfQuantizer.from_config(quantization, pre_quantized=True).validate_environment(device_map=None)
 
 
 def _refuse_scaling(config: Any, where: str) -> None:
-    """Refuses scaled positions that no model has; transformers warns and computes with them."""
+    """Refuses invalid scaling of rotary positions, about which transformers only warns."""
     for scaling in rope_scalings(config):
         for key in ("factor", "rope_theta"):
             value = scaling.get(key)
@@ -197,7 +201,7 @@ def _on_meta(config: Any, settings: ModelSettings, where: str) -> Any:
 
     with (
         LOADING,
-        reading("no model can be built from it", where=where, fix="Fix it, or download the model again."),
+        reading("transformers cannot build a model from it", where=where, fix="Fix it, or download the model again."),
         torch.device("meta"),
     ):
         return AutoModelForCausalLM.from_config(config, trust_remote_code=settings.trust_remote_code)
@@ -206,14 +210,14 @@ def _on_meta(config: Any, settings: ModelSettings, where: str) -> Any:
 def _refuse_other_shapes(model: Any, weights: Weights, folder: Path) -> None:
     """Refuses a model that is far larger than its weights, or whose tensors have other sizes than theirs.
 
-    Names may differ, since transformers renames and joins tensors as it loads some models; which are missing
-    is known once it has.
+    Tensors may have other names, since transformers renames and joins those of some models as it loads them; missing
+    ones are reported by `load_model`.
     """
-    stated = sum(parameter.numel() for parameter in model.parameters())
-    held = sum(math.prod(shape) for shape in weights.shapes.values())
-    if stated > 2 * held:
+    by_config = sum(parameter.numel() for parameter in model.parameters())
+    in_weights = sum(math.prod(shape) for shape in weights.shapes.values())
+    if by_config > 2 * in_weights:
         raise BadInputError(
-            f"config.json describes {stated:,} parameters, and the weights hold {held:,}",
+            f"config.json describes {by_config:,} parameters, and the weights hold {in_weights:,}",
             where=f"model {folder}",
             fix=TOGETHER,
         )

@@ -1,4 +1,4 @@
-"""What can be seen of a model folder without loading anything: its files and the headers of its weights."""
+"""Checks of a model folder that load no weights: its files, and the headers of its weights."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _TOKENIZERS = (
 
 
 class Weights(NamedTuple):
-    """What the headers of the weights say."""
+    """Shapes and number types of a model's tensors, from the headers of its weight files."""
 
     shapes: dict[str, tuple[int, ...]]
     """The shape of each tensor, by its name."""
@@ -63,7 +63,7 @@ def check_folder(folder: Path) -> Weights:
         names = {path.name for path in folder.iterdir() if path.exists()}
     except OSError as error:
         raise BadInputError(
-            f"cannot be read ({error.strerror})", where=where, fix="Name a folder that you may read."
+            f"the folder cannot be read ({error.strerror})", where=where, fix="Name a folder that you may read."
         ) from None
     if not names:
         raise BadInputError("the folder is empty", where=where, fix="Give a Hugging Face model folder.")
@@ -97,7 +97,7 @@ def read_weights(folder: Path) -> Weights:
 
 
 def json_object(folder: Path, name: str) -> dict[str, Any]:
-    """The JSON object of a file of the folder.
+    """Reads a file of the folder that holds one JSON object.
 
     Raises:
         BadInputError: the file cannot be read, is too large, or holds no JSON object.
@@ -106,7 +106,7 @@ def json_object(folder: Path, name: str) -> dict[str, Any]:
     where = f"model {folder}, {name}"
     _refuse_pointer(folder, name)
     if path.stat().st_size > _LARGEST:
-        raise BadInputError(f"larger than {_LARGEST // 2**20} MiB", where=where, fix=_AGAIN)
+        raise BadInputError(f"the file is larger than {_LARGEST // 2**20} MiB", where=where, fix=_AGAIN)
     text = read_text(path, fix=_AGAIN)
     with path.open("rb") as file:
         if file.read(3) == codecs.BOM_UTF8:
@@ -166,7 +166,7 @@ def _refuse_adapter(folder: Path, names: set[str]) -> None:
 
 
 def _refuse_other_weights(folder: Path, names: set[str]) -> None:
-    """Says which kind of weights there are, where there are no safetensors."""
+    """Refuses a folder without safetensors that has weights of another kind, and says which."""
     where = f"model {folder}"
     if any(name.lower().endswith(".safetensors") for name in names):
         return
@@ -196,12 +196,12 @@ def _refuse_other_weights(folder: Path, names: set[str]) -> None:
 
 
 def _weight_files(folder: Path, names: set[str]) -> dict[str, set[str] | None]:
-    """The files of the weights, each with the tensors that the index expects in it (None: no index)."""
+    """Returns the names of the weight files, each with the tensors that the index expects in it (None: no index)."""
     where = f"model {folder}"
     if "model.safetensors" in names:
         return {"model.safetensors": None}
     if _INDEX in names:
-        return _indexed(folder, names)
+        return _files_of_index(folder, names)
     shards = sorted(name for name in names if re.fullmatch(r"model-\d+-of-\d+\.safetensors", name))
     if shards:
         raise BadInputError(f"{_INDEX} is missing beside {shards[0]}", where=where, fix=_AGAIN)
@@ -215,24 +215,24 @@ def _weight_files(folder: Path, names: set[str]) -> dict[str, set[str] | None]:
         )
     if others:
         raise BadInputError(
-            f"no model.safetensors, only {others[0]}",
+            f"there is no model.safetensors, only {others[0]}",
             where=where,
             fix="Save the model with save_pretrained, which names the file so.",
         )
-    raise BadInputError("no *.safetensors file", where=where, fix="Save the model with save_pretrained.")
+    raise BadInputError("there is no *.safetensors file", where=where, fix="Save the model with save_pretrained.")
 
 
-def _indexed(folder: Path, names: set[str]) -> dict[str, set[str] | None]:
+def _files_of_index(folder: Path, names: set[str]) -> dict[str, set[str] | None]:
     where = f"model {folder}, {_INDEX}"
-    placed = json_object(folder, _INDEX).get("weight_map")
-    if not isinstance(placed, dict) or not placed or not all(isinstance(name, str) for name in placed.values()):
+    file_of = json_object(folder, _INDEX).get("weight_map")
+    if not isinstance(file_of, dict) or not file_of or not all(isinstance(name, str) for name in file_of.values()):
         raise BadInputError("weight_map does not say which file holds which tensor", where=where, fix=_AGAIN)
     files: dict[str, set[str] | None] = {}
-    for tensor, name in placed.items():
+    for tensor, name in file_of.items():
         tensors = files.setdefault(name, set())
         assert tensors is not None  # noqa: S101 - sets alone are put in here
         tensors.add(tensor)
-    refuse_any(set(files) - names, f"of {len(files)} files of weights are missing", where=where, fix=_AGAIN)
+    refuse_any(set(files) - names, f"of {len(files)} weight files are missing", where=where, fix=_AGAIN)
     return files
 
 
@@ -249,11 +249,11 @@ def _read_headers(folder: Path, files: dict[str, set[str] | None]) -> Weights:
             safe_open(path, framework="np") as opened,
         ):
             slices = {key: opened.get_slice(key) for key in opened.keys()}  # noqa: SIM118 - no mapping
-            held = {key: tuple(part.get_shape()) for key, part in slices.items()}
+            file_shapes = {key: tuple(part.get_shape()) for key, part in slices.items()}
             dtypes |= {key: part.get_dtype() for key, part in slices.items()}
-        lost = (expected or set()) - held.keys()
-        refuse_any(lost, f"tensors that {_INDEX} names are not in {name}", where=f"model {folder}", fix=_AGAIN)
-        shapes |= held
+        missing = (expected or set()) - file_shapes.keys()
+        refuse_any(missing, f"tensors that {_INDEX} names are not in {name}", where=f"model {folder}", fix=_AGAIN)
+        shapes |= file_shapes
     if not shapes:
-        raise BadInputError("the files of weights hold no tensor", where=f"model {folder}", fix=_AGAIN)
+        raise BadInputError("the weight files hold no tensor", where=f"model {folder}", fix=_AGAIN)
     return Weights(shapes, dtypes)

@@ -1,4 +1,4 @@
-"""The one place where whatever a library raises over a user's model becomes one line."""
+"""Turns whatever a library raises over a user's model into one clear error."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def refuse_any(names: Iterable[str], what: str, *, where: str, fix: str) -> None
 
 
 def words_of(error: BaseException) -> str:
-    """The type of an error and the start of its message, on one line."""
+    """Returns the type of an error and the start of its message, on one line."""
     message = re.sub(r"[\s\x00-\x1f\x7f]+", " ", str(error)).strip()
     if not message:
         return type(error).__name__

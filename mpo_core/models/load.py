@@ -1,4 +1,4 @@
-"""Tokenizer and model, from a folder that was checked."""
+"""Loads tokenizer and model from a folder that `check_folder` has passed."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ LOADING = threading.Lock()
 
 
 def load_tokenizer(folder: Path, settings: ModelSettings) -> Any:
-    """The tokenizer, with the template of the settings and a pad token (end-of-turn if it has none).
+    """Loads a model's tokenizer, with the chat template of the settings; without a pad token, its end token stands in.
 
     Raises:
         BadInputError: it cannot be read, has no end-of-turn token, or its chat template cannot be rendered.
@@ -57,7 +57,7 @@ def load_tokenizer(folder: Path, settings: ModelSettings) -> Any:
 
 
 def _refuse_newer_tokenizer(folder: Path) -> None:
-    """Names tokenizer.json where it is what cannot be read."""
+    """Refuses a tokenizer.json that the installed library `tokenizers` cannot read."""
     import tokenizers
 
     if (folder / "tokenizer.json").is_file():
@@ -77,7 +77,7 @@ def load_model(
     attention: str | None = None,
     device_map: str | None = None,
 ) -> Any:
-    """The causal language model in evaluation mode on its device.
+    """Loads a causal language model, checks that it computes, and returns it in evaluation mode on its device.
 
     Args:
         folder: the model's folder.
@@ -94,16 +94,16 @@ def load_model(
     from transformers import AutoModelForCausalLM
 
     where, device = f"model {folder}", pick_device(settings.device)
-    stored = _stored(dtype or settings.dtype, device)
+    options = _options(dtype or settings.dtype, device)
     if device_map is not None:
-        stored["device_map"] = device_map
+        options["device_map"] = device_map
     elif dtype != "nf4":
-        _refuse_larger_than_memory(folder, stored["dtype"], device)
+        _refuse_larger_than_memory(folder, options["dtype"], device)
     if attention is not None:
-        stored["attn_implementation"] = attention
+        options["attn_implementation"] = attention
     with LOADING, reading("the model cannot be loaded", where=where, fix=TOGETHER):
         model, unexpected = whole_model(
-            AutoModelForCausalLM, folder, where=where, trust_remote_code=settings.trust_remote_code, **stored
+            AutoModelForCausalLM, folder, where=where, trust_remote_code=settings.trust_remote_code, **options
         )
     _refuse_left_out(model, unexpected, where)
     refuse_not_finite(model, where)
@@ -166,7 +166,7 @@ def _refuse_left_out(model: Any, unexpected: list[str], where: str) -> None:
     known = {re.sub(r"\d+", "0", name) for name, _ in model.named_parameters()}
     known |= {name.rpartition(".")[0] for name in known}
     left_out = [name for name in unexpected if known & _prefixes(re.sub(r"\d+", "0", name))]
-    refuse_any(left_out, "tensors that config.json leaves out are in the weights", where=where, fix=TOGETHER)
+    refuse_any(left_out, "tensors have no place in the model that config.json describes", where=where, fix=TOGETHER)
 
 
 def _prefixes(name: str) -> set[str]:
@@ -176,9 +176,9 @@ def _prefixes(name: str) -> set[str]:
 
 
 def _try_once(model: Any, where: str) -> None:
-    """Refuses a model that cannot read three tokens, or gives scores for them that are no numbers.
+    """Refuses a model that cannot read three tokens, or gives scores that are NaN or infinite.
 
-    What only shows in computing: positions that make NaN, a precision that overflows, outputs without names.
+    This finds what shows only in computing: positions that make NaN, a precision that overflows, outputs without names.
 
     Args:
         model: a loaded model on its device, in evaluation mode.
@@ -221,8 +221,8 @@ def _refuse_larger_than_memory(folder: Path, dtype: Any, device: str) -> None:
         )
 
 
-def _stored(dtype: str, device: str) -> dict[str, Any]:
-    """How `from_pretrained` keeps the weights."""
+def _options(dtype: str, device: str) -> dict[str, Any]:
+    """Returns the arguments of `from_pretrained` for weights of this number format."""
     import torch
 
     if dtype != "nf4":
@@ -244,15 +244,21 @@ def _stored(dtype: str, device: str) -> dict[str, Any]:
 
 
 def pick_device(name: str, *, where: str = "model.device") -> str:
-    """`auto` → `cuda` if there is one, else `cpu`; anything else stays.
+    """Returns the device that a setting names: for `auto`, `cuda` where there is one, else `cpu`.
 
-    On CUDA attention is kept from cuDNN's kernels: they plan anew for each shape, and here
-    every batch has its own.
+    On CUDA it turns off cuDNN's kernels of attention: they plan anew for each shape, and here every batch has its own.
+
+    Args:
+        name: the setting's value.
+        where: the setting's name, for the message.
+
+    Raises:
+        BadInputError: it names CUDA, and there is none.
     """
     import torch
 
     if name.startswith("cuda") and not torch.cuda.is_available():
-        raise BadInputError("no CUDA device is here", where=f"{where} {name}", fix="Use auto or cpu.")
+        raise BadInputError("no CUDA device is available", where=f"{where} {name}", fix="Use auto or cpu.")
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name != "cpu":

@@ -1,8 +1,8 @@
 """The process that renders chat templates: one JSON line in, one JSON line out, bounded in memory and time.
 
 A chat template is a program that came with the model. The sandbox of Jinja keeps it from the machine, but not
-from looping for ever or from multiplying text; the kernel does. This file is run by its path, so that it imports
-nothing of the project.
+from looping for ever or from multiplying text; limits of the operating system do. This file is run by its path, so
+that it imports nothing of the project.
 """
 
 import json
@@ -13,14 +13,16 @@ from datetime import datetime, tzinfo
 from typing import Any
 
 MEMORY = 512 * 2**20
-"""Bytes that the process may add to what it has after its imports."""
+"""Bytes of memory that the process may take beyond those it has after its imports."""
 TODAY = datetime(2024, 7, 26)  # noqa: DTZ001 - a template prints it; no zone is meant
-"""What a chat template is told for today, the default of Llama's own: a prompt is the same on every day."""
+"""The date that chat templates get for today, so that a prompt is the same on every day: Llama's own default."""
 ROOM = 2**20
-"""Characters that a rendering may have beyond 16 times its messages'."""
+"""Characters that a rendered conversation may have beyond 16 times those of its messages."""
 
 
 class _Today(datetime):
+    """A `datetime` for which today is always `TODAY`."""
+
     @classmethod
     def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]
         """Returns `TODAY`, whatever the zone."""
@@ -57,7 +59,7 @@ def _answer(request: dict[str, Any]) -> dict[str, str]:
             **request["special"],
         )
         text = rendered[0][0]
-    except Exception as error:  # noqa: BLE001 - whatever a template raises is told to whoever asked
+    except Exception as error:  # noqa: BLE001 - whatever a template raises goes to the caller
         return {"error": type(error).__name__, "message": str(error)[:1000]}
     most = ROOM + 16 * sum(len(message["content"]) for message in messages)
     if len(text) > most:
@@ -66,10 +68,10 @@ def _answer(request: dict[str, Any]) -> dict[str, str]:
 
 
 def main() -> None:
-    """Answers requests until stdin closes."""
+    """Renders the conversations that arrive as lines of JSON on stdin, until stdin closes."""
     from transformers.utils import chat_template_utils  # imported before memory is bounded
 
-    # transformers 5.23 takes no other `strftime_now`: what is given to a template is made plain data first.
+    # transformers 5.23 offers no other way to set `strftime_now`, which templates call.
     chat_template_utils.datetime = _Today  # type: ignore[attr-defined]
     sys.setrecursionlimit(1000)
     _bound_memory()

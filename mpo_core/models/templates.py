@@ -1,4 +1,4 @@
-"""Chat templates, rendered in a process of their own with bounds on time, memory and length."""
+"""Renders chat templates in a process of its own, with bounds on time, memory and length."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ Messages = list[dict[str, str]]
 
 
 class TemplateError(Exception):
-    """A chat template could not be rendered; says why in a few words, never with a message's text."""
+    """A chat template could not be rendered. The message says why, and never repeats the conversation."""
 
 
 class _Renderer:
-    """The process that renders; it is started at its first use and again after it died."""
+    """The process that renders chat templates. It starts at its first use, and again after it died."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -44,10 +44,10 @@ class _Renderer:
         self._owner = 0
 
     def ask(self, request: dict[str, Any]) -> dict[str, str]:
-        """Sends a request and waits for the answer.
+        """Sends a request to the process and returns its answer.
 
         Raises:
-            TemplateError: the process died over it, or needs too long.
+            TemplateError: the process died, or took too long.
         """
         with self._lock:
             process = self._running()
@@ -90,7 +90,7 @@ class _Renderer:
 
 
 def _exchange(process: subprocess.Popen[bytes], request: bytes) -> bytes | None:
-    """One line to the process and one line from it; None if it ended instead."""
+    """Sends one line to the process and returns the line that it answers, or None if the process ended."""
     assert process.stdin is not None  # noqa: S101 - both are pipes
     assert process.stdout is not None  # noqa: S101
     try:
@@ -120,7 +120,7 @@ _RENDERER = _Renderer()
 
 
 def render(tokenizer: Any, messages: Messages, *, thinking: bool = False) -> str:
-    """The conversation up to and including the assistant's header, as the tokenizer's own template has it.
+    """Returns a conversation as text in the tokenizer's chat template, up to and including the assistant's header.
 
     Args:
         tokenizer: with a chat template.
@@ -128,16 +128,16 @@ def render(tokenizer: Any, messages: Messages, *, thinking: bool = False) -> str
         thinking: whether the template may let a reasoning model think.
 
     Raises:
-        BadInputError: the template raises something, does not end, multiplies text, or loses a message's text.
+        BadInputError: the template raises something, does not end, gives far too much text, or loses a message's text.
     """
     where = f"model {getattr(tokenizer, 'name_or_path', '')}"
-    with _explained("the chat template fails on a conversation: {}", where=where, fix=_FIX):
+    with _as_bad_input("the chat template fails on a conversation: {}", where=where, fix=_FIX):
         return render_messages(tokenizer, messages, thinking=thinking)
 
 
 @contextlib.contextmanager
-def _explained(what: str, *, where: str, fix: str) -> Iterator[None]:
-    """Turns a template's failure, which stands for `{}`, into one line that says how to fix it."""
+def _as_bad_input(what: str, *, where: str, fix: str) -> Iterator[None]:
+    """Turns a `TemplateError` into one clear error; its message takes the place of `{}` in `what`."""
     try:
         yield
     except TemplateError as error:
@@ -145,12 +145,12 @@ def _explained(what: str, *, where: str, fix: str) -> Iterator[None]:
 
 
 def render_messages(tokenizer: Any, messages: Messages, *, quote: bool = False, thinking: bool = False) -> str:
-    """Renders as `render` does, with an error that the caller explains.
+    """Returns the text that `render` returns, but raises an error that the caller explains.
 
     Args:
         tokenizer: with a chat template.
         messages: `role` and `content` of each.
-        quote: the messages are ours, so a template's own words about them may be shown.
+        quote: whether an error may quote the template's own message; only where the conversation is not the user's.
         thinking: see `render`.
 
     Raises:
@@ -158,7 +158,7 @@ def render_messages(tokenizer: Any, messages: Messages, *, quote: bool = False, 
     """
     rendered = _rendered(tokenizer, messages, quote=quote, thinking=thinking)
     if not rendered.strip() and any(message["content"].strip() for message in messages):
-        raise TemplateError("it gives nothing")
+        raise TemplateError("it renders an empty text")
     for message in messages:
         if message["content"].strip() not in rendered:
             raise TemplateError(f"it drops or changes the {message['role']}'s text")
@@ -169,8 +169,8 @@ def _rendered(tokenizer: Any, messages: Messages, *, quote: bool, thinking: bool
     from transformers import PreTrainedTokenizerBase
 
     if type(tokenizer).apply_chat_template is not PreTrainedTokenizerBase.apply_chat_template:
-        # A class that renders in a way of its own, without a template.
-        with _raised(quote=quote):
+        # This class of tokenizers renders without a template.
+        with _as_template_error(quote=quote):
             rendered: str = tokenizer.apply_chat_template(
                 messages, add_generation_prompt=True, tokenize=False, **_switches(thinking=thinking)
             )
@@ -190,12 +190,15 @@ def _rendered(tokenizer: Any, messages: Messages, *, quote: bool, thinking: bool
 
 
 def _switches(*, thinking: bool) -> dict[str, bool]:
-    """What templates read: `enable_thinking` is Qwen's, GLM's and SmolLM's, `thinking` Granite's and DeepSeek's."""
+    """Returns the switches of templates for thoughts.
+
+    `enable_thinking` is Qwen's, GLM's and SmolLM's, `thinking` Granite's and DeepSeek's.
+    """
     return {"enable_thinking": thinking, "thinking": thinking}
 
 
 @contextlib.contextmanager
-def _raised(*, quote: bool) -> Any:
+def _as_template_error(*, quote: bool) -> Any:
     try:
         with reading("it fails", where="", fix=""):
             yield
@@ -204,10 +207,10 @@ def _raised(*, quote: bool) -> Any:
 
 
 def template_of(tokenizer: Any) -> str:
-    """The text of the tokenizer's chat template.
+    """Returns the text of the tokenizer's chat template.
 
     Raises:
-        TemplateError: it is no text, there are several without a default, or it is too long to be one.
+        TemplateError: it is not text, is too long, or there are several and none of them is the default.
     """
     template = tokenizer.chat_template
     if isinstance(template, dict):
@@ -222,23 +225,23 @@ def template_of(tokenizer: Any) -> str:
 
 
 def try_template(tokenizer: Any, system: str | None, *, where: str) -> None:
-    """Renders a request once, with the system message if there is one.
+    """Refuses a chat template that cannot render a harmless request, with and without the system message.
 
-    Gemma's template refuses a system message, others drop it, and a user's own file may be no Jinja at all.
+    Gemma's template refuses a system message, others drop it, and a user's own file may not be Jinja at all.
 
     Args:
-        tokenizer: its template is tried.
-        system: what goes before every prompt.
+        tokenizer: the tokenizer with the template.
+        system: system message before every prompt, or None.
         where: the template's place, for the error.
 
     Raises:
         BadInputError: a conversation cannot be rendered, or its text is not in what is rendered.
     """
     turns = [{"role": "user", "content": _PROBE}]
-    with _explained("the chat template cannot be rendered: {}", where=where, fix=_FIX):
+    with _as_bad_input("the chat template cannot be rendered: {}", where=where, fix=_FIX):
         render_messages(tokenizer, turns, quote=True)
     if system is None:
         return
     fix = "Remove model.system, or give a template that takes one with --set model.chat_template=FILE."
-    with _explained("the chat template takes no system message ({})", where="model.system", fix=fix):
+    with _as_bad_input("the chat template takes no system message ({})", where="model.system", fix=fix):
         render_messages(tokenizer, [{"role": "system", "content": system}, *turns], quote=True)

@@ -1,4 +1,4 @@
-"""Thoughts and answer of a reasoning model, taken apart: each family of models marks them in a way of its own."""
+"""Separates the thoughts of a reasoning model from its answer; each family of models marks them in its own way."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class _Form(NamedTuple):
     opening: str
     closing: str
     spelled: str
-    """The closing mark as it is written, where we have to close a thought ourselves."""
+    """The closing mark as text, for a thought that is closed before the model answers."""
 
 
 _FORMS = (
@@ -56,7 +56,7 @@ _ANY_OPENING = re.compile(
     "|".join(f"(?P<form_{number}>{form.opening})" for number, form in enumerate(_FORMS)), re.IGNORECASE
 )
 _MOST_MARKS = 200
-"""A reply with more marks than this is noise: nobody can say what of it is an answer."""
+"""A reply with more marks than this is noise, in which no answer can be made out."""
 _ANSWER = re.compile(rf"\s*(?:<({_ANSWER_NAMES})>|<\|START_RESPONSE\|>|<\|begin_of_solution\|>)", re.IGNORECASE)
 _ANSWER_END = r"</{}\s*>|<\|END_RESPONSE\|>|<\|end_of_solution\|>"
 # gpt-oss ("harmony"): messages on channels; only `final` is meant for the user.
@@ -77,9 +77,9 @@ _GRANITE_OPEN = re.compile(r"\W*here(?:'s| is) my (?:thought|thinking|reasoning)
 
 
 class Parts(NamedTuple):
-    """A reply taken apart.
+    """The parts of a model's reply: its answer, and the thoughts around it.
 
-    `text` is the answer, `thought` what was said before it, `fault` the reason where there is no answer:
+    `text` is the answer, `thought` all thoughts, `fault` the reason where there is no answer:
     `unfinished_thought` or `only_thoughts`.
     """
 
@@ -92,10 +92,10 @@ def separate(reply: str, *, context: str = "", opening: str = "", special: Seque
     """Separates the thoughts of a reply from its answer.
 
     A reply without marks comes back as it is. A mark that the request has too, or that is quoted or stands in
-    code, is a part of the answer: it is written about.
+    code, is a part of the answer.
 
     Args:
-        reply: what the model said, special tokens included where they are known.
+        reply: the model's whole reply, special tokens included where they are known.
         context: the request, to which marks may belong.
         opening: the mark with which the chat template opened a thought, if it did.
         special: the tokenizer's special tokens, which are no part of an answer.
@@ -114,7 +114,7 @@ def separate(reply: str, *, context: str = "", opening: str = "", special: Seque
 
 
 def open_thought(rendered: str) -> str:
-    """The mark at the end of a rendered prompt that opens a thought, or nothing."""
+    """Returns the mark at the end of a rendered prompt that opens a thought, or an empty text where there is none."""
     end = rendered.rstrip()
     channel = re.search(r"<\|channel\|>analysis<\|message\|>\Z", end)
     if channel:
@@ -124,7 +124,7 @@ def open_thought(rendered: str) -> str:
 
 
 def closing_of_open_thought(rendered: str) -> str:
-    """What ends the thought that a rendered prompt leaves open; nothing where it opens none."""
+    """Returns the text that ends the thought which a rendered prompt opens, or an empty text where it opens none."""
     mark = open_thought(rendered)
     if mark.startswith("<|channel|>"):
         return "<|end|><|start|>assistant<|channel|>final<|message|>"
@@ -136,7 +136,7 @@ def closing_of_open_thought(rendered: str) -> str:
 
 
 def _by_channels(reply: str) -> Parts | None:
-    """A reply of gpt-oss or Granite; None if it is none."""
+    """Separates a reply in the form of gpt-oss or Granite, or returns None for a reply of another form."""
     if "<|channel|>" in reply:
         messages = list(_CHANNEL.finditer(reply))
         final = "\n".join(m.group(2) for m in messages if m.group(1) == "final")
@@ -179,7 +179,7 @@ def _by_marks(reply: str, context: str) -> Parts:
 
 
 def _leading(text: str, context: str) -> tuple[str, str | None] | None:
-    """The thought that begins a text and what follows it (None: it never ends); or None, if none begins it."""
+    """Returns the thought at the start of a text and the rest behind it (None: it never ends), or None without one."""
     start = re.match(rf"(?:\s|{TURN_ENDS}|<\|assistant\|>)*", text).end()  # type: ignore[union-attr]
     opening = _ANY_OPENING.match(text, start)
     if opening is None:
@@ -191,20 +191,20 @@ def _leading(text: str, context: str) -> tuple[str, str | None] | None:
 
 
 def _form_and_name(opening: re.Match[str]) -> tuple[_Form, str]:
-    """The form of an opening mark, and the name in it."""
+    """Returns the form of an opening mark, and the name in it, such as `think`."""
     group = str(opening.lastgroup)
     return _FORMS[int(group.removeprefix("form_"))], opening.group(opening.re.groupindex[group] + 1)
 
 
 def _closing(opening: re.Match[str]) -> re.Match[str] | None:
-    """The mark that ends a thought; models close what they opened by another name now and then."""
+    """Finds the mark that ends a thought: its own, or else any other, since models sometimes confuse them."""
     form, name = _form_and_name(opening)
     own = re.compile(form.closing.format(re.escape(name)), re.IGNORECASE)
     return own.search(opening.string, opening.end()) or _ANY_CLOSING.search(opening.string, opening.end())
 
 
 def _stray_closing(text: str, context: str) -> re.Match[str] | None:
-    """The first closing mark that nothing before it opens: the chat template opened that thought."""
+    """Finds the first closing mark without an opening one before it: the chat template opened that thought."""
     for mark in _ANY_CLOSING.finditer(text):
         if _known(mark.group(), context) or _quoted(text, mark):
             continue
@@ -215,7 +215,7 @@ def _stray_closing(text: str, context: str) -> re.Match[str] | None:
 
 
 def _inside(text: str, context: str) -> tuple[list[str], str | None]:
-    """Thoughts between parts of the answer, and the answer without them; None where one of them never ends."""
+    """Returns the thoughts between parts of the answer, and the answer without them (None: a thought never ends)."""
     thoughts: list[str] = []
     answer, at = "", 0
     for mark in _ANY_OPENING.finditer(text):
@@ -227,13 +227,13 @@ def _inside(text: str, context: str) -> tuple[list[str], str | None]:
             answer += text[at : mark.start()]
             thoughts.append(text[mark.end() : closing.start()])
             at = closing.end()
-        elif not before or before[-1] in "\n.!?:。！？：।؟":  # a sentence that goes on speaks about the mark
+        elif not before or before[-1] in "\n.!?:。！？：।؟":  # within a sentence, a mark is only mentioned
             return [*thoughts, text[mark.end() :]], None
     return thoughts, answer + text[at:]
 
 
 def _answer(text: str, context: str) -> tuple[str, list[str]]:
-    """What stands in an answer's own tags, and what stood around them."""
+    """Returns the text inside the tags of an answer, and the texts around them; without tags, the whole text."""
     opening = _ANSWER.match(text)
     if opening is None or _known(opening.group(), context):
         return text, []
@@ -245,12 +245,12 @@ def _answer(text: str, context: str) -> tuple[str, list[str]]:
 
 
 def _known(mark: str, context: str) -> bool:
-    """Whether the request has the mark itself."""
+    """Returns whether a mark occurs in the request, too."""
     return mark.strip().casefold() in context.casefold()
 
 
 def _quoted(text: str, mark: re.Match[str]) -> bool:
-    """Whether a mark stands in quotes, brackets or code: it is written about."""
+    """Returns whether a mark stands in quotes, brackets or code, and so is only mentioned."""
     before, after = text[: mark.start()], text[mark.end() :]
     around = before[-1:] + after[:1]
     if around in {"``", '""', "''", "()", "“”", "‘’", "«»", "「」"} or before.count("```") % 2 == 1:

@@ -1,4 +1,4 @@
-"""Words by which a preamble or a note of a chat model is known, in the languages that such models speak."""
+"""Words that begin preambles and notes of chat models, in many languages."""
 
 # ruff: noqa: E501 - lists of words
 from __future__ import annotations

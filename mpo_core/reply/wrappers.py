@@ -1,4 +1,4 @@
-"""What a chat model puts around a translation that it was to give alone."""
+"""Takes a translation out of a chat model's reply: out of tags, notes, fences, quotes and JSON around it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mpo_core.reply import words
 from mpo_core.reply.thoughts import THOUGHT_NAMES, TURN_ENDS, separate
 
 UNSEPARATED, TOO_LONG = "unseparated_reply", "reply_too_long"
-"""Reasons: more came back than a translation, and no part of it is plainly the translation; or far too much."""
+"""Reasons for no translation: no part of the reply is clearly the translation, or the reply is far too long."""
 _TAG_NAMES = "translation|translated_text|translated|target|answer|final_answer|output|response|result|text|solution"
 _TAG = re.compile(rf"<({_TAG_NAMES})(?:\s[^<>\n]*)?>(.*?)</\1\s*>", re.DOTALL | re.IGNORECASE)
 _LOOSE_TAG = re.compile(rf"</?(?:{_TAG_NAMES})\s*>", re.IGNORECASE)
@@ -57,7 +57,7 @@ _STOPS = re.compile(r"[.!?…。！？।؟۔]+(?=\s|\Z|[^\x00-\x7f])|[。！？
 
 
 class Unwrapped(NamedTuple):
-    """A translation, or the reason why none can be taken from the reply."""
+    """A translation taken from a reply, or the reason why there is none."""
 
     text: str
     fault: str | None = None
@@ -71,8 +71,8 @@ def unwrap_translation(reply: str, source: str, target: str = "") -> Unwrapped:
 
     Args:
         reply: the whole reply.
-        source: the text that was to be translated.
-        target: code of the language wanted, where it is known.
+        source: the text to translate.
+        target: code of the target language, where it is known.
     """
     parts = separate(reply, context=source)
     if parts.fault is not None:
@@ -95,7 +95,7 @@ def unwrap_translation(reply: str, source: str, target: str = "") -> Unwrapped:
 
 
 def _is_more(text: str, reply: str, source: str) -> bool:
-    """Whether more than a translation is left, or nothing of a reply that said something."""
+    """Returns whether an unwrapped text is no translation: more than one is left, or nothing of a reply with text."""
     if _structured(text) and not _structured(source):
         return True
     if _FENCE.search(text) and not _FENCE.search(source):
@@ -162,7 +162,7 @@ def _is_thought(kind: str) -> bool:
 
 
 def _is_preamble(text: str) -> bool:
-    """Whether a text is nothing, or one line that presents what follows."""
+    """Returns whether a text is empty, or one line that presents what follows."""
     if not text:
         return True
     known = text[-1] in ":：" or any(
@@ -176,7 +176,7 @@ def _structured(text: str) -> bool:
 
 
 def _without_json(text: str, source: str, target: str) -> str:
-    """The translation in a JSON object, list or string."""
+    """Returns the translation inside a JSON object, list or string; other texts as they are."""
     if not _structured(text) or _structured(source):
         return text
     value = _named(_parsed(text), source, target)
@@ -199,7 +199,7 @@ def _parsed(text: str) -> Any:
 
 
 def _named(value: Any, source: str, target: str, depth: int = 0) -> str | None:
-    """The one text in a parsed value that is the translation; None if that is not plain."""
+    """Returns the text in parsed JSON that is the translation, or None where that is unclear."""
     if isinstance(value, str) or depth > _DEPTH:
         return value if isinstance(value, str) else None
     if isinstance(value, list):
@@ -216,7 +216,7 @@ def _named(value: Any, source: str, target: str, depth: int = 0) -> str | None:
 
 
 def _without_frame(text: str, source: str, target: str) -> str:
-    """The text without the preamble before it and the notes after it."""
+    """Removes the preamble before a translation and the notes after it."""
     if _structured(text):
         return text
     lines = [line for line in text.splitlines() if not _repeats(line, source)] or text.splitlines()
@@ -224,7 +224,7 @@ def _without_frame(text: str, source: str, target: str) -> str:
 
 
 def _repeats(line: str, source: str) -> bool:
-    """Whether a line shows the source again, with or without a label such as `English:`."""
+    """Returns whether a line repeats the source behind a label such as `English:`."""
     plain = line.strip().strip("*_\"“”'` ")
     label, _, rest = plain.partition(":")
     known = label.strip(" *").casefold() in words.SOURCE_LABELS
@@ -275,7 +275,7 @@ def _stops(text: str) -> int:
 
 
 def _is_label(head: str) -> bool:
-    """Whether a label names a language or the answer alone, as in `Swahili:` and `Output:`."""
+    """Returns whether a label consists of a language's name or a word for the answer, as in `Swahili:` or `Output:`."""
     plain = head.strip(' *_#-"“”[]()').casefold()
     plain = re.sub(r"^(?:in|into|en|auf|kwa)\s+|\s+(?:text|version)$", "", plain)
     if plain in words.ANSWER_LABELS or plain in words.LANGUAGE_NAMES:
@@ -301,7 +301,7 @@ def _without_notes(text: str, source: str, target: str) -> str:
 
 
 def _is_remark(inside: str, target: str) -> bool:
-    """Whether brackets hold a word about the translation, or how it is pronounced."""
+    """Returns whether the text in brackets is about the translation, or says how it is pronounced."""
     if words.ABOUT_TRANSLATION.search(inside):
         return True
     script = LANGUAGES[target].script if target in LANGUAGES else "Latn"
@@ -336,5 +336,5 @@ def _without_quotes(text: str, source: str) -> str:
 
 
 def _is_quoted(source: str) -> bool:
-    """Whether the source is quoted, or begins with a quotation."""
+    """Returns whether the source begins with a quotation mark or a bracket."""
     return source[:1] in _QUOTES and source[:1] not in _MARKUP

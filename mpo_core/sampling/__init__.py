@@ -1,4 +1,4 @@
-"""Answers of a model, each from a random stream of its own."""
+"""Draws answers of a model to prompts, each answer with a random seed of its own."""
 
 from mpo_core.sampling.sample import Request, sample
 

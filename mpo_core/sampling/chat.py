@@ -1,4 +1,4 @@
-"""Draws as requests to an OpenAI-compatible server, and its replies as answers."""
+"""Draws answers from an OpenAI-compatible server: makes its requests and reads its replies."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _NEUTRAL = {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0}
 """Parameters beyond OpenAI's own that are sent so that the model's generation_config.json does not set them."""
 _SEED_MASK = 0x7FFF_FFFF
-"""Servers take a seed of 31 bits without fail: the last ones of the draw's."""
+"""Every server takes a seed of 31 bits: the lowest bits of the draw's seed."""
 _PROBE = Draw("", "Hello.", 0, 0)
 _WHERE, _FIX = "sampling.backend", "Correct the backend's settings."
 
@@ -45,17 +45,17 @@ def ask_server(
     *,
     log: Path | None = None,
 ) -> list[Answer | NoAnswer]:
-    """Returns an answer to every draw, or why it has none.
+    """Asks a server for an answer to every draw; returns the answers in order, or why there is none.
 
     Args:
-        settings: concurrency, timeouts, the key's variable.
-        url: the server.
-        name: the model's name there.
-        draws: what to answer.
+        settings: concurrency, timeout, and the environment variable of the key.
+        url: address of the server.
+        name: the model's name on the server.
+        draws: the prompts to answer, with their seeds.
         drawing: temperature, longest answer and the like.
         model: system message, thinking, and the tokenizer whose control tokens no prompt may hold.
-        progress: called with the answers given and wanted.
-        log: of a server that we have started.
+        progress: called with the number of answers so far, and of all draws.
+        log: log file of the server, if `sampling.backend.command` started it.
 
     Raises:
         BadInputError: the server refuses everything, or a setting does not fit.
@@ -63,19 +63,19 @@ def ask_server(
     """
     if model.settings.chat_template is not None:
         raise BadInputError(
-            "a server renders prompts with the chat template in the model's folder, and the settings name another one",
+            "a server uses the chat template in the model's folder, but the settings name another one",
             where="model.chat_template",
-            fix="Save the template in the model's folder and leave this setting out; or sampling.backend=transformers.",
+            fix="Save the template in the model's folder and remove this setting, or sampling.backend=transformers.",
         )
     variable = settings.key_variable
     key = header_value(os.environ.get(variable, ""), where=f"environment variable {variable}") if variable else ""
     if variable and not key:
         raise BadInputError("the server's key is not set", where=f"environment variable {variable}", fix="Set it.")
     tokenizer = _tokenizer(model.folder, model.settings.model_dump_json())
-    held_back = {draw for draw in draws if has_control_token(tokenizer, draw.text)}
+    unsafe_to_send = {draw for draw in draws if has_control_token(tokenizer, draw.text)}
     asker = _Asker(settings, url, key, name, drawing, model)
     try:
-        outcomes = asyncio.run(asker.all([draw for draw in draws if draw not in held_back], progress))
+        outcomes = asyncio.run(asker.all([draw for draw in draws if draw not in unsafe_to_send], progress))
     except RefusedError as error:
         variables = [variable] if variable else []
         raise refused_service(f"openai:{name}", error, key_variables=variables, where=_WHERE, fix=_FIX) from None
@@ -83,8 +83,10 @@ def ask_server(
         more = f"; its log is {log}" if log is not None else ""
         raise StageFailedError(f"the sampling server at {url} does not answer any more ({error}){more}") from None
     replies = iter(outcomes)
-    control = NoAnswer("control_token", "a server would read it as the end of a turn; transformers can answer it")
-    return [control if draw in held_back else next(replies) for draw in draws]
+    control = NoAnswer(
+        "control_token", "a server could read it as the end of a turn; sampling.backend=transformers can answer it"
+    )
+    return [control if draw in unsafe_to_send else next(replies) for draw in draws]
 
 
 @functools.lru_cache(maxsize=2)
@@ -95,7 +97,7 @@ def _tokenizer(folder: Path, settings_json: str) -> Any:
 
 
 class _Asker:
-    """One server and one model: makes a request of each draw, in a form that the server takes."""
+    """Asks one server for answers of one model, with requests in a form that this server accepts."""
 
     def __init__(
         self, settings: OpenAI, url: ServiceUrl, key: str, name: str, drawing: DrawSettings, model: SampledModel
@@ -119,7 +121,7 @@ class _Asker:
         }
 
     async def all(self, draws: list[Draw], progress: Progress) -> list[Answer | NoAnswer]:
-        """What comes of every draw."""
+        """Returns an answer to every draw in order, or why there is none."""
         settings = self._settings
         self._chat = ChatClient(self._url, key=self._key, timeout=settings.timeout, connections=settings.concurrency)
         try:
@@ -144,7 +146,7 @@ class _Asker:
         return {**self._common, "messages": messages, "seed": draw.seed & _SEED_MASK, **limit, **self._extras}
 
     async def _answer(self, draw: Draw) -> Answer:
-        """The answer to one draw; a request that holds a field which the server does not know is made without it."""
+        """Asks for the answer to one draw, again without a field of the request that the server does not know."""
         while True:
             extras, limit = dict(self._extras), self._limit
             reply = await self._chat.complete(self._body(draw), hidden=[draw.text, self._system or ""])
@@ -168,7 +170,7 @@ def _no_answer(reason: str) -> NoAnswer:
 
 
 def _answer_of(reply: Completion, draw: Draw) -> Answer:
-    """A server's reply as an answer.
+    """Turns a server's reply into an answer, its thoughts apart from its text.
 
     Raises:
         LastingError: a filter stopped it, or its text is damaged.

@@ -1,4 +1,4 @@
-"""Batched generation with transformers: length-sorted, left-padded, with a KV cache."""
+"""Generates answers in batches with transformers: prompts sorted by length, padded on the left, with a KV cache."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 _LAST = 40
 """Tokens at the end of a prompt in which a chat template may open a thought."""
 _TOKENS_ON_GPU, _TOKENS_ON_CPU = 65_536, 16_384
-"""Tokens of a batch, unless the settings say otherwise."""
+"""Tokens of a batch by default, see `tokens_per_batch`."""
 
 
 class _Row(NamedTuple):
-    """One draw: its prompt tokens and how many new ones fit."""
+    """One draw as a row of a batch: the tokens of its prompt, and how many new ones its answer may have."""
 
     draw: Draw
     tokens: list[int]
@@ -33,7 +33,7 @@ class _Row(NamedTuple):
 
     @property
     def size(self) -> int:
-        """Tokens of prompt and longest answer together."""
+        """Tokens of the prompt and of the longest answer together."""
         return len(self.tokens) + self.budget
 
 
@@ -48,11 +48,11 @@ def generate(
     tokens_per_batch: int | None = None,
     progress: Progress = lambda _done, _total: None,
 ) -> list[Answer | NoAnswer]:
-    """An answer to every draw.
+    """Generates an answer to every draw and returns them in order, or why there is none.
 
-    Every draw has its own stream, so an answer does not depend on what else is in the batch,
-    nor on the batch size (rounding of floating-point sums aside, which may tip a near-tie). The model's own
-    sampling defaults (top_k, repetition penalty ...) play no part; its end tokens do.
+    Every draw has its own random stream, so an answer depends neither on what else is in its batch nor on the batch
+    size (except that rounding may decide a near-tie). The model's own sampling defaults, such as top_k, are not used;
+    its end tokens are.
 
     Args:
         model: a causal language model; the caller holds its lock.
@@ -61,8 +61,10 @@ def generate(
         settings: how to draw.
         system: system message before every prompt.
         thinking: whether a reasoning model may think before it answers.
-        tokens_per_batch: most tokens that are worked on at once. Default: by the device.
-        progress: called after every batch, and once a second while one is generated; an answer counts in part then.
+        tokens_per_batch: most tokens of a batch, prompts and longest answers together. Default: 65536 on a GPU, 16384
+            on a CPU.
+        progress: called with the answers so far and all rows, after every batch and once a second; answers that are
+            being generated count in part.
 
     Returns:
         Answers in order, or why there is none (`prompt_too_long`: no room for an answer; `prompt_not_encoded`: the
@@ -94,7 +96,7 @@ def generate(
             replies |= dict.fromkeys(same, NoAnswer("prompt_too_long", detail))
         else:
             rows += [_Row(draw, tokens, room) for draw in same]
-    if failure is not None and not rows:  # not these texts, but the template or the tokenizer is at fault
+    if failure is not None and not rows:  # the template or the tokenizer is at fault, not the prompts
         raise failure
     equal_lengths = len(rows) > 1 and _reads_padding(model, tokenizer)
     limit = tokens_per_batch or (_TOKENS_ON_CPU if torch.device(model.device).type == "cpu" else _TOKENS_ON_GPU)
@@ -114,15 +116,15 @@ def generate(
 
 
 def _batches(rows: list[_Row], most: int | None, limit: int, *, equal_lengths: bool) -> list[list[_Row]]:
-    """Longest first, so that memory runs out at once or never, and padding stays small.
+    """Groups rows into batches, the longest first, so that memory runs out at once or never, and padding stays small.
 
-    Rows of a batch share their budget: one length of generation fits all of them. With `equal_lengths` they share
-    the length of their prompts too, so that nothing is padded.
+    Rows of a batch have the same budget, so that generation ends for all of them at the same length. With
+    `equal_lengths` their prompts have the same length too, so that nothing is padded.
 
     Args:
-        rows: what to generate.
+        rows: the rows to group.
         most: most rows of a batch.
-        limit: most tokens of a batch, padding counted; a single row may have more.
+        limit: most tokens of a batch, with padding; a single row may have more.
         equal_lengths: whether padding would change the scores.
     """
 
@@ -173,7 +175,7 @@ def _generated(
 def _unless_out_of_memory(
     batch: list[_Row], generate_batch: Callable[[list[_Row]], list[Answer]]
 ) -> list[Answer] | None:
-    """The answers of a batch; None if the memory was too small for it."""
+    """Returns the answers of a batch, or None if the memory is too small for it."""
     import torch
     from accelerate.utils.memory import should_reduce_batch_size
 
@@ -189,7 +191,7 @@ def _unless_out_of_memory(
 
 
 def _reads_padding(model: Any, tokenizer: Any) -> bool:
-    """Whether padding before a prompt changes its scores: RWKV and RecurrentGemma have no mask for it."""
+    """Returns whether padding before a prompt changes its scores, as in RWKV and RecurrentGemma, which have no mask."""
     import torch
 
     pad, token = tokenizer.pad_token_id, tokenizer.eos_token_id
@@ -239,9 +241,9 @@ def _generate(
 
 @contextlib.contextmanager
 def _without_defaults(model: Any) -> Iterator[None]:
-    """Sets the model's own generation config aside: transformers would take from it whatever ours leaves open.
+    """Removes the model's own generation config while the context lasts, since transformers would fill ours up with it.
 
-    Forced tokens, a guidance scale or a minimum length would change the answers without a word, and a damaged entry
+    Forced tokens, a guidance scale or a minimum length would change the answers silently, and a damaged entry
     would raise. The caller holds the model's lock.
     """
     from transformers import GenerationConfig
@@ -260,12 +262,12 @@ def _end_tokens(model: Any, tokenizer: Any) -> list[int]:
 
 
 def _plain_config(new_tokens: int, pad: int, ends: list[int]) -> Any:
-    """Argmax and nothing else."""
+    """Returns a generation config that takes the token of the highest score at each step, and does nothing else."""
     from transformers import GenerationConfig
 
     return GenerationConfig(
         max_new_tokens=new_tokens,
-        do_sample=False,  # drawing is done by the noise
+        do_sample=False,  # `GumbelNoise` draws
         num_beams=1,
         num_return_sequences=1,
         temperature=1.0,

@@ -1,8 +1,8 @@
-"""Random draws that do not depend on the batch.
+"""Draws tokens at random in a way that does not depend on the batch.
 
-`torch.Generator` gives one stream per batch, so a prompt's answer would change with its neighbours. Here the
-noise is a hash of (seed of the sample, step, token id): whatever the batch, its size or the device, a sample
-meets the same noise. The argmax of log-probability plus Gumbel noise is an exact draw from the distribution.
+`torch.Generator` gives one stream per batch, so a prompt's answer would change with the rest of its batch. Here the
+noise is a hash of (seed of the sample, step, token id): a sample gets the same noise in every batch and on every
+device. The argmax of log-probability plus Gumbel noise is an exact draw from the distribution.
 
 Legend: B rows, V vocabulary.
 """
@@ -21,11 +21,11 @@ _MIX_2 = 0x94D049BB133111EB
 
 
 class GumbelNoise(LogitsProcessor):
-    """Adds a row's own Gumbel noise to its scores, so that the argmax is a draw.
+    """Adds Gumbel noise to the scores of each row, from the row's own seed, so that the argmax is a random draw.
 
     Args:
         seeds: one 63-bit seed per row of the batch.
-        prompt_length: width of the padded prompts; tokens behind it are steps.
+        prompt_length: width of the padded prompts in tokens; each token after it is one step.
     """
 
     def __init__(self, seeds: list[int], prompt_length: int) -> None:
@@ -33,7 +33,7 @@ class GumbelNoise(LogitsProcessor):
         self._prompt_length = prompt_length
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        """Scores [B, V] plus noise [B, V]."""
+        """Returns the scores [B, V] plus noise [B, V]."""
         step = input_ids.shape[1] - self._prompt_length
         tokens = torch.arange(scores.shape[-1], device=scores.device)
         row = _mix(self._seeds.to(scores.device) + _signed((step + 1) * _GOLDEN % (1 << 64)))
@@ -45,27 +45,27 @@ class GumbelNoise(LogitsProcessor):
 
 
 class NaNCheck(LogitsProcessor):
-    """Notes whether any score was NaN: its argmax would be an answer like any other.
+    """Checks whether any score of a generation was NaN, which would give an answer that looks like any other.
 
-    The note stays on the device until `failed` is called, so that no step waits for it.
+    The result stays on the device until `failed` is called, so that no step waits for it.
     """
 
     def __init__(self) -> None:
-        self._seen: torch.Tensor | None = None
+        self._any_nan: torch.Tensor | None = None
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:  # noqa: ARG002 - the interface
         """Returns the scores [B, V] as they are."""
         here = torch.isnan(scores).any()
-        self._seen = here if self._seen is None else self._seen | here
+        self._any_nan = here if self._any_nan is None else self._any_nan | here
         return scores
 
     def failed(self) -> bool:
-        """Returns whether a score was NaN."""
-        return self._seen is not None and bool(self._seen)
+        """Returns whether any score so far was NaN."""
+        return self._any_nan is not None and bool(self._any_nan)
 
 
 class Heartbeat(LogitsProcessor):
-    """Calls a function with the number of tokens so far, once a second; it may end the generation by raising."""
+    """Calls a function with the tokens so far once a second; an exception that it raises ends the generation."""
 
     def __init__(self, beat: Callable[[int], None], prompt_length: int) -> None:
         self._beat, self._prompt_length, self._last = beat, prompt_length, time.monotonic()
@@ -79,17 +79,17 @@ class Heartbeat(LogitsProcessor):
 
 
 def _mix(x: torch.Tensor) -> torch.Tensor:
-    """The finaliser of SplitMix64 on int64, whose products wrap alike on every device."""
+    """Scrambles 64-bit numbers with the last step of SplitMix64, with the same result on every device."""
     x = (x ^ _shift(x, 30)) * _signed(_MIX_1)
     x = (x ^ _shift(x, 27)) * _signed(_MIX_2)
     return x ^ _shift(x, 31)
 
 
 def _shift(x: torch.Tensor, bits: int) -> torch.Tensor:
-    """Logical right shift; torch's own on int64 keeps the sign."""
+    """Shifts bits to the right and fills up with zeros, where torch would fill up with the sign."""
     return (x >> bits) & ((1 << (64 - bits)) - 1)
 
 
 def _signed(value: int) -> int:
-    """A 64-bit pattern as the int64 that torch takes."""
+    """Converts an unsigned 64-bit number to the int64 of the same bits, as torch takes it."""
     return value - (1 << 64) if value >= 1 << 63 else value

@@ -1,4 +1,4 @@
-"""Answers to prompts, whatever gives them: which draws are wanted, and the tables of what came."""
+"""Samples answers to prompts with any backend, and returns them as tables."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Request(NamedTuple):
-    """What the model is asked, in the language it is asked in."""
+    """A prompt as the model gets it: its id, and its text in one language."""
 
     prompt_id: str
     text: str
@@ -37,7 +37,7 @@ def sample(
         requests: prompt ids are unique.
         settings: how to draw, and with which backend.
         language: code of the requests' language.
-        progress: called with the answers given and the answers wanted.
+        progress: called with the number of answers so far, and of all that were requested.
 
     Returns:
         RESPONSES in the order request x sample, and QUARANTINE: the prompts that lack an answer, with each reason once.
@@ -52,7 +52,9 @@ def sample(
     ]
     replies = settings.backend.sample(draws, settings, model, progress)
     if len(replies) != len(draws):
-        raise ValueError(f"{type(settings.backend).__name__} gave {len(replies)} replies to {len(draws)} draws")
+        raise ValueError(
+            f"{type(settings.backend).__name__}.sample returned {len(replies)} replies for {len(draws)} draws"
+        )
     common = {
         "language": language,
         "backend": settings.backend.identity(model.name),

@@ -1,7 +1,7 @@
-"""A sampling server that this process starts: one at a time, for one model, ended when nobody needs it.
+"""Starts a sampling server for one model, one server at a time, and ends it when it is not needed any more.
 
-It lives as long as tasks use it, and a few minutes longer for the next one. Another model, a training that wants the
-memory, the end of this process (however it comes) or a failed task end it.
+It runs as long as tasks use it, and five minutes longer for the next one. It ends earlier when another model is to be
+served, training needs the memory, a task fails, or this process ends in any way.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from mpo_core.http.address import ServiceUrl
 from mpo_core.models import forgetting
 
 _IDLE = 300.0
-"""Seconds for which a server that nobody uses stays."""
+"""Seconds for which an unused server goes on running."""
 _GRACE = 30.0
-"""Seconds that the supervisor has to end it."""
+"""Seconds that the supervisor has to end the server."""
 _POLL = 0.5
-"""Seconds between two questions whether it is ready."""
+"""Seconds between two checks whether the server is ready."""
 _OK, _NO_SUCH_PAGE = 200, 404
 
 
@@ -41,14 +41,16 @@ class _Server:
         port = _free_port()
         self._home = f"http://127.0.0.1:{port}"
         self.url = ServiceUrl(f"{self._home}/v1")
-        handle, log = tempfile.mkstemp(prefix="mpo-server-", suffix=".log")  # for the user alone: it may hold prompts
+        handle, log = tempfile.mkstemp(
+            prefix="mpo-server-", suffix=".log"
+        )  # readable by the user alone, since it may hold prompts
         self.log = Path(log)
         filled = [part.replace("{model}", str(folder)).replace("{port}", str(port)) for part in command]
         supervisor = Path(__file__).with_name("supervise.py")
         with os.fdopen(handle, "wb") as output:
             self._process = subprocess.Popen(
                 [sys.executable, "-I", str(supervisor), *filled],
-                stdin=subprocess.PIPE,  # never written to: its closing ends the server
+                stdin=subprocess.PIPE,  # nothing is written to it; closing it ends the server
                 stdout=output,
                 stderr=output,
                 env={name: value for name, value in os.environ.items() if name not in {"PYTHONPATH", "PYTHONHOME"}},
@@ -57,14 +59,14 @@ class _Server:
 
     @property
     def alive(self) -> bool:
-        """Whether it runs."""
+        """Whether the server is running."""
         return self._process.poll() is None
 
     def wait_until_ready(self, patience: float, beat: Callable[[], None]) -> None:
-        """Returns when the server answers.
+        """Waits until the server answers, at most `patience` seconds.
 
         Raises:
-            BadInputError: it ended, or `patience` seconds have passed.
+            BadInputError: the server ended, or did not answer in time.
         """
         deadline = time.monotonic() + patience
         with httpx.Client(trust_env=False, timeout=5.0) as client:
@@ -89,7 +91,7 @@ class _Server:
         return BadInputError(
             f"the server of sampling.backend.command {what}",
             where=f"its log {self.log}",
-            fix="Read the log, and try the command by hand; more time to start: start_timeout.",
+            fix="Read the log, or run the command by hand; where it only needs more time, raise start_timeout.",
         )
 
     def stop(self, *, keep_log: bool) -> None:
@@ -111,16 +113,16 @@ _timer: threading.Timer | None = None
 def running_server(
     command: Sequence[str], folder: Path, *, patience: float, beat: Callable[[], None]
 ) -> Iterator[tuple[ServiceUrl, Path]]:
-    """Gives the address of a server for this model and the path of its log, while the context lasts.
+    """Runs a server for a model while the context lasts, and gives its address and the path of its log.
 
     Args:
-        command: with `{model}` and `{port}` to be filled in.
-        folder: the model.
-        patience: seconds that it has to start.
+        command: program and arguments that start the server; `{model}` and `{port}` in them are filled in.
+        folder: the model's folder.
+        patience: seconds that the server has to become ready.
         beat: called while it starts; an exception that it raises ends the start.
 
     Raises:
-        BadInputError: it does not start; the log's path is in the message.
+        BadInputError: the server does not start; the log's path is in the message.
     """
     server = _acquire((tuple(command), folder), patience, beat)
     failed = True
@@ -132,7 +134,7 @@ def running_server(
 
 
 def stop_idle_server() -> None:
-    """Ends the server if nobody uses it."""
+    """Ends the server that runs, if no task is using it."""
     with _changed:
         if _current is not None and not _current.users:
             _stop(keep_log=False)

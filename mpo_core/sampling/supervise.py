@@ -1,4 +1,4 @@
-"""Runs a command until it ends or standard input closes, and leaves no process of it behind.
+"""Runs a command until it ends or standard input closes, and ends every process that it has started.
 
 Run as a script by `servers.py`, whose process holds the other end of the pipe: however that process dies, even by
 SIGKILL, the pipe closes and the command is ended.
@@ -17,7 +17,7 @@ _NOT_STARTED = 127
 
 
 def main(command: list[str]) -> int:
-    """Returns the command's exit code."""
+    """Runs a command until it ends or standard input closes, and returns its exit code."""
     try:
         # A session of its own: Ctrl-C does not reach it, and its group is all that it starts.
         child = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)

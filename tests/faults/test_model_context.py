@@ -31,9 +31,9 @@ def long_pairs(write_pairs):
     [
         (
             ["training.cutoff=1024"],  # the default: what counts is how long the texts are
-            r"training\.cutoff 1024: 4 of \d+ texts are longer than the model's 64 positions.*Set training\.cutoff=64",
+            r"training\.cutoff 1024: 4 of \d+ training texts are longer than the 64 tokens .*Set training\.cutoff=64",
         ),
-        (["training.cutoff=200"], r"training\.cutoff 200: the model .* knows 64 positions. Set training\.cutoff=64"),
+        (["training.cutoff=200"], r"training\.cutoff 200: the model .* can read 64 tokens at most"),
         (["model.system=Be brief. " + "x" * 99], r"model\.system: .*(takes no system|empty prompt takes)"),
     ],
     ids=["texts", "cutoff", "system"],

@@ -51,7 +51,10 @@ FILES = {
     "GGUF": (only("model.gguf"), "the weights are GGUF"),
     "GGUF alone": (lambda f: [emptied(f), (f / "m.Q4_K_M.gguf").write_bytes(b"GGUF")], "the weights are GGUF"),
     "pickles": (only("pytorch_model.bin"), r"the weights are pickles \(pytorch_model\.bin\).* convert them"),
-    "consolidated weights": (only("consolidated.safetensors"), "no model.safetensors, only consolidated.safetensors"),
+    "consolidated weights": (
+        only("consolidated.safetensors"),
+        "there is no model.safetensors, only consolidated.safetensors",
+    ),
     "weights by pointer": (write("model.safetensors", POINTER), "is a pointer of Git LFS.*git lfs pull"),
     "tokenizer by pointer": (write("tokenizer.json", POINTER), r"tokenizer\.json is a pointer of Git LFS"),
     "config by pointer": (write("config.json", POINTER), r"config\.json is a pointer of Git LFS"),
@@ -63,14 +66,14 @@ FILES = {
     "weights without a tensor": (only("model.safetensors", b"\x02" + b"\0" * 7 + b"{}"), "hold no tensor"),
     "an endless header": (only("model.safetensors", b"\xff" * 8 + b"{}"), "model.safetensors is damaged"),
     "no index": (sharded(index="none"), r"model\.safetensors\.index\.json is missing beside model-00001-of-00002"),
-    "a shard is missing": (sharded(drop_file=True), "1 of 2 files of weights are missing.*model-00002-of-00002"),
+    "a shard is missing": (sharded(drop_file=True), "1 of 2 weight files are missing.*model-00002-of-00002"),
     "a tensor is missing": (sharded(drop_tensor=True), "1 tensors that .* names are not in model-00001"),
     "an index of nothing": (sharded(index={}), "weight_map does not say"),
     "an empty index": (sharded(index={"weight_map": {}}), "weight_map does not say"),
     "an index of numbers": (sharded(index={"weight_map": {"a": 1}}), "weight_map does not say"),
     "an index of lists": (sharded(index={"weight_map": ["a"]}), "weight_map does not say"),
     "an index that is a list": (sharded(index=["a"]), r"index\.json: this is a JSON list"),
-    "an index that leaves the folder": (sharded(index={"weight_map": {"a": "../x"}}), "files of weights are missing"),
+    "an index that leaves the folder": (sharded(index={"weight_map": {"a": "../x"}}), "weight files are missing"),
     "a pipe for weights": (pipe(WEIGHTS), "model.safetensors is a pipe or a device"),
     "a pipe for the config": (pipe("config.json"), "config.json is a pipe or a device"),
     "a pipe for the tokenizer": (pipe("tokenizer.json"), "tokenizer.json is a pipe or a device"),
@@ -132,8 +135,11 @@ CONFIGS = {
     ),
     "uneven heads": (config(num_attention_heads=3), "multiple of the number of attention heads"),
     "a size inside": (config(text_config={"num_hidden_layers": 10**7}), "num_hidden_layers is 10000000"),
-    "an unknown activation": (config(hidden_act="nope"), "config.json: no model can be built from it.*nope"),
-    "unknown positions": (config(rope_parameters={"rope_type": "nope"}), "no model can be built"),
+    "an unknown activation": (
+        config(hidden_act="nope"),
+        "config.json: transformers cannot build a model from it.*nope",
+    ),
+    "unknown positions": (config(rope_parameters={"rope_type": "nope"}), "transformers cannot build a model"),
     "positions of no kind": (config(rope_parameters=5), "this configuration cannot be used"),
     "nested nonsense": (config(id2label=5, architectures={"a": [None]}), "this configuration cannot be used"),
     "positions scaled by infinity": (scaled(factor=float("inf")), "factor of rope_parameters is 'inf'"),
@@ -144,7 +150,7 @@ CONFIGS = {
     "whole numbers": (stored_as("int8"), "29 weights are stored as I8 and config.json says nothing of a quantisation"),
     "eight bits": (stored_as("float8_e4m3fn"), "29 weights are stored as F8_E4M3"),
     "an unknown precision": (config(dtype="nope"), "this configuration cannot be used"),
-    "padding out of range": (config(pad_token_id=99999), "no model can be built"),
+    "padding out of range": (config(pad_token_id=99999), "transformers cannot build a model"),
     "an end out of range": (config(eos_token_id=99999), "eos_token_id '99999' is no token id of the model"),
     "an end below zero": (change("generation_config.json", eos_token_id=-4), "eos_token_id '-4' is no token id"),
     "an end in words": (change("generation_config.json", eos_token_id="end"), "eos_token_id 'end' is no token id"),  # noqa: S106
@@ -193,7 +199,7 @@ def test_a_config_that_does_not_fit(model_copy, case):
 @pytest.mark.parametrize("case", GENERATION)
 def test_a_generation_config_that_cannot_be_read(model_copy, case):
     change("generation_config.json", **GENERATION[case])(model_copy)
-    assert re.search(r"generation_config\.json: this cannot be used \(\w+Error", refusal(model_copy))
+    assert re.search(r"generation_config\.json: this file cannot be used \(\w+Error", refusal(model_copy))
 
 
 @pytest.mark.parametrize("case", IGNORED)
@@ -264,8 +270,8 @@ def test_commands_that_take_a_model(mpo, model_copy, write_pairs, prompts_csv, t
         ("~/no-such-folder-of-models", "no such folder"),
         ("a/b/c", "no such folder"),
         ("", "."),
-        ("x" * 5000, "this is no path|neither a folder"),
-        ("a\0b", "this is no path|neither a folder"),
+        ("x" * 5000, "this is not a valid path|neither a local folder"),
+        ("a\0b", "this is not a valid path|neither a local folder"),
     ],
 )
 def test_a_path_that_is_no_folder(model_copy, path, pattern):
@@ -282,7 +288,7 @@ def test_what_a_model_needs_is_compared_with_the_memory(model_copy, monkeypatch)
 def test_layers_that_the_config_leaves_out(model_copy):
     config(num_hidden_layers=2)(model_copy)
     with pytest.raises(
-        BadInputError, match=r"9 tensors that config.json leaves out are in the weights.*model\.layers\.2"
+        BadInputError, match=r"9 tensors have no place in the model that config.json describes.*model\.layers\.2"
     ):
         load_model(model_copy, ModelSettings(device="cpu"))
 
@@ -290,8 +296,11 @@ def test_layers_that_the_config_leaves_out(model_copy):
 LOADED = {
     "outputs without names": (config(return_dict=False), "the model cannot be run"),
     "NaN in computing": (config(rms_norm_eps=float("nan")), "scores are NaN or infinite when it computes in float32"),
-    "a scale": (beside("model.layers.0.mlp.up_proj.weight_scale", 1), "1 tensors that config.json leaves out"),
-    "a bias": (beside("model.layers.0.self_attn.q_proj.bias", 128), "leaves out.* the first is .*q_proj.bias"),
+    "a scale": (beside("model.layers.0.mlp.up_proj.weight_scale", 1), "1 tensors have no place in the model"),
+    "a bias": (
+        beside("model.layers.0.self_attn.q_proj.bias", 128),
+        "describes, the first is .*q_proj.bias",
+    ),
     "an adapter inside": (beside("model.layers.1.mlp.up_proj.lora_A.weight", 8, 128), "the first is .*lora_A.weight"),
     "a value head": (beside("v_head.summary.weight", 1, 128), None),  # of no known layer: it changes no answer
 }

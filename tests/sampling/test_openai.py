@@ -295,9 +295,9 @@ def test_settings_that_do_not_fit_together(settings, message):
 def test_a_server_of_one_model_is_refused_where_the_trained_one_is_to_answer():
     single = backend(url="http://h/v1", model="tiny")
     single.require_models(["base"])
-    with pytest.raises(BadInputError, match=r"the model that the run trains is to answer too.*models=\{base: NAME"):
+    with pytest.raises(BadInputError, match=r"the model that the run trains must answer too.*models=\{base: NAME"):
         single.require_models(["base", TRAINED])
-    with pytest.raises(BadInputError, match="the model other is to answer too"):
+    with pytest.raises(BadInputError, match="the model other must answer too"):
         backend(url="http://h/v1", models={"base": "b"}).require_models(["base", "other"])
     backend(url="http://h/v1", models={"base": "b", TRAINED: "t"}).require_models(["base", TRAINED])
     backend(command=["x", "{model}", "{port}"]).require_models(["base", TRAINED])

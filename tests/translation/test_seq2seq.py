@@ -312,8 +312,8 @@ def refused(path: Path | str) -> str:
     [
         ("/nowhere/model", "no such folder"),
         ("./nowhere", "no such folder"),
-        ("nobody/nothing", r"neither a folder here nor a model that the hub gives \(LocalEntryNotFoundError\)"),
-        ("nobody/no thing", r"neither a folder here nor a model that the hub gives \(HFValidationError\)"),
+        ("nobody/nothing", r"neither a local folder nor a model on the hub \(LocalEntryNotFoundError\)"),
+        ("nobody/no thing", r"neither a local folder nor a model on the hub \(HFValidationError\)"),
         ("a/b/c", "no such folder"),
     ],
 )

@@ -1,4 +1,4 @@
-"""A model behind an OpenAI-compatible server: vLLM, SGLang, llama.cpp, or whichever it is."""
+"""The sampling backend `openai`: the model answers on an OpenAI-compatible server, such as vLLM or llama.cpp."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from mpo_core.http.address import ServiceUrl, Url
 
 
 class OpenAI(SamplingBackend):
-    """Asks an OpenAI-compatible server (vLLM, SGLang, llama.cpp), which runs already or is started by `command`."""
+    """Samples from an OpenAI-compatible server (vLLM, SGLang, llama.cpp): at `url`, or started by `command`."""
 
     backend: Literal["openai"]
     """Name of the backend."""
@@ -35,18 +35,19 @@ class OpenAI(SamplingBackend):
     the port: [/envs/vllm/bin/vllm, serve, "{model}", --port, "{port}"]. It is ended with the run. Default: none,
     `url` names a server."""
     model: str | None = None
-    """Name by which the server knows the one model that it serves. Default: with `command`, the model's folder."""
+    """Name of the model on a server that serves one model. Default: with `command`, the model's folder."""
     models: dict[str, str] = Field(default_factory=dict)
-    """Names on the server by `model.path`, for a server at `url` that serves several; `trained` stands for the model
-    that a run trains. Default: only `model`."""
+    """Name on the server for each `model.path`, where the server at `url` serves several models; the key `trained`
+    stands for the model that a run trains. Default: none, `model` is the only one."""
     version: str = ""
-    """Version of the server or model, as you name it: another one is asked anew. Default: empty."""
+    """Version of the server or its model, in your own words. Change it when they change: it is a part of the cache
+    key, so that all answers are drawn again. Default: empty."""
     key_variable: str | None = Field(None, min_length=1, json_schema_extra=OPERATIONAL)
-    """Environment variable that holds the server's key. Default: no key is sent."""
+    """Name of the environment variable that holds the server's key. Default: none, no key is sent."""
     concurrency: int = Field(32, ge=1, json_schema_extra=OPERATIONAL)
-    """Requests that wait for their answer at the same time. Default: 32."""
+    """Number of requests that are sent at the same time. Default: 32."""
     timeout: float = Field(600.0, gt=0.0, json_schema_extra=OPERATIONAL)
-    """Seconds after which a request that is not answered in full is given up. Default: 600."""
+    """Seconds that the server has for a whole answer; after them the request fails. Default: 600."""
     retries: int = Field(5, ge=0, json_schema_extra=OPERATIONAL)
     """How often a failed request is tried again, after a longer wait each time. Default: 5."""
     start_timeout: float = Field(900.0, gt=0.0, json_schema_extra=OPERATIONAL)
@@ -70,7 +71,7 @@ class OpenAI(SamplingBackend):
     def sample(
         self, draws: Sequence[Draw], settings: DrawSettings, model: SampledModel, progress: Progress
     ) -> list[Answer | NoAnswer]:
-        """Returns an answer to every draw; each is one request with a seed of its own.
+        """Asks the server for an answer to every draw, with one request and one seed for each.
 
         Raises:
             BadInputError: the server does not start, refuses everything, or the key is malformed.
@@ -81,34 +82,34 @@ class OpenAI(SamplingBackend):
 
         self.require_models([model.name])
         if isinstance(self.url, ServiceUrl):
-            return ask_server(self, self.url, self._served(model), draws, settings, model, progress)
+            return ask_server(self, self.url, self._name_of(model), draws, settings, model, progress)
         with running_server(
             self.command or [], model.folder, patience=self.start_timeout, beat=lambda: progress(0, len(draws))
         ) as (url, log):
-            return ask_server(self, url, self._served(model), draws, settings, model, progress, log=log)
+            return ask_server(self, url, self._name_of(model), draws, settings, model, progress, log=log)
 
     def identity(self, model: str) -> str:
-        """Returns the model's name on the server, or the program that serves it, and the version."""
+        """Returns what identifies the answers: the model's name on the server, or the program, and the version."""
         program = self.command[0] if self.command else self.models.get(model, self.model)
         return f"openai:{program}@{self.version}"
 
     def require_models(self, models: Sequence[str]) -> None:
-        """Passes if the settings say under which name the server at `url` serves each model.
+        """Rejects settings that do not name each of these models on the server at `url`.
 
         Raises:
-            BadInputError: they do not.
+            BadInputError: the name of a model is missing.
         """
         unnamed = [model for model in dict.fromkeys(models) if model not in self.models]
         if self.command is not None or not unnamed or (not self.models and len(set(models)) == 1):
             return
         name = "the model that the run trains" if unnamed[-1] == TRAINED else f"the model {unnamed[-1]}"
         raise BadInputError(
-            f"{name} is to answer too, and the settings do not say under which name the server at {self.url} serves it",
+            f"{name} must answer too, but the settings do not name it on the server at {self.url}",
             where="sampling.backend.models",
             fix="Give `command` instead of `url`, which serves each model in turn; or serve both and name them: "
             f"models={{{', '.join(f'{model}: NAME' for model in dict.fromkeys(models))}}}; or use transformers.",
         )
 
-    def _served(self, model: SampledModel) -> str:
-        """The model's name on the server."""
+    def _name_of(self, model: SampledModel) -> str:
+        """Returns the model's name on the server."""
         return self.models.get(model.name) or self.model or str(model.folder)

@@ -1,4 +1,4 @@
-"""The model itself, in this process, with transformers."""
+"""The sampling backend `transformers`: the model answers in this process."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from mpo_core.contract.settings import OPERATIONAL
 
 
 class Transformers(SamplingBackend):
-    """Lets the model answer in this process, with transformers."""
+    """Samples with transformers, in this process."""
 
     backend: Literal["transformers"]
     """Name of the backend."""
     dtype: Literal["float32", "bfloat16", "float16"] | None = None
-    """Number format in which the model answers. Default: `model.dtype`."""
+    """Number format of the model while it answers. Default: `model.dtype`."""
     attention: Literal["sdpa", "eager", "flash_attention_2"] | None = None
     """How transformers computes attention. `flash_attention_2` needs the package flash-attn. Default: the model's own
     choice, which is `sdpa` for most."""
@@ -25,13 +25,13 @@ class Transformers(SamplingBackend):
     """`auto` spreads the layers of a model over all devices, for a model that is too large for one. Default: the model
     lies on `model.device`."""
     tokens_per_batch: int | None = Field(None, ge=1, json_schema_extra=OPERATIONAL)
-    """Most tokens, of prompts and answers together, that are worked on at once; halved as often as memory runs out.
+    """Most tokens of a batch, prompts and longest answers together; halved whenever memory runs out.
     Default: 65536 on a GPU, 16384 on a CPU."""
 
     def sample(
         self, draws: Sequence[Draw], settings: DrawSettings, model: SampledModel, progress: Progress
     ) -> list[Answer | NoAnswer]:
-        """Returns an answer to every draw; what is in the same batch does not change it.
+        """Generates an answer to every draw, which does not depend on the other draws of its batch.
 
         Raises:
             BadInputError: the model cannot be loaded, no prompt can be encoded, or the scores become NaN.
@@ -55,6 +55,6 @@ class Transformers(SamplingBackend):
             )
 
     def identity(self, model: str) -> str:
-        """Returns the name: model, settings and seed decide the answers."""
+        """Returns the backend's name, which is all that identifies it: model, settings and seed decide the answers."""
         del model
         return self.backend
