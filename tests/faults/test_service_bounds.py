@@ -211,9 +211,9 @@ def test_a_circle_of_redirects_ends():
 
 URLS = {
     "http://[::1": "malformed",
-    "http://h:99999": "port is no number",
-    "http://h:0": "port is no number",
-    "http://h:p": "port is no number",
+    "http://h:99999": "port is not a number",
+    "http://h:0": "port is not a number",
+    "http://h:p": "port is not a number",
     "h:8000/v1": "must begin with http",
     "ftp://h/": "must begin with http",
     "http://": "names no valid host",
@@ -229,10 +229,10 @@ URLS = {
     "http://xn--zzzzzz-.org/": "names no valid host",
     "http://127.1/": "names no valid host",
     "http://[127.0.0.1]/": "malformed",
-    "http://me:s3cret@h:99999": "port is no number",
+    "http://me:s3cret@h:99999": "port is not a number",
     "me:s3cret@host/v1": "must begin with http",
     "http://me:s3 cret@host/v1": "contains a space",
-    "http://me:s3/cret@host": "port is no number",
+    "http://me:s3/cret@host": "port is not a number",
 }
 
 
