@@ -10,6 +10,7 @@ from flows import stages
 from flows.compare_report import Cell, finish_comparison
 from flows.run import Future, Run, start_run
 from flows.stages import Key, Pairs, evaluate, preference_pairs, read_blocks, require_pairs
+from flows.swaps import check_swaps
 from mpo_core.languages.known import language
 from mpo_core.reporting import MethodsSummary
 from mpo_core.settings import PipelineConfig
@@ -65,7 +66,7 @@ def _train(run: Run, base: ModelFolder, pairs: Pairs, cell: Cell) -> Future:
     clean = pairs.of("train").target
     train = {key: _flipped(run, future, key, cell) for key, future in clean.items()}
     # The reference is measured on the pairs as they are trained on, swapped answers included.
-    learned = pairs._replace(target=pairs.target | train)
+    learned = check_swaps(run.variant(run.config, cell.label), base, pairs._replace(target=pairs.target | train))
     return stages.train(run, base, learned, stages.measure(run, base, learned, settings), settings, cell.label)
 
 

@@ -10,6 +10,7 @@ from flows import stages
 from flows.benchmarks import read_benchmarks
 from flows.report import write_report
 from flows.run import start_run
+from flows.swaps import check_swaps
 from mpo_core.reporting import RunSummary
 from mpo_core.settings import PipelineConfig
 from tasks.model import find_model
@@ -39,6 +40,8 @@ def full_pipeline(config: PipelineConfig, overrides: dict[str, JsonValue] | None
         target_verdicts = stages.judge(run, target_answers)
         # 5. Pairs: a good and a bad answer to each prompt in the dominant language, mirrored in every target.
         pairs = stages.pair(run, texts, answers | target_answers, verdicts | target_verdicts)
+        # Where pairs.swap_check asks for it, the frozen model's states say which target answers are swapped.
+        pairs = check_swaps(run, base, pairs)
         # 6. Reference: the frozen model's reward gaps, to which targets are pulled (L1), and states to keep (L2).
         reference = stages.measure(run, base, pairs, training)
         # 7. Training: the gap of every target pair towards that of the dominant language.

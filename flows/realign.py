@@ -14,6 +14,7 @@ from flows import registered, stages
 from flows.benchmarks import read_benchmarks
 from flows.report import write_report
 from flows.run import Run, start_run
+from flows.swaps import check_swaps
 from mpo_core import registry
 from mpo_core.contract.artifacts import ArtifactRef
 from mpo_core.contract.tables import METRICS
@@ -62,7 +63,7 @@ def realign(config: PipelineConfig, overrides: dict[str, JsonValue] | None = Non
             start = promoted[1] if run.config.realign.start == "promoted" else base
 
         benchmarks = read_benchmarks(run)
-        pairs = stages.preference_pairs(run, base, work.blocks)
+        pairs = check_swaps(run, base, stages.preference_pairs(run, base, work.blocks))
         reference = stages.measure(run, start, pairs, run.config.training)
         learned = pairs if start is base else _replayed(run, pairs, work)
         trained = stages.train(run, start, learned, reference, run.config.training)

@@ -10,11 +10,12 @@ from mpo_core.contract.tables import (
     REFERENCE_ANSWERS,
     RESPONSES,
     SOURCE_PAIRS,
+    SWAPS,
     TRANSLATIONS,
     VERDICTS,
     TableSpec,
 )
-from mpo_core.pairs import draw_pairs, flip_answers, source_pairs, target_pairs
+from mpo_core.pairs import draw_pairs, flip_answers, settle_swaps, source_pairs, target_pairs
 from mpo_core.settings import PairSettings
 from tasks.stage import ShardInput, read_rows, stage
 
@@ -91,6 +92,21 @@ def flip_pairs(store: ArtifactStore, *, pairs: ShardInput, share: float, seed: i
     del label
     rows = flip_answers(read_rows(store, [pairs], PAIRS), share, seed=seed)
     return Shard(rows=store.write_table("pairs", PAIRS, rows, language=language))
+
+
+@stage("pairs", verb="unswap")
+def unswap_pairs(
+    store: ArtifactStore, *, pairs: ShardInput, swaps: ShardInput, swap_back: bool, language: str, label: str
+) -> Shard:
+    """The pairs of a block without the swapped ones, or with the answers of these swapped back."""
+    del label
+    rows, quarantine = settle_swaps(
+        read_rows(store, [pairs], PAIRS), read_rows(store, [swaps], SWAPS), swap_back=swap_back
+    )
+    return Shard(
+        rows=store.write_table("pairs", PAIRS, rows, language=language),
+        quarantine=store.write_table("pairs", QUARANTINE, quarantine, language=language),
+    )
 
 
 @stage("pairs", verb="replay")

@@ -1,7 +1,10 @@
 """Reward gaps and pooled hidden states of a model that does not train, once per pair."""
 
+from collections.abc import Sequence
+
 from mpo_core.contract.artifacts import ArtifactStore, Shard
-from mpo_core.contract.tables import GAPS, PAIRS, QUARANTINE, SOURCE_PAIRS, source_id
+from mpo_core.contract.tables import GAPS, PAIRS, QUARANTINE, SOURCE_PAIRS, SWAPS, source_id
+from mpo_core.pairs import find_swaps
 from mpo_core.training.encoding import PairText
 from mpo_core.training.reference import gaps, target_texts
 from tasks.model import ModelFolder
@@ -43,6 +46,52 @@ def measure_gaps(
         rows=store.write_table("reference", GAPS, rows, language=language),
         quarantine=store.write_table("reference", QUARANTINE, quarantine, language=language),
     )
+
+
+@stage("reference", verb="states")
+def measure_states(
+    store: ArtifactStore,
+    *,
+    model: ModelFolder,
+    pairs: ShardInput,
+    cutoff: int,
+    precision: str,
+    weights: str,
+    language: str,
+    dominant: bool,
+    tokens_per_forward: int,
+    label: str,
+) -> Shard:
+    """The state after the last token of every answer of a block, from the model's middle layer."""
+    del label
+    with model.loaded(store, dtype=weights) as (network, tokenizer):
+        rows, quarantine = gaps(
+            network,
+            tokenizer,
+            _texts(pairs, language, store, dominant=dominant),
+            cutoff=cutoff,
+            system=model.settings.system,
+            pooling="last",
+            middle=True,
+            precision=precision,
+            tokens_per_forward=tokens_per_forward,
+            digest=model.sha256,
+            progress=tell_progress,
+        )
+    return Shard(
+        rows=store.write_table("reference", GAPS, rows, language=language),
+        quarantine=store.write_table("reference", QUARANTINE, quarantine, language=language),
+    )
+
+
+@stage("reference", verb="swaps")
+def check_order(
+    store: ArtifactStore, *, pairs: Sequence[ShardInput], states: Sequence[ShardInput], language: str, label: str
+) -> Shard:
+    """The pairs of a language whose answers are swapped, by the states of all its pairs and of the dominant ones."""
+    del label
+    swaps = find_swaps(read_rows(store, pairs, PAIRS), read_rows(store, states, GAPS))
+    return Shard(rows=store.write_table("reference", SWAPS, swaps.rows, language=language), counts=swaps.counts)
 
 
 def _texts(pairs: ShardInput, language: str, store: ArtifactStore, *, dominant: bool) -> list[PairText]:

@@ -266,6 +266,15 @@ GAPS = _spec(
     Column("rejected_pooled", _VECTOR, "pooled last hidden state of the rejected sequence [D]", nullable=True),
 )
 
+SWAPS = _spec(
+    "swaps",
+    "pair_id",
+    Column("pair_id", _STRING, "a target pair of training"),
+    _LANGUAGE,
+    Column("margin", pa.float32(), "how much better its answers resemble the dominant ones in order than swapped"),
+    Column("swapped", pa.bool_(), "the check acts in this language, and the margin is below 0"),
+)
+
 TRAINING_LOG = _spec(
     "training_log",
     "step metric",
@@ -352,6 +361,7 @@ ALL_TABLES: tuple[TableSpec, ...] = (
     SOURCE_PAIRS,
     PAIRS,
     GAPS,
+    SWAPS,
     TRAINING_LOG,
     METRICS,
     COMPARISONS,

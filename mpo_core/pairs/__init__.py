@@ -7,6 +7,7 @@ from mpo_core.pairs.dominant import require_safe_dominant
 from mpo_core.pairs.draw import draw_pairs, flip_answers
 from mpo_core.pairs.interchange import export_official, export_trl, import_pairs
 from mpo_core.pairs.source import source_pairs
+from mpo_core.pairs.swaps import find_swaps, settle_swaps
 from mpo_core.pairs.target import target_pairs
 
 __all__ = [
@@ -17,10 +18,12 @@ __all__ = [
     "draw_pairs",
     "export_official",
     "export_trl",
+    "find_swaps",
     "flip_answers",
     "import_pairs",
     "of_languages",
     "require_safe_dominant",
+    "settle_swaps",
     "source_pairs",
     "target_pairs",
 ]

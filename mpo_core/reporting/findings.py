@@ -115,6 +115,7 @@ def cautions(summary: RunSummary) -> list[str]:
         _unchanged_caution(summary),
         _few_caution(summary),
         _quarantine_caution(summary),
+        *_swap_cautions(summary),
         _unjudged_caution(summary),
         _judge_caution(summary),
         *_benchmark_cautions(summary),
@@ -285,6 +286,33 @@ def _quarantine_caution(summary: RunSummary) -> str:
     if not rejected or rejected < _NOTABLE * (rejected + accepted):
         return ""
     return f"{rejected:,} rows were rejected on the way. Section “Stages” lists the reasons."
+
+
+def _swap_cautions(summary: RunSummary) -> list[str]:
+    """Says which languages have swapped pairs, and in which the swap check cannot know."""
+    counts = {
+        language_name(stage.language): stage.counts
+        for stage in summary.stages
+        if stage.language is not None and "order_acts" in stage.counts
+    }
+    swapped = [f"{name} ({n['swapped']:,})" for name, n in counts.items() if n["swapped"]]
+    unknown = [
+        f"{name} ({n['order_confirmed']:,} of {n['order_known']:,})"
+        for name, n in counts.items()
+        if not n["order_acts"]
+    ]
+    done = {"drop": "were rejected", "swap_back": "got their answers swapped back"}
+    action = done.get(str(setting(summary, "pairs", "swap_check")), "were trained on as they are")
+    sentences = (
+        [f"Training pairs with swapped answers were found in {listed(swapped)}; they {action}."] if swapped else []
+    )
+    if unknown:
+        sentences.append(
+            f"Whether training pairs have swapped answers cannot be told in {listed(unknown)}: so many artificial "
+            "swaps of pairs in known order were found, and 90 % of at least 20 are needed. Add validation prompts, or check "
+            "that their own answers are in order; a model without a common space for its languages cannot tell."
+        )
+    return sentences
 
 
 def _not_finite_caution(summary: RunSummary) -> str:

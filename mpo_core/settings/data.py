@@ -103,3 +103,8 @@ class PairSettings(Settings):
     max_overlap: Fraction = 0.95
     """Rejects pairs whose prompt and answers together are more alike to those of an earlier pair of the same block
     than this (0 to 1: the share of pieces of five characters that both have). 1 turns the check off. Default: 0.95."""
+    swap_check: Literal["drop", "swap_back", "mark"] | None = None
+    """What is done with target pairs whose chosen answer resembles the dominant rejected one, by the hidden states of
+    the base model: `drop` rejects them, `swap_back` swaps their answers, `mark` only lists them. It acts in languages
+    where it finds at least 90 % of artificial swaps of pairs in known order (those of the split `validation`, and
+    sampled ones), and says where it does not. Default: null, no check."""

@@ -35,16 +35,16 @@ def inner(model: Any) -> Any:
 
 
 @contextlib.contextmanager
-def scoring(model: Any, *, packed: bool, keep: int = KEEP) -> Iterator[None]:
+def scoring(model: Any, *, packed: bool, keep: int = KEEP, layer: int | None = None) -> Iterator[None]:
     """While it lasts, `model(layout=...)` returns an `Output`; afterwards the model is as before."""
-    attach(model, packed=packed, keep=keep)
+    attach(model, packed=packed, keep=keep, layer=layer)
     try:
         yield
     finally:
         detach(model)
 
 
-def attach(model: Any, *, packed: bool, keep: int = KEEP) -> None:
+def attach(model: Any, *, packed: bool, keep: int = KEEP, layer: int | None = None) -> None:
     """Makes `model(layout=...)` return an `Output`.
 
     The method `forward` is replaced on the instance, not wrapped from outside: so everything
@@ -55,6 +55,7 @@ def attach(model: Any, *, packed: bool, keep: int = KEEP) -> None:
         model: a causal language model, bare or with adapters.
         packed: layouts will be packed; else padded.
         keep: bytes of probabilities kept for backward.
+        layer: pools the states after this layer, from 1. Default: after the last one and the final norm.
 
     Raises:
         BadInputError: the model's logits are not a linear function of its last hidden states
@@ -68,12 +69,15 @@ def attach(model: Any, *, packed: bool, keep: int = KEEP) -> None:
 
     def forward(self: Any, layout: Layout, **_: Any) -> Output:
         # PEFT passes the arguments of a usual forward along, all None.
-        hidden = self.base_model(**layout.inputs, use_cache=False).last_hidden_state.flatten(0, 1)  # [R * T, D]
+        wanted = {} if layer is None else {"output_hidden_states": True}
+        out = self.base_model(**layout.inputs, use_cache=False, **wanted)
+        hidden = out.last_hidden_state.flatten(0, 1)  # [R * T, D]
         log_p = self.get_output_embeddings()(hidden[layout.predicting], layout.targets)  # [N]
         # A sum of some thousand nats has too few digits in float32: 1e-6 of a mean over a few hundred tokens.
         sums = [part.sum(dtype=torch.float64) for part in log_p.split(layout.answers)]
         # Pooled in float32: autocast has left the states in bfloat16.
-        return Output(torch.stack(sums) if sums else log_p, layout.pool(hidden))
+        pooled = layout.pool(hidden if layer is None else out.hidden_states[layer].flatten(0, 1))
+        return Output(torch.stack(sums) if sums else log_p, pooled)
 
     def predict(self: Any, hidden: Tensor, targets: Tensor) -> Tensor:
         in_place = vars(self).get("_mpo_in_place", False)

@@ -38,6 +38,7 @@ def gaps(
     cutoff: int,
     system: str | None,
     pooling: str | None,
+    middle: bool = False,
     digest: str = "",
     precision: str = "float32",
     tokens_per_forward: int = 4096,
@@ -56,6 +57,7 @@ def gaps(
         cutoff: most tokens of a sequence, as in training.
         system: system message before each prompt.
         pooling: `mean` or `last`; None or `padded_mean` leaves the states null.
+        middle: pools the states of the middle layer instead of the last one: what is said, less than the next word.
         digest: of the model, written beside each figure; training refuses those of another.
         precision: `bfloat16` computes under autocast, as training does, so that L2 starts near zero.
         tokens_per_forward: most tokens of a forward; a longer pair goes alone.
@@ -75,7 +77,8 @@ def gaps(
     rows: dict[str, dict[str, Any]] = {}
     packed, done = can_pack(model), 0
     model.eval()
-    with scoring(model, packed=packed, keep=0):
+    layer = (model.config.get_text_config().num_hidden_layers + 1) // 2 if middle else None
+    with scoring(model, packed=packed, keep=0, layer=layer):
         for batch in _batches(items, tokens_per_forward, packed=packed):
             for row in _measure(model, tokenizer.pad_token_id, batch, pooling, precision, packed=packed):
                 if math.isfinite(row["chosen_reward"]) and math.isfinite(row["rejected_reward"]):
