@@ -73,10 +73,14 @@ def train_file(
     cuts = Cuts.of_figures(dict(zip(log["metric"].to_pylist(), log["value"].to_pylist(), strict=True)))
     warning = cuts.warning(config.training.cutoff)
     # A profile may set it for `mpo run`, whose prompts include validation prompts.
-    idle = held_out is None and config.training.evaluate_every is not None
+    ignored = {
+        "training.evaluate_every, which needs --validation FILE": held_out is None and config.training.evaluate_every,
+        "pairs.swap_check, which is for pairs that a run makes": config.pairs.swap_check,
+    }
+    idle = [setting for setting, wanted in ignored.items() if wanted]
     return {
         "pairs": trained.counts["pairs"],
-        **({"not used": "training.evaluate_every, which needs --validation FILE"} if idle else {}),
+        **({"not used": "; ".join(idle)} if idle else {}),
         "quarantined": counts(rejected, "reason"),
         "steps": trained.counts["steps"],
         "cut": cuts.total.model_dump(),

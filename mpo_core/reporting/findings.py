@@ -290,27 +290,23 @@ def _quarantine_caution(summary: RunSummary) -> str:
 
 def _swap_cautions(summary: RunSummary) -> list[str]:
     """Says which languages have swapped pairs, and in which the swap check cannot know."""
-    counts = {
-        language_name(stage.language): stage.counts
-        for stage in summary.stages
-        if stage.language is not None and "order_acts" in stage.counts
-    }
-    swapped = [f"{name} ({n['swapped']:,})" for name, n in counts.items() if n["swapped"]]
-    unknown = [
-        f"{name} ({n['order_confirmed']:,} of {n['order_known']:,})"
-        for name, n in counts.items()
-        if not n["order_acts"]
-    ]
+    checked = [stage for stage in summary.stages if stage.language is not None and "order_acts" in stage.counts]
+    swapped, unknown = [], []
+    for stage in checked:
+        name, n = language_name(str(stage.language)), stage.counts
+        if not n["order_acts"]:
+            unknown.append(f"{name} ({n['order_confirmed']:,} of {n['order_known']:,})")
+        elif n["swapped"]:
+            alarms = round(stage.rows * (1 - n["order_confirmed"] / n["order_known"]))
+            swapped.append(f"{name} ({n['swapped']:,} of {stage.rows:,}; about {alarms:,} of good ones would be, too)")
     done = {"drop": "were rejected", "swap_back": "got their answers swapped back"}
     action = done.get(str(setting(summary, "pairs", "swap_check")), "were trained on as they are")
-    sentences = (
-        [f"Training pairs with swapped answers were found in {listed(swapped)}; they {action}."] if swapped else []
-    )
+    sentences = [f"Training pairs seem to have swapped answers in {listed(swapped)}; they {action}."] if swapped else []
     if unknown:
         sentences.append(
             f"Whether training pairs have swapped answers cannot be told in {listed(unknown)}: so many artificial "
-            "swaps of pairs in known order were found, and 90 % of at least 20 are needed. Add validation prompts, or check "
-            "that their own answers are in order; a model without a common space for its languages cannot tell."
+            "swaps of pairs in known order were found, and 90 % of at least 20 are needed. Add validation prompts, or "
+            "check that their own answers are in order; a model whose languages share no space cannot tell."
         )
     return sentences
 

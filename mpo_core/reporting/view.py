@@ -29,7 +29,13 @@ CHECK_NAMES = {
     "fewer_languages": "No language lost since",
     "taken_out": "Not taken out of use by a person",
 }
-COUNT_NAMES = {"peak_mib": "peak memory in MiB", "train_seconds": "seconds of training"}
+COUNT_NAMES = {
+    "peak_mib": "peak memory in MiB",
+    "train_seconds": "seconds of training",
+    "order_known": "pairs in known order",
+    "order_confirmed": "of these confirmed",
+    "order_acts": "languages with a swap check",
+}
 
 
 class Tile(NamedTuple):

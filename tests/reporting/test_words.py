@@ -122,6 +122,23 @@ def test_answers_that_were_cut_are_reported(summary: RunSummary, cut: int, repor
     assert any(f"{cut} of 10 answers were cut" in note for note in notes) == reported
 
 
+def test_swapped_pairs_are_reported_and_where_they_cannot_be_known(summary: RunSummary) -> None:
+    assert not any("swap" in note for note in cautions(summary))
+    counts = {
+        "sw": {"order_known": 40, "order_confirmed": 38, "order_acts": 1, "swapped": 7},
+        "zh": {"order_known": 40, "order_confirmed": 21, "order_acts": 0, "swapped": 0},
+    }
+    changes = [{"language": code, "rows": 100, "counts": of} for code, of in counts.items()]
+    stages = [summary.stages[0].model_copy(update=change) for change in changes]
+    config = {**summary.config, "pairs": {"swap_check": "drop"}}
+    notes = cautions(summary.model_copy(update={"stages": stages, "config": config}))
+    assert (
+        "Training pairs seem to have swapped answers in Swahili (7 of 100; about 5 of good ones would be, too); "
+        "they were rejected."
+    ) in notes
+    assert any("cannot be told in Chinese (21 of 40)" in note for note in notes)
+
+
 def test_console_table_keeps_its_figures(summary: RunSummary) -> None:
     line = next(line for line in printed(summary).splitlines() if "Swahili" in line)
     assert "70 → 22.7" in line

@@ -32,6 +32,23 @@ def test_texts_of_a_table(world: Any) -> None:
     assert len(target_texts(pairs)) == 6
 
 
+@pytest.mark.parametrize("packed", [True, False])
+def test_states_of_the_middle_layer(world: Any, model: Any, tokenizer: Any, monkeypatch: Any, packed: bool) -> None:
+    if not packed:
+        monkeypatch.setattr(forward, "can_pack", lambda _: False)
+    texts = target_texts(world.pairs_table(2))
+    middle = (model.config.num_hidden_layers + 1) // 2
+    table, _ = measure(model, tokenizer, texts, pooling="last", middle=True)
+    assert table["gap"].to_pylist() == pytest.approx(measure(model, tokenizer, texts)[0]["gap"].to_pylist(), abs=1e-6)
+    for text, row in zip(texts, table.to_pylist(), strict=True):
+        ids = encode_text(tokenizer, text, cutoff=1024, system=None)
+        for answer, states in ((ids.chosen, row["chosen_pooled"]), (ids.rejected, row["rejected_pooled"])):
+            tokens = torch.tensor([[*ids.prompt, *answer]])
+            with torch.no_grad():
+                expected = model(input_ids=tokens, output_hidden_states=True).hidden_states[middle][0, -1]
+            assert states == pytest.approx(expected.tolist(), abs=1e-5)
+
+
 @pytest.mark.parametrize("tokens_per_forward", [1, 100, 4096])
 @pytest.mark.parametrize("packed", [True, False])
 def test_figures_are_the_plain_ones(
