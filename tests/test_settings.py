@@ -105,7 +105,7 @@ def test_every_field_is_described_and_unknown_keys_are_refused(model):
             r"`training\.beta` is a setting of cpo, .*simpo, not of sft\.",
         ),
         ("training.label_smoothing=0.1", r"`training\.label_smoothing` is a setting of rdpo, not of mpo\."),
-        ("training.method=ppo", r"training: Input tag 'ppo' found using 'method' .*'mpo'"),
+        ("training.method=ppo", r"training: method 'ppo' is not known; known: .*mpo"),
         (
             "compare.methods={dpo/long: {simpo_gamma: 1}}",
             r"methods\.dpo/long: `simpo_gamma` is a setting of simpo, not of",

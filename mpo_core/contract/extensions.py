@@ -62,13 +62,19 @@ class ExtensionPoint(Generic[S]):
 
         def named(value: Any) -> Any:
             if isinstance(value, str):
-                return {self.tag: value}
+                value = {self.tag: value}
             if isinstance(value, dict):
                 value = value if default is None else {self.tag: default, **value}
+                self._refuse_unknown(value)
                 self._refuse_foreign(value)
             return value
 
         return Annotated[members, Discriminator(self.tag), BeforeValidator(named)]
+
+    def _refuse_unknown(self, value: dict[str, Any]) -> None:
+        name = value.get(self.tag)
+        if isinstance(name, str) and name not in self.implementations:
+            raise ValueError(f"{self.tag} {name[:60]!r} is not known; known: {', '.join(self.implementations)}")
 
     def _refuse_foreign(self, value: dict[str, Any]) -> None:
         """Refuses a setting that is not of the implementation that `value` names, but of another one."""

@@ -89,7 +89,7 @@ def test_held_out_prompts_are_always_measured_and_change_no_key():
     ("value", "message"),
     [
         ("[multijail]", r"evaluation\.benchmarks\.0\.path: Field required"),
-        ("[unheard_of]", "does not match any of the expected tags: .*'multijail'"),
+        ("[unheard_of]", "benchmark 'unheard_of' is not known; known: .*multijail"),
         ("[{benchmark: multijail, path: some/data-set}]", r"set `revision` to one of its commits"),
         ("[{benchmark: held_out, translate: true}]", "held_out takes no settings"),
         ("[own_over_refusal, own_over_refusal]", "own_over_refusal is listed twice"),
