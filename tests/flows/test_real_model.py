@@ -101,7 +101,7 @@ def test_a_model_without_english_safety_stops_after_the_english_answers(plain):
     assert re.search(r"^sample: .*en-train-pairs [1-9]\d* of 145, about ", text, re.MULTILINE)
     assert not re.search(r"\b(sw|zh)-", text), "something was asked for in a target language"
     assert ended.silence < SILENCE
-    assert ended.seconds < 900
+    assert ended.seconds < 1200
 
 
 def test_a_model_that_refuses_in_english_goes_the_whole_road(aligned):
