@@ -133,7 +133,7 @@ class Run:
             progress.board.settled(step.verb, step.label, cached=not failed and not self.computed(step))
 
     def _size(self, value: object) -> int:
-        """The rows of a task's input, where they are known before it is there; 1 at least."""
+        """Returns the rows of a task's input, where they are known before it is there; 1 at least."""
         if isinstance(value, ArtifactRef):
             return max(value.rows, 1)
         return self.sizes.get(value, 1) if isinstance(value, PrefectFuture) else 1

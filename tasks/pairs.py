@@ -98,7 +98,7 @@ def flip_pairs(store: ArtifactStore, *, pairs: ShardInput, share: float, seed: i
 def unswap_pairs(
     store: ArtifactStore, *, pairs: ShardInput, swaps: ShardInput, swap_back: bool, language: str, label: str
 ) -> Shard:
-    """The pairs of a block without the swapped ones, or with the answers of these swapped back."""
+    """Returns the pairs of a block without the swapped ones, or with the answers of these swapped back."""
     del label
     rows, quarantine = settle_swaps(
         read_rows(store, [pairs], PAIRS), read_rows(store, [swaps], SWAPS), swap_back=swap_back

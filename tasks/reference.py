@@ -62,7 +62,7 @@ def measure_states(
     tokens_per_forward: int,
     label: str,
 ) -> Shard:
-    """The state after the last token of every answer of a block, from the model's middle layer."""
+    """Measures the state after the last token of every answer of a block, from the model's middle layer."""
     del label
     with model.loaded(store, dtype=weights) as (network, tokenizer):
         rows, quarantine = gaps(
@@ -88,7 +88,7 @@ def measure_states(
 def check_order(
     store: ArtifactStore, *, pairs: Sequence[ShardInput], states: Sequence[ShardInput], language: str, label: str
 ) -> Shard:
-    """The pairs of a language whose answers are swapped, by the states of all its pairs and of the dominant ones."""
+    """Finds the pairs of a language whose answers are swapped, by the states of all its and all dominant pairs."""
     del label
     swaps = find_swaps(read_rows(store, pairs, PAIRS), read_rows(store, states, GAPS))
     return Shard(rows=store.write_table("reference", SWAPS, swaps.rows, language=language), counts=swaps.counts)

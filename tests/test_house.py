@@ -68,6 +68,30 @@ def test_no_name_is_banned():
     assert banned == set()
 
 
+def docstrings_of_functions(source):
+    """First lines of the docstrings of functions, but not of properties, which are named like attributes."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and ast.get_docstring(node):
+            decorators = [ast.unparse(decorator) for decorator in node.decorator_list]
+            if not any("property" in decorator for decorator in decorators):
+                yield node.name, ast.get_docstring(node).splitlines()[0]
+
+
+def test_a_function_s_docstring_begins_with_what_it_does():
+    """A verb in the third person ("Returns ..."); commands are exempt, since theirs is the text of `--help`."""
+    folders = ("flows", "tasks", "mpo_core")
+    sources = [path for path in tracked() if path.suffix == ".py" and path.relative_to(ROOT).parts[0] in folders]
+    assert sources
+    wrong = {
+        (str(path.relative_to(ROOT)), name, line)
+        for path in sources
+        if not path.name.startswith("cli") and path.name != "server.py"
+        for name, line in docstrings_of_functions(path.read_text(encoding="utf-8"))
+        if not re.match(r"[A-Z][a-z]+s\b", line)
+    }
+    assert wrong == set()
+
+
 def test_every_dependency_is_pinned():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     wanted = [*project["dependencies"], *itertools.chain(*project["optional-dependencies"].values())]

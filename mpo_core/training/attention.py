@@ -33,7 +33,7 @@ class Segment(NamedTuple):
 
 
 def packable(model: Any) -> bool:
-    """Whether every layer of the model takes its attention from the interface of transformers.
+    """Says whether every layer of the model takes its attention from the interface of transformers.
 
     Models with state-space or linear-attention layers, attention sinks, or code of their own
     cannot be packed; they train on padded batches.
@@ -71,7 +71,7 @@ def packed_attention(
     softcap: float | None = None,
     **_: Any,
 ) -> tuple[Tensor, None]:
-    """Attention of each answer over its prompt and itself.
+    """Computes the attention of each answer over its prompt and itself.
 
     Args:
         module: the attention layer that calls.
@@ -105,7 +105,7 @@ class _Options(NamedTuple):
 
 
 def _flash_takes(query: Tensor, options: _Options) -> bool:
-    """Whether torch's flash attention for sequences of many lengths has a kernel for this."""
+    """Says whether torch's flash attention for sequences of many lengths has a kernel for this."""
     width = query.shape[-1]
     return (
         query.is_cuda
@@ -149,7 +149,7 @@ def _bounds(segments: tuple[Segment, ...], device: torch.device) -> _Bounds:
 
 
 def _at_once(rows: list[Tensor], segments: tuple[Segment, ...], options: _Options) -> Tensor:
-    """[T, H, d]: the prompt's queries run once, its keys are there for both answers."""
+    """Returns [T, H, d]: the prompt's queries run once, its keys are there for both answers."""
     query, *others = rows
     bounds = _bounds(segments, query.device)
     key, value = (t.index_select(0, bounds.take) for t in others)
@@ -170,7 +170,7 @@ def _at_once(rows: list[Tensor], segments: tuple[Segment, ...], options: _Option
 
 
 def _by_length(rows: list[Tensor], segments: tuple[Segment, ...], options: _Options) -> Tensor:
-    """[T, H, d]: the tokens spread to whole sequences, SDPA once for each length."""
+    """Returns [T, H, d]: spreads the tokens to whole sequences and calls SDPA once for each length."""
     device = rows[0].device
     spread = _spread(segments, device, exact=device.type == "cpu")
     sizes = [n * length for n, length in spread.shapes]
@@ -223,7 +223,7 @@ def _spread(segments: tuple[Segment, ...], device: torch.device, *, exact: bool)
 
 
 def _attend(query: Tensor, key: Tensor, value: Tensor, options: _Options) -> Tensor:
-    """Causal attention within each of n sequences: [n, H, L, d]."""
+    """Computes causal attention within each of n sequences: [n, H, L, d]."""
     groups = query.shape[1] // key.shape[1]
     # In float32 CUDA has no kernel for grouped heads but the one that makes L x L.
     if groups > 1 and (options.softcap is not None or (query.is_cuda and query.dtype == torch.float32)):
@@ -251,7 +251,7 @@ def _attend(query: Tensor, key: Tensor, value: Tensor, options: _Options) -> Ten
 
 
 def _mask(length: int, window: int | None, device: torch.device) -> Tensor:
-    """[L, L], what each token sees."""
+    """Returns [L, L], true where a token may attend to another."""
     place = torch.arange(length, device=device)
     back = place[:, None] - place
     allowed = back >= 0

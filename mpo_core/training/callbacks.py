@@ -20,7 +20,7 @@ COMPLETE = "complete.json"  # sizes of a checkpoint's files; written last
 
 
 def newest_checkpoint(folder: Path) -> Path | None:
-    """The newest complete checkpoint; those cut off in the middle are deleted."""
+    """Returns the newest complete checkpoint; deletes those that were cut off in the middle."""
     complete = []
     for path in folder.glob("checkpoint-*"):
         if _complete(path):
@@ -55,7 +55,7 @@ class Checkpoints(TrainerCallback):
     """
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:  # noqa: ARG002
-        """After transformers has written its files."""
+        """Marks a checkpoint as complete once all processes have written it, and deletes the older ones."""
         PartialState().wait_for_everyone()  # each process writes some of them
         if not state.is_world_process_zero:
             return
@@ -78,7 +78,7 @@ class StopEarly(TrainerCallback):
         self.patience = patience
 
     def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:  # noqa: ARG002
-        """After the evaluation has been logged."""
+        """Saves a checkpoint after the best evaluation so far, and stops when `patience` is used up."""
         losses = [entry["eval_loss"] for entry in state.log_history if "eval_loss" in entry]
         best = losses.index(min(losses))
         if best == len(losses) - 1:
@@ -106,7 +106,7 @@ class StopOnSignal(TrainerCallback):
         self.stop_requested = True
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:  # noqa: ARG002
-        """Before the step's log, evaluation and save."""
+        """Stops the training after this step if a stop was requested in any process."""
         processes = PartialState()
         if processes.num_processes > 1:
             # The signal reaches them in different steps, and whoever went on alone would wait for ever.
@@ -132,5 +132,5 @@ class Stream(TrainerCallback):
         logs: dict[str, Any] | None = None,
         **_: Any,
     ) -> None:
-        """At each line of the log."""
+        """Reports a line of the log to the parent process."""
         self.send({**(logs or {}), "step": state.global_step, "max_steps": state.max_steps})

@@ -61,7 +61,7 @@ class _Channel:
 
 
 def _first() -> bool:
-    """Whether this is the first process, or the only one."""
+    """Says whether this is the first process, or the only one."""
     return os.environ.get("RANK", "0") == "0"
 
 
@@ -109,7 +109,7 @@ def _report_failure(error: BaseException, channel: _Channel) -> int:
 
 
 def _unwritable(error: BaseException) -> int | None:
-    """The errno of a full or forbidden disk; safetensors and torch report it in other ways."""
+    """Returns the errno of a full or forbidden disk; safetensors and torch report it in other ways."""
     if isinstance(error, OSError) and error.errno in _UNWRITABLE:
         return error.errno
     match = re.search(r"os error (\d+)", str(error))
@@ -122,7 +122,7 @@ def _unwritable(error: BaseException) -> int | None:
 
 
 def run(job: TrainingJob, channel: _Channel) -> TrainingResult:
-    """The training from files to files. Holds the lock on `work` while it lasts."""
+    """Trains from files to files, and holds the lock on `work` meanwhile."""
     started = time.monotonic()
     with (job.work / "lock").open("a+") as lock:
         if _first():
@@ -221,7 +221,7 @@ def _read(path: Path, spec: TableSpec) -> pa.Table:
 
 
 def _fingerprint(job: TrainingJob) -> str:
-    """What a checkpoint belongs to: settings, data and model. Another job never resumes from it."""
+    """Returns what a checkpoint belongs to: settings, data and model. Another job never resumes from it."""
     from mpo_core.models import model_digest
 
     files = [path for path in (job.pairs, job.validation, job.references) if path is not None]
@@ -302,7 +302,7 @@ def _build(
 
 
 def _load(job: TrainingJob, device: str, *, dequantised: bool = False) -> Any:
-    """The initial model on a device, with adapters if it gets any."""
+    """Loads the initial model onto a device, with adapters if the settings ask for them."""
     from mpo_core.models import load_model
     from mpo_core.training.adapters import add_adapters
 
@@ -327,7 +327,7 @@ def _refuse_empty(rows: list[Any], quarantine: pa.Table, path: Path | None) -> N
 
 
 def _whole(job: TrainingJob, trainer: Any) -> Any:
-    """The trained model in one piece, in the first process; every process takes part."""
+    """Returns the trained model in one piece, in the first process; every process takes part."""
     from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
     if job.training.processes == 1 or job.training.parallel == "ddp":
@@ -342,7 +342,7 @@ def _whole(job: TrainingJob, trainer: Any) -> Any:
 
 
 def _merged(job: TrainingJob, model: Any) -> Any:
-    """The model with its adapters added to the weights: those that it was trained on, so nf4 in full precision."""
+    """Returns the model with its adapters added to the weights it was trained on; those of nf4 get full precision."""
     from peft import get_peft_model_state_dict, set_peft_model_state_dict
 
     from mpo_core.training.adapters import merge_adapters

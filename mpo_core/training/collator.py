@@ -56,7 +56,7 @@ def join(
     model: str | None = None,
     cuts: Cuts | None = None,
 ) -> tuple[list[PairRow], pa.Table]:
-    """The rows of training in the order of `pairs`; what cannot be trained on is rejected.
+    """Makes the rows of the training in the order of `pairs`, and rejects pairs that cannot be trained on.
 
     A row aims at the reference's gap of the dominant pair or of its own (`TrainingMethod.anchor`).
 
@@ -129,7 +129,7 @@ def _match(
     known: dict[str, dict[str, Any]],
     settings: TrainingMethod,
 ) -> _Match | Rejection:
-    """The row's token ids with the figures that its method takes from the reference."""
+    """Joins a row's token ids with the figures that its method takes from the reference."""
     if isinstance(source, Rejection):
         return Rejection(source.reason, f"dominant pair, {source.detail}")
     if isinstance(target, Rejection):

@@ -34,7 +34,7 @@ class EncodedText(NamedTuple):
         return len(self.prompt) + max(len(self.chosen), len(self.rejected))
 
     def digest(self) -> str:
-        """16 hex digits of sha256 over the ids: what text, template, tokenizer and cut-off made of the pair."""
+        """Returns 16 hex digits of sha256 over the ids: what text, template, tokenizer and cut-off made of the pair."""
         return hashlib.sha256(repr(tuple(self)).encode()).hexdigest()[:16]
 
 
@@ -76,7 +76,7 @@ class Cut(NamedTuple):
 
 
 def encode_text(tokenizer: Any, text: PairText, *, cutoff: int, system: str | None) -> EncodedText | Rejection:
-    """Token ids of a pair, prompt and answers tokenised apart, cut at `cutoff`.
+    """Returns the token ids of a pair, prompt and answers tokenised apart, cut at `cutoff`.
 
     An empty answer, or one of which nothing fits, would have a reward of 0/0: it comes
     back as `Rejection`, never as NaN.
@@ -87,7 +87,7 @@ def encode_text(tokenizer: Any, text: PairText, *, cutoff: int, system: str | No
 def encode_with_cut(
     tokenizer: Any, text: PairText, *, cutoff: int, system: str | None
 ) -> tuple[EncodedText | Rejection, Cut]:
-    """Token ids of a pair as `encode_text` gives them, and what the cut-off took from it."""
+    """Returns the token ids of a pair as `encode_text` gives them, and what the cut-off took from it."""
     empty = [name for name, answer in (("chosen", text.chosen), ("rejected", text.rejected)) if not answer.strip()]
     if empty:
         return Rejection("empty_response", f"empty: {', '.join(empty)}"), Cut()

@@ -29,14 +29,14 @@ class Output(NamedTuple):
 
 
 def inner(model: Any) -> Any:
-    """The causal language model inside adapters and parallel wrappers."""
+    """Returns the causal language model inside adapters and parallel wrappers."""
     model = getattr(model, "module", model)
     return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
 @contextlib.contextmanager
 def scoring(model: Any, *, packed: bool, keep: int = KEEP, layer: int | None = None) -> Iterator[None]:
-    """While it lasts, `model(layout=...)` returns an `Output`; afterwards the model is as before."""
+    """Makes `model(layout=...)` return an `Output` inside the block; afterwards the model is as before."""
     attach(model, packed=packed, keep=keep, layer=layer)
     try:
         yield
@@ -99,7 +99,7 @@ def detach(model: Any) -> None:
 
 @contextlib.contextmanager
 def adding_up(model: Any) -> Iterator[None]:
-    """While it lasts, backward passes add to the gradients of both embeddings without making [V, D] anew each time.
+    """Makes backward passes add to the gradients of both embeddings without making [V, D] anew each time.
 
     The head's are added in place, the input's kept as the rows that occurred, until the end.
     For a process that trains by itself: DDP, FSDP and DeepSpeed have to see each gradient pass.
@@ -121,7 +121,7 @@ def adding_up(model: Any) -> Iterator[None]:
 
 
 def can_pack(model: Any) -> bool:
-    """Whether layouts for this model may be packed: by its config, and by trying it."""
+    """Says whether layouts for this model may be packed: by its config, and by trying it."""
     return packable(inner(model)) and _packs_truly(inner(model))
 
 

@@ -28,7 +28,7 @@ class Head(NamedTuple):
 
 
 def describe_head(config: Any) -> Head:
-    """The head's constants, from the model's config."""
+    """Reads the head's constants from the model's config."""
     config = config.get_text_config()
     scale = 1.0 / (getattr(config, "logits_scaling", None) or 1.0)
     return Head(scale * (getattr(config, "logit_scale", None) or 1.0), getattr(config, "final_logit_softcapping", None))
@@ -45,7 +45,7 @@ def log_probability(
     chunk: int = CHUNK,
     in_place: bool = False,
 ) -> Tensor:
-    """Logarithm of pi of each target token, in float32 or wider.
+    """Computes the logarithm of pi of each target token, in float32 or wider.
 
     Args:
         hidden: [N, D], last hidden states at the positions that predict.
@@ -148,7 +148,7 @@ def _parts(tokens: int, saved: int, chunk: int) -> list[slice]:
 
 
 def _logits(rows: Tensor, weight: Tensor, bias: Tensor | None, head: Head, buffer: Tensor | None) -> Tensor:
-    """[n, V] in float32 or wider, written into `buffer`, which is as long or longer, where the dtypes allow it."""
+    """Computes [n, V] in float32 or wider, written into `buffer`, which is at least as long, if dtypes allow it."""
     wide = torch.promote_types(rows.dtype, torch.float32)
     if buffer is not None and buffer.dtype == rows.dtype:
         logits = torch.mm(rows, weight.t(), out=buffer[: len(rows)])
@@ -166,7 +166,7 @@ def _logits(rows: Tensor, weight: Tensor, bias: Tensor | None, head: Head, buffe
 def _log_at(
     probabilities: Tensor, target_ids: Tensor, rows: Tensor, weight: Tensor, bias: Tensor | None, head: Head
 ) -> Tensor:
-    """Logarithm of p at the target tokens; where p is too small for its digits, from the logits again."""
+    """Computes log p at the target tokens; where p is too small for its digits, from the logits again."""
     at = probabilities.gather(-1, target_ids[:, None]).squeeze(-1)
     log_p = at.log()
     faint = at < _TINY

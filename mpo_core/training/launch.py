@@ -113,7 +113,7 @@ def train(job: TrainingJob, *, on_step: Callable[[dict[str, float | int]], None]
 
 
 def _command(job: TrainingJob) -> list[str]:
-    """The child's command line, behind `accelerate launch` where there are several.
+    """Returns the child's command line, behind `accelerate launch` where there are several.
 
     Raises:
         BadInputError: DeepSpeed is asked for and missing.
@@ -160,7 +160,7 @@ def _follow(
 
 
 def _tail(log: Path, lines: int = 5) -> str:
-    """The last lines of the log, for a child that died without a word (they hold no text of pairs)."""
+    """Returns the last lines of the log of a child that died without a message (they hold no text of pairs)."""
     text = log.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:]
     return " | ".join(line.strip()[:200] for line in text)
 
@@ -184,7 +184,7 @@ def _end(child: subprocess.Popen[bytes]) -> None:
 
 
 def _environment(job: TrainingJob) -> dict[str, str]:
-    """The child's environment: this package importable, one device, no telemetry, no hub."""
+    """Returns the child's environment: this package importable, one device, no telemetry, no hub."""
     root = str(Path(__file__).resolve().parents[2])
     environment = dict(os.environ)
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [root, environment.get("PYTHONPATH")]))

@@ -56,19 +56,19 @@ class Layout(NamedTuple):
     pooling: Pooling
 
     def to(self, device: torch.device) -> Layout:
-        """The same on another device."""
+        """Returns the same on another device."""
         inputs = {name: value.to(device) if isinstance(value, Tensor) else value for name, value in self.inputs.items()}
         return self._replace(inputs=inputs, predicting=self.predicting.to(device), targets=self.targets.to(device))
 
     def pool(self, hidden: Tensor) -> Tensor:
-        """[2k, D] of the k pooled items, chosen and rejected in turn; `hidden` is [R * T, D]."""
+        """Returns [2k, D] of the k pooled items, chosen and rejected in turn; `hidden` is [R * T, D]."""
         spans = hidden.split(self.spans)
         vectors = [pool([spans[i] for i in parts], self.pooling) for parts in self.pooled]
         return torch.stack(vectors) if vectors else hidden.new_zeros(0, hidden.shape[-1])
 
 
 def pack(items: list[Item], pooling: Pooling) -> Layout:
-    """One row without padding.
+    """Lays sequences out in one row without padding.
 
     Args:
         items: at least one.
@@ -111,7 +111,7 @@ def pack(items: list[Item], pooling: Pooling) -> Layout:
 
 
 def pad(items: list[Item], pooling: Pooling, pad_id: int) -> Layout:
-    """A row per sequence, chosen rows first, right-padded to the longest and up to `MULTIPLE`.
+    """Lays sequences out in a row each, chosen rows first, right-padded to the longest and up to `MULTIPLE`.
 
     Args:
         items: n, at least one.

@@ -32,7 +32,7 @@ def train_without_noise(model: Any) -> None:
 
 
 def _checkpoints(module: Any) -> bool:
-    """Whether a module recomputes: itself, or, in models of their own code, the layers that it holds."""
+    """Says whether a module recomputes: itself, or, in models of their own code, the layers that it holds."""
     if isinstance(module, GradientCheckpointingLayer):
         return True
     return not any(isinstance(inner_module, GradientCheckpointingLayer) for inner_module in module.modules())

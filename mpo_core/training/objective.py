@@ -13,7 +13,7 @@ from mpo_core.contract.training import Pooling
 
 
 def mean_log_probability(log_p: Tensor, tokens: Tensor) -> Tensor:
-    """Eq. 1: r(y|x) = (1/|y|) sum_i log pi(y_i | x, y_<i), the end token counted in |y|.
+    """Computes eq. 1: r(y|x) = (1/|y|) sum_i log pi(y_i | x, y_<i), the end token counted in |y|.
 
     Args:
         log_p: [2n], summed log-probabilities of answers, nats.
@@ -27,7 +27,7 @@ def mean_log_probability(log_p: Tensor, tokens: Tensor) -> Tensor:
 
 
 def reward_gap(rewards: Tensor) -> Tensor:
-    """Eq. 2: RG(x, y_w, y_l) = r(y_w|x) - r(y_l|x).
+    """Computes eq. 2: RG(x, y_w, y_l) = r(y_w|x) - r(y_l|x).
 
     Args:
         rewards: [2n], chosen and rejected in turn, nats per token.
@@ -39,7 +39,7 @@ def reward_gap(rewards: Tensor) -> Tensor:
 
 
 def gap_loss(target_gap: Tensor, anchor_gap: Tensor, beta: Tensor | float) -> Tensor:
-    """L1 of eq. 4, per pair: (beta * RG_target(policy) - RG_dominant(reference))^2.
+    """Computes L1 of eq. 4, per pair: (beta * RG_target(policy) - RG_dominant(reference))^2.
 
     beta multiplies the target gap only, as in the released code.
 
@@ -55,7 +55,7 @@ def gap_loss(target_gap: Tensor, anchor_gap: Tensor, beta: Tensor | float) -> Te
 
 
 def pool(parts: list[Tensor], pooling: Pooling) -> Tensor:
-    """One vector of a sequence from the last hidden layer, after the final norm.
+    """Pools the last hidden layer of a sequence, after the final norm, to one vector.
 
     Args:
         parts: the sequence's states in order, [T1, D], [T2, D] ...; for `padded_mean` the
@@ -72,7 +72,7 @@ def pool(parts: list[Tensor], pooling: Pooling) -> Tensor:
 
 
 def retention_loss(pooled: Tensor, reference: Tensor) -> Tensor:
-    """L2 of eq. 5, per pair: the squared distance of hidden states, a mean over width.
+    """Computes L2 of eq. 5, per pair: the squared distance of hidden states, a mean over width.
 
     Args:
         pooled: [2n, D], of the policy on the dominant sequences.
@@ -86,7 +86,7 @@ def retention_loss(pooled: Tensor, reference: Tensor) -> Tensor:
 
 
 def weighted_mean(loss: Tensor, weights: Tensor, total: float) -> Tensor:
-    """A forward's share of eq. 6, the mean over the pairs of an optimiser step.
+    """Computes a forward's share of eq. 6, the mean over the pairs of an optimiser step.
 
     Dividing by the weight of the whole step, not of this forward, is what makes it exact to
     cut a step into forwards of any size.
@@ -103,5 +103,5 @@ def weighted_mean(loss: Tensor, weights: Tensor, total: float) -> Tensor:
 
 
 def _wide(tensor: Tensor) -> Tensor:
-    """In float32, unless it is wider already."""
+    """Converts to float32, unless it is wider already."""
     return tensor.to(torch.promote_types(tensor.dtype, torch.float32))

@@ -38,7 +38,7 @@ class Forward(NamedTuple):
 
 
 def by_tokens(rows: list[PairRow], budget: int, *, sources: bool) -> list[Forward]:
-    """Packed forwards of at most `budget` tokens; a longer pair goes alone.
+    """Plans packed forwards of at most `budget` tokens; a longer pair goes alone.
 
     Longest first, each into the first forward with room: few forwards, and the memory that
     the training needs shows in its first step.
@@ -70,7 +70,7 @@ def by_tokens(rows: list[PairRow], budget: int, *, sources: bool) -> list[Forwar
 
 
 def by_rows(rows: list[PairRow], size: int, *, sources: bool) -> list[Forward]:
-    """Padded forwards of `size` rows in their order, dominant pairs before targets, as the released code has them."""
+    """Plans padded forwards of `size` rows in order, dominant pairs before targets, as in the released code."""
     forwards = []
     for start in range(0, len(rows), size):
         batch = rows[start : start + size]
@@ -81,7 +81,7 @@ def by_rows(rows: list[PairRow], size: int, *, sources: bool) -> list[Forward]:
 
 
 def share(rows: list[PairRow], rank: int, processes: int) -> list[PairRow]:
-    """The rows of a step that a process works on; rows of one source stay together.
+    """Returns the rows of a step that a process works on; rows of one source stay together.
 
     Each group, the heaviest first, goes to the process that has the fewest tokens so far.
     Every process computes the same shares.

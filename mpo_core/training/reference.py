@@ -18,14 +18,14 @@ from mpo_core.training.encoding import EncodedText, PairText, Rejection, encode_
 
 
 def source_texts(pairs: pa.Table) -> list[PairText]:
-    """The dominant pairs of a PAIRS table, each once; `text_id` is the source_id."""
+    """Returns the dominant pairs of a PAIRS table, each once; `text_id` is the source_id."""
     columns = ["source_id", "source_language", "source_prompt", "source_chosen", "source_rejected", "kind"]
     unique = {row["source_id"]: PairText(*row.values()) for row in pairs.select(columns).to_pylist()}
     return list(unique.values())
 
 
 def target_texts(pairs: pa.Table) -> list[PairText]:
-    """The target pairs of a PAIRS table, in order; `text_id` is the pair_id."""
+    """Returns the target pairs of a PAIRS table, in order; `text_id` is the pair_id."""
     columns = ["pair_id", "language", "target_prompt", "target_chosen", "target_rejected", "kind"]
     return [PairText(*row.values()) for row in pairs.select(columns).to_pylist()]
 
@@ -44,7 +44,7 @@ def gaps(
     tokens_per_forward: int = 4096,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[pa.Table, pa.Table]:
-    """Reward gap (eq. 2) and pooled hidden states of each text under `model`, frozen.
+    """Measures the reward gap (eq. 2) and the pooled hidden states of each text under `model`, frozen.
 
     The figures do not depend on the cut into forwards beyond rounding. Hence `padded_mean`,
     which is a property of a batch and not of a text, gives null states here; the trainer

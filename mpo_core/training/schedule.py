@@ -19,7 +19,7 @@ Order = Literal["grouped", "shuffled", "file"]
 
 
 def total_steps(settings: TrainingSettings, rows: int) -> int:
-    """Optimiser steps of a whole training on so many rows."""
+    """Counts the optimiser steps of a whole training on so many rows."""
     per_epoch = math.ceil(rows / settings.step_rows)
     return settings.max_steps or math.ceil(settings.epochs * per_epoch)
 
@@ -27,7 +27,7 @@ def total_steps(settings: TrainingSettings, rows: int) -> int:
 def training_arguments(
     settings: TrainingSettings, folder: Path, rows: int, *, evaluates: bool, use_cache: bool
 ) -> TrainingArguments:
-    """Our settings in the words of transformers.
+    """Translates our settings into the TrainingArguments of transformers.
 
     Args:
         settings: of the training.
@@ -108,11 +108,11 @@ class EpochSteps(Sampler[list[int]]):
         return self
 
     def set_epoch(self, epoch: int) -> None:
-        """Called by the trainer before each epoch."""
+        """Starts an epoch; the trainer calls it before each."""
         self.epoch = epoch
 
     def rows(self, epoch: int) -> list[int]:
-        """Row numbers in the order of `epoch`."""
+        """Returns the row numbers in the order of `epoch`."""
         numbers = list(range(len(self.sources)))
         if self.order == "file":
             return numbers
@@ -126,7 +126,7 @@ class EpochSteps(Sampler[list[int]]):
         return sorted(shuffled, key=lambda number: first[self.sources[number]])
 
     def steps(self, epoch: int) -> list[list[int]]:
-        """Row numbers of each optimiser step of `epoch`."""
+        """Yields the row numbers of each optimiser step of `epoch`."""
         numbers = self.rows(epoch)
         return [numbers[start : start + self.step_rows] for start in range(0, len(numbers), self.step_rows)]
 
@@ -137,7 +137,7 @@ class EpochSteps(Sampler[list[int]]):
         return math.ceil(len(self.sources) / self.step_rows)
 
     def all_steps(self, total: int) -> Iterator[list[int]]:
-        """Row numbers of the first `total` optimiser steps of the training."""
+        """Yields the row numbers of the first `total` optimiser steps of the training."""
         for step in range(total):
             epoch, step_of_epoch = divmod(step, len(self))
             yield self.steps(epoch)[step_of_epoch]

@@ -38,7 +38,7 @@ class Expected(NamedTuple):
 
 
 def expected_of(rows: list[PairRow], settings: TrainingMethod) -> list[Expected]:
-    """What the reference says of the shortest rows of a step; none for a method without a reference."""
+    """Returns the reference's figures on the shortest rows of a step; none for a method without a reference."""
     shortest = sorted(rows, key=lambda row: sum(map(len, row.target)) + sum(map(len, row.source)))[:_ROWS]
     expected: dict[str, Expected] = {}
     for row in shortest:
@@ -86,7 +86,7 @@ def require_reference(
 
 
 def _gap_difference(expected: list[Expected], out: Output) -> float:
-    """Mean difference of gaps, or of mean log-probabilities, over the pairs; relative where these are above 1."""
+    """Computes the mean difference of gaps, or of mean log-probabilities, of pairs; relative where above 1."""
     differences, sizes = [], []
     for pair, (chosen, rejected) in zip(expected, out.log_p.view(-1, 2).tolist(), strict=True):
         lengths = (len(pair.ids.chosen), len(pair.ids.rejected))
@@ -104,7 +104,7 @@ def _gap_difference(expected: list[Expected], out: Output) -> float:
 
 
 def _state_difference(expected: list[Expected], out: Output) -> float:
-    """Norm of the difference of all pooled states, relative to theirs."""
+    """Computes the norm of the difference of all pooled states, relative to the norm of the states."""
     goals = [state for pair in expected for state in pair.pooled or ()]
     if not goals:
         return 0.0

@@ -72,7 +72,7 @@ class Means:
             self.sums[at] += (figures.detach().double() * weights.double()).sum().cpu()
 
     def take(self, accelerator: Any) -> dict[str, float]:
-        """The means over all processes; starts anew."""
+        """Returns the means over all processes, and starts anew."""
         sums = self.sums
         if accelerator.num_processes > 1:
             sums = accelerator.reduce(sums.to(accelerator.device, torch.float32), "sum").double().cpu()
@@ -141,7 +141,7 @@ class MPOTrainer(Trainer):
     # -- data -----------------------------------------------------------------------
 
     def get_train_dataloader(self) -> DataLoader[Any]:
-        """Whole optimiser steps in the order of `EpochSteps`; each process takes its share by itself."""
+        """Yields whole optimiser steps in the order of `EpochSteps`; each process takes its share by itself."""
         rows: Any = self.train_dataset
         return DataLoader(rows, batch_sampler=self.order, collate_fn=self._step)
 
@@ -162,7 +162,7 @@ class MPOTrainer(Trainer):
         return by_rows(rows, self.settings.batch_size, sources=self._with_sources)
 
     def _remember_layouts(self, rows: list[PairRow], validation: list[PairRow]) -> None:
-        """Reference states of `padded_mean`, in the very forwards of the training.
+        """Measures the reference states of `padded_mean`, in the very forwards of the training.
 
         Pads count in that mean, so it belongs to a batch. One pass of the model, not trained
         yet, over every batch to come; the same sums in the same order make L2 of the first
@@ -181,13 +181,13 @@ class MPOTrainer(Trainer):
                     self._layouts[key] = self._run(model, forward).pooled.cpu()
 
     def _remember_mismatched(self, rows: list[PairRow]) -> None:
-        """The reference of the mismatched pairs: the model is not trained yet."""
+        """Measures the reference of the mismatched pairs, while the model is not trained yet."""
         measured = self.log_probabilities(self.model, rows).tolist()
         for row, (chosen, rejected) in zip(rows, measured, strict=True):
             self._mismatched[row.pair_id] = row._replace(reference=(chosen, rejected))
 
     def _steps(self, rows: list[PairRow]) -> list[Step]:
-        """Rows in their order, in steps as large as those of the training."""
+        """Yields rows in their order, in steps as large as those of the training."""
         size = self.settings.step_rows
         return [self._step(rows[start : start + size]) for start in range(0, len(rows), size)]
 
@@ -214,7 +214,7 @@ class MPOTrainer(Trainer):
         return out
 
     def _require_reference(self, model: Any, step: Step) -> None:
-        """Before the first step the model is the reference; every process measures the same few rows."""
+        """Requires that before the first step the model is the reference; every process measures the same few rows."""
         expected = expected_of(step.rows, self.settings)
         pooling = self.settings.pooling
 
@@ -227,9 +227,9 @@ class MPOTrainer(Trainer):
             require_reference(expected, run, settings=self.settings)
 
     def log_probabilities(self, model: Any, rows: list[PairRow], *, exact: bool = False) -> Tensor:
-        """[n, 2], of chosen and rejected of each row, without gradient; the processes share the work.
+        """Returns [n, 2], log-probabilities of chosen and rejected of each row, without gradient.
 
-        `exact` computes in the precision of the weights, whatever `training.precision` is.
+        Processes share the work; `exact` computes in the precision of the weights, whatever `training.precision` is.
         """
         sums = torch.zeros(len(rows), 2, dtype=torch.float64, device=self.args.device)
         place = {row.pair_id: i for i, row in enumerate(rows)}
@@ -243,7 +243,7 @@ class MPOTrainer(Trainer):
         return self.accelerator.reduce(sums, "sum") if self.accelerator.num_processes > 1 else sums
 
     def _with_kl(self, model: Any, step: Step) -> Step:
-        """The step with the divergence, where the method needs it before its first forward."""
+        """Adds the divergence to a step, where the method needs it before its first forward."""
         if not self.settings.needs_divergence:
             return step
         rows = [self._mismatched[row.pair_id] for row in step.rows]
@@ -252,7 +252,7 @@ class MPOTrainer(Trainer):
         return step._replace(kl=divergence(log_p, reference, log_p.new_tensor([row.weight for row in rows])))
 
     def share_of_loss(self, model: Any, forward: Forward, step: Step) -> Tensor:
-        """What a forward adds to the loss of its step (eq. 6), a scalar."""
+        """Computes what a forward adds to the loss of its step (eq. 6), a scalar."""
         out = self._run(model, forward)
         loss = 0.0 * (out.log_p.sum() + out.pooled.sum())
         if forward.idle:
@@ -289,7 +289,7 @@ class MPOTrainer(Trainer):
         return weighted_mean(loss, weights, step.weight)
 
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Tensor:  # noqa: ARG002
-        """Forward and backward of every part of an optimiser step; returns its loss."""
+        """Runs forward and backward of every part of an optimiser step; returns its loss."""
         step = self._with_kl(model, inputs)
         train_without_noise(model)
         if self.requires_reference and self.state.global_step == 0:
@@ -310,7 +310,7 @@ class MPOTrainer(Trainer):
 
     @contextlib.contextmanager
     def _last_syncs(self, model: Any, *, last: bool) -> Iterator[None]:
-        """The last backward of a step: DDP's gradients travel with it alone, and after it DeepSpeed takes its step."""
+        """Makes a backward the last of its step: DDP synchronises in it alone, DeepSpeed steps after it."""
         self.accelerator.sync_gradients = last
         # FSDP's travel with each, for it could not hold them all.
         waits = not last and isinstance(model, DistributedDataParallel)
@@ -320,7 +320,7 @@ class MPOTrainer(Trainer):
     # -- gradient -------------------------------------------------------------------
 
     def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> float:
-        """The norm of the gradient as transformers has it, which must be finite before a step is taken with it.
+        """Returns the norm of the gradient as transformers has it, which must be finite before a step is taken with it.
 
         Private in transformers 5.23, whose callbacks get no norm before the step (`on_pre_optimizer_step` has none):
         this can become a callback once they do. (DeepSpeed has taken its step by now; nothing of it has been saved.)
@@ -335,7 +335,7 @@ class MPOTrainer(Trainer):
         return norm
 
     def _rows_at_fault(self, model: Any) -> list[str]:
-        """The step's rows whose own gradient is not finite; all of them where that cannot be told apart."""
+        """Returns the step's rows whose own gradient is not finite; all rows where that cannot be told apart."""
         step = self._current
         if self.accelerator.distributed_type != DistributedType.NO:  # the others would wait in a collective
             return [row.pair_id for row in step.rows]
@@ -353,7 +353,7 @@ class MPOTrainer(Trainer):
         return [row.pair_id for row in step.rows if row.pair_id in at_fault or not at_fault]
 
     def _pair_by_pair(self, step: Step) -> list[Forward]:
-        """A step in forwards of one pair each; those of `padded_mean` are a property of their batch."""
+        """Runs a step in forwards of one pair each; those of `padded_mean` are a property of their batch."""
         if self.settings.pooling == "padded_mean":
             return step.forwards
         if self.packed:
@@ -376,7 +376,7 @@ class MPOTrainer(Trainer):
         return {name: value for name, value in means.items() if name not in unmeasured}
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:  # noqa: FBT001, FBT002
-        """As transformers does, which then asks whether the folder is there: a sharded checkpoint's is made later."""
+        """Saves as transformers does, into a folder made first: transformers asks for it before shards come."""
         Path(output_dir or str(self.args.output_dir)).mkdir(parents=True, exist_ok=True)
         super().save_model(output_dir, _internal_call)
 
@@ -388,7 +388,7 @@ class MPOTrainer(Trainer):
         ignore_keys: list[str] | None = None,  # noqa: ARG002
         metric_key_prefix: str = "eval",
     ) -> EvalLoopOutput:
-        """The same terms on the validation pairs."""
+        """Computes the terms of the loss on the validation pairs."""
         rows: list[PairRow] = list(dataloader.dataset)  # type: ignore[call-overload]
         model = self.model_wrapped
         model.eval()

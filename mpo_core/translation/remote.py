@@ -152,7 +152,7 @@ class RemoteBackend:
         return Reply(text)
 
     async def _probe(self, run: _Run, *, at: int) -> None:
-        """After `at` refusals in a row, finds out whether the service refuses everything or just these texts.
+        """Finds out, after `at` refusals in a row, whether the service refuses everything or just these texts.
 
         The service's message that the user sees is its answer to the probe, so that it cannot quote the user's texts.
         """

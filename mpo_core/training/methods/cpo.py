@@ -23,7 +23,7 @@ class Cpo(TrainingMethod):
     """Weight of the likelihood of chosen. Default: 1."""
 
     def loss(self, scores: Scores) -> Tensor:
-        """-log sigmoid(beta (log pi(y_w|x) - log pi(y_l|x))) - `cpo_alpha` log pi(y_w|x) per token of the step."""
+        """Returns -log sigmoid(beta (log pi(y_w|x) - log pi(y_l|x))) - `cpo_alpha` log pi(y_w|x) per token."""
         from torch.nn.functional import logsigmoid
 
         likelihood = -scores.chosen / scores.mean_chosen_tokens

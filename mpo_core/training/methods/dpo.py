@@ -21,7 +21,7 @@ class Dpo(TrainingMethod):
     """Factor of the log-ratios: one number, or one by language code (and `default`). Default: 0.1."""
 
     def loss(self, scores: Scores) -> Tensor:
-        """-log sigmoid(beta (h(y_w) - h(y_l))), eq. 7."""
+        """Returns -log sigmoid(beta (h(y_w) - h(y_l))), eq. 7."""
         from torch.nn.functional import logsigmoid
 
         chosen, rejected = scores.log_ratios

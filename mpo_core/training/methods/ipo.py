@@ -21,7 +21,7 @@ class Ipo(TrainingMethod):
     """The margin is 1 / (2 beta) nats per token: one number, or one by language code (and `default`). Default: 0.1."""
 
     def loss(self, scores: Scores) -> Tensor:
-        """(h(y_w) / |y_w| - h(y_l) / |y_l| - 1 / (2 beta))^2, eq. 17.
+        """Returns (h(y_w) / |y_w| - h(y_l) / |y_l| - 1 / (2 beta))^2, eq. 17.
 
         Per token, as in TRL, which has it from the paper's authors.
         """

@@ -28,7 +28,7 @@ class Kto(TrainingMethod):
     """Weight of rejected answers. Default: 1."""
 
     def loss(self, scores: Scores) -> Tensor:
-        """Mean of d (1 - sigmoid(beta (h(y_w) - z))) and u (1 - sigmoid(beta (z - h(y_l)))), eq. 7.
+        """Returns the mean of d (1 - sigmoid(beta (h(y_w) - z))) and u (1 - sigmoid(beta (z - h(y_l)))), eq. 7.
 
         z = `scores.kl`, d and u are `desirable_weight` and `undesirable_weight`.
         """

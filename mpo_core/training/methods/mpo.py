@@ -37,7 +37,7 @@ class Mpo(TrainingMethod):
     """L2, which keeps the dominant language where it was."""
 
     def loss(self, scores: Scores) -> Tensor:
-        """L1 of eq. 4: (beta * RG_target(policy) - RG_dominant(reference))^2. The trainer adds L2."""
+        """Returns L1 of eq. 4: (beta * RG_target(policy) - RG_dominant(reference))^2. The trainer adds L2."""
         from mpo_core.training.objective import gap_loss
 
         return gap_loss(scores.gap, scores.anchor_gap, scores.beta)

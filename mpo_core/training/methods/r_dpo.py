@@ -25,7 +25,7 @@ class RDpo(TrainingMethod):
     """Weight of a token by which chosen is longer than rejected. Default: 0.01."""
 
     def loss(self, scores: Scores) -> Tensor:
-        """-log sigmoid(beta (h(y_w) - h(y_l)) + a (|y_w| - |y_l|)), a = `length_alpha`.
+        """Returns -log sigmoid(beta (h(y_w) - h(y_l)) + a (|y_w| - |y_l|)), a = `length_alpha`.
 
         The reward that the policy implies is beta h(y) + a |y|, because a |y| is taken off the reward
         that it maximises. So a pair whose chosen is longer counts as learnt sooner.

@@ -25,7 +25,7 @@ class Rdpo(TrainingMethod):
     """Share of pairs (0 to 0.5) taken to be labelled the wrong way round; 0 is dpo. Default: 0.1."""
 
     def loss(self, scores: Scores) -> Tensor:
-        """((1 - e) dpo(y_w, y_l) - e dpo(y_l, y_w)) / (1 - 2 e), e = `label_smoothing`."""
+        """Returns ((1 - e) dpo(y_w, y_l) - e dpo(y_l, y_w)) / (1 - 2 e), e = `label_smoothing`."""
         from torch.nn.functional import logsigmoid
 
         chosen, rejected = scores.log_ratios

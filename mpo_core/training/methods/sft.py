@@ -17,5 +17,5 @@ class Sft(TrainingMethod):
     """Name of the method."""
 
     def loss(self, scores: Scores) -> Tensor:
-        """-log pi(y_w|x) per token of the optimiser step, as in TRL: a long answer counts more than a short one."""
+        """Returns -log pi(y_w|x) per token of the optimiser step, as in TRL: long answers count more."""
         return -scores.chosen / scores.mean_chosen_tokens

@@ -23,7 +23,7 @@ class SimPo(TrainingMethod):
     """Margin that beta times the reward gap has to pass. Default: 0.5."""
 
     def loss(self, scores: Scores) -> Tensor:
-        """-log sigmoid(beta RG(x, y_w, y_l) - g), eq. 6, g = `simpo_gamma`.
+        """Returns -log sigmoid(beta RG(x, y_w, y_l) - g), eq. 6, g = `simpo_gamma`.
 
         TRL adds `cpo_alpha` times the likelihood of chosen unless that is set to 0; the paper has no such term.
         """
