@@ -8,6 +8,7 @@ from mpo_core.contract.errors import BadInputError
 from mpo_core.http.address import ServiceUrl
 from mpo_core.http.client import Answer, HttpClient
 from mpo_core.http.errors import LastingError, PassingError
+from mpo_core.http.proxies import require_proxies
 
 _SECONDS = 10.0
 """Limit for a whole reply, however slowly its bytes come."""
@@ -37,10 +38,12 @@ def require_server() -> None:
     Without one, it makes sure that the temporary server ends with this process.
 
     Raises:
-        BadInputError: no whole reply comes within ten seconds, or what answers is no Prefect server of our version.
+        BadInputError: a proxy that the environment names is unusable, no whole reply comes within ten seconds, or what
+            answers is no Prefect server of our version.
     """
     from prefect.settings import PREFECT_CLOUD_API_URL
 
+    require_proxies()
     address = server()
     if address is None:
         from flows.temporary_server import watch

@@ -60,7 +60,7 @@ class Step:
 
     @property
     def shard(self) -> Shard:
-        """The task's result, for which it waits; raises what the task raised."""
+        """The shard that the task made; waits for the task, and raises what it raised."""
         return self.future.result()
 
 
@@ -153,7 +153,7 @@ class Run:
             raise
 
     def wait(self) -> list[Step]:
-        """Waits for every task submitted so far and returns them; raises as `result` does."""
+        """Waits until every task submitted so far is done, and returns the tasks; raises as `result` does."""
         for step in self.steps:
             self.result(step.future)
         return self.steps

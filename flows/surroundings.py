@@ -67,7 +67,7 @@ def _lasting(number: int, before: io.TextIOWrapper | None) -> io.TextIOWrapper:
 
 
 def utf8_names() -> None:
-    """Starts the command anew where Python takes file names for ASCII, as with LC_ALL=C: libraries write UTF-8."""
+    """Restarts the command in UTF-8 mode where Python would read file names as ASCII, as with LC_ALL=C."""
     if (
         sys.getfilesystemencoding() == "utf-8"
         or os.environ.get("PYTHONUTF8") == "1"

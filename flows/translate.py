@@ -70,7 +70,7 @@ class Input(NamedTuple):
 
 
 def require_table(out: Path) -> None:
-    """Rejects a file name whose ending is not that of a table that can be written.
+    """Rejects the name of an output file that ends neither in .parquet nor in .csv.
 
     Raises:
         BadInputError: it ends neither in .parquet nor in .csv.

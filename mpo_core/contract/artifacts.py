@@ -407,7 +407,7 @@ def _parquet(spec: TableSpec, table: pa.Table) -> bytes:
 
 
 def file_digests(folder: Path) -> dict[str, str]:
-    """Computes the sha256 of every file in `folder` by its relative name, without our manifest."""
+    """Returns the sha256 of every file in `folder` but our manifest, by relative path."""
     digests = {}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()

@@ -130,7 +130,7 @@ class ExtensionPoint(Generic[S]):
         names = () if field is None or not field.is_required() else get_args(field.annotation)
         if len(names) != 1 or not isinstance(names[0], str):
             raise BadInputError(
-                f"{implementation.__name__} does not declare `{self.tag}: Literal[NAME]` without a default",
+                f"{implementation.__name__} does not declare a field `{self.tag}: Literal[NAME]` that has no default",
                 where=where,
                 fix="See CONTRIBUTING.md.",
             )

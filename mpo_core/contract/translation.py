@@ -157,7 +157,7 @@ class RemoteSource(TranslationEngine):
     """Settings of every engine behind a network."""
 
     url: Url | None = Field(None, json_schema_extra=OPERATIONAL)
-    """Address of the server, http or https. A user, a password and the query in it are used, but never shown or
+    """Address of the server, http or https. User name, password and query in it are sent, but never shown or
     stored. Default: the service's own address."""
     version: str = ""
     """Version of the service, a name of yours: translations of another version are requested and stored anew. Default:

@@ -21,15 +21,15 @@ def compare(
 ) -> pa.Table:
     """Computes the paired change of every metric, per language; prompts are joined by id.
 
-    `gained` counts the prompts whose share of counting answers rose, `lost` those where it
-    fell. With one answer a prompt these are McNemar's discordant pairs. With several, the same
+    `gained` counts the prompts of which a larger share of answers meets the metric after than before, `lost` those
+    with a smaller share. With one answer a prompt these are McNemar's discordant pairs. With several, the same
     exact binomial test is the sign test over prompts: the prompt stays the unit.
 
     Args:
         before: table VERDICTS of the first model.
         after: table VERDICTS of the second, on the same prompts.
         benchmark: value of the column `benchmark`.
-        measured: the metrics of the answers.
+        measured: the metrics to compare.
 
     Returns:
         Table COMPARISONS.

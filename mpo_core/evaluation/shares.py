@@ -17,7 +17,7 @@ from mpo_core.contract.tables import VERDICTS
 
 
 class Share(NamedTuple):
-    """The share of one prompt's `samples`, in one language, that count for a metric."""
+    """The share of the `samples` answers to one prompt, in one language, that meet a metric."""
 
     share: float
     samples: int

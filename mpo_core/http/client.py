@@ -19,6 +19,7 @@ import httpx
 from mpo_core.contract.errors import BadInputError
 from mpo_core.http.address import ServiceUrl, is_loopback
 from mpo_core.http.errors import LastingError, PassingError, RefusedError
+from mpo_core.http.proxies import unusable_proxy
 from mpo_core.http.retries import retry_after
 
 MOST_BYTES = 4 << 20
@@ -122,11 +123,7 @@ class HttpClient:
                 follow_redirects=False,
             )
         except (ValueError, ImportError, httpx.InvalidURL):
-            raise BadInputError(
-                "the address of a proxy is not an http, https or socks5 URL",
-                where="environment variables HTTP_PROXY, HTTPS_PROXY, ALL_PROXY",
-                fix="Correct or unset it.",
-            ) from None
+            raise unusable_proxy() from None
 
     async def request(
         self,

@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import MutableMapping
 
+from mpo_core.contract.errors import BadInputError
+
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _NAMES = ("NO_PROXY", "no_proxy")
+_PROXIES = ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")
 
 
 def spare_loopback(environment: MutableMapping[str, str] = os.environ) -> None:
@@ -20,7 +23,30 @@ def spare_loopback(environment: MutableMapping[str, str] = os.environ) -> None:
         hosts = [host.strip() for host in value.split(",") if host.strip()]
         if "*" not in hosts:  # some clients know the star only if it stands alone
             environment[name] = ",".join(dict.fromkeys([*hosts, *_LOOPBACK]))
-    for name in ("ALL_PROXY", "all_proxy"):
+    for name in _PROXIES:
         # What GNOME writes; the clients know this kind of proxy by its full name only.
         if environment.get(name, "").startswith("socks://"):
             environment[name] = environment[name].replace("socks://", "socks5://", 1)
+
+
+def require_proxies() -> None:
+    """Passes if the clients of HTTP take the proxies that the environment names.
+
+    Raises:
+        BadInputError: one of them is no address of a proxy.
+    """
+    import httpx
+
+    try:
+        httpx.Client(verify=False).close()  # noqa: S501 - it makes no request
+    except (ValueError, ImportError, httpx.InvalidURL):
+        raise unusable_proxy() from None
+
+
+def unusable_proxy() -> BadInputError:
+    """Returns the error of a proxy that no client takes."""
+    return BadInputError(
+        "the address of a proxy is not an http, https or socks5 URL",
+        where="environment variables HTTP_PROXY, HTTPS_PROXY, ALL_PROXY",
+        fix="Correct or unset it.",
+    )

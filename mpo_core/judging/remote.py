@@ -136,7 +136,7 @@ async def _probe(run: _Run) -> None:
         raise BadInputError(
             f"the model {run.name} gives no verdict on a harmless answer about bread ({result.reason})",
             where=_WHERE,
-            fix="For a guard model name its format (judging.format); else raise judging.max_tokens, or use another "
+            fix="For a guard model, set judging.format to its format; else raise judging.max_tokens, or use another "
             "model.",
         )
 

@@ -50,7 +50,8 @@ _FENCE = re.compile(r"```(?:json)?\s*\n(.*)\n\s*```", re.DOTALL)
 def messages(case: Case) -> Turns:
     """Returns the conversation in which a model is asked for a verdict.
 
-    The tags hold a digest of the two texts, so that neither can hold the tag that would close it.
+    Prompt and answer stand between tags whose names hold a digest of both, so neither can contain its own closing
+    tag.
     """
     prompt, response = plain(case.prompt), plain(case.response)
     tag = hashlib.sha256(f"{prompt}\0{response}".encode()).hexdigest()[:12]

@@ -53,7 +53,7 @@ def train_tokenizer(texts: Iterable[str]) -> Tokenizer:
 
 
 def tokenizer_config(max_length: int) -> dict[str, Any]:
-    """Returns the `tokenizer_config.json` with which a plain `AutoTokenizer` loads it, chat template included."""
+    """Returns the `tokenizer_config.json`, with chat template, by which `AutoTokenizer` loads our tokenizer."""
     return {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "bos_token": BOS,

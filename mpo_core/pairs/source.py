@@ -34,7 +34,7 @@ def source_pairs(
 ) -> tuple[pa.Table, pa.Table]:
     """Makes one pair per prompt.
 
-    A prompt with reference answers gets these, whatever the model answers, and so do its target pairs. For others:
+    Reference answers of a prompt are used, whatever the model answers, in its target pairs too. For other prompts:
 
     Harmful: chosen = the first sampled safe refusal, rejected = the first sample with one of `rejected_verdicts`.
     Harmless (only with `harmless_anchors`): chosen = the first sampled safe answer that helps, rejected = the first

@@ -97,7 +97,7 @@ def settle_swaps(pairs: pa.Table, swaps: pa.Table, *, swap_back: bool) -> tuple[
     Args:
         pairs: PAIRS.
         swaps: SWAPS.
-        swap_back: else they are rejected.
+        swap_back: True swaps the answers of these pairs back, False rejects the pairs.
 
     Returns:
         PAIRS in their order, and QUARANTINE (`swapped`).

@@ -58,7 +58,7 @@ _LEGEND = (
 
 
 class MethodRow(Record):
-    """One row of table METHODS: the mean over seeds of one figure of one method."""
+    """A row of table METHODS: a method's value of one metric, the mean over seeds."""
 
     method: str
     flipped: float

@@ -65,7 +65,7 @@ class NaNCheck(LogitsProcessor):
 
 
 class Heartbeat(LogitsProcessor):
-    """Calls a function with the tokens so far once a second; an exception that it raises ends the generation."""
+    """Calls a function once a second with the number of tokens so far; if it raises, the generation ends."""
 
     def __init__(self, beat: Callable[[int], None], prompt_length: int) -> None:
         self._beat, self._prompt_length, self._last = beat, prompt_length, time.monotonic()

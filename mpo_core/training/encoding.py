@@ -30,7 +30,7 @@ class EncodedText(NamedTuple):
 
     @property
     def longest(self) -> int:
-        """Tokens of the prompt and the longer answer."""
+        """Number of tokens of the prompt and the longer of its two answers."""
         return len(self.prompt) + max(len(self.chosen), len(self.rejected))
 
     def digest(self) -> str:

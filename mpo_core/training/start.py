@@ -24,7 +24,7 @@ _CLOSE_STATES = {"float32": 2e-3, "bfloat16": 0.08}
 
 
 class Expected(NamedTuple):
-    """A pair with what the reference says of it; None where the method does not ask."""
+    """A pair with the reference model's figures for its answers; None where the method needs none."""
 
     ids: EncodedText
     gap: float | None = None

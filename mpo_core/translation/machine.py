@@ -98,7 +98,7 @@ class MachineEngine:
         return [_whole(layout, replies) for layout in layouts]
 
     def judge(self, texts: Sequence[str], source: str, target: str, *, refused: bool) -> None:
-        """Saves whether the gates rejected the translations of these texts."""
+        """Notes beside the saved translations of these texts whether the gates rejected them."""
         self._replies.judge(self._direction(source, target), _pieces(self._layouts(texts)), refused=refused)
 
     def _layouts(self, texts: Sequence[str]) -> list[Layout]:

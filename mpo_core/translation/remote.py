@@ -61,8 +61,8 @@ class RemoteBackend:
     Args:
         open_client: makes the client, in the event loop that uses it.
         name: the engine's name.
-        codes: key of its language codes in `Language.engines`.
-        limit: most characters of a piece.
+        codes: key in `Language.engines` under which its language codes are.
+        limit: largest number of characters of a piece.
         settings: limits, concurrency, retries.
     """
 

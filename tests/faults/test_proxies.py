@@ -76,8 +76,9 @@ def test_another_host_gets_requests_through_the_proxy(translate, proxy):  # noqa
     "value", ["socks5://127.0.0.1:9", "socks://127.0.0.1:9", "127.0.0.1:9", "http://u:pw@127.0.0.1:9"]
 )
 def test_any_kind_of_proxy_may_be_set(translate, monkeypatch, value):  # noqa: F811
-    for name in NAMES:
-        monkeypatch.setenv(name, value)
+    for name in ("NO_PROXY", "no_proxy", *NAMES):
+        monkeypatch.setenv(name, value if name in NAMES else "")
+    spare_loopback()  # as the command does first
     with serving(right) as server:
         outcome, rows, _ = translate(server, sentences(2))
     assert (outcome.code, len(rows)) == (0, 2), outcome.err

@@ -24,12 +24,12 @@ class OpenAIJudge(ModelJudge):
     model: str = Field(min_length=1)
     """The model's name on that server."""
     url: Url | None = Field(None, json_schema_extra=OPERATIONAL)
-    """Address of the server, http or https. A user, a password and the query in it are used, but never shown or
+    """Address of the server, http or https. User name, password and query in it are sent, but never shown or
     stored. Default: OpenAI's own server."""
     key_variable: str = Field("OPENAI_API_KEY", json_schema_extra=OPERATIONAL)
     """Environment variable that holds the key; it may be unset for a server without one. Default: OPENAI_API_KEY."""
     version: str = ""
-    """Name that you give to the model's version: a change makes it judge every answer again. Default: empty."""
+    """A label of yours for the model's version; after a change of it every answer is judged again. Default: empty."""
     format: FormatName | None = None
     """Format of a guard model: `qwen3guard`, `llama_guard` or `polyguard`. Default: none, a language model with a
     rubric."""

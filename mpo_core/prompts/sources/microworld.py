@@ -14,7 +14,7 @@ class MicroworldSource(PromptSource):
     source: Literal["microworld"]
     """Name of the source: `microworld`."""
     licence: str | None = "Apache-2.0"
-    """Licence of the source, which the report shows. Default: Apache-2.0, as the project."""
+    """Licence of the source, which the report shows. Default: Apache-2.0, this project's own licence."""
     kind: Kind
     """Kind of the prompts: harmful or harmless."""
     split: Split

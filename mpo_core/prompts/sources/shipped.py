@@ -24,7 +24,7 @@ class ShippedSource(PromptSource):
     source: Literal["shipped"]
     """Name of the source: `shipped`."""
     licence: str | None = "Apache-2.0"
-    """Licence of the source, which the report shows. Default: Apache-2.0, as the project."""
+    """Licence of the source, which the report shows. Default: Apache-2.0, this project's own licence."""
     split: Split | None = None
     """Split of every prompt. Default: each prompt gets its split by its id, in the shares `prompts.validation` and
     `prompts.test`."""

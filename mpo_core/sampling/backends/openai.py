@@ -28,8 +28,8 @@ class OpenAI(SamplingBackend):
     backend: Literal["openai"]
     """Name of the backend."""
     url: Url | None = Field(None, json_schema_extra=OPERATIONAL)
-    """Address of a server that runs already, mostly with /v1 at its end. A user, a password and the query in it are
-    used, but never shown or stored. Default: none, `command` starts one."""
+    """Address of a server that runs already, mostly with /v1 at its end. User name, password and query in it are
+    sent, but never shown or stored. Default: none, `command` starts one."""
     command: list[str] | None = Field(None, min_length=1)
     """Program and arguments that start a server on this machine, with {model} for the model's folder and {port} for
     the port: [/envs/vllm/bin/vllm, serve, "{model}", --port, "{port}"]. It is ended with the run. Default: none,

@@ -25,7 +25,7 @@ class Transformers(SamplingBackend):
     """`auto` spreads the layers of a model over all devices, for a model that is too large for one. Default: the model
     lies on `model.device`."""
     tokens_per_batch: int | None = Field(None, ge=1, json_schema_extra=OPERATIONAL)
-    """Most tokens of a batch, prompts and longest answers together; halved whenever memory runs out.
+    """Largest number of tokens of a batch, prompts and longest answers together; halved whenever memory runs out.
     Default: 65536 on a GPU, 16384 on a CPU."""
 
     def sample(

@@ -22,7 +22,8 @@ class RDpo(TrainingMethod):
     beta: Beta = 0.1
     """Factor of the log-ratios: one number, or one by language code (and `default`). Default: 0.1."""
     length_alpha: float = Field(0.01, ge=0.0)
-    """Weight of a token by which chosen is longer than rejected. Default: 0.01."""
+    """Added to the reward margin for each token by which chosen is longer than rejected, and taken from it for each
+    token by which it is shorter; 0 is plain DPO. Default: 0.01."""
 
     def loss(self, scores: Scores) -> Tensor:
         """Returns -log sigmoid(beta (h(y_w) - h(y_l)) + a (|y_w| - |y_l|)), a = `length_alpha`.
