@@ -131,16 +131,26 @@ def signals_caught(numbers: Iterable[int], first: Callable[[int], None]) -> Iter
 
 @contextlib.contextmanager
 def ended_by_signals() -> Iterator[None]:
-    """Lets SIGTERM and SIGHUP end the command as Ctrl-C does: unfinished files are removed on the way out."""
+    """Lets SIGTERM and SIGHUP end the command as Ctrl-C does: unfinished files are removed on the way out.
+
+    The exit code is the signal's, whatever libraries make of the exception on its way, such as a group of exceptions.
+    """
+    received: list[int] = []
 
     def end(number: int) -> None:
+        received.append(number)
         sys.stderr.write(f"mpo: ended by {signal.Signals(number).name}; finished work is saved.\n")
         sys.exit(128 + number)
 
     # `nohup` has SIGHUP ignored.
     numbers = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) is signal.SIG_DFL]
     with signals_caught(numbers, end):
-        yield
+        try:
+            yield
+        except BaseException:
+            if received:
+                sys.exit(128 + received[0])
+            raise
 
 
 def usable_homes() -> None:

@@ -345,3 +345,18 @@ def test_a_translation_that_is_ended_leaves_nothing_beside_its_output(tmp_path, 
     assert process.returncode == 128 + number
     assert err.splitlines()[-1].startswith(f"mpo: ended by {number.name}")
     assert list(tmp_path.glob("out/*")) + list(tmp_path.glob("out/.*")) == []
+
+
+def test_the_exit_code_of_a_signal_outlives_a_library_s_group_of_exceptions():
+    code = (
+        "import signal\n"
+        "from flows.surroundings import ended_by_signals\n"
+        "with ended_by_signals():\n"
+        "    try:\n"
+        "        signal.raise_signal(signal.SIGTERM)\n"
+        "    except SystemExit as end:\n"
+        "        raise BaseExceptionGroup('of a task group', [end])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (128 + signal.SIGTERM, "")
+    assert done.stderr == "mpo: ended by SIGTERM; finished work is saved.\n"
