@@ -67,7 +67,7 @@ def test_a_judge_of_another_package_is_one_of_the_settings(monkeypatch):
     ("value", "message"),
     [
         ("other_package:Taken", r"entry point entry0 = .*the name 'microworld' is already in use"),
-        ("other_package:Nameless", r"Nameless does not declare `judge: Literal\[NAME\]`"),
+        ("other_package:Nameless", r"Nameless does not declare a field `judge: Literal\[NAME\]`"),
         ("other_package:NoJudge", "is not a subclass of Judge"),
         ("other_package:absent", r"cannot be loaded \(AttributeError"),
         ("no_such_package:x", r"cannot be loaded \(ModuleNotFoundError.*Repair or remove its package"),
