@@ -1,6 +1,7 @@
 """Reward gaps and pooled hidden states of a model that does not train, once per pair."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from mpo_core.contract.artifacts import ArtifactStore, Shard
 from mpo_core.contract.tables import GAPS, PAIRS, QUARANTINE, SOURCE_PAIRS, SWAPS, source_id
@@ -27,25 +28,10 @@ def measure_gaps(
 ) -> Shard:
     """Measures the reward gap of every pair of a block; with `pooling`, for dominant pairs, the pooled states too."""
     del label
-    dominant = pooling is not None
     # Number formats are those of training, not of sampling: its weights, and autocast if training uses it.
-    with model.loaded(store, dtype=weights) as (network, tokenizer):
-        rows, quarantine = gaps(
-            network,
-            tokenizer,
-            _texts(pairs, language, store, dominant=dominant),
-            cutoff=cutoff,
-            system=model.settings.system,
-            pooling=pooling,
-            precision=precision,
-            tokens_per_forward=tokens_per_forward,
-            digest=model.sha256,
-            progress=tell_progress,
-        )
-    return Shard(
-        rows=store.write_table("reference", GAPS, rows, language=language),
-        quarantine=store.write_table("reference", QUARANTINE, quarantine, language=language),
-    )
+    forward = {"cutoff": cutoff, "precision": precision, "tokens_per_forward": tokens_per_forward}
+    texts = _texts(pairs, language, store, dominant=pooling is not None)
+    return _measured(store, model, texts, language, weights=weights, pooling=pooling, **forward)
 
 
 @stage("reference", verb="states")
@@ -64,24 +50,9 @@ def measure_states(
 ) -> Shard:
     """Measures the state after the last token of every answer of a block, from the model's middle layer."""
     del label
-    with model.loaded(store, dtype=weights) as (network, tokenizer):
-        rows, quarantine = gaps(
-            network,
-            tokenizer,
-            _texts(pairs, language, store, dominant=dominant),
-            cutoff=cutoff,
-            system=model.settings.system,
-            pooling="last",
-            middle=True,
-            precision=precision,
-            tokens_per_forward=tokens_per_forward,
-            digest=model.sha256,
-            progress=tell_progress,
-        )
-    return Shard(
-        rows=store.write_table("reference", GAPS, rows, language=language),
-        quarantine=store.write_table("reference", QUARANTINE, quarantine, language=language),
-    )
+    forward = {"cutoff": cutoff, "precision": precision, "tokens_per_forward": tokens_per_forward}
+    texts = _texts(pairs, language, store, dominant=dominant)
+    return _measured(store, model, texts, language, weights=weights, pooling="last", middle=True, **forward)
 
 
 @stage("reference", verb="swaps")
@@ -92,6 +63,26 @@ def check_order(
     del label
     swaps = find_swaps(read_rows(store, pairs, PAIRS), read_rows(store, states, GAPS))
     return Shard(rows=store.write_table("reference", SWAPS, swaps.rows, language=language), counts=swaps.counts)
+
+
+def _measured(
+    store: ArtifactStore, model: ModelFolder, texts: list[PairText], language: str, *, weights: str, **forward: Any
+) -> Shard:
+    """Loads the model with its weights in a number format, and stores what `gaps` measures on the texts."""
+    with model.loaded(store, dtype=weights) as (network, tokenizer):
+        rows, quarantine = gaps(
+            network,
+            tokenizer,
+            texts,
+            system=model.settings.system,
+            digest=model.sha256,
+            progress=tell_progress,
+            **forward,
+        )
+    return Shard(
+        rows=store.write_table("reference", GAPS, rows, language=language),
+        quarantine=store.write_table("reference", QUARANTINE, quarantine, language=language),
+    )
 
 
 def _texts(pairs: ShardInput, language: str, store: ArtifactStore, *, dominant: bool) -> list[PairText]:

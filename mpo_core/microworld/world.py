@@ -208,6 +208,6 @@ def _prompts(language: str) -> dict[str, Item]:
 
 
 def parse(prompt: str, language: str) -> Item | None:
-    """Returns the item whose `prompt(language)` is exactly `prompt` (surrounding space aside), or None."""
+    """Returns the item whose `prompt(language)` is exactly `prompt` (surrounding space does not count), or None."""
     column(language)
     return _prompts(language).get(prompt.strip())
