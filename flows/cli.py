@@ -359,7 +359,7 @@ def quiet_surroundings() -> None:
 def main() -> None:
     """Runs the `mpo` command, and turns every error into one line and an exit code."""
     surroundings.utf8_names()
-    with surroundings.lasting_streams(), surroundings.ended_by_signals():
+    with surroundings.lasting_streams():
         surroundings.own_modules_in_children()
         surroundings.usable_homes()
         quiet_surroundings()
@@ -368,8 +368,9 @@ def main() -> None:
 
 def _run_command(arguments: list[str]) -> None:
     try:
-        _require_readable(arguments)
-        app(arguments, standalone_mode=True)
+        with surroundings.ended_by_signals():
+            _require_readable(arguments)
+            app(arguments, standalone_mode=True)
     except BadInputError as error:
         complain(str(error), BAD_INPUT)
     except (DamagedError, StageFailedError) as error:

@@ -133,7 +133,8 @@ def signals_caught(numbers: Iterable[int], first: Callable[[int], None]) -> Iter
 def ended_by_signals() -> Iterator[None]:
     """Lets SIGTERM and SIGHUP end the command as Ctrl-C does: unfinished files are removed on the way out.
 
-    The exit code is the signal's, whatever libraries make of the exception on its way, such as a group of exceptions.
+    The exit code is the signal's, whatever libraries make of the exception on its way: some wrap it in a group or in an
+    error of their own, which is not to be reported as a fault.
     """
     received: list[int] = []
 
@@ -147,10 +148,9 @@ def ended_by_signals() -> Iterator[None]:
     with signals_caught(numbers, end):
         try:
             yield
-        except BaseException:
+        finally:
             if received:
                 sys.exit(128 + received[0])
-            raise
 
 
 def usable_homes() -> None:

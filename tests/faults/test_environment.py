@@ -347,15 +347,18 @@ def test_a_translation_that_is_ended_leaves_nothing_beside_its_output(tmp_path, 
     assert list(tmp_path.glob("out/*")) + list(tmp_path.glob("out/.*")) == []
 
 
-def test_the_exit_code_of_a_signal_outlives_a_library_s_group_of_exceptions():
+@pytest.mark.parametrize("error", ["BaseExceptionGroup('of a task group', [end])", "ValueError('of a serialiser')"])
+def test_a_signal_ends_the_command_whatever_a_library_makes_of_its_exception(error):
     code = (
         "import signal\n"
-        "from flows.surroundings import ended_by_signals\n"
-        "with ended_by_signals():\n"
+        "from flows import cli\n"
+        "@cli.app.command('wait')\n"
+        "def wait() -> None:\n"
         "    try:\n"
         "        signal.raise_signal(signal.SIGTERM)\n"
         "    except SystemExit as end:\n"
-        "        raise BaseExceptionGroup('of a task group', [end])\n"
+        f"        raise {error}\n"
+        "cli._run_command(['wait'])\n"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (128 + signal.SIGTERM, "")
