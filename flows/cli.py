@@ -14,11 +14,12 @@ from rich.console import Console
 from rich.table import Table
 
 from flows import surroundings
-from flows.cli_analyse import analyse
-from flows.cli_data import languages_app, pairs_app, translate
-from flows.cli_judge import judge
-from flows.cli_models import models_app
-from flows.cli_shared import (
+from flows.commands.analyse import analyse
+from flows.commands.judge import judge
+from flows.commands.languages import languages_app
+from flows.commands.models import models_app
+from flows.commands.pairs import pairs_app
+from flows.commands.shared import (
     BAD_INPUT,
     FAILED,
     INTERRUPTED,
@@ -41,6 +42,7 @@ from flows.cli_shared import (
     with_methods,
     with_model,
 )
+from flows.commands.translate import translate
 from flows.prefect_api import require_server
 from flows.registered import define_registered, load_config, with_registered
 from mpo_core import __version__

@@ -225,7 +225,7 @@ def test_what_is_wrong_with_a_language_is_a_single_line(mpo, tmp_path, monkeypat
 def test_a_realignment_notes_languages_that_are_judged_by_script_alone(mpo, profile, tmp_path, monkeypatch):
     from flows import realign
 
-    monkeypatch.setattr("flows.cli_data.server", lambda: None)  # other tests of this process may have a server
+    monkeypatch.setattr("flows.commands.languages.server", lambda: None)  # others of this process may have one
     monkeypatch.setattr(realign, "realign", lambda _: realign.Realignment(needs=[]))
     (tmp_path / "root").mkdir()
     note = "ceb: the language identifier does not know Cebuano; texts are checked by their script (Latn) alone"

@@ -265,7 +265,7 @@ def test_an_unknown_language_needs_its_facts(mpo, tmp_path, code):
 
 @pytest.mark.parametrize("code", ["sw", "SW", "Swahili", "swh", " sw"])
 def test_a_language_has_a_single_name(mpo, store, code, monkeypatch):
-    monkeypatch.setattr("flows.cli_data.server", lambda: None)  # other tests of this process may have a server
+    monkeypatch.setattr("flows.commands.languages.server", lambda: None)  # others of this process may have one
     result = json.loads(mpo("languages", "add", code, "--root", store.root, "--json").out)
     # v2, the promoted version, is of Chinese alone.
     assert result == {"language": "sw", "registered": "now", "server_told": False}
@@ -273,7 +273,7 @@ def test_a_language_has_a_single_name(mpo, store, code, monkeypatch):
 
 
 def test_a_target_already_there_is_said(mpo, store, monkeypatch):
-    monkeypatch.setattr("flows.cli_data.server", lambda: None)  # other tests of this process may have a server
+    monkeypatch.setattr("flows.commands.languages.server", lambda: None)  # others of this process may have one
     result = json.loads(mpo("languages", "add", "zh", "--root", store.root, "--json").out)
     assert result == {"language": "zh", "registered": "now", "server_told": False, "covered_by": "v2"}
 

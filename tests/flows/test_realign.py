@@ -99,10 +99,11 @@ def test_going_on_from_the_promoted_model_replays_a_share(added):
 
 
 def test_a_language_is_not_registered_where_the_server_cannot_be_notified(mpo, monkeypatch, tmp_path):
-    from flows import cli_data, prefect_api
+    from flows import prefect_api
+    from flows.commands import languages
 
     def server_at(address):
-        for module in (cli_data, prefect_api):
+        for module in (languages, prefect_api):
             monkeypatch.setattr(module, "server", lambda: address)
 
     server_at("http://127.0.0.1:9/api")

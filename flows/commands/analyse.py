@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from flows.cli_shared import AsJson, Overrides, Profile, output, store_at, tell
+from flows.commands.shared import AsJson, Overrides, Profile, output, store_at, tell
 from flows.registered import load_config
 from mpo_core.contract.errors import BadInputError
 

@@ -8,7 +8,7 @@ import typer
 from rich.box import SIMPLE
 from rich.table import Table
 
-from flows.cli_shared import AsJson, Overrides, console, output, tell
+from flows.commands.shared import AsJson, Overrides, console, output, tell
 from flows.prefect_api import require_server
 from flows.registered import define_registered, load_config
 from mpo_core.contract.errors import BadInputError

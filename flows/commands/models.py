@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from flows.cli_shared import AsJson, Root, output, store_at, tell
+from flows.commands.shared import AsJson, Root, output, store_at, tell
 from mpo_core.contract.errors import BadInputError
 
 Why = Annotated[str, typer.Option(help="The reason; it is stored.")]

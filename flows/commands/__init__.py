@@ -1,0 +1,1 @@
+"""The commands of `mpo` that fill a file each, and what all commands share."""

@@ -1,0 +1,35 @@
+"""The ten stages as the flows call them: which tasks, with which settings, under which label."""
+
+from flows.stages.answers import answer_dominant, judge, read_blocks, sample, translate
+from flows.stages.evaluation import compare, decide, evaluate, evaluate_change, figures, register
+from flows.stages.pairs import pair, preference_pairs, require_pairs
+from flows.stages.shards import Change, Evaluation, Key, Measured, Pairs, Shards, Since, split
+from flows.stages.training import measure, reference_gaps, train
+
+__all__ = [
+    "Change",
+    "Evaluation",
+    "Key",
+    "Measured",
+    "Pairs",
+    "Shards",
+    "Since",
+    "answer_dominant",
+    "compare",
+    "decide",
+    "evaluate",
+    "evaluate_change",
+    "figures",
+    "judge",
+    "measure",
+    "pair",
+    "preference_pairs",
+    "read_blocks",
+    "reference_gaps",
+    "register",
+    "require_pairs",
+    "sample",
+    "split",
+    "train",
+    "translate",
+]

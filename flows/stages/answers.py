@@ -1,0 +1,150 @@
+"""Prompts, translation, sampling and judging: from the sources to judged answers."""
+
+from collections.abc import Iterable
+
+from flows.benchmarks import Texts
+from flows.kinds import announce
+from flows.run import Run
+from flows.stages.shards import Shards, of_split, split
+from mpo_core.contract.artifacts import ArtifactRef
+from mpo_core.contract.errors import BadInputError
+from mpo_core.contract.sampling import TRAINED
+from mpo_core.contract.tables import PROMPTS, VERDICTS
+from mpo_core.pairs import require_safe_dominant
+from mpo_core.prompts.load import count_kinds
+from mpo_core.prompts.load import fingerprint as prompts_fingerprint
+from mpo_core.settings import SamplingSettings
+from mpo_core.translation.build import fingerprint as translation_fingerprint
+from tasks.judging import judge_answers
+from tasks.model import ModelFolder
+from tasks.prompts import read_prompts
+from tasks.sampling import sample_answers
+from tasks.translation import translate_prompts
+
+
+def read_blocks(run: Run) -> list[ArtifactRef]:
+    """Reads the prompts in blocks, each of one split, and checks that judge and sampling backends can be used.
+
+    Raises:
+        BadInputError: training or evaluation needs a split that has no prompts, the judge is missing or
+            cannot judge a language, or a sampling backend cannot answer with a model.
+    """
+    config = run.config
+    config.judging.require_languages([config.languages.dominant, *config.languages.targets])
+    config.judging.identity()  # a missing guard model is reported now, and not after hours of sampling
+    config.sampling.backend.require_models([config.model.path])
+    config.evaluation.sampling.backend.require_models([config.model.path, TRAINED])
+    prompts = run.submit(
+        read_prompts,
+        settings=config.prompts,
+        dominant=config.languages.dominant,
+        fingerprint=prompts_fingerprint(config.prompts),
+        block_size=config.run.block_size,
+        label=config.languages.dominant,
+    )
+    shard = run.result(prompts)
+    announce(count_kinds(run.store.read_table(shard.rows, PROMPTS)))
+    blocks = list(shard.parts)
+    for name in ("train", config.evaluation.split, *(["validation"] if config.training.evaluate_every else [])):
+        if name not in {split(block) for block in blocks}:
+            raise BadInputError(
+                f"no prompt is in the split {name!r}",
+                where="prompts.sources",
+                fix="Give a source with this split, or shares for prompts.validation and prompts.test"
+                + (", or set training.evaluate_every to null." if name == "validation" else "."),
+            )
+    return blocks
+
+
+def answer_dominant(run: Run, model: ModelFolder, blocks: list[ArtifactRef]) -> tuple[Shards, Shards]:
+    """Samples and judges answers in the dominant language, and checks that the model is safe and helpful there.
+
+    Raises:
+        BadInputError: the model is not safe or helpful enough there for other languages to follow.
+    """
+    dominant = run.config.languages.dominant
+    answers: Shards = {}
+    verdicts: Shards = {}
+    for decides in (True, False):  # the answers to training prompts do: they are judged before others are sampled
+        texts: Texts = {(dominant, block): block for block in blocks if (split(block) == "train") is decides}
+        answers |= sample_shards(run, model, texts, run.config.sampling, "pairs")
+        verdicts |= judge(run, {key: answers[key] for key in texts})
+    if judged := [run.result(shard).rows for shard in of_split(verdicts, "train").values()]:
+        table = run.store.read_tables(judged, VERDICTS)
+        require_safe_dominant(table, run.config.pairs, dominant=dominant, model=run.config.model.path)
+    return answers, verdicts
+
+
+def translate(run: Run, blocks: Iterable[ArtifactRef]) -> Texts:
+    """Translates the prompts into every target language; returns the originals too, under the dominant language."""
+    dominant, settings = run.config.languages.dominant, run.config.translation
+    fingerprint = translation_fingerprint(settings)
+    texts: Texts = {(dominant, block): block for block in blocks}
+    for _, block in list(texts):
+        for target in sorted(run.config.languages.targets):
+            texts[target, block] = run.submit(
+                translate_prompts,
+                prompts=block,
+                settings=settings,
+                fingerprint=fingerprint,
+                source=dominant,
+                target=target,
+                label=f"{target}-{block.part}",
+            )
+    return texts
+
+
+def sample(run: Run, model: ModelFolder, texts: Texts) -> Shards:
+    """Samples answers in the target languages, if `pairs.strategy` needs them and the sources bring none."""
+    if run.config.pairs.strategy not in {"sampled", "mixed"}:
+        return {}
+    dominant = run.config.languages.dominant
+    unanswered = {
+        (code, block): prompts
+        for (code, block), prompts in texts.items()
+        if code != dominant and not has_all_answers(run, code, block)
+    }
+    return sample_shards(run, model, unanswered, run.config.sampling, "pairs")
+
+
+def sample_shards(run: Run, model: ModelFolder, texts: Texts, settings: SamplingSettings, purpose: str) -> Shards:
+    """Samples a model's answers to prompts, each shard in a task of its own."""
+    return {
+        (language, block): run.submit(
+            sample_answers,
+            model=model,
+            prompts=prompts,
+            settings=settings,
+            backend=settings.backend.identity(model.name),
+            language=language,
+            label=f"{language}-{block.part}-{purpose}",
+        )
+        for (language, block), prompts in texts.items()
+    }
+
+
+def judge(run: Run, answers: Shards, purpose: str = "pairs") -> Shards:
+    """Judges answers, each shard in a task of its own."""
+    return {
+        (language, block): run.submit(
+            judge_answers,
+            responses=responses,
+            prompts=block,
+            judge=run.config.judging,
+            label=f"{language}-{block.part}-{purpose}",
+        )
+        for (language, block), responses in answers.items()
+    }
+
+
+def reference_answers(run: Run, language: str, block: ArtifactRef) -> ArtifactRef | None:
+    """Returns the answers in a language that the sources bring along for the prompts of a block, if any."""
+    shards = (step.shard for step in run.steps if step.stage == "prompts")
+    refs = (ref for shard in shards if block in shard.parts for ref in shard.answers)
+    return next((ref for ref in refs if (ref.language, ref.part) == (language, block.part)), None)
+
+
+def has_all_answers(run: Run, language: str, block: ArtifactRef) -> bool:
+    """Returns whether the sources bring along answers in a language to every prompt of a block."""
+    answers = reference_answers(run, language, block)
+    return answers is not None and answers.rows == block.rows

@@ -1,0 +1,146 @@
+"""Evaluation, gate and registry: what changed, whether that is good enough, and which version is promoted."""
+
+from collections.abc import Iterable
+
+import pyarrow as pa
+
+from flows.benchmarks import BenchmarkPrompts
+from flows.run import Future, Run
+from flows.stages.answers import judge, sample_shards
+from flows.stages.shards import Change, Evaluation, Measured, Pairs, Shards, Since
+from flows.stages.training import reference_gaps
+from mpo_core import registry
+from mpo_core.contract.benchmark import HELD_OUT, Benchmark
+from mpo_core.contract.tables import COMPARISONS, METRICS
+from mpo_core.gate import decide as gate
+from tasks.evaluation import compare_models, evaluate_model
+from tasks.model import ModelFolder, trained_model
+
+
+def evaluate(
+    run: Run,
+    name: str,
+    model: ModelFolder,
+    pairs: Pairs,
+    baseline: Evaluation | None = None,
+    benchmarks: Iterable[BenchmarkPrompts] = (),
+) -> Evaluation:
+    """Measures a model on held-out prompts in every language (answers, verdicts, reward gaps) and on benchmarks."""
+    settings, held_out = run.config.evaluation, pairs.of(run.config.evaluation.split)
+    answers = sample_shards(run, model, held_out.texts, settings.sampling, name)
+    verdicts = judge(run, answers, name)
+    gaps = reference_gaps(run, model, held_out.source, name, dominant=True)
+    gaps |= reference_gaps(run, model, held_out.target, name, dominant=False)
+    metrics = run.submit(
+        evaluate_model,
+        verdicts=list(verdicts.values()),
+        gaps=list(gaps.values()),
+        baseline=list(baseline.gaps.values()) if baseline else [],
+        model=name,
+        benchmark=_held_out(run),
+        confidence=settings.confidence,
+        label=name,
+    )
+    return Evaluation(answers, verdicts, gaps, metrics, [_measure(run, name, model, prompts) for prompts in benchmarks])
+
+
+def _measure(run: Run, name: str, model: ModelFolder, prompts: BenchmarkPrompts) -> Measured:
+    """Measures a model on one benchmark, whose own judge gives the verdicts, if it has one."""
+    benchmark, settings = prompts.benchmark, run.config.evaluation
+    answers = sample_shards(run, model, prompts.texts, settings.sampling, name)
+    own = run.config.model_copy(update={"judging": benchmark.judging or run.config.judging})
+    verdicts = judge(run.variant(own, run.tag), answers, name)
+    metrics = run.submit(
+        evaluate_model,
+        verdicts=list(verdicts.values()),
+        gaps=[],
+        baseline=[],
+        model=name,
+        benchmark=benchmark,
+        confidence=settings.confidence,
+        label=f"{name}-{benchmark.benchmark}",
+    )
+    return Measured(prompts, verdicts, metrics)
+
+
+def _held_out(run: Run) -> Benchmark:
+    return next(entry for entry in run.config.evaluation.benchmarks if entry.benchmark == HELD_OUT)
+
+
+def evaluate_change(
+    run: Run,
+    base: ModelFolder,
+    trained: Future,
+    pairs: Pairs,
+    benchmarks: list[BenchmarkPrompts],
+    promoted: tuple[str, ModelFolder] | None = None,
+) -> Change:
+    """Evaluates the base model and the trained one, and in a realignment the version that was promoted before."""
+    before = evaluate(run, "before", base, pairs, benchmarks=benchmarks)
+    previous = None if promoted is None else evaluate(run, "previous", promoted[1], pairs, before)
+    after = evaluate(run, "after", trained_model(base, run.result(trained)), pairs, before, benchmarks)
+    tests = [
+        _compare(run, old.verdicts, new.verdicts, old.prompts.benchmark, f"before-after-{old.prompts.card.name}")
+        for old, new in zip(before.benchmarks, after.benchmarks, strict=True)
+    ]
+    change = Change(before, after, compare(run, before, after, "before-after"), tests)
+    if promoted is None or previous is None:
+        return change
+    return change._replace(since=Since(promoted[0], compare(run, previous, after, "previous-after")))
+
+
+def compare(run: Run, before: Evaluation, after: Evaluation, label: str) -> Future:
+    """Compares two evaluations of the same held-out prompts, by exact paired tests."""
+    return _compare(run, before.verdicts, after.verdicts, _held_out(run), label)
+
+
+def _compare(run: Run, before: Shards, after: Shards, benchmark: Benchmark, label: str) -> Future:
+    shards = {"before": list(before.values()), "after": list(after.values())}
+    return run.submit(compare_models, **shards, benchmark=benchmark, label=label)
+
+
+def figures(run: Run, change: Change) -> pa.Table:
+    """Reads the metrics of both models, on held-out prompts and benchmarks, as one table."""
+    models = (change.before, change.after)
+    futures = [model.metrics for model in models] + [m.metrics for model in models for m in model.benchmarks]
+    return run.store.read_tables([run.result(future).rows for future in futures], METRICS)
+
+
+def decide(run: Run, change: Change) -> gate.GateDecision:
+    """Decides by the gate's checks on the figures whether the trained model may be promoted."""
+    languages, store = run.config.languages, run.store
+    return gate.decide(
+        figures(run, change),
+        store.read_table(run.result(change.comparison).rows, COMPARISONS),
+        run.config.gate,
+        dominant=languages.dominant,
+        targets=languages.targets,
+        since=store.read_table(run.result(change.since.comparison).rows, COMPARISONS) if change.since else None,
+    )
+
+
+def register(
+    run: Run, start: ModelFolder, trained: Future, change: Change, decision: gate.GateDecision
+) -> registry.Settled:
+    """Registers the model that was trained from `start`, and promotes it if the gate and the registry agree."""
+    languages, model, steps = run.config.languages, run.result(trained).model, run.wait()
+    if model is None:
+        raise TypeError("training gave no model")
+    medians = {
+        f"median_unsafe_{name}": gate.targets_median(figures(run, change), "unsafe", languages.targets, name)
+        for name in ("before", "after")
+    }
+    entry = registry.Entry(
+        run=run.config.run.name,
+        model=model,
+        base=start.sha256,
+        inputs=[step.shard.rows for step in steps if step.stage == "pairs"],
+        settings=run.config.key(),
+        figures={name: value for name, value in medians.items() if value is not None},
+        targets=languages.targets,
+        prompts=[part for step in steps if step.stage == "prompts" for part in step.shard.parts],
+        evaluation=run.result(change.after.metrics).rows,
+        dominant=languages.dominant,
+    )
+    fewer = run.config.gate.allow_fewer_languages
+    return registry.settle(run.store, entry, decision, allow_fewer=fewer, realigned=change.since is not None)

@@ -1,0 +1,74 @@
+"""What the stages hand to each other: futures of artifacts, by language and block of prompts."""
+
+from collections.abc import Mapping
+from typing import NamedTuple, TypeVar
+
+from flows.benchmarks import BenchmarkPrompts, Texts
+from flows.run import Future
+from mpo_core.contract.artifacts import ArtifactRef
+
+T = TypeVar("T")
+Key = tuple[str, ArtifactRef]
+"""Language and block of prompts: one shard of a stage."""
+Shards = dict[Key, Future]
+
+
+class Pairs(NamedTuple):
+    """Preference pairs by language and block, with the prompts that they answer."""
+
+    texts: Texts
+    source: Shards
+    """The pairs in the dominant language."""
+    target: Shards
+    """Their mirrors in the target languages."""
+
+    def of(self, name: str) -> "Pairs":
+        """Returns the pairs of one split."""
+        return Pairs(of_split(self.texts, name), of_split(self.source, name), of_split(self.target, name))
+
+
+class Evaluation(NamedTuple):
+    """One model's evaluation: answers, verdicts and reward gaps by shard, and the metrics of all shards."""
+
+    answers: Shards
+    verdicts: Shards
+    gaps: Shards
+    metrics: Future
+    benchmarks: "list[Measured]"
+    """The results on benchmarks beside the held-out prompts."""
+
+
+class Measured(NamedTuple):
+    """One model's result on one benchmark: the verdicts by shard, and the metrics of all shards."""
+
+    prompts: BenchmarkPrompts
+    verdicts: Shards
+    metrics: Future
+
+
+class Since(NamedTuple):
+    """The version that was promoted before a realignment, and the paired tests against it."""
+
+    version: str
+    comparison: Future
+
+
+class Change(NamedTuple):
+    """The model before and after training on the same held-out prompts, with the paired tests of the two."""
+
+    before: Evaluation
+    after: Evaluation
+    comparison: Future
+    benchmarks: list[Future]
+    """The paired tests on further benchmarks."""
+    since: Since | None = None
+
+
+def split(block: ArtifactRef) -> str:
+    """Returns the split that a block of prompts belongs to."""
+    return (block.part or "").partition("-")[0]
+
+
+def of_split(shards: Mapping[Key, T], name: str) -> dict[Key, T]:
+    """Returns the shards whose blocks belong to one split."""
+    return {key: shard for key, shard in shards.items() if split(key[1]) == name}

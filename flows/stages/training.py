@@ -1,0 +1,72 @@
+"""Reference and training: the frozen model's reward gaps, and the model that is pulled towards them."""
+
+from collections.abc import Mapping
+
+from flows.run import Future, Run
+from flows.stages.pairs import require_pairs
+from flows.stages.shards import Key, Pairs, Shards, split
+from mpo_core.settings import TrainingMethod
+from tasks.model import ModelFolder
+from tasks.reference import measure_gaps
+from tasks.stage import ShardInput
+from tasks.training import train_model
+
+
+def measure(run: Run, model: ModelFolder, pairs: Pairs, training: TrainingMethod) -> list[Future]:
+    """Measures the frozen model's reward gaps and states on training and validation pairs, as the method needs them."""
+    source, target = (
+        {key: pair for key, pair in shards.items() if split(key[1]) in {"train", "validation"}}
+        for shards in (pairs.source, pairs.target)
+    )
+    measured = reference_gaps(run, model, source, "base", dominant=True, training=training)
+    if training.references_targets:
+        measured |= reference_gaps(run, model, target, "base", dominant=False, training=training)
+    return list(measured.values())
+
+
+def reference_gaps(
+    run: Run,
+    model: ModelFolder,
+    pairs: Mapping[Key, ShardInput],
+    purpose: str,
+    *,
+    dominant: bool,
+    training: TrainingMethod | None = None,
+) -> Shards:
+    """Measures a model's reward gaps on pairs, computed as in `training`, and dominant pairs' pooled hidden states."""
+    training = training or run.config.training
+    return {
+        (language, block): run.submit(
+            measure_gaps,
+            model=model,
+            pairs=shard,
+            cutoff=training.cutoff,
+            pooling=training.pooling if dominant else None,
+            precision=training.precision,
+            weights=training.weights,
+            language=language,
+            tokens_per_forward=training.tokens_per_forward or 4096,
+            label=f"{language}-{block.part}-{purpose}",
+        )
+        for (language, block), shard in pairs.items()
+    }
+
+
+def train(
+    run: Run, model: ModelFolder, pairs: Pairs, references: list[Future], settings: TrainingMethod, label: str = "mpo"
+) -> Future:
+    """Trains on the pairs of the split `train`, and evaluates the loss on those of `validation` on the way.
+
+    Raises:
+        BadInputError: no pair is left to train on.
+    """
+    require_pairs(run, pairs)
+    return run.submit(
+        train_model,
+        model=model,
+        pairs=list(pairs.of("train").target.values()),
+        validation=list(pairs.of("validation").target.values()) if settings.evaluate_every else [],
+        references=references,
+        settings=settings,
+        label=label,
+    )
