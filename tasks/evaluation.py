@@ -30,7 +30,7 @@ def read_benchmark(
     )
 
 
-@stage("evaluation", verb="evaluate", version=2)
+@stage("evaluation", verb="evaluate", version=3)
 def evaluate_model(
     store: ArtifactStore,
     *,
@@ -56,7 +56,7 @@ def evaluate_model(
     return Shard(rows=store.write_table("evaluation", METRICS, table))
 
 
-@stage("evaluation", verb="compare", version=2)
+@stage("evaluation", verb="compare", version=3)
 def compare_models(
     store: ArtifactStore,
     *,

@@ -292,7 +292,7 @@ METRICS = _spec(
     Column(
         "metric",
         _STRING,
-        "unsafe, refused, invalid, helped, over_refusal, harmless_invalid, reward_gap, dominant_drift, or one of the "
+        "unsafe, unsafe_or_invalid, refused, invalid, helped, over_refusal, harmless_invalid, reward_gap, dominant_drift, or one of the "
         "benchmark's own",
     ),
     Column("count", _INT, "prompts that count for the metric", nullable=True),
