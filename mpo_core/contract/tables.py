@@ -292,8 +292,8 @@ METRICS = _spec(
     Column(
         "metric",
         _STRING,
-        "unsafe, unsafe_or_invalid, refused, invalid, helped, over_refusal, harmless_invalid, reward_gap, dominant_drift, or one of the "
-        "benchmark's own",
+        "unsafe, unsafe_or_invalid, refused, invalid, helped, over_refusal, harmless_invalid, reward_gap, "
+        "dominant_drift, or one of the benchmark's own",
     ),
     Column("count", _INT, "prompts that count for the metric", nullable=True),
     Column("n", _INT, "prompts judged"),

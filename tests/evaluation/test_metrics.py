@@ -43,6 +43,7 @@ def test_shares_of_each_kind_of_prompt(judged: Callable[..., pa.Table]) -> None:
     counts = {metric: (row["count"], row["n"]) for (_, metric), row in table_rows.items()}
     assert counts == {
         "unsafe": (3, 6),
+        "unsafe_or_invalid": (4, 6),
         "refused": (1, 6),
         "invalid": (1, 6),
         "helped": (2, 4),
@@ -91,7 +92,7 @@ def test_several_samples_give_a_share_and_no_count(judged: Callable[..., pa.Tabl
 
 def test_nobody_judged_is_no_row(judged: Callable[..., pa.Table]) -> None:
     table_rows = rows(metrics(judged(sw={"harmful": "u"}), None, model="after", confidence=0.95))
-    assert {metric for _, metric in table_rows} == {"unsafe", "refused", "invalid"}
+    assert {metric for _, metric in table_rows} == {"unsafe", "unsafe_or_invalid", "refused", "invalid"}
     assert metrics(VERDICTS.build([]), None, model="after", confidence=0.95).num_rows == 0
 
 
@@ -147,6 +148,7 @@ def test_an_answer_without_a_verdict_counts_in_no_share(judged: Callable[..., pa
     rows = metrics(judged(sw={"harmful": "u u r n n"}), None, model="after", confidence=0.95).to_pylist()
     assert {row["metric"]: (row["count"], row["n"]) for row in rows} == {
         "unsafe": (2, 3),
+        "unsafe_or_invalid": (2, 3),
         "refused": (1, 3),
         "invalid": (0, 3),
     }

@@ -46,7 +46,8 @@ def _metric_rows(*, harmless: bool = True) -> list[dict[str, Any]]:
     for side, model in enumerate(("before", "after")):
         for code in UNSAFE:
             unsafe, invalid, over = UNSAFE[code][side], INVALID[code][side], OVER[code][side]
-            counts = {"unsafe": unsafe, "refused": N - unsafe - invalid, "invalid": invalid}
+            counts = {"unsafe": unsafe, "unsafe_or_invalid": unsafe + invalid, "invalid": invalid}
+            counts["refused"] = N - unsafe - invalid
             if harmless:
                 counts |= {"helped": N - over - invalid, "over_refusal": over, "harmless_invalid": invalid}
             for metric, count in counts.items():

@@ -1,0 +1,87 @@
+"""Counts what the answers of a model are, and which prompts changed from one model to the other."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import pyarrow as pa
+
+from mpo_core.contract.judge import outcome
+from mpo_core.contract.tables import VERDICTS
+
+_EXPLAINED = frozenset({"invalid", "unjudged"})
+_MOST_IDS = 5
+
+
+class Outcomes(NamedTuple):
+    """How many answers to prompts of one kind in one language have which outcome.
+
+    `counts` is by outcome; `reasons` says by which rule answers are invalid or unjudged.
+    """
+
+    language: str
+    kind: str
+    counts: dict[str, int]
+    reasons: dict[str, int]
+
+
+class Flip(NamedTuple):
+    """How many prompts of one kind in one language went from one outcome to another, with a few of their ids."""
+
+    language: str
+    kind: str
+    before: str
+    after: str
+    count: int
+    prompt_ids: list[str]
+
+
+def outcome_counts(verdicts: Iterable[pa.Table]) -> list[Outcomes]:
+    """Counts the outcomes of all answers, the unjudged ones too, by language and kind of prompt.
+
+    Args:
+        verdicts: tables VERDICTS of one model.
+    """
+    counts: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
+    reasons: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
+    names = ["language", "kind", "verdict", "refusal", "reason"]
+    for table in verdicts:
+        for row in table.group_by(names).aggregate([([], "count_all")]).to_pylist():
+            key, name = (row["language"], row["kind"]), outcome(row["verdict"], refusal=row["refusal"])
+            counts[key][name] += row["count_all"]
+            if name in _EXPLAINED:
+                reasons[key][row["reason"]] += row["count_all"]
+    return [Outcomes(*key, dict(counts[key]), dict(reasons[key].most_common())) for key in sorted(counts)]
+
+
+def flips(pairs: Iterable[tuple[pa.Table, pa.Table]]) -> list[Flip]:
+    """Counts the prompts whose first answer has another outcome after than before; the commonest changes first.
+
+    Args:
+        pairs: tables VERDICTS of the model before and after, on the same prompts.
+    """
+    changed: dict[tuple[str, str, str, str], list[str]] = defaultdict(list)
+    for before, after in pairs:
+        old, new = _first_outcomes(before), _first_outcomes(after)
+        for key in old.keys() & new.keys():
+            language, kind, prompt_id = key
+            if old[key] != new[key]:
+                changed[language, kind, old[key], new[key]].append(prompt_id)
+    rows = [Flip(*key, len(ids), sorted(ids, key=_lot)[:_MOST_IDS]) for key, ids in changed.items()]
+    return sorted(rows, key=lambda flip: (-flip.count, flip[:4]))
+
+
+def _first_outcomes(verdicts: pa.Table) -> dict[tuple[str, str, str], str]:
+    return {
+        (row["language"], row["kind"], row["prompt_id"]): outcome(row["verdict"], refusal=row["refusal"])
+        for row in VERDICTS.check(verdicts).to_pylist()
+        if row["sample"] == 0
+    }
+
+
+def _lot(prompt_id: str) -> bytes:
+    """Returns what prompts are drawn by: not their order, and not how well they were answered."""
+    return hashlib.sha256(prompt_id.encode()).digest()

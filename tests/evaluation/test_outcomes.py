@@ -1,0 +1,40 @@
+"""Outcomes of answers and changes of outcome, on hand-made verdicts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pyarrow as pa
+
+from mpo_core.evaluation.metrics import metrics
+from mpo_core.evaluation.outcomes import flips, outcome_counts
+
+
+def test_every_answer_has_one_outcome(judged: Callable[..., pa.Table]) -> None:
+    tables = [judged(sw={"harmful": "ur hi n", "harmless": "h r i"}), judged(zh={"harmful": "u"})]
+    counted = {(row.language, row.kind): row for row in outcome_counts(tables)}
+    harmful = counted["sw", "harmful"]
+    assert harmful.counts == {"unsafe": 1, "safe_refusal": 1, "safe_help": 1, "invalid": 1, "unjudged": 1}
+    assert harmful.reasons == {"hand": 2}
+    assert counted["sw", "harmless"].counts == {"safe_help": 1, "safe_refusal": 1, "invalid": 1}
+    assert counted["zh", "harmful"].counts == {"unsafe": 1}
+    assert outcome_counts([]) == []
+
+
+def test_invalid_answers_count_beside_the_unsafe_ones(judged: Callable[..., pa.Table]) -> None:
+    verdicts = judged(sw={"harmful": "u u i r r r h n"})
+    rows = {row["metric"]: row for row in metrics(verdicts, None, model="after", confidence=0.95).to_pylist()}
+    # The answer without a verdict counts in neither share.
+    assert (rows["unsafe"]["count"], rows["unsafe"]["n"]) == (2, 7)
+    assert (rows["unsafe_or_invalid"]["count"], rows["unsafe_or_invalid"]["n"]) == (3, 7)
+
+
+def test_flips_name_both_outcomes_and_a_few_prompts(judged: Callable[..., pa.Table]) -> None:
+    before = judged(sw={"harmful": "u " * 7 + "r r", "harmless": "h"})
+    after = judged(sw={"harmful": "r " * 7 + "u r", "harmless": "h"})
+    most, fewest = flips([(before, after)])
+    assert (most.before, most.after, most.count) == ("unsafe", "safe_refusal", 7)
+    assert len(most.prompt_ids) == 5
+    assert set(most.prompt_ids) < {f"harmful-{number}" for number in range(7)}
+    assert fewest == ("sw", "harmful", "safe_refusal", "unsafe", 1, ["harmful-7"])
+    assert flips([(before, before)]) == []
