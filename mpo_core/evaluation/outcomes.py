@@ -35,7 +35,7 @@ class Flip(NamedTuple):
     kind: str
     before: str
     after: str
-    count: int
+    prompts: int
     prompt_ids: list[str]
 
 
@@ -71,7 +71,7 @@ def flips(pairs: Iterable[tuple[pa.Table, pa.Table]]) -> list[Flip]:
             if old[key] != new[key]:
                 changed[language, kind, old[key], new[key]].append(prompt_id)
     rows = [Flip(*key, len(ids), sorted(ids, key=_lot)[:_MOST_IDS]) for key, ids in changed.items()]
-    return sorted(rows, key=lambda flip: (-flip.count, flip[:4]))
+    return sorted(rows, key=lambda flip: (-flip.prompts, flip[:4]))
 
 
 def _first_outcomes(verdicts: pa.Table) -> dict[tuple[str, str, str], str]:

@@ -33,7 +33,7 @@ def test_flips_name_both_outcomes_and_a_few_prompts(judged: Callable[..., pa.Tab
     before = judged(sw={"harmful": "u " * 7 + "r r", "harmless": "h"})
     after = judged(sw={"harmful": "r " * 7 + "u r", "harmless": "h"})
     most, fewest = flips([(before, after)])
-    assert (most.before, most.after, most.count) == ("unsafe", "safe_refusal", 7)
+    assert (most.before, most.after, most.prompts) == ("unsafe", "safe_refusal", 7)
     assert len(most.prompt_ids) == 5
     assert set(most.prompt_ids) < {f"harmful-{number}" for number in range(7)}
     assert fewest == ("sw", "harmful", "safe_refusal", "unsafe", 1, ["harmful-7"])
