@@ -39,6 +39,7 @@ def evaluate_model(
     baseline: Sequence[ShardInput],
     model: str,
     benchmark: Benchmark,
+    pooled: list[str],
     confidence: float,
     label: str,
 ) -> Shard:
@@ -52,6 +53,7 @@ def evaluate_model(
         baseline=read_rows(store, baseline, GAPS) if baseline else None,
         benchmark=benchmark.benchmark,
         measured=benchmark.metrics,
+        pooled=pooled,
     )
     return Shard(rows=store.write_table("evaluation", METRICS, table))
 
@@ -63,10 +65,19 @@ def compare_models(
     before: Sequence[ShardInput],
     after: Sequence[ShardInput],
     benchmark: Benchmark,
+    pooled: list[str],
+    confidence: float,
     label: str,
 ) -> Shard:
     """Compares two models on the same prompts, by exact paired tests."""
     del label
     first, second = (read_rows(store, shards, VERDICTS) for shards in (before, after))
-    table = compare(first, second, benchmark=benchmark.benchmark, measured=benchmark.metrics)
+    table = compare(
+        first,
+        second,
+        confidence=confidence,
+        benchmark=benchmark.benchmark,
+        measured=benchmark.metrics,
+        pooled=pooled,
+    )
     return Shard(rows=store.write_table("evaluation", COMPARISONS, table))

@@ -38,6 +38,7 @@ def evaluate(
         baseline=list(baseline.gaps.values()) if baseline else [],
         model=name,
         benchmark=_held_out(run),
+        pooled=run.config.languages.targets,
         confidence=settings.confidence,
         label=name,
     )
@@ -57,6 +58,7 @@ def _measure(run: Run, name: str, model: ModelFolder, prompts: BenchmarkPrompts)
         baseline=[],
         model=name,
         benchmark=benchmark,
+        pooled=run.config.languages.targets,
         confidence=settings.confidence,
         label=f"{name}-{benchmark.benchmark}",
     )
@@ -95,8 +97,15 @@ def compare(run: Run, before: Evaluation, after: Evaluation, label: str) -> Futu
 
 
 def _compare(run: Run, before: Shards, after: Shards, benchmark: Benchmark, label: str) -> Future:
-    shards = {"before": list(before.values()), "after": list(after.values())}
-    return run.submit(compare_models, **shards, benchmark=benchmark, label=label)
+    return run.submit(
+        compare_models,
+        before=list(before.values()),
+        after=list(after.values()),
+        benchmark=benchmark,
+        pooled=run.config.languages.targets,
+        confidence=run.config.evaluation.confidence,
+        label=label,
+    )
 
 
 def figures(run: Run, change: Change) -> pa.Table:

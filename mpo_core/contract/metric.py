@@ -9,6 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from mpo_core.contract.judge import Verdict
 
+TARGETS = "targets"
+"""The language of figures over all target languages together, clustered by prompt; no language has this code."""
+
 
 class Metric(BaseModel):
     """A metric: one figure of a model per language. Gate, report and console all show it as it is declared here."""

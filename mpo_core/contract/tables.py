@@ -22,7 +22,8 @@ _GATES = pa.list_(pa.struct([("gate", _STRING), ("passed", _BOOL), ("score", _FL
 class Column(NamedTuple):
     """A column of a table: name, type, explanation, and whether null is allowed.
 
-    `absent` is the value of every row of a file that was written before the column existed.
+    `absent` is the value of every row of a file that was written before the column existed; `later` says that there are
+    such files.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Column(NamedTuple):
     meaning: str
     nullable: bool = False
     absent: str | None = None
+    later: bool = False
 
 
 class TableSpec(NamedTuple):
@@ -53,7 +55,7 @@ class TableSpec(NamedTuple):
             TypeError: a row has a key that the table has no column for; it would be lost.
         """
         names = {column.name for column in self.columns}
-        absent = {column.name: column.absent for column in self.columns if column.absent is not None}
+        absent = {column.name: column.absent for column in self.columns if column.later}
         records = [{**absent, **row} for row in rows]
         unexpected = set().union(*records) - names if records else set()
         if unexpected:
@@ -68,7 +70,7 @@ class TableSpec(NamedTuple):
         """
         where = where or f"table {self.name}"
         for place, column in enumerate(self.columns):
-            if column.absent is not None and column.name not in table.schema.names:
+            if column.later and column.name not in table.schema.names:
                 values = pa.array([column.absent] * table.num_rows, column.type)
                 table = table.add_column(place, column.name, values)
         if table.schema.names != self.schema.names:
@@ -110,6 +112,11 @@ def _spec(name: str, key: str, *columns: Column) -> TableSpec:
     return TableSpec(name, tuple(key.split()), columns)
 
 
+def _later(name: str, meaning: str) -> Column:
+    """Returns a column of numbers that older files lack, and that is null there."""
+    return Column(name, _FLOAT, meaning, nullable=True, later=True)
+
+
 def prompt_id(language: str, text: str) -> str:
     """Returns the stable id of a prompt: 16 hex digits of sha256 over dominant language and text."""
     return hashlib.sha256(f"{language}\x00{text}".encode()).hexdigest()[:16]
@@ -124,7 +131,9 @@ _PROMPT_ID = Column("prompt_id", _STRING, "hash of dominant language and prompt 
 _LANGUAGE = Column("language", _STRING, "language code of this row's text")
 _KIND = Column("kind", _STRING, "harmful or harmless: what a well-aligned model should refuse or help with")
 _SPLIT = Column("split", _STRING, "train, validation, test or concept")
-_BENCHMARK = Column("benchmark", _STRING, "name of the benchmark whose prompts were answered", absent="held_out")
+_BENCHMARK = Column(
+    "benchmark", _STRING, "name of the benchmark whose prompts were answered", absent="held_out", later=True
+)
 _CATEGORY = Column("category", _STRING, "harm category or topic, as the source names it", nullable=True)
 
 PROMPTS = _spec(
@@ -283,12 +292,14 @@ TRAINING_LOG = _spec(
     Column("value", _FLOAT, "mean over the step's pairs"),
 )
 
+_MEASURED = Column("language", _STRING, "language code of the prompts, or `targets`: all target languages together")
+
 METRICS = _spec(
     "metrics",
     "benchmark model language metric",
     _BENCHMARK,
     Column("model", _STRING, "which model: before, after, or model where there is one alone"),
-    _LANGUAGE,
+    _MEASURED,
     Column(
         "metric",
         _STRING,
@@ -310,13 +321,17 @@ COMPARISONS = _spec(
     "comparisons",
     "benchmark language metric",
     _BENCHMARK,
-    _LANGUAGE,
+    _MEASURED,
     Column("metric", _STRING, "metric compared on the same prompts, before and after"),
     Column("n", _INT, "prompts judged both times"),
     Column("gained", _INT, "prompts that count for the metric only after"),
     Column("lost", _INT, "prompts that counted for the metric only before"),
     Column("difference", _FLOAT, "value after minus value before"),
+    _later("difference_low", "lower end of its interval (Agresti and Min)"),
+    _later("difference_high", "upper end of its interval"),
     Column("p_value", _FLOAT, "exact two-sided McNemar test"),
+    _later("p_holm", "p_value adjusted for all languages of this metric (Holm); null for `targets`"),
+    _later("detectable", "smallest change that n prompts show with 80 % power; null if they can show none"),
 )
 
 METHOD_RUNS = _spec(

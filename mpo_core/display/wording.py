@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 import re
 
-from mpo_core.contract.metric import Metric
+from mpo_core.contract.metric import TARGETS, Metric
 from mpo_core.languages.known import LANGUAGES
 
 
 def language_name(code: str) -> str:
-    """Returns `Swahili` for `sw`, and an unknown code as it is."""
+    """Returns `Swahili` for `sw`, `Targets, pooled` for all target languages together, and an unknown code as it is."""
+    if code == TARGETS:
+        return "Targets, pooled"
     return LANGUAGES[code].name if code in LANGUAGES else code
 
 

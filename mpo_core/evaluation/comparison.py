@@ -7,17 +7,23 @@ from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
-from statsmodels.stats.contingency_tables import mcnemar
 
 from mpo_core.contract.benchmark import HELD_OUT
 from mpo_core.contract.errors import BadInputError
-from mpo_core.contract.metric import ANSWERS, Metric
+from mpo_core.contract.metric import ANSWERS, TARGETS, Metric
 from mpo_core.contract.tables import COMPARISONS
 from mpo_core.evaluation.shares import Share, prompt_shares
+from mpo_core.evaluation.statistics import change_interval, holm, mcnemar_p, smallest_change
 
 
 def compare(
-    before: pa.Table, after: pa.Table, *, benchmark: str = HELD_OUT, measured: Sequence[Metric] = ANSWERS
+    before: pa.Table,
+    after: pa.Table,
+    *,
+    confidence: float,
+    benchmark: str = HELD_OUT,
+    measured: Sequence[Metric] = ANSWERS,
+    pooled: Sequence[str] = (),
 ) -> pa.Table:
     """Computes the paired change of every metric, per language; prompts are joined by id.
 
@@ -28,8 +34,10 @@ def compare(
     Args:
         before: table VERDICTS of the first model.
         after: table VERDICTS of the second, on the same prompts.
+        confidence: level of the intervals, such as 0.95; tests are at the level of the rest.
         benchmark: value of the column `benchmark`.
         measured: the metrics to compare.
+        pooled: languages whose answers also count together, in rows of language `targets`.
 
     Returns:
         Table COMPARISONS.
@@ -39,30 +47,35 @@ def compare(
             harmless on the other.
     """
     _same_prompts(before, after)
-    first, second = prompt_shares(before, measured), prompt_shares(after, measured)
-    return COMPARISONS.build(
-        {"benchmark": benchmark, "language": language, "metric": metric, **_paired(shares, second[language, metric])}
+    first, second = (prompt_shares(verdicts, measured, pooled) for verdicts in (before, after))
+    rows = [
+        {"benchmark": benchmark, "language": language, "metric": metric}
+        | _paired(shares, second[language, metric], confidence)
         for (language, metric), shares in first.items()
         if not shares.keys().isdisjoint(
             second.get((language, metric), {})
         )  # the judge may have given no verdict at all
-    )
+    ]
+    for metric in measured:
+        family = [row for row in rows if row["metric"] == metric.name and row["language"] != TARGETS]
+        for row, adjusted in zip(family, holm([row["p_value"] for row in family]), strict=True):
+            row["p_holm"] = adjusted
+    return COMPARISONS.build(rows)
 
 
-def mcnemar_p(gained: int, lost: int) -> float:
-    """Returns the exact two-sided p-value of McNemar's test; 1 where no prompt changed."""
-    return float(mcnemar([[0, gained], [lost, 0]], exact=True).pvalue) if gained + lost else 1.0
-
-
-def _paired(before: dict[str, Share], after: dict[str, Share]) -> dict[str, Any]:
+def _paired(before: dict[str, Share], after: dict[str, Share], confidence: float) -> dict[str, Any]:
     changes = [after[prompt].share - share.share for prompt, share in before.items() if prompt in after]
     gained, lost = sum(change > 0 for change in changes), sum(change < 0 for change in changes)
+    low, high = change_interval(changes, confidence)
     return {
         "n": len(changes),
         "gained": gained,
         "lost": lost,
         "difference": math.fsum(changes) / len(changes),
+        "difference_low": low,
+        "difference_high": high,
         "p_value": mcnemar_p(gained, lost),
+        "detectable": smallest_change(len(changes), min(gained, lost) / len(changes), alpha=1 - confidence),
     }
 
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import pyarrow as pa
 
 from mpo_core.contract.tables import METHOD_RUNS, METHODS
-from mpo_core.evaluation.metrics import mean_interval
+from mpo_core.evaluation.statistics import mean_interval
 from mpo_core.languages.known import LANGUAGES
 
 SHARES = (

@@ -3,27 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from scipy import stats
-from statsmodels.stats.proportion import proportion_confint
 
 from mpo_core.contract.benchmark import HELD_OUT
 from mpo_core.contract.errors import BadInputError
 from mpo_core.contract.metric import ANSWERS, DOMINANT_DRIFT, REWARD_GAP, Metric
 from mpo_core.contract.tables import GAPS, METRICS
 from mpo_core.evaluation.shares import Share, prompt_shares
-
-
-class Interval(NamedTuple):
-    """The two ends of a confidence interval."""
-
-    low: float
-    high: float
+from mpo_core.evaluation.statistics import mean_interval, share_interval
 
 
 def metrics(
@@ -35,6 +27,7 @@ def metrics(
     baseline: pa.Table | None = None,
     benchmark: str = HELD_OUT,
     measured: Sequence[Metric] = ANSWERS,
+    pooled: Sequence[str] = (),
 ) -> pa.Table:
     """Computes every metric of one model on one benchmark, per language.
 
@@ -53,6 +46,7 @@ def metrics(
         confidence: level of the intervals, such as 0.95.
         benchmark: value of the column `benchmark`.
         measured: the metrics of the answers.
+        pooled: languages whose answers also count together, in rows of language `targets`.
 
     Returns:
         Table METRICS.
@@ -63,7 +57,7 @@ def metrics(
     name = {"benchmark": benchmark, "model": model}
     rows: list[dict[str, Any]] = [
         {**name, "language": language, "metric": metric, **_share(list(shares.values()), confidence)}
-        for (language, metric), shares in prompt_shares(verdicts, measured).items()
+        for (language, metric), shares in prompt_shares(verdicts, measured, pooled).items()
     ]
     of_pairs = {}
     if gaps is not None:
@@ -75,36 +69,6 @@ def metrics(
         for language, values in by_language.items()
     ]
     return METRICS.build(rows)
-
-
-def share_interval(shares: Collection[Share], confidence: float) -> Interval:
-    """Returns Wilson's interval for a mean of per-prompt shares.
-
-    Samples of one prompt resemble each other, so they count for less than as many prompts: the
-    interval is taken at the effective size `p (1 - p) / (s² / k)`, s² being the variance of the
-    k prompts' shares (Kish's design effect). It lies between the prompts (all samples of a prompt
-    alike) and the samples (independent). With one sample a prompt it is the number of prompts,
-    and the interval is the plain one.
-    """
-    values = np.array([share.share for share in shares])
-    prompts, samples = len(values), sum(share.samples for share in shares)
-    mean = float(values.mean())
-    spread = float(values.var(ddof=1)) if prompts > 1 else 0.0
-    # At 0 and at 1 no spread shows how independent the samples of a prompt are: count each prompt once.
-    effective = float(prompts)
-    if samples > prompts and 0.0 < mean < 1.0:
-        effective = mean * (1 - mean) * prompts / spread if spread > 0.0 else float(samples)
-        effective = min(max(effective, float(prompts)), float(samples))
-    low, high = proportion_confint(mean * effective, effective, alpha=1 - confidence, method="wilson")
-    return Interval(float(low), float(high))
-
-
-def mean_interval(values: Collection[float], confidence: float) -> Interval:
-    """Returns Student's interval for the mean of at least two values."""
-    array = np.asarray(list(values), dtype=np.float64)
-    half = float(stats.t.ppf((1 + confidence) / 2, len(array) - 1)) * float(array.std(ddof=1)) / math.sqrt(len(array))
-    mean = float(array.mean())
-    return Interval(mean - half, mean + half)
 
 
 def _share(shares: list[Share], confidence: float) -> dict[str, Any]:

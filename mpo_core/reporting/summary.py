@@ -11,7 +11,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, FiniteFloat, f
 
 from mpo_core.contract.artifacts import ArtifactRef
 from mpo_core.contract.benchmark import HELD_OUT
-from mpo_core.contract.metric import ANSWERS, PAIRS, Metric
+from mpo_core.contract.metric import ANSWERS, PAIRS, TARGETS, Metric
 from mpo_core.gate.decide import GateDecision
 
 Model = Literal["before", "after"]
@@ -94,7 +94,11 @@ class ComparisonRow(Record):
     gained: int
     lost: int
     difference: FiniteFloat
+    difference_low: FiniteFloat | None = None
+    difference_high: FiniteFloat | None = None
     p_value: FiniteFloat
+    p_holm: FiniteFloat | None = None
+    detectable: FiniteFloat | None = None
 
 
 class SourceLicence(Record):
@@ -221,7 +225,7 @@ class RunSummary(Record):
     def languages(self) -> list[str]:
         """The dominant language, the targets, then any other language that was measured."""
         main = list(dict.fromkeys([self.dominant, *self.targets]))
-        return main + sorted({row.language for row in self.metrics} - set(main))
+        return main + sorted({row.language for row in self.metrics} - {*main, TARGETS})
 
     @property
     def cards(self) -> list[BenchmarkCard]:

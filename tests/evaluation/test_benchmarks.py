@@ -112,7 +112,7 @@ def test_a_metric_of_its_own_counts_verdicts(judged):
     verdicts = judged(sw={"harmful": "u u", "harmless": "h r i i"})
     (row,) = metrics(verdicts, None, model="after", confidence=0.95, benchmark="hands", measured=[metric]).to_pylist()
     assert (row["benchmark"], row["metric"], row["count"], row["n"], row["value"]) == ("hands", "by_hand", 2, 4, 0.5)
-    (change,) = compare(verdicts, verdicts, benchmark="hands", measured=[metric]).to_pylist()
+    (change,) = compare(verdicts, verdicts, confidence=0.95, benchmark="hands", measured=[metric]).to_pylist()
     assert (change["benchmark"], change["metric"], change["n"], change["p_value"]) == ("hands", "by_hand", 4, 1.0)
 
 

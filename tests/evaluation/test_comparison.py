@@ -8,7 +8,8 @@ import pytest
 from scipy.stats import binomtest
 
 from mpo_core.contract.errors import BadInputError
-from mpo_core.evaluation.comparison import compare, mcnemar_p
+from mpo_core.evaluation.comparison import compare
+from mpo_core.evaluation.statistics import mcnemar_p
 
 
 def rows(table: pa.Table) -> dict[tuple[str, str], dict[str, Any]]:
@@ -26,7 +27,7 @@ def test_exact_mcnemar_is_the_binomial_test_of_the_discordant() -> None:
 def test_prompts_are_joined_by_id(judged: Callable[..., pa.Table], *, reverse: bool) -> None:
     before = judged(sw={"harmful": "u u u u r r", "harmless": "h h r"})
     after = judged(reverse=reverse, sw={"harmful": "r r r u u i", "harmless": "h r r"})
-    changes = rows(compare(before, after))
+    changes = rows(compare(before, after, confidence=0.95))
     unsafe = changes["sw", "unsafe"]
     assert (unsafe["n"], unsafe["gained"], unsafe["lost"]) == (6, 1, 3)
     assert unsafe["difference"] == pytest.approx(-2 / 6)
@@ -36,7 +37,7 @@ def test_prompts_are_joined_by_id(judged: Callable[..., pa.Table], *, reverse: b
 
 def test_with_several_samples_the_prompt_stays_the_unit(judged: Callable[..., pa.Table]) -> None:
     before, after = judged(sw={"harmful": "uuuu uuuu uurr"}), judged(sw={"harmful": "urrr uuur uurr"})
-    row = rows(compare(before, after))["sw", "unsafe"]
+    row = rows(compare(before, after, confidence=0.95))["sw", "unsafe"]
     assert (row["n"], row["gained"], row["lost"]) == (3, 0, 2)
     assert row["difference"] == pytest.approx((-0.75 - 0.25) / 3)
     assert row["p_value"] == pytest.approx(0.5)
@@ -45,18 +46,18 @@ def test_with_several_samples_the_prompt_stays_the_unit(judged: Callable[..., pa
 def test_a_prompt_judged_once_only_is_refused(judged: Callable[..., pa.Table]) -> None:
     before, after = judged(sw={"harmful": "u u u"}), judged(sw={"harmful": "u"}, bn={"harmful": "u"})
     with pytest.raises(BadInputError, match="2 prompts were judged only before and 1 only after"):
-        compare(before, after)
+        compare(before, after, confidence=0.95)
 
 
 def test_a_prompt_of_two_kinds_is_refused(judged: Callable[..., pa.Table]) -> None:
     before = judged(sw={"harmful": "u"})
     after = before.set_column(before.schema.get_field_index("kind"), "kind", pa.array(["harmless"]))
     with pytest.raises(BadInputError, match="1 prompts were judged only before"):
-        compare(before, after)
+        compare(before, after, confidence=0.95)
 
 
 def test_prompts_with_a_verdict_both_times_are_compared(judged: Callable[..., pa.Table]) -> None:
     before, after = judged(sw={"harmful": "u u u n"}), judged(sw={"harmful": "r n u u"})
-    rows = {row["metric"]: row for row in compare(before, after).to_pylist()}
+    rows = {row["metric"]: row for row in compare(before, after, confidence=0.95).to_pylist()}
     assert (rows["unsafe"]["n"], rows["unsafe"]["lost"], rows["unsafe"]["difference"]) == (2, 1, -0.5)
-    assert compare(judged(sw={"harmful": "u n"}), judged(sw={"harmful": "n u"})).num_rows == 0
+    assert compare(judged(sw={"harmful": "u n"}), judged(sw={"harmful": "n u"}), confidence=0.95).num_rows == 0

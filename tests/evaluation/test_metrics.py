@@ -6,11 +6,14 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from scipy import stats
+from statsmodels.stats.proportion import proportion_confint
 
 from mpo_core.contract.errors import BadInputError
 from mpo_core.contract.tables import GAPS, VERDICTS
-from mpo_core.evaluation.metrics import drift_by_language, metrics, share_interval
+from mpo_core.evaluation.metrics import drift_by_language, metrics
 from mpo_core.evaluation.shares import Share
+from mpo_core.evaluation.statistics import share_interval
 from mpo_core.gate.decide import targets_median
 
 
@@ -80,8 +83,9 @@ def test_wilson_interval_by_hand() -> None:
 def test_alike_samples_of_a_prompt_count_as_a_single_sample(share: list[float], size: int) -> None:
     # Of four samples per prompt, all alike, a prompt counts once; where they differ evenly, it counts four times.
     clustered = share_interval([Share(value, 4) for value in share], 0.95)
-    plain = share_interval([Share(float(index % 2), 1) for index in range(size)], 0.95)
-    assert clustered == pytest.approx(plain)
+    quantile = stats.t.ppf(0.975, 19)  # of the variance of 20 prompts
+    plain = proportion_confint(size / 2, size, alpha=2 * stats.norm.sf(quantile), method="wilson")
+    assert tuple(clustered) == pytest.approx(plain)
 
 
 def test_several_samples_give_a_share_and_no_count(judged: Callable[..., pa.Table]) -> None:
