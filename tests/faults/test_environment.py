@@ -334,6 +334,7 @@ def test_a_translation_that_is_ended_leaves_nothing_beside_its_output(tmp_path, 
             stderr=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             text=True,
+            preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),  # noqa: PLW1509 - tests may run under `nohup`
         )
         deadline = time.monotonic() + 60
         while not list(tmp_path.glob("root/prompts/*/*.parquet")):

@@ -106,9 +106,10 @@ def test_a_server_that_dies_fails_the_stage_and_is_started_again():
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_a_server_ends_with_the_process_that_started_it(number, tmp_path):
     program = textwrap.dedent(f"""
-        import sys, time
+        import signal, sys, time
         from pathlib import Path
         from mpo_core.sampling.servers import running_server
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where tests run in the background
         command = [sys.executable, {SERVER!r}, "{{model}}", "{{port}}"]
         with running_server(command, Path("m"), patience=30, beat=lambda: None) as (url, log):
             print(log, flush=True)
