@@ -1,15 +1,16 @@
 """A hermetic Prefect, no hub, one torch thread."""
 
 import csv
+import gc
 import os
 import tempfile
-from pathlib import Path
 from typing import NamedTuple
 
-_HOME = tempfile.mkdtemp(prefix="mpo-tests-prefect-")
+from tests.session import ROOT, SESSION, forked_trainings, shared_process
+
 os.environ.update(
     {
-        "PREFECT_HOME": _HOME,
+        "PREFECT_HOME": tempfile.mkdtemp(prefix="prefect-", dir=SESSION),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
         "PREFECT_LOGGING_LEVEL": "CRITICAL",
@@ -21,17 +22,14 @@ os.environ.update(
         "OMP_NUM_THREADS": "1",
     }
 )
-os.environ.pop("PREFECT_API_URL", None)
 
-import pytest  # noqa: E402 - the environment comes first
-from hypothesis import settings  # noqa: E402
+import pytest
+from hypothesis import settings
 
 # The gate tries the same examples each time; `make test-long` looks for new ones.
 settings.register_profile("gate", derandomize=True, deadline=None)
 settings.register_profile("explore", deadline=None, max_examples=1000, print_blob=True)
 settings.load_profile("gate")
-
-ROOT = Path(__file__).resolve().parent.parent
 
 
 class Outcome(NamedTuple):
@@ -73,13 +71,35 @@ def known_languages():
     LANGUAGES.update(before)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def frozen_libraries():
+    """Spares collections of garbage the objects of libraries: each takes 0.4 s with them, and a training makes two."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(scope="session")
 def prefect_server():
-    """One ephemeral Prefect server for the whole session."""
-    from prefect.testing.utilities import prefect_test_harness
+    """The address of a Prefect server that all processes of the session share."""
+    from prefect.settings import PREFECT_API_URL, temporary_settings
 
-    with prefect_test_harness(server_startup_timeout=120):
-        yield
+    address = shared_process("prefect_server.py")
+    with temporary_settings({PREFECT_API_URL: address}):
+        yield address
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _forked_trainings():
+    with forked_trainings() as started:
+        yield started
+
+
+@pytest.fixture
+def started_trainings(_forked_trainings, monkeypatch):
+    """Trainings of this test are started as they are outside of tests."""
+    from mpo_core.training import launch
+
+    monkeypatch.setattr(launch, "_command", _forked_trainings)
 
 
 @pytest.fixture(scope="session")

@@ -1,8 +1,11 @@
 """Runs the small pipeline in a process of its own and, if asked, dies by SIGKILL at a task's start.
 
 python -m tests.faults.killable ROOT LEDGER [VERB DELAY_SECONDS]
+
+With FORKED in the environment its training is forked (see tests/forked.py).
 """
 
+import contextlib
 import os
 import signal
 import sys
@@ -17,6 +20,7 @@ def main(root, ledger, verb="", delay="0"):
     from mpo_core.settings.profiles import parse_config
     from tasks.stage import listeners
     from tests.flows.conftest import small_settings
+    from tests.session import forked_trainings
 
     def die():
         time.sleep(float(delay))
@@ -32,7 +36,8 @@ def main(root, ledger, verb="", delay="0"):
             threading.Thread(target=die, daemon=True).start()
 
     listeners.append(listen)
-    summary = full_pipeline(parse_config(small_settings(root), where="test"))
+    with forked_trainings() if "FORKED" in os.environ else contextlib.nullcontext():
+        summary = full_pipeline(parse_config(small_settings(root), where="test"))
     for ref in summary.artifacts:
         print(ref.path)
 

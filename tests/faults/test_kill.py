@@ -40,8 +40,8 @@ def end(process, ledger):
     return code, sorted(ledger.with_suffix(".out").read_text().split()), ledger.with_suffix(".err").read_text()
 
 
-def run(root, ledger, *death):
-    return end(start(root, ledger, *death), ledger)
+def run(root, ledger, *death, **environment):
+    return end(start(root, ledger, *death, **environment), ledger)
 
 
 def events(ledger, kind):
@@ -56,14 +56,15 @@ def undisturbed(warm):  # noqa: F811
     return sorted(ref.path for ref in summary.artifacts)
 
 
-def test_killed_in_training_resumes_from_its_checkpoint(undisturbed, tmp_path):
-    root, ledger = tmp_path / "root", tmp_path / "ledger"
-    code, _, _ = run(root, ledger, "train", 0)
+def test_killed_in_training_resumes_from_its_checkpoint(prefect_server, undisturbed, tmp_path):
+    """The short twin of all below, which have trainings and servers of their own."""
+    root, ledger, shared = tmp_path / "root", tmp_path / "ledger", {"PREFECT_API_URL": prefect_server, "FORKED": "1"}
+    code, _, _ = run(root, ledger, "train", 0, **shared)
     assert code == -9
     checkpoints = list((root / "training" / ".work").rglob("checkpoint-*"))
     assert checkpoints
     finished = events(ledger, "finished")
-    code, artifacts, errors = run(root, ledger)
+    code, artifacts, errors = run(root, ledger, **shared)
     assert code == 0, errors
     computed_twice = {name for name, times in Counter(events(ledger, "finished")).items() if times > 1}
     assert computed_twice == set()

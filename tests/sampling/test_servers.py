@@ -41,7 +41,7 @@ def answered(sampling, folder):
     return rows.to_pylist()
 
 
-def gone(pid, *, within=20.0):
+def gone(pid, *, within=120.0):
     """Whether a process has ended, or ends soon."""
     until = time.monotonic() + within
     while time.monotonic() < until:
@@ -108,10 +108,11 @@ def test_a_server_ends_with_the_process_that_started_it(number, tmp_path):
     program = textwrap.dedent(f"""
         import signal, sys, time
         from pathlib import Path
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's `&` has it ignored
         from mpo_core.sampling.servers import running_server
         signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where tests run in the background
         command = [sys.executable, {SERVER!r}, "{{model}}", "{{port}}"]
-        with running_server(command, Path("m"), patience=30, beat=lambda: None) as (url, log):
+        with running_server(command, Path("m"), patience=300, beat=lambda: None) as (url, log):
             print(log, flush=True)
             time.sleep(60)
     """)
@@ -119,7 +120,7 @@ def test_a_server_ends_with_the_process_that_started_it(number, tmp_path):
     log = Path(process.stdout.readline().strip())
     child = child_of(log)
     process.send_signal(number)
-    process.wait(30)
+    process.wait(120)
     assert gone(child)
     log.unlink(missing_ok=True)
 
