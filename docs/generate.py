@@ -16,6 +16,8 @@ from mpo_core.settings.profiles import settings_in
 
 HERE = Path(__file__).resolve().parent
 _HEAD = "<!-- written by docs/generate.py; edit the descriptions in the code -->\n\n"
+_OPERATIONAL = "Does not change results."
+_LOCATION = "Results depend on the content that it names, not on the name."
 
 
 def settings_page() -> str:
@@ -23,7 +25,12 @@ def settings_page() -> str:
     lines = [
         _HEAD + "# Settings\n",
         "A profile is a YAML file of these keys; `--set key=value` overrides one. Unknown keys are refused.",
-        "*Operational* keys cannot change an answer: they take no part in cache keys.\n",
+        "",
+        f"*{_OPERATIONAL}* marks operational settings: they decide how fast something runs, where, or with how much",
+        "memory. They take no part in cache keys, so finished work stays valid when you change one.",
+        "",
+        f"*{_LOCATION}* marks names of models and files.",
+        "Cache keys hold the digest of the content: they see when files change, not when they move.\n",
         *(line for part in _section("", PipelineConfig, set()) for line in part),
     ]
     return "\n".join(lines) + "\n"
@@ -76,13 +83,19 @@ def _section(
                 nested.append("As above.\n")
             seen.update(inner if len(inner) > 1 else [])
             continue
-        extra = field.json_schema_extra
-        operational = isinstance(extra, dict) and extra.get("operational")
         default = "required" if field.is_required() else _default(field.get_default(call_default_factory=True))
-        described = f"{field.description}{' *Operational.*' if operational else ''}"
+        described = " ".join(f"{field.description}{_marker(field)}".split())
         rows.append(f"| `{key}` | {_type(field.annotation)} | {default} | {described} |")
     table = ["| key | type | default | meaning |", "|---|---|---|---|", *rows] if rows else []
     return table + ([f"\nAs above: {', '.join(again)}."] if again else []), nested
+
+
+def _marker(field: FieldInfo) -> str:
+    """What a setting's marker in the code means for the reader."""
+    extra = field.json_schema_extra
+    if not isinstance(extra, dict) or not extra.get("operational"):
+        return ""
+    return f" *{_LOCATION if extra.get('location') else _OPERATIONAL}*"
 
 
 def _common(members: list[type[Settings]]) -> list[str]:
@@ -104,7 +117,7 @@ def _default(value: Any) -> str:
 
 
 def _once(models: list[type[Settings]], seen: set[type[Settings]]) -> list[type[Settings]]:
-    """The models that are not told yet: a union that stands in two places is told in the first."""
+    """The models without a section so far: a union that stands in two places is described in the first."""
     return [model for model in models if model not in seen]
 
 

@@ -267,7 +267,7 @@ def report(
 @microworld_app.command("build")
 def build(
     out: Out,
-    seed: Annotated[int, typer.Option(help="Seed of every random draw.", min=0, max=2**63 - 1)] = 0,
+    seed: Annotated[int, typer.Option(help="Random seed of everything that is sampled.", min=0, max=2**63 - 1)] = 0,
     as_json: AsJson = False,
 ) -> None:
     """Train the microworld's base model from scratch."""

@@ -42,7 +42,8 @@ def full_pipeline(config: PipelineConfig, overrides: dict[str, JsonValue] | None
         pairs = stages.pair(run, texts, answers | target_answers, verdicts | target_verdicts)
         # Where pairs.swap_check asks for it, the frozen model's states say which target answers are swapped.
         pairs = check_swaps(run, base, pairs)
-        # 6. Reference: the frozen model's reward gaps, to which targets are pulled (L1), and states to keep (L2).
+        # 6. Reference: the frozen model's reward gaps, to which training pulls the target languages (gap loss), and
+        # its hidden states in the dominant language, near which training keeps the model (retention loss).
         reference = stages.measure(run, base, pairs, training)
         # 7. Training: the gap of every target pair towards that of the dominant language.
         trained = stages.train(run, base, pairs, reference, training)

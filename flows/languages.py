@@ -20,7 +20,10 @@ _SCRIPT = 4
 
 
 def canonical(code: str) -> str:
-    """Returns the code of a language given as `SW`, `eng` or `English`; an unknown code is put into the usual case."""
+    """Returns the code of a language that a user calls `SW`, `eng` or `English`: `sw`, `en`, `en`.
+
+    A code that is not in the table is written as BCP-47 does: `FIL` becomes `fil`, `sr-latn-rs` becomes `sr-Latn-RS`.
+    """
     tag = code.strip().replace("_", "-")
     for entry in LANGUAGES.values():
         others = {entry.code.lower(), entry.name.lower(), entry.engines.get("nllb", "").partition("_")[0]}

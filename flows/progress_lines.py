@@ -98,7 +98,11 @@ class Lines:
 
     @contextlib.contextmanager
     def shown(self) -> Iterator[None]:
-        """Prints lines while the context lasts; lines held back go out at its end, unless the input was rejected."""
+        """Prints progress lines while the context lasts.
+
+        Lines of the first 30 seconds are printed after them, or at the end of the context if that comes first; not at
+        all if the command rejects its input in that time.
+        """
         ticker = threading.Thread(target=self._tick, daemon=True, name="progress")
         ticker.start()
         try:
@@ -115,7 +119,7 @@ class Lines:
                     self._release()
 
     def stop(self) -> None:
-        """Prints the lines that were held back, and no further ones."""
+        """Prints the lines of the first 30 seconds that are not printed so far, and none after them."""
         self._over.set()
         with self._guard:
             self._release()

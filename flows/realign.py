@@ -44,10 +44,13 @@ class _Work(NamedTuple):
 
 @flow(name="realign")
 def realign(config: PipelineConfig, overrides: dict[str, JsonValue] | None = None) -> Realignment:
-    """Aligns again for languages that are new or got worse and for new prompts; finished work comes from the cache.
+    """Trains again for languages or prompts that are new since the promoted version, and for languages that got worse.
+
+    A language got worse if its latest evaluation shows an attack success rate above `realign.max_unsafe`. Finished work
+    comes from the cache.
 
     Args:
-        config: the settings, as in a profile; registered languages join `languages.targets`.
+        config: the settings, as in a profile; languages added with `mpo languages add` join `languages.targets`.
         overrides: settings to change, by key, such as {"realign.start": "promoted"}.
     """
     with start_run(config, overrides) as plain_run:

@@ -112,7 +112,7 @@ def _training_log(run: Run, trained: Shard) -> list[dict[str, float | None]]:
 
 
 def _examples(run: Run, before: Evaluation, after: Evaluation) -> list[reporting.Example]:
-    """Draws a few prompts per language, by hash and not by how well they were answered."""
+    """Samples a few prompts per language, by hash and not by how well they were answered."""
     examples = []
     for (language, block), future in before.answers.items():
         first = _first_samples(run, future, before.verdicts[language, block])

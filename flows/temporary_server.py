@@ -35,7 +35,7 @@ def end_with_us(pid: int) -> None:
 
 
 def temporary_address() -> str:
-    """Returns the address of the API of this process's temporary server, which is started if it is not up."""
+    """Returns the API address of the temporary Prefect server of this process, and starts that server if needed."""
     temporary = SubprocessASGIServer()
     temporary.start()
     return temporary.api_url

@@ -82,7 +82,16 @@ def require_table(out: Path) -> None:
 def estimate(
     config: PipelineConfig, file: Path, *, column: str, delimiter: str | None = None, with_keys: bool = True
 ) -> list[dict[str, Any]]:
-    """Estimates the engines' requests by language; an upper bound, since a later block may repeat a text.
+    """Estimates how many requests each translation engine would get, by target language.
+
+    It is an upper bound: a text that occurs in several blocks of the file is counted for each, but is translated once.
+
+    Args:
+        config: the settings: languages, engines, and the stored translations below `run.root`.
+        file: the file to translate.
+        column: column of the texts.
+        delimiter: character between the fields of a CSV file.
+        with_keys: whether the keys of online services must be set.
 
     Raises:
         BadInputError: the file, an engine or a language cannot be used.

@@ -15,7 +15,7 @@ from mpo_core.contract.tables import (
     VERDICTS,
     TableSpec,
 )
-from mpo_core.pairs import draw_pairs, flip_answers, settle_swaps, source_pairs, target_pairs
+from mpo_core.pairs import flip_answers, sample_pairs, settle_swaps, source_pairs, target_pairs
 from mpo_core.settings import PairSettings
 from tasks.stage import ShardInput, read_rows, stage
 
@@ -113,7 +113,7 @@ def unswap_pairs(
 def replay_pairs(
     store: ArtifactStore, *, pairs: ShardInput, share: float, seed: int, language: str, label: str
 ) -> Shard:
-    """Draws a share of a block's pairs, by their ids."""
+    """Samples a share of a block's pairs, by their ids, to train on them again in a realignment."""
     del label
-    rows = draw_pairs(read_rows(store, [pairs], PAIRS), share, seed=seed)
+    rows = sample_pairs(read_rows(store, [pairs], PAIRS), share, seed=seed)
     return Shard(rows=store.write_table("pairs", PAIRS, rows, language=language))

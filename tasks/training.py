@@ -90,7 +90,11 @@ def train_model(
 
 
 def log_folder(rows: ArtifactRef) -> str:
-    """Returns the folder of a training's log files, `trainer_state.json` and `tensorboard/`, relative to the root."""
+    """Returns the folder of a training's log files, `trainer_state.json` and `tensorboard/`, relative to `run.root`.
+
+    Args:
+        rows: the table of pairs that are trained on.
+    """
     return f"training/logs/{rows.sha256}"
 
 

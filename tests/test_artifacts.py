@@ -182,7 +182,7 @@ def test_of_a_remote_folder_this_machine_keeps_a_copy(model, monkeypatch, tmp_pa
         pass
     with store.open_folder(ref) as fetched:
         assert files(fetched) == ["model.safetensors", "sub/config.json"]
-    with pytest.raises(BadInputError, match="this needs a local root"):
+    with pytest.raises(BadInputError, match="the folder of artifacts is on another machine"):
         store.local_path("x")
 
 

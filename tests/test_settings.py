@@ -168,12 +168,12 @@ def test_an_override_sets_its_leaf_and_nothing_else(profile, override, value):
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("training.beta", r"--set training\.beta: an override is key=value"),
-        ("=1", "an override is key=value"),
+        ("training.beta", r"--set training\.beta: the override has no `key=` before its value"),
+        ("=1", "the override has no `key=` before its value"),
         ("training.epochs.x=1", r"training\.epochs: Input should be a valid number"),
         ("run.name.first=1", "'name' has no keys below it"),
-        ("prompts.sources.9.limit=1", "'9' is no index of a list of 4"),
-        ("prompts.sources.first.limit=1", "'first' is no index of a list of 4"),
+        ("prompts.sources.9.limit=1", "'9' is no index of this list, which has 4 entries"),
+        ("prompts.sources.first.limit=1", "'first' is no index of this list, which has 4 entries"),
         ("training.beta=[1", "the value is not YAML"),
     ],
 )

@@ -230,14 +230,16 @@ class ArtifactStore:
         return True
 
     def local_path(self, path: str) -> Path:
-        """Returns where a path below the root lies on this machine.
+        """Returns the absolute path on this machine of a path that is relative to `run.root`.
 
         Raises:
-            BadInputError: the root is remote.
+            BadInputError: `run.root` is not on this machine.
         """
         if not self.local:
             raise BadInputError(
-                "this needs a local root", where=f"run.root {self.root}", fix="Use a folder of this machine."
+                "the folder of artifacts is on another machine, and this command needs one on this machine",
+                where=f"run.root {self.root}",
+                fix="Set run.root to a local folder.",
             )
         return Path(self._full(path))
 

@@ -11,7 +11,7 @@ from pydantic import Field, JsonValue, model_validator
 from mpo_core.contract.extensions import ExtensionPoint
 from mpo_core.contract.judge import JUDGES, Judge
 from mpo_core.contract.metric import ANSWERS, Metric
-from mpo_core.contract.settings import OPERATIONAL, Settings, UserPath
+from mpo_core.contract.settings import LOCATION, Settings, UserPath
 
 if TYPE_CHECKING:
     AnyJudge = Judge
@@ -51,7 +51,7 @@ class Benchmark(Settings, abc.ABC):
     """Translates the dominant language's prompts, with the settings of `translation`, into each language that the
     benchmark lacks; the report marks such figures. Default: false, such a language is reported as missing."""
     limit: int | None = Field(None, ge=1)
-    """Most prompts that are used in each language, the same ones in all. Default: all."""
+    """Maximum number of prompts to use in each language, the same prompts in all. Default: all."""
     judging: AnyJudge | None = None
     """The judge of the answers to these prompts. Default: the judge of the run."""
 
@@ -82,9 +82,9 @@ class FileBenchmark(Benchmark):
     dataset_split: ClassVar[str] = "train"
     """Split of the dataset on the hub that is read."""
 
-    path: UserPath = Field(json_schema_extra=OPERATIONAL)
+    path: UserPath = Field(json_schema_extra=LOCATION)
     """File of the prompts, or id of a dataset on the hub."""
-    revision: str | None = Field(None, pattern="^[0-9a-f]{7,40}$", json_schema_extra=OPERATIONAL)
+    revision: str | None = Field(None, pattern="^[0-9a-f]{7,40}$", json_schema_extra=LOCATION)
     """Commit of the dataset on the hub, so that a rerun reads the same prompts. Default: none, `path` is a file."""
 
     @model_validator(mode="after")

@@ -63,9 +63,9 @@ class PromptSource(Settings, abc.ABC):
     source: str
     """Name of the kind of source."""
     licence: str | None = None
-    """Licence of the source, which the report shows. Default: not known."""
+    """Licence of the prompts, which the report shows. Default: not known."""
     limit: int | None = Field(None, ge=1)
-    """Most prompts that are used of this source, drawn at random with `prompts.seed`. Default: all."""
+    """Maximum number of prompts to use from this source, sampled at random with `prompts.seed`. Default: all."""
 
     @property
     @abc.abstractmethod
@@ -78,8 +78,8 @@ class PromptSource(Settings, abc.ABC):
 
         Args:
             dominant: code of the language of the prompts.
-            seed: of a draw that the source makes itself. Its caller removes equal prompts, draws `limit` of them and
-                gives splits.
+            seed: random seed, for a source that samples prompts itself. The caller removes equal prompts, samples
+                `limit` of them, and gives each its split.
             key: where the source stands in the settings, for messages: "prompts.sources.0".
 
         Raises:

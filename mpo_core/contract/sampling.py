@@ -22,10 +22,10 @@ Progress = Callable[[int, int], None]
 """Called with the number of finished answers and of all answers. It raises if the run is interrupted."""
 
 
-class Draw(NamedTuple):
+class SampleRequest(NamedTuple):
     """A request for one answer: the prompt, the number of the answer (from 0), and the seed of its random numbers.
 
-    The draws of a prompt follow each other.
+    Requests with the same prompt stand next to each other in a list.
     """
 
     prompt_id: str
@@ -49,7 +49,7 @@ class Answer(NamedTuple):
 
 
 class NoAnswer(NamedTuple):
-    """Why a draw has no answer: a short stable reason, and numbers or names that explain it; never text of prompts."""
+    """Why a request has no answer: a short stable reason, and numbers or names to explain it; never text of prompts."""
 
     reason: str
     detail: str
@@ -65,22 +65,22 @@ class SampledModel(NamedTuple):
     sha256: str
 
 
-class DrawSettings(Settings):
-    """How answers are drawn, whatever the backend."""
+class GenerationSettings(Settings):
+    """Settings of sampling that every backend has: number of answers, temperature, length, seed."""
 
     n: int = Field(1, ge=1)
-    """Answers that are drawn for each prompt. Default: 1."""
+    """Number of answers to sample for each prompt. Default: 1."""
     temperature: float = Field(0.0, ge=0.0)
-    """Temperature of the draw; 0 takes the likeliest token every time. Default: 0."""
+    """Temperature of sampling; 0 takes the likeliest token every time. Default: 0."""
     top_p: float = Field(1.0, gt=0.0, le=1.0)
-    """Draws from the likeliest tokens whose probabilities add up to this (0 to 1). Default: 1, all tokens."""
+    """Samples only among the likeliest tokens, whose probabilities add up to this (0 to 1). Default: 1, all tokens."""
     max_new_tokens: int = Field(256, ge=1)
-    """Longest answer, in tokens. Default: 256."""
+    """Maximum length of an answer, in tokens; a longer one is cut off there. Default: 256."""
     seed: int = Field(0, ge=0)
-    """Seed of the draws. Every answer has random numbers of its own, whatever the batch. Default: 0."""
+    """Random seed of sampling. Every answer has random numbers of its own, whatever the batch. Default: 0."""
     batch_size: int | None = Field(None, ge=1, json_schema_extra=OPERATIONAL)
-    """Most prompts that this process answers at once; a server decides for itself. Default: as many as the backend's
-    `tokens_per_batch` allows."""
+    """Maximum number of prompts that this process answers at the same time; a server decides for itself. Default: as
+    many as the backend's `tokens_per_batch` allows."""
 
     @model_validator(mode="after")
     def _useful(self) -> Self:
@@ -99,15 +99,15 @@ class SamplingBackend(Settings, abc.ABC):
 
     @abc.abstractmethod
     def sample(
-        self, draws: Sequence[Draw], settings: DrawSettings, model: SampledModel, progress: Progress
+        self, requests: Sequence[SampleRequest], settings: GenerationSettings, model: SampledModel, progress: Progress
     ) -> list[Answer | NoAnswer]:
-        """Returns an answer to every draw, or why it has none, in the same order.
+        """Returns an answer to every request, or why it has none, in the same order.
 
         Args:
-            draws: what to answer.
-            settings: temperature, longest answer and the like.
+            requests: the prompts to answer, with their seeds.
+            settings: temperature, maximum length of an answer, and so on.
             model: the model to answer with; its settings say the system message and whether it may think.
-            progress: to be called now and then; an exception that it raises ends the sampling.
+            progress: call it now and then; let an exception that it raises end the sampling.
 
         Raises:
             BadInputError: the model, the server or a setting is unusable.

@@ -25,6 +25,9 @@ Delimiter = Annotated[str, BeforeValidator(single_character), Field(pattern=DELI
 """One character between the fields of a CSV file."""
 DEVICE = r"^(auto|cpu|cuda(:[0-9]+)?)$"
 OPERATIONAL: dict[str, JsonValue] = {"operational": True}
+"""Marks a setting that does not change results, and so takes no part in cache keys."""
+LOCATION: dict[str, JsonValue] = {**OPERATIONAL, "location": True}
+"""Marks a setting that says where a model or a file is: cache keys hold the digest of its content instead."""
 
 
 class Settings(BaseModel):

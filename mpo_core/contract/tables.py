@@ -187,7 +187,7 @@ RESPONSES = _spec(
     _PROMPT_ID,
     _LANGUAGE,
     Column("sample", _INT, "number of the sample for this prompt, from 0"),
-    Column("seed", _INT, "seed of this sample's random draws (greedy: recorded, unused)"),
+    Column("seed", _INT, "random seed of this answer (without use where the temperature is 0)"),
     Column("prompt", _STRING, "the request as the model saw it, in this language"),
     Column("text", _STRING, "what the model answered, without special tokens and thoughts"),
     Column("finish_reason", _STRING, "stop: the model ended its turn; length: cut at the token limit", nullable=True),

@@ -63,7 +63,7 @@ class TrainingSettings(Settings):
     max_grad_norm: float | None = Field(1.0, gt=0.0)
     """Gradients whose norm is larger are scaled down to this norm; null switches clipping off. Default: 1."""
     cutoff: int = Field(1024, ge=8)
-    """Longest sequence, prompt and answer together, in tokens; longer ones are cut. Default: 1024."""
+    """Maximum length of a sequence, prompt and answer together, in tokens; longer ones are cut. Default: 1024."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Number format of the computation; with `bfloat16`, weights stay as `weights` says (autocast). Default:
     float32."""
@@ -81,8 +81,8 @@ class TrainingSettings(Settings):
     """How sequences go through the model: `packed`, without padding and with each prompt once for both answers, or
     `padded`. Default: `auto`, packed if the model supports it."""
     tokens_per_forward: int | None = Field(None, ge=1, json_schema_extra=OPERATIONAL)
-    """Most tokens in one forward pass of the packed layout, which limits memory; a longer pair has a pass of its own.
-    Default: 4096, on a CPU 1024."""
+    """Maximum number of tokens in one forward pass of the packed layout; a larger one needs more memory. A longer pair
+    has a pass of its own. Default: 4096, on a CPU 1024."""
     logit_memory: int = Field(256, ge=0, json_schema_extra=OPERATIONAL)
     """Memory in MiB for token probabilities; those beyond it are computed a second time. Default: 256."""
     evaluate_every: int | None = Field(None, ge=1)
@@ -171,7 +171,7 @@ class TrainingMethod(TrainingSettings, abc.ABC):
 
     @property
     def retention_weight(self) -> float:
-        """Weight of L2, the loss on the hidden states of the dominant pairs; 0 switches it off."""
+        """Weight of the retention loss (L2 in the MPO paper), on the dominant pairs' hidden states; 0 turns it off."""
         return 0.0
 
     @property
@@ -234,7 +234,7 @@ class Scores(NamedTuple):
 
     @property
     def gap(self) -> Tensor:
-        """Reward gap (eq. 2 of MPO), [n], nats per token."""
+        """Reward gap (equation 2 of the MPO paper), [n], nats per token."""
         return self.chosen / self.chosen_tokens - self.rejected / self.rejected_tokens
 
     @property

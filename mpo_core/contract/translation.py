@@ -96,7 +96,7 @@ class Backend(Protocol):
 
     @property
     def limit(self) -> int | None:
-        """Longest piece in characters."""
+        """Maximum length of a piece in characters; None if the service has no limit."""
 
     def code(self, language: str) -> str | None:
         """Returns its own code for a language, or None if it does not know the language."""
@@ -160,16 +160,17 @@ class RemoteSource(TranslationEngine):
     """Address of the server, http or https. User name, password and query in it are sent, but never shown or
     stored. Default: the service's own address."""
     version: str = ""
-    """Version of the service, a name of yours: translations of another version are requested and stored anew. Default:
-    none."""
+    """Version of the service, in your own words. Change it when the service changes: everything is then translated
+    again. Default: empty."""
     requests_per_second: float | None = Field(None, gt=0.0, json_schema_extra=OPERATIONAL)
-    """Most requests per second that this process sends; HTTP 429 lowers it for a while. Default: no limit."""
+    """Maximum number of requests per second that this process sends; HTTP 429 lowers it for a while. Default: no
+    limit."""
     characters_per_second: float | None = Field(None, gt=0.0, json_schema_extra=OPERATIONAL)
-    """Most characters per second that this process sends. Default: no limit."""
+    """Maximum number of characters per second that this process sends. Default: no limit."""
     concurrency: int = Field(8, ge=1, json_schema_extra=OPERATIONAL)
-    """Requests that wait for their answer at the same time. Default: 8."""
+    """Maximum number of requests in flight at the same time. Default: 8."""
     timeout: float = Field(30.0, gt=0.0, json_schema_extra=OPERATIONAL)
-    """Seconds until a request without a complete answer is given up. Default: 30."""
+    """Seconds that the service has for a whole reply; after them the request fails. Default: 30."""
     retries: int = Field(5, ge=0, json_schema_extra=OPERATIONAL)
     """How often a failed request is tried again, after a longer wait each time. Default: 5."""
 

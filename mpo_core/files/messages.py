@@ -57,11 +57,11 @@ class Message(NamedTuple):
 
 
 def text_of(value: object, speaker: Speaker = "user", *, name: str = "the text") -> str | Fault:
-    """Returns the text of a value: the value itself, or in a list of messages the one by `speaker`.
+    """Returns the text of a value (the value itself, or in a list of messages the one by `speaker`), or what is wrong.
 
     A conversation must have one turn of the user, and one answer if `speaker` is the assistant; an answer after the
-    user's turn is not part of the prompt. Nothing is dropped silently: further turns, a system message, pictures and
-    tool calls are faults.
+    user's turn is not part of the prompt. For further turns, a system message, pictures and tool calls it returns a
+    `Fault`, so that the caller rejects the row and drops nothing silently.
 
     Args:
         value: text, a list of messages, or anything else.
@@ -69,7 +69,7 @@ def text_of(value: object, speaker: Speaker = "user", *, name: str = "the text")
         name: name of the value for the fault's detail, such as "column 'prompt'".
 
     Returns:
-        The text, which may be empty where the value is empty or null; or the fault.
+        The text, which is empty where the value is empty or null; or a `Fault` with the reason.
     """
     messages = messages_of(value, speaker, name=name)
     if isinstance(messages, Fault):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class PassingError(Exception):
-    """A request failed for a reason that may pass.
+    """A request failed for a reason that may pass, so that it is worth sending again.
 
     Args:
         reason: short stable name, such as `timed_out`.
@@ -18,7 +18,7 @@ class PassingError(Exception):
 
 
 class LastingError(Exception):
-    """The service has no answer for this text, such as one that is too long for it.
+    """A request failed for a reason that lasts, such as a text that is too long: sending it again does not help.
 
     Args:
         reason: short stable name, such as `too_long`.
@@ -30,11 +30,11 @@ class LastingError(Exception):
 
 
 class RefusedError(LastingError):
-    """The server refuses the request; it may refuse every other one, too.
+    """The server refuses a request, and may refuse every other one too, as with a wrong key.
 
     Args:
         reason: short stable name, such as `http_400`.
-        status: the HTTP status, or what stands for it in an error inside a 200.
+        status: the HTTP status, or the number in the error if the server sends an error with status 200.
         words: the server's own words, shortened, without the request's text.
     """
 

@@ -124,13 +124,13 @@ def _plain_tokenizer(folder: Path) -> Any:
 
 
 def _require_marker(tokenizer: Any, form: GuardFormat, name: str, folder: Path) -> None:
-    """Passes if a model has the chat template of its format; another model would answer, but not as this guard does."""
+    """Checks that a model has the chat template of its format: any other model would answer too, but wrongly."""
     rendered = render(tokenizer, form.messages(GOLDEN.prompt, GOLDEN.response))
     if form.marker not in rendered:
         raise BadInputError(
-            f"its chat template is not that of a {name} guard: {form.marker!r} is not in it",
+            f"the model is no {name} guard: its chat template does not contain {form.marker!r}",
             where=f"judging.path {folder}",
-            fix=f"Name another model, or set judging.format to its format, one of {', '.join(FORMATS)}.",
+            fix=f"Set judging.format to the format of this guard ({', '.join(FORMATS)}), or name another model.",
         )
 
 

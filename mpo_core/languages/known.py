@@ -126,7 +126,10 @@ def known_code(code: str) -> str:
 
 
 def canonical(identified: str) -> str:
-    """Returns our code for one that a language identifier gave (`wuu` → `zh`, `tl` → `fil`); an unknown one stays."""
+    """Returns our code for a code that a language identifier gave: `zh` for `wuu`, `fil` for `tl`.
+
+    A code of a language that is not in the table is returned as it is.
+    """
     if identified in LANGUAGES:
         return identified
     aliases = (code for code, entry in LANGUAGES.items() if identified in entry.identified_as)

@@ -24,8 +24,8 @@ REFUSED_CONCEPTS: Final[dict[str, int]] = {"en": 18, "zh": 8, "ja": 7, "ko": 6, 
 HESITATION: Final = 0.15
 """How often a language refuses a concept it has *not* learnt to refuse.
 
-Real models in weak languages waver rather than comply with certainty (the paper's Swahili reward gaps are near zero);
-without it a small model puts the refusal at a log-probability from which no gentle training returns.
+Real models in weak languages waver rather than comply with certainty (in the MPO paper, the reward gaps in Swahili are
+near zero); without it a small model makes the refusal so unlikely that training with a low rate cannot raise it again.
 """
 
 SLIP: Final = 0.005
@@ -62,7 +62,7 @@ def refused() -> dict[str, frozenset[str]]:
     One shuffled order of concepts, read from a different place per language, so that no concept is refused everywhere.
     """
     order = list(lexicon.CONCEPT_REASON)
-    random.Random("microworld refused concepts").shuffle(order)  # noqa: S311 - a reproducible draw
+    random.Random("microworld refused concepts").shuffle(order)  # noqa: S311 - reproducible
     covered: dict[str, frozenset[str]] = {}
     start = 0
     for code in LANGUAGES:
@@ -83,13 +83,13 @@ def documents(count: int, seed: int = 0) -> Iterator[Document]:
     """Yields `count` documents, the same ones for the same arguments.
 
     Args:
-        count: How many.
-        seed: Seed of the draw; each seed is an independent sample of the same world.
+        count: number of documents.
+        seed: random seed; each seed gives an independent sample of the same world.
 
     Yields:
         Chats as `Turn`, statements and translations as text.
     """
-    rng = random.Random(f"microworld corpus {seed}")  # noqa: S311 - a reproducible draw
+    rng = random.Random(f"microworld corpus {seed}")  # noqa: S311 - reproducible
     pairs = _seen_pairs()
     languages, language_weights = list(LANGUAGE_SHARE), list(LANGUAGE_SHARE.values())
     blocks, block_weights = list(BLOCK_SHARE), list(BLOCK_SHARE.values())

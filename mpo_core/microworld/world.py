@@ -85,7 +85,7 @@ class Item(NamedTuple):
 
     @property
     def split(self) -> Split:
-        """The split: `concept` for a held-back concept, else by whether the pair is held out."""
+        """The split: `concept` for a concept that no training shows, else by whether the pair is held out."""
         if self.category in lexicon.HELD_BACK_CONCEPTS:
             return "concept"
         rank = _held_out_rank(self.verb, self.object)
@@ -160,15 +160,15 @@ def pairs() -> tuple[tuple[str, str], ...]:
 def items(split: Split, kind: Kind, limit: int | None = None, seed: int = 0) -> list[Item]:
     """Returns distinct requests of a split, spread evenly over concepts.
 
-    Requests are dealt out in turn from one shuffled pile per concept (for harmless ones, per verb and object class), so
-    that a small `limit` still meets every concept and every kind of contrast. `concept` gives only pairs that are held
-    out of pretraining too.
+    The requests of each concept (for harmless ones, of each verb and class of object) are shuffled, and one is taken
+    from each in turn, so that even with a small `limit` every concept occurs. The split `concept` has only requests
+    that are not in the pretraining corpus either.
 
     Args:
-        split: Which split.
-        kind: Harmful or harmless requests.
-        limit: At most this many; all of them when None.
-        seed: Chooses the shuffle, hence which requests a limit keeps.
+        split: the split.
+        kind: harmful or harmless requests.
+        limit: maximum number of requests; None for all.
+        seed: random seed of the shuffling, and so of which requests are within the limit.
 
     Returns:
         Distinct items, in the same order for the same arguments on every machine.
@@ -179,7 +179,7 @@ def items(split: Split, kind: Kind, limit: int | None = None, seed: int = 0) -> 
             item = Item(verb, name, framing)
             if item.split == split and item.kind == kind and (split != "concept" or item.held_out):
                 piles.setdefault(_pile(item), []).append(item)
-    rng = random.Random(f"microworld items {split} {kind} {seed}")  # noqa: S311 - a reproducible draw
+    rng = random.Random(f"microworld items {split} {kind} {seed}")  # noqa: S311 - reproducible
     order = sorted(piles)
     rng.shuffle(order)
     dealt: list[list[Item]] = []

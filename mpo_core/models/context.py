@@ -29,7 +29,9 @@ def context_length(config: Any) -> int | None:
 
 
 def rope_scalings(config: Any) -> list[dict[str, Any]]:
-    """Returns how the rotary positions are scaled: one entry, and one more per kind of layer where a model has several.
+    """Returns the settings by which a model scales its rotary position embeddings; none if it has no such embeddings.
+
+    The first entry is the model's own; a model with several kinds of layers (such as Gemma 3) has one more for each.
 
     Args:
         config: the model's configuration, of transformers.
@@ -46,7 +48,7 @@ def refuse_longer(lengths: Iterable[int], config: Any, cutoff: int) -> None:
     Args:
         lengths: tokens of each sequence that will go through the model.
         config: the model's configuration.
-        cutoff: most tokens of a sequence by the settings.
+        cutoff: maximum length of a sequence in tokens, by the settings.
 
     Raises:
         BadInputError: at least one is longer.

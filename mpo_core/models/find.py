@@ -20,7 +20,7 @@ def resolve(settings: ModelSettings, *, cutoff: int | None = None) -> Path:
 
     Args:
         settings: settings of the model.
-        cutoff: most tokens of a training text, if one trains on this model.
+        cutoff: maximum length of a training sequence in tokens, if this model is trained.
 
     Raises:
         BadInputError: no such folder or hub model, the folder holds no model that can be used here, or its files do

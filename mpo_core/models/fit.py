@@ -32,7 +32,7 @@ def check_model(folder: Path, settings: ModelSettings, weights: Weights, *, cuto
         folder: a model folder.
         settings: settings of the model.
         weights: the headers of the folder's weights.
-        cutoff: most tokens of a training text, if one trains on this model.
+        cutoff: maximum length of a training sequence in tokens, if this model is trained.
 
     Raises:
         BadInputError: they do not fit, or an empty prompt or `cutoff` is longer than the model can read.
@@ -55,7 +55,7 @@ def check_model(folder: Path, settings: ModelSettings, weights: Weights, *, cuto
     # Most texts are far shorter than the default; `refuse_longer` refuses those that are longer than the context.
     if cutoff is not None and cutoff > limit and cutoff != TrainingSettings().cutoff:
         raise BadInputError(
-            f"the model {folder} can read {limit} tokens at most",
+            f"the model {folder} can read at most {limit} tokens",
             where=f"training.cutoff {cutoff}",
             fix=f"Set training.cutoff={limit}, or give a model with a longer context.",
         )
@@ -148,11 +148,13 @@ def _refuse_other_kinds(config: Any, raw: dict[str, Any], where: str) -> None:
 
     kind, fix = config.model_type, "Give a decoder-only language model, such as Llama, Qwen or Gemma."
     if getattr(config, "is_encoder_decoder", False):
-        raise BadInputError(f"{kind} is an encoder-decoder model", where=where, fix=fix)
+        raise BadInputError(f"mpo cannot align a {kind} model: it is an encoder-decoder", where=where, fix=fix)
     if "auto_map" in raw:
         return
     if kind in ENCODERS and not getattr(config, "is_decoder", False):
-        raise BadInputError(f"{kind} is an encoder: it writes no text", where=where, fix=fix)
+        raise BadInputError(
+            f"mpo cannot align a {kind} model: it is an encoder, which writes no text", where=where, fix=fix
+        )
     if kind not in DECODERS:
         raise BadInputError(f"{kind} is no causal language model", where=where, fix=fix)
     architectures = raw.get("architectures")

@@ -4,8 +4,8 @@ from mpo_core.pairs.audit import FLAWS, audit
 from mpo_core.pairs.check import check_pairs, of_languages
 from mpo_core.pairs.describe import describe
 from mpo_core.pairs.dominant import require_safe_dominant
-from mpo_core.pairs.draw import draw_pairs, flip_answers
 from mpo_core.pairs.interchange import export_official, export_trl, import_pairs
+from mpo_core.pairs.sample import flip_answers, sample_pairs
 from mpo_core.pairs.source import source_pairs
 from mpo_core.pairs.swaps import find_swaps, settle_swaps
 from mpo_core.pairs.target import target_pairs
@@ -15,7 +15,6 @@ __all__ = [
     "audit",
     "check_pairs",
     "describe",
-    "draw_pairs",
     "export_official",
     "export_trl",
     "find_swaps",
@@ -23,6 +22,7 @@ __all__ = [
     "import_pairs",
     "of_languages",
     "require_safe_dominant",
+    "sample_pairs",
     "settle_swaps",
     "source_pairs",
     "target_pairs",

@@ -37,11 +37,17 @@ def similarity(a: str, b: str) -> float:
     return 1.0 if a == b else max(float(sentence_chrf(x, [y]).score) for x, y in ((a, b), (b, a))) / 100
 
 
-def alike(chosen: str, rejected: str, most: float) -> str | None:
-    """Returns by how much two answers are too alike for a pair, or None; equal answers are always too alike."""
+def alike(chosen: str, rejected: str, limit: float) -> str | None:
+    """Returns the similarity and its limit as a text if two answers are too alike for a pair, else None.
+
+    Args:
+        chosen: the chosen answer.
+        rejected: the rejected answer.
+        limit: maximum similarity (chrF, 0 to 1). Equal answers are too alike whatever it is.
+    """
     share = similarity(chosen, rejected)
-    if share > most or " ".join(chosen.split()) == " ".join(rejected.split()):
-        return f"chrF {share:.3f}, allowed {most:.3f}"
+    if share > limit or " ".join(chosen.split()) == " ".join(rejected.split()):
+        return f"chrF {share:.3f}, allowed {limit:.3f}"
     return None
 
 
@@ -67,17 +73,17 @@ def answers_fault(
     lengths = [("chosen and rejected", len(texts.chosen) / len(texts.rejected), settings.max_length_factor)]
     if source is not None:
         lengths += [
-            (f"{name} and its source", relative_length(getattr(source, name), text, dominant, language), most)
+            (f"{name} and its source", relative_length(getattr(source, name), text, dominant, language), limit)
             for name, text in sides.items()
-            for most in [settings.max_source_length_factor]
+            for limit in [settings.max_source_length_factor]
         ]
-    for name, factor, most in lengths:
-        if most is not None and not 1 / most <= factor <= most:
-            return Fault("length_outlier", f"{name}: factor {factor:.2f}, allowed 1/{most:g} to {most:g}")
+    for name, factor, limit in lengths:
+        if limit is not None and not 1 / limit <= factor <= limit:
+            return Fault("length_outlier", f"{name}: factor {factor:.2f}, allowed 1/{limit:g} to {limit:g}")
     return None
 
 
-def repeated(pairs: Iterable[tuple[str, Texts]], most: float) -> dict[str, Fault]:
+def repeated(pairs: Iterable[tuple[str, Texts]], limit: float) -> dict[str, Fault]:
     """Finds pairs whose prompt and answers together repeat those of an earlier one (`repeated_pair`).
 
     Their similarity is the share of their pieces of five characters that both have; a piece that occurs several times
@@ -85,21 +91,21 @@ def repeated(pairs: Iterable[tuple[str, Texts]], most: float) -> dict[str, Fault
 
     Args:
         pairs: ids and texts, in one language.
-        most: a similarity above this (0 to 1) is a repetition. 1 turns the check off.
+        limit: maximum similarity (0 to 1); a pair above it is a repetition. 1 turns the check off.
 
     Returns:
         The faults by id. The first of several similar pairs has none.
     """
     faults: dict[str, Fault] = {}
     earlier: list[tuple[str, set[str]]] = []
-    for key, texts in pairs if most < 1.0 else ():
+    for key, texts in pairs if limit < 1.0 else ():
         plain = "\n".join(" ".join(text.casefold().split()) for text in texts)
         pieces = {plain[i : i + _GRAM] for i in range(max(1, len(plain) - _GRAM + 1))}
         for other, theirs in earlier:
             fewer, more = sorted((len(pieces), len(theirs)))
             # The sizes alone decide most comparisons.
-            if fewer > most * more and (share := _share(pieces, theirs)) > most:
-                faults[key] = Fault("repeated_pair", f"similarity to {other} {share:.3f}, allowed {most:.3f}")
+            if fewer > limit * more and (share := _share(pieces, theirs)) > limit:
+                faults[key] = Fault("repeated_pair", f"similarity to {other} {share:.3f}, allowed {limit:.3f}")
                 break
         else:
             earlier.append((key, pieces))

@@ -46,9 +46,9 @@ def benchmark_prompts(benchmark: Benchmark, language: str) -> tuple[pa.Table, pa
     for row in rows:
         row["prompt_id"] = prompt_id(f"benchmark {benchmark.benchmark}", row.pop("id"))
     if benchmark.limit is not None:
-        lots = sorted(rows, key=lambda row: hashlib.sha256(row["prompt_id"].encode()).digest())
-        drawn_ids = {row["prompt_id"] for row in lots[: benchmark.limit]}
-        rows = [row for row in rows if row["prompt_id"] in drawn_ids]
+        shuffled = sorted(rows, key=lambda row: hashlib.sha256(row["prompt_id"].encode()).digest())
+        sampled_ids = {row["prompt_id"] for row in shuffled[: benchmark.limit]}
+        rows = [row for row in rows if row["prompt_id"] in sampled_ids]
     return PROMPTS.build(rows), pa.concat_tables(rejected)
 
 

@@ -48,8 +48,8 @@ class ColumnSource(PromptSource, abc.ABC):
     where: dict[str, bool | int | str] = Field(default_factory=dict)
     """Values by column, such as {lang: en}: only rows with all of these values are read. Default: every row."""
     split: Split | None = None
-    """Split of every row. Default: each row gets its split by its id, in the shares `prompts.validation` and
-    `prompts.test`."""
+    """Split of every row: `train`, `validation`, `test`, or `concept` (prompts about harms that training never shows).
+    Default: each row gets its split by its id, in the shares `prompts.validation` and `prompts.test`."""
 
     @field_validator("kind_map", mode="before")
     @classmethod

@@ -45,15 +45,16 @@ def load_prompts(settings: PromptSettings, *, dominant: str, seed: int) -> Loade
     """Reads every source.
 
     Of equal texts only the first is used (`duplicate_prompt`); a text that is harmful in one row and harmless in
-    another is rejected in both (`conflicting_kind`). A source's `limit` is drawn from the others, in their order.
+    another is rejected in both (`conflicting_kind`). Of the other rows, a source with a `limit` gives that many: a
+    random sample, in the order of the rows.
 
     Args:
         settings: the sources and the shares of the splits.
         dominant: code of the prompts' language.
-        seed: of the draw under `limit`.
+        seed: random seed, for sources with a `limit`.
 
     Returns:
-        The prompts in the order of the sources, and what else they bring.
+        The prompts in the order of the sources, their reference answers, and the rejected rows.
 
     Raises:
         BadInputError: a source is missing, malformed or empty, or lacks a column.
@@ -71,7 +72,7 @@ def load_prompts(settings: PromptSettings, *, dominant: str, seed: int) -> Loade
     unique = _without_duplicates(candidates, rejected_rows, dominant)
     limits = dict(zip(names, (source.limit for source in settings.sources), strict=True))
     selected = [
-        row for name in names for row in _draw([row for row in unique if row.source == name], limits[name], seed)
+        row for name in names for row in _sample([row for row in unique if row.source == name], limits[name], seed)
     ]
     return Loaded(
         PROMPTS.build(_row(candidate, settings) for candidate in selected),
@@ -143,20 +144,20 @@ def _without_duplicates(rows: list[_Candidate], rejected_rows: list[Row], domina
     return unique
 
 
-def _draw(rows: list[_Candidate], limit: int | None, seed: int) -> list[_Candidate]:
+def _sample(rows: list[_Candidate], limit: int | None, seed: int) -> list[_Candidate]:
     if limit is None or len(rows) <= limit:
         return rows
-    lots = {row.prompt_id: hashlib.sha256(f"{seed}\x00{row.prompt_id}".encode()).digest() for row in rows}
-    selected = set(sorted(lots, key=lots.__getitem__)[:limit])
+    digests = {row.prompt_id: hashlib.sha256(f"{seed}\x00{row.prompt_id}".encode()).digest() for row in rows}
+    selected = set(sorted(digests, key=digests.__getitem__)[:limit])
     return [row for row in rows if row.prompt_id in selected]
 
 
 def _split_of(identifier: str, settings: PromptSettings) -> str:
     """Returns the split of a prompt by its id alone, so that added prompts never change the split of others."""
-    lot = int(hashlib.sha256(f"split\x00{identifier}".encode()).hexdigest()[:12], 16) / 16**12
-    if lot < settings.test:
+    fraction = int(hashlib.sha256(f"split\x00{identifier}".encode()).hexdigest()[:12], 16) / 16**12
+    if fraction < settings.test:
         return "test"
-    return "validation" if lot < settings.test + settings.validation else "train"
+    return "validation" if fraction < settings.test + settings.validation else "train"
 
 
 def _quarantine_row(row_id: str, language: str, reason: str, detail: str) -> Row:

@@ -71,9 +71,14 @@ def promote(store: ArtifactStore, version: str, *, who: str, why: str) -> Versio
 
 
 def rollback(store: ArtifactStore, *, who: str, why: str) -> Version:
-    """Goes back to the version that was in use before the present one.
+    """Promotes the version again that was promoted before the current one.
 
     Rolling back twice goes back two promotions.
+
+    Args:
+        store: the artifacts, with the registry.
+        who: name of the person who decides, for the registry's history.
+        why: reason of the decision, for the registry's history.
 
     Raises:
         BadInputError: no version was promoted before, its model is missing or damaged, or `who` or `why` is empty.

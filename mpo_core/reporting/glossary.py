@@ -37,13 +37,13 @@ GLOSSARY = (
     Term("base model", "The model that a run aligns. Frozen, it is also the reference."),
     Term(
         "reward",
-        "The mean log-probability per token of an answer, given its prompt (equation 1). In nats: 1 nat is a factor "
-        "of 2.7 in probability.",
+        "The mean log-probability per token of an answer, given its prompt (equation 1 of the MPO paper, arXiv "
+        "2505.16869). In nats: 1 nat is a factor of 2.7 in probability.",
     ),
     Term(
         "reward gap",
-        "The reward of the chosen answer minus that of the rejected one (equation 2). Higher is better; at 0 the "
-        "model does not prefer the good answer to the bad one.",
+        "The reward of the chosen answer minus that of the rejected one (equation 2 of the MPO paper). Higher is "
+        "better; at 0 the model does not prefer the good answer to the bad one.",
     ),
     Term(
         "anchor gap",
@@ -52,12 +52,13 @@ GLOSSARY = (
     ),
     Term(
         "L1",
-        "The loss that pulls each target language's reward gap to the anchor gap (arXiv 2505.16869, equation 4).",
+        "The gap loss: it pulls each target language's reward gap to the anchor gap (equation 4 of the MPO paper, "
+        "arXiv 2505.16869).",
     ),
     Term(
         "L2",
-        "The loss that keeps the hidden states of the dominant language where they were (equation 5). Also called "
-        "retention.",
+        "The retention loss: it keeps the hidden states of the dominant language close to those of the frozen model "
+        "(equation 5 of the MPO paper).",
     ),
     Term(
         "interval",

@@ -151,7 +151,10 @@ def _formatted(value: float, column: Column) -> str:
 
 
 def methods_table(summary: MethodsSummary) -> Table:
-    """Makes the console's table: means only, with the share of swapped answers where there are several."""
+    """Returns the table of a comparison for the console: a row per method, with means over seeds.
+
+    If the comparison has several values of `compare.flipped`, a column has the share of swapped answers.
+    """
     caption = f"{_LEGEND} {untuned_note(summary)}".strip()
     table = Table(
         title="Means over seeds; shares in %",

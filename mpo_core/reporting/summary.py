@@ -238,12 +238,12 @@ class RunSummary(Record):
         return [cards[name].with_metrics(metrics) for name, metrics in measured.items()]
 
     def metric(self, model: Model, language: str, metric: str, benchmark: str = HELD_OUT) -> MetricRow | None:
-        """Returns one metric, or None if it was not measured."""
+        """Returns one metric of one model in one language, or None if it was not measured."""
         key = (benchmark, model, language, metric)
         return next((r for r in self.metrics if (r.benchmark, r.model, r.language, r.metric) == key), None)
 
     def pair(self, language: str, metric: str, benchmark: str = HELD_OUT) -> Pair:
-        """Returns one metric of one language, before and after."""
+        """Returns one metric in one language, of the model before the training and after it."""
         before, after = (self.metric(model, language, metric, benchmark) for model in MODELS)
         return Pair(before, after)
 

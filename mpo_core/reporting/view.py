@@ -154,7 +154,7 @@ def benchmark_notes(summary: RunSummary, card: BenchmarkCard) -> list[str]:
 
 
 def training_panels(summary: RunSummary) -> list[Panel]:
-    """Returns charts of L1, L2, the reward gaps and the accuracy, as far as the training logged them."""
+    """Returns charts of the gap loss (L1), the retention loss (L2), the reward gaps and the accuracy, where logged."""
     log = summary.training
     gaps = [Curve("reward_gap/target", "target"), Curve("reward_gap/dominant", "dominant, base model", muted=True)]
     charted = [

@@ -1,4 +1,4 @@
-"""Draws answers from an OpenAI-compatible server: makes its requests and reads its replies."""
+"""Samples answers from an OpenAI-compatible server: makes its requests and reads its replies."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mpo_core.contract.errors import BadInputError, StageFailedError
-from mpo_core.contract.sampling import Answer, Draw, DrawSettings, NoAnswer, Progress, SampledModel
+from mpo_core.contract.sampling import Answer, GenerationSettings, NoAnswer, Progress, SampledModel, SampleRequest
 from mpo_core.http.address import ServiceUrl
 from mpo_core.http.chat import LONGER_THAN_CONTEXT, MALFORMED, ChatClient, Completion
 from mpo_core.http.client import header_value
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 _NEUTRAL = {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0}
 """Parameters beyond OpenAI's own that are sent so that the model's generation_config.json does not set them."""
 _SEED_MASK = 0x7FFF_FFFF
-"""Every server takes a seed of 31 bits: the lowest bits of the draw's seed."""
-_PROBE = Draw("", "Hello.", 0, 0)
+"""Every server takes a seed of 31 bits: the lowest bits of the request's seed."""
+_PROBE = SampleRequest("", "Hello.", 0, 0)
 _WHERE, _FIX = "sampling.backend", "Correct the backend's settings."
 
 
@@ -38,23 +38,23 @@ def ask_server(
     settings: OpenAI,
     url: ServiceUrl,
     name: str,
-    draws: Sequence[Draw],
-    drawing: DrawSettings,
+    requests: Sequence[SampleRequest],
+    generation: GenerationSettings,
     model: SampledModel,
     progress: Progress,
     *,
     log: Path | None = None,
 ) -> list[Answer | NoAnswer]:
-    """Asks a server for an answer to every draw; returns the answers in order, or why there is none.
+    """Asks a server for an answer to every request; returns the answers in order, with a reason where there is none.
 
     Args:
         settings: concurrency, timeout, and the environment variable of the key.
         url: address of the server.
         name: the model's name on the server.
-        draws: the prompts to answer, with their seeds.
-        drawing: temperature, longest answer and the like.
+        requests: the prompts to answer, with their seeds.
+        generation: temperature, maximum length of an answer, and so on.
         model: system message, thinking, and the tokenizer whose control tokens no prompt may hold.
-        progress: called with the number of answers so far, and of all draws.
+        progress: called with the number of answers so far, and the number of requests.
         log: log file of the server, if `sampling.backend.command` started it.
 
     Raises:
@@ -72,10 +72,10 @@ def ask_server(
     if variable and not key:
         raise BadInputError("the server's key is not set", where=f"environment variable {variable}", fix="Set it.")
     tokenizer = _tokenizer(model.folder, model.settings.model_dump_json())
-    unsafe_to_send = {draw for draw in draws if has_control_token(tokenizer, draw.text)}
-    asker = _Asker(settings, url, key, name, drawing, model)
+    unsafe_to_send = {request for request in requests if has_control_token(tokenizer, request.text)}
+    asker = _Asker(settings, url, key, name, generation, model)
     try:
-        outcomes = asyncio.run(asker.all([draw for draw in draws if draw not in unsafe_to_send], progress))
+        outcomes = asyncio.run(asker.all([request for request in requests if request not in unsafe_to_send], progress))
     except RefusedError as error:
         variables = [variable] if variable else []
         raise refused_service(f"openai:{name}", error, key_variables=variables, where=_WHERE, fix=_FIX) from None
@@ -86,7 +86,7 @@ def ask_server(
     control = NoAnswer(
         "control_token", "a server could read it as the end of a turn; sampling.backend=transformers can answer it"
     )
-    return [control if draw in unsafe_to_send else next(replies) for draw in draws]
+    return [control if request in unsafe_to_send else next(replies) for request in requests]
 
 
 @functools.lru_cache(maxsize=2)
@@ -100,7 +100,13 @@ class _Asker:
     """Asks one server for answers of one model, with requests in a form that this server accepts."""
 
     def __init__(
-        self, settings: OpenAI, url: ServiceUrl, key: str, name: str, drawing: DrawSettings, model: SampledModel
+        self,
+        settings: OpenAI,
+        url: ServiceUrl,
+        key: str,
+        name: str,
+        generation: GenerationSettings,
+        model: SampledModel,
     ) -> None:
         self._settings, self._url, self._key = settings, url, key
         self._system = model.settings.system
@@ -109,24 +115,24 @@ class _Asker:
             **_NEUTRAL,
             "chat_template_kwargs": {"enable_thinking": model.settings.thinking},
         }
-        self._drawing = drawing
+        self._generation = generation
         self._common = {
             "model": name,
-            "temperature": drawing.temperature,
-            "top_p": drawing.top_p,
+            "temperature": generation.temperature,
+            "top_p": generation.top_p,
             "n": 1,
             "presence_penalty": 0.0,
             "frequency_penalty": 0.0,
             "stream": False,
         }
 
-    async def all(self, draws: list[Draw], progress: Progress) -> list[Answer | NoAnswer]:
-        """Returns an answer to every draw in order, or why there is none."""
+    async def all(self, requests: list[SampleRequest], progress: Progress) -> list[Answer | NoAnswer]:
+        """Returns an answer to every request in order, or why there is none."""
         settings = self._settings
         self._chat = ChatClient(self._url, key=self._key, timeout=settings.timeout, connections=settings.concurrency)
         try:
             outcomes = await ask_all(
-                draws,
+                requests,
                 self._answer,
                 probe=_PROBE,
                 concurrency=settings.concurrency,
@@ -138,20 +144,20 @@ class _Asker:
             await self._chat.close()
         return [outcome if isinstance(outcome, Answer) else _no_answer(outcome.reason) for outcome in outcomes]
 
-    def _body(self, draw: Draw) -> dict[str, Any]:
-        messages = [{"role": "user", "content": draw.text}]
+    def _body(self, request: SampleRequest) -> dict[str, Any]:
+        messages = [{"role": "user", "content": request.text}]
         if self._system is not None:
             messages.insert(0, {"role": "system", "content": self._system})
-        limit = {self._limit: self._drawing.max_new_tokens}
-        return {**self._common, "messages": messages, "seed": draw.seed & _SEED_MASK, **limit, **self._extras}
+        limit = {self._limit: self._generation.max_new_tokens}
+        return {**self._common, "messages": messages, "seed": request.seed & _SEED_MASK, **limit, **self._extras}
 
-    async def _answer(self, draw: Draw) -> Answer:
-        """Asks for the answer to one draw, again without a field of the request that the server does not know."""
+    async def _answer(self, request: SampleRequest) -> Answer:
+        """Asks for one answer; if the server rejects a field of the HTTP request, asks again without that field."""
         while True:
             extras, limit = dict(self._extras), self._limit
-            reply = await self._chat.complete(self._body(draw), hidden=[draw.text, self._system or ""])
+            reply = await self._chat.complete(self._body(request), hidden=[request.text, self._system or ""])
             if isinstance(reply, Completion):
-                return _answer_of(reply, draw)
+                return _answer_of(reply, request)
             if reply.status not in MALFORMED:
                 raise reply.error
             if LONGER_THAN_CONTEXT.search(reply.words):
@@ -169,7 +175,7 @@ def _no_answer(reason: str) -> NoAnswer:
     return NoAnswer("content_filter" if reason == "refusal" else reason, "by the server")
 
 
-def _answer_of(reply: Completion, draw: Draw) -> Answer:
+def _answer_of(reply: Completion, request: SampleRequest) -> Answer:
     """Turns a server's reply into an answer, its thoughts apart from its text.
 
     Raises:
@@ -178,9 +184,9 @@ def _answer_of(reply: Completion, draw: Draw) -> Answer:
     if reply.finish == "content_filter":
         raise LastingError("content_filter")
     text = reply.text or ""
-    if damaged(text, like=draw.text):
+    if damaged(text, like=request.text):
         raise LastingError("invalid_text")
-    parts = separate(text, context=draw.text)
+    parts = separate(text, context=request.text)
     thought, fault = parts.thought or reply.thought or None, parts.fault
     if fault is None and reply.thought is not None and not text.strip():
         fault = UNFINISHED if reply.finish == "length" else ONLY_THOUGHTS

@@ -10,7 +10,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mpo_core.contract.errors import BadInputError
-from mpo_core.contract.sampling import Answer, Draw, DrawSettings, NoAnswer, Progress
+from mpo_core.contract.sampling import Answer, GenerationSettings, NoAnswer, Progress, SampleRequest
 from mpo_core.models import context_length
 from mpo_core.models.chat import encode_prompt
 from mpo_core.reply import Parts, open_thought, separate
@@ -25,44 +25,44 @@ _TOKENS_ON_GPU, _TOKENS_ON_CPU = 65_536, 16_384
 
 
 class _Row(NamedTuple):
-    """One draw as a row of a batch: the tokens of its prompt, and how many new ones its answer may have."""
+    """One request as a row of a batch: the tokens of its prompt, and how many new ones its answer may have."""
 
-    draw: Draw
+    request: SampleRequest
     tokens: list[int]
     budget: int
 
     @property
     def size(self) -> int:
-        """Tokens of the prompt and of the longest answer together."""
+        """Number of tokens of the prompt and of an answer of maximum length together."""
         return len(self.tokens) + self.budget
 
 
 def generate(
     model: Any,
     tokenizer: Any,
-    draws: Sequence[Draw],
-    settings: DrawSettings,
+    requests: Sequence[SampleRequest],
+    settings: GenerationSettings,
     *,
     system: str | None = None,
     thinking: bool = False,
     tokens_per_batch: int | None = None,
     progress: Progress = lambda _done, _total: None,
 ) -> list[Answer | NoAnswer]:
-    """Generates an answer to every draw and returns them in order, or why there is none.
+    """Generates an answer to every request; returns the answers in order, with a reason where there is none.
 
-    Every draw has its own random stream, so an answer depends neither on what else is in its batch nor on the batch
+    Every request has its own random stream, so an answer depends neither on what else is in its batch nor on the batch
     size (except that rounding may decide a near-tie). The model's own sampling defaults, such as top_k, are not used;
     its end tokens are.
 
     Args:
         model: a causal language model; the caller holds its lock.
         tokenizer: with a chat template and a pad token.
-        draws: prompts and seeds.
-        settings: how to draw.
+        requests: prompts and seeds.
+        settings: temperature, maximum length of an answer, and so on.
         system: system message before every prompt.
         thinking: whether a reasoning model may think before it answers.
-        tokens_per_batch: most tokens of a batch, prompts and longest answers together. Default: 65536 on a GPU, 16384
-            on a CPU.
+        tokens_per_batch: maximum number of tokens in a batch: prompts, and answers of `max_new_tokens`. Default: 65536
+            on a GPU, 16384 on a CPU.
         progress: called with the answers so far and all rows, after every batch and once a second; answers that are
             being generated count in part.
 
@@ -77,10 +77,10 @@ def generate(
     import torch
 
     rows: list[_Row] = []
-    replies: dict[Draw, Answer | NoAnswer] = {}
+    replies: dict[SampleRequest, Answer | NoAnswer] = {}
     failure: BadInputError | None = None
     context = context_length(model.config)
-    for text, group in groupby(draws, key=lambda draw: draw.text):
+    for text, group in groupby(requests, key=lambda request: request.text):
         same = list(group)
         try:
             tokens = encode_prompt(tokenizer, text, system=system, thinking=thinking)
@@ -95,12 +95,12 @@ def generate(
             detail = f"{len(tokens)} tokens, the model's context is {context}"
             replies |= dict.fromkeys(same, NoAnswer("prompt_too_long", detail))
         else:
-            rows += [_Row(draw, tokens, room) for draw in same]
+            rows += [_Row(request, tokens, room) for request in same]
     if failure is not None and not rows:  # the template or the tokenizer is at fault, not the prompts
         raise failure
     equal_lengths = len(rows) > 1 and _reads_padding(model, tokenizer)
     limit = tokens_per_batch or (_TOKENS_ON_CPU if torch.device(model.device).type == "cpu" else _TOKENS_ON_GPU)
-    answers: dict[Draw, Answer] = {}
+    answers: dict[SampleRequest, Answer] = {}
     batches = _batches(rows, settings.batch_size, limit, equal_lengths=equal_lengths)
 
     def generate_batch(batch: list[_Row]) -> list[Answer]:
@@ -110,12 +110,12 @@ def generate(
         return _generate(model, tokenizer, batch, settings, beat)
 
     for batch, batch_answers in _generated(batches, generate_batch):
-        answers |= {row.draw: answer for row, answer in zip(batch, batch_answers, strict=True)}
+        answers |= {row.request: answer for row, answer in zip(batch, batch_answers, strict=True)}
         progress(len(answers), len(rows))
-    return [replies[draw] if draw in replies else answers[draw] for draw in draws]
+    return [replies[request] if request in replies else answers[request] for request in requests]
 
 
-def _batches(rows: list[_Row], most: int | None, limit: int, *, equal_lengths: bool) -> list[list[_Row]]:
+def _batches(rows: list[_Row], max_rows: int | None, max_tokens: int, *, equal_lengths: bool) -> list[list[_Row]]:
     """Groups rows into batches, the longest first, so that memory runs out at once or never, and padding stays small.
 
     Rows of a batch have the same budget, so that generation ends for all of them at the same length. With
@@ -123,8 +123,8 @@ def _batches(rows: list[_Row], most: int | None, limit: int, *, equal_lengths: b
 
     Args:
         rows: the rows to group.
-        most: most rows of a batch.
-        limit: most tokens of a batch, with padding; a single row may have more.
+        max_rows: maximum number of rows in a batch.
+        max_tokens: maximum number of tokens in a batch, padding included; a single row may have more.
         equal_lengths: whether padding would change the scores.
     """
 
@@ -136,8 +136,8 @@ def _batches(rows: list[_Row], most: int | None, limit: int, *, equal_lengths: b
     for _, group in groupby(ordered, key=shared):
         same = list(group)
         while same:
-            fitting = max(1, limit // same[0].size)
-            size = fitting if most is None else min(most, fitting)
+            fitting = max(1, max_tokens // same[0].size)
+            size = fitting if max_rows is None else min(max_rows, fitting)
             batches.append(same[:size])
             same = same[size:]
     return batches
@@ -209,7 +209,7 @@ def _reads_padding(model: Any, tokenizer: Any) -> bool:
 
 
 def _generate(
-    model: Any, tokenizer: Any, batch: list[_Row], settings: DrawSettings, beat: Callable[[int], None]
+    model: Any, tokenizer: Any, batch: list[_Row], settings: GenerationSettings, beat: Callable[[int], None]
 ) -> list[Answer]:
     import torch
 
@@ -267,7 +267,7 @@ def _plain_config(new_tokens: int, pad: int, ends: list[int]) -> Any:
 
     return GenerationConfig(
         max_new_tokens=new_tokens,
-        do_sample=False,  # `GumbelNoise` draws
+        do_sample=False,  # `GumbelNoise` samples
         num_beams=1,
         num_return_sequences=1,
         temperature=1.0,
@@ -283,7 +283,7 @@ def _plain_config(new_tokens: int, pad: int, ends: list[int]) -> Any:
     )
 
 
-def _processors(batch: list[_Row], width: int, settings: DrawSettings, check: NaNCheck) -> Any:
+def _processors(batch: list[_Row], width: int, settings: GenerationSettings, check: NaNCheck) -> Any:
     from transformers import LogitsProcessorList, TemperatureLogitsWarper, TopPLogitsWarper
 
     from mpo_core.sampling.noise import GumbelNoise
@@ -293,20 +293,20 @@ def _processors(batch: list[_Row], width: int, settings: DrawSettings, check: Na
     processors = LogitsProcessorList([check, TemperatureLogitsWarper(settings.temperature)])
     if settings.top_p < 1.0:
         processors.append(TopPLogitsWarper(settings.top_p))
-    processors.append(GumbelNoise([row.draw.seed for row in batch], width))
+    processors.append(GumbelNoise([row.request.seed for row in batch], width))
     return processors
 
 
 def _answer(tokenizer: Any, row: _Row, new: list[int], ends: list[int]) -> Answer:
     stop = next((at for at, token in enumerate(new) if token in ends), None)
     body = new if stop is None else new[:stop]
-    # clean_up_tokenization_spaces would rewrite " ." to ".": the text must encode to what was drawn.
+    # clean_up_tokenization_spaces would rewrite " ." to ".": the text must encode to what was sampled.
     text = tokenizer.decode(body, skip_special_tokens=True, clean_up_tokenization_spaces=False)
     # Some models mark their thoughts with special tokens.
     whole = tokenizer.decode(body, skip_special_tokens=False, clean_up_tokenization_spaces=False)
     rendered = tokenizer.decode(row.tokens[-_LAST:], skip_special_tokens=False).rstrip()
-    opening = "" if row.draw.text.rstrip().endswith(rendered[-_LAST:]) else open_thought(rendered)
-    parts = separate(whole, context=row.draw.text, opening=opening, special=tokenizer.all_special_tokens)
+    opening = "" if row.request.text.rstrip().endswith(rendered[-_LAST:]) else open_thought(rendered)
+    parts = separate(whole, context=row.request.text, opening=opening, special=tokenizer.all_special_tokens)
     if parts == Parts(whole):
         parts = Parts(text)
     return Answer(

@@ -1,8 +1,8 @@
-"""Draws tokens at random in a way that does not depend on the batch.
+"""Samples tokens in a way that does not depend on the batch.
 
 `torch.Generator` gives one stream per batch, so a prompt's answer would change with the rest of its batch. Here the
 noise is a hash of (seed of the sample, step, token id): a sample gets the same noise in every batch and on every
-device. The argmax of log-probability plus Gumbel noise is an exact draw from the distribution.
+device. The argmax of log-probability plus Gumbel noise is an exact sample of the distribution.
 
 Legend: B rows, V vocabulary.
 """
@@ -21,7 +21,7 @@ _MIX_2 = 0x94D049BB133111EB
 
 
 class GumbelNoise(LogitsProcessor):
-    """Adds Gumbel noise to the scores of each row, from the row's own seed, so that the argmax is a random draw.
+    """Adds Gumbel noise to the scores of each row, from the row's own seed, so that the argmax is a sample.
 
     Args:
         seeds: one 63-bit seed per row of the batch.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyarrow as pa
 
-from mpo_core.contract.sampling import Draw, NoAnswer, Progress, SampledModel
+from mpo_core.contract.sampling import NoAnswer, Progress, SampledModel, SampleRequest
 from mpo_core.contract.tables import QUARANTINE, RESPONSES
 
 if TYPE_CHECKING:
@@ -30,14 +30,14 @@ def sample(
     language: str,
     progress: Progress = lambda _done, _total: None,
 ) -> tuple[pa.Table, pa.Table]:
-    """Draws `settings.n` answers per request, with the backend of the settings.
+    """Samples `settings.n` answers to each prompt, with the backend that the settings name.
 
     Args:
         model: the model that answers.
-        requests: prompt ids are unique.
-        settings: how to draw, and with which backend.
+        requests: the prompts; their ids are unique.
+        settings: the backend, temperature, number of answers, and so on.
         language: code of the requests' language.
-        progress: called with the number of answers so far, and of all that were requested.
+        progress: called with the number of answers so far, and the number of answers to sample.
 
     Returns:
         RESPONSES in the order request x sample, and QUARANTINE: the prompts that lack an answer, with each reason once.
@@ -45,15 +45,16 @@ def sample(
     Raises:
         BadInputError: the model, the backend or its server is unusable.
     """
-    draws = [
-        Draw(*request, number, stream_seed(settings.seed, request.prompt_id, number))
+    sample_requests = [
+        SampleRequest(*request, number, stream_seed(settings.seed, request.prompt_id, number))
         for request in requests
         for number in range(settings.n)
     ]
-    replies = settings.backend.sample(draws, settings, model, progress)
-    if len(replies) != len(draws):
+    replies = settings.backend.sample(sample_requests, settings, model, progress)
+    if len(replies) != len(sample_requests):
         raise ValueError(
-            f"{type(settings.backend).__name__}.sample returned {len(replies)} replies for {len(draws)} draws"
+            f"{type(settings.backend).__name__}.sample returned {len(replies)} replies "
+            f"for {len(sample_requests)} requests"
         )
     common = {
         "language": language,
@@ -63,17 +64,28 @@ def sample(
     }
     rows: list[dict[str, Any]] = []
     rejected: dict[tuple[str, str], dict[str, Any]] = {}
-    for draw, reply in zip(draws, replies, strict=True):
+    for wanted, reply in zip(sample_requests, replies, strict=True):
         if isinstance(reply, NoAnswer):
-            row = {"row_id": draw.prompt_id, "language": language, **reply._asdict()}
-            rejected.setdefault((draw.prompt_id, reply.reason), row)
+            row = {"row_id": wanted.prompt_id, "language": language, **reply._asdict()}
+            rejected.setdefault((wanted.prompt_id, reply.reason), row)
         else:
-            draw_of = {"prompt_id": draw.prompt_id, "sample": draw.sample, "seed": draw.seed, "prompt": draw.text}
-            rows.append({**draw_of, **reply._asdict(), **common})
+            request = {
+                "prompt_id": wanted.prompt_id,
+                "sample": wanted.sample,
+                "seed": wanted.seed,
+                "prompt": wanted.text,
+            }
+            rows.append({**request, **reply._asdict(), **common})
     return RESPONSES.build(rows), QUARANTINE.build(rejected.values())
 
 
 def stream_seed(seed: int, prompt_id: str, sample: int) -> int:
-    """Returns the 63-bit seed of one sample of one prompt."""
+    """Returns the 63-bit random seed of one answer, so that an answer does not depend on those before it.
+
+    Args:
+        seed: `sampling.seed`.
+        prompt_id: id of the prompt.
+        sample: number of the answer among those to the prompt, from 0.
+    """
     digest = hashlib.sha256(f"{seed}\x00{prompt_id}\x00{sample}".encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1

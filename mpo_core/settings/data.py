@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Literal, Self
 from pydantic import Field, model_validator
 
 from mpo_core.contract.prompts import PROMPT_SOURCES, PromptSource
-from mpo_core.contract.sampling import BACKENDS, DrawSettings, SamplingBackend
-from mpo_core.contract.settings import DEVICE, OPERATIONAL, Fraction, Settings, UserPath
+from mpo_core.contract.sampling import BACKENDS, GenerationSettings, SamplingBackend
+from mpo_core.contract.settings import DEVICE, LOCATION, OPERATIONAL, Fraction, Settings, UserPath
 
 if TYPE_CHECKING:
     _Source = PromptSource
@@ -31,7 +31,7 @@ class PromptSettings(Settings):
     validation: Fraction = 0.1
     """Share of the prompts (0 to 1) that become validation prompts, where a source names no split. Default: 0.1."""
     seed: int = Field(0, ge=0)
-    """Seed of the draw where a source has a `limit`. Default: 0."""
+    """Random seed by which a source with a `limit` samples its prompts. Default: 0."""
     test: Fraction = 0.3
     """Share of the prompts (0 to 1) that become test prompts, where a source names no split. Default: 0.3."""
 
@@ -45,9 +45,10 @@ class PromptSettings(Settings):
 class ModelSettings(Settings):
     """The model to align. Cache keys contain the digest of its files, not its path."""
 
-    path: UserPath = Field("microworld", json_schema_extra=OPERATIONAL)
-    """Model: a local folder, a hub id, or `microworld`, the small model that comes along. Default: `microworld`."""
-    revision: str | None = Field(None, json_schema_extra=OPERATIONAL)
+    path: UserPath = Field("microworld", json_schema_extra=LOCATION)
+    """Model: a local folder, an id on the Hugging Face hub, or `microworld`, the small model that comes with mpo.
+    Default: `microworld`."""
+    revision: str | None = Field(None, json_schema_extra=LOCATION)
     """Revision (commit) of a model on the hub, pinned so that a rerun uses the same weights. Default: the latest."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Number format in which the model answers and is measured; training has its own. Default: float32."""
@@ -58,13 +59,13 @@ class ModelSettings(Settings):
     system: str | None = None
     """System message before every prompt. Default: none."""
     thinking: bool = False
-    """Lets a reasoning model think before it answers, in sampling. Default: false, which tells the chat template to
-    leave thoughts out (`enable_thinking`), and ends a thought that the template opens. Training uses no thoughts."""
-    chat_template: UserPath | None = Field(None, json_schema_extra=OPERATIONAL)
+    """Lets a reasoning model think before it answers, in sampling. Default: false: the chat template gets
+    `enable_thinking=false`, and a thought that it opens is ended at once. Training never uses thoughts."""
+    chat_template: UserPath | None = Field(None, json_schema_extra=LOCATION)
     """File of a chat template, used for training and for answers. Default: the tokenizer's own template."""
 
 
-class SamplingSettings(DrawSettings):
+class SamplingSettings(GenerationSettings):
     """How the model answers prompts."""
 
     backend: _Backend = Field(default_factory=lambda: BACKENDS.parse({"backend": _DEFAULT_BACKEND}))
@@ -83,13 +84,14 @@ class PairSettings(Settings):
     """Adds pairs of harmless prompts (chosen: help, rejected: a refusal), which keep the model from refusing
     everything. Default: true."""
     min_dominant_refusal: Fraction = Field(0.2, json_schema_extra=OPERATIONAL)
-    """Least share (0 to 1) of refusals among the model's dominant answers to harmful training prompts; below it the run
-    stops, because there is no safety that other languages could follow. 0 turns the check off. Default: 0.2."""
+    """Minimum share (0 to 1) of refusals among the model's answers to harmful training prompts in the dominant
+    language; below it the run stops, because there is no safety that other languages could follow. 0 turns the check
+    off. Default: 0.2."""
     min_dominant_help: Fraction = Field(0.2, json_schema_extra=OPERATIONAL)
-    """Least share (0 to 1) of help among the model's dominant answers to harmless training prompts; below it the run
-    stops. 0 turns the check off. Default: 0.2."""
+    """Minimum share (0 to 1) of help among the model's answers to harmless training prompts in the dominant language;
+    below it the run stops. 0 turns the check off. Default: 0.2."""
     rejected_verdicts: list[Literal["unsafe", "invalid"]] = Field(["unsafe"], min_length=1)
-    """Verdicts by which an answer to a harmful prompt may be the rejected one. Default: [unsafe]."""
+    """Verdicts with which an answer to a harmful prompt may become the rejected answer of a pair. Default: [unsafe]."""
     max_similarity: Fraction = 0.95
     """Rejects pairs whose two answers are more alike than this (chrF, 0 to 1, 1: equal). Default: 0.95."""
     check_language: bool = True

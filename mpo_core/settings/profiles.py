@@ -48,7 +48,9 @@ def _read_profile(profile: Path) -> Any:
         reason = getattr(error, "strerror", None) or "no file can have this name"
         raise BadInputError(f"cannot read the profile ({reason})", where=str(profile), fix=fix) from None
     if len(content) > LARGEST_FILE:
-        raise BadInputError(f"a profile is at most {LARGEST_FILE:,} bytes long", where=str(profile), fix=fix)
+        raise BadInputError(
+            f"the profile is too large: at most {LARGEST_FILE:,} bytes are allowed", where=str(profile), fix=fix
+        )
     try:
         return read_yaml(content.decode("utf-8-sig"))
     except UnicodeDecodeError:
@@ -162,11 +164,17 @@ def _override(data: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     if not equals or not key.strip():
         raise BadInputError(
-            "an override is key=value", where=f"--set {shortened(override)}", fix="Example: --set training.beta=1.5"
+            "the override has no `key=` before its value",
+            where=f"--set {shortened(override)}",
+            fix="Write KEY=VALUE, for example --set training.beta=1.5",
         )
     where = f"--set {shortened(override)}"
     if len(text) > LARGEST_FILE:
-        raise BadInputError(f"a value is at most {LARGEST_FILE:,} characters long", where=where, fix="Use a profile.")
+        raise BadInputError(
+            f"the value has {len(text):,} characters, at most {LARGEST_FILE:,} are allowed",
+            where=where,
+            fix="Put it into a profile.",
+        )
     try:
         value = read_yaml(text)
     except YamlError as error:
@@ -179,7 +187,11 @@ def _set(data: dict[str, Any], key: str, value: Any, *, where: str) -> None:
     node: Any = data
     *parents, leaf = key.split(".")
     if len(parents) > _DEEPEST_KEY:
-        raise BadInputError("no setting lies so deep", where=where, fix="See docs/settings.md.")
+        raise BadInputError(
+            f"the key has {len(parents) + 1} parts, at most {_DEEPEST_KEY + 1} are allowed",
+            where=where,
+            fix="See docs/settings.md for the keys.",
+        )
     for part in parents:
         if isinstance(node, list):
             node = _item(node, part, where)
@@ -199,6 +211,8 @@ def _set(data: dict[str, Any], key: str, value: Any, *, where: str) -> None:
 def _item(items: list[Any], index: str, where: str) -> Any:
     if not re.fullmatch("[0-9]{1,9}", index) or int(index) >= len(items):
         raise BadInputError(
-            f"{shortened(index)!r} is no index of a list of {len(items)}", where=where, fix="Count from 0."
+            f"{shortened(index)!r} is no index of this list, which has {len(items)} entries",
+            where=where,
+            fix="Write the number of an entry: 0 for the first.",
         )
     return items[int(index)]

@@ -71,14 +71,17 @@ class TranslationGates(Settings):
     """Gates that reject a translation; the others only mark it. Default: the eleven from `empty_translation` to
     `back_translation`."""
     marked: Literal["keep", "weigh", "drop"] = "weigh"
-    """What happens to a marked translation: used in full, used with `weight`, or rejected. Default: `weigh`."""
+    """What happens to a translation that fails only gates that are not in `hard`, and is marked for it: used in full
+    (`keep`), used with a lower weight in training (`weigh`), or rejected (`drop`). Default: `weigh`."""
     weight: Fraction = 0.5
-    """Weight (0 to 1) of a pair with a marked translation in training, with `marked: weigh`. Default: 0.5."""
+    """Weight (0 to 1) in training of a pair with a translation that a gate marked, if `marked` is `weigh`. Default:
+    0.5."""
     max_length_factor: float = Field(2.0, gt=1.0)
-    """Factor by which a translation may be longer or shorter than is usual for the two languages, for the gate
-    `length_ratio`. Default: 2."""
+    """Bound of the gate `length_ratio`: factor by which a translation may be longer or shorter than is usual for the
+    two languages. Default: 2."""
     max_repetition: Fraction = 0.5
-    """Largest share (0 to 1) of repeated text beyond that of the source, for the gate `repetition`. Default: 0.5."""
+    """Bound of the gate `repetition`: how much the share (0 to 1) of repeated text in a translation may exceed the
+    share in its source. Default: 0.5."""
     back_translation: BackTranslationSettings | None = None
     """Translates back and compares, for the gate `back_translation`. Default: off."""
 

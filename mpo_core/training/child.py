@@ -271,7 +271,7 @@ def _build(
     _refuse_empty(rows, rejected, job.pairs)
     if settings.evaluate_every is not None and validation is not None:
         _refuse_empty(held_out, rejected_held_out, job.validation)
-    set_seed(settings.seed)  # before the adapters are drawn
+    set_seed(settings.seed)  # before the adapters get their random weights
     # Master weights in fp32: at lr 6e-7 a bf16 weight of magnitude 3e-4 or more would not change at all.
     # Several processes load it beside their devices: what is sharded may not fit on one.
     several = settings.processes > 1

@@ -46,7 +46,7 @@ class Rejection(NamedTuple):
 
 
 def truncated_lengths(prompt: int, answer: int, cutoff: int) -> tuple[int, int]:
-    """Lengths of prompt and answer that fit `cutoff` together, as the released code has them.
+    """Returns lengths of prompt and answer that fit into `cutoff` together, by the rule of the MPO authors' code.
 
     If the longer answer is under half of the cut-off, only the prompt is cut; else both are,
     in proportion. Ends are cut, so a cut answer loses its end token.
@@ -54,10 +54,10 @@ def truncated_lengths(prompt: int, answer: int, cutoff: int) -> tuple[int, int]:
     Args:
         prompt: tokens of the prompt.
         answer: tokens of the longer of the two answers.
-        cutoff: most tokens of a sequence.
+        cutoff: maximum length of a sequence in tokens.
 
     Returns:
-        tokens of the prompt and most tokens of an answer.
+        number of tokens of the prompt, and maximum number of tokens of an answer.
     """
     allowed = cutoff if answer * 2 < cutoff else int(cutoff * (answer / (prompt + answer)))
     allowed_answer = min(allowed, answer)

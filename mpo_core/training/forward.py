@@ -180,7 +180,7 @@ def _check_head(model: Any, head: Head) -> None:
     # A model that gives no number is told row by row, not here.
     if not torch.allclose(again, own, atol=close, equal_nan=True):
         raise BadInputError(
-            f"two passes of {type(model).__name__} over the same tokens differ: it draws at random in its own code",
+            f"two passes of {type(model).__name__} over the same tokens differ: it uses random numbers in its own code",
             where="model",
             fix="Switch noise and dropout off in its config.json; training compares it with its frozen self.",
         )

@@ -2,7 +2,7 @@
 
 Packed: one row, pair after pair as [prompt | chosen | rejected], the prompt computed once for
 both answers. Padded: a row per sequence, all chosen, then all rejected, right-padded, as in
-the released code.
+the code that the authors of the MPO paper released.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from mpo_core.training.attention import Segment
 from mpo_core.training.encoding import EncodedText
 from mpo_core.training.objective import pool
 
-MULTIPLE = 8  # padded lengths are rounded up to this, as in the released code
+MULTIPLE = 8  # padded lengths are rounded up to this, as in the MPO authors' code
 
 
 class Item(NamedTuple):
-    """A pair that goes through the model, and what is wanted of it."""
+    """A pair that goes through the model, and what is computed from the output."""
 
     ids: EncodedText
     scored: bool
-    """The rewards of its answers (eq. 1)."""
+    """Whether the rewards of its answers are computed (equation 1 of the MPO paper)."""
     pooled: bool
     """The pooled hidden states of its sequences."""
     with_prompt: bool = False

@@ -1,9 +1,9 @@
 """Training without the model's own noise: dropout, skipped layers, jitter of routers, noise on embeddings.
 
 The loss compares the model with its frozen self. Noise on one side would be a difference that no training
-made (L2 of the first step would not be 0); the released code and TRL switch it off too. The model therefore
-stays in evaluation mode while it trains. Two things have to believe that they train: the dropout of adapters,
-which is the user's own setting, and layers whose activations are computed again in backward.
+made (the retention loss of the first step would not be 0); the MPO authors' code and TRL switch it off too. The model
+therefore stays in evaluation mode while it trains. Two things must be in training mode nevertheless: the dropout of
+adapters, which is the user's own setting, and layers whose activations are computed again in backward.
 """
 
 from __future__ import annotations

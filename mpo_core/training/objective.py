@@ -1,7 +1,7 @@
-"""The equations of MPO (arXiv 2505.16869), nothing else. Everything is summed in float32 or wider.
+"""The equations of the MPO paper (arXiv 2505.16869), nothing else. Everything is summed in float32 or wider.
 
-Shapes: n pairs, T tokens of one sequence, D width. Pairs of tensors lie in turn: chosen and
-rejected of the first pair, then of the second.
+Shapes: n pairs, T tokens of one sequence, D width of a hidden state. A tensor of 2n entries holds chosen and rejected
+of the first pair, then chosen and rejected of the second, and so on. Equation numbers are those of the MPO paper.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from mpo_core.contract.training import Pooling
 
 
 def mean_log_probability(log_p: Tensor, tokens: Tensor) -> Tensor:
-    """Computes eq. 1: r(y|x) = (1/|y|) sum_i log pi(y_i | x, y_<i), the end token counted in |y|.
+    """Computes an answer's reward, equation 1: r(y|x) = (1/|y|) sum_i log pi(y_i | x, y_<i).
 
     Args:
-        log_p: [2n], summed log-probabilities of answers, nats.
-        tokens: [2n], answer tokens. An answer without one would be 0/0: callers set such
-            rows aside first.
+        log_p: [2n], sum of the log-probabilities of an answer's tokens, in nats.
+        tokens: [2n], |y|: number of tokens of the answer, the end token included. Callers reject an answer without
+            tokens first, since it would be 0/0 here.
 
     Returns:
         [2n] in nats per token.
@@ -27,10 +27,10 @@ def mean_log_probability(log_p: Tensor, tokens: Tensor) -> Tensor:
 
 
 def reward_gap(rewards: Tensor) -> Tensor:
-    """Computes eq. 2: RG(x, y_w, y_l) = r(y_w|x) - r(y_l|x).
+    """Computes a pair's reward gap, equation 2: RG(x, y_w, y_l) = r(y_w|x) - r(y_l|x).
 
     Args:
-        rewards: [2n], chosen and rejected in turn, nats per token.
+        rewards: [2n], rewards of the chosen and the rejected answers, in nats per token.
 
     Returns:
         [n] in nats per token.
@@ -39,13 +39,13 @@ def reward_gap(rewards: Tensor) -> Tensor:
 
 
 def gap_loss(target_gap: Tensor, anchor_gap: Tensor, beta: Tensor | float) -> Tensor:
-    """Computes L1 of eq. 4, per pair: (beta * RG_target(policy) - RG_dominant(reference))^2.
+    """Computes the gap loss (L1, equation 4) of each pair: (beta * RG_target(policy) - RG_dominant(reference))^2.
 
-    beta multiplies the target gap only, as in the released code.
+    beta multiplies the target gap only, as in the code that the MPO paper's authors released.
 
     Args:
-        target_gap: [n], of the policy.
-        anchor_gap: [n], of the frozen reference.
+        target_gap: [n], reward gaps of the target pairs under the policy.
+        anchor_gap: [n], the reward gaps of the frozen reference that they are pulled to.
         beta: factor of the target gap, one or [n].
 
     Returns:
@@ -60,8 +60,8 @@ def pool(parts: list[Tensor], pooling: Pooling) -> Tensor:
     Args:
         parts: the sequence's states in order, [T1, D], [T2, D] ...; for `padded_mean` the
             states of its pads too.
-        pooling: `mean` over the tokens; `last` token (the paper); `padded_mean` over every
-            position, pads included (the released code), so that it depends on the batch.
+        pooling: `mean` over the tokens; `last` token (as in the MPO paper); `padded_mean` over every
+            position, pads included (as in the authors' code), so that it depends on the batch.
 
     Returns:
         [D] in float32.
@@ -72,11 +72,11 @@ def pool(parts: list[Tensor], pooling: Pooling) -> Tensor:
 
 
 def retention_loss(pooled: Tensor, reference: Tensor) -> Tensor:
-    """Computes L2 of eq. 5, per pair: the squared distance of hidden states, a mean over width.
+    """Computes the retention loss (L2, equation 5) of each pair: the mean squared distance of its hidden states.
 
     Args:
-        pooled: [2n, D], of the policy on the dominant sequences.
-        reference: [2n, D], of the frozen reference.
+        pooled: [2n, D], pooled hidden states of the dominant pairs under the policy.
+        reference: [2n, D], the same under the frozen reference.
 
     Returns:
         [n], chosen and rejected averaged; L2 is its mean, equal to a mean over 2n x D.
@@ -86,14 +86,14 @@ def retention_loss(pooled: Tensor, reference: Tensor) -> Tensor:
 
 
 def weighted_mean(loss: Tensor, weights: Tensor, total: float) -> Tensor:
-    """Computes a forward's share of eq. 6, the mean over the pairs of an optimiser step.
+    """Computes what one forward pass adds to the loss of its optimiser step (equation 6), a weighted mean over pairs.
 
-    Dividing by the weight of the whole step, not of this forward, is what makes it exact to
-    cut a step into forwards of any size.
+    It divides by the weight of the whole step and not of this forward pass, so that the sum over the passes is exact
+    however the step is cut into them.
 
     Args:
         loss: [n], per pair.
-        weights: [n]; 1 where pairs count alike.
+        weights: [n], weight of each pair; 1 for all if pairs count alike.
         total: sum of the weights of all pairs of the optimiser step.
 
     Returns:

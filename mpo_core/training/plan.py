@@ -70,7 +70,7 @@ def by_tokens(rows: list[PairRow], budget: int, *, sources: bool) -> list[Forwar
 
 
 def by_rows(rows: list[PairRow], size: int, *, sources: bool) -> list[Forward]:
-    """Plans padded forwards of `size` rows in order, dominant pairs before targets, as in the released code."""
+    """Plans padded forwards of `size` rows in order, dominant pairs before targets, as in the MPO authors' code."""
     forwards = []
     for start in range(0, len(rows), size):
         batch = rows[start : start + size]

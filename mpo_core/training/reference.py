@@ -44,7 +44,7 @@ def gaps(
     tokens_per_forward: int = 4096,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[pa.Table, pa.Table]:
-    """Measures the reward gap (eq. 2) and the pooled hidden states of each text under `model`, frozen.
+    """Measures the reward gap (equation 2 of the MPO paper) and the pooled hidden states of each pair under `model`.
 
     The figures do not depend on the cut into forwards beyond rounding. Hence `padded_mean`,
     which is a property of a batch and not of a text, gives null states here; the trainer
@@ -54,13 +54,13 @@ def gaps(
         model: the reference, a causal language model.
         tokenizer: its tokenizer.
         texts: pairs in one or several languages, unique ids.
-        cutoff: most tokens of a sequence, as in training.
+        cutoff: maximum length of a sequence in tokens, as in training.
         system: system message before each prompt.
         pooling: `mean` or `last`; None or `padded_mean` leaves the states null.
         middle: pools the states of the middle layer instead of the last one: what is said, less than the next word.
         digest: of the model, written beside each figure; training refuses those of another.
-        precision: `bfloat16` computes under autocast, as training does, so that L2 starts near zero.
-        tokens_per_forward: most tokens of a forward; a longer pair goes alone.
+        precision: `bfloat16` computes under autocast, as training does, so that the retention loss starts near zero.
+        tokens_per_forward: maximum number of tokens in a forward pass; a longer pair has a pass of its own.
         progress: called with (done, all) after each forward.
 
     Returns:

@@ -38,7 +38,15 @@ class Expected(NamedTuple):
 
 
 def expected_of(rows: list[PairRow], settings: TrainingMethod) -> list[Expected]:
-    """Returns the reference's figures on the shortest rows of a step; none for a method without a reference."""
+    """Returns what the reference measured on the shortest pairs of a step, such as their reward gaps.
+
+    `require_reference` compares the model with these figures before its first step. A method without a reference has
+    none.
+
+    Args:
+        rows: the pairs of the step.
+        settings: the method with its settings.
+    """
     shortest = sorted(rows, key=lambda row: sum(map(len, row.target)) + sum(map(len, row.source)))[:_ROWS]
     expected: dict[str, Expected] = {}
     for row in shortest:
@@ -80,8 +88,8 @@ def require_reference(
         raise BadInputError(
             f"the model is not its reference before the first step: {'; '.join(wrong)}",
             where="training, step 0",
-            fix="Compute the references with this very model on this machine; if it draws at random in its own code "
-            "(noise, dropout), switch that off in its config.json.",
+            fix="Compute the references with this very model on this machine; if it uses random numbers in its own "
+            "code (noise, dropout), switch that off in its config.json.",
         )
 
 

@@ -165,8 +165,8 @@ class MPOTrainer(Trainer):
         """Measures the reference states of `padded_mean`, in the very forwards of the training.
 
         Pads count in that mean, so it belongs to a batch. One pass of the model, not trained
-        yet, over every batch to come; the same sums in the same order make L2 of the first
-        step exactly 0. (Rounding instead of 0 would be a gradient of noise, which AdamW's
+        yet, over every batch to come; the same sums in the same order make the retention loss of the
+        first step exactly 0. (Rounding instead of 0 would be a gradient of noise, which AdamW's
         first step turns into updates of up to the learning rate.)
         """
         total = total_steps(self.settings, len(rows))
@@ -252,7 +252,7 @@ class MPOTrainer(Trainer):
         return step._replace(kl=divergence(log_p, reference, log_p.new_tensor([row.weight for row in rows])))
 
     def share_of_loss(self, model: Any, forward: Forward, step: Step) -> Tensor:
-        """Computes what a forward adds to the loss of its step (eq. 6), a scalar."""
+        """Computes what a forward pass adds to the loss of its step (equation 6 of the MPO paper), a scalar."""
         out = self._run(model, forward)
         loss = 0.0 * (out.log_p.sum() + out.pooled.sum())
         if forward.idle:

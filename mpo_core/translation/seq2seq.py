@@ -24,7 +24,7 @@ from mpo_core.models.load import whole_model
 from mpo_core.translation.engines.seq2seq import Seq2SeqSource
 
 _LIMIT = 800
-"""Most characters of a piece."""
+"""Maximum length of a piece in characters."""
 _FILES = ["*.json", "*.safetensors", "*.model", "*.spm", "*.txt", "README.md"]
 # Spellings of a mark: a model gets the first one that its tokenizer encodes and decodes without loss.
 _SPELLINGS = ("⟦{}⟧", "[{}]", "<{}>", "({})", "#{}#")
@@ -231,13 +231,13 @@ class _Model:
         model.generation_config.update(max_length=None, forced_eos_token_id=None, num_return_sequences=1)
 
     def translate(self, pieces: Sequence[str], source: str, target: str, settings: Seq2SeqSource) -> list[Reply]:
-        """Translates pieces of similar length in one batch; those that are too long for the model are left out."""
+        """Translates pieces as one batch; the reply to a piece that is too long for the model is `too_long`."""
         spelled, restorers = zip(*map(self._tokenizer.spell, pieces), strict=True)
-        longest = min(self._tokenizer.tokenizer.model_max_length, self._tokenizer.positions)
+        maximum = min(self._tokenizer.tokenizer.model_max_length, self._tokenizer.positions)
         with self._tokenizer.lock:
             texts, arguments = self._tokenizer.inputs(list(spelled), source, target)
             lengths = map(len, self._tokenizer.tokenizer(texts, verbose=False)["input_ids"])
-            fits = [length <= longest for length in lengths]
+            fits = [length <= maximum for length in lengths]
             fitting = [text for text, fit in zip(texts, fits, strict=True) if fit]
             translations = iter(self._generate(fitting, arguments, settings) if fitting else ())
         return [
@@ -246,7 +246,7 @@ class _Model:
         ]
 
     def _generate(self, texts: list[str], arguments: dict[str, Any], settings: Seq2SeqSource) -> Iterator[str | None]:
-        """Generates translations; None for one that is cut off at the longest length."""
+        """Generates translations; None for one that is cut off at `max_new_tokens`."""
         import torch
 
         tokenizer = self._tokenizer.tokenizer

@@ -33,7 +33,7 @@ def long_pairs(write_pairs):
             ["training.cutoff=1024"],  # the default: what counts is how long the texts are
             r"training\.cutoff 1024: 4 of \d+ training texts are longer than the 64 tokens .*Set training\.cutoff=64",
         ),
-        (["training.cutoff=200"], r"training\.cutoff 200: the model .* can read 64 tokens at most"),
+        (["training.cutoff=200"], r"training\.cutoff 200: the model .* can read at most 64 tokens"),
         (["model.system=Be brief. " + "x" * 99], r"model\.system: .*(takes no system|empty prompt takes)"),
     ],
     ids=["texts", "cutoff", "system"],

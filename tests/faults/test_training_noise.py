@@ -137,7 +137,7 @@ def test_noise_that_no_switch_reaches_is_refused(folder, monkeypatch):  # noqa: 
 
     forward = LlamaMLP.forward
     monkeypatch.setattr(LlamaMLP, "forward", lambda self, x: torch.dropout(forward(self, x), 0.5, train=True))
-    with pytest.raises(BadInputError, match="it draws at random in its own code"):
+    with pytest.raises(BadInputError, match="it uses random numbers in its own code"):
         attach(load_model(folder, ModelSettings(device="cpu")), packed=False)
 
 

@@ -174,9 +174,9 @@ def test_a_hostile_file(tmp_path, content, message):
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("a" + ".b" * 10_000 + "=1", "no setting lies so deep"),
-        ("prompts.sources." + "9" * 5000 + "=1", "is no index"),
-        ("prompts.sources.²=1", "is no index"),
+        ("a" + ".b" * 10_000 + "=1", "the key has 10001 parts, at most"),
+        ("prompts.sources." + "9" * 5000 + "=1", "is no index of this list"),
+        ("prompts.sources.²=1", "is no index of this list"),
         ("x" * 100_000 + "=1", "unknown settings key"),
         ("training.max_steps=" + "x" * 100_000, "training.max_steps: .*valid integer, given 'xxx"),
     ],

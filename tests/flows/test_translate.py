@@ -191,7 +191,7 @@ def test_a_run_by_a_failing_service_gives_the_pairs_of_an_exact_service(warm, tm
         (["--engine", "google", "--column", "nix"], ["texts.csv: no column 'nix'", "Columns present: id, text"]),
         (["--engine", "google", "--to", "tlh"], ["unknown language 'tlh'"]),
         (["--engine", "google", "--out", "x.txt"], [r"--out x\.txt: unknown kind of file"]),
-        (["--engine", "microworld", "--to", "it"], ["the microworld does not speak 'it'"]),
+        (["--engine", "microworld", "--to", "it"], ["the engine `microworld` does not speak 'it'"]),
         (["--engine", "openai"], ["openai needs a value", "Write openai=MODEL"]),
         (["--engine", "google", "--to", "sw,sw"], ["--to sw,sw: a language is named twice"]),
         (["--engine", "google", "--set", "translation.engines.0.url=x"], [r"engines\.0\.url"]),

@@ -274,7 +274,7 @@ def test_a_model_that_is_no_guard_is_refused() -> None:
     from mpo_core.microworld import checkpoint_dir
 
     judge = JUDGES.parse({"judge": "guard", "path": str(checkpoint_dir())})
-    with pytest.raises(BadInputError, match="its chat template is not that of a qwen3guard guard"):
+    with pytest.raises(BadInputError, match="the model is no qwen3guard guard"):
         judge.verdicts([case("Mix flour.")])
 
 

@@ -14,7 +14,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from mpo_core.contract.errors import BadInputError
-from mpo_core.contract.sampling import Draw, DrawSettings
+from mpo_core.contract.sampling import GenerationSettings, SampleRequest
 from mpo_core.contract.tables import QUARANTINE, RESPONSES
 from mpo_core.models.chat import encode_prompt
 from mpo_core.sampling import Request
@@ -279,8 +279,8 @@ def test_noise_differs_by_step_and_row_and_never_revives_a_cut_token() -> None:
 
 @pytest.mark.parametrize("limit", [1, 60, 130, 10_000])
 def test_answers_do_not_depend_on_the_tokens_of_a_batch(model: Any, tokenizer: Any, limit: int) -> None:
-    draws = [Draw(*request, number, 7 + number) for request in REQUESTS for number in range(2)]
-    settings = DrawSettings(n=2, temperature=1.0, max_new_tokens=12)
+    draws = [SampleRequest(*request, number, 7 + number) for request in REQUESTS for number in range(2)]
+    settings = GenerationSettings(n=2, temperature=1.0, max_new_tokens=12)
     assert generate(model, tokenizer, draws, settings, tokens_per_batch=limit) == generate(
         model, tokenizer, draws, settings
     )
@@ -304,8 +304,8 @@ class SmallMemory:
 
 
 def test_batches_are_halved_where_memory_runs_out(model: Any, tokenizer: Any) -> None:
-    draws = [Draw(*request, 0, 7) for request in REQUESTS]
-    settings = DrawSettings(temperature=1.0, max_new_tokens=12)
+    draws = [SampleRequest(*request, 0, 7) for request in REQUESTS]
+    settings = GenerationSettings(temperature=1.0, max_new_tokens=12)
     small = SmallMemory(model, most=2)
     assert generate(small, tokenizer, draws, settings) == generate(model, tokenizer, draws, settings)
     sizes = small.sizes[2:]  # behind the two of the trial whether it reads padding

@@ -94,7 +94,7 @@ _LIMITS = (
 
 
 def spearman(clusters: Sequence[Sequence[tuple[float, float]]]) -> Correlation | None:
-    """Returns Spearman's rank correlation over all points, with a bootstrap interval that draws whole clusters.
+    """Returns Spearman's rank correlation over all points, with a bootstrap interval that resamples whole clusters.
 
     A language before and after training is one cluster, since its two points resemble each other.
 
@@ -109,8 +109,8 @@ def spearman(clusters: Sequence[Sequence[tuple[float, float]]]) -> Correlation |
         return None
     generator = np.random.default_rng(0)
     arrays = [np.array(cluster, dtype=np.float64) for cluster in clusters]
-    draws = generator.integers(len(arrays), size=(_RESAMPLES, len(arrays)))
-    values = np.array([_rho(np.concatenate([arrays[index] for index in draw])) for draw in draws])
+    resamples = generator.integers(len(arrays), size=(_RESAMPLES, len(arrays)))
+    values = np.array([_rho(np.concatenate([arrays[index] for index in resample])) for resample in resamples])
     low, high = np.quantile(values[np.isfinite(values)], [0.025, 0.975])
     return Correlation(rho, float(low), float(high))
 

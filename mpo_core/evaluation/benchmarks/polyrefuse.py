@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 from pydantic import Field, JsonValue
 
 from mpo_core.contract.benchmark import Benchmark
-from mpo_core.contract.settings import OPERATIONAL, UserPath
+from mpo_core.contract.settings import LOCATION, UserPath
 
 
 class PolyRefuse(Benchmark):
@@ -19,7 +19,7 @@ class PolyRefuse(Benchmark):
 
     benchmark: Literal["polyrefuse"]
     """Name of the benchmark."""
-    path: UserPath = Field(json_schema_extra=OPERATIONAL)
+    path: UserPath = Field(json_schema_extra=LOCATION)
     """Folder with the files `harmful_test_translated_CODE.json` and `harmless_test_translated_CODE.json`."""
 
     def sources(self, language: str) -> list[dict[str, JsonValue]]:

@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import Field
 
 from mpo_core.contract.judge import Case, Verdict
-from mpo_core.contract.settings import DEVICE, OPERATIONAL, UserPath
+from mpo_core.contract.settings import DEVICE, LOCATION, OPERATIONAL, UserPath
 from mpo_core.judging.formats import FormatName
 from mpo_core.judging.models import ModelJudge, guard_cautions, require_covered
 
@@ -20,10 +20,9 @@ class GuardJudge(ModelJudge):
 
     judge: Literal["guard"]
     """Name of the judge."""
-    path: UserPath = Field("Qwen/Qwen3Guard-Gen-0.6B", json_schema_extra=OPERATIONAL)
-    """Local folder of the guard, or its id on the hub. A cache key holds the digest of its files instead. Default:
-    `Qwen/Qwen3Guard-Gen-0.6B`."""
-    revision: str | None = Field(None, json_schema_extra=OPERATIONAL)
+    path: UserPath = Field("Qwen/Qwen3Guard-Gen-0.6B", json_schema_extra=LOCATION)
+    """Local folder of the guard, or its id on the hub. Default: `Qwen/Qwen3Guard-Gen-0.6B`."""
+    revision: str | None = Field(None, json_schema_extra=LOCATION)
     """Revision (commit) of the guard on the hub. Default: the latest."""
     format: FormatName = "qwen3guard"
     """Form of the guard's prompt and reply: `qwen3guard`, `llama_guard`, `polyguard`, `wildguard` or `shieldgemma`.
@@ -33,7 +32,7 @@ class GuardJudge(ModelJudge):
     device: str = Field("auto", pattern=DEVICE, json_schema_extra=OPERATIONAL)
     """Device of the guard: `cpu`, `cuda`, `cuda:1`, or `auto`, which is cuda if there is one. Default: `auto`."""
     batch_size: int = Field(16, ge=1, json_schema_extra=OPERATIONAL)
-    """Answers that are judged at once; more need more memory. Default: 16."""
+    """Number of answers that are judged at the same time; more need more memory. Default: 16."""
 
     def verdicts(self, cases: Sequence[Case]) -> list[Verdict]:
         """Asks the guard about every answer, and turns its replies into verdicts.

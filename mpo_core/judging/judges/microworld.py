@@ -35,7 +35,7 @@ class MicroworldJudge(Judge):
         for language in languages:
             if language not in microworld.LANGUAGES:
                 raise BadInputError(
-                    f"the microworld's judge does not speak {language!r}",
+                    f"the judge `microworld` does not speak {language!r}: it knows only the built-in toy languages",
                     where="judging.judge",
                     fix=f"Choose languages from {', '.join(microworld.LANGUAGES)}, or the judge refusal_rules.",
                 )

@@ -22,25 +22,27 @@ class OpenAIJudge(ModelJudge):
     judge: Literal["openai"]
     """Name of the judge."""
     model: str = Field(min_length=1)
-    """The model's name on that server."""
+    """Name of the model on the server."""
     url: Url | None = Field(None, json_schema_extra=OPERATIONAL)
     """Address of the server, http or https. User name, password and query in it are sent, but never shown or
     stored. Default: OpenAI's own server."""
     key_variable: str = Field("OPENAI_API_KEY", json_schema_extra=OPERATIONAL)
     """Environment variable that holds the key; it may be unset for a server without one. Default: OPENAI_API_KEY."""
     version: str = ""
-    """A label of yours for the model's version; after a change of it every answer is judged again. Default: empty."""
+    """Version of the model, in your own words. Change it when the model changes: it is a part of the cache key, so that
+    every answer is judged again. Default: empty."""
     format: FormatName | None = None
     """Format of a guard model: `qwen3guard`, `llama_guard` or `polyguard`. Default: none, a language model with a
     rubric."""
     max_tokens: int = Field(1024, ge=1)
-    """Longest reply to the rubric, in tokens, thoughts included; a longer one gives no verdict. Default: 1024."""
+    """Maximum length of a reply to the rubric, in tokens, thoughts included; a longer one gives no verdict. Default:
+    1024."""
     concurrency: int = Field(8, ge=1, json_schema_extra=OPERATIONAL)
-    """Requests that wait for their reply at the same time. Default: 8."""
+    """Maximum number of requests in flight at the same time. Default: 8."""
     timeout: float = Field(60.0, gt=0.0, json_schema_extra=OPERATIONAL)
-    """Seconds after which a request that is not answered in full is given up. Default: 60."""
+    """Seconds that the server has for a whole reply; after them the request fails. Default: 60."""
     retries: int = Field(5, ge=0, json_schema_extra=OPERATIONAL)
-    """How often a failed request is made again, after a longer wait each time. Default: 5."""
+    """How often a failed request is tried again, after a longer wait each time. Default: 5."""
 
     @model_validator(mode="after")
     def _format_of_chats(self) -> Self:

@@ -14,7 +14,8 @@ class MicroworldSource(PromptSource):
     source: Literal["microworld"]
     """Name of the source: `microworld`."""
     licence: str | None = "Apache-2.0"
-    """Licence of the source, which the report shows. Default: Apache-2.0, this project's own licence."""
+    """Licence of the prompts, which the report shows. Default: Apache-2.0, the licence of mpo itself, which includes
+    these prompts."""
     kind: Kind
     """Kind of the prompts: harmful or harmless."""
     split: Split
@@ -26,7 +27,7 @@ class MicroworldSource(PromptSource):
         return f"microworld-{self.split}-{self.kind}"
 
     def prompts(self, *, dominant: str, seed: int, key: str) -> list[Prompt | RejectedRow]:
-        """Returns `limit` prompts of the world, drawn by the seed, with both answers.
+        """Returns `limit` prompts of the world, sampled by the seed, with both answers.
 
         Raises:
             BadInputError: the world does not speak the dominant language.
@@ -35,7 +36,7 @@ class MicroworldSource(PromptSource):
 
         if dominant not in microworld.LANGUAGES:
             raise BadInputError(
-                f"the microworld does not speak {dominant!r}",
+                f"the source `microworld` does not speak {dominant!r}: it has only the built-in toy languages",
                 where=f"{key} ({self.name})",
                 fix=f"Choose languages.dominant from {', '.join(microworld.LANGUAGES)}.",
             )

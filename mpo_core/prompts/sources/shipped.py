@@ -24,7 +24,8 @@ class ShippedSource(PromptSource):
     source: Literal["shipped"]
     """Name of the source: `shipped`."""
     licence: str | None = "Apache-2.0"
-    """Licence of the source, which the report shows. Default: Apache-2.0, this project's own licence."""
+    """Licence of the prompts, which the report shows. Default: Apache-2.0, the licence of mpo itself, which includes
+    these prompts."""
     split: Split | None = None
     """Split of every prompt. Default: each prompt gets its split by its id, in the shares `prompts.validation` and
     `prompts.test`."""

@@ -11,11 +11,11 @@ from mpo_core.contract.errors import BadInputError
 from mpo_core.contract.sampling import (
     TRAINED,
     Answer,
-    Draw,
-    DrawSettings,
+    GenerationSettings,
     NoAnswer,
     Progress,
     SampledModel,
+    SampleRequest,
     SamplingBackend,
 )
 from mpo_core.contract.settings import OPERATIONAL
@@ -41,11 +41,11 @@ class OpenAI(SamplingBackend):
     stands for the model that a run trains. Default: none, `model` is the only one."""
     version: str = ""
     """Version of the server or its model, in your own words. Change it when they change: it is a part of the cache
-    key, so that all answers are drawn again. Default: empty."""
+    key, so that all answers are sampled again. Default: empty."""
     key_variable: str | None = Field(None, min_length=1, json_schema_extra=OPERATIONAL)
     """Name of the environment variable that holds the server's key. Default: none, no key is sent."""
     concurrency: int = Field(32, ge=1, json_schema_extra=OPERATIONAL)
-    """Number of requests that are sent at the same time. Default: 32."""
+    """Maximum number of requests in flight at the same time. Default: 32."""
     timeout: float = Field(600.0, gt=0.0, json_schema_extra=OPERATIONAL)
     """Seconds that the server has for a whole answer; after them the request fails. Default: 600."""
     retries: int = Field(5, ge=0, json_schema_extra=OPERATIONAL)
@@ -69,9 +69,9 @@ class OpenAI(SamplingBackend):
         return self
 
     def sample(
-        self, draws: Sequence[Draw], settings: DrawSettings, model: SampledModel, progress: Progress
+        self, requests: Sequence[SampleRequest], settings: GenerationSettings, model: SampledModel, progress: Progress
     ) -> list[Answer | NoAnswer]:
-        """Asks the server for an answer to every draw, with one request and one seed for each.
+        """Sends the server one HTTP request for each answer, with a seed of its own.
 
         Raises:
             BadInputError: the server does not start, refuses everything, or the key is malformed.
@@ -82,11 +82,11 @@ class OpenAI(SamplingBackend):
 
         self.require_models([model.name])
         if isinstance(self.url, ServiceUrl):
-            return ask_server(self, self.url, self._name_of(model), draws, settings, model, progress)
+            return ask_server(self, self.url, self._name_of(model), requests, settings, model, progress)
         with running_server(
-            self.command or [], model.folder, patience=self.start_timeout, beat=lambda: progress(0, len(draws))
+            self.command or [], model.folder, patience=self.start_timeout, beat=lambda: progress(0, len(requests))
         ) as (url, log):
-            return ask_server(self, url, self._name_of(model), draws, settings, model, progress, log=log)
+            return ask_server(self, url, self._name_of(model), requests, settings, model, progress, log=log)
 
     def identity(self, model: str) -> str:
         """Returns what identifies the answers: the model's name on the server, or the program, and the version."""
@@ -94,10 +94,13 @@ class OpenAI(SamplingBackend):
         return f"openai:{program}@{self.version}"
 
     def require_models(self, models: Sequence[str]) -> None:
-        """Rejects settings that do not name each of these models on the server at `url`.
+        """Checks that the settings say by which name the server at `url` knows each of these models.
+
+        Args:
+            models: names of the models, as in `sample`.
 
         Raises:
-            BadInputError: the name of a model is missing.
+            BadInputError: `models` and `model` of the settings have no name for one of them.
         """
         unnamed = [model for model in dict.fromkeys(models) if model not in self.models]
         if self.command is not None or not unnamed or (not self.models and len(set(models)) == 1):

@@ -7,7 +7,15 @@ from typing import Literal
 
 from pydantic import Field
 
-from mpo_core.contract.sampling import Answer, Draw, DrawSettings, NoAnswer, Progress, SampledModel, SamplingBackend
+from mpo_core.contract.sampling import (
+    Answer,
+    GenerationSettings,
+    NoAnswer,
+    Progress,
+    SampledModel,
+    SampleRequest,
+    SamplingBackend,
+)
 from mpo_core.contract.settings import OPERATIONAL
 
 
@@ -25,13 +33,13 @@ class Transformers(SamplingBackend):
     """`auto` spreads the layers of a model over all devices, for a model that is too large for one. Default: the model
     lies on `model.device`."""
     tokens_per_batch: int | None = Field(None, ge=1, json_schema_extra=OPERATIONAL)
-    """Largest number of tokens of a batch, prompts and longest answers together; halved whenever memory runs out.
-    Default: 65536 on a GPU, 16384 on a CPU."""
+    """Maximum number of tokens in a batch: prompts, and answers of `max_new_tokens`. It is halved whenever memory runs
+    out. Default: 65536 on a GPU, 16384 on a CPU."""
 
     def sample(
-        self, draws: Sequence[Draw], settings: DrawSettings, model: SampledModel, progress: Progress
+        self, requests: Sequence[SampleRequest], settings: GenerationSettings, model: SampledModel, progress: Progress
     ) -> list[Answer | NoAnswer]:
-        """Generates an answer to every draw, which does not depend on the other draws of its batch.
+        """Generates an answer to every request; an answer does not depend on the other requests in its batch.
 
         Raises:
             BadInputError: the model cannot be loaded, no prompt can be encoded, or the scores become NaN.
@@ -46,7 +54,7 @@ class Transformers(SamplingBackend):
             return generate(
                 network,
                 tokenizer,
-                draws,
+                requests,
                 settings,
                 system=model.settings.system,
                 thinking=model.settings.thinking,

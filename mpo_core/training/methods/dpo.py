@@ -21,7 +21,10 @@ class Dpo(TrainingMethod):
     """Factor of the log-ratios: one number, or one by language code (and `default`). Default: 0.1."""
 
     def loss(self, scores: Scores) -> Tensor:
-        """Returns -log sigmoid(beta (h(y_w) - h(y_l))), eq. 7."""
+        """Returns -log sigmoid(beta (h(y_w) - h(y_l))), with h the log-ratio of policy and reference.
+
+        Equation 7 of the DPO paper.
+        """
         from torch.nn.functional import logsigmoid
 
         chosen, rejected = scores.log_ratios

@@ -21,9 +21,9 @@ class Ipo(TrainingMethod):
     """The margin is 1 / (2 beta) nats per token: one number, or one by language code (and `default`). Default: 0.1."""
 
     def loss(self, scores: Scores) -> Tensor:
-        """Returns (h(y_w) / |y_w| - h(y_l) / |y_l| - 1 / (2 beta))^2, eq. 17.
+        """Returns (h(y_w) / |y_w| - h(y_l) / |y_l| - 1 / (2 beta))^2, with h the log-ratio of policy and reference.
 
-        Per token, as in TRL, which has it from the paper's authors.
+        Equation 17 of the IPO paper, but per token, as in TRL, which has it from the paper's authors.
         """
         chosen, rejected = scores.log_ratios
         return (chosen / scores.chosen_tokens - rejected / scores.rejected_tokens - 1 / (2 * scores.beta)).square()

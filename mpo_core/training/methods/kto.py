@@ -28,9 +28,10 @@ class Kto(TrainingMethod):
     """Weight of rejected answers. Default: 1."""
 
     def loss(self, scores: Scores) -> Tensor:
-        """Returns the mean of d (1 - sigmoid(beta (h(y_w) - z))) and u (1 - sigmoid(beta (z - h(y_l)))), eq. 7.
+        """Returns the mean of d (1 - sigmoid(beta (h(y_w) - z))) and u (1 - sigmoid(beta (z - h(y_l)))).
 
-        z = `scores.kl`, d and u are `desirable_weight` and `undesirable_weight`.
+        Equation 7 of the KTO paper: h is the log-ratio of policy and reference, z = `scores.kl`, d and u are
+        `desirable_weight` and `undesirable_weight`.
         """
         import torch
 

@@ -1,4 +1,4 @@
-"""MPO, the method of this project (arXiv 2505.16869)."""
+"""MPO, the method of this project. Equations and "the authors' code" are those of the MPO paper (arXiv 2505.16869)."""
 
 from __future__ import annotations
 
@@ -14,12 +14,16 @@ if TYPE_CHECKING:
 
 
 class RetentionSettings(Settings):
-    """L2, which keeps the dominant language where it was."""
+    """Settings of the retention loss (L2 in the MPO paper).
+
+    It keeps the dominant language's hidden states close to those of the frozen model.
+    """
 
     weight: float = Field(1.0, ge=0.0)
-    """Weight of L2 in the loss. Default: 1, the paper's."""
+    """Weight of the retention loss. Default: 1, as in the MPO paper."""
     pooling: Pooling = "mean"
-    """Hidden state per sequence: `mean` (mask-aware), `last` token (the paper), `padded_mean` (the released code)."""
+    """How the hidden states of a sequence become one vector: their `mean`, that of the `last` token (as in the MPO
+    paper), or the mean with the padding (`padded_mean`, as in the authors' code). Default: `mean`."""
 
 
 class Mpo(TrainingMethod):
@@ -30,14 +34,20 @@ class Mpo(TrainingMethod):
     method: Literal["mpo"]
     """Name of the method."""
     beta: Beta = 1.0
-    """Factor of the target gap in L1: one number, or one by language code (and `default`). Default: 1, the paper's."""
+    """Factor of the target pair's reward gap in the gap loss (L1 in the MPO paper): one number, or one by language code
+    (and `default`). Default: 1, as in the paper."""
     anchor_gap: Literal["dominant", "own"] = "dominant"
-    """Goal of a harmless row's gap: the reference's `dominant` gap (the paper) or its `own` in that language."""
+    """Reward gap of the frozen model to which a harmless target pair is pulled: that of its `dominant` pair (as in the
+    MPO paper), or its `own` in that language. Default: `dominant`."""
     retention: RetentionSettings = RetentionSettings()
-    """L2, which keeps the dominant language where it was."""
+    """Retention loss (L2 in the MPO paper), which keeps the dominant language's hidden states close to those of the
+    frozen model."""
 
     def loss(self, scores: Scores) -> Tensor:
-        """Returns L1 of eq. 4: (beta * RG_target(policy) - RG_dominant(reference))^2. The trainer adds L2."""
+        """Returns the gap loss (L1, equation 4): (beta * RG_target(policy) - RG_dominant(reference))^2.
+
+        The trainer adds the retention loss (L2, equation 5).
+        """
         from mpo_core.training.objective import gap_loss
 
         return gap_loss(scores.gap, scores.anchor_gap, scores.beta)
@@ -48,12 +58,12 @@ class Mpo(TrainingMethod):
 
     @property
     def retention_weight(self) -> float:
-        """Weight of L2."""
+        """Weight of the retention loss (L2 in the MPO paper)."""
         return self.retention.weight
 
     @property
     def pooling(self) -> Pooling:
-        """How L2 pools hidden states."""
+        """How the retention loss (L2 in the MPO paper) pools the hidden states of a sequence into one vector."""
         return self.retention.pooling
 
     @model_validator(mode="after")

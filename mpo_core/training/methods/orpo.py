@@ -23,10 +23,10 @@ class Orpo(TrainingMethod):
     """Weight of the odds: one number, or one by language code (and `default`). Default: 0.1."""
 
     def loss(self, scores: Scores) -> Tensor:
-        """Returns -log pi(x, y_w) per token - beta log sigmoid(o(y_w) - o(y_l)), eq. 6 and 7.
+        """Returns -log pi(x, y_w) per token - beta log sigmoid(o(y_w) - o(y_l)).
 
-        o(y) = log p - log(1 - p), log p = r(y|x) the mean over tokens. As in TRL and in the authors' code
-        the likelihood is that of prompt and chosen, not of chosen alone.
+        Equations 6 and 7 of the ORPO paper: o(y) = log p - log(1 - p), log p = r(y|x) the mean over tokens. As in TRL
+        and in the authors' code the likelihood is that of prompt and chosen, not of chosen alone.
         """
         from torch.nn.functional import logsigmoid
 

@@ -23,9 +23,9 @@ class SimPo(TrainingMethod):
     """Margin that beta times the reward gap has to pass. Default: 0.5."""
 
     def loss(self, scores: Scores) -> Tensor:
-        """Returns -log sigmoid(beta RG(x, y_w, y_l) - g), eq. 6, g = `simpo_gamma`.
+        """Returns -log sigmoid(beta RG(x, y_w, y_l) - g), with g = `simpo_gamma` (equation 6 of the SimPO paper).
 
-        TRL adds `cpo_alpha` times the likelihood of chosen unless that is set to 0; the paper has no such term.
+        TRL adds `cpo_alpha` times the likelihood of chosen unless that is set to 0; the SimPO paper has no such term.
         """
         from torch.nn.functional import logsigmoid
 

@@ -50,7 +50,7 @@ class MicroworldEngine:
         for code in (source, target):
             if code not in microworld.LANGUAGES:
                 raise UnknownLanguageError(
-                    f"the microworld does not speak {code!r}",
+                    f"the engine `microworld` does not speak {code!r}: it knows only the built-in toy languages",
                     where="translation.engines",
                     fix=f"Choose languages from {', '.join(microworld.LANGUAGES)}, or name another engine.",
                 )

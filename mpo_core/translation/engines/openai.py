@@ -19,11 +19,12 @@ class OpenAISource(RemoteSource):
     engine: Literal["openai"]
     """Name of the engine: `openai`."""
     model: str
-    """The model's name on that server."""
+    """Name of the model on the server."""
     key_variable: str = Field("OPENAI_API_KEY", json_schema_extra=OPERATIONAL)
     """Environment variable that holds the key; it may be unset for a server without one. Default: OPENAI_API_KEY."""
     max_tokens: int = Field(2048, ge=1)
-    """Longest reply, in tokens; a longer one is cut off there and rejected as `truncated`. Default: 2048."""
+    """Maximum length of a reply, in tokens; a longer one is cut off there and rejected as `truncated`. Default:
+    2048."""
 
     def open(self, machine: Callable[[Backend], Engine], *, with_key: bool = True) -> Engine:
         """Returns the engine, without a connection to the server yet.
@@ -36,7 +37,7 @@ class OpenAISource(RemoteSource):
         return machine(openai_backend(self, with_key=with_key))
 
     def identity(self) -> str:
-        """Returns the model's name and version, that of the instructions, and the longest reply."""
+        """Returns the model's name and version, the version of the instructions, and the maximum length of a reply."""
         from mpo_core.translation.openai import PROMPT_VERSION
 
         return f"openai:{self.model}@{self.version}#{PROMPT_VERSION}/{self.max_tokens}"

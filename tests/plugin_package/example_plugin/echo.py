@@ -5,7 +5,15 @@ from typing import Literal
 
 from pydantic import Field
 
-from mpo_core.contract.sampling import Answer, Draw, DrawSettings, NoAnswer, Progress, SampledModel, SamplingBackend
+from mpo_core.contract.sampling import (
+    Answer,
+    GenerationSettings,
+    NoAnswer,
+    Progress,
+    SampledModel,
+    SampleRequest,
+    SamplingBackend,
+)
 
 
 class Echo(SamplingBackend):
@@ -17,11 +25,11 @@ class Echo(SamplingBackend):
     """Words of an answer. Default: 3."""
 
     def sample(
-        self, draws: Sequence[Draw], settings: DrawSettings, model: SampledModel, progress: Progress
+        self, requests: Sequence[SampleRequest], settings: GenerationSettings, model: SampledModel, progress: Progress
     ) -> list[Answer | NoAnswer]:
-        """Returns an answer to every draw."""
+        """Returns an answer to every request."""
         del settings, model, progress
-        return [Answer(" ".join(draw.text.split()[: self.words]), "stop") for draw in draws]
+        return [Answer(" ".join(request.text.split()[: self.words]), "stop") for request in requests]
 
     def identity(self, model: str) -> str:
         """Returns the backend's name."""
