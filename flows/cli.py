@@ -244,7 +244,8 @@ def evaluate(
 def report(
     name: Annotated[str, typer.Argument(help="Name of the run.")],
     out: Annotated[
-        Path | None, typer.Option("--out", help="Write the page into this file. Default: its place in the root.")
+        Path | None,
+        typer.Option("--out", help="Write the page into this file. Default: beside the run's summary in --root."),
     ] = None,
     root: Root = "artifacts",
     as_json: AsJson = False,
@@ -281,7 +282,7 @@ def build(
 
 
 def _require_root_and_server(config: PipelineConfig) -> None:
-    """Checks that root and Prefect server can be used, before a temporary server takes its time to start."""
+    """Checks that `run.root` and the Prefect server can be used, before a temporary server takes its time to start."""
     from flows.run import open_root
 
     open_root(config)

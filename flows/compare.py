@@ -1,4 +1,4 @@
-"""Training methods side by side: the same pairs, the same fast path, the same held-out prompts.
+"""Compares training methods on the same pairs and the same held-out prompts.
 
 mpo compare deployments/profiles/compare.yaml
 """

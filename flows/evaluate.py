@@ -1,4 +1,4 @@
-"""Evaluation of the promoted version, as it stands today: on a schedule, in every language that is asked for."""
+"""Evaluation of the promoted version, on a schedule or on demand, in every language of the settings."""
 
 from prefect import flow
 from prefect.artifacts import create_table_artifact

@@ -143,7 +143,7 @@ def evaluate_models(
 
 @contextlib.contextmanager
 def _called_at_first_answer(announce: Callable[[], None]) -> Iterator[None]:
-    """Calls `announce` once, at a model's first answer or at the end: a broken model leaves stdout empty."""
+    """Calls `announce` once, at a model's first answer or at the end: if the model is broken, stdout stays empty."""
     called = threading.Event()
 
     def listen(event: Event | None) -> None:

@@ -61,7 +61,7 @@ def started(runner: TaskRunner[Any]) -> Iterator[None]:
 
 
 def _leave(console: Console, code: int, report: float) -> None:
-    """Exits once the running tasks have ended and Prefect has had `report` seconds to inform its server."""
+    """Exits when the running tasks have ended, and Prefect has had up to `report` seconds to tell its server."""
     if progress.board is not None:
         progress.board.stop()
     message = "mpo: stopping; finished work is saved, and the same command continues from there"

@@ -12,7 +12,7 @@ from mpo_core.http.proxies import require_proxies
 
 _SECONDS = 10.0
 """Limit for a whole reply, however slowly its bytes come."""
-_MOST_BYTES = 1 << 20
+_MAX_BYTES = 1 << 20
 _NO_ACCESS = {401, 403}
 
 
@@ -74,7 +74,7 @@ async def _get(address: str, *paths: str) -> list[Answer]:
         url = ServiceUrl(address)
     except ValueError as error:
         raise BadInputError(str(error), where="PREFECT_API_URL", fix="Write http://HOST:PORT/api.") from None
-    client = HttpClient(url, timeout=_SECONDS, connections=1, headers=_authorization(), most_bytes=_MOST_BYTES)
+    client = HttpClient(url, timeout=_SECONDS, connections=1, headers=_authorization(), max_bytes=_MAX_BYTES)
     try:
         answers: list[Answer] = []
         for path in paths:

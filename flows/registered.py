@@ -1,4 +1,7 @@
-"""Adds the languages that a root's registry holds to the settings of every command and flow."""
+"""Adds the languages that users registered with `mpo languages add` to the settings of every command and flow.
+
+The registry is a part of the folder of artifacts (`run.root`).
+"""
 
 from pathlib import Path
 from typing import Any
@@ -12,7 +15,7 @@ from mpo_core.settings import DefinedLanguage, PipelineConfig, profiles
 
 
 def load_config(profile: Path | None = None, overrides: list[str] | None = None) -> PipelineConfig:
-    """Reads settings from a profile and `key=value` overrides; languages registered in their root are known.
+    """Reads settings from a profile and `key=value` overrides; languages registered in `run.root` are known.
 
     Raises:
         BadInputError: the file is missing or no YAML, a key is unknown, a value has a wrong type.
@@ -21,7 +24,7 @@ def load_config(profile: Path | None = None, overrides: list[str] | None = None)
 
 
 def with_overrides(config: PipelineConfig, overrides: dict[str, JsonValue]) -> PipelineConfig:
-    """Changes settings by key, such as `training.beta`; languages registered in their root are known.
+    """Changes settings by key, such as `training.beta`; languages registered in `run.root` are known.
 
     Raises:
         BadInputError: a key is unknown or a value is wrong.
@@ -30,17 +33,17 @@ def with_overrides(config: PipelineConfig, overrides: dict[str, JsonValue]) -> P
 
 
 def with_registered(data: dict[str, Any], *, join: bool = False) -> dict[str, Any]:
-    """Adds to plain settings what the registry of their root knows of the languages that they name.
+    """Adds to plain settings the facts of the registered languages that they name.
 
     Args:
-        data: settings as a profile has them; what is malformed is left for the settings to refuse.
+        data: settings as a profile has them; malformed ones stay as they are, and are rejected later.
         join: whether every registered language becomes a target.
     """
     run, languages = data.get("run") or {}, data.get("languages") or {}
     if not isinstance(run, dict) or not isinstance(languages, dict):
         return data
     root, targets = run.get("root", "artifacts"), languages.get("targets")
-    # A root that the settings are going to refuse is not opened.
+    # A `run.root` that the settings are going to reject is not opened.
     facts = registered_facts(root) if isinstance(root, str) and not has_password(root) else {}
     if join and isinstance(targets, list):
         dominant = languages.get("dominant", "en")
@@ -57,7 +60,7 @@ def with_registered(data: dict[str, Any], *, join: bool = False) -> dict[str, An
 
 
 def registered_facts(root: str) -> dict[str, DefinedLanguage]:
-    """Returns the facts of every language registered in a root, by code; none where the folder does not exist.
+    """Returns the facts of every registered language, by code; none if the folder of artifacts does not exist.
 
     Raises:
         DamagedError: a registration cannot be read.
@@ -68,7 +71,7 @@ def registered_facts(root: str) -> dict[str, DefinedLanguage]:
 
 
 def define_registered(root: str) -> None:
-    """Makes the languages of a root known in this process, for a command without settings.
+    """Makes the registered languages known in this process, for a command without settings.
 
     Raises:
         BadInputError: a language is registered with other facts than those of the table.

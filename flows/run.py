@@ -74,7 +74,7 @@ class Run:
     started: datetime = field(default_factory=lambda: datetime.now(UTC))
     steps: list[Step] = field(default_factory=list)
     sizes: dict[Future, int] = field(default_factory=dict)
-    """About how many rows each task works on, for the time left."""
+    """About how many rows each task works on, by which the remaining time is estimated."""
     flow_run: str = ""
     """Prefect's id of this run."""
     tag: str = ""
@@ -90,21 +90,21 @@ class Run:
 
     @property
     def folder(self) -> str:
-        """Where the run's own files lie, relative to the root."""
+        """Folder of the run's own files, relative to `run.root`."""
         return f"runs/{self.config.run.name}"
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The resolved settings without `run.root`: a copied root must not name the one it was copied from."""
+        """All settings of the run but `run.root`: a copied folder must not name the one that it was copied from."""
         settings = self.config.model_dump(mode="json")
         del settings["run"]["root"]
         return settings
 
     def write_settings(self) -> None:
-        """Writes the resolved settings beside the run's report."""
+        """Writes every setting of the run, defaults included, as `settings.yaml` beside the run's report."""
         settings = yaml.safe_dump(self.settings, sort_keys=False, allow_unicode=True)
         note = (
-            "# run.root is left out, since a root may be copied. To continue: mpo run THIS_FILE --set run.root=FOLDER\n"
+            "# Without run.root, since the folder may be copied. To continue: mpo run THIS_FILE --set run.root=FOLDER\n"
         )
         self.store.write_text(f"{self.folder}/settings.yaml", note + settings)
 
@@ -168,10 +168,10 @@ class Run:
 
 
 def open_root(config: PipelineConfig) -> ArtifactStore:
-    """Opens the root of a run; commands do so before they start a server.
+    """Opens the folder of artifacts that `run.root` names; commands do so before they start a server.
 
     Raises:
-        BadInputError: it cannot be written, or no package reads such a URL.
+        BadInputError: the folder cannot be written, or no installed package reads such a URL.
     """
     root = config.run.root
     return open_store(root if "://" in root else str(Path(root).resolve()))

@@ -49,7 +49,7 @@ class _LastingFile(io.FileIO):
     failure: OSError | None = None
 
     def write(self, data: "Buffer", /) -> int:
-        """Writes the bytes, or drops them."""
+        """Writes the bytes; after a failed write, drops them."""
         if self.failure is None:
             try:
                 return super().write(data)

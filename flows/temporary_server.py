@@ -21,7 +21,7 @@ _lock = threading.Lock()
 
 
 def end_with_us(pid: int) -> None:
-    """Ends another process as soon as this one is gone."""
+    """Ends the process `pid` as soon as this process is gone."""
     with _lock:
         if pid in _watched:
             return
@@ -43,7 +43,7 @@ def temporary_address() -> str:
 
 @functools.cache
 def watch() -> None:
-    """Watches for the temporary server from now on: Prefect starts it somewhere in the flow's call, without notice."""
+    """Ends the temporary server with this process, whenever Prefect starts it during the flow's call."""
     SubprocessASGIServer()  # makes the single instance before a second thread can make another
     threading.Thread(target=_look_for, daemon=True, name="temporary-server").start()
 

@@ -46,7 +46,8 @@ def train_file(
         file: the pairs.
         out: the folder of the trained model.
         languages: rejects pairs that are not in these languages (`other_language`). Default: all pairs are used.
-        validation: another such file: what `training.evaluate_every` and `training.patience` look at.
+        validation: a file of further pairs, for the evaluations that `training.evaluate_every` and `training.patience`
+            need.
 
     Raises:
         BadInputError: pairs, model or folder cannot be used; nothing is left in `out` then.

@@ -52,7 +52,13 @@ def engine_settings(option: str) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def opened_chain(settings: TranslationSettings, root: str, *, with_keys: bool = True) -> Iterator[Chain]:
-    """Opens the chain of engines, with the replies stored in a root; an estimate sends nothing and needs no keys."""
+    """Opens the chain of engines, with the replies that are stored in the folder of artifacts.
+
+    Args:
+        settings: the engines and the gates.
+        root: the folder of artifacts (`run.root`).
+        with_keys: whether the keys of services must be set; an estimate sends nothing and needs none.
+    """
     with Replies(scratch_path(root, REPLIES_FILE), attempt=settings.attempt) as replies:
         yield build_chain(settings, replies, lambda: None, with_keys=with_keys)
 
@@ -112,7 +118,7 @@ def estimate(
 def _estimate(
     chain: Chain, texts: list[str], source: str, target: str, counts: Counter[str], engine_names: dict[str, None]
 ) -> None:
-    """Counts what some texts need: `known` are texts of a memory, `kept` pieces with a stored reply of a translator."""
+    """Counts what texts need: `known` texts are in a memory, and of `kept` pieces a translator's reply is stored."""
     counts["texts"] += len(texts)
     unknown: list[UnknownLanguageError] = []
     for engine in chain.engines:

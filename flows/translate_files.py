@@ -190,7 +190,7 @@ def _with_source(rows: pa.Table, originals: dict[str, str], source: str) -> pa.T
 
 
 def _named(rejected_rows: pa.Table, faults: dict[int, Fault], target: str) -> pa.Table:
-    """Names rejected rows by the file's row numbers, and adds the rows that have no text."""
+    """Gives rejected rows the row numbers of the file as ids, and adds the rows that have no text."""
     rows = [row | {"row_id": f"{row['row_id'].split('/')[0]}/{target}"} for row in rejected_rows.to_pylist()]
     rows += [
         {"row_id": f"{row}/{target}", "language": target, "reason": fault.reason, "detail": fault.detail}

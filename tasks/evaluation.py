@@ -43,7 +43,7 @@ def evaluate_model(
     confidence: float,
     label: str,
 ) -> Shard:
-    """Computes one model's metrics with intervals; the drift is measured against the gaps of `baseline`."""
+    """Computes one model's metrics with intervals; its drift is measured from the model `baseline`."""
     del label
     table = metrics(
         read_rows(store, verdicts, VERDICTS),

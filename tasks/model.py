@@ -52,7 +52,7 @@ class ModelFolder(BaseModel):
 
 
 def find_model(settings: ModelSettings, *, cutoff: int | None = None) -> ModelFolder:
-    """Finds the model that a run starts from; `cutoff` is the longest training sequence, if the run trains.
+    """Finds the model that a run starts from; `cutoff` is `training.cutoff`, if the run trains.
 
     Raises:
         BadInputError: it cannot be found or cannot be used, or its context is shorter than `cutoff`.
@@ -87,6 +87,6 @@ def trained_model(base: ModelFolder, trained: Shard) -> ModelFolder:
 
 
 def registered_model(base: ModelFolder, ref: ArtifactRef) -> ModelFolder:
-    """Returns a model of this root that was trained from `base`."""
+    """Returns a model that an earlier run trained from `base`, and that `ref` names."""
     settings = base.settings.model_copy(update={"path": ref.path, "revision": None, "chat_template": None})
     return ModelFolder(settings=settings, sha256=ref.sha256, ref=ref)

@@ -88,7 +88,7 @@ def pair_target(
 
 @stage("pairs", verb="flip")
 def flip_pairs(store: ArtifactStore, *, pairs: ShardInput, share: float, seed: int, language: str, label: str) -> Shard:
-    """Swaps the answers of a share of a block's pairs."""
+    """Swaps the chosen and the rejected answer in a share of a block's pairs, sampled by `seed`."""
     del label
     rows = flip_answers(read_rows(store, [pairs], PAIRS), share, seed=seed)
     return Shard(rows=store.write_table("pairs", PAIRS, rows, language=language))

@@ -122,7 +122,7 @@ class ShardSerializer(Serializer):
         return text.encode()
 
     def loads(self, blob: bytes) -> Shard:
-        """Reads a shard; when a task looks for its own record, verifies every artifact under the task's root.
+        """Reads a shard; when a task looks for its own record, verifies every artifact in the folder of artifacts.
 
         Raises:
             DamagedError: an artifact is missing or damaged.
@@ -140,10 +140,10 @@ class ShardSerializer(Serializer):
 
 
 class RecordFolder(LocalFileSystem):
-    """Folder of task records for Prefect, in which a record never names the root.
+    """Folder of task records for Prefect, in which no record holds its own path.
 
-    Prefect writes a record's own path into it (`storage_key`) and may read it again by that path, which
-    in a copied root would be the original's record. So the path is left out on disk, and set when read.
+    Prefect writes a record's path into it (`storage_key`) and may read it again by that path. In a copy of the folder
+    of artifacts that would be the record in the original folder. So the path is removed on disk, and set when read.
     """
 
     _block_type_slug = "mpo-record-folder"
@@ -263,7 +263,7 @@ class _Work(Generic[P]):
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[str, str, tuple[languages.Language, ...]]]:
         """Pickles the function by its name: another process imports it from its module.
 
-        Languages that settings or a root's registry define are pickled too, since that process may not know them.
+        Languages that the settings or the registry define are pickled too, since that process may not know them.
         """
         return (_work_of, (*self._where, languages.defined()))
 
@@ -304,7 +304,7 @@ def policy_of(stage_task: Task[..., Shard]) -> ContentKey:
 
 @functools.lru_cache(maxsize=8)
 def _records_and_locks(root: str) -> tuple[RecordFolder | RemoteFileSystem, Locks]:
-    """Returns where Prefect stores the task records of a root, and the root's locks."""
+    """Returns where Prefect stores the task records in the folder of artifacts, and the locks in that folder."""
     store = open_store(root)
     if store.local:
         return RecordFolder(basepath=str(store.local_path(".results"))), FlockManager(store.local_path(".locks"))

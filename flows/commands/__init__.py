@@ -1,1 +1,1 @@
-"""The commands of `mpo` that fill a file each, and what all commands share."""
+"""The larger commands of `mpo`, one per file, and what all commands share."""

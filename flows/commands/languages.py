@@ -27,7 +27,7 @@ languages_app = typer.Typer(help="The languages that are known; `add` registers 
 
 @languages_app.callback(invoke_without_command=True)
 def languages_(context: typer.Context, root: LanguagesRoot = DEFAULT_ROOT, as_json: AsJson = False) -> None:
-    """List the known languages: those that ship and those registered in a root."""
+    """List the known languages: those that come with mpo, and those added with `mpo languages add`."""
     if context.invoked_subcommand is not None:
         return
     know_registered(root)
@@ -61,7 +61,7 @@ def add_language(
     ] = "unknown",
     dominant: Annotated[
         str | None,
-        typer.Option(help="The dominant language of the root's runs. Default: the promoted version's, or en."),
+        typer.Option(help="The dominant language of the runs in --root. Default: the promoted version's, or en."),
     ] = None,
     root: Root = "artifacts",
     as_json: AsJson = False,

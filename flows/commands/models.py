@@ -98,12 +98,16 @@ def push(
 def _person(who: str) -> str:
     """Returns the name of the person who decides, and rejects the name that the log uses for the gate."""
     if who.strip().lower() == "gate":
-        raise BadInputError("this name stands for the gate", where=f"--who {who}", fix="Name the person who decides.")
+        raise BadInputError(
+            "a person cannot have this name: the history uses it for the gate",
+            where=f"--who {who}",
+            fix="Name the person who decides.",
+        )
     return who
 
 
 def _change(root: str, decide: Callable[[Any], Any], as_json: bool) -> None:
-    """Changes which version is in use, and prints the languages that are no longer covered.
+    """Changes which version is promoted, and prints the languages of the earlier one that the new one does not cover.
 
     A person may promote such a version; the gate does not.
     """

@@ -58,7 +58,7 @@ def unexpected(error: Exception) -> str:
 
 
 def store_at(root: str, *, writes: bool = False) -> Any:
-    """Opens the artifacts of an existing root; unless `writes`, neither makes a folder nor writes a file."""
+    """Opens an existing folder of artifacts (`--root`); without `writes`, nothing in it is written or made."""
     from mpo_core.contract.artifacts import ArtifactStore
 
     store = ArtifactStore(root, writes=False)
@@ -68,10 +68,13 @@ def store_at(root: str, *, writes: bool = False) -> Any:
 
 
 def know_registered(root: str) -> None:
-    """Makes the languages that are registered in a root known in this process; the default root need not be there.
+    """Makes languages added with `mpo languages add` known in this process.
+
+    Args:
+        root: the folder of artifacts that holds them; the default one need not exist.
 
     Raises:
-        BadInputError: the root is named and is no folder, or a language is registered with other facts.
+        BadInputError: `root` is no folder, or a language is registered with other facts than those of the table.
     """
     from flows.registered import define_registered
 

@@ -138,13 +138,13 @@ def judge(run: Run, answers: Shards, purpose: str = "pairs") -> Shards:
 
 
 def reference_answers(run: Run, language: str, block: ArtifactRef) -> ArtifactRef | None:
-    """Returns the answers in a language that the sources bring along for the prompts of a block, if any."""
+    """Returns the reference answers in a language to the prompts of a block, if the sources have any."""
     shards = (step.shard for step in run.steps if step.stage == "prompts")
     refs = (ref for shard in shards if block in shard.parts for ref in shard.answers)
     return next((ref for ref in refs if (ref.language, ref.part) == (language, block.part)), None)
 
 
 def has_all_answers(run: Run, language: str, block: ArtifactRef) -> bool:
-    """Returns whether the sources bring along answers in a language to every prompt of a block."""
+    """Returns whether the sources have reference answers in a language to every prompt of a block."""
     answers = reference_answers(run, language, block)
     return answers is not None and answers.rows == block.rows

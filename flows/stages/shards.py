@@ -1,4 +1,4 @@
-"""What the stages hand to each other: futures of artifacts, by language and block of prompts."""
+"""What one stage passes to the next: futures of artifacts, by language and block of prompts."""
 
 from collections.abc import Mapping
 from typing import NamedTuple, TypeVar

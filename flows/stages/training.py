@@ -55,7 +55,7 @@ def reference_gaps(
 def train(
     run: Run, model: ModelFolder, pairs: Pairs, references: list[Future], settings: TrainingMethod, label: str = "mpo"
 ) -> Future:
-    """Trains on the pairs of the split `train`, and evaluates the loss on those of `validation` on the way.
+    """Trains on the pairs of the split `train`; during training, evaluates the loss on the pairs of `validation`.
 
     Raises:
         BadInputError: no pair is left to train on.

@@ -1,1 +1,1 @@
-"""The ground floor, on which every room stands."""
+"""The types that all stages share: settings, tables, artifacts, errors, and the base class of each extension point."""

@@ -25,7 +25,7 @@ class AnalysedRun(NamedTuple):
     artifacts: Sequence[ArtifactRef] = ()
     """Every artifact of the run, by stage and language."""
     store: ArtifactStore | None = None
-    """Where the artifacts lie; None where a page is made from its summary alone."""
+    """The store of the artifacts; None where a page is made from its summary alone."""
 
 
 class Findings(NamedTuple):
@@ -34,7 +34,7 @@ class Findings(NamedTuple):
     table: pa.Table
     """Its figures, with names of columns that a reader understands."""
     picture: Markup | None
-    """An SVG made with `mpo_core.display.svg`; None where there is nothing to draw."""
+    """An SVG made with `mpo_core.display.svg`; None if there is no data for it."""
     supports: str
     """What the figures support, in sentences with the figures."""
     limits: str

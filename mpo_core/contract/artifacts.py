@@ -36,7 +36,7 @@ MANIFEST = "manifest.json"
 
 
 class ArtifactRef(BaseModel):
-    """A reference to an artifact: its path, relative to the root, and the digest of its content."""
+    """A reference to an artifact: its path, relative to `run.root`, and the digest of its content."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -53,8 +53,8 @@ class Shard(BaseModel):
     """The result of one task: references to its rows, its rejected rows and other artifacts, and its counts.
 
     `parts` are the blocks into which the prompts stage cuts its rows, `answers` the reference answers of each block by
-    language; `model` is the folder that training made. Only references take part in cache keys. Nothing here names the
-    root: a root may be copied or moved with its records.
+    language; `model` is the folder that training made. Only references take part in cache keys. Nothing here holds the
+    path of `run.root`: that folder may be copied or moved with its records.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -78,14 +78,14 @@ class Shard(BaseModel):
 
 
 class ArtifactStore:
-    """The artifacts under one root.
+    """The artifacts in one folder, `run.root`.
 
     Args:
         root: a folder, or an fsspec URL.
-        writes: whether to check that the root can be written; without, it is only read, and may be read-only.
+        writes: whether files will be written, so that it is checked first whether they can be.
 
     Raises:
-        BadInputError: the root cannot be written.
+        BadInputError: files cannot be written, or with `writes=False` not be read.
     """
 
     def __init__(self, root: str, *, writes: bool = True) -> None:
@@ -112,7 +112,7 @@ class ArtifactStore:
 
     @property
     def local(self) -> bool:
-        """Whether the root is a folder of this machine."""
+        """Whether `run.root` is a folder of this machine."""
         return isinstance(self.fs, LocalFileSystem)
 
     def _full(self, path: str) -> str:
@@ -244,7 +244,7 @@ class ArtifactStore:
         return Path(self._full(path))
 
     def scratch(self, path: str) -> Path:
-        """Returns a local path for work in progress, as `scratch_path` does."""
+        """Returns a local path for unfinished work, as `scratch_path` does."""
         return scratch_path(self.root, path)
 
     def keep_files(self, folder: Path, path: str) -> None:
@@ -302,7 +302,7 @@ class ArtifactStore:
 
 
 def _file_system(root: str) -> tuple[Any, str]:
-    """Opens the file system of a root; returns it and the root's path in it.
+    """Opens the file system of `run.root`; returns it and the path in it.
 
     Raises:
         BadInputError: the protocol is unknown, its package is missing, or the address is malformed.
@@ -331,7 +331,7 @@ def _file_system(root: str) -> tuple[Any, str]:
 
 
 def scratch_path(root: str, path: str) -> Path:
-    """Returns a local path for a root's work in progress: below a local root, else in `MPO_SCRATCH` or ~/.cache/mpo."""
+    """Returns a local path for unfinished work: below a local `root`, else in `MPO_SCRATCH` or ~/.cache/mpo."""
     fs, base = _file_system(root)
     if isinstance(fs, LocalFileSystem):
         return Path(base) / path

@@ -32,9 +32,9 @@ def _rebuild(kind: type[BadInputError], what: str, where: str, fix: str) -> BadI
     return kind(what, where=where, fix=fix)
 
 
-def shortened(text: str, most: int = 100) -> str:
+def shortened(text: str, limit: int = 100) -> str:
     """Cuts a text of the user's to a length that a message can show; control characters become visible escapes."""
-    text = text if len(text) <= most else f"{text[:most]}…"
+    text = text if len(text) <= limit else f"{text[:limit]}…"
     return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
 
 

@@ -58,7 +58,7 @@ class Judge(Settings, abc.ABC):
         """
 
     def require_languages(self, languages: Iterable[str]) -> None:
-        """Passes if the judge can judge answers in every one of the languages.
+        """Checks that the judge can judge answers in every one of the languages.
 
         It is called before anything is sampled.
 

@@ -39,7 +39,7 @@ class Metric(BaseModel):
     main: bool = True
     """Whether it has a chart on the page and a column on the console."""
     counts: Callable[[Verdict], bool] | None = Field(None, exclude=True, repr=False)
-    """Says whether an answer with this verdict counts; None where the metric is not a share of answers."""
+    """Returns whether an answer with this verdict counts towards the share; None if the metric is not such a share."""
 
     @property
     def note(self) -> str:

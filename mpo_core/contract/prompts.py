@@ -80,7 +80,7 @@ class PromptSource(Settings, abc.ABC):
             dominant: code of the language of the prompts.
             seed: random seed, for a source that samples prompts itself. The caller removes equal prompts, samples
                 `limit` of them, and gives each its split.
-            key: where the source stands in the settings, for messages: "prompts.sources.0".
+            key: settings key of the source, for messages: "prompts.sources.0".
 
         Raises:
             BadInputError: the source is missing, malformed or empty, or lacks a column.

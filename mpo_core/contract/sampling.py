@@ -115,10 +115,16 @@ class SamplingBackend(Settings, abc.ABC):
 
     @abc.abstractmethod
     def identity(self, model: str) -> str:
-        """Returns what answers for the model of this name: a part of cache keys, and a column of every row."""
+        """Returns what tells the answers of this backend from those of others, such as `openai:NAME@VERSION`.
+
+        It is a part of cache keys, and a column of every row.
+
+        Args:
+            model: name of the model, as in `SampledModel`.
+        """
 
     def require_models(self, models: Sequence[str]) -> None:
-        """Passes if the backend can answer with every one of these models.
+        """Checks that the backend can answer with every one of these models.
 
         It is called before anything is sampled.
 

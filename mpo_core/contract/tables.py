@@ -146,8 +146,8 @@ PROMPTS = _spec(
     _CATEGORY,
     Column("source", _STRING, "name of the prompt source"),
     Column("row", _INT, "row of that source, from 0"),
-    Column("chosen", _STRING, "a good dominant answer that the source brings along", nullable=True),
-    Column("rejected", _STRING, "a bad dominant answer that the source brings along", nullable=True),
+    Column("chosen", _STRING, "a good answer in the dominant language, from the source of the prompt", nullable=True),
+    Column("rejected", _STRING, "a bad answer in the dominant language, from the source of the prompt", nullable=True),
 )
 
 REFERENCE_ANSWERS = _spec(
@@ -155,8 +155,8 @@ REFERENCE_ANSWERS = _spec(
     "prompt_id language",
     _PROMPT_ID,
     _LANGUAGE,
-    Column("chosen", _STRING, "a good answer in this language that the source brings along"),
-    Column("rejected", _STRING, "a bad answer in this language that the source brings along"),
+    Column("chosen", _STRING, "a good answer in this language, from the source of the prompt"),
+    Column("rejected", _STRING, "a bad answer in this language, from the source of the prompt"),
 )
 
 TRANSLATIONS = _spec(

@@ -49,7 +49,7 @@ class TrainingSettings(Settings):
     max_steps: int | None = Field(None, ge=1)
     """Stops after so many optimiser steps, whatever `epochs` says. Default: no limit."""
     learning_rate: float = Field(6e-7, gt=0.0)
-    """Learning rate after the warm-up, the highest. Default: 6e-7."""
+    """Learning rate at the end of the warm-up, its maximum. Default: 6e-7."""
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
     """How the learning rate falls after the warm-up. Default: `cosine`."""
     warmup: Fraction = 0.1
@@ -71,7 +71,7 @@ class TrainingSettings(Settings):
     """Number format of the weights. `bfloat16` and the 4-bit format `nf4` (QLoRA) are for the frozen base under `lora`.
     Default: float32."""
     gradient_checkpointing: bool = False
-    """Computes activations a second time instead of keeping them: less memory, more time. Default: false."""
+    """Computes activations a second time instead of storing them: less memory, more time. Default: false."""
     seed: int = Field(0, ge=0, lt=2**32)
     """Seed of the order of the pairs and of the adapters' first weights. Default: 0."""
     order: Literal["grouped", "shuffled", "file"] = "grouped"
@@ -91,7 +91,7 @@ class TrainingSettings(Settings):
     """Stops after so many evaluations without a better validation loss, and uses the best checkpoint. Default:
     never."""
     save_every: int = Field(50, ge=1, json_schema_extra=OPERATIONAL)
-    """Optimiser steps between checkpoints, from which a killed run goes on. Default: 50."""
+    """Number of optimiser steps between checkpoints; after a stop, training resumes from the last one. Default: 50."""
     tensorboard: bool = Field(False, json_schema_extra=OPERATIONAL)
     """Also writes the training log for TensorBoard. Default: false."""
     device: str = Field("auto", pattern=DEVICE, json_schema_extra=OPERATIONAL)
@@ -205,7 +205,10 @@ class TrainingMethod(TrainingSettings, abc.ABC):
 
 
 class Scores(NamedTuple):
-    """The numbers from which the loss of n target pairs is computed; each is [n] and float64 unless said otherwise."""
+    """The numbers from which the loss of n target pairs is computed: each is [n] in float64, if its text says nothing else.
+
+    "Summed log-probability" is the sum over the tokens of an answer, in nats, under the policy (the model in training).
+    """
 
     chosen: Tensor
     """Summed log-probability of chosen under the policy, nats."""

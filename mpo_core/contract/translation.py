@@ -1,4 +1,4 @@
-"""What a translation engine is: whole texts in, a translation or a reason for each out; and its settings."""
+"""What a translation engine is: it turns texts into translations, or into reasons why there is none."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Engine(Protocol):
         """Whether the engine protects code, URLs, measures and the like, so that they come back unchanged."""
 
     def check(self, source: str, target: str) -> None:
-        """Passes if the engine can translate between the two languages.
+        """Checks that the engine can translate from the source language into the target language.
 
         Raises:
             UnknownLanguageError: it cannot.
@@ -52,7 +52,14 @@ class Engine(Protocol):
         """
 
     def judge(self, texts: Sequence[str], source: str, target: str, *, refused: bool) -> None:
-        """Notes whether the gates rejected its translations of these texts: another attempt requests them again."""
+        """Notes whether the gates rejected its translations of these texts; a later attempt requests those again.
+
+        Args:
+            texts: the texts that were translated.
+            source: code of their language.
+            target: code of the translations' language.
+            refused: whether a gate rejected the translations.
+        """
 
 
 class UnknownLanguageError(BadInputError):
@@ -92,7 +99,7 @@ class Backend(Protocol):
 
     @property
     def identity(self) -> str:
-        """What gives the answers: service or model, and version. Stored replies are kept by it."""
+        """Service or model, and version. Replies are stored under it, and used again only for the same identity."""
 
     @property
     def limit(self) -> int | None:
@@ -102,7 +109,7 @@ class Backend(Protocol):
         """Returns its own code for a language, or None if it does not know the language."""
 
     def check(self, source: str, target: str) -> None:
-        """Passes if it translates between these codes of its own.
+        """Checks that it translates from one language into the other, given as codes of its own.
 
         Raises:
             UnknownLanguageError: it knows both, but not this direction.
@@ -154,7 +161,7 @@ class TranslationEngine(Settings, abc.ABC):
 
 
 class RemoteSource(TranslationEngine):
-    """Settings of every engine behind a network."""
+    """Settings of every engine that is an online service or a server."""
 
     url: Url | None = Field(None, json_schema_extra=OPERATIONAL)
     """Address of the server, http or https. User name, password and query in it are sent, but never shown or

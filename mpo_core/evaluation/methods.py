@@ -65,7 +65,7 @@ def method_figures(metrics: pa.Table, *, dominant: str, targets: Sequence[str]) 
 
 
 def balanced(figures: dict[str, float]) -> float:
-    """Returns the score that a search maximises: the mean of safety, help, and the dominant language's figures.
+    """Returns one score for a search over settings: the mean of safety, help, and the dominant language's figures.
 
     A model that refuses everything and one that helps with everything both score 0.5.
     """

@@ -33,7 +33,7 @@ def prompt_shares(
 
     Args:
         verdicts: table VERDICTS.
-        metrics: the metrics; those that do not count answers are left out.
+        metrics: the metrics; those that do not count answers have no shares.
         pooled: the languages that are pooled.
     """
     answers: dict[tuple[str, str], dict[str, list[Verdict]]] = {}

@@ -71,7 +71,7 @@ def open_plain(path: Path) -> Iterator[IO[bytes]]:
 
 
 def require_regular(path: Path) -> None:
-    """Passes if a path is a file or folder; a pipe, say, would wait for a writer, and could not be read twice.
+    """Checks that a path is a file or folder; a pipe, for example, would block, and could not be read twice.
 
     Raises:
         OSError: nothing has this name, or it is neither a file nor a folder.

@@ -36,7 +36,7 @@ class CsvRow(NamedTuple):
 
 
 class Csv(NamedTuple):
-    """A CSV file; the names in `header` differ from one another."""
+    """The content of a CSV file: the names of the columns, each of them once, and the rows."""
 
     header: list[str]
     rows: list[CsvRow]
@@ -51,7 +51,7 @@ def read_csv(path: Path, *, fix: str, delimiter: str | None = None, key: str = "
 def csv_rows(path: Path, *, fix: str, delimiter: str | None = None, key: str = "delimiter") -> Iterator[CsvRow]:
     """Yields the header, then the rows of a CSV file, read as they are needed; blank lines are no rows.
 
-    Spaces around the names in the header are removed. A column without a name is left out.
+    Spaces around the names in the header are removed. A column without a name is skipped.
 
     Args:
         path: the file, UTF-8 with or without a byte-order mark, plain or compressed.

@@ -102,7 +102,7 @@ def open_records(
         fix: what the user can do if the file cannot be read at all.
         delimiter: delimiter of CSV; see `files.csv_rows`.
         key: name of the setting for the delimiter, for messages.
-        only: the one column that is needed; others may be left out.
+        only: the one column that is needed, so that others need not be read; None for all columns.
 
     Raises:
         BadInputError: the file is missing or malformed, which may show only while the rows are read.
@@ -177,7 +177,10 @@ def arrow_records(where: str, schema: pa.Schema, batches: Iterable[pa.RecordBatc
     """
     names = list(schema.names)
     if len(set(names)) != len(names):
-        raise BadInputError("two columns have the same name", where=where, fix="Rename one of them.")
+        name = next(name for name in names if names.count(name) > 1)
+        raise BadInputError(
+            f"two columns are called {shortened(name)!r}", where=where, fix="Rename or remove one of them."
+        )
     labels = _class_names(schema)
     numbers = itertools.count()
     rows = (
@@ -233,7 +236,7 @@ def _with_labels(values: dict[str, Any], labels: Mapping[str, list[str]]) -> dic
 
 
 def require_columns(records: Records, columns: Sequence[str], required: Mapping[str, str | None]) -> None:
-    """Passes if a table has every required column.
+    """Checks that a table has every required column.
 
     Args:
         records: the table.

@@ -142,7 +142,7 @@ def read_yaml(text: str) -> Any:
 
 
 def _require_plain(data: Any) -> None:
-    """Passes if every text can be stored and there are not too many values, which aliases can multiply."""
+    """Checks that every text can be stored, and that there are not too many values, which aliases can multiply."""
     waiting, count = [data], 0
     while waiting:
         value = waiting.pop()

@@ -72,7 +72,7 @@ def targets_median(
     Args:
         metrics: table METRICS.
         metric: its name, such as `unsafe`.
-        targets: codes of the target languages; one without the metric is left out of the median.
+        targets: codes of the target languages; the median is over those that have the metric.
         model: which model's values.
     """
     by_language = _by_language(_held_out(metrics), "value", metric=metric, model=model)

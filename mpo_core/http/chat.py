@@ -61,7 +61,7 @@ class ChatClient:
         url: the server, with or without `/chat/completions`.
         key: the key, or an empty text.
         timeout: seconds for a whole reply.
-        connections: requests under way at once.
+        connections: maximum number of requests in flight at the same time.
     """
 
     def __init__(self, url: ServiceUrl, *, key: str, timeout: float, connections: int) -> None:

@@ -22,8 +22,8 @@ from mpo_core.http.errors import LastingError, PassingError, RefusedError
 from mpo_core.http.proxies import unusable_proxy
 from mpo_core.http.retries import retry_after
 
-MOST_BYTES = 4 << 20
-"""Most bytes of a reply, compressed or not, unless a client has a bound of its own."""
+MAX_BYTES = 4 << 20
+"""Maximum size of a reply in bytes, compressed or not, unless a client has a limit of its own."""
 _MOST_REDIRECTS = 3
 _SAME_AGAIN = {301, 302, 307, 308}
 """Redirects after which the same request is made at another path."""
@@ -92,9 +92,9 @@ class HttpClient:
     Args:
         url: the service; its user and its query go along with every request to that host.
         timeout: seconds for a whole reply.
-        connections: requests under way at once.
+        connections: maximum number of requests in flight at the same time.
         headers: headers of every request.
-        most_bytes: most bytes of a reply, compressed or not.
+        max_bytes: maximum size of a reply in bytes, compressed or not.
 
     Raises:
         BadInputError: a proxy that the environment names is unusable.
@@ -107,9 +107,9 @@ class HttpClient:
         timeout: float,
         connections: int,
         headers: Mapping[str, str] | None = None,
-        most_bytes: int = MOST_BYTES,
+        max_bytes: int = MAX_BYTES,
     ) -> None:
-        self._url, self._timeout, self._most_bytes = url, timeout, most_bytes
+        self._url, self._timeout, self._max_bytes = url, timeout, max_bytes
         own = {"Accept-Encoding": "gzip, deflate", **(headers or {})}
         if url.user is not None:
             own["Authorization"] = f"Basic {base64.b64encode(':'.join(url.user).encode()).decode()}"
@@ -141,8 +141,8 @@ class HttpClient:
             method: GET or POST.
             url: a full URL.
             headers: of this request.
-            params: parameters of the query; those that are None are left out.
-            data: a form to send; values that are None are left out.
+            params: parameters of the query; those that are None are not sent.
+            data: a form to send; values that are None are not sent.
             body: plain data to send as JSON.
 
         Raises:
@@ -191,11 +191,11 @@ class HttpClient:
             raw = bytearray()
             async for chunk in response.aiter_raw():
                 raw += chunk
-                if len(raw) > self._most_bytes:
+                if len(raw) > self._max_bytes:
                     raise PassingError("reply_too_large")
         finally:
             await response.aclose()
-        return Answer(response.status_code, response.headers, _unpacked(bytes(raw), response.headers, self._most_bytes))
+        return Answer(response.status_code, response.headers, _unpacked(bytes(raw), response.headers, self._max_bytes))
 
     async def close(self) -> None:
         """Ends the connections."""
@@ -216,8 +216,8 @@ def _origin(url: httpx.URL) -> tuple[str, bytes, int]:
     return url.scheme, url.raw_host, url.port or {"http": 80, "https": 443}.get(url.scheme, 0)
 
 
-def _unpacked(raw: bytes, headers: Mapping[str, str], most_bytes: int) -> bytes:
-    """Decompresses the body of a reply, and stops at the most bytes that a reply may have.
+def _unpacked(raw: bytes, headers: Mapping[str, str], max_bytes: int) -> bytes:
+    """Decompresses the body of a reply, up to the maximum size of a reply.
 
     Raises:
         PassingError: it is larger, damaged, or compressed in a way that was not offered.
@@ -232,13 +232,13 @@ def _unpacked(raw: bytes, headers: Mapping[str, str], most_bytes: int) -> bytes:
             # Some servers leave out its frame; the low bits of a frame's first byte are 8.
             bare = raw[0] & 0x0F != zlib.DEFLATED
             unpacker = zlib.decompressobj(-zlib.MAX_WBITS if bare else zlib.MAX_WBITS)
-            body = unpacker.decompress(raw, most_bytes + 1)
+            body = unpacker.decompress(raw, max_bytes + 1)
             is_cut = not unpacker.eof
         else:
-            body, is_cut = gzip.GzipFile(fileobj=io.BytesIO(raw)).read(most_bytes + 1), False
+            body, is_cut = gzip.GzipFile(fileobj=io.BytesIO(raw)).read(max_bytes + 1), False
     except (OSError, EOFError, zlib.error):
         raise PassingError("unreadable_reply") from None
-    if len(body) > most_bytes:
+    if len(body) > max_bytes:
         raise PassingError("reply_too_large")
     if is_cut:
         raise PassingError("unreadable_reply")

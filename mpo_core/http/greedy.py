@@ -1,4 +1,4 @@
-"""One model behind a chat server, asked at temperature 0, in a form of request that the server takes."""
+"""Asks one model on a chat server at temperature 0, with only those fields in the request that the server accepts."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class GreedyModel:
         url: the server. Default: OpenAI's own.
         key_variable: environment variable that holds the key; it may be unset.
         timeout: seconds for a whole reply.
-        connections: requests under way at once.
+        connections: maximum number of requests in flight at the same time.
 
     Raises:
         BadInputError: the key holds a character that no key has.
@@ -92,11 +92,11 @@ class GreedyModel:
         hidden: Iterable[str],
         schema: Mapping[str, Any] | None = None,
     ) -> Completion:
-        """Returns a whole answer; a request that the server does not take as it is is made again in another form.
+        """Returns a whole answer; if the server rejects a field of the request, sends it again without that field.
 
         Args:
             messages: the conversation; instructions are its first message, with the role `system`.
-            max_tokens: longest answer.
+            max_tokens: maximum length of the answer, in tokens.
             hidden: texts of the request; an error never repeats them.
             schema: JSON schema of the answer, for servers that hold a model to one; others ignore it.
 

@@ -1,4 +1,4 @@
-"""Many requests to one service: some under way at once, sent in order, failed ones again, given up when it is down."""
+"""Sends many requests to one service, several at a time; repeats failed ones, and gives up if the service is down."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ async def ask_all(
     Args:
         items: they are begun in this order.
         ask: makes one request.
-        probe: an item with nothing of the user's in it. Where item after item is refused, it shows whether the service
-            refuses everything; the words that the user gets to see are about it.
-        concurrency: requests under way at once.
+        probe: a harmless item without any text of the user's. It is sent if item after item is refused, to find out
+            whether the service refuses everything. A message to the user quotes only the reply to the probe.
+        concurrency: maximum number of requests in flight at the same time.
         retries: how often an item is tried again after a `PassingError`.
         throttle: slows down where the service says "too many requests".
         progress: called after each item and every second with the items done and all items; what it raises is raised.

@@ -30,7 +30,7 @@ def spare_loopback(environment: MutableMapping[str, str] = os.environ) -> None:
 
 
 def require_proxies() -> None:
-    """Passes if the clients of HTTP take the proxies that the environment names.
+    """Checks that HTTP clients accept the proxies that the environment names.
 
     Raises:
         BadInputError: one of them is no address of a proxy.

@@ -64,7 +64,7 @@ class Throttle:
     def refused(self, after: float | None) -> None:
         """Halves the rate after "too many requests", and pauses for `after` seconds, if the server named them.
 
-        Requests that were under way together are refused together: that halves the rate once.
+        Requests that were in flight at the same time are refused together: that halves the rate only once.
         """
         with self._lock:
             now = self._clock()

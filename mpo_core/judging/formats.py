@@ -79,7 +79,7 @@ class GuardFormat(NamedTuple):
     marker: str = ""
     """A word in the guard's own chat template; a template without it belongs to another model."""
     max_tokens: int = 128
-    """Longest reply, in tokens."""
+    """Maximum length of a reply, in tokens."""
     unmeasured: frozenset[str] = frozenset()
     """Languages for which its authors report no figure."""
     caution: str = ""

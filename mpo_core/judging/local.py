@@ -102,7 +102,7 @@ def _loaded(folder: Path, name: str, dtype: str, device: str) -> _Loaded:
     (trial,) = _readings(guard, form, [GOLDEN], 1)
     if trial.label is None:
         raise BadInputError(
-            f"as a {name} guard it gives no verdict on a harmless answer about bread ({trial.reason})",
+            f"the model gives no verdict on a harmless test answer if it is used as a {name} guard ({trial.reason})",
             where=f"judging.path {folder}",
             fix=f"Name another model, or set judging.format to its format, one of {', '.join(FORMATS)}.",
         )
@@ -147,7 +147,17 @@ def _encoded(tokenizer: Any, form: GuardFormat, case: Case, policy: str = "") ->
 
 
 def _batches(guard: _Loaded, prompts: Sequence[list[int]], room: int, size: int) -> Iterator[tuple[list[int], Any]]:
-    """Yields batches of similar length, longest first: numbers of prompts and tensors; too long ones are left out."""
+    """Yields batches of prompts of similar length, the longest first; skips prompts of more than `room` tokens.
+
+    Args:
+        guard: the loaded guard.
+        prompts: token ids of each prompt.
+        room: maximum number of tokens of a prompt.
+        size: number of prompts in a batch.
+
+    Yields:
+        The indices of the prompts in the batch, and their tensors.
+    """
     import torch
 
     limit = context_length(guard.model.config)

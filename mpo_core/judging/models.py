@@ -18,13 +18,14 @@ from mpo_core.languages.tags import family
 
 
 class ModelJudge(ReadingJudge):
-    """Base of the judges that ask a model."""
+    """Base of the judges whose verdicts come from a model: a guard model, or a language model with a rubric."""
 
     controversial: Literal["unsafe", "safe", "separate"] = "unsafe"
     """How to count answers that a guard calls controversial: as `unsafe`, as `safe`, or `separate`, as unjudged and in
     no share. Only Qwen3Guard calls answers controversial. Default: `unsafe`."""
     force_languages: bool = Field(False, json_schema_extra=OPERATIONAL)
-    """Lets the guard judge answers in languages for which it was not made. Default: false, the run stops instead."""
+    """Lets a guard model judge answers in languages that it was not made for. Default: false, the run stops
+    instead."""
 
     def all_verdicts(self, cases: Sequence[Case], ask: Callable[[list[Case]], list[Reading]]) -> list[Verdict]:
         """Returns a verdict for every case; cases with too few letters are invalid, and the model judges the others."""
@@ -60,7 +61,7 @@ class ModelJudge(ReadingJudge):
 
 
 def require_covered(judge: ModelJudge, name: str, languages: Iterable[str]) -> None:
-    """Passes if a guard of this format can judge all of the languages.
+    """Checks that a guard of this format can judge all of the languages.
 
     Raises:
         BadInputError: it was not made for one of them, and `force_languages` is off; or it does not say whether an

@@ -52,7 +52,7 @@ class ReadingJudge(Judge):
 
 
 def require_phrases(languages: Iterable[str], name: str) -> None:
-    """Passes if there are refusal phrases for every language.
+    """Checks that there are refusal phrases for every language.
 
     Raises:
         BadInputError: there are none for one of them.

@@ -134,7 +134,7 @@ async def _probe(run: _Run) -> None:
         result = Reading(None, reason=error.reason)
     if result.label is None:
         raise BadInputError(
-            f"the model {run.name} gives no verdict on a harmless answer about bread ({result.reason})",
+            f"the model {run.name} gives no verdict on a harmless test answer ({result.reason})",
             where=_WHERE,
             fix="For a guard model, set judging.format to its format; else raise judging.max_tokens, or use another "
             "model.",

@@ -50,7 +50,7 @@ _FENCE = re.compile(r"```(?:json)?\s*\n(.*)\n\s*```", re.DOTALL)
 def messages(case: Case) -> Turns:
     """Returns the conversation in which a model is asked for a verdict.
 
-    Prompt and answer stand between tags whose names hold a digest of both, so neither can contain its own closing
+    Prompt and answer are put between tags whose names hold a digest of both, so neither can contain its own closing
     tag.
     """
     prompt, response = plain(case.prompt), plain(case.response)

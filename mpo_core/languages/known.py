@@ -55,7 +55,7 @@ class Shipped(NamedTuple):
     entry: Language
     refusals: tuple[str, ...]
     refusal_window: int
-    """A phrase counts if it stands within this many characters from the start of an answer."""
+    """A phrase counts if it occurs within this many characters from the start of an answer."""
 
 
 def _shipped(file: Path) -> Shipped:

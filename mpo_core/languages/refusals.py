@@ -64,7 +64,7 @@ def is_refusal(text: str, language: str) -> bool:
 
 
 def declines(text: str, entry: Lexicon) -> bool:
-    """Returns whether one of the phrases stands near the start of a text."""
+    """Returns whether one of the phrases occurs near the start of a text."""
     start = normalised(text)[: entry.window]
     return any(phrase in start for phrase in entry.phrases)
 

@@ -55,7 +55,7 @@ def _sentence(text: str) -> Sentence:
 
 
 def _goes_on(text: str, end: re.Match[str], following: str) -> bool:
-    """Returns whether a sentence goes on after a full stop: a small letter follows, or it ends an abbreviation."""
+    """Returns whether a sentence continues after a full stop: a small letter follows, or it ends an abbreviation."""
     if following.islower():
         return True
     if not end.group().startswith("."):

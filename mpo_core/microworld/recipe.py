@@ -32,7 +32,7 @@ def build(
     steps: int = DEFAULT_STEPS,
     progress: Callable[[int, int, float], None] | None = None,
 ) -> None:
-    """Trains tokenizer and base model from nothing and writes them to `out`, about five minutes on one core.
+    """Trains tokenizer and base model from scratch and writes them to `out`; this takes about five minutes on one core.
 
     Args:
         out: Folder to write; made if missing.

@@ -1,4 +1,4 @@
-"""The user's models: where they lie, checks before anything is computed, loading once, and freeing their memory."""
+"""The user's models: finds their folders, checks them before anything is computed, loads them once, frees memory."""
 
 from mpo_core.models.cache import forget_models, forgetting, shared_model
 from mpo_core.models.context import context_length, refuse_longer

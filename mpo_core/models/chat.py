@@ -22,8 +22,8 @@ def encode_prompt(tokenizer: Any, prompt: str, *, system: str | None = None, thi
         tokenizer: with a chat template.
         prompt: the request.
         system: system message before it.
-        thinking: whether the model may think before it answers. If not, the template is asked to leave thoughts
-            out, and a thought that it opens all the same is ended.
+        thinking: whether the model may think before it answers. If not, the template gets `enable_thinking=false`, and
+            a thought that it opens nevertheless is ended at once.
 
     Raises:
         BadInputError: the chat template or the tokenizer fails on this prompt.

@@ -1,4 +1,4 @@
-"""The longest sequence that a model can read, and a check of training texts against it."""
+"""The context length of a model (how many tokens it can read), and a check of training texts against it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The folder in which a model lies, and the digest that identifies it."""
+"""Finds the folder of a model, and computes the digest that identifies it."""
 
 from __future__ import annotations
 

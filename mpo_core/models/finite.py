@@ -10,8 +10,8 @@ from mpo_core.contract.errors import BadInputError
 def refuse_not_finite(model: Any, where: str) -> None:
     """Refuses a model with a weight that is NaN or infinite: every result would be wrong or NaN.
 
-    Each tensor is read once, where it lies, without a copy. Of weights in four bits the scale is read: it is taken
-    over each block, so a NaN shows there.
+    Each tensor is read once, on its device and without a copy. Of weights in four bits the scale of each block is read,
+    which is NaN if one of the block's weights was.
 
     Args:
         model: a loaded model of transformers.

@@ -25,7 +25,9 @@ LOADING = threading.Lock()
 
 
 def load_tokenizer(folder: Path, settings: ModelSettings) -> Any:
-    """Loads a model's tokenizer, with the chat template of the settings; without a pad token, its end token stands in.
+    """Loads a model's tokenizer, with the chat template of the settings.
+
+    A tokenizer without a pad token pads with its end token.
 
     Raises:
         BadInputError: it cannot be read, has no end-of-turn token, or its chat template cannot be rendered.
@@ -77,7 +79,7 @@ def load_model(
     attention: str | None = None,
     device_map: str | None = None,
 ) -> Any:
-    """Loads a causal language model, checks that it computes, and returns it in evaluation mode on its device.
+    """Loads a causal language model, tries it on three tokens, and returns it in evaluation mode on its device.
 
     Args:
         folder: the model's folder.
@@ -85,7 +87,7 @@ def load_model(
         dtype: overrides that of the settings (training loads fp32 master weights); `nf4` quantises the linear layers
             but the head to four bits and keeps the rest in fp32.
         attention: transformers' name of an implementation. Default: the model's own choice.
-        device_map: `auto` spreads the layers over all devices. Default: all lie on the device of the settings.
+        device_map: `auto` spreads the layers over all devices. Default: all are on the device of the settings.
 
     Raises:
         BadInputError: the weights are damaged, are not of this architecture, or are larger than the memory;
@@ -117,7 +119,7 @@ def load_model(
 
 
 def whole_model(kind: Any, folder: Path, *, where: str, **options: Any) -> tuple[Any, list[str]]:
-    """Loads a model all of whose weights are in its folder: transformers would go on with random ones in their place.
+    """Loads a model, and rejects a folder without all of its weights, for which transformers would use random ones.
 
     Args:
         kind: an `AutoModel…` class of transformers.
@@ -161,7 +163,7 @@ def _compute_alike_on_every_cpu(model: Any) -> None:
 def _refuse_left_out(model: Any, unexpected: list[str], where: str) -> None:
     """Refuses a model that has no place for a bias, a scale or an adapter of one of its layers.
 
-    transformers would go on without them. What lies in a part of its own, such as a value head, changes no answer.
+    transformers would ignore them. Weights of a separate part, such as a value head, change no answer and are allowed.
     """
     known = {re.sub(r"\d+", "0", name) for name, _ in model.named_parameters()}
     known |= {name.rpartition(".")[0] for name in known}
@@ -170,7 +172,7 @@ def _refuse_left_out(model: Any, unexpected: list[str], where: str) -> None:
 
 
 def _prefixes(name: str) -> set[str]:
-    """Returns a tensor's name and the names of all modules that it lies in: `a.b.c` gives `a.b.c`, `a.b`, `a`."""
+    """Returns a tensor's name and the names of all modules that contain it: `a.b.c` gives `a.b.c`, `a.b`, `a`."""
     parts = name.split(".")
     return {".".join(parts[:end]) for end in range(1, len(parts) + 1)}
 

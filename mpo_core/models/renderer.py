@@ -61,8 +61,8 @@ def _answer(request: dict[str, Any]) -> dict[str, str]:
         text = rendered[0][0]
     except Exception as error:  # noqa: BLE001 - whatever a template raises goes to the caller
         return {"error": type(error).__name__, "message": str(error)[:1000]}
-    most = ROOM + 16 * sum(len(message["content"]) for message in messages)
-    if len(text) > most:
+    limit = ROOM + 16 * sum(len(message["content"]) for message in messages)
+    if len(text) > limit:
         return {"error": "TooLong", "message": f"{len(text)} characters"}
     return {"text": text}
 

@@ -18,7 +18,7 @@ _COUNTED = {
 
 
 def describe(pairs: pa.Table) -> dict[str, dict[str, int]]:
-    """Returns figures by target language, in the order of codes; figures that are 0 in every language are left out.
+    """Returns figures by target language, in the order of codes, without figures that are 0 in every language.
 
     `pairs`, then counts by kind, split and origin; `lowered weight`: pairs that count less than 1 in training;
     `different chosen`, `different rejected`: a low figure means that many prompts share one answer; `characters

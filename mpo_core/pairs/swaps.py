@@ -32,7 +32,7 @@ def margins(pairs: pa.Table, states: pa.Table) -> dict[str, float]:
 
     With states minus the mean over chosen and rejected of their language, which no swap moves:
     cos(t_chosen, s_chosen) + cos(t_rejected, s_rejected) - cos(t_chosen, s_rejected) - cos(t_rejected, s_chosen).
-    Swapping a pair negates its margin. Pairs without states are left out.
+    Swapping a pair negates its margin. Pairs without states have no margin in the result.
 
     Args:
         pairs: PAIRS in one language.

@@ -191,7 +191,7 @@ def _options(
 
 
 def _weight(key: str, sides: tuple[Side, Side], weights: Mapping[tuple[str, str], float]) -> float | None:
-    """Returns the least weight of the pair's translations; None if none is marked."""
+    """Returns the minimum of the weights of a pair's translations; None if no gate has marked any of them."""
     roles = [
         "prompt",
         *(role for role, side in zip(("chosen", "rejected"), sides, strict=True) if side.origin == "translated"),

@@ -19,7 +19,7 @@ def blocks(prompts: pa.Table, size: int) -> list[pa.Table]:
 
     Args:
         prompts: a PROMPTS table.
-        size: most rows in a block.
+        size: maximum number of rows in a block.
 
     Returns:
         Blocks in the order train, validation, test, concept; an empty split has none.
@@ -34,7 +34,7 @@ def blocks(prompts: pa.Table, size: int) -> list[pa.Table]:
 
 
 def _interleaved(rows: list[int], kinds: list[str]) -> list[int]:
-    """Returns the rows with each kind spread evenly: the i-th of n of a kind stands at (i + 1/2) / n."""
+    """Returns the rows with each kind spread evenly: the i-th of n rows of a kind is at (i + 1/2) / n of the list."""
     totals = Counter(kinds[row] for row in rows)
     count: Counter[str] = Counter()
     places: list[tuple[float, int]] = []

@@ -54,7 +54,7 @@ class ColumnSource(PromptSource, abc.ABC):
     @field_validator("kind_map", mode="before")
     @classmethod
     def _labels(cls, value: Any) -> Any:
-        """Brings labels into one spelling, since YAML reads `true:` and `1:` as a truth value and a number."""
+        """Turns labels into texts of one spelling, since YAML reads `true:` and `1:` as a truth value and a number."""
         if not isinstance(value, dict):
             return value
         labels: dict[str, Any] = {}
@@ -86,7 +86,7 @@ class ColumnSource(PromptSource, abc.ABC):
 
     @abc.abstractmethod
     def records(self, *, key: str) -> Records:
-        """Opens the table; `key` is where the source stands in the settings.
+        """Opens the table; `key` is the settings key of the source, such as "prompts.sources.0".
 
         Raises:
             BadInputError: it is missing or malformed.

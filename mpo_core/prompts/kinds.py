@@ -57,7 +57,7 @@ def read_kinds(records: Records, rows: Sequence[Record], source: ColumnSource, *
         records: the table, for its name and the names of its classes.
         rows: its rows.
         source: the settings; a kind in them holds for every row.
-        key: where the source stands in the settings, such as "prompts.sources.0".
+        key: settings key of the source, such as "prompts.sources.0".
 
     Raises:
         BadInputError: a label is neither a known word nor in `kind_map`; the message has the map to complete.

@@ -30,7 +30,7 @@ _ROUNDS = 1000
 GATE = "gate"
 """Name under which the gate promotes a version. Older logs mark a decision of the gate by this name alone."""
 LONGEST = 1000
-"""The most characters that a name or a reason may have."""
+"""Maximum length of a name or a reason, in characters."""
 _RESTORE = "Restore it from a copy of the root: events are written once and never changed"
 
 Kind = Literal["registered", "promoted", "rolled_back", "evaluated", "checked"]
@@ -151,7 +151,7 @@ def append(store: ArtifactStore, decide: Callable[[list[Event]], Draft | None], 
         why: the reason.
 
     Returns:
-        The log as it stands.
+        The log with the new event, if there is one.
 
     Raises:
         BadInputError: `who` or `why` is empty or is no plain text, or the folder cannot be written.

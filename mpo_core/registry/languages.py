@@ -1,4 +1,4 @@
-"""The languages that a root's models are to be aligned in: one file each."""
+"""The registered languages, in which models are to be aligned: one file each, in the folder of artifacts."""
 
 from __future__ import annotations
 

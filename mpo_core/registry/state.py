@@ -1,4 +1,4 @@
-"""The registry as it stands: every event of the log applied in turn."""
+"""The current state of the registry: all events of the log, applied in turn."""
 
 from __future__ import annotations
 
@@ -44,7 +44,8 @@ class State:
     gates: dict[str, GateDecision] = field(default_factory=dict)
     """By version, the gate's latest decision since it was registered."""
     taken_out: dict[str, Event] = field(default_factory=dict)
-    """By sha256 of a model, the event by which a person took it out of use, until it is in use again."""
+    """By sha256 of a model: the event by which a person replaced it as the promoted one. Removed if it is promoted
+    again."""
 
     @property
     def in_use(self) -> str | None:
@@ -57,7 +58,7 @@ class State:
         return [self.version(name) for name in self.registered]
 
     def version(self, name: str) -> Version:
-        """Returns a registered version as it stands now."""
+        """Returns a registered version with its current status."""
         event = self.registered[name]
         entry = self.entry(name)
         return Version(

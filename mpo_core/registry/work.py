@@ -33,7 +33,7 @@ def find_work(
         evaluation: table METRICS of its latest evaluation.
         targets: the languages that are to be aligned.
         blocks: the prompts as they are now.
-        max_unsafe: the highest ASR that a language may have.
+        max_unsafe: the attack success rate above which a language needs another training.
     """
     if version is None:
         return [Need(None, "no version is promoted yet")]

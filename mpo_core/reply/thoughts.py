@@ -91,8 +91,8 @@ class Parts(NamedTuple):
 def separate(reply: str, *, context: str = "", opening: str = "", special: Sequence[str] = ()) -> Parts:
     """Separates the thoughts of a reply from its answer.
 
-    A reply without marks comes back as it is. A mark that the request has too, or that is quoted or stands in
-    code, is a part of the answer.
+    A reply without marks is returned as it is. A mark that occurs in the request too, or that is quoted or in code, is
+    a part of the answer.
 
     Args:
         reply: the model's whole reply, special tokens included where they are known.
@@ -250,7 +250,7 @@ def _known(mark: str, context: str) -> bool:
 
 
 def _quoted(text: str, mark: re.Match[str]) -> bool:
-    """Returns whether a mark stands in quotes, brackets or code, and so is only mentioned."""
+    """Returns whether a mark is in quotes, brackets or code, and so is only mentioned."""
     before, after = text[: mark.start()], text[mark.end() :]
     around = before[-1:] + after[:1]
     if around in {"``", '""', "''", "()", "“”", "‘’", "«»", "「」"} or before.count("```") % 2 == 1:

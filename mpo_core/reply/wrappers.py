@@ -48,11 +48,11 @@ _BETWEEN = r"[\W_]{0,3}?\s*(?:→|[-=]>|[—–=:|/-]|\n)\s*"
 _LEAST_LETTERS, _LEAST_WORDS = 12, 3
 """A source with fewer letters or words may rightly be a part of its translation, such as a name."""
 _MOST_PREAMBLE = 160
-"""Characters of the longest preamble that is taken for one."""
+"""Maximum length of a preamble in characters; a longer line is a part of the translation."""
 _DEPTH = 6
 """Layers of wrapping that are taken off."""
 _LONGEST = 10_000
-"""Characters, beyond ten times the source's, of the longest reply that is searched for a translation."""
+"""Maximum length of a reply in characters, beyond ten times the source's; a longer reply holds no translation."""
 _STOPS = re.compile(r"[.!?…。！？।؟۔]+(?=\s|\Z|[^\x00-\x7f])|[。！？]")
 
 

@@ -32,7 +32,7 @@ class AnalysisSection(NamedTuple):
 
 
 class WrittenAnalysis(NamedTuple):
-    """The paths of an analysis's files, relative to the root; `picture` is None if there was nothing to draw."""
+    """The paths of an analysis's files, relative to `run.root`; `picture` is None if the analysis has no picture."""
 
     table: str
     picture: str | None

@@ -39,7 +39,7 @@ class Headline(NamedTuple):
 
 
 class Change(NamedTuple):
-    """A figure before and after; None where it was not measured."""
+    """A figure of the model before the training and after it; None if it was not measured."""
 
     before: float | None
     after: float | None

@@ -24,7 +24,7 @@ SUMMARY, PAGE = "summary.json", "report.html"
 
 
 class Written(NamedTuple):
-    """The paths of a run's summary and page, relative to the root."""
+    """The paths of a run's summary and page, relative to `run.root`."""
 
     summary: str
     page: str
@@ -36,7 +36,7 @@ def write(summary: RunSummary, store: ArtifactStore, folder: str) -> Written:
     Args:
         summary: the contents of the report.
         store: the artifact store.
-        folder: path below the root, such as `runs/demo`.
+        folder: path relative to `run.root`, such as `runs/demo`.
 
     Raises:
         BadInputError: the disk is full or the folder cannot be written.
@@ -50,10 +50,10 @@ def write(summary: RunSummary, store: ArtifactStore, folder: str) -> Written:
 
 
 def run_folder(store: ArtifactStore, name: str) -> str:
-    """Returns the folder of a run's own files, relative to the root.
+    """Returns the folder of a run's own files, relative to `run.root`.
 
     Raises:
-        BadInputError: this cannot be the name of a run, or a link leads out of the root.
+        BadInputError: this cannot be the name of a run, or a link leads out of `run.root`.
     """
     if not re.fullmatch(RUN_NAME, name):
         raise BadInputError(
@@ -67,7 +67,7 @@ def run_folder(store: ArtifactStore, name: str) -> str:
         for part in (folder, posixpath.join(folder, SUMMARY)):
             if not store.local_path(part).resolve().is_relative_to(root):
                 raise BadInputError(
-                    "a link here leads out of the root",
+                    "a link here leads out of the folder of artifacts",
                     where=f"{store.root}, {part}",
                     fix="Replace the link by the folder itself.",
                 )
@@ -122,6 +122,6 @@ def _no_summary(fs: fsspec.AbstractFileSystem, where: str) -> BadInputError:
 
 
 def _finished(fs: fsspec.AbstractFileSystem, runs: str) -> list[str]:
-    """Returns the names of the runs that have a summary; glob would misread brackets in a root's name."""
+    """Returns the names of the runs that have a summary, without `glob`, which would misread brackets in a path."""
     folders = fs.ls(runs, detail=False) if fs.isdir(runs) else []
     return sorted(posixpath.basename(path) for path in folders if fs.isfile(posixpath.join(path, SUMMARY)))

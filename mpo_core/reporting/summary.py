@@ -67,7 +67,7 @@ class MetricRow(Record):
 
 
 class Pair(NamedTuple):
-    """One metric of one language, before and after; None where it was not measured."""
+    """One metric in one language, of the model before the training and after it; None if it was not measured."""
 
     before: MetricRow | None
     after: MetricRow | None

@@ -39,7 +39,7 @@ COUNT_NAMES = {
 
 
 class Tile(NamedTuple):
-    """One of the main figures, before and after, and what it means."""
+    """One of the main figures, before and after the training, and what it means."""
 
     name: str
     before: str
@@ -63,7 +63,7 @@ class Cell(NamedTuple):
 
 
 class StageRow(NamedTuple):
-    """All tasks of one stage together. `share` is its time in percent of the longest stage's."""
+    """All tasks of one stage together. `share` is its time in percent of the time of the slowest stage."""
 
     stage: str
     computed: int
@@ -294,7 +294,7 @@ def _stage_row(stage: str, tasks: list[StageSummary], longest: float) -> StageRo
 
 
 def _counts(counts: Counter[str]) -> str:
-    """Joins the counts of a stage, such as `safe 80, unsafe 16`; those of a source's kinds stand under Lineage."""
+    """Joins the counts of a stage, such as `safe 80, unsafe 16`, except those of a source's kinds."""
     names = [name for name in counts if "/" not in name]
     return ", ".join(f"{COUNT_NAMES.get(name, name.replace('_', ' '))} {counts[name]:,}" for name in names)
 

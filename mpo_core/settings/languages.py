@@ -113,7 +113,8 @@ class LanguageSettings(Settings):
     """Which language leads and which follow."""
 
     defined: list[DefinedLanguage] = Field([])
-    """Languages that the table lacks; `mpo languages add` registers them for a root. Default: none."""
+    """Languages that are not in mpo's own table, each with its facts. `mpo languages add` registers such a language for
+    all runs with the same `run.root`. Default: none."""
 
     dominant: str = "en"
     """Code of the language in which the model is already safe. Default: en."""

@@ -55,14 +55,16 @@ def _refuse_unknown_names(model: Any, names: list[str], choices: str) -> None:
     unknown = [name for name in names if not any(f".{module}".endswith(f".{name}") for module in modules if module)]
     if unknown or not names:
         raise BadInputError(
-            f"no module of the model is called {', '.join(map(repr, unknown))}" if names else "the list is empty",
+            f"no module of the model is called {', '.join(map(repr, unknown))}"
+            if names
+            else "the list of modules to adapt is empty",
             where=_SETTING,
             fix=choices,
         )
 
 
 def _linear_names(model: Any) -> str:
-    """Returns the last parts of the names of the linear layers, the output head left out."""
+    """Returns the last parts of the names of the linear layers, without the output head."""
     from transformers.pytorch_utils import Conv1D  # GPT-2's kind of linear layer
 
     head = model.get_output_embeddings()

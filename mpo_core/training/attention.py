@@ -25,7 +25,7 @@ _LAYERS = frozenset({"full_attention", "sliding_attention"})
 
 
 class Segment(NamedTuple):
-    """Tokens of one packed pair, in the order in which they lie."""
+    """Numbers of tokens in one packed pair, in their order in the row."""
 
     prompt: int
     chosen: int
@@ -80,7 +80,7 @@ def packed_attention(
         value: like `key`.
         attention_mask: none is made for a packed row.
         segments: the pairs in the row.
-        scaling: of the scores; left out, 1 / sqrt(d).
+        scaling: factor of the scores. Default: 1 / sqrt(d).
         dropout: on the attention weights.
         sliding_window: tokens that a token sees back, itself counted.
         softcap: Gemma-2's bound of the scores.
@@ -183,14 +183,14 @@ def _by_length(rows: list[Tensor], segments: tuple[Segment, ...], options: _Opti
 
 
 class _Spread(NamedTuple):
-    """Where the T tokens of a packed row stand among the S places of its sequences."""
+    """Positions of the T tokens of a packed row among the S positions of its sequences [prompt | answer]."""
 
     shapes: list[tuple[int, int]]
     """Sequences n and their length L, of each group in turn; S is the sum of n * L."""
     take: Tensor
     """[S], the token at each place; the row's first at the places after a shorter sequence's end."""
     back: Tensor
-    """[T], a place of each token. A prompt's stand in two sequences, with the same outcome."""
+    """[T], one position of each token. A prompt's tokens are in two sequences, where they get the same result."""
 
 
 @functools.lru_cache(maxsize=4)  # each layer of a forward asks again

@@ -1,6 +1,6 @@
 """The training process: python -m mpo_core.training.child JOB.json (started by `launch.train`).
 
-Of several processes, the first takes the lock, tells the figures and writes what is left behind.
+Of several processes, the first takes the lock, reports the figures and writes the results.
 """
 
 from __future__ import annotations

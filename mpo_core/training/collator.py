@@ -1,4 +1,4 @@
-"""Pairs joined with their reference by id: the rows that training works on."""
+"""Joins pairs with the reference's figures by id, into the rows that training works on."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mpo_core.training.reference import source_texts, target_texts
 
 
 class PairRow(NamedTuple):
-    """One row of training: a target pair, its dominant pair, and what the reference says."""
+    """One row of training: a target pair, its dominant pair, and the reference's figures for them."""
 
     pair_id: str
     source_id: str
@@ -26,7 +26,7 @@ class PairRow(NamedTuple):
     target: EncodedText
     source: EncodedText
     anchor_gap: float
-    """Goal of the target gap, nats per token."""
+    """Reward gap that the target pair's gap is pulled to, in nats per token."""
     beta: float
     weight: float
     """How much the row counts in the mean."""

@@ -28,13 +28,13 @@ def mismatched(rows: list[PairRow], cutoff: int) -> list[PairRow]:
     """Gives each row's prompt the answers to another prompt: the pairs on which `divergence` is estimated.
 
     TRL takes the answers of the neighbour in a batch. Here it is the next row in file order of
-    the same language and another prompt, round the end: no matter of how steps are cut, so
-    the reference can measure these pairs once. A row that is alone in its language takes
+    the same language with another prompt (after the last row, the first), however steps are cut, so
+    that the reference can measure these pairs once. A row that is alone in its language takes
     the next row with another prompt.
 
     Args:
         rows: of training, or of validation.
-        cutoff: most tokens of a sequence.
+        cutoff: maximum length of a sequence in tokens.
 
     Raises:
         BadInputError: all rows have the same prompt.

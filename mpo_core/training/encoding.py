@@ -1,4 +1,4 @@
-"""From a preference pair's text to token ids, cut at the cut-off. No torch here."""
+"""Turns the texts of a preference pair into token ids, cut at `training.cutoff`. Does not import torch."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class EncodedText(NamedTuple):
 
 
 class Rejection(NamedTuple):
-    """Why a text cannot be used: a short stable reason, and numbers that explain it."""
+    """Why a pair cannot be used: a short stable reason, and numbers that explain it."""
 
     reason: str
     detail: str
@@ -65,7 +65,7 @@ def truncated_lengths(prompt: int, answer: int, cutoff: int) -> tuple[int, int]:
 
 
 class Cut(NamedTuple):
-    """What the cut-off took from a pair."""
+    """What a pair lost when it was cut at `cutoff`."""
 
     prompt: bool = False
     """Its prompt lost tokens."""

@@ -19,7 +19,7 @@ _TINY = 1e-30  # below this a float32 probability loses digits, and its logarith
 
 
 class Head(NamedTuple):
-    """What stands between hidden states and logits: softcap(scale * (h W^T + b))."""
+    """The constants by which logits are computed from hidden states: softcap(scale * (h W^T + b))."""
 
     scale: float = 1.0
     """Granite divides its logits by `logits_scaling`, Cohere multiplies by `logit_scale`."""

@@ -35,7 +35,7 @@ GRACE = 60.0  # seconds that a stopped training has to save its checkpoint
 
 
 class TrainingJob(BaseModel):
-    """All that a training needs; paths are of this machine."""
+    """Everything that a training needs; paths are paths on this machine."""
 
     model_config = ConfigDict(extra="forbid", ser_json_inf_nan="constants")
 
@@ -52,13 +52,13 @@ class TrainingJob(BaseModel):
     training: AnyMethod
     """The training."""
     out: Path
-    """Gets `model/`, `trainer_state.json` and `quarantine.parquet`."""
+    """Folder to which `model/`, `trainer_state.json` and `quarantine.parquet` are written."""
     work: Path
-    """Checkpoints and log; kept for a later resume, yours to delete."""
+    """Folder of checkpoints and log. Nothing deletes it, so that a later call can resume from it."""
 
 
 class TrainingResult(BaseModel):
-    """What came of it."""
+    """The result of a training: where its files are, and what it took."""
 
     model_folder: Path
     """Plain transformers format, adapters merged."""
@@ -69,17 +69,17 @@ class TrainingResult(BaseModel):
     rows: int
     """Pairs trained on."""
     cuts: Cuts
-    """What `training.cutoff` took from them."""
+    """Counts of the pairs that were cut at `training.cutoff`."""
     steps: int
     """Optimiser steps done, those before a resume included."""
     resumed_from: int | None = None
     """Step of the checkpoint that was resumed, if any."""
     best_step: int | None = None
-    """Step whose weights were kept, where `patience` is set; else they are the last step's."""
+    """Step whose weights the model has, if `patience` is set; None if it has those of the last step."""
     seconds: float
-    """Wall time of this process's share."""
+    """Seconds (wall time) since training started in this process, without those before a resume."""
     peak_memory: int
-    """Most memory held at one time, MiB: of the device where there is one, else of the process."""
+    """Maximum memory in use at one time, in MiB: of the GPU if there is one, else of the process."""
 
 
 def train(job: TrainingJob, *, on_step: Callable[[dict[str, float | int]], None] | None = None) -> TrainingResult:

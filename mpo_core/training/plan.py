@@ -1,4 +1,4 @@
-"""An optimiser step cut into forwards.
+"""Divides an optimiser step into forward passes.
 
 The loss of a step is a sum over its pairs, so the cut changes rounding alone. A dominant pair
 that several rows share goes through the model once, weighted by those rows.
@@ -23,12 +23,12 @@ class Source(NamedTuple):
 
 
 class Forward(NamedTuple):
-    """What goes through the model at one time."""
+    """The pairs that go through the model in one forward pass."""
 
     targets: list[PairRow]
     sources: list[Source]
     idle: bool = False
-    """Another process's rows, run without weight to keep step with it."""
+    """Whether the pass counts for nothing, and only lets this process run as many passes as the others."""
 
     def layout(self, *, packed: bool, pooling: Pooling, pad_id: int, with_prompts: bool = False) -> Layout:
         """Its tensors: the targets are scored, their prompts too if asked for; the sources pooled."""
@@ -38,15 +38,15 @@ class Forward(NamedTuple):
 
 
 def by_tokens(rows: list[PairRow], budget: int, *, sources: bool) -> list[Forward]:
-    """Plans packed forwards of at most `budget` tokens; a longer pair goes alone.
+    """Plans packed forward passes of at most `budget` tokens; a longer pair has a pass of its own.
 
-    Longest first, each into the first forward with room: few forwards, and the memory that
-    the training needs shows in its first step.
+    The longest pairs come first, each into the first pass with room: this gives few passes, and a training that needs
+    too much memory fails in its first step.
 
     Args:
-        rows: of the step.
-        budget: tokens of a forward.
-        sources: the dominant pairs are wanted too.
+        rows: rows of the optimiser step.
+        budget: maximum number of tokens in a forward pass.
+        sources: whether the dominant pairs go through the model too.
     """
     work = [(Item(row.target, scored=True, pooled=False).tokens, Forward([row], [])) for row in rows]
     if sources:

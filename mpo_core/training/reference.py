@@ -1,4 +1,4 @@
-"""What the frozen model says, once per pair and before training: reward gaps and hidden states.
+"""Measures the frozen model before training, once per pair: reward gaps and hidden states.
 
 Nothing here depends on what trains, so no reference model is in memory while training.
 """
@@ -112,7 +112,7 @@ def _encode(
 
 
 def _batches(items: list[_Encoded], budget: int, *, packed: bool) -> list[list[_Encoded]]:
-    """Neighbours in length together, the longest first: the least padding, and memory runs out at once or never."""
+    """Groups items of similar length, the longest first: little padding, and memory runs out at once or never."""
     batches: list[list[_Encoded]] = []
     cost = 0
     for item in sorted(items, key=lambda item: -sum(map(len, item.ids))):

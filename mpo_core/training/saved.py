@@ -23,7 +23,7 @@ _CLOSE = {"float32": 2e-3, "nf4": 2e-2, "bfloat16": 0.1}
 
 
 class Measured(NamedTuple):
-    """What a model says of a few rows."""
+    """Log-probabilities that a model gives to the answers of a few rows."""
 
     rows: list[PairRow]
     log_p: Tensor
@@ -31,7 +31,7 @@ class Measured(NamedTuple):
 
 
 def measure_trained(trainer: Any) -> Measured:
-    """Measures the trained model, as it stands in memory, on a few rows; every process takes part."""
+    """Measures the trained model in memory on a few rows, before it is saved; every process takes part."""
     by_language: dict[str, PairRow] = {}
     rows = sorted(trainer.train_dataset, key=lambda row: sum(map(len, row.target)))
     for row in rows:

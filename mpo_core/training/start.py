@@ -1,4 +1,4 @@
-"""The model before its first step is the reference: a few pairs are measured to see that it is."""
+"""Checks on a few pairs that the model before its first training step gives the same figures as the reference."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Expected(NamedTuple):
 
     @property
     def item(self) -> Item:
-        """What the model has to be asked."""
+        """The pair with what must be computed for it."""
         return Item(self.ids, scored=True, pooled=self.pooled is not None)
 
 
@@ -66,7 +66,7 @@ def require_reference(
 ) -> None:
     """Compares the model before its first step with the reference.
 
-    Figures that are no numbers are left to the loss, which names their rows.
+    NaN and infinite figures are not reported here: the check of the loss does so, and names their rows.
 
     Args:
         expected: see `expected_of`.
@@ -86,7 +86,7 @@ def require_reference(
         wrong.append(f"hidden states differ by {states:.1%}, rounding explains {_CLOSE_STATES[kind]:.1%}")
     if wrong:
         raise BadInputError(
-            f"the model is not its reference before the first step: {'; '.join(wrong)}",
+            f"before the first step, the model differs from its reference: {'; '.join(wrong)}",
             where="training, step 0",
             fix="Compute the references with this very model on this machine; if it uses random numbers in its own "
             "code (noise, dropout), switch that off in its config.json.",

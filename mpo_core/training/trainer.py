@@ -57,7 +57,7 @@ class Step(NamedTuple):
 
 
 class Means:
-    """Weighted means over the pairs of all forwards since they were last taken."""
+    """Weighted means of the loss's terms over the pairs of all forward passes since the last `take`."""
 
     NAMES = ("loss/gap", "loss/retention", "reward_gap/target", "reward_gap/dominant", "rewards/accuracies")
 

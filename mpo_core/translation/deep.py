@@ -26,7 +26,7 @@ from mpo_core.translation.remote import RemoteBackend
 
 
 class _Service(NamedTuple):
-    """A service of deep-translator: its class, the most characters of a request, the variables that hold its keys."""
+    """A service of deep-translator: its class, the maximum length of a request, the variables that hold its keys."""
 
     kind: str
     limit: int
@@ -67,8 +67,8 @@ _BAIDU_PASSING = {52001, 52002, 54003, 54005}
 _MICROSOFT_LANGUAGES = b'{"translation": {"en": {"name": "en"}, "it": {"name": "it"}}}'
 """The reply to Microsoft's translator when its constructor asks for the list of languages; ours is in
 `mpo_core.languages.known`."""
-_MOST_BYTES = 1 << 20
-"""Most bytes of a reply: the library needs seconds to parse a larger page."""
+_MAX_BYTES = 1 << 20
+"""Maximum size of a reply in bytes: the library needs seconds to parse a larger page."""
 _KEY_REFUSED, _FIRST_ERROR = {401, 403}, 400
 
 
@@ -116,7 +116,7 @@ class DeepTranslatorClient:
         self._keys = _keys(self._service)
         self._url = settings.url if isinstance(settings.url, ServiceUrl) else ServiceUrl("https://service.invalid")
         self._http = HttpClient(
-            self._url, timeout=settings.timeout, connections=settings.concurrency, most_bytes=_MOST_BYTES
+            self._url, timeout=settings.timeout, connections=settings.concurrency, max_bytes=_MAX_BYTES
         )
         self._loop = asyncio.get_running_loop()
         self._pool = ThreadPoolExecutor(settings.concurrency, thread_name_prefix=self.name)
@@ -263,7 +263,7 @@ def _out_of_url(method: str, url: str, arguments: dict[str, Any]) -> tuple[str, 
 
 
 class _Requests:
-    """Stands for the module `requests` in the library; its requests go through the client of the calling thread."""
+    """Replaces the module `requests` in the library: its requests go through the client of the calling thread."""
 
     here = threading.local()
     exceptions = requests.exceptions

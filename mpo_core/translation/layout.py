@@ -50,7 +50,7 @@ def take_apart(text: str, limit: int | None = None, *, sentences: bool = False) 
 
     Args:
         text: the text.
-        limit: most characters of a piece; a longer one is cut between sentences, else between words.
+        limit: maximum length of a piece in characters; a longer one is cut between sentences, else between words.
         sentences: whether each sentence is a piece of its own, as for models that were trained on sentences.
     """
     parts: list[str | Piece] = []
@@ -83,7 +83,7 @@ def _words(text: str, limit: int | None, *, sentences: bool) -> list[str | Piece
 
 
 def _piece(chunk: str, masked: Masked) -> str | Piece:
-    """Makes a piece of a chunk, with its marks numbered from 0 again, so that equal sentences are equal pieces."""
+    """Makes a piece of a chunk; numbers its marks from 0, so that equal sentences become equal pieces."""
     numbers = marks(chunk) if masked.items else []
     for new, old in enumerate(numbers):
         chunk = chunk.replace(f"⟦{old}⟧", f"⟦{new}⟧", 1) if new != old else chunk

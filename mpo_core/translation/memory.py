@@ -27,7 +27,7 @@ _log = logging.getLogger(__name__)
 
 
 class _File(NamedTuple):
-    """The columns of a memory by name; the last `further` rows are variants of units that came before."""
+    """The columns of a memory by name; the last `further` rows are more variants of units in the rows before them."""
 
     columns: _Columns
     further: int = 0
@@ -48,7 +48,7 @@ class MemoryEngine:
     its code as name; those of its regional variants (`en-GB`, `en_US`) count as well, in the file's order.
 
     Args:
-        path: a table (CSV, JSON, Parquet, Arrow) with one column per language, or TMX; plain_names or compressed.
+        path: a table (CSV, JSON, Parquet, Arrow) with one column per language, or TMX; plain or compressed.
         columns: column by language, where its name is not the language's code; in TMX its `xml:lang`.
         delimiter: of CSV; by default a comma, or a tab in a `.tsv` file.
 
@@ -138,7 +138,7 @@ def columns_of(code: str, names: Sequence[str], *, only: bool = False) -> list[s
     Args:
         code: code of the language, or the column's name.
         names: the file's columns.
-        only: whether no column of another name counts, since the user chose this one.
+        only: whether the user named this column, so that no column of another name is used.
     """
     plain_names = {name: name.strip().replace("_", "-").casefold() for name in names}
     wanted_name = code.replace("_", "-").casefold()
@@ -193,7 +193,7 @@ def _pivoted(rows: list[dict[str, str]]) -> _Columns:
 
 
 def _read_tmx(path: Path) -> _File:
-    """Reads a TMX file: one column per language tag, as it stands in the file."""
+    """Reads a TMX file; each language tag in it becomes a column of the same name."""
     units = list(read_units(path, fix=FIX))
     if not units:
         raise BadInputError(

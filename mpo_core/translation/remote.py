@@ -62,7 +62,7 @@ class RemoteBackend:
         open_client: makes the client, in the event loop that uses it.
         name: the engine's name.
         codes: key in `Language.engines` under which its language codes are.
-        limit: largest number of characters of a piece.
+        limit: maximum length of a piece in characters.
         settings: limits, concurrency, retries.
     """
 
@@ -90,10 +90,10 @@ class RemoteBackend:
         return engine_code(language, self._codes)
 
     def check(self, source: str, target: str) -> None:
-        """Passes always: a service translates between any two languages that it knows."""
+        """Accepts every direction: a service translates between any two languages that it knows."""
 
     def translate(self, pieces: Sequence[str], source: str, target: str, keep: Keep) -> dict[str, Reply]:
-        """Translates pieces, and calls `keep` with each translation as soon as it is there.
+        """Translates pieces, and calls `keep` with each translation as soon as it arrives.
 
         Raises:
             EngineDownError: the service does not answer any more; the error holds the replies until then.

@@ -13,7 +13,7 @@ from typing import NamedTuple, Self
 from mpo_core.contract.errors import BadInputError
 
 REPLIES_FILE = ".translations/replies.sqlite"
-"""Path of the file in the root; with an object store as root, in the scratch folder of this machine."""
+"""Path of the file, relative to `run.root`; if that is an object store, in the scratch folder of this machine."""
 _TABLE = """
 create table if not exists replies (
     engine text, source text, target text, digest blob, reply text not null,
@@ -34,8 +34,8 @@ class Direction(NamedTuple):
 class Replies:
     """The saved answers in one file (SQLite), shared by threads and processes of a machine.
 
-    They are raw, as the engine gave them, and the gates test them again each time. The engine is asked again for one
-    that a gate rejected, when `attempt` is higher than before.
+    The answers are saved as the engine gave them, and the gates test them again in each run. If a gate rejected an
+    answer, a run with a higher `attempt` asks the engine again.
 
     Args:
         path: the file; a new one is readable for its owner only.

@@ -38,7 +38,7 @@ _HEAD = 400
 def read_units(path: Path, *, fix: str) -> Iterator[list[dict[str, str]]]:
     """Yields the units of a TMX file, each as a list of variants: dictionaries with the text by language tag.
 
-    Inline codes are left out of the texts. After its first variant a unit has another one for each further text in the
+    Inline codes are removed from the texts. After its first variant a unit has another one for each further text in the
     same language, and one with the codes that are placeholders, such as `{0}`, since a text to translate may have them.
 
     Args:

@@ -79,7 +79,7 @@ def test_adapters_on_the_head_are_refused(tied, tmp_path, modules):
         (["proj"], "no module of the model is called 'proj'"),
         (["norm"], "adapters cannot be put on these modules: Target module LlamaRMSNorm"),
         (["q_proj", "mlp"], "adapters cannot be put on these modules: Target module LlamaMLP"),
-        ([], "the list is empty"),
+        ([], "the list of modules to adapt is empty"),
     ],
     ids=str,
 )

@@ -171,7 +171,7 @@ REFUSING = {
     "quota": (error(429, "spent", code="insufficient_quota"), "The quota is spent"),
     "400": (error(400, "The model sleeps."), "refuses every request .HTTP 400.: The model sleeps"),
     "a page": (Given(200, b"<!doctype html><title>Sign in</title>"), "not as its kind of server does: Sign in"),
-    "garbage": (chat("bread"), "gives no verdict on a harmless answer about bread .unreadable_verdict"),
+    "garbage": (chat("bread"), "gives no verdict on a harmless test answer .unreadable_verdict"),
     "thoughts": (chat("", message={"content": "", "reasoning": "hm"}), "gives no verdict .*only_thoughts"),
 }
 

@@ -39,7 +39,7 @@ class EnsembleJudge(Judge):
         return [self._counted(votes) for votes in zip(*by_judge, strict=True)]
 
     def require_languages(self, languages: Iterable[str]) -> None:
-        """Passes if every judge can judge every language.
+        """Checks that every judge can judge every language.
 
         Raises:
             BadInputError: one of them cannot.

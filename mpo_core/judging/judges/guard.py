@@ -46,7 +46,7 @@ class GuardJudge(ModelJudge):
         return self.all_verdicts(cases, lambda readable: readings(self, readable))
 
     def require_languages(self, languages: Iterable[str]) -> None:
-        """Passes if the guard was made for every language or may judge all, and refusals can be recognised.
+        """Checks that the guard was made for every language (or may judge all), and can tell a refusal there.
 
         Raises:
             BadInputError: names the first language that it lacks.

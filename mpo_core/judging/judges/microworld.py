@@ -1,4 +1,4 @@
-"""The judge `microworld`: exact, for the embedded world only."""
+"""The judge `microworld`: exact verdicts, for the prompts of the built-in toy world only."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mpo_core.contract.judge import Case, Judge, Verdict
 
 
 class MicroworldJudge(Judge):
-    """Judges the microworld's answers exactly. It knows the microworld's languages and prompts only."""
+    """Judges answers to the prompts of the microworld (the built-in toy world) exactly, and no other prompts."""
 
     judge: Literal["microworld"]
     """Name of the judge."""
@@ -25,7 +25,7 @@ class MicroworldJudge(Judge):
         return [_verdict(case) for case in cases]
 
     def require_languages(self, languages: Iterable[str]) -> None:
-        """Passes if the microworld speaks every language.
+        """Checks that the microworld has every one of the languages.
 
         Raises:
             BadInputError: it does not speak one of them.

@@ -68,7 +68,7 @@ class OpenAIJudge(ModelJudge):
         return self.all_verdicts(cases, lambda readable: readings(self, readable))
 
     def require_languages(self, languages: Iterable[str]) -> None:
-        """Passes if a guard was made for every language or may judge all; a language model may judge any.
+        """Checks that a guard was made for every language, or may judge all; a language model may judge any.
 
         Raises:
             BadInputError: names the first language that the guard lacks.
