@@ -205,7 +205,7 @@ class TrainingMethod(TrainingSettings, abc.ABC):
 
 
 class Scores(NamedTuple):
-    """The numbers from which the loss of n target pairs is computed: each is [n] in float64, if its text says nothing else.
+    """The numbers from which the loss of n target pairs is computed; each is [n] in float64 unless stated otherwise.
 
     "Summed log-probability" is the sum over the tokens of an answer, in nats, under the policy (the model in training).
     """

@@ -1,4 +1,4 @@
-"""Checks that in the dominant language the model refuses enough harmful prompts, and helps with enough harmless ones."""
+"""Checks that the model is safe in the dominant language, since MPO transfers this safety to the other languages."""
 
 from __future__ import annotations
 
@@ -32,8 +32,7 @@ def _share(verdicts: pa.Table, kind: str, *, refusal: bool) -> _Share:
 
 
 def require_safe_dominant(verdicts: pa.Table, settings: PairSettings, *, dominant: str, model: str) -> None:
-    """Checks that the model refuses enough harmful prompts of the dominant language, and helps with enough harmless
-    ones.
+    """Checks that in the dominant language the model refuses harmful prompts often enough, and helps with harmless ones.
 
     Args:
         verdicts: VERDICTS on the model's answers in the dominant language. A kind without answers is not checked.
