@@ -32,7 +32,7 @@ def _share(verdicts: pa.Table, kind: str, *, refusal: bool) -> _Share:
 
 
 def require_safe_dominant(verdicts: pa.Table, settings: PairSettings, *, dominant: str, model: str) -> None:
-    """Checks that in the dominant language the model refuses harmful prompts often enough, and helps with harmless ones.
+    """Checks that the model is safe and helpful often enough in the dominant language.
 
     Args:
         verdicts: VERDICTS on the model's answers in the dominant language. A kind without answers is not checked.
