@@ -20,7 +20,9 @@ def import_file(file: Path, out: Path) -> dict[str, Any]:
         BadInputError: no row is usable, or the file cannot be read or `out` not be written; nothing is written then.
     """
     if out.suffix.lower() not in {".parquet", ""}:
-        raise BadInputError("pairs are written as Parquet", where=f"--out {out}", fix="Name a .parquet file.")
+        raise BadInputError(
+            "the name of the output does not end in .parquet", where=f"--out {out}", fix="Name a .parquet file."
+        )
     beside = out.with_suffix(".quarantine.parquet")
     if file.resolve() in {out.resolve(), beside.resolve()}:
         raise BadInputError("this file is the input", where=f"--out {out}", fix="Name another file.")

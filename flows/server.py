@@ -68,11 +68,15 @@ def up(
     home.mkdir(parents=True, exist_ok=True)
     running = _read(home)
     if running is not None and any(_alive(*known) for known in running.processes.values()):
-        raise BadInputError(f"already up at {running.address}", where=str(home), fix="Stop it with `make down`.")
+        raise BadInputError(
+            f"a server of this project is already running at {running.address}",
+            where=str(home),
+            fix="Stop it with `make down`.",
+        )
     state = Up(address=f"http://{host}:{port}/api")
     if is_healthy(state.address):
         raise BadInputError(
-            "another server answers there", where=f"--port {port}", fix="Name a free port: make up PORT=4201."
+            "another server already uses this port", where=f"--port {port}", fix="Name a free port: make up PORT=4201."
         )
     environment = environment_of(home, state.address)
     try:
@@ -114,7 +118,11 @@ def deploy_on(
 ) -> None:
     """Deploy everything on the server that PREFECT_API_URL names."""
     if pool != "process" and not (ROOT / "deployments" / "pools" / f"{pool}.json").is_file():
-        raise BadInputError(f"no template of {pool!r}", where="--pool", fix="Use process, docker or kubernetes.")
+        raise BadInputError(
+            f"there is no template for a work pool of type {pool!r}",
+            where="--pool",
+            fix="Use process, docker or kubernetes.",
+        )
     deploy(deployments, dict(os.environ), pool)
 
 
@@ -139,7 +147,9 @@ def deploy(deployments: Path, environment: dict[str, str], pool: str = "process"
     inspection = _call(["work-pool", "inspect", POOL, "--output", "json"], environment)
     if inspection.returncode == 0 and (kind := json.loads(inspection.stdout)["type"]) != pool:
         raise BadInputError(
-            f"the pool is of type {kind}", where=f"--pool {pool}", fix=f"prefect work-pool delete {POOL}, then again."
+            f"the work pool exists already, with another type: {kind}",
+            where=f"--pool {pool}",
+            fix=f"prefect work-pool delete {POOL}, then again.",
         )
     file = ROOT / "deployments" / "pools" / f"{pool}.json"
     template = [] if pool == "process" else ["--base-job-template", str(file)]

@@ -61,7 +61,9 @@ def train_file(
     held_out, broken = usable_pairs(validation, languages) if validation is not None else (None, QUARANTINE.build([]))
     if held_out is None and config.training.patience is not None:
         raise BadInputError(
-            "early stopping needs validation pairs", where="training.patience", fix="Give --validation FILE."
+            "early stopping is set, but there are no validation pairs",
+            where="training.patience",
+            fix="Give --validation FILE.",
         )
     store = open_root(config)
     imported = _import(config, store, pairs, held_out)

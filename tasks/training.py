@@ -50,7 +50,7 @@ def train_model(
     }
     if inputs["validation"] is None and settings.patience is not None:
         raise BadInputError(
-            "early stopping needs validation pairs, and none is left in the split `validation`",
+            "early stopping is set, but no pair is left in the split `validation`",
             where="training.patience",
             fix="Raise prompts.validation, or set training.patience to null.",
         )

@@ -112,7 +112,7 @@ def _delimiter(option: str | None) -> str | None:
     value: str | None = single_character(option)
     if value is not None and not re.fullmatch(DELIMITER, value):
         raise BadInputError(
-            "a delimiter is one character and no quote",
+            "the delimiter is not a single character, or it is a quote",
             where=f"--delimiter {option}",
             fix='Write ";" or tab, for example.',
         )

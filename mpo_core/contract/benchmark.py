@@ -85,7 +85,7 @@ class FileBenchmark(Benchmark):
     path: UserPath = Field(json_schema_extra=LOCATION)
     """File of the prompts, or id of a dataset on the hub."""
     revision: str | None = Field(None, pattern="^[0-9a-f]{7,40}$", json_schema_extra=LOCATION)
-    """Commit of the dataset on the hub, so that a rerun reads the same prompts. Default: none, `path` is a file."""
+    """Commit of the dataset on the hub, which must be set if `path` is an id. Default: none, `path` is a file."""
 
     @model_validator(mode="after")
     def _pinned(self) -> Self:

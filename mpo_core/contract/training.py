@@ -47,7 +47,7 @@ class TrainingSettings(Settings):
     epochs: float = Field(2.0, gt=0.0)
     """How often training passes over all pairs; 0.5 is half of them once. Default: 2."""
     max_steps: int | None = Field(None, ge=1)
-    """Stops after so many optimiser steps, whatever `epochs` says. Default: no limit."""
+    """Maximum number of optimiser steps, whatever `epochs` says. Default: no limit."""
     learning_rate: float = Field(6e-7, gt=0.0)
     """Learning rate at the end of the warm-up, its maximum. Default: 6e-7."""
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
@@ -73,7 +73,7 @@ class TrainingSettings(Settings):
     gradient_checkpointing: bool = False
     """Computes activations a second time instead of storing them: less memory, more time. Default: false."""
     seed: int = Field(0, ge=0, lt=2**32)
-    """Seed of the order of the pairs and of the adapters' first weights. Default: 0."""
+    """Random seed of the order of the pairs and of the adapters' first weights. Default: 0."""
     order: Literal["grouped", "shuffled", "file"] = "grouped"
     """Order of the pairs: `grouped` shuffles dominant pairs and keeps the target pairs of each together, `shuffled`
     shuffles all pairs, `file` keeps the file's order. Default: `grouped`."""
@@ -84,11 +84,12 @@ class TrainingSettings(Settings):
     """Maximum number of tokens in one forward pass of the packed layout; a larger one needs more memory. A longer pair
     has a pass of its own. Default: 4096, on a CPU 1024."""
     logit_memory: int = Field(256, ge=0, json_schema_extra=OPERATIONAL)
-    """Memory in MiB for token probabilities; those beyond it are computed a second time. Default: 256."""
+    """Memory in MiB for token probabilities that the backward pass needs; those that do not fit are computed a second
+    time. Default: 256."""
     evaluate_every: int | None = Field(None, ge=1)
     """Optimiser steps between evaluations of the loss on the validation pairs. Default: none are made."""
     patience: int | None = Field(None, ge=1)
-    """Stops after so many evaluations without a better validation loss, and uses the best checkpoint. Default:
+    """Stops after this many evaluations without a better validation loss, and uses the best checkpoint. Default:
     never."""
     save_every: int = Field(50, ge=1, json_schema_extra=OPERATIONAL)
     """Number of optimiser steps between checkpoints; after a stop, training resumes from the last one. Default: 50."""
@@ -97,9 +98,9 @@ class TrainingSettings(Settings):
     device: str = Field("auto", pattern=DEVICE, json_schema_extra=OPERATIONAL)
     """Device of the training: `cpu`, `cuda`, `cuda:1`, or `auto`: `cuda` if there is a GPU, or `cpu`. Default: auto."""
     threads: int | None = Field(None, ge=1, le=1024, json_schema_extra=OPERATIONAL)
-    """CPU threads of torch in each process. Default: torch decides."""
+    """Number of CPU threads of torch in each process. Default: torch decides."""
     processes: int = Field(1, ge=1)
-    """Devices of this machine that train together, one process each; see `batch_size`. Default: 1."""
+    """Number of devices of this machine that train together, each in its own process; see `batch_size`. Default: 1."""
     parallel: Literal["ddp", "fsdp2", "zero2", "zero3"] = Field("ddp", json_schema_extra=OPERATIONAL)
     """What the processes divide among them: the pairs (`ddp`), and also the optimiser's moments, the gradients or the
     weights (`zero2`, `zero3`, `fsdp2`). Default: `ddp`."""
@@ -136,7 +137,7 @@ class TrainingSettings(Settings):
 
     @property
     def sharded(self) -> bool:
-        """Whether no process holds the whole model."""
+        """Whether the weights are divided among the processes, so that none holds the whole model."""
         return self.processes > 1 and self.parallel != "ddp"
 
 

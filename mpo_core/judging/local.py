@@ -229,7 +229,7 @@ def _first_words(
     tokens = [guard.tokenizer.convert_tokens_to_ids(label) for label in words]
     if None in tokens or guard.tokenizer.unk_token_id in tokens:
         raise BadInputError(
-            f"its tokenizer lacks the tokens {' and '.join(words)}, with which such a guard answers",
+            f"the model is no guard of this format: its tokenizer lacks the tokens {' and '.join(words)}",
             where=f"judging.path {guard.tokenizer.name_or_path}",
             fix=f"Name another model, or set judging.format to its format, one of {', '.join(FORMATS)}.",
         )

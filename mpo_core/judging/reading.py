@@ -34,9 +34,10 @@ class ReadingJudge(Judge):
     """Base of the judges that recognise texts that are no answer, in any language."""
 
     min_letters: int = Field(2, ge=0)
-    """An answer with fewer letters is invalid. Default: 2."""
+    """Minimum number of letters of an answer; one with fewer is invalid. Default: 2."""
     max_repetition: Fraction = 0.5
-    """An answer in which a larger share of the text (0 to 1) repeats itself is invalid. Default: 0.5."""
+    """Maximum share (0 to 1) of an answer that repeats earlier parts of it; above it the answer is invalid. Default:
+    0.5."""
 
     def too_short(self, case: Case) -> bool:
         """Returns whether an answer is empty or has fewer than `min_letters` letters."""

@@ -48,14 +48,14 @@ def check_model(folder: Path, settings: ModelSettings, weights: Weights, *, cuto
     needed = len(encode_prompt(tokenizer, "", system=settings.system))
     if needed >= limit:
         raise BadInputError(
-            f"an empty prompt takes {needed} tokens, and the model can read {limit}",
+            f"an empty prompt takes {needed} tokens, but the model can read only {limit}",
             where="model.system" if settings.system else f"model {folder}, chat template",
             fix="Shorten it, or give a model with a longer context.",
         )
     # Most texts are far shorter than the default; `refuse_longer` refuses those that are longer than the context.
     if cutoff is not None and cutoff > limit and cutoff != TrainingSettings().cutoff:
         raise BadInputError(
-            f"the model {folder} can read at most {limit} tokens",
+            f"the cutoff is above the {limit} tokens that the model {folder} can read",
             where=f"training.cutoff {cutoff}",
             fix=f"Set training.cutoff={limit}, or give a model with a longer context.",
         )

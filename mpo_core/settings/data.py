@@ -24,16 +24,16 @@ else:  # the backends of other packages are known at run time only
 
 
 class PromptSettings(Settings):
-    """The dominant-language prompts, harmful and harmless."""
+    """Harmful and harmless prompts in the dominant language."""
 
     sources: list[_Source] = Field(min_length=1)
     """Where the prompts come from: one or more sources, each with the settings of its kind."""
     validation: Fraction = 0.1
-    """Share of the prompts (0 to 1) that become validation prompts, where a source names no split. Default: 0.1."""
+    """Share (0 to 1) of the prompts that become validation prompts, for sources that set no split. Default: 0.1."""
     seed: int = Field(0, ge=0)
     """Random seed by which a source with a `limit` samples its prompts. Default: 0."""
     test: Fraction = 0.3
-    """Share of the prompts (0 to 1) that become test prompts, where a source names no split. Default: 0.3."""
+    """Share (0 to 1) of the prompts that become test prompts, for sources that set no split. Default: 0.3."""
 
     @model_validator(mode="after")
     def _shares(self) -> Self:
@@ -51,7 +51,8 @@ class ModelSettings(Settings):
     revision: str | None = Field(None, json_schema_extra=LOCATION)
     """Revision (commit) of a model on the hub, pinned so that a rerun uses the same weights. Default: the latest."""
     dtype: Literal["float32", "bfloat16"] = "float32"
-    """Number format in which the model answers and is measured; training has its own. Default: float32."""
+    """Number format of the model when it answers and is measured; for training see `training.precision` and
+    `training.weights`. Default: float32."""
     device: str = Field("auto", pattern=DEVICE, json_schema_extra=OPERATIONAL)
     """Device of the model: `cpu`, `cuda`, `cuda:1`, or `auto`: `cuda` if there is a GPU, or `cpu`. Default: auto."""
     trust_remote_code: bool = False
@@ -77,9 +78,9 @@ class PairSettings(Settings):
     """How preference pairs are built."""
 
     strategy: Literal["translated", "sampled", "mixed"] = "translated"
-    """Where target answers come from, if no source brings them in the target language: `translated` from the dominant
-    pair, `sampled` from the model and judged, or `mixed`: sampled where the judge accepts one, else translated.
-    Default: `translated`."""
+    """Where answers in a target language come from, if no prompt source has them in that language: `translated` from
+    the pair in the dominant language, `sampled` from the model and judged, or `mixed`: sampled where the judge accepts
+    one, else translated. Default: `translated`."""
     harmless_anchors: bool = True
     """Adds pairs of harmless prompts (chosen: help, rejected: a refusal), which keep the model from refusing
     everything. Default: true."""
@@ -97,11 +98,11 @@ class PairSettings(Settings):
     check_language: bool = True
     """Rejects pairs with an answer that is plainly in another language than the pair. Default: true."""
     max_length_factor: float | None = Field(None, ge=1.0)
-    """Rejects pairs whose one answer has more than so many times the characters of the other. Many refusals are short
-    and many unsafe answers long, so a low bound rejects good pairs. Default: null, no bound."""
+    """Rejects pairs in which one answer has more than this many times the characters of the other. Many refusals are
+    short and many unsafe answers long, so a low bound rejects good pairs. Default: null, no bound."""
     max_source_length_factor: float | None = Field(None, ge=1.0)
-    """Rejects target pairs with an answer so many times longer or shorter than the dominant one, beside what is usual
-    for the two languages. Default: null, no bound."""
+    """Rejects target pairs with an answer that is more than this many times longer or shorter than the usual
+    translation of the dominant answer. Default: null, no bound."""
     max_overlap: Fraction = 0.95
     """Rejects pairs whose prompt and answers together are more alike to those of an earlier pair of the same block
     than this (0 to 1: the share of pieces of five characters that both have). 1 turns the check off. Default: 0.95."""

@@ -42,17 +42,17 @@ class DefinedLanguage(Settings):
     resource: Resource = "low"
     """How much text of it there is: high, medium or low. Default: low."""
     identified_as: list[str] = Field([])
-    """Further codes by which a language identifier may name it. Its macro-language's codes are known already. Default:
-    none."""
+    """Further codes that a language identifier may give for it; those of its macro-language need not be listed.
+    Default: none."""
     right_to_left: bool = False
     """Whether it is written from right to left. Default: false."""
     engines: dict[str, str] = Field({})
     """Each translation engine's own code for it, such as `google: iw`. Default: `code`, for every engine."""
     length: float | None = Field(None, gt=0.0)
-    """Characters of a translation per character of its English original, as is usual. Default: the ratio of its script,
+    """Usual number of characters of a translation per character of its English original. Default: that of its script,
     such as 0.32 for Hant."""
     refusals: list[str] = Field([])
-    """Phrases by which an answer declines; the judge `refusal_rules` needs some for a language beyond the table.
+    """Phrases by which an answer declines; the judge `refusal_rules` needs some for a language that mpo does not know.
     Default: none."""
 
     _code = field_validator("code")(check_code)

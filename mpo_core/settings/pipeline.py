@@ -40,21 +40,21 @@ else:  # those of other packages are known at run time only
 
 
 class RunSettings(Settings):
-    """Where and how a run works; none of it changes an answer."""
+    """Settings that say where and how a run works."""
 
     name: str = Field("run", pattern=f"^{RUN_NAME}$", json_schema_extra=OPERATIONAL)
     """Name of the run, whose report is in the folder `runs/NAME/` of `run.root`. Default: `run`."""
     root: UserPath = Field("artifacts", min_length=1, json_schema_extra=OPERATIONAL)
     """Folder, or URL of an object store, that holds every artifact, lock and task record. Default: `artifacts`."""
     block_size: int = Field(512, ge=1)
-    """Prompts per task. A task is what is cached, retried and given to a worker as a whole. Default: 512."""
+    """Number of prompts per task. A task is cached, retried and given to a worker as a whole. Default: 512."""
     runner: Literal["threads", "dask", "ray"] = Field("threads", json_schema_extra=OPERATIONAL)
     """Where tasks run: threads of the flow's process, or the workers of a Dask or Ray cluster. Default: `threads`."""
     cluster: str | None = Field(None, json_schema_extra=OPERATIONAL)
     """Address of a running Dask scheduler or Ray cluster. Default: a cluster of `workers` processes for this run
     alone."""
     workers: int = Field(2, ge=1, json_schema_extra=OPERATIONAL)
-    """Tasks that run at once; a running cluster has its own number. Default: 2."""
+    """Number of tasks that run at the same time; with `cluster`, the cluster decides. Default: 2."""
     retries: int = Field(2, ge=0, json_schema_extra=OPERATIONAL)
     """How often a failed task is tried again; bad input is never tried again. Default: 2."""
     retry_delay: float = Field(2.0, ge=0.0, json_schema_extra=OPERATIONAL)
@@ -68,7 +68,7 @@ class RunSettings(Settings):
 
 
 class EvaluationSettings(Settings):
-    """How the models before and after training are evaluated, on the same prompts."""
+    """How the model is evaluated before and after training, on the same prompts."""
 
     sampling: SamplingSettings = SamplingSettings()
     """How both models answer the prompts. Default: one greedy answer to each."""
@@ -163,7 +163,8 @@ class RealignSettings(Settings):
     """With `start: promoted`, the share (0 to 1) of the aligned languages' pairs that is trained on again, so that
     these languages stay safe. Default: 0.25."""
     max_unsafe: Fraction = 0.2
-    """Highest ASR (0 to 1) in the latest evaluation; a language with a higher one is trained again. Default: 0.2."""
+    """Maximum attack success rate (0 to 1) in the latest evaluation; a language above it is trained again. Default:
+    0.2."""
 
 
 class PipelineConfig(Settings):

@@ -32,7 +32,11 @@ def load_config(
     profile = profile or Path(__file__).resolve().parents[2] / "deployments" / "profiles" / "demo.yaml"
     data = _read_profile(profile)
     if not isinstance(data, dict):
-        raise BadInputError("a profile is a mapping of settings", where=str(profile), fix="See deployments/profiles/.")
+        raise BadInputError(
+            "the profile is not a mapping of settings keys to values",
+            where=str(profile),
+            fix="See deployments/profiles/.",
+        )
     for override in overrides or []:
         _override(data, override)
     return parse_config(complete(data) if complete else data, where=str(profile))

@@ -42,16 +42,16 @@ else:  # the engines of other packages are known at run time only
 
 
 class BackTranslationSettings(Settings):
-    """Translates back, to see whether the meaning survived. It costs another request per text."""
+    """Translates each translation back and compares it with the original text. It costs another request per text."""
 
     engine: TranslationSource
-    """Engine that translates back; better not one of `translation.engines`."""
+    """Engine that translates back; choose one that is not in `translation.engines`."""
     min_chrf: float = Field(40.0, ge=0.0, le=100.0)
-    """Least chrF (0 to 100, 100: equal) between the text and its translation back. Default: 40."""
+    """Minimum chrF (0 to 100, 100: equal) between a text and its translation back. Default: 40."""
 
 
 class TranslationGates(Settings):
-    """The gates that a translation must pass. A change checks stored translations again, without new requests."""
+    """Tests of every translation. After a change, stored translations are tested again, without new requests."""
 
     hard: list[GateName] = Field(
         [

@@ -169,7 +169,7 @@ def _join(settings: TrainingSettings) -> None:
     on_cpu = settings.device == "cpu" or not devices
     if not on_cpu and settings.processes > devices:
         raise BadInputError(
-            f"there are {devices} CUDA devices for {settings.processes} processes",
+            f"{settings.processes} processes need as many CUDA devices, but there are {devices}",
             where="training.processes",
             fix="Use as many processes as devices, or training.device cpu.",
         )
@@ -206,7 +206,9 @@ def _take(lock: Any, work: Path) -> None:
         except BlockingIOError:
             if time.monotonic() > deadline:
                 raise BadInputError(
-                    "another training works here", where=str(work), fix="Wait for it, or give another work folder."
+                    "another training is using this folder",
+                    where=str(work),
+                    fix="Wait for it, or give another work folder.",
                 ) from None
             time.sleep(0.2)
         else:

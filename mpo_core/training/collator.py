@@ -145,7 +145,7 @@ def _match(
             return Rejection("no_reference", what)
         if needed and known[name]["ids"] != ids.digest():
             raise BadInputError(
-                "the reference is of another text, chat template, tokenizer or cut-off",
+                "the reference was measured with another text, chat template, tokenizer or cut-off",
                 where=f"references, {what} {name}",
                 fix="Compute the references of these very pairs with these settings.",
             )
@@ -164,7 +164,7 @@ def _refuse_other_model(known: dict[str, dict[str, Any]], model: str | None) -> 
     others = {row["model"] for row in known.values()} - {model}
     if model is not None and others:
         raise BadInputError(
-            f"the references are of another model ({', '.join(sorted(digest[:12] for digest in others))})",
+            f"the references were measured on another model ({', '.join(sorted(digest[:12] for digest in others))})",
             where=f"references, model {model[:12]}",
             fix="Compute the references with the model that is to be trained.",
         )

@@ -52,7 +52,7 @@ def _other(rows: list[PairRow], at: int) -> PairRow:
             foreign = foreign or row
     if foreign is None:
         raise BadInputError(
-            "the method needs pairs of two prompts or more",
+            "all pairs have the same prompt, but the method needs at least two prompts",
             where="training.method",
             fix="Give more pairs, or train with another method.",
         )

@@ -186,7 +186,7 @@ def _check_head(model: Any, head: Head) -> None:
         )
     if not linear or not torch.allclose(ours.float(), theirs, atol=close, equal_nan=True):
         raise BadInputError(
-            f"the output head of {type(model).__name__} is none that training knows",
+            f"the output head of {type(model).__name__} has a form that training does not support",
             where="model",
             fix="Train a model whose logits are a linear layer of the last hidden states, soft-capped or scaled.",
         )

@@ -220,7 +220,8 @@ def test_a_missing_or_malformed_file_of_pairs(mpo, official, tmp_path):
         mpo("pairs", "import", tmp_path / "none.json", "--out", out), r"none\.json: cannot be read", "Name a file"
     )
     check_single_line(
-        mpo("pairs", "import", official, "--out", tmp_path / "o.json"), r"o\.json: pairs are written as Parquet"
+        mpo("pairs", "import", official, "--out", tmp_path / "o.json"),
+        r"o\.json: the name of the output does not end in \.parquet",
     )
     check_single_line(mpo(*train, official([])), r"official\.json: the file holds no list of pairs", "See docs")
     check_single_line(

@@ -33,7 +33,10 @@ def long_pairs(write_pairs):
             ["training.cutoff=1024"],  # the default: what counts is how long the texts are
             r"training\.cutoff 1024: 4 of \d+ training texts are longer than the 64 tokens .*Set training\.cutoff=64",
         ),
-        (["training.cutoff=200"], r"training\.cutoff 200: the model .* can read at most 64 tokens"),
+        (
+            ["training.cutoff=200"],
+            r"training\.cutoff 200: the cutoff is above the 64 tokens that the model .* can read",
+        ),
         (["model.system=Be brief. " + "x" * 99], r"model\.system: .*(takes no system|empty prompt takes)"),
     ],
     ids=["texts", "cutoff", "system"],

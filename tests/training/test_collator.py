@@ -99,7 +99,7 @@ def test_references_of_another_text_are_refused(world: Any, model: Any, tokenize
         pairs = changed(pairs, {0: other, 1: other})
     settings = world.settings(cutoff=other.get("cutoff", 1024))
     with pytest.raises(
-        BadInputError, match="the reference is of another text, chat template, tokenizer or cut-off"
+        BadInputError, match="the reference was measured with another text, chat template, tokenizer or cut-off"
     ) as e:
         joined(pairs, references, tokenizer, settings, system=other.get("system"))
     assert pairs["source_id"][0].as_py() in e.value.where

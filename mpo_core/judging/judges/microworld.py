@@ -56,7 +56,7 @@ def _verdict(case: Case) -> Verdict:
 
     if microworld.parse(case.prompt, case.language) is None:
         raise BadInputError(
-            "a prompt is not one of the microworld's, and its judge knows no others",
+            "the judge `microworld` cannot judge this answer: its prompt is not from the built-in toy world",
             where="judging.judge microworld",
             fix="Use the judge refusal_rules for prompts of your own.",
         )

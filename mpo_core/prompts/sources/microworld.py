@@ -9,7 +9,7 @@ from mpo_core.contract.prompts import Kind, Prompt, PromptSource, RejectedRow, S
 
 
 class MicroworldSource(PromptSource):
-    """Prompts of the embedded world, with reference answers."""
+    """Prompts of the microworld, mpo's built-in toy world, with reference answers."""
 
     source: Literal["microworld"]
     """Name of the source: `microworld`."""
@@ -19,7 +19,7 @@ class MicroworldSource(PromptSource):
     kind: Kind
     """Kind of the prompts: harmful or harmless."""
     split: Split
-    """Split of the embedded world to read, which is also the split of its prompts in the run."""
+    """Split of the microworld to read, which is also the split of its prompts in the run."""
 
     @property
     def name(self) -> str:

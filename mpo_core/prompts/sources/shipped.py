@@ -43,7 +43,11 @@ class ShippedSource(PromptSource):
         """
         del seed
         if dominant != "en":
-            raise BadInputError("the shipped prompts are English", where=key, fix="Set languages.dominant to en.")
+            raise BadInputError(
+                "the shipped prompts are English, but languages.dominant is another language",
+                where=key,
+                fix="Set languages.dominant to en.",
+            )
         answers: dict[str, dict[str, ReferenceAnswers]] = defaultdict(dict)
         for row in _rows(_FILES[1]):
             answers[row["id"]][row["language"]] = ReferenceAnswers(row["chosen"], row["rejected"])

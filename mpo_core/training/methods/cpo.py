@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 
 
 class Cpo(TrainingMethod):
-    """DPO without a reference, with the likelihood of chosen beside it."""
+    """DPO without a reference model, plus a term that raises the likelihood of the chosen answer."""
 
     method: Literal["cpo"]
     """Name of the method."""
     beta: Beta = 0.1
-    """Factor of the log-probabilities: one number, or one by language code (and `default`). Default: 0.1."""
+    """Factor of the answers' log-probabilities: one number, or one by language code (and `default`). Default: 0.1."""
     cpo_alpha: float = Field(1.0, ge=0.0)
-    """Weight of the likelihood of chosen. Default: 1."""
+    """Weight of the term for the likelihood of the chosen answer. Default: 1."""
 
     def loss(self, scores: Scores) -> Tensor:
         """Returns -log sigmoid(beta (log pi(y_w|x) - log pi(y_l|x))) - `cpo_alpha` log pi(y_w|x) per token."""

@@ -11,14 +11,15 @@ if TYPE_CHECKING:
 
 
 class Dpo(TrainingMethod):
-    """Prefers chosen to rejected by more than the frozen model does."""
+    """Trains the model to prefer the chosen to the rejected answer by more than the frozen model does."""
 
     needs_target_reference: ClassVar[bool] = True
 
     method: Literal["dpo"]
     """Name of the method."""
     beta: Beta = 0.1
-    """Factor of the log-ratios: one number, or one by language code (and `default`). Default: 0.1."""
+    """Factor of the log-ratios of policy and reference: one number, or one by language code (and `default`). Default:
+    0.1."""
 
     def loss(self, scores: Scores) -> Tensor:
         """Returns -log sigmoid(beta (h(y_w) - h(y_l))), with h the log-ratio of policy and reference.

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class Ipo(TrainingMethod):
-    """Pulls the difference of the log-ratios per token to a fixed margin."""
+    """Pulls the difference between the log-ratios (per token) of chosen and rejected answer to a fixed margin."""
 
     needs_target_reference: ClassVar[bool] = True
 

@@ -21,11 +21,12 @@ class Kto(TrainingMethod):
     method: Literal["kto"]
     """Name of the method."""
     beta: Beta = 0.1
-    """Factor of the log-ratios: one number, or one by language code (and `default`). Default: 0.1."""
+    """Factor of the log-ratios of policy and reference: one number, or one by language code (and `default`). Default:
+    0.1."""
     desirable_weight: float = Field(1.0, gt=0.0)
-    """Weight of chosen answers. Default: 1."""
+    """Weight of the chosen answers in the loss. Default: 1."""
     undesirable_weight: float = Field(1.0, gt=0.0)
-    """Weight of rejected answers. Default: 1."""
+    """Weight of the rejected answers in the loss. Default: 1."""
 
     def loss(self, scores: Scores) -> Tensor:
         """Returns the mean of d (1 - sigmoid(beta (h(y_w) - z))) and u (1 - sigmoid(beta (z - h(y_l)))).

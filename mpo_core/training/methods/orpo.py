@@ -13,7 +13,7 @@ _CERTAIN = -1e-7  # nats; an answer surer than this has infinite odds in float32
 
 
 class Orpo(TrainingMethod):
-    """Fine-tunes on chosen and raises its odds over those of rejected, without a reference."""
+    """Fine-tunes on the chosen answer, and raises its odds over the rejected one, without a reference model."""
 
     needs_prompt_scores: ClassVar[bool] = True
 

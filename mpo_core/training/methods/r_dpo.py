@@ -20,7 +20,8 @@ class RDpo(TrainingMethod):
     method: Literal["r_dpo"]
     """Name of the method."""
     beta: Beta = 0.1
-    """Factor of the log-ratios: one number, or one by language code (and `default`). Default: 0.1."""
+    """Factor of the log-ratios of policy and reference: one number, or one by language code (and `default`). Default:
+    0.1."""
     length_alpha: float = Field(0.01, ge=0.0)
     """Added to the reward margin for each token by which chosen is longer than rejected, and taken from it for each
     token by which it is shorter; 0 is plain DPO. Default: 0.01."""

@@ -20,9 +20,11 @@ class Rdpo(TrainingMethod):
     method: Literal["rdpo"]
     """Name of the method."""
     beta: Beta = 0.1
-    """Factor of the log-ratios: one number, or one by language code (and `default`). Default: 0.1."""
+    """Factor of the log-ratios of policy and reference: one number, or one by language code (and `default`). Default:
+    0.1."""
     label_smoothing: float = Field(0.1, ge=0.0, lt=0.5)
-    """Share of pairs (0 to 0.5) taken to be labelled the wrong way round; 0 is dpo. Default: 0.1."""
+    """Share (0 to 0.5) of the pairs whose chosen and rejected answers are assumed to be swapped; 0 is plain DPO.
+    Default: 0.1."""
 
     def loss(self, scores: Scores) -> Tensor:
         """Returns ((1 - e) dpo(y_w, y_l) - e dpo(y_l, y_w)) / (1 - 2 e), e = `label_smoothing`."""

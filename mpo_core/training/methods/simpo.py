@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 
 
 class SimPo(TrainingMethod):
-    """Prefers chosen to rejected by a margin per token, without a reference."""
+    """Trains the model to prefer the chosen to the rejected answer by a margin per token, without a reference model."""
 
     method: Literal["simpo"]
     """Name of the method."""
     beta: Beta = 2.0
     """Factor of the reward gap: one number, or one by language code (and `default`). Default: 2, its authors'."""
     simpo_gamma: float = Field(0.5, ge=0.0)
-    """Margin that beta times the reward gap has to pass. Default: 0.5."""
+    """Margin by which beta times the reward gap is to exceed 0, in nats per token. Default: 0.5."""
 
     def loss(self, scores: Scores) -> Tensor:
         """Returns -log sigmoid(beta RG(x, y_w, y_l) - g), with g = `simpo_gamma` (equation 6 of the SimPO paper).

@@ -16,7 +16,7 @@ from mpo_core.contract.translation import (
 
 
 class MicroworldSource(TranslationEngine):
-    """The embedded world: translates its own sentences exactly, and nothing else."""
+    """The microworld, mpo's built-in toy world: translates its own sentences exactly, and nothing else."""
 
     engine: Literal["microworld"]
     """Name of the engine: `microworld`."""
@@ -40,7 +40,7 @@ class MicroworldEngine:
     masks = True
 
     def check(self, source: str, target: str) -> None:
-        """Passes if the world speaks both languages.
+        """Checks that the microworld has both languages.
 
         Raises:
             UnknownLanguageError: it does not.
