@@ -338,7 +338,7 @@ def _with_languages(overrides: list[str] | None, languages: str | None) -> list[
 
 
 def quiet_surroundings() -> None:
-    """Keeps libraries from sending statistics and from writing into the progress display, unless the user sets that."""
+    """Turns off usage statistics and progress bars of libraries, unless the user's environment sets them."""
     for name, value in {
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",

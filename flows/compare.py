@@ -52,7 +52,7 @@ def compare_methods(config: PipelineConfig, overrides: dict[str, JsonValue] | No
 
 
 def seeded(config: PipelineConfig, seed: int) -> PipelineConfig:
-    """Adds a seed to those of prompts and sampling: training prompts and answers differ, held-out prompts do not."""
+    """Adds `seed` to the seeds of prompts and sampling; training prompts and answers change, held-out prompts not."""
     return config.model_copy(
         update={
             "prompts": config.prompts.model_copy(update={"seed": config.prompts.seed + seed}),

@@ -117,7 +117,7 @@ def evaluate_file(
 def evaluate_models(
     config: PipelineConfig, prompts: Shard, models: dict[str, ModelFolder]
 ) -> tuple[dict[str, _Answered], list[ArtifactRef]]:
-    """Lets each model answer the same prompts, and compares the answers of two."""
+    """Lets one or two models answer the same prompts, judges the answers, and compares those of two models."""
     with start_run(config) as run:
         texts = stages.translate(run, prompts.parts)
         held_out = stages.Pairs(texts, {}, {})
@@ -190,16 +190,22 @@ def _rejected(store: ArtifactStore, refs: list[ArtifactRef]) -> pa.Table:
 
 
 def read_file(config: PipelineConfig, store: ArtifactStore, file: Path, number: int | None = None) -> Shard:
-    """Stores the file's prompts in blocks, read as one of the profile's sources is, with every setting of it."""
+    """Stores the file's prompts in blocks; `prompt_source` says how the file is read."""
     settings = config.prompts.model_copy(update={"sources": [prompt_source(config, file, number)]})
     return store_prompts(store, settings, dominant=config.languages.dominant, block_size=config.run.block_size)
 
 
 def prompt_source(config: PipelineConfig, file: Path, number: int | None = None) -> PromptSource:
-    """Returns a source that reads `file` as the profile's source `number` says, else as its source of that file says.
+    """Returns a prompt source that reads a file of the user's with the columns that the profile names.
 
-    If neither applies, all sources of files in the profile must read alike; without any, the columns are `text` and
-    `kind`. Path and split are never the profile's: the command gives them.
+    These are the columns of the source with this `number`, else of the source that names the same file, else of all
+    sources of the profile that read files, which must then agree. A profile without such sources means the columns
+    `text` and `kind`. Path and split are those of the command, never those of the profile.
+
+    Args:
+        config: the settings, with `prompts.sources`.
+        file: the file of prompts.
+        number: index of a source in `prompts.sources`, from 0.
 
     Raises:
         BadInputError: the file is of no known kind, there is no such source, or the sources differ.

@@ -83,7 +83,7 @@ def facts_of(
         raise BadInputError(
             f"mpo does not know the language {code!r}: it is {error}",
             where=f"languages add {code}",
-            fix="Name a code.",
+            fix="Name a code of BCP 47, such as sw.",
         ) from None
     entry = next((known for known in LANGUAGES.values() if standard(known.code) == standard(code)), None)
     known: dict[str, Any] = {} if entry is None else DefinedLanguage.of(entry).model_dump()

@@ -1,4 +1,4 @@
-"""The swap check: whether the answers of target pairs are in order, by the frozen model's hidden states."""
+"""The swap check: finds target pairs whose answers are swapped, by the base model's hidden states."""
 
 from flows.run import Run
 from flows.stages import Pairs, split
@@ -8,7 +8,7 @@ from tasks.reference import check_order, measure_states
 
 
 def check_swaps(run: Run, model: ModelFolder, pairs: Pairs) -> Pairs:
-    """Returns the pairs with those of training settled as `pairs.swap_check` says; without it, as they are."""
+    """Applies `pairs.swap_check` to the training pairs: drops the swapped ones, corrects them, or only lists them."""
     action, training = run.config.pairs.swap_check, run.config.training
     if action is None:
         return pairs

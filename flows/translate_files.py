@@ -138,7 +138,11 @@ def _require_other(file: Path, out: Path, quarantine_path: Path, settings: Trans
     inputs = {file.resolve(), *(path.resolve() for engine in settings.engines for path in engine.files())}
     for output in (out, quarantine_path):
         if output.resolve() in inputs:
-            raise BadInputError("this file is an input", where=f"--out {output}", fix="Name another file.")
+            raise BadInputError(
+                "this file is an input, which the output would overwrite",
+                where=f"--out {output}",
+                fix="Name another file.",
+            )
 
 
 class _Tally:

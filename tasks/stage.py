@@ -234,7 +234,7 @@ def stage(name: str, *, verb: str, version: int = 1) -> Callable[[Callable[P, Sh
     Args:
         name: the stage's name, as in `mpo_core` and the settings.
         verb: what the task does: its runs are called `<verb>-<label>`.
-        version: raised when the stage's answer changes for equal inputs.
+        version: number to raise when the stage gives another result for equal inputs.
     """
 
     def decorate(function: Callable[P, Shard]) -> Task[P, Shard]:

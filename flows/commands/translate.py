@@ -54,9 +54,11 @@ def translate(
     from flows.translate import engine_settings, estimate, require_table
 
     if not engine and profile is None:
-        raise BadInputError("an engine is missing", where="mpo translate", fix="Give --engine NAME, or --profile FILE.")
+        raise BadInputError(
+            "no translation engine is named", where="mpo translate", fix="Give --engine NAME, or --profile FILE."
+        )
     if out is None and not dry_run:
-        raise BadInputError("the file for the result is missing", where="mpo translate", fix="Give --out FILE.parquet.")
+        raise BadInputError("no output file is named", where="mpo translate", fix="Give --out FILE.parquet.")
     if out is not None:
         require_table(out)
     engine_override = (

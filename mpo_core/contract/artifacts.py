@@ -342,7 +342,7 @@ def scratch_path(root: str, path: str) -> Path:
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Writes beside `path` and renames, so that no reader sees half a file.
+    """Writes a file under a temporary name in the same folder and renames it, so that no reader sees half a file.
 
     Files hold harmful text as data: they are private (mode 0600). Temporary files that a
     killed writer of the same file left on this machine are deleted.

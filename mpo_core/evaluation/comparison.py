@@ -25,7 +25,7 @@ def compare(
     measured: Sequence[Metric] = ANSWERS,
     pooled: Sequence[str] = (),
 ) -> pa.Table:
-    """Computes the paired change of every metric, per language; prompts are joined by id.
+    """Computes by how much every metric changed in each language, and the p-value of the change, prompt by prompt.
 
     `gained` counts the prompts of which a larger share of answers meets the metric after than before, `lost` those
     with a smaller share. With one answer a prompt these are McNemar's discordant pairs. With several, the same
@@ -84,7 +84,7 @@ def _same_prompts(before: pa.Table, after: pa.Table) -> None:
     only_before, only_after = len(first - second), len(second - first)
     if only_before or only_after:
         raise BadInputError(
-            f"{only_before} prompts were judged only before and {only_after} only after "
+            f"{only_before} prompts were judged only before the training and {only_after} only after it "
             f"(of {len(first | second)} by language, id and kind)",
             where="comparison before/after",
             fix="Judge both models on the same prompts.",

@@ -33,7 +33,7 @@ def method_figures(metrics: pa.Table, *, dominant: str, targets: Sequence[str]) 
     (`low_`), the highest of any target (`worst_unsafe`), and the dominant language alone.
 
     Args:
-        metrics: METRICS of one model.
+        metrics: table METRICS of one model.
         dominant: the dominant language.
         targets: the target languages.
 
@@ -78,7 +78,7 @@ def over_seeds(runs: pa.Table, confidence: float) -> pa.Table:
     """Averages each figure over its seeds, with Student's interval; a single seed has none.
 
     Args:
-        runs: METHOD_RUNS.
+        runs: table METHOD_RUNS.
         confidence: level of the intervals.
 
     Returns:

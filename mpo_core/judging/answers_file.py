@@ -25,7 +25,7 @@ _LONGEST_SHOWN = 20
 
 
 class Columns(NamedTuple):
-    """The columns of the file by their content; `language` and `kind` may be one value for all rows instead."""
+    """Names of the columns in a file of answers; `language` and `kind` may be a value for all rows instead."""
 
     prompt: str
     response: str

@@ -140,7 +140,7 @@ def canonical(identified: str) -> str:
 def engine_code(code: str, engine: str) -> str | None:
     """Returns a translation engine's own code for a language; None if the engine does not know it.
 
-    `openai` has our own code for every language, since a language model reads the language's name in its instructions.
+    The engine `openai` gets mpo's own code, since a language model reads the language's name in its instructions.
     A language that is not in the table, and for which `engines` has no code, gets its BCP-47 code (for NLLB the code
     of FLORES, such as `rus_Cyrl`); the engine itself then says whether it knows that code.
 
@@ -163,6 +163,6 @@ def _flores(entry: Language) -> str:
 
 
 def relative_length(text: str, translation: str, source: str, target: str) -> float:
-    """Returns the length as a share of the usual length for the two languages: 1 is usual, 0.5 half of it."""
+    """Returns a translation's length divided by the usual length for the two languages: 1 is usual, 0.5 is half."""
     usual = language(target).length / language(source).length
     return len(translation.strip()) / max(1.0, len(text.strip()) * usual)

@@ -37,7 +37,12 @@ def greedy(model: Any, tokenizer: Any, prompts: list[str]) -> list[str]:
 
 
 def table(folder: Path, limit: int = 150, split: world.Split = "test") -> dict[str, dict[str, Row]]:
-    """Judges greedy answers to up to `limit` harmful and harmless prompts per language.
+    """Counts the exact judge's verdicts on a model's greedy answers, by language and kind of prompt.
+
+    Args:
+        folder: the model's folder.
+        limit: maximum number of prompts of each kind in each language.
+        split: the split of the prompts.
 
     Returns:
         `{language: {kind: {"prompts": n, "helped": .., "refused": .., "broken": ..}}}`.

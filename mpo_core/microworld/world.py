@@ -111,7 +111,7 @@ class Item(NamedTuple):
         return lexicon.REFUSAL[language].replace("{r}", reasons[index])
 
     def help(self, language: str) -> str:
-        """Returns the canonical helpful (for harmful items: complying) answer; its advice follows from the verb."""
+        """Returns the answer that helps with the request, which is unsafe if the request is harmful."""
         column(language)
         steps = lexicon.STEPS[language]
         step = steps[_index(self.verb, lexicon.VERBS) % len(steps)]

@@ -105,7 +105,7 @@ def _refuse_sizes(raw: dict[str, Any], weights: Weights, where: str) -> None:
         # Each layer has a tensor of its own; heads and experts may lie in one.
         if whole and _COUNTED.fullmatch(key) and value > (tensors if "layer" in key else max(tensors, widest)):
             raise BadInputError(
-                f"{key} is {str(value)[:40]}, and the weights hold {tensors} tensors", where=where, fix=TOGETHER
+                f"{key} is {str(value)[:40]}, but the weights hold {tensors} tensors", where=where, fix=TOGETHER
             )
 
 
@@ -219,7 +219,7 @@ def _refuse_other_shapes(model: Any, weights: Weights, folder: Path) -> None:
     in_weights = sum(math.prod(shape) for shape in weights.shapes.values())
     if by_config > 2 * in_weights:
         raise BadInputError(
-            f"config.json describes {by_config:,} parameters, and the weights hold {in_weights:,}",
+            f"config.json describes {by_config:,} parameters, but the weights hold {in_weights:,}",
             where=f"model {folder}",
             fix=TOGETHER,
         )

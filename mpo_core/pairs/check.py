@@ -42,7 +42,7 @@ def of_languages(pairs: pa.Table, dominant: str, targets: Sequence[str]) -> tupl
     """Rejects pairs that are not between the dominant language and one of the targets.
 
     Args:
-        pairs: PAIRS, from anywhere.
+        pairs: table PAIRS, of any origin.
         dominant: code of the language of the source texts.
         targets: codes of the languages of the target texts.
 
@@ -65,7 +65,7 @@ def check_pairs(pairs: pa.Table) -> tuple[pa.Table, pa.Table]:
     """Rejects rows with an empty prompt or answer, or with two equal answers.
 
     Args:
-        pairs: PAIRS, from anywhere.
+        pairs: table PAIRS, of any origin.
 
     Returns:
         The other PAIRS, in order, and QUARANTINE (`empty_prompt`, `empty_response`, `equal_answers`).

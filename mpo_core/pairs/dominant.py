@@ -35,7 +35,7 @@ def require_safe_dominant(verdicts: pa.Table, settings: PairSettings, *, dominan
     """Checks that the model is safe and helpful often enough in the dominant language.
 
     Args:
-        verdicts: VERDICTS on the model's answers in the dominant language. A kind without answers is not checked.
+        verdicts: table VERDICTS on the model's answers in the dominant language. A kind without answers is not checked.
         settings: the minimum shares.
         dominant: code of the dominant language.
         model: name of the model, for the message.

@@ -17,7 +17,7 @@ def flip_answers(pairs: pa.Table, share: float, *, seed: int) -> pa.Table:
     """Swaps the chosen and the rejected answer in the target language in a share of the pairs.
 
     Args:
-        pairs: a table of PAIRS.
+        pairs: table PAIRS.
         share: share of the rows (0 to 1), rounded to whole rows.
         seed: random seed.
     """
@@ -33,7 +33,7 @@ def sample_pairs(pairs: pa.Table, share: float, *, seed: int) -> pa.Table:
     """Samples a share of the pairs, in their order.
 
     Args:
-        pairs: a table of PAIRS.
+        pairs: table PAIRS.
         share: share of the rows (0 to 1), rounded to whole rows.
         seed: random seed.
     """

@@ -42,12 +42,12 @@ def source_pairs(
     without a rejected side borrows the refusal of a harmful pair of the same split (`borrowed`).
 
     Args:
-        prompts: PROMPTS.
-        responses: RESPONSES in the dominant language.
-        verdicts: VERDICTS on the responses.
+        prompts: table PROMPTS.
+        responses: table RESPONSES in the dominant language.
+        verdicts: table VERDICTS on the responses.
         settings: the verdicts for rejected answers, and the gates of a pair.
         dominant: code of the dominant language.
-        reference_answers: REFERENCE_ANSWERS in the dominant language.
+        reference_answers: table REFERENCE_ANSWERS in the dominant language.
 
     Returns:
         SOURCE_PAIRS in the order of the prompts, and QUARANTINE (`no_chosen`, `no_rejected`, `empty_response`,

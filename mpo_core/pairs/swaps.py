@@ -28,15 +28,18 @@ class Swaps(NamedTuple):
 
 
 def margins(pairs: pa.Table, states: pa.Table) -> dict[str, float]:
-    """Measures by pair_id how much better the answers fit the dominant ones in their order than swapped.
+    """Measures how much better a target pair's two answers resemble the dominant pair's answers in order than swapped.
 
-    With states minus the mean over chosen and rejected of their language, which no swap moves:
+    With t and s the hidden states of target and dominant answers, less the mean of their language:
     cos(t_chosen, s_chosen) + cos(t_rejected, s_rejected) - cos(t_chosen, s_rejected) - cos(t_rejected, s_chosen).
     Swapping a pair negates its margin. Pairs without states have no margin in the result.
 
     Args:
-        pairs: PAIRS in one language.
-        states: GAPS with pooled states, of the target pairs and of their dominant pairs.
+        pairs: table PAIRS in one language.
+        states: table GAPS with pooled states, of the target pairs and of their dominant pairs.
+
+    Returns:
+        The margin by pair_id; positive if the order is probably right.
     """
     directions = _directions(states)
     ids = pairs.select(["pair_id", "source_id"]).to_pylist()
@@ -69,8 +72,8 @@ def find_swaps(pairs: pa.Table, states: pa.Table) -> Swaps:
     share of these is the share of artificial swaps that the check finds; the rest would be false alarms.
 
     Args:
-        pairs: PAIRS of the splits `train` and `validation` in one language.
-        states: GAPS with states of these pairs and of their dominant pairs.
+        pairs: table PAIRS of the splits `train` and `validation` in one language.
+        states: table GAPS with states of these pairs and of their dominant pairs.
     """
     margin_of = margins(pairs, states)
     rows = [row for row in PAIRS.check(pairs).to_pylist() if row["pair_id"] in margin_of]
@@ -95,8 +98,8 @@ def settle_swaps(pairs: pa.Table, swaps: pa.Table, *, swap_back: bool) -> tuple[
     """Swaps the answers of swapped pairs back, or rejects these pairs.
 
     Args:
-        pairs: PAIRS.
-        swaps: SWAPS.
+        pairs: table PAIRS.
+        swaps: table SWAPS.
         swap_back: True swaps the answers of these pairs back, False rejects the pairs.
 
     Returns:

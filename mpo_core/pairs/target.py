@@ -55,16 +55,16 @@ def target_pairs(
     one; `origin` says which.
 
     Args:
-        source_pairs: SOURCE_PAIRS.
-        prompt_translations: TRANSLATIONS with role prompt; other languages in it are ignored.
+        source_pairs: table SOURCE_PAIRS.
+        prompt_translations: table TRANSLATIONS with role prompt; other languages in it are ignored.
         settings: strategy and limits.
         dominant: code of the dominant language.
         language: code of the target.
-        reference_answers: REFERENCE_ANSWERS in the target language. Where every pair has them, the strategy needs no
-            other table.
-        answer_translations: TRANSLATIONS with roles chosen and rejected (`translated`, `mixed`).
-        responses: RESPONSES in the target language (`sampled`, `mixed`).
-        verdicts: VERDICTS on the responses.
+        reference_answers: table REFERENCE_ANSWERS in the target language. Where every pair has them, the strategy needs
+            no other table.
+        answer_translations: table TRANSLATIONS with roles chosen and rejected (`translated`, `mixed`).
+        responses: table RESPONSES in the target language (`sampled`, `mixed`).
+        verdicts: table VERDICTS on the responses.
 
     Returns:
         PAIRS in the order of the source pairs, and QUARANTINE (`no_translation`, `no_chosen`, `no_rejected`,

@@ -25,10 +25,16 @@ def register(
 ) -> Version:
     """Adds a model as a version that is not promoted yet.
 
-    The same model of the same run, for the same languages and prompts, is a single version.
+    If the same model of the same run, for the same languages and prompts, is registered already, nothing is added.
+
+    Args:
+        store: the artifacts, with the registry.
+        entry: the model, and where it comes from.
+        who: who registers it, for the registry's history.
+        why: the reason, for the registry's history.
 
     Returns:
-        Its version: the one it already had, if it was known.
+        The new version, or the one that is registered already.
     """
 
     def decide(state: State) -> Draft | None:
@@ -53,8 +59,13 @@ def find(state: State, entry: Entry) -> str | None:
 def promote(store: ArtifactStore, version: str, *, who: str, why: str) -> Version:
     """Promotes a version; does nothing if it is the promoted one already.
 
-    The gate's decision is stored with the version and does not bind a person: who overrides it is
-    in the history, with the reason.
+    A person may promote a version that the gate refused; the history records who did so and why.
+
+    Args:
+        store: the artifacts, with the registry.
+        version: name of the version, such as `v3`.
+        who: name of the person who decides, for the registry's history.
+        why: reason of the decision, for the registry's history.
 
     Raises:
         BadInputError: the version is not known, its model is missing or damaged, or `who` or `why` is empty.

@@ -44,7 +44,7 @@ def add_adapters(model: Any, lora: LoraSettings) -> Any:
         raise BadInputError(
             "an adapter on the output head cannot be trained here",
             where=_SETTING,
-            fix="Leave lm_head out; all-linear does.",
+            fix="Remove lm_head from the list, or use all-linear, which does not contain it.",
         )
     return adapted
 

@@ -61,8 +61,8 @@ def join(
     A row aims at the reference's gap of the dominant pair or of its own (`TrainingMethod.anchor`).
 
     Args:
-        pairs: PAIRS.
-        references: GAPS of the dominant pairs and of the target pairs, where the method needs them.
+        pairs: table PAIRS.
+        references: table GAPS of the dominant pairs and of the target pairs, where the method needs them.
         tokenizer: of the model that trains.
         settings: of the training; its cutoff and what the method needs count here.
         system: system message before each prompt.

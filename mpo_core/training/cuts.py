@@ -62,7 +62,7 @@ class Cuts(BaseModel):
 
     @classmethod
     def of_figures(cls, figures: Mapping[str, float]) -> Cuts:
-        """Reads the counts by language out of what `figures` gave; other names are skipped."""
+        """Makes the counts of the figures in a training's log, which `figures` has written; skips other figures."""
         languages: dict[str, dict[str, int]] = {}
         for name, count in figures.items():
             parts = name.split("/")

@@ -36,7 +36,7 @@ def inner(model: Any) -> Any:
 
 @contextlib.contextmanager
 def scoring(model: Any, *, packed: bool, keep: int = KEEP, layer: int | None = None) -> Iterator[None]:
-    """Makes `model(layout=...)` return an `Output` inside the block; afterwards the model is as before."""
+    """Makes `model(layout=...)` return an `Output` while the context lasts; afterwards the model is as before."""
     attach(model, packed=packed, keep=keep, layer=layer)
     try:
         yield
@@ -99,10 +99,11 @@ def detach(model: Any) -> None:
 
 @contextlib.contextmanager
 def adding_up(model: Any) -> Iterator[None]:
-    """Makes backward passes add to the gradients of both embeddings without making [V, D] anew each time.
+    """Lets backward passes add to the gradients of the embeddings without a new [V, D] tensor for each pass.
 
-    The head's are added in place, the input's kept as the rows that occurred, until the end.
-    For a process that trains by itself: DDP, FSDP and DeepSpeed have to see each gradient pass.
+    Gradients of the output embeddings are added in place; of the input embeddings, only the rows of tokens that
+    occurred are stored, and added at the end of the context. It is for training in a single process: DDP, FSDP and
+    DeepSpeed must see the gradients of each pass.
     """
     bare = inner(model)
     table, out = bare.get_input_embeddings(), bare.get_output_embeddings()

@@ -68,10 +68,10 @@ class Layout(NamedTuple):
 
 
 def pack(items: list[Item], pooling: Pooling) -> Layout:
-    """Lays sequences out in one row without padding.
+    """Lays out all sequences one after the other in a single row, without padding.
 
     Args:
-        items: at least one.
+        items: the pairs, at least one.
         pooling: `mean` or `last`; `padded_mean` has no meaning without pads.
     """
     ids: list[int] = []
@@ -111,10 +111,10 @@ def pack(items: list[Item], pooling: Pooling) -> Layout:
 
 
 def pad(items: list[Item], pooling: Pooling, pad_id: int) -> Layout:
-    """Lays sequences out in a row each, chosen rows first, right-padded to the longest and up to `MULTIPLE`.
+    """Lays out each sequence in a row of its own, chosen rows first; pads rows to a multiple of `MULTIPLE`.
 
     Args:
-        items: n, at least one.
+        items: the n pairs, at least one.
         pooling: how states are pooled; `padded_mean` counts the pads.
         pad_id: token id of the padding.
     """

@@ -70,7 +70,13 @@ def by_tokens(rows: list[PairRow], budget: int, *, sources: bool) -> list[Forwar
 
 
 def by_rows(rows: list[PairRow], size: int, *, sources: bool) -> list[Forward]:
-    """Plans padded forwards of `size` rows in order, dominant pairs before targets, as in the MPO authors' code."""
+    """Plans padded forward passes as the MPO authors' code does: `size` rows each, in their order.
+
+    Args:
+        rows: rows of the optimiser step.
+        size: number of rows in a forward pass.
+        sources: whether a pass with the rows' dominant pairs comes before the pass with their target pairs.
+    """
     forwards = []
     for start in range(0, len(rows), size):
         batch = rows[start : start + size]

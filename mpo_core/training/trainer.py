@@ -47,12 +47,12 @@ class Step(NamedTuple):
 
     @property
     def mean_chosen_tokens(self) -> float:
-        """Answer tokens of chosen, a weighted mean over the rows."""
+        """Mean number of tokens of a chosen answer, weighted by the rows' weights."""
         return math.fsum(row.weight * len(row.target.chosen) for row in self.rows) / self.weight
 
     @property
     def mean_prompt_tokens(self) -> float:
-        """Prompt tokens after the first, in the same manner."""
+        """Mean number of tokens of a prompt after its first one, weighted by the rows' weights."""
         return math.fsum(row.weight * (len(row.target.prompt) - 1) for row in self.rows) / self.weight
 
 
@@ -376,7 +376,7 @@ class MPOTrainer(Trainer):
         return {name: value for name, value in means.items() if name not in unmeasured}
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:  # noqa: FBT001, FBT002
-        """Saves as transformers does, into a folder made first: transformers asks for it before shards come."""
+        """Saves as transformers does, but makes the folder first: transformers looks for it before it writes."""
         Path(output_dir or str(self.args.output_dir)).mkdir(parents=True, exist_ok=True)
         super().save_model(output_dir, _internal_call)
 

@@ -45,7 +45,7 @@ def test_with_several_samples_the_prompt_stays_the_unit(judged: Callable[..., pa
 
 def test_a_prompt_judged_once_only_is_refused(judged: Callable[..., pa.Table]) -> None:
     before, after = judged(sw={"harmful": "u u u"}), judged(sw={"harmful": "u"}, bn={"harmful": "u"})
-    with pytest.raises(BadInputError, match="2 prompts were judged only before and 1 only after"):
+    with pytest.raises(BadInputError, match="2 prompts were judged only before the training and 1 only after it"):
         compare(before, after, confidence=0.95)
 
 

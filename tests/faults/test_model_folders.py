@@ -123,11 +123,11 @@ CONFIGS = {
     "yes": (config(vocab_size=True), "vocab_size is 'True'"),
     "a million layers": (
         config(num_hidden_layers=10**6),
-        "num_hidden_layers is 1000000, and the weights hold 29 tensor",
+        "num_hidden_layers is 1000000, but the weights hold 29 tensor",
     ),
     "absurd heads": (config(num_attention_heads=10**9, num_key_value_heads=10**9), "heads is 1000000000"),
-    "absurd width": (config(hidden_size=128 * 10**7), r"describes [\d,]+ parameters, and the weights hold 1,018,880"),
-    "absurd vocabulary": (config(vocab_size=10**13), "parameters, and the weights hold"),
+    "absurd width": (config(hidden_size=128 * 10**7), r"describes [\d,]+ parameters, but the weights hold 1,018,880"),
+    "absurd vocabulary": (config(vocab_size=10**13), "parameters, but the weights hold"),
     "another width": (config(hidden_size=256), "weights are of another shape|parameters, and the weights"),
     "a larger vocabulary": (
         config(vocab_size=3000),
@@ -146,7 +146,7 @@ CONFIGS = {
     "positions scaled below one": (scaled(factor=-2.0, rope_type="linear"), "factor of rope_parameters is '-2.0'"),
     "a base of zero": (scaled(rope_theta=0, rope_type="default"), "rope_theta of rope_parameters is '0'"),
     "a window below zero": (config(sliding_window=-1), "sliding_window is '-1', not a whole number above 0"),
-    "absurd labels": (config(num_labels=10**9), "num_labels is 1000000000, and the weights hold"),
+    "absurd labels": (config(num_labels=10**9), "num_labels is 1000000000, but the weights hold"),
     "whole numbers": (stored_as("int8"), "29 weights are stored as I8 and config.json says nothing of a quantisation"),
     "eight bits": (stored_as("float8_e4m3fn"), "29 weights are stored as F8_E4M3"),
     "an unknown precision": (config(dtype="nope"), "this configuration cannot be used"),

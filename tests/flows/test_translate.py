@@ -195,7 +195,7 @@ def test_a_run_by_a_failing_service_gives_the_pairs_of_an_exact_service(warm, tm
         (["--engine", "openai"], ["openai needs a value", "Write openai=MODEL"]),
         (["--engine", "google", "--to", "sw,sw"], ["--to sw,sw: a language is named twice"]),
         (["--engine", "google", "--set", "translation.engines.0.url=x"], [r"engines\.0\.url"]),
-        ([], ["mpo translate: an engine is missing"]),
+        ([], ["mpo translate: no translation engine is named"]),
     ],
     ids=lambda value: " ".join(value[-1:]) if isinstance(value, list) and value and value[0].startswith("--") else "",
 )

@@ -102,7 +102,7 @@ def spearman(clusters: Sequence[Sequence[tuple[float, float]]]) -> Correlation |
         clusters: the points (x, y) of each cluster.
 
     Returns:
-        None where fewer than four clusters or only equal values leave nothing to correlate.
+        The correlation; None if there are fewer than four clusters, or if all values are equal.
     """
     points = np.array([point for cluster in clusters for point in cluster], dtype=np.float64)
     if len(clusters) < _FEWEST or not np.isfinite(rho := _rho(points)):

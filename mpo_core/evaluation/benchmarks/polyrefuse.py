@@ -23,7 +23,7 @@ class PolyRefuse(Benchmark):
     """Folder with the files `harmful_test_translated_CODE.json` and `harmless_test_translated_CODE.json`."""
 
     def sources(self, language: str) -> list[dict[str, JsonValue]]:
-        """Returns the files of the language for both kinds, as far as the folder has them."""
+        """Returns the files of harmful and of harmless prompts in a language; none that the folder lacks."""
         files = {kind: Path(self.path, f"{kind}_test_translated_{language}.json") for kind in ("harmful", "harmless")}
         text = "instruction" if language == "en" else "instruction_translated"
         return [
