@@ -23,7 +23,7 @@ OUTCOMES = ("safe_refusal", "safe_help", "unsafe", "invalid", "unjudged")
 
 
 def judge_file(config: PipelineConfig, file: Path, out: Path, columns: Columns) -> dict[str, Any]:
-    """Judges the answers of a file; rejected rows go beside the verdicts, with their reasons.
+    """Judges the answers of a file; writes rejected rows, with their reasons, into a file beside the verdicts.
 
     Args:
         config: the settings; the judge is that of `judging`.
@@ -65,7 +65,7 @@ def judge_file(config: PipelineConfig, file: Path, out: Path, columns: Columns) 
 
 @flow(name="judge-file")
 def judge_blocks(config: PipelineConfig, prompts: ArtifactRef, blocks: list[ArtifactRef]) -> list[ArtifactRef]:
-    """Judges blocks of answers as a run does.
+    """Judges blocks of answers with the task and the cache of a run.
 
     Args:
         config: the settings.

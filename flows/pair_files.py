@@ -76,7 +76,7 @@ def audit_file(file: Path) -> dict[str, Any]:
 
 
 def export_file(file: Path, out: Path, form: str) -> dict[str, Any]:
-    """Exports pairs in the form `official` or `trl`, and returns how many by language, kind and split."""
+    """Writes pairs in the official MPO JSON (`official`) or TRL's format (`trl`); returns their number by language."""
     forms = {"official": export_official, "trl": export_trl}
     if form not in forms:
         raise BadInputError("unknown format", where=f"--format {form}", fix=f"Known: {', '.join(forms)}.")

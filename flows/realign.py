@@ -26,7 +26,7 @@ from tasks.pairs import replay_pairs
 
 
 class Realignment(BaseModel):
-    """What needed work, and the run that did it, if anything did."""
+    """The result of `mpo realign`: why training was needed, and the report of the run that trained, if one did."""
 
     needs: list[tuple[str | None, str]]
     """Pairs of a language and the reason; without a language it concerns all of them."""
@@ -34,7 +34,7 @@ class Realignment(BaseModel):
 
 
 class _Work(NamedTuple):
-    """What there is to do: the promoted version, why it needs work, and the prompts."""
+    """What a realignment has to do: the promoted version, the reasons to train again, and the prompts."""
 
     version: registry.Version | None
     """The promoted version."""

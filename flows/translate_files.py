@@ -33,7 +33,7 @@ Write = Callable[[pa.Table], None]
 def translate_file(
     config: PipelineConfig, file: Path, out: Path, *, column: str, delimiter: str | None = None
 ) -> dict[str, Any]:
-    """Translates a column of a file into every target, block by block.
+    """Translates a column of a file into every target language, block by block.
 
     `out` is Parquet or CSV in the long form of TRANSLATED; a quarantine file beside it has the rejected texts. If the
     run ends early, nothing is written, but the engines' replies are stored, and the next run continues from there.
@@ -83,7 +83,7 @@ def translate_file(
 
 @flow(name="translate-file")
 def translate_blocks(config: PipelineConfig, blocks: list[ArtifactRef]) -> list[dict[str, Shard]]:
-    """Translates blocks of texts into every target."""
+    """Translates blocks of texts into every target language."""
     with start_run(config) as run:
         texts = stages.translate(run, blocks)
         run.wait()

@@ -190,8 +190,8 @@ def test_the_last_override_wins(profile):
     ("content", "message"),
     [
         (b"a: [1", r"p\.yaml, line \d: this is not YAML"),
-        (b"- a\n- b\n", "a profile is a mapping"),
-        (b"", "a profile is a mapping"),
+        (b"- a\n- b\n", "the profile is not a mapping"),
+        (b"", "the profile is not a mapping"),
         (b"\xff", "not UTF-8 text"),
         (b"run: {name: x}\n", r"prompts: Field required"),
         (b"run: {name: x}\nrun: {name: y}\n", r"line 2: the key 'run' occurs twice"),

@@ -166,7 +166,7 @@ class TrainingMethod(TrainingSettings, abc.ABC):
         """Returns the loss of each of the n pairs, [n]. The trainer weights and averages them."""
 
     def anchor(self, kind: str) -> Literal["dominant", "own"]:
-        """Returns whose reward gap is the anchor of a target pair: the dominant pair's, or its own."""
+        """Returns which reward gap of the frozen model a target pair is pulled to: its dominant pair's, or its own."""
         del kind
         return "dominant"
 

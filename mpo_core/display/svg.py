@@ -58,7 +58,7 @@ def label(ax: Any, *, x: str = "", y: str = "") -> None:
 
 
 def shortened(name: str) -> str:
-    """Shortens a name that would leave the chart no room."""
+    """Shortens a name that is too long for the margin of a chart."""
     return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…"
 
 

@@ -71,7 +71,7 @@ class Answer(NamedTuple):
 
 
 def header_value(value: str, *, where: str) -> str:
-    """Returns a key as a header can carry it, without white space around it.
+    """Returns a service's key without white space around it, after a check that an HTTP header can hold it.
 
     Raises:
         BadInputError: it contains other characters than printable ASCII; the message does not repeat them.

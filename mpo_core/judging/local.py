@@ -44,7 +44,7 @@ class _Loaded(NamedTuple):
 
 
 def readings(settings: GuardJudge, cases: Sequence[Case]) -> list[Reading]:
-    """Returns the guard's reading of each answer; `too_long` where an exchange does not fit into its context.
+    """Returns what the guard says of each answer; `too_long` if prompt and answer do not fit into its context.
 
     Raises:
         BadInputError: the model cannot be found or loaded, or its chat template is not that of this guard.

@@ -19,7 +19,7 @@ UNREADABLE = "unreadable_verdict"
 
 
 class Reading(NamedTuple):
-    """The judgement of a model on an answer, before it becomes a verdict.
+    """What a judge model says of an answer; `ModelJudge.verdict` makes a verdict of it.
 
     `label` is `safe`, `unsafe`, `controversial` or `invalid`; None if the reply cannot be read, and `reason` says why.
     `refusal` is None where the model does not say.

@@ -39,7 +39,7 @@ class _Exchange(NamedTuple):
 
 
 def readings(settings: OpenAIJudge, cases: Sequence[Case]) -> list[Reading]:
-    """Returns the model's reading of each answer; one without a label says why there is no verdict.
+    """Returns what the model says of each answer; a reading without a label says why there is no verdict.
 
     Raises:
         BadInputError: the server refuses every request, or its model gives no readable verdict.

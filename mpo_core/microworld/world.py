@@ -104,7 +104,7 @@ class Item(NamedTuple):
         return self.fill(lexicon.FRAMINGS[language][self.framing], language)
 
     def refusal(self, language: str) -> str:
-        """Returns the canonical refusal; its reason follows from the concept (harmless items take one by object)."""
+        """Returns the answer that declines the request, with the reason that belongs to its concept."""
         column(language)
         reasons = lexicon.REASONS[language]
         index = lexicon.CONCEPT_REASON.get(self.category, _index(self.object, lexicon.OBJECTS) % len(reasons))

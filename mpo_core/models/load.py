@@ -84,8 +84,8 @@ def load_model(
     Args:
         folder: the model's folder.
         settings: dtype, device and whether its own code may run.
-        dtype: overrides that of the settings (training loads fp32 master weights); `nf4` quantises the linear layers
-            but the head to four bits and keeps the rest in fp32.
+        dtype: number format in place of that of the settings (training loads weights in fp32). `nf4` quantises all
+            linear layers except the output head to four bits, and loads the rest in fp32.
         attention: transformers' name of an implementation. Default: the model's own choice.
         device_map: `auto` spreads the layers over all devices. Default: all are on the device of the settings.
 

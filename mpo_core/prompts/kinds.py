@@ -122,7 +122,7 @@ def _mapped(label: str, kind_map: Mapping[str, Kind], names: Sequence[str]) -> K
 
 
 def column_direction(column: str) -> Kind | None:
-    """Returns the kind that *true* means in a column of this name; None where the name does not say it.
+    """Returns whether *true* in a column of this name means harmful or harmless; None if the name does not say it.
 
     `is_safe`, `benign`, `notToxic` and `prompt_harmful` say it; `label`, `flagged` and `is_safe_answer` do not.
     """

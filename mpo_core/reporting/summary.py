@@ -248,7 +248,7 @@ class RunSummary(Record):
         return Pair(before, after)
 
     def comparison(self, language: str, metric: str, benchmark: str = HELD_OUT) -> ComparisonRow | None:
-        """Returns one comparison, or None if it was not made."""
+        """Returns the paired test of one metric in one language, or None if there is none."""
         key = (benchmark, language, metric)
         return next((row for row in self.comparisons if (row.benchmark, row.language, row.metric) == key), None)
 

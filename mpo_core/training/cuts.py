@@ -73,7 +73,8 @@ class Cuts(BaseModel):
     def warning(self, cutoff: int) -> str | None:
         """Returns a sentence where more than `WARN_ABOVE` of all pairs, or of one language's, were cut; else None.
 
-        A script that takes many tokens may lose much in one language and little in all of them together.
+        Languages are looked at one by one too: in a script that takes many tokens, many pairs may be cut, even if few
+        pairs of all languages are.
         """
         total = self.total
         if not any(counts.cut > WARN_ABOVE * counts.pairs for counts in (total, *self.languages.values())):

@@ -28,7 +28,7 @@ class Head(NamedTuple):
 
 
 def describe_head(config: Any) -> Head:
-    """Reads the head's constants from the model's config."""
+    """Reads from a model's config how its output head scales, shifts and caps the logits."""
     config = config.get_text_config()
     scale = 1.0 / (getattr(config, "logits_scaling", None) or 1.0)
     return Head(scale * (getattr(config, "logit_scale", None) or 1.0), getattr(config, "final_logit_softcapping", None))

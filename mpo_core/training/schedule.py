@@ -104,7 +104,7 @@ class EpochSteps(Sampler[list[int]]):
 
     @property
     def batch_sampler(self) -> EpochSteps:
-        """Itself: Trainer looks one level below the loader's sampler for `set_epoch`."""
+        """This sampler: transformers' Trainer calls `set_epoch` on the `batch_sampler` of a loader's sampler."""
         return self
 
     def set_epoch(self, epoch: int) -> None:

@@ -73,7 +73,7 @@ _KEY_REFUSED, _FIRST_ERROR = {401, 403}, 400
 
 
 def deep_translator_backend(settings: DeepTranslatorSource, *, with_key: bool = True) -> RemoteBackend:
-    """Makes the backend of an online service.
+    """Makes the backend that translates with an online service through the library deep-translator.
 
     Raises:
         BadInputError: the environment variable of its key is not set, or the key is malformed.

@@ -65,7 +65,7 @@ class MachineEngine:
         return codes[0], codes[1]
 
     def load(self, texts: Sequence[str], source: str, target: str) -> Load:
-        """Estimates what translating these texts would send: the pieces without a saved answer."""
+        """Estimates the requests that translating these texts would need; pieces with a saved answer need none."""
         pieces = _pieces(self._layouts(texts))
         known = self._replies.find(self._direction(source, target), pieces)
         missing = [piece for piece in pieces if piece not in known]

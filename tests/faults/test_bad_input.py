@@ -45,7 +45,7 @@ def left(folder):
         ("training.beta=high", ["profile.yaml: training.beta: .*valid number", "See training.beta in docs"]),
         ("training.batch_size=1.5", ["training.batch_size: .*valid integer"]),
         ("languages.targets=[sw, tlh]", ["languages.targets: unknown language 'tlh'", "Known: en, it,"]),
-        ("training.beta", ["--set training.beta: the override has no `key=` before its value", "Example: --set"]),
+        ("training.beta", ["--set training.beta: the override has no `key=` before its value", "for example --set"]),
         ("training.seed=4294967296", ["training.seed: .*less than 4294967296", "See training.seed in docs"]),
         ("training.seed=-1", ["training.seed: .*greater than or equal to 0"]),
         ("compare.seeds=[-1]", [r"compare.seeds.0: .*greater than or equal to 0"]),
