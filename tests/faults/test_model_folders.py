@@ -128,7 +128,7 @@ CONFIGS = {
     "absurd heads": (config(num_attention_heads=10**9, num_key_value_heads=10**9), "heads is 1000000000"),
     "absurd width": (config(hidden_size=128 * 10**7), r"describes [\d,]+ parameters, but the weights hold 1,018,880"),
     "absurd vocabulary": (config(vocab_size=10**13), "parameters, but the weights hold"),
-    "another width": (config(hidden_size=256), "weights are of another shape|parameters, and the weights"),
+    "another width": (config(hidden_size=256), "weights are of another shape|parameters, but the weights"),
     "a larger vocabulary": (
         config(vocab_size=3000),
         r"of another shape.*embed_tokens.weight: \[2961, 128\] in the file",
