@@ -242,7 +242,10 @@ def test_a_translation_without_a_profile_takes_settings_of_languages(mpo, tmp_pa
     assert outcome.code == 0, outcome
     assert json.loads(outcome.out)[0]["known"] == 1
     outcome = mpo(*command, *settings, "--delimiter", ";;")
-    assert (outcome.code, outcome.err.startswith("mpo: --delimiter ;;: the delimiter is not a single character")) == (2, True)
+    assert (outcome.code, outcome.err.startswith("mpo: --delimiter ;;: the delimiter is not a single character")) == (
+        2,
+        True,
+    )
 
 
 # -- comparison ----------------------------------------------------------------------
