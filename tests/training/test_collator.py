@@ -120,7 +120,7 @@ def test_references_of_another_model_are_refused(world: Any, model: Any, tokeniz
     pairs = world.pairs_table(1)
     references = world.references_for(model, tokenizer, pairs, digest="a" * 64)
     assert joined(pairs, references, tokenizer, world.settings(), model="a" * 64)[1].num_rows == 0
-    with pytest.raises(BadInputError, match=r"of another model \(aaaaaaaaaaaa\)"):
+    with pytest.raises(BadInputError, match=r"on another model \(aaaaaaaaaaaa\)"):
         joined(pairs, references, tokenizer, world.settings(), model="b" * 64)
 
 

@@ -118,7 +118,7 @@ def test_references_of_another_model_are_refused(world: Any, folder: Path, tmp_p
     for file in folder.glob("*token*"):
         (tmp_path / "other" / file.name).write_bytes(file.read_bytes())
     (tmp_path / "other" / "chat_template.jinja").write_bytes((folder / "chat_template.jinja").read_bytes())
-    with pytest.raises(BadInputError, match="the references are of another model") as caught:
+    with pytest.raises(BadInputError, match="the references were measured on another model") as caught:
         _build(
             job.model_copy(update={"model_folder": tmp_path / "other"}),
             pairs, None, pq.read_table(job.references), channel=None,  # type: ignore[arg-type]
