@@ -283,7 +283,7 @@ def test_a_model_whose_replies_cannot_be_read_is_refused(guard_folder: Path, rep
 
     replying(AutoTokenizer.from_pretrained(guard_folder), lambda _: "unsafe\nS1")
     judge = JUDGES.parse({"judge": "guard", "path": str(guard_folder)})
-    with pytest.raises(BadInputError, match=r"no verdict on a harmless test answer .unreadable_verdict"):
+    with pytest.raises(BadInputError, match=r"no verdict on a harmless test answer .* guard .unreadable_verdict"):
         judge.verdicts([case("Mix flour.")])
 
 
