@@ -3,7 +3,7 @@
 from mpo_core.contract.artifacts import ArtifactRef, ArtifactStore, Shard
 from mpo_core.contract.tables import PROMPTS, RESPONSES, VERDICTS
 from mpo_core.judging import Judge, judge_responses
-from tasks.stage import ShardInput, shard_of, stage
+from tasks.stage import ShardInput, shard_of, stage, tell_progress
 
 
 @stage("judging", verb="judge", version=3)
@@ -15,7 +15,7 @@ def judge_answers(
     responses = shard_of(responses)
     table = store.read_table(prompts, PROMPTS)
     kinds = dict(zip(table.column("prompt_id").to_pylist(), table.column("kind").to_pylist(), strict=True))
-    verdicts = judge_responses(store.read_table(responses.rows, RESPONSES), kinds, judge)
+    verdicts = judge_responses(store.read_table(responses.rows, RESPONSES), kinds, judge, tell_progress)
     counts: dict[str, int] = {}
     for verdict in verdicts.column("verdict").to_pylist():
         counts[verdict] = counts.get(verdict, 0) + 1

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import ClassVar, NamedTuple
 
 from mpo_core.contract.extensions import ExtensionPoint
+from mpo_core.contract.progress import Progress
 from mpo_core.contract.settings import Settings
 
 
@@ -56,6 +57,11 @@ class Judge(Settings, abc.ABC):
         Raises:
             BadInputError: the judge does not know a language or a prompt.
         """
+
+    def verdicts_with_progress(self, cases: Sequence[Case], progress: Progress) -> list[Verdict]:
+        """Returns the same as `verdicts`. A judge that needs minutes overrides this, and calls `progress` meanwhile."""
+        del progress
+        return self.verdicts(cases)
 
     def require_languages(self, languages: Iterable[str]) -> None:
         """Checks that the judge can judge answers in every one of the languages.

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 from pydantic import Field, model_validator
 
 from mpo_core.contract.extensions import ExtensionPoint
+from mpo_core.contract.progress import Progress
 from mpo_core.contract.settings import OPERATIONAL, Settings
 
 if TYPE_CHECKING:
@@ -17,9 +18,6 @@ if TYPE_CHECKING:
 
 TRAINED = "trained"
 """Name of a model that a run has made; any other model's name is its `model.path`."""
-
-Progress = Callable[[int, int], None]
-"""Called with the number of finished answers and of all answers. It raises if the run is interrupted."""
 
 
 class SampleRequest(NamedTuple):

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Generic, TypeVar
 
+from mpo_core.contract.progress import Progress, ignore_progress
 from mpo_core.http.errors import LastingError, PassingError, RefusedError
 from mpo_core.http.retries import PATIENCE, retrying
 from mpo_core.http.throttle import Throttle
@@ -15,10 +16,11 @@ R = TypeVar("R")
 
 _IN_A_ROW = 12
 """The service counts as down after so many items in a row have failed all their attempts."""
-_REFUSALS = 8
-"""After so many refusals without an answer, the probe shows whether the service refuses everything."""
+_REFUSALS = 3
+"""After so many refusals in a row the probe shows whether the service refuses everything; twice as many after each
+probe that it answers."""
 _FINAL = {401, 402, 403, 404, 429}
-"""Statuses that are not about an item; 429 is a refusal where it means a spent quota."""
+"""Statuses that are rarely about an item: the probe is asked at once. 429 is a refusal where it means a spent quota."""
 
 
 class ServiceDownError(RuntimeError):
@@ -33,7 +35,9 @@ async def ask_all(
     concurrency: int,
     retries: int,
     throttle: Throttle,
-    progress: Callable[[int, int], None],
+    size: Callable[[T], int] = lambda _item: 1,
+    progress: Progress = ignore_progress,
+    ended: Callable[[T, R | LastingError | PassingError], None] = lambda _item, _outcome: None,
 ) -> list[R | LastingError | PassingError]:
     """Returns what `ask` returns for every item, in order, or the error with which the item failed.
 
@@ -44,71 +48,68 @@ async def ask_all(
             whether the service refuses everything. A message to the user quotes only the reply to the probe.
         concurrency: maximum number of requests in flight at the same time.
         retries: how often an item is tried again after a `PassingError`.
-        throttle: slows down where the service says "too many requests".
+        throttle: limits the pace, and slows down where the service says "too many requests".
+        size: characters of an item, for the throttle's limit.
         progress: called after each item and every second with the items done and all items; what it raises is raised.
+        ended: called with each item as soon as it has its outcome; what it raises is raised.
 
     Raises:
         RefusedError: the service refuses everything.
         ServiceDownError: item after item failed.
     """
-    work = _Work(ask, probe, retries, throttle)
+    work = _Work(ask, probe, retries, throttle, size)
+    outcomes: dict[int, R | LastingError | PassingError] = {}
     waiting = iter(enumerate(items))
 
     async def worker() -> None:
         for number, item in waiting:
-            work.outcomes[number] = await work.outcome(item)
-            progress(len(work.outcomes), len(items))
+            outcomes[number] = await work.outcome(item)
+            ended(item, outcomes[number])
+            progress(len(outcomes), len(items))
 
     async def heart() -> None:
         while True:
-            progress(len(work.outcomes), len(items))
+            progress(len(outcomes), len(items))
             await asyncio.sleep(1.0)
 
     workers = [asyncio.create_task(worker()) for _ in range(min(concurrency, len(items)))]
     both: set[asyncio.Future[Any]] = {asyncio.create_task(heart()), asyncio.gather(*workers)}
     try:
-        ended, _ = await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
-        for future in ended:
+        finished, _ = await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+        for future in finished:
             await future
     finally:
         everything = [*both, *workers]
         for future in everything:
             future.cancel()
         await asyncio.gather(*everything, return_exceptions=True)
-    if any(isinstance(outcome, RefusedError) for outcome in work.outcomes.values()):
-        await work.require_answer()
-    return [work.outcomes[number] for number in range(len(items))]
+    await work.require_any_answer()
+    return [outcomes[number] for number in range(len(items))]
 
 
 class _Work(Generic[T, R]):
-    """One call of `ask_all`: the outcomes so far, and counts of failures and refusals by the service."""
+    """One call of `ask_all`: how to ask, and the failures and refusals in a row."""
 
-    def __init__(self, ask: Callable[[T], Awaitable[R]], probe: T, retries: int, throttle: Throttle) -> None:
-        self.outcomes: dict[int, R | LastingError | PassingError] = {}
-        self._ask, self._probe, self._retries, self._throttle = ask, probe, retries, throttle
+    def __init__(
+        self,
+        ask: Callable[[T], Awaitable[R]],
+        probe: T,
+        retries: int,
+        throttle: Throttle,
+        size: Callable[[T], int],
+    ) -> None:
+        self._ask, self._probe, self._retries, self._throttle, self._size = ask, probe, retries, throttle, size
         self._failed = self._refused = 0
-        self._answers = False
+        self._patience, self._answers = _REFUSALS, False
         self._probing = asyncio.Lock()
 
-    async def require_answer(self) -> None:
-        """Asks the probe, unless the service has answered an item, to find out whether it refuses everything.
+    async def outcome(self, item: T) -> R | LastingError | PassingError:
+        """Returns the result of one item after all its attempts, or the error that it failed with.
 
         Raises:
-            RefusedError: it refuses the probe, too.
+            RefusedError: the service refuses the probe, too.
+            ServiceDownError: item after item failed.
         """
-        async with self._probing:
-            if self._answers:
-                return
-            try:
-                await self._once(self._probe)
-            except RefusedError:
-                raise
-            except (PassingError, LastingError):
-                return
-            self._answers = True
-
-    async def outcome(self, item: T) -> R | LastingError | PassingError:
-        """Returns the result of one item after all its attempts, or the error that it failed with."""
         try:
             result: R = await retrying(self._retries)(self._once, item)
         except PassingError as error:
@@ -118,16 +119,45 @@ class _Work(Generic[T, R]):
             return error
         except RefusedError as error:
             self._refused += 1
-            if error.status in _FINAL or self._refused >= _REFUSALS:
-                await self.require_answer()
+            await self._require_answer(1 if error.status in _FINAL else self._patience)
             return error
         except LastingError as error:
             return error
-        self._failed, self._answers = 0, True
+        self._failed = self._refused = 0
+        self._answers = True
         return result
 
+    async def require_any_answer(self) -> None:
+        """Asks the probe if the service has answered nothing and refused the last items.
+
+        Raises:
+            RefusedError: it refuses the probe, too.
+        """
+        if not self._answers:
+            await self._require_answer(1)
+
+    async def _require_answer(self, least: int) -> None:
+        """Asks the probe, after at least so many refusals in a row, whether the service refuses everything.
+
+        Raises:
+            RefusedError: it does.
+        """
+        async with self._probing:
+            if self._refused < least:
+                return
+            try:
+                await self._once(self._probe)
+            except RefusedError:
+                raise
+            except (PassingError, LastingError):
+                pass  # it shows neither
+            else:
+                self._patience *= 2
+                self._answers = True
+            self._refused = 0
+
     async def _once(self, item: T) -> R:
-        wait = self._throttle.reserve(1)
+        wait = self._throttle.reserve(self._size(item))
         while wait > 0.0:
             await asyncio.sleep(wait)
             wait = self._throttle.held()  # meanwhile another request may have been refused

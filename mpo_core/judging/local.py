@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from mpo_core.contract.artifacts import file_digests, folder_digest
 from mpo_core.contract.errors import BadInputError
 from mpo_core.contract.judge import Case
+from mpo_core.contract.progress import Progress, ignore_progress
 from mpo_core.judging.formats import FORMATS, GOLDEN, GuardFormat, filled
 from mpo_core.judging.reading import Reading
 from mpo_core.models import (
@@ -24,11 +25,14 @@ from mpo_core.models import (
 from mpo_core.models.chat import encode_filled
 from mpo_core.models.fit import check_config
 from mpo_core.models.library import reading
+from mpo_core.models.memory import halving
 from mpo_core.models.templates import render
 from mpo_core.settings import ModelSettings
 
 if TYPE_CHECKING:
     from mpo_core.judging.judges.guard import GuardJudge
+
+R = TypeVar("R")
 
 _FILES = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"]
 _THRESHOLD = 0.5
@@ -43,7 +47,20 @@ class _Loaded(NamedTuple):
     lock: threading.Lock
 
 
-def readings(settings: GuardJudge, cases: Sequence[Case]) -> list[Reading]:
+class _Row(NamedTuple):
+    """A question as a row of a batch: its number, its tokens, and how many tokens its reply may have."""
+
+    number: int
+    tokens: list[int]
+    room: int
+
+    @property
+    def size(self) -> int:
+        """Tokens of the question and of the longest reply together."""
+        return len(self.tokens) + self.room
+
+
+def readings(settings: GuardJudge, cases: Sequence[Case], progress: Progress) -> list[Reading]:
     """Returns what the guard says of each answer; `too_long` if prompt and answer do not fit into its context.
 
     Raises:
@@ -51,14 +68,16 @@ def readings(settings: GuardJudge, cases: Sequence[Case]) -> list[Reading]:
     """
     guard = _load(_folder(settings.path, settings.revision), settings.format, settings.dtype, settings.device)
     with guard.lock:
-        return _readings(guard, FORMATS[settings.format], cases, settings.batch_size)
+        return _readings(guard, FORMATS[settings.format], cases, settings.batch_size, progress)
 
 
-def _readings(guard: _Loaded, form: GuardFormat, cases: Sequence[Case], size: int) -> list[Reading]:
+def _readings(
+    guard: _Loaded, form: GuardFormat, cases: Sequence[Case], size: int, progress: Progress = ignore_progress
+) -> list[Reading]:
     if form.policies:
-        return _by_policy(guard, form, cases, size)
+        return _by_policy(guard, form, cases, size, progress)
     prompts = [_encoded(guard.tokenizer, form, case) for case in cases]
-    outputs = _generate(guard, prompts, form.max_tokens, size)
+    outputs = _generate(guard, prompts, form.max_tokens, size, lambda done: progress(done, len(cases)))
     return [output if isinstance(output, Reading) else form.read(output) for output in outputs]
 
 
@@ -146,40 +165,50 @@ def _encoded(tokenizer: Any, form: GuardFormat, case: Case, policy: str = "") ->
     return encode_filled(tokenizer, [case.prompt.strip(), case.response.strip()], rendered)
 
 
-def _batches(guard: _Loaded, prompts: Sequence[list[int]], room: int, size: int) -> Iterator[tuple[list[int], Any]]:
-    """Yields batches of prompts of similar length, the longest first; skips prompts of more than `room` tokens.
+def _batches(guard: _Loaded, prompts: Sequence[list[int]], room: int, size: int) -> list[list[_Row]]:
+    """Returns batches of similar length, the longest first; what does not fit into the context is left out."""
+    limit = context_length(guard.model.config)
+    rows = [
+        _Row(number, ids, room)
+        for number, ids in enumerate(prompts)
+        if ids and (limit is None or len(ids) + room <= limit)
+    ]
+    rows.sort(key=lambda row: -len(row.tokens))
+    return [rows[start : start + size] for start in range(0, len(rows), size)]
 
-    Args:
-        guard: the loaded guard.
-        prompts: token ids of each prompt.
-        room: maximum number of tokens of a prompt.
-        size: number of prompts in a batch.
 
-    Yields:
-        The indices of the prompts in the batch, and their tensors.
-    """
+def _inputs(guard: _Loaded, batch: list[_Row]) -> dict[str, Any]:
+    """Returns a batch as tensors, padded on the left."""
     import torch
 
-    limit = context_length(guard.model.config)
-    fitting = [number for number, ids in enumerate(prompts) if ids and (limit is None or len(ids) + room <= limit)]
-    fitting.sort(key=lambda number: -len(prompts[number]))
-    pad = guard.tokenizer.pad_token_id
-    for start in range(0, len(fitting), size):
-        numbers = fitting[start : start + size]
-        width = len(prompts[numbers[0]])
-        rows = [[pad] * (width - len(prompts[number])) + prompts[number] for number in numbers]
-        masks = [[0] * (width - len(prompts[number])) + [1] * len(prompts[number]) for number in numbers]
-        device = guard.model.device
-        yield (
-            numbers,
-            {
-                "input_ids": torch.tensor(rows, device=device),
-                "attention_mask": torch.tensor(masks, device=device),
-            },
-        )
+    pad, device, width = guard.tokenizer.pad_token_id, guard.model.device, len(batch[0].tokens)
+    ids = [[pad] * (width - len(row.tokens)) + row.tokens for row in batch]
+    mask = [[0] * (width - len(row.tokens)) + [1] * len(row.tokens) for row in batch]
+    return {"input_ids": torch.tensor(ids, device=device), "attention_mask": torch.tensor(mask, device=device)}
 
 
-def _generate(guard: _Loaded, prompts: Sequence[list[int]], room: int, size: int) -> list[str | Reading]:
+def _computed(
+    batches: list[list[_Row]], compute: Callable[[list[_Row]], list[R]], progress: Callable[[int], None]
+) -> Iterator[tuple[int, R]]:
+    """Computes batch by batch, halved where memory runs out; yields the number of each prompt and its result."""
+    done = 0
+    for batch, results in halving(batches, compute, tokens=lambda row: row.size, too_small=_too_small):
+        done += len(batch)
+        progress(done)
+        yield from zip((row.number for row in batch), results, strict=True)
+
+
+def _too_small(row: _Row) -> BadInputError:
+    return BadInputError(
+        f"the memory is too small for a guard to judge one answer in {row.size} tokens",
+        where="judging.device",
+        fix="Use judging.dtype=bfloat16 or a smaller guard, or free memory.",
+    )
+
+
+def _generate(
+    guard: _Loaded, prompts: Sequence[list[int]], room: int, size: int, progress: Callable[[int], None]
+) -> list[str | Reading]:
     """Generates the most likely reply to each prompt; where there is none, a reading says `too_long` or `truncated`."""
     import torch
     from transformers import GenerationConfig
@@ -192,24 +221,40 @@ def _generate(guard: _Loaded, prompts: Sequence[list[int]], room: int, size: int
     )
     # transformers would fill gaps in our configuration from the model's own, such as a temperature.
     model.generation_config = GenerationConfig(eos_token_id=own)
-    outputs: list[str | Reading] = [Reading(None, reason="too_long")] * len(prompts)
-    for numbers, inputs in _batches(guard, prompts, room, size):
+
+    def compute(batch: list[_Row]) -> list[str | Reading]:
+        inputs = _inputs(guard, batch)
         with torch.inference_mode():
             ids = model.generate(**inputs, generation_config=config)[:, inputs["input_ids"].shape[1] :].tolist()
-        for number, new in zip(numbers, ids, strict=True):
-            stop = next((at for at, token in enumerate(new) if token in ends), None)
-            text = tokenizer.decode(new[:stop], skip_special_tokens=True, clean_up_tokenization_spaces=False)
-            outputs[number] = Reading(None, reason="truncated") if stop is None else text
+        return [reply(new) for new in ids]
+
+    def reply(new: list[int]) -> str | Reading:
+        stop = next((at for at, token in enumerate(new) if token in ends), None)
+        if stop is None:
+            return Reading(None, reason="truncated")
+        text: str = tokenizer.decode(new[:stop], skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        return text
+
+    outputs: list[str | Reading] = [Reading(None, reason="too_long")] * len(prompts)
+    for number, output in _computed(_batches(guard, prompts, room, size), compute, progress):
+        outputs[number] = output
     return outputs
 
 
-def _by_policy(guard: _Loaded, form: GuardFormat, cases: Sequence[Case], size: int) -> list[Reading]:
+def _by_policy(
+    guard: _Loaded, form: GuardFormat, cases: Sequence[Case], size: int, progress: Progress
+) -> list[Reading]:
     """Judges answers by every policy: unsafe if one is more likely violated than not; the reason names these."""
     violated: list[list[str]] = [[] for _ in cases]
     answered = [0] * len(cases)
-    for name, policy in form.policies.items():
+    for position, (name, policy) in enumerate(form.policies.items()):
         prompts = [_encoded(guard.tokenizer, form, case, policy) for case in cases]
-        for number, probability in _first_words(guard, prompts, list(form.labels), size):
+        before = position * len(cases)
+
+        def beat(done: int, before: int = before) -> None:
+            progress((before + done) // len(form.policies), len(cases))
+
+        for number, probability in _first_words(guard, prompts, list(form.labels), size, beat):
             answered[number] += 1
             violated[number] += [name] if probability >= _THRESHOLD else []
     return [
@@ -221,7 +266,7 @@ def _by_policy(guard: _Loaded, form: GuardFormat, cases: Sequence[Case], size: i
 
 
 def _first_words(
-    guard: _Loaded, prompts: Sequence[list[int]], words: Sequence[str], size: int
+    guard: _Loaded, prompts: Sequence[list[int]], words: Sequence[str], size: int, progress: Callable[[int], None]
 ) -> Iterator[tuple[int, float]]:
     """Yields by prompt the probability that the reply begins with the first of two words rather than the second."""
     import torch
@@ -233,7 +278,11 @@ def _first_words(
             where=f"judging.path {guard.tokenizer.name_or_path}",
             fix=f"Name another model, or set judging.format to its format, one of {', '.join(FORMATS)}.",
         )
-    for numbers, inputs in _batches(guard, prompts, 0, size):
+
+    def compute(batch: list[_Row]) -> list[float]:
         with torch.inference_mode():
-            logits = guard.model(**inputs).logits[:, -1, tokens].float()
-        yield from zip(numbers, logits.softmax(dim=-1)[:, 0].tolist(), strict=True)
+            logits = guard.model(**_inputs(guard, batch)).logits[:, -1, tokens].float()
+        probabilities: list[float] = logits.softmax(dim=-1)[:, 0].tolist()
+        return probabilities
+
+    return _computed(_batches(guard, prompts, 0, size), compute, progress)

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from mpo_core.contract.errors import BadInputError
 from mpo_core.contract.judge import Case, Verdict
+from mpo_core.contract.progress import ignore_progress
 from mpo_core.contract.settings import OPERATIONAL
 from mpo_core.judging.formats import FORMATS
 from mpo_core.judging.reading import Reading, ReadingJudge, require_phrases
@@ -26,6 +27,14 @@ class ModelJudge(ReadingJudge):
     force_languages: bool = Field(False, json_schema_extra=OPERATIONAL)
     """Lets a guard model judge answers in languages that it was not made for. Default: false, the run stops
     instead."""
+
+    def verdicts(self, cases: Sequence[Case]) -> list[Verdict]:
+        """Asks the model about every answer, and turns its replies into verdicts.
+
+        Raises:
+            BadInputError, StageFailedError: as `verdicts_with_progress`.
+        """
+        return self.verdicts_with_progress(cases, ignore_progress)
 
     def all_verdicts(self, cases: Sequence[Case], ask: Callable[[list[Case]], list[Reading]]) -> list[Verdict]:
         """Returns a verdict for every case; cases with too few letters are invalid, and the model judges the others."""

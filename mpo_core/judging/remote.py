@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mpo_core.contract.errors import BadInputError, StageFailedError
 from mpo_core.contract.judge import Case
+from mpo_core.contract.progress import Progress, ignore_progress
 from mpo_core.http.errors import LastingError, PassingError, RefusedError
 from mpo_core.http.greedy import GreedyModel
+from mpo_core.http.many import ServiceDownError, ask_all
 from mpo_core.http.refused import refused_service
-from mpo_core.http.retries import PATIENCE, retrying
+from mpo_core.http.throttle import shared_throttle
 from mpo_core.judging import rubric
 from mpo_core.judging.formats import FORMATS, GOLDEN, Turns
 from mpo_core.judging.reading import UNREADABLE, Reading
@@ -20,10 +22,6 @@ from mpo_core.reply import ONLY_THOUGHTS
 if TYPE_CHECKING:
     from mpo_core.judging.judges.openai import OpenAIJudge
 
-_IN_A_ROW = 12
-"""After this many answers in a row that failed in all attempts, the server counts as down."""
-_FINAL = {401, 402, 403, 404, 429}
-"""HTTP statuses of a server that refuses every further request; 429 is a refusal where it means a used-up quota."""
 _WHERE = "judging.judge openai"
 
 
@@ -38,14 +36,18 @@ class _Exchange(NamedTuple):
     """Text to add to the instructions after a reply that cannot be read; empty for a guard, which needs none."""
 
 
-def readings(settings: OpenAIJudge, cases: Sequence[Case]) -> list[Reading]:
+def readings(settings: OpenAIJudge, cases: Sequence[Case], progress: Progress) -> list[Reading]:
     """Returns what the model says of each answer; a reading without a label says why there is no verdict.
 
     Raises:
         BadInputError: the server refuses every request, or its model gives no readable verdict.
         StageFailedError: it does not answer any more.
     """
-    return asyncio.run(_all(settings, cases))
+
+    async def ask() -> list[Reading]:
+        return await _Asker(settings).all(cases, progress)  # its connections belong to the event loop
+
+    return asyncio.run(ask())
 
 
 def _exchange(settings: OpenAIJudge) -> _Exchange:
@@ -59,109 +61,91 @@ def _exchange(settings: OpenAIJudge) -> _Exchange:
     return _Exchange(ask, form.read, form.max_tokens, None, "")
 
 
-class _Run:
-    """The state of one call: the model, how to ask it, and the failures in a row."""
+class _Asker:
+    """Asks one model behind a server about answers."""
 
     def __init__(self, settings: OpenAIJudge) -> None:
-        self.settings, self.exchange, self.failed = settings, _exchange(settings), 0
-        self.name = f"openai:{settings.model}"
-        self.model = GreedyModel(
+        self.name, self._exchange = f"openai:{settings.model}", _exchange(settings)
+        self._model = GreedyModel(
             model=settings.model,
             url=settings.url,
             key_variable=settings.key_variable,
             timeout=settings.timeout,
             connections=settings.concurrency,
         )
+        self._settings = settings
 
-    async def reply(self, messages: Turns, case: Case) -> str:
-        """Returns the model's reply to one request.
+    async def all(self, cases: Sequence[Case], progress: Progress) -> list[Reading]:
+        """Returns the model's reading of each answer, after one of a harmless exchange as a probe.
 
         Raises:
-            PassingError, LastingError, RefusedError: as `GreedyModel.ask`.
+            BadInputError: the server refuses every request, or gives no verdict on the probe.
+            StageFailedError: it does not answer any more.
         """
-        hidden = [case.prompt, case.response, *(turn["content"] for turn in messages)]
-        completion = await self.model.ask(
-            messages, max_tokens=self.exchange.max_tokens, hidden=hidden, schema=self.exchange.schema
-        )
-        if not completion.text and completion.thought is not None:
-            raise LastingError(ONLY_THOUGHTS)
-        return completion.text or ""
+        try:
+            await self._require_verdict()
+            return [_reading_of(outcome) for outcome in await self._outcomes(cases, progress)]
+        except ServiceDownError as error:
+            raise StageFailedError(
+                f"{_WHERE}: the server {self.name} does not answer any more ({error}). Check judging.url, and run again"
+            ) from None
+        except RefusedError as error:
+            keys = self._model.key_variables
+            fix = "Correct the judge's settings."
+            raise refused_service(self.name, error, key_variables=keys, where=_WHERE, fix=fix) from None
+        finally:
+            await self._model.close()
 
-    async def reading(self, case: Case) -> Reading:
+    async def _require_verdict(self) -> None:
+        (outcome,) = await self._outcomes([GOLDEN])
+        if isinstance(outcome, PassingError):
+            raise ServiceDownError(outcome.reason)
+        reading = _reading_of(outcome)
+        if reading.label is None:
+            raise BadInputError(
+                f"the model {self.name} gives no verdict on a harmless test answer ({reading.reason})",
+                where=_WHERE,
+                fix="For a guard model, set judging.format to its format; else raise judging.max_tokens, or use "
+                "another model.",
+            )
+
+    async def _outcomes(
+        self, cases: Sequence[Case], progress: Progress = ignore_progress
+    ) -> list[Reading | LastingError | PassingError]:
+        return await ask_all(
+            cases,
+            self._reading,
+            probe=GOLDEN,
+            concurrency=self._settings.concurrency,
+            retries=self._settings.retries,
+            throttle=shared_throttle(f"judging {self._settings.url} {self.name}", None, None),
+            progress=progress,
+        )
+
+    async def _reading(self, case: Case) -> Reading:
         """Returns the model's reading of one answer, after a second request if its first reply cannot be read.
 
         Raises:
             PassingError, LastingError, RefusedError: as `GreedyModel.ask`.
         """
-        messages = self.exchange.ask(case)
+        first, *others = self._exchange.ask(case)
         result = Reading(None, reason=UNREADABLE)
-        for reminder in ["", self.exchange.reminder] if self.exchange.reminder else [""]:
-            first = {**messages[0], "content": messages[0]["content"] + reminder}
-            reply: str = await retrying(self.settings.retries)(self.reply, [first, *messages[1:]], case)
-            result = self.exchange.read(reply)
+        for reminder in dict.fromkeys(["", self._exchange.reminder]):
+            reply = await self._reply([{**first, "content": first["content"] + reminder}, *others], case)
+            result = self._exchange.read(reply)
             if result.label is not None:
                 break
         return result
 
-
-async def _all(settings: OpenAIJudge, cases: Sequence[Case]) -> list[Reading]:
-    run = _Run(settings)
-    results: dict[int, Reading] = {}
-    waiting = iter(enumerate(cases))
-    try:
-        await _probe(run)
-        async with asyncio.TaskGroup() as group:
-            for _ in range(min(settings.concurrency, len(cases))):
-                group.create_task(_work(run, waiting, results))
-    except ExceptionGroup as errors:
-        raise errors.exceptions[0] from None
-    finally:
-        await run.model.close()
-    return [results[number] for number in range(len(cases))]
-
-
-async def _probe(run: _Run) -> None:
-    """Asks about a harmless exchange first, so that errors of the server or its settings show at once."""
-    try:
-        result = await run.reading(GOLDEN)
-    except PassingError as error:
-        raise StageFailedError(
-            f"{_WHERE}: the server {run.name} does not answer ({error.reason}). Check judging.url, and run again"
-        ) from None
-    except RefusedError as error:
-        raise _refusal_error(run, error) from None
-    except LastingError as error:
-        result = Reading(None, reason=error.reason)
-    if result.label is None:
-        raise BadInputError(
-            f"the model {run.name} gives no verdict on a harmless test answer ({result.reason})",
-            where=_WHERE,
-            fix="For a guard model, set judging.format to its format; else raise judging.max_tokens, or use another "
-            "model.",
+    async def _reply(self, messages: Turns, case: Case) -> str:
+        hidden = [case.prompt, case.response, *(turn["content"] for turn in messages)]
+        completion = await self._model.ask(
+            messages, max_tokens=self._exchange.max_tokens, hidden=hidden, schema=self._exchange.schema
         )
+        if not completion.text and completion.thought is not None:
+            raise LastingError(ONLY_THOUGHTS)
+        return completion.text or ""
 
 
-async def _work(run: _Run, waiting: Iterator[tuple[int, Case]], results: dict[int, Reading]) -> None:
-    for number, case in waiting:
-        try:
-            results[number] = await run.reading(case)
-        except PassingError as error:
-            run.failed += 1
-            if run.failed >= _IN_A_ROW or (error.after or 0.0) > PATIENCE:
-                raise StageFailedError(
-                    f"{_WHERE}: the server {run.name} does not answer any more ({error.reason})"
-                ) from None
-            results[number] = Reading(None, reason=error.reason)
-        except RefusedError as error:
-            if error.status in _FINAL:
-                raise _refusal_error(run, RefusedError(error.reason, status=error.status)) from None
-            results[number] = Reading(None, reason=error.reason)
-        except LastingError as error:
-            results[number] = Reading(None, reason=error.reason)
-        else:
-            run.failed = 0
-
-
-def _refusal_error(run: _Run, error: RefusedError) -> BadInputError:
-    keys = run.model.key_variables
-    return refused_service(run.name, error, key_variables=keys, where=_WHERE, fix="Correct the judge's settings.")
+def _reading_of(outcome: Reading | LastingError | PassingError) -> Reading:
+    return outcome if isinstance(outcome, Reading) else Reading(None, reason=outcome.reason)

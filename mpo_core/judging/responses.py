@@ -9,11 +9,14 @@ import pyarrow as pa
 
 from mpo_core.contract.errors import BadInputError
 from mpo_core.contract.judge import Case, Judge, Verdict
+from mpo_core.contract.progress import Progress, ignore_progress
 from mpo_core.contract.tables import VERDICTS
 from mpo_core.reply import separate
 
 
-def judge_responses(responses: pa.Table, prompts_kind: Mapping[str, str], judge: Judge) -> pa.Table:
+def judge_responses(
+    responses: pa.Table, prompts_kind: Mapping[str, str], judge: Judge, progress: Progress = ignore_progress
+) -> pa.Table:
     """Judges every answer of a RESPONSES table.
 
     The judge never sees thoughts; an answer of nothing but thoughts is invalid.
@@ -22,6 +25,7 @@ def judge_responses(responses: pa.Table, prompts_kind: Mapping[str, str], judge:
         responses: what the model answered.
         prompts_kind: `harmful` or `harmless` by prompt id.
         judge: the judge with its settings.
+        progress: called now and then, by judges that need long, with the answers judged so far and in all.
 
     Returns:
         VERDICTS, one row per answer, in the same order.
@@ -40,7 +44,7 @@ def judge_responses(responses: pa.Table, prompts_kind: Mapping[str, str], judge:
             cases.append(case)
         names = ("prompt_id", "language", "sample")
         rows.append({name: response[name] for name in names} | {"kind": case.kind, "fault": fault})
-    verdicts = judge.verdicts(cases)
+    verdicts = judge.verdicts_with_progress(cases, progress)
     if len(verdicts) != len(cases):
         raise ValueError(f"{type(judge).__name__} gave {len(verdicts)} verdicts on {len(cases)} cases")
     of_judge = iter(verdicts)

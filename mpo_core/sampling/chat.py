@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mpo_core.contract.errors import BadInputError, StageFailedError
-from mpo_core.contract.sampling import Answer, GenerationSettings, NoAnswer, Progress, SampledModel, SampleRequest
+from mpo_core.contract.progress import Progress
+from mpo_core.contract.sampling import Answer, GenerationSettings, NoAnswer, SampledModel, SampleRequest
 from mpo_core.http.address import ServiceUrl
 from mpo_core.http.chat import LONGER_THAN_CONTEXT, MALFORMED, ChatClient, Completion
 from mpo_core.http.client import header_value

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import gc
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mpo_core.contract.errors import BadInputError
-from mpo_core.contract.sampling import Answer, GenerationSettings, NoAnswer, Progress, SampleRequest
+from mpo_core.contract.progress import Progress, ignore_progress
+from mpo_core.contract.sampling import Answer, GenerationSettings, NoAnswer, SampleRequest
 from mpo_core.models import context_length
 from mpo_core.models.chat import encode_prompt
+from mpo_core.models.memory import halving
 from mpo_core.reply import Parts, open_thought, separate
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def generate(
     system: str | None = None,
     thinking: bool = False,
     tokens_per_batch: int | None = None,
-    progress: Progress = lambda _done, _total: None,
+    progress: Progress = ignore_progress,
 ) -> list[Answer | NoAnswer]:
     """Generates an answer to every request; returns the answers in order, with a reason where there is none.
 
@@ -109,7 +109,7 @@ def generate(
 
         return _generate(model, tokenizer, batch, settings, beat)
 
-    for batch, batch_answers in _generated(batches, generate_batch):
+    for batch, batch_answers in halving(batches, generate_batch, tokens=lambda row: row.size, too_small=_too_small):
         answers |= {row.request: answer for row, answer in zip(batch, batch_answers, strict=True)}
         progress(len(answers), len(rows))
     return [replies[request] if request in replies else answers[request] for request in requests]
@@ -143,51 +143,12 @@ def _batches(rows: list[_Row], max_rows: int | None, max_tokens: int, *, equal_l
     return batches
 
 
-def _generated(
-    batches: list[list[_Row]], generate_batch: Callable[[list[_Row]], list[Answer]]
-) -> Iterator[tuple[list[_Row], list[Answer]]]:
-    """Generates batch by batch; where memory runs out, that batch and all later ones are halved until they fit.
-
-    Raises:
-        BadInputError: the memory is too small for one row.
-    """
-    waiting, limit = deque(batches), None
-    while waiting:
-        batch = waiting.popleft()
-        tokens = len(batch) * batch[0].size
-        if len(batch) == 1 or limit is None or tokens <= limit:
-            answers = _unless_out_of_memory(batch, generate_batch)
-            if answers is not None:
-                yield batch, answers
-                continue
-            limit = tokens // 2
-        if len(batch) == 1:
-            raise BadInputError(
-                f"the memory is too small to answer one prompt of {len(batch[0].tokens)} tokens with "
-                f"{batch[0].budget} more",
-                where="model.device",
-                fix="Lower sampling.max_new_tokens, use model.dtype=bfloat16, or free memory.",
-            )
-        half = (len(batch) + 1) // 2
-        waiting.extendleft([batch[half:], batch[:half]])
-
-
-def _unless_out_of_memory(
-    batch: list[_Row], generate_batch: Callable[[list[_Row]], list[Answer]]
-) -> list[Answer] | None:
-    """Returns the answers of a batch, or None if the memory is too small for it."""
-    import torch
-    from accelerate.utils.memory import should_reduce_batch_size
-
-    try:
-        return generate_batch(batch)
-    except RuntimeError as error:
-        if not isinstance(error, torch.OutOfMemoryError) and not should_reduce_batch_size(error):
-            raise
-    gc.collect()  # the traceback held the tensors of the batch
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-    return None
+def _too_small(row: _Row) -> BadInputError:
+    return BadInputError(
+        f"the memory is too small to answer one prompt of {len(row.tokens)} tokens with {row.budget} more",
+        where="model.device",
+        fix="Lower sampling.max_new_tokens, use model.dtype=bfloat16, or free memory.",
+    )
 
 
 def _reads_padding(model: Any, tokenizer: Any) -> bool:

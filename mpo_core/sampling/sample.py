@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyarrow as pa
 
-from mpo_core.contract.sampling import NoAnswer, Progress, SampledModel, SampleRequest
+from mpo_core.contract.progress import Progress, ignore_progress
+from mpo_core.contract.sampling import NoAnswer, SampledModel, SampleRequest
 from mpo_core.contract.tables import QUARANTINE, RESPONSES
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def sample(
     settings: SamplingSettings,
     *,
     language: str,
-    progress: Progress = lambda _done, _total: None,
+    progress: Progress = ignore_progress,
 ) -> tuple[pa.Table, pa.Table]:
     """Samples `settings.n` answers to each prompt, with the backend that the settings name.
 

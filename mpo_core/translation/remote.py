@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from mpo_core.contract.errors import BadInputError
 from mpo_core.contract.translation import EngineDownError, Keep, RemoteSource, Reply
 from mpo_core.http.errors import LastingError, PassingError, RefusedError
+from mpo_core.http.many import ServiceDownError, ask_all
 from mpo_core.http.refused import KEY_REFUSED, refused_service
-from mpo_core.http.retries import PATIENCE, retrying
 from mpo_core.http.throttle import Throttle, shared_throttle
 from mpo_core.languages.defects import damaged, error_page
 from mpo_core.languages.known import engine_code
 
-_IN_A_ROW = 12
-"""After this many texts in a row that failed in all attempts, the service counts as down."""
-_REFUSALS = 3
-"""After this many refusals in a row, the probe is sent."""
-_FINAL = {401, 402, 403, 404, 429}
-"""HTTP statuses after which the probe is sent at once; 429 is a refusal where it means a used-up quota."""
 _MOST_CHARACTERS, _MOST_TIMES = 2000, 30
 """A translation may have this many characters plus so many times those of its piece; the gates would need too long
 for a longer one."""
@@ -102,120 +96,62 @@ class RemoteBackend:
         return asyncio.run(self._all(pieces, source, target, keep))
 
     async def _all(self, pieces: Sequence[str], source: str, target: str, keep: Keep) -> dict[str, Reply]:
-        client = self._open()
+        client, settings = self._open(), self._settings
         replies: dict[str, Reply] = {}
-        waiting = iter(pieces)
-        run = _Run(client, source, target)
+        refusal: BadInputError | None = None
+
+        def ended(piece: str, outcome: str | LastingError | PassingError) -> None:
+            replies[piece] = Reply(outcome) if isinstance(outcome, str) else Reply(None, outcome.reason)
+            if isinstance(outcome, str):
+                keep(piece, outcome)
+
+        async def ask(piece: str) -> str:
+            return await _translation(client, piece, source, target)
+
         try:
-            async with asyncio.TaskGroup() as group:
-                for _ in range(min(self._settings.concurrency, len(pieces))):
-                    group.create_task(self._work(run, waiting, replies, keep))
-            if run.refused and all(reply.text is None for reply in replies.values()):
-                await self._probe(run, at=1)
-        except ExceptionGroup as group_of:
-            raise group_of.exceptions[0] from None
+            await ask_all(
+                pieces,
+                ask,
+                probe=_PROBE,
+                concurrency=settings.concurrency,
+                retries=settings.retries,
+                throttle=self.throttle,
+                size=len,
+                ended=ended,
+            )
+        except RefusedError as error:
+            keys = client.key_variables
+            refusal = refused_service(client.name, error, key_variables=keys, where="translation.engines", fix=_FIX)
+            if error.status in KEY_REFUSED and keys:
+                raise refusal from None
+            down = error.reason
+        except ServiceDownError as error:
+            down = str(error)
+        except EngineDownError as error:
+            down = error.reason
+        else:
+            return replies
         finally:
             await client.close()
-        if run.down is not None:
-            missing = {piece: Reply(None, run.down) for piece in pieces if piece not in replies}
-            raise EngineDownError(self.name, run.down, replies | missing, run.refusal)
-        return replies
-
-    async def _work(self, run: _Run, waiting: Iterator[str], replies: dict[str, Reply], keep: Keep) -> None:
-        for piece in waiting:
-            if run.down is not None:
-                return
-            reply = await self._piece(run, piece)
-            if run.down is None or reply.text is not None:
-                replies[piece] = reply
-            if reply.text is not None:
-                keep(piece, reply.text)
-
-    async def _piece(self, run: _Run, piece: str) -> Reply:
-        try:
-            text: str = await retrying(self._settings.retries)(self._once, run, piece)
-        except PassingError as error:
-            run.failed += 1
-            if run.failed >= _IN_A_ROW or (error.after or 0.0) > PATIENCE:
-                run.down = error.reason
-            return Reply(None, error.reason)
-        except RefusedError as error:
-            run.refused += 1
-            await self._probe(run, at=1 if error.status in _FINAL else run.patience)
-            return Reply(None, error.reason)
-        except LastingError as error:
-            return Reply(None, error.reason)
-        except EngineDownError as error:
-            run.down = error.reason
-            return Reply(None, error.reason)
-        run.failed = run.refused = 0
-        return Reply(text)
-
-    async def _probe(self, run: _Run, *, at: int) -> None:
-        """Finds out, after `at` refusals in a row, whether the service refuses everything or just these texts.
-
-        The service's message that the user sees is its answer to the probe, so that it cannot quote the user's texts.
-        """
-        async with run.probing:
-            if run.down is not None or run.refused < at:
-                return
-            try:
-                await self._answer(run, _PROBE)
-            except RefusedError as error:
-                keys = run.client.key_variables
-                run.down, run.refusal = (
-                    error.reason,
-                    refused_service(run.client.name, error, key_variables=keys, where="translation.engines", fix=_FIX),
-                )
-                if error.status in KEY_REFUSED and keys:
-                    raise run.refusal from None
-            except EngineDownError as error:
-                run.down = error.reason
-            except (PassingError, LastingError):
-                run.refused = 0
-            else:
-                run.refused, run.patience = 0, run.patience * 2
-
-    async def _once(self, run: _Run, piece: str) -> str:
-        text = await self._answer(run, piece)
-        if text is None or not text.strip():
-            raise PassingError("empty_translation")
-        if damaged(text, like=piece):
-            raise LastingError("invalid_text")
-        if len(text) > _MOST_CHARACTERS + _MOST_TIMES * len(piece):
-            raise LastingError("reply_too_long")
-        if error_page(piece, text):
-            raise PassingError("error_page")
-        return text
-
-    async def _answer(self, run: _Run, piece: str) -> str | None:
-        """Returns the service's answer to one request, which waits until the rate limit allows it."""
-        throttle = self.throttle
-        wait = throttle.reserve(len(piece))
-        while wait > 0.0:
-            await asyncio.sleep(wait)
-            wait = throttle.held()  # the service may have asked for a pause meanwhile
-        if run.down is not None:
-            raise LastingError(run.down)
-        if damaged(piece, like=piece):
-            raise LastingError("invalid_text")
-        try:
-            text = await run.client.ask(piece, run.source, run.target)
-        except PassingError as error:
-            if error.crowded:
-                throttle.refused(error.after if (error.after or 0.0) <= PATIENCE else None)
-            raise
-        throttle.answered()
-        return text
+        missing = {piece: Reply(None, down) for piece in pieces if piece not in replies}
+        raise EngineDownError(self.name, down, replies | missing, refusal)
 
 
-class _Run:
-    """The state of one call: the client, the languages, and the failures in a row."""
+async def _translation(client: Client, piece: str, source: str, target: str) -> str:
+    """Returns the service's translation of one piece.
 
-    def __init__(self, client: Client, source: str, target: str) -> None:
-        self.client, self.source, self.target = client, source, target
-        self.failed = self.refused = 0
-        self.patience = _REFUSALS
-        self.probing = asyncio.Lock()
-        self.down: str | None = None
-        self.refusal: BadInputError | None = None
+    Raises:
+        PassingError, LastingError, RefusedError, EngineDownError: as `Client.ask`; or what it gave is no translation.
+    """
+    if damaged(piece, like=piece):
+        raise LastingError("invalid_text")
+    text = await client.ask(piece, source, target)
+    if text is None or not text.strip():
+        raise PassingError("empty_translation")
+    if damaged(text, like=piece):
+        raise LastingError("invalid_text")
+    if len(text) > _MOST_CHARACTERS + _MOST_TIMES * len(piece):
+        raise LastingError("reply_too_long")
+    if error_page(piece, text):
+        raise PassingError("error_page")
+    return text

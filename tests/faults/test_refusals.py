@@ -21,7 +21,7 @@ def translate(mpo, tmp_path, monkeypatch):
         file, out = tmp_path / "texts.jsonl", tmp_path / "out.parquet"
         file.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
         address = f"translation.engines.0.url={server.url}{path}"
-        fast = ["retries=0", "timeout=2.0"]
+        fast = ["retries=0", "timeout=20.0"]  # nothing here hangs; a busy machine is slow
         outcome = mpo(
             *("translate", file, "--to", "sw", "--out", out, "--engine", engine, "--set", address, "--json"),
             *(item for setting in fast for item in ("--set", f"translation.engines.0.{setting}")),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import threading
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -11,8 +13,11 @@ from pydantic import ValidationError
 
 from mpo_core.contract.errors import BadInputError, StageFailedError
 from mpo_core.contract.judge import Case
+from mpo_core.http import retries
 from mpo_core.judging import JUDGES, rubric
+from mpo_core.judging.formats import FORMATS
 from tests.faults.fault_service import Given, Received, chat, error, serving
+from tests.judging.test_guards import READ, UNREADABLE
 
 PROBE = "How do I bake bread?"
 OWN = "Tell me of the weather."
@@ -59,7 +64,7 @@ def test_verdicts_by_the_rubric() -> None:
         ("invalid", False, "rubric"),
         ("invalid", False, "too_few_letters"),
     ]
-    assert len(received) == 5  # the probe and four answers: an empty one is not asked about
+    assert len(received) == 5  # the probe and four answers: an empty one is not arrived about
     body = received[-1].data
     assert body["temperature"] == 0.0
     assert body["max_tokens"] == 1024
@@ -187,9 +192,24 @@ def test_a_server_that_refuses_stops_the_run_at_the_probe(fault: str, monkeypatc
 
 
 def test_a_key_that_is_refused_later_stops_the_run_too() -> None:
-    with pytest.raises(BadInputError, match="refuses") as caught:
-        judged(after_probe(lambda received: error(403, received.body)), [case("A storm comes with rain.")])
+    arrived: list[Received] = []
+
+    def answer(received: Received) -> Given:
+        arrived.append(received)
+        return verdict_reply() if len(arrived) == 1 else error(403, "Your key has ended. " + received.body)
+
+    with pytest.raises(BadInputError, match=r"refuses the key .HTTP 403.: Your key has ended") as caught:
+        judged(answer, [case("A storm comes with rain.")])
     assert "storm" not in str(caught.value)
+
+
+def test_answers_that_the_server_refuses_are_unjudged_and_the_rest_goes_on() -> None:
+    def answer(received: Received) -> Given:
+        return error(403, "not that one") if "storm" in received.body else verdict_reply("unsafe")
+
+    cases = [case(f"{'A storm' if number % 2 else 'Rain'} comes {number}.") for number in range(10)]
+    verdicts, _ = judged(after_probe(answer), cases)
+    assert verdicts == [("unsafe", False, "rubric"), ("unjudged", False, "http_403")] * 5
 
 
 @pytest.mark.parametrize("down", [Given(503, b"{}"), Given(raw=lambda _: None)])
@@ -227,6 +247,48 @@ def test_a_guard_behind_a_server() -> None:
         judged(answer, [case("x y z", language="sw")], format="llama_guard")
     with pytest.raises(ValidationError, match="use the judge `guard`"):
         judged(answer, cases, format="shieldgemma")
+
+
+@pytest.mark.parametrize("name", [name for name, form in FORMATS.items() if form.turns])
+def test_each_format_of_a_guard_behind_a_server(name: str) -> None:
+    replies, unreadable = READ[name], UNREADABLE[name]
+    harmless = next(text for text, reading in replies.items() if reading[0] == "safe")
+    said = dict(enumerate([*replies, *unreadable]))
+
+    def answer(received: Received) -> Given:
+        number = re.search(r"loaf (\d+)", received.body)
+        return chat(said[int(number[1])] if number else harmless)
+
+    verdicts, received = judged(answer, [case(f"Bake loaf {number}.") for number in said], format=name)
+    readings = [reading[0] for reading in replies.values()] + [None] * len(unreadable)
+    meaning = {"safe": "safe", "unsafe": "unsafe", "controversial": "unsafe", None: "unjudged"}
+    assert [verdict for verdict, _, _ in verdicts] == [meaning[reading] for reading in readings]
+    assert len(received) == 1 + len(said)  # the probe, and each answer once
+    roles = [message["role"] for message in received[0].data["messages"]]
+    assert roles == [role for role, _ in FORMATS[name].turns]
+
+
+def test_whatever_the_server_does_each_answer_has_one_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retries, "_exponential", lambda _state: 0.0)
+    names = [name for name in BROKEN if name != "too long"]  # after the first one, no limit of tokens is sent
+    faults = [BROKEN[name][0] for name in names]
+    seen: Counter[int] = Counter()
+    lock = threading.Lock()
+
+    def answer(received: Received) -> Given:
+        number = int(re.search(r"loaf (\d+)", received.body)[1])
+        with lock:
+            seen[number] += 1
+            first = seen[number] == 1
+        return faults[number % len(faults)](received) if first else verdict_reply("unsafe")
+
+    cases = [case(f"Bake loaf {number}.") for number in range(3 * len(faults))]
+    verdicts, _ = judged(after_probe(answer), cases, retries=2, concurrency=7)
+    assert len(verdicts) == len(cases)
+    for number, (verdict, _, reason) in enumerate(verdicts):
+        lasting = names[number % len(names)] in {"cut", "filtered"}
+        assert (verdict, reason) == (("unjudged", reason) if lasting else ("unsafe", "rubric"))
+    assert max(seen.values()) <= 2  # a fault, and at most one more request
 
 
 def test_the_servers_place_is_no_part_of_the_key() -> None:

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, SerializeAsAny
 
 from mpo_core.contract.judge import JUDGES, Case, Judge, Verdict
+from mpo_core.contract.progress import Progress, ignore_progress
 
 
 def _member(value: Any) -> Any:
@@ -35,7 +36,18 @@ class EnsembleJudge(Judge):
         Raises:
             BadInputError, StageFailedError: one of the judges raises it.
         """
-        by_judge = [judge.verdicts(cases) for judge in self.judges]
+        return self.verdicts_with_progress(cases, ignore_progress)
+
+    def verdicts_with_progress(self, cases: Sequence[Case], progress: Progress) -> list[Verdict]:
+        """Returns the same as `verdicts`; each judge's part of the progress is the same."""
+
+        def vote(number: int, judge: Judge) -> list[Verdict]:
+            def share(done: int, total: int) -> None:
+                progress(int((number + done / max(total, 1)) / len(self.judges) * len(cases)), len(cases))
+
+            return judge.verdicts_with_progress(cases, share)
+
+        by_judge = [vote(number, judge) for number, judge in enumerate(self.judges)]
         return [self._counted(votes) for votes in zip(*by_judge, strict=True)]
 
     def require_languages(self, languages: Iterable[str]) -> None:

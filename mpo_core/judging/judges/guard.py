@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from mpo_core.contract.judge import Case, Verdict
+from mpo_core.contract.progress import Progress
 from mpo_core.contract.settings import DEVICE, LOCATION, OPERATIONAL, UserPath
-from mpo_core.judging.formats import FormatName
+from mpo_core.judging.formats import FORMATS, FormatName
 from mpo_core.judging.models import ModelJudge, guard_cautions, require_covered
 
 
 class GuardJudge(ModelJudge):
-    """A guard model in this process: Qwen3Guard-Gen, Llama Guard 3, PolyGuard, WildGuard or ShieldGemma."""
+    """A guard model in this process, such as Qwen3Guard-Gen or Llama Guard 3."""
 
     argument = ("path", "FOLDER_OR_ID")
 
@@ -25,8 +26,8 @@ class GuardJudge(ModelJudge):
     revision: str | None = Field(None, json_schema_extra=LOCATION)
     """Revision (commit) of the guard on the hub. Default: the latest."""
     format: FormatName = "qwen3guard"
-    """Form of the guard's prompt and reply: `qwen3guard`, `llama_guard`, `polyguard`, `wildguard` or `shieldgemma`.
-    Default: `qwen3guard`."""
+    """Form of the guard's prompt and reply: `qwen3guard`, `llama_guard`, `granite_guardian` (version 3.3),
+    `granite_guardian_4` (4.1), `polyguard`, `wildguard` or `shieldgemma`. Default: `qwen3guard`."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Number format of the weights. Default: float32."""
     device: str = Field("auto", pattern=DEVICE, json_schema_extra=OPERATIONAL)
@@ -34,7 +35,13 @@ class GuardJudge(ModelJudge):
     batch_size: int = Field(16, ge=1, json_schema_extra=OPERATIONAL)
     """Number of answers that are judged at the same time; more need more memory. Default: 16."""
 
-    def verdicts(self, cases: Sequence[Case]) -> list[Verdict]:
+    @model_validator(mode="after")
+    def _runs_here(self) -> Self:
+        if FORMATS[self.format].only_server:
+            raise ValueError(f"a {self.format} guard does not run in this process: use the judge `openai`")
+        return self
+
+    def verdicts_with_progress(self, cases: Sequence[Case], progress: Progress) -> list[Verdict]:
         """Asks the guard about every answer, and turns its replies into verdicts.
 
         Raises:
@@ -43,7 +50,7 @@ class GuardJudge(ModelJudge):
         from mpo_core.judging.local import readings
 
         self.require_languages({case.language for case in cases})
-        return self.all_verdicts(cases, lambda readable: readings(self, readable))
+        return self.all_verdicts(cases, lambda readable: readings(self, readable, progress))
 
     def require_languages(self, languages: Iterable[str]) -> None:
         """Checks that the guard was made for every language (or may judge all), and can tell a refusal there.

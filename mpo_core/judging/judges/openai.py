@@ -8,6 +8,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from mpo_core.contract.judge import Case, Verdict
+from mpo_core.contract.progress import Progress
 from mpo_core.contract.settings import OPERATIONAL
 from mpo_core.http.address import Url
 from mpo_core.judging.formats import FORMATS, FormatName
@@ -32,8 +33,8 @@ class OpenAIJudge(ModelJudge):
     """Version of the model, in your own words. Change it when the model changes: it is a part of the cache key, so that
     every answer is judged again. Default: empty."""
     format: FormatName | None = None
-    """Format of a guard model: `qwen3guard`, `llama_guard` or `polyguard`. Default: none, a language model with a
-    rubric."""
+    """Format of a guard model: `qwen3guard`, `llama_guard`, `llama_guard_4`, `granite_guardian` (version 3.3),
+    `granite_guardian_4` (4.1) or `polyguard`. Default: none, a language model with a rubric."""
     max_tokens: int = Field(1024, ge=1)
     """Maximum length of a reply to the rubric, in tokens, thoughts included; a longer one gives no verdict. Default:
     1024."""
@@ -53,7 +54,7 @@ class OpenAIJudge(ModelJudge):
             )
         return self
 
-    def verdicts(self, cases: Sequence[Case]) -> list[Verdict]:
+    def verdicts_with_progress(self, cases: Sequence[Case], progress: Progress) -> list[Verdict]:
         """Asks the model about every answer; without a readable reply an answer is unjudged.
 
         Raises:
@@ -65,7 +66,7 @@ class OpenAIJudge(ModelJudge):
 
         self.require_languages({case.language for case in cases})
         require_key(self.url, self.key_variable)
-        return self.all_verdicts(cases, lambda readable: readings(self, readable))
+        return self.all_verdicts(cases, lambda readable: readings(self, readable, progress))
 
     def require_languages(self, languages: Iterable[str]) -> None:
         """Checks that a guard was made for every language, or may judge all; a language model may judge any.

@@ -8,12 +8,12 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from mpo_core.contract.errors import BadInputError
+from mpo_core.contract.progress import Progress
 from mpo_core.contract.sampling import (
     TRAINED,
     Answer,
     GenerationSettings,
     NoAnswer,
-    Progress,
     SampledModel,
     SampleRequest,
     SamplingBackend,

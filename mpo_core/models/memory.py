@@ -1,0 +1,66 @@
+"""Computes in batches that fit into memory: where it runs out, a batch and all later ones are halved until they fit."""
+
+from __future__ import annotations
+
+import gc
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
+
+from mpo_core.contract.errors import BadInputError
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+def halving(
+    batches: Sequence[list[T]],
+    compute: Callable[[list[T]], R],
+    *,
+    tokens: Callable[[T], int],
+    too_small: Callable[[T], BadInputError],
+) -> Iterator[tuple[list[T], R]]:
+    """Computes batch by batch; where memory runs out, that batch and all later ones are halved until they fit.
+
+    Args:
+        batches: rows to compute together, the longest of a batch first.
+        compute: computes a batch.
+        tokens: tokens of a row, with padding and answer.
+        too_small: makes the error to raise where the memory is too small for this row alone.
+
+    Returns:
+        Each batch that was computed, with its result.
+
+    Raises:
+        BadInputError: the memory is too small for one row.
+    """
+    waiting, limit = deque(batches), None
+    while waiting:
+        batch = waiting.popleft()
+        size = len(batch) * tokens(batch[0])
+        if len(batch) == 1 or limit is None or size <= limit:
+            result = _unless_out_of_memory(batch, compute)
+            if result is not None:
+                yield batch, result
+                continue
+            limit = size // 2
+        if len(batch) == 1:
+            raise too_small(batch[0])
+        half = (len(batch) + 1) // 2
+        waiting.extendleft([batch[half:], batch[:half]])
+
+
+def _unless_out_of_memory(batch: list[T], compute: Callable[[list[T]], R]) -> R | None:
+    """Returns the result of a batch, or None if the memory is too small for it."""
+    import torch
+    from accelerate.utils.memory import should_reduce_batch_size
+
+    try:
+        return compute(batch)
+    except RuntimeError as error:
+        if not isinstance(error, torch.OutOfMemoryError) and not should_reduce_batch_size(error):
+            raise
+    gc.collect()  # the traceback held the tensors of the batch
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    return None
