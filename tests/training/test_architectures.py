@@ -23,53 +23,8 @@ from mpo_core.training.forward import attach, can_pack, detach
 from mpo_core.training.launch import TrainingJob
 from mpo_core.training.layout import Item, pack, pad
 from mpo_core.training.trainer import MPOTrainer
+from tests.architectures import ARCHITECTURES, UNPACKABLE, tiny
 from tests.training import plain
-
-WINDOW = 6  # shorter than the sequences below
-ARCHITECTURES: dict[str, dict[str, Any]] = {
-    "Llama": {},
-    "Gemma2": {
-        "head_dim": 8,
-        "query_pre_attn_scalar": 8,
-        "final_logit_softcapping": 3.0,
-        "attn_logit_softcapping": 2.0,
-        "sliding_window": WINDOW,
-    },
-    "Qwen2": {},
-    "Mistral": {"sliding_window": WINDOW},
-    "Phi3": {},
-    "Granite": {"logits_scaling": 4.0, "attention_multiplier": 0.3, "residual_multiplier": 0.5},
-    "Cohere": {"logit_scale": 0.25},
-}
-UNPACKABLE = {
-    "Falcon": {},  # attention of its own
-    "GptOss": {"head_dim": 8, "num_local_experts": 4, "num_experts_per_tok": 2},  # attention sinks
-    "Nemotron": {},  # keeps the interface's arguments to itself
-}
-
-
-def tiny(name: str, vocabulary: int = 97, **more: Any) -> Any:
-    common = {
-        "vocab_size": vocabulary,
-        "hidden_size": 32,
-        "intermediate_size": 48,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "max_position_embeddings": 256,
-        "pad_token_id": 3,
-        "bos_token_id": 0,
-        "eos_token_id": 2,
-        "initializer_range": 0.2,
-    }
-    extra = (ARCHITECTURES | UNPACKABLE)[name]
-    torch.manual_seed(0)
-    config = getattr(transformers, f"{name}Config")(**(common | extra | more))
-    model = getattr(transformers, f"{name}ForCausalLM")(config).eval()
-    with torch.no_grad():
-        for value in model.parameters():  # biases and norms are not left at 0 and 1
-            value.add_(torch.randn_like(value), alpha=0.05)
-    return model
 
 
 def some_items() -> list[Item]:

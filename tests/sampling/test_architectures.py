@@ -1,0 +1,60 @@
+"""Greedy answers of each architecture: token for token those of the bare model, whatever the batch and its order."""
+
+from __future__ import annotations
+
+import itertools
+from typing import NamedTuple
+
+import pytest
+import torch
+from tokenizers import decoders
+
+from mpo_core.contract.sampling import Draw, DrawSettings
+from mpo_core.models.chat import encode_prompt
+from mpo_core.sampling.generate import generate
+from tests.architectures import CHATS, chat_tokenizer, tiny
+
+STEPS, WINDOW = 12, 24
+DRAWS = [Draw(f"p{i}", "Tell me about " + "tea " * (1 + i % 4) + str(i), 0, i) for i in range(7)]
+ORDERS = {"as given": DRAWS, "reversed": DRAWS[::-1], "every second": DRAWS[::2] + DRAWS[1::2]}
+
+
+class Limits(NamedTuple):
+    """The most rows and the most tokens of a batch."""
+
+    rows: int | None
+    tokens: int | None
+
+
+LIMITS = [Limits(1, None), Limits(3, None), Limits(None, 250), Limits(None, None)]
+
+
+class Greedy:
+    """A tiny model, its tokenizer, and the answers that it gives without a cache, padding or `generate`."""
+
+    def __init__(self, name: str) -> None:
+        self.tokenizer = chat_tokenizer(name)
+        ends = [self.tokenizer.convert_tokens_to_ids(mark) for mark in CHATS[name]["marks"]]
+        self.tokenizer.backend_tokenizer.decoder = decoders.Fuse()  # a character per token: equal texts, equal tokens
+        sizes = {"max_position_embeddings": 512, "initializer_range": 0.5, "tie_word_embeddings": False}
+        sizes |= {"sliding_window": WINDOW} if name == "Gemma2" else {}
+        self.model = tiny(name, len(self.tokenizer), eos_token_id=ends, pad_token_id=ends[0], **sizes)
+        self.answers = {draw.prompt_id: self._answer(draw.text, ends) for draw in DRAWS}
+
+    def _answer(self, text: str, ends: list[int]) -> tuple[str, int]:
+        ids, new = encode_prompt(self.tokenizer, text), []
+        with torch.no_grad():
+            while len(new) < STEPS and not set(ends) & set(new):
+                new.append(int(self.model(torch.tensor([ids + new])).logits[0, -1].argmax()))
+        return self.tokenizer.decode(new, skip_special_tokens=True), len(new)
+
+
+@pytest.mark.parametrize("name", CHATS)
+def test_greedy_answers_are_equal_token_for_token(name: str) -> None:
+    world = Greedy(name)
+    assert len(set(world.answers.values())) > 1
+    for order, limits in itertools.product(ORDERS, LIMITS):
+        draws, settings = ORDERS[order], DrawSettings(max_new_tokens=STEPS, batch_size=limits.rows)
+        answers = generate(world.model, world.tokenizer, draws, settings, tokens_per_batch=limits.tokens)
+        given = {draw.prompt_id: (answer.text, answer.tokens) for draw, answer in zip(draws, answers, strict=True)}
+        assert given == world.answers, (order, limits)
