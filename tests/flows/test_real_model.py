@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import resource
 import shlex
 import subprocess
 import sys
@@ -18,18 +19,18 @@ from tests import real_model
 ROOT = Path(__file__).resolve().parents[2]
 SECTION = "## A real model without a GPU"
 REFUSED = 3
-SILENCE = 45  # seconds: a line every 30, and some for a busy machine
+SILENCE = 60  # seconds: a line every 30, and some for a busy machine
 
 pytestmark = [pytest.mark.long, pytest.mark.realmodel, pytest.mark.timeout(2400)]
 
 
 class Run(NamedTuple):
-    """How a command ended, what it printed, and how long it said nothing at most."""
+    """How a command ended, what it printed, how long it said nothing at most, and the processor time that it took."""
 
     code: int
     lines: list[str]
     silence: float
-    seconds: float
+    cpu_seconds: float
 
 
 def commands():
@@ -57,14 +58,20 @@ def run(command, folder):
     )
     timer = threading.Timer(2100, process.kill)
     timer.start()
-    begun = last = time.monotonic()
+    before, last = _cpu_seconds(), time.monotonic()
     lines, silence = [], 0.0
     for line in process.stdout:
         lines.append(line.rstrip("\n"))
         silence, last = max(silence, time.monotonic() - last), time.monotonic()
     code = process.wait()
     timer.cancel()
-    return Run(code, lines, max(silence, time.monotonic() - last), time.monotonic() - begun)
+    return Run(code, lines, max(silence, time.monotonic() - last), _cpu_seconds() - before)
+
+
+def _cpu_seconds():
+    """Processor time of the commands that have ended: unlike the wall's, it does not depend on what else is running."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 @pytest.fixture(scope="module")
@@ -94,14 +101,14 @@ def test_a_model_without_english_safety_stops_after_the_english_answers(plain):
     ended = run(commands()[1], plain)
     text = "\n".join(ended.lines)
     assert ended.code == 2
-    refusal = re.search(r"refuses (\d+) of (\d+) \(\S+\) answers to harmful prompts", ended.lines[-1])
+    refusal = re.search(r"refuses in (\d+) of (\d+) \(\S+\) answers to harmful prompts", ended.lines[-1])
     assert refusal, text
     assert int(refusal[1]) / int(refusal[2]) < 0.1
     assert "pairs.min_dominant_refusal" in ended.lines[-1]
     assert re.search(r"^sample: .*en-train-pairs [1-9]\d* of 145, about ", text, re.MULTILINE)
     assert not re.search(r"\b(sw|zh)-", text), "something was asked for in a target language"
     assert ended.silence < SILENCE
-    assert ended.seconds < 1200
+    assert ended.cpu_seconds < 1200  # at most ten minutes on two cores
 
 
 def test_a_model_that_refuses_in_english_goes_the_whole_road(aligned):
@@ -109,7 +116,7 @@ def test_a_model_that_refuses_in_english_goes_the_whole_road(aligned):
     text = "\n".join(ended.lines)
     assert ended.code == REFUSED, text
     assert ended.silence < SILENCE
-    assert ended.seconds < 1800
+    assert ended.cpu_seconds < 3600  # at most half an hour on two cores
     folder = aligned / "artifacts" / "runs" / "small"
     summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
     assert (folder / "report.html").is_file()

@@ -9,13 +9,13 @@ import pytest
 import torch
 from tokenizers import decoders
 
-from mpo_core.contract.sampling import Draw, DrawSettings
+from mpo_core.contract.sampling import GenerationSettings, SampleRequest
 from mpo_core.models.chat import encode_prompt
 from mpo_core.sampling.generate import generate
 from tests.architectures import CHATS, chat_tokenizer, tiny
 
 STEPS, WINDOW = 12, 24
-DRAWS = [Draw(f"p{i}", "Tell me about " + "tea " * (1 + i % 4) + str(i), 0, i) for i in range(7)]
+DRAWS = [SampleRequest(f"p{i}", "Tell me about " + "tea " * (1 + i % 4) + str(i), 0, i) for i in range(7)]
 ORDERS = {"as given": DRAWS, "reversed": DRAWS[::-1], "every second": DRAWS[::2] + DRAWS[1::2]}
 
 
@@ -54,7 +54,7 @@ def test_greedy_answers_are_equal_token_for_token(name: str) -> None:
     world = Greedy(name)
     assert len(set(world.answers.values())) > 1
     for order, limits in itertools.product(ORDERS, LIMITS):
-        draws, settings = ORDERS[order], DrawSettings(max_new_tokens=STEPS, batch_size=limits.rows)
+        draws, settings = ORDERS[order], GenerationSettings(max_new_tokens=STEPS, batch_size=limits.rows)
         answers = generate(world.model, world.tokenizer, draws, settings, tokens_per_batch=limits.tokens)
         given = {draw.prompt_id: (answer.text, answer.tokens) for draw, answer in zip(draws, answers, strict=True)}
         assert given == world.answers, (order, limits)

@@ -5,11 +5,11 @@ from typing import Literal
 
 from pydantic import Field
 
+from mpo_core.contract.progress import Progress
 from mpo_core.contract.sampling import (
     Answer,
     GenerationSettings,
     NoAnswer,
-    Progress,
     SampledModel,
     SampleRequest,
     SamplingBackend,
