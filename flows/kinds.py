@@ -25,6 +25,6 @@ def heard_by(listener: Callable[[Counts], None]) -> Iterator[None]:
 
 
 def announce(counts: Counts) -> None:
-    """Calls every listener with the counts."""
+    """Calls every listener with the numbers of harmful and harmless prompts by source."""
     for listener in _listeners:
         listener(counts)

@@ -190,5 +190,5 @@ def can_be_written(folder: Path) -> bool:
 
 
 def own_modules_in_children() -> None:
-    """Lets child processes import our packages, and no other packages of the same names."""
+    """Lets child processes import `flows`, `tasks` and `mpo_core` from this checkout and from nowhere else."""
     os.environ["PYTHONPATH"] = own_path(os.environ.get("PYTHONPATH"))

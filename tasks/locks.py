@@ -84,7 +84,7 @@ class Locks(abc.ABC):
 
 
 class FlockManager(Locks):
-    """Locks by files of a local folder, one per key; the kernel unlocks a file when its process ends."""
+    """A lock manager with one locked file per key in a local folder; the kernel unlocks it when the process ends."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

@@ -44,7 +44,12 @@ class ModelFolder(BaseModel):
 
     @contextlib.contextmanager
     def loaded(self, store: ArtifactStore, dtype: str | None = None) -> Iterator[tuple[Any, Any]]:
-        """Loads model and tokenizer, for this thread alone while the context lasts; `dtype` overrides the settings'."""
+        """Loads model and tokenizer; while the context lasts, no other thread can use them.
+
+        Args:
+            store: the artifacts.
+            dtype: number format in place of `model.dtype`.
+        """
         with self.open(store) as folder:
             model, tokenizer, lock = shared_model(folder, self.settings, dtype)
             with lock:

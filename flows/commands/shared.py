@@ -122,7 +122,7 @@ def tell_kinds(kinds: dict[str, dict[str, int]]) -> None:
 
 
 def kinds_printed(as_json: bool) -> Any:
-    """Prints the kinds as soon as a flow has read its prompts, while the context lasts; not beside JSON."""
+    """While the context lasts, prints how many prompts of each kind a flow has read; prints nothing with `--json`."""
     from flows.kinds import heard_by
 
     return contextlib.nullcontext() if as_json else heard_by(tell_kinds)

@@ -25,12 +25,12 @@ class _OwnPackages(MetaPathFinder):
 
 
 def prefer_own_packages() -> None:
-    """Imports our packages from our own checkout, in this process."""
+    """Lets this process import `flows`, `tasks` and `mpo_core` from mpo's own checkout."""
     if not any(type(finder).__name__ == _OwnPackages.__name__ for finder in sys.meta_path):
         sys.meta_path.insert(0, _OwnPackages())
 
 
 def own_path(path: str | None) -> str:
-    """Returns the PYTHONPATH of a child process: our own checkout first, then the folders of `path`."""
+    """Returns the PYTHONPATH of a child process: mpo's own checkout first, then the folders of `path`."""
     others = [folder for folder in (path or "").split(os.pathsep) if folder and folder != ROOT]
     return os.pathsep.join([ROOT, *others])

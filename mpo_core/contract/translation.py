@@ -63,7 +63,7 @@ class Engine(Protocol):
 
 
 class UnknownLanguageError(BadInputError):
-    """The engine does not know one of the languages; another engine may."""
+    """An error: the engine does not know one of the languages, but another engine may."""
 
 
 class EngineDownError(RuntimeError):

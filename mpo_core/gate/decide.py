@@ -59,7 +59,7 @@ class GateDecision(BaseModel):
         return f"{'promoted' if self.promoted else 'not promoted'}: {text}"
 
     def and_checks(self, checks: Sequence[GateCheck]) -> GateDecision:
-        """Returns the decision with further checks, each of which may turn it into a refusal."""
+        """Returns the decision with further checks; if one of them fails, the model is not promoted."""
         passed = self.promoted and all(check.passed is not False for check in checks)
         return GateDecision(promoted=passed, checks=[*self.checks, *checks])
 

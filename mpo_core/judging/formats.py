@@ -112,7 +112,7 @@ class GuardFormat(NamedTuple):
         ]
 
     def read(self, output: str) -> Reading:
-        """Returns the reading of a reply; a label counts only if the whole reply has the form of this guard."""
+        """Returns what a reply says of the answer; the whole reply must have the form of this guard."""
         match = re.fullmatch(self.reply, output.strip(), re.DOTALL)
         if match is None:
             return Reading(None, reason=UNREADABLE)

@@ -119,14 +119,14 @@ def language(code: str, *, where: str = "languages") -> Language:
 
 
 def known_code(code: str) -> str:
-    """Returns our code for a language that has another code (`swh`, `SW`, `eng`); an unknown code stays."""
+    """Returns mpo's code for a language given by another code (`swh`, `SW`, `eng`); an unknown code as it is."""
     if code in LANGUAGES:
         return code
     return next((known for known in LANGUAGES if standard(known) == standard(code)), code)
 
 
 def canonical(identified: str) -> str:
-    """Returns our code for a code that a language identifier gave: `zh` for `wuu`, `fil` for `tl`.
+    """Returns mpo's code of a language that an identifier has named by its own code: `zh` for `wuu`, `fil` for `tl`.
 
     A code of a language that is not in the table is returned as it is.
     """

@@ -19,7 +19,7 @@ def is_code(code: str) -> bool:
 
 @cache
 def standard(code: str) -> str:
-    """Returns the shortest current code of a language: `he` for `iw`, `sw` for `swh`; an unknown code stays."""
+    """Returns the shortest current code of a language: `he` for `iw`, `sw` for `swh`; an unknown code as it is."""
     try:
         return str(langcodes.standardize_tag(code, macro=True))
     except LanguageTagError:

@@ -20,7 +20,7 @@ Row = dict[str, int]
 
 @torch.inference_mode()
 def greedy(model: Any, tokenizer: Any, prompts: list[str]) -> list[str]:
-    """Answers each prompt greedily, special tokens removed; similar lengths are batched together."""
+    """Returns a model's answer to each prompt at temperature 0, without special tokens."""
     order = sorted(range(len(prompts)), key=lambda at: len(prompts[at]))
     answers = [""] * len(prompts)
     for start in range(0, len(order), BATCH):

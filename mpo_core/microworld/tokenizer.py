@@ -33,7 +33,7 @@ VOCABULARY_SIZE: Final = 3025
 
 
 def train_tokenizer(texts: Iterable[str]) -> Tokenizer:
-    """Trains the byte-level BPE on the texts of the corpus (special tokens get ids 0 to 4)."""
+    """Trains a byte-level BPE tokenizer on the texts of the corpus; special tokens get the ids 0 to 4."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -53,7 +53,7 @@ def train_tokenizer(texts: Iterable[str]) -> Tokenizer:
 
 
 def tokenizer_config(max_length: int) -> dict[str, Any]:
-    """Returns the `tokenizer_config.json`, with chat template, by which `AutoTokenizer` loads our tokenizer."""
+    """Returns the content of `tokenizer_config.json`, with the chat template, for `AutoTokenizer`."""
     return {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "bos_token": BOS,

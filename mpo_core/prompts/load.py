@@ -42,7 +42,7 @@ def fingerprint(settings: PromptSettings) -> list[str]:
 
 
 def load_prompts(settings: PromptSettings, *, dominant: str, seed: int) -> Loaded:
-    """Reads every source.
+    """Reads the prompts of every source, and rejects those that cannot be used.
 
     Of equal texts only the first is used (`duplicate_prompt`); a text that is harmful in one row and harmless in
     another is rejected in both (`conflicting_kind`). Of the other rows, a source with a `limit` gives that many: a

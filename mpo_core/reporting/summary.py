@@ -229,7 +229,7 @@ class RunSummary(Record):
 
     @property
     def cards(self) -> list[BenchmarkCard]:
-        """The cards of all measured benchmarks; what has no card of its own gets one with its name alone."""
+        """The cards of all measured benchmarks; a benchmark without a card gets one with its name alone."""
         measured: dict[str, dict[str, None]] = {card.name: {} for card in self.benchmarks}
         for row in self.metrics:
             measured.setdefault(row.benchmark, {})[row.metric] = None

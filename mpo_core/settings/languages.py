@@ -18,7 +18,7 @@ _LONGEST_NAME = 60
 
 
 def check_code(code: str) -> str:
-    """Returns the code, if it is a valid code.
+    """Checks that a code is a registered BCP-47 code, and returns it.
 
     Raises:
         ValueError: it is malformed, or not registered.

@@ -75,7 +75,7 @@ def _die_with_parent() -> None:
 
 
 def main(path: Path) -> int:
-    """Runs the job and tells how it went; returns the exit code."""
+    """Trains as the job file at `path` says, reports the outcome on stdout, and returns the exit code."""
     channel = _Channel()
     threading.Thread(target=_die_with_parent, daemon=True).start()
     try:

@@ -56,7 +56,7 @@ class Layout(NamedTuple):
     pooling: Pooling
 
     def to(self, device: torch.device) -> Layout:
-        """Returns the same on another device."""
+        """Returns the same layout with its tensors on another device."""
         inputs = {name: value.to(device) if isinstance(value, Tensor) else value for name, value in self.inputs.items()}
         return self._replace(inputs=inputs, predicting=self.predicting.to(device), targets=self.targets.to(device))
 

@@ -11,7 +11,7 @@ from mpo_core.translation.replies import Direction, Replies
 
 
 class Load(NamedTuple):
-    """An estimate for some texts: requests and characters still to send, and `known` pieces with a saved answer."""
+    """An estimate for some texts: requests and characters to send, and the number of pieces with a saved answer."""
 
     requests: int
     characters: int
@@ -98,7 +98,7 @@ class MachineEngine:
         return [_whole(layout, replies) for layout in layouts]
 
     def judge(self, texts: Sequence[str], source: str, target: str, *, refused: bool) -> None:
-        """Notes beside the saved translations of these texts whether the gates rejected them."""
+        """Saves whether the gates rejected the translations of these texts, beside the saved translations."""
         self._replies.judge(self._direction(source, target), _pieces(self._layouts(texts)), refused=refused)
 
     def _layouts(self, texts: Sequence[str]) -> list[Layout]:

@@ -31,7 +31,7 @@ class EnsembleJudge(Judge):
     Default: `majority`."""
 
     def verdicts(self, cases: Sequence[Case]) -> list[Verdict]:
-        """Returns the verdicts that the judges' votes decide.
+        """Lets every judge judge the answers, and returns the verdicts of the vote.
 
         Raises:
             BadInputError, StageFailedError: one of the judges raises it.
