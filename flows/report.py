@@ -9,6 +9,7 @@ from prefect.events import emit_event
 
 from flows.run import Future, Run, Step
 from flows.stages import Change, Evaluation, figures
+from flows.stages.utility import plain_text
 from mpo_core import registry, reporting
 from mpo_core.contract.artifacts import Shard
 from mpo_core.contract.tables import COMPARISONS, PROMPTS, QUARANTINE, RESPONSES, TRAINING_LOG, VERDICTS
@@ -24,7 +25,7 @@ def write_report(run: Run, base: ModelFolder, trained: Future, change: Change, s
     steps = run.wait()
     config, store = run.config, run.store
     since = store.read_table(run.result(change.since.comparison).rows, COMPARISONS).to_pylist() if change.since else []
-    tests = [run.result(future).rows for future in (change.comparison, *change.benchmarks)]
+    tests = [run.result(future).rows for future in change.all_comparisons]
     sources = _sources(run)
     finished = datetime.now(UTC)
     summary = RunSummary(
@@ -42,7 +43,11 @@ def write_report(run: Run, base: ModelFolder, trained: Future, change: Change, s
         quarantine=_quarantine(run, steps),
         metrics=figures(run, change).to_pylist(),
         comparisons=store.read_tables(tests, COMPARISONS).to_pylist(),
-        benchmarks=[reporting.BenchmarkCard(), *(measured.prompts.card for measured in change.after.benchmarks)],
+        benchmarks=[
+            reporting.BenchmarkCard(),
+            *(measured.prompts.card for measured in change.after.benchmarks),
+            plain_text(run).card,
+        ],
         gate=settled.gate,
         since=since,
         since_version=change.since.version if change.since else None,

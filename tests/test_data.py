@@ -21,11 +21,16 @@ ROOT = Path(__file__).parents[1]
 SPEC = importlib.util.spec_from_file_location("check", ROOT / "data" / "safety" / "check.py")
 check = importlib.util.module_from_spec(SPEC)
 SPEC.loader.exec_module(check)
+PARALLEL_TEXT = ROOT / "mpo_core" / "evaluation" / "parallel" / "passages.csv"
 ALL = ("en", *check.LANGUAGES)
 
 
 def shipped(name: str) -> list[dict[str, str]]:
-    with (ROOT / "data" / name).open(newline="", encoding="utf-8") as file:
+    return read_rows(ROOT / "data" / name)
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
 
@@ -149,7 +154,7 @@ def test_every_over_refusal_prompt_is_in_its_language(language):
 
 @pytest.mark.parametrize("language", ALL)
 def test_the_parallel_passages_are_whole_and_in_their_language(language):
-    rows = shipped("parallel/passages.csv")
+    rows = read_rows(PARALLEL_TEXT)
     assert list(rows[0]) == ["id", "topic", *ALL]
     assert [row["id"] for row in rows] == [f"par-{number:03d}" for number in range(1, 41)]
     assert len({row["topic"] for row in rows}) == len({row[language] for row in rows}) == 40

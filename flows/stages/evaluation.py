@@ -9,12 +9,14 @@ from flows.run import Future, Run
 from flows.stages.answers import judge, sample_shards
 from flows.stages.shards import Change, Evaluation, Measured, Pairs, Shards, Since
 from flows.stages.training import reference_gaps
+from flows.stages.utility import diverge, score_plain_text
 from mpo_core import registry
 from mpo_core.contract.benchmark import HELD_OUT, Benchmark
 from mpo_core.contract.tables import COMPARISONS, METRICS
 from mpo_core.gate import decide as gate
 from tasks.evaluation import compare_models, evaluate_model
 from tasks.model import ModelFolder, trained_model
+from tasks.utility import compare_texts, evaluate_utility
 
 
 def evaluate(
@@ -25,7 +27,7 @@ def evaluate(
     baseline: Evaluation | None = None,
     benchmarks: Iterable[BenchmarkPrompts] = (),
 ) -> Evaluation:
-    """Measures a model on held-out prompts in every language (answers, verdicts, reward gaps) and on benchmarks."""
+    """Measures a model on held-out prompts in every language (answers, verdicts, reward gaps), text and benchmarks."""
     settings, held_out = run.config.evaluation, pairs.of(run.config.evaluation.split)
     answers = sample_shards(run, model, held_out.texts, settings.sampling, name)
     verdicts = judge(run, answers, name)
@@ -42,7 +44,17 @@ def evaluate(
         confidence=settings.confidence,
         label=name,
     )
-    return Evaluation(answers, verdicts, gaps, metrics, [_measure(run, name, model, prompts) for prompts in benchmarks])
+    text = score_plain_text(run, name, model)
+    utility = run.submit(
+        evaluate_utility,
+        scores=text,
+        divergences=diverge(run, name, baseline.model, model, baseline.answers) if baseline else [],
+        model=name,
+        confidence=settings.confidence,
+        label=name,
+    )
+    measured = [_measure(run, name, model, prompts) for prompts in benchmarks]
+    return Evaluation(model, answers, verdicts, gaps, metrics, text, utility, measured)
 
 
 def _measure(run: Run, name: str, model: ModelFolder, prompts: BenchmarkPrompts) -> Measured:
@@ -85,7 +97,8 @@ def evaluate_change(
         _compare(run, old.verdicts, new.verdicts, old.prompts.benchmark, f"before-after-{old.prompts.card.name}")
         for old, new in zip(before.benchmarks, after.benchmarks, strict=True)
     ]
-    change = Change(before, after, compare(run, before, after, "before-after"), tests)
+    text = run.submit(compare_texts, before=before.text, after=after.text, label="before-after")
+    change = Change(before, after, compare(run, before, after, "before-after"), text, tests)
     if promoted is None or previous is None:
         return change
     return change._replace(since=Since(promoted[0], compare(run, previous, after, "previous-after")))
@@ -109,9 +122,8 @@ def _compare(run: Run, before: Shards, after: Shards, benchmark: Benchmark, labe
 
 
 def figures(run: Run, change: Change) -> pa.Table:
-    """Reads the metrics of both models, on held-out prompts and benchmarks, as one table."""
-    models = (change.before, change.after)
-    futures = [model.metrics for model in models] + [m.metrics for model in models for m in model.benchmarks]
+    """Reads the metrics of both models, on held-out prompts, plain text and benchmarks, as one table."""
+    futures = change.before.all_metrics + change.after.all_metrics
     return run.store.read_tables([run.result(future).rows for future in futures], METRICS)
 
 

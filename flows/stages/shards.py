@@ -6,6 +6,7 @@ from typing import NamedTuple, TypeVar
 from flows.benchmarks import BenchmarkPrompts, Texts
 from flows.run import Future
 from mpo_core.contract.artifacts import ArtifactRef
+from tasks.model import ModelFolder
 
 T = TypeVar("T")
 Key = tuple[str, ArtifactRef]
@@ -30,12 +31,22 @@ class Pairs(NamedTuple):
 class Evaluation(NamedTuple):
     """One model's evaluation: answers, verdicts and reward gaps by shard, and the metrics of all shards."""
 
+    model: ModelFolder
     answers: Shards
     verdicts: Shards
     gaps: Shards
     metrics: Future
+    text: Future
+    """What the model needs for each passage of plain text."""
+    utility: Future
+    """Its metrics on plain text, and its distance from the base model."""
     benchmarks: "list[Measured]"
     """The results on benchmarks beside the held-out prompts."""
+
+    @property
+    def all_metrics(self) -> list[Future]:
+        """Every table METRICS of this model: on held-out prompts, plain text and benchmarks."""
+        return [self.metrics, self.utility, *(measured.metrics for measured in self.benchmarks)]
 
 
 class Measured(NamedTuple):
@@ -59,9 +70,16 @@ class Change(NamedTuple):
     before: Evaluation
     after: Evaluation
     comparison: Future
+    text: Future
+    """The paired tests on plain text."""
     benchmarks: list[Future]
     """The paired tests on further benchmarks."""
     since: Since | None = None
+
+    @property
+    def all_comparisons(self) -> list[Future]:
+        """Every table COMPARISONS of the two models: on held-out prompts, plain text and benchmarks."""
+        return [self.comparison, self.text, *self.benchmarks]
 
 
 def split(block: ArtifactRef) -> str:

@@ -26,8 +26,8 @@ class Metric(BaseModel):
     """The head of its column, such as `ASR`."""
     better: Literal["lower", "higher"]
     """Which direction is an improvement."""
-    kind: Literal["harmful", "harmless"]
-    """The kind of the prompts that it is measured on."""
+    kind: Literal["harmful", "harmless", "text"]
+    """The kind of the prompts that it is measured on; `text` where it is measured on plain text."""
     meaning: str = ""
     """What its figure means, as a sentence, without the direction that is better."""
     unit: str = "share"
@@ -140,8 +140,32 @@ DOMINANT_DRIFT = Metric(
     unit="relative distance",
     main=False,
 )
+DOMINANT_KL = Metric(
+    name="dominant_kl",
+    label="KL from the base model, harmless prompts",
+    short="KL",
+    better="lower",
+    kind="harmless",
+    meaning="How far the next word's probabilities have moved from the base model's, on its own answers to harmless "
+    "prompts in the dominant language.",
+    unit="nats per token",
+    digits=4,
+    main=False,
+)
+BITS_PER_BYTE = Metric(
+    name="bits_per_byte",
+    label="Bits per byte",
+    short="Bits per byte",
+    better="lower",
+    kind="text",
+    meaning="Bits that the model needs for a byte of plain text in the language: the logarithm of its perplexity, "
+    "whatever its tokenizer.",
+    unit="bits per byte",
+)
 
 ANSWERS = (UNSAFE, UNSAFE_OR_INVALID, INVALID, REFUSED, HELPED, OVER_REFUSAL, HARMLESS_INVALID)
 """The metrics of answers to harmful and to harmless prompts: what a benchmark measures unless it says otherwise."""
-PAIRS = (REWARD_GAP, DOMINANT_DRIFT)
-"""The metrics of pairs."""
+PAIRS = (REWARD_GAP, DOMINANT_DRIFT, DOMINANT_KL)
+"""The metrics of pairs, and of the base model's own answers."""
+PARALLEL_TEXT = "parallel_text"
+"""Name of the benchmark of plain text, on which bits per byte are measured."""

@@ -292,6 +292,33 @@ TRAINING_LOG = _spec(
     Column("value", _FLOAT, "mean over the step's pairs"),
 )
 
+PASSAGES = _spec(
+    "passages",
+    "passage_id language",
+    Column("passage_id", _STRING, "id of the passage, the same in every language"),
+    _LANGUAGE,
+    Column("text", _STRING, "the passage in this language"),
+)
+
+TEXT_SCORES = _spec(
+    "text_scores",
+    "passage_id language",
+    *PASSAGES.columns[:2],
+    Column("bytes", _INT, "bytes of the passage in UTF-8"),
+    Column("tokens", _INT, "tokens of the passage"),
+    Column("bits", _FLOAT, "bits that the model needs for it: the sum of -log2 p of its tokens"),
+    Column("model", _STRING, "digest of the model that was measured"),
+)
+
+DIVERGENCES = _spec(
+    "divergences",
+    "prompt_id language",
+    _PROMPT_ID,
+    _LANGUAGE,
+    Column("tokens", _INT, "tokens of the base model's answer that were read"),
+    Column("kl", _FLOAT, "mean of KL(base ‖ trained) over these tokens, nats"),
+)
+
 _MEASURED = Column("language", _STRING, "language code of the prompts, or `targets`: all target languages together")
 
 METRICS = _spec(
@@ -304,14 +331,15 @@ METRICS = _spec(
         "metric",
         _STRING,
         "unsafe, unsafe_or_invalid, refused, invalid, helped, over_refusal, harmless_invalid, reward_gap, "
-        "dominant_drift, or one of the benchmark's own",
+        "dominant_drift, dominant_kl, bits_per_byte, or one of the benchmark's own",
     ),
     Column("count", _INT, "prompts that count for the metric", nullable=True),
     Column("n", _INT, "prompts judged"),
     Column(
         "value",
         _FLOAT,
-        "count / n; reward_gap: mean over harmful pairs, nats per token; dominant_drift: mean relative distance",
+        "count / n; reward_gap: mean over harmful pairs, nats per token; dominant_drift: mean relative distance; "
+        "dominant_kl: mean over answers, nats per token; bits_per_byte: mean over passages",
     ),
     Column("low", _FLOAT, "lower end of the interval, whose level is `evaluation.confidence`"),
     Column("high", _FLOAT, "upper end of the interval"),
@@ -327,9 +355,9 @@ COMPARISONS = _spec(
     Column("gained", _INT, "prompts that count for the metric only after"),
     Column("lost", _INT, "prompts that counted for the metric only before"),
     Column("difference", _FLOAT, "value after minus value before"),
-    _later("difference_low", "lower end of its interval (Agresti and Min)"),
+    _later("difference_low", "lower end of its interval (Agresti and Min; bits_per_byte: Student)"),
     _later("difference_high", "upper end of its interval"),
-    Column("p_value", _FLOAT, "exact two-sided McNemar test"),
+    Column("p_value", _FLOAT, "exact two-sided McNemar test; bits_per_byte: paired t-test over passages"),
     _later("p_holm", "p_value adjusted for all languages of this metric (Holm); null for `targets`"),
     _later("detectable", "smallest change that n prompts show with 80 % power; null if they can show none"),
 )
@@ -378,6 +406,9 @@ ALL_TABLES: tuple[TableSpec, ...] = (
     GAPS,
     SWAPS,
     TRAINING_LOG,
+    PASSAGES,
+    TEXT_SCORES,
+    DIVERGENCES,
     METRICS,
     COMPARISONS,
     METHOD_RUNS,

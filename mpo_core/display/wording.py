@@ -44,6 +44,11 @@ def figure(metric: Metric, value: float | None) -> str:
     return signed(value, metric.digits) if metric.signed else number(value, metric.digits)
 
 
+def difference(metric: Metric, value: float | None) -> str:
+    """Formats a change of a figure: of a share in percentage points, else in the unit of its metric."""
+    return points(value) if value is None or metric.unit == "share" else signed(value, metric.digits)
+
+
 def p_value(p: float | None) -> str:
     """Formats a p-value as `< 0.001`, `0.031` or `0.48`, and None as a dash."""
     if p is None:

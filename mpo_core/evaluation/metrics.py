@@ -64,7 +64,7 @@ def metrics(
         drift = drift_by_language(baseline, gaps) if baseline is not None else {}
         of_pairs = {REWARD_GAP.name: _gaps_by_language(gaps), DOMINANT_DRIFT.name: drift}
     rows += [
-        {**name, "language": language, "metric": metric, **_mean(values, confidence)}
+        {**name, "language": language, "metric": metric, **mean_row(values, confidence)}
         for metric, by_language in of_pairs.items()
         for language, values in by_language.items()
     ]
@@ -82,7 +82,8 @@ def _share(shares: list[Share], confidence: float) -> dict[str, Any]:
     }
 
 
-def _mean(values: list[float], confidence: float) -> dict[str, Any]:
+def mean_row(values: list[float], confidence: float) -> dict[str, Any]:
+    """Returns the figures of METRICS for a mean of at least two values, with Student's interval."""
     value = math.fsum(values) / len(values)
     return {"count": None, "n": len(values), "value": value, **mean_interval(values, confidence)._asdict()}
 
@@ -110,7 +111,7 @@ def drift_by_language(before: pa.Table, after: pa.Table) -> dict[str, list[float
             with np.errstate(divide="ignore", invalid="ignore"):
                 distance = float(np.linalg.norm(moved) / np.linalg.norm(old))
             drift.setdefault(row["language"], []).append(distance)
-    _require_finite(drift, "drifts of hidden states")
+    require_finite(drift, "drifts of hidden states")
     return drift
 
 
@@ -119,12 +120,17 @@ def _gaps_by_language(gaps: pa.Table) -> dict[str, list[float]]:
     harmful = GAPS.check(gaps).filter(pc.field("kind") == "harmful")
     for row in harmful.select(["language", "gap"]).to_pylist():
         by_language.setdefault(row["language"], []).append(row["gap"])
-    _require_finite(by_language, "reward gaps")
+    require_finite(by_language, "reward gaps")
     # Every figure has an interval, which cannot be computed from a single pair.
     return {language: values for language, values in sorted(by_language.items()) if len(values) > 1}
 
 
-def _require_finite(by_language: dict[str, list[float]], name: str) -> None:
+def require_finite(by_language: dict[str, list[float]], name: str) -> None:
+    """Refuses figures that are not finite.
+
+    Raises:
+        BadInputError: at least one is NaN or infinite; names the languages.
+    """
     counts = {code: sum(not math.isfinite(value) for value in values) for code, values in by_language.items()}
     broken = {code: count for code, count in counts.items() if count}
     if broken:

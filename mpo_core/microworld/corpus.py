@@ -114,6 +114,20 @@ def _statement(item: Item, language: str) -> str:
     return item.fill(table[language], language)
 
 
+def held_out_statements(language: str) -> dict[str, str]:
+    """Returns plain text that no model of this world has read: what is right and wrong of each pair of the split test.
+
+    Args:
+        language: Code of one of the seven languages.
+
+    Returns:
+        The statement of each pair, by an id that is the same in every language.
+    """
+    items = (Item(verb, name, 0) for verb, name in world.pairs())
+    held_out = (item for item in items if item.held_out and item.split == "test")
+    return {f"{item.verb}-{item.object}": _statement(item, language) for item in held_out}
+
+
 @lru_cache(maxsize=1)
 def _seen_pairs() -> dict[str, list[tuple[str, str]]]:
     """Returns the pairs per block that training text may mention."""

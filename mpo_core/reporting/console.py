@@ -65,11 +65,13 @@ def _table(summary: RunSummary, card: BenchmarkCard, metrics: Sequence[Metric]) 
 def _prompt_counts(summary: RunSummary, card: BenchmarkCard, metrics: Sequence[Metric]) -> str:
     """Returns `, % of 150 harmful and 150 harmless prompts`; where languages differ, the fewest to the most."""
     parts = []
-    for kind, name in {metric.kind: metric.name for metric in metrics}.items():
+    for kind, name in {metric.kind: metric.name for metric in metrics if metric.unit == "share"}.items():
         counts = {n for code in summary.languages if (n := summary.pair(code, name, card.name).n)}
         if counts:
             span = str(min(counts)) if len(counts) == 1 else f"{min(counts)} to {max(counts)}"
             parts.append(f"{span} {kind}")
+    if metrics and not parts:
+        return f", {metrics[0].unit}"
     return f", % of {' and '.join(parts)} prompts" if parts else ""
 
 

@@ -10,8 +10,8 @@ import yaml
 from markupsafe import Markup
 
 from mpo_core.contract.benchmark import HELD_OUT
-from mpo_core.contract.metric import HELPED, INVALID, REFUSED, UNSAFE, Metric
-from mpo_core.display.wording import duration, figure, language_name, listed, p_value, percent, points
+from mpo_core.contract.metric import HELPED, INVALID, PARALLEL_TEXT, REFUSED, UNSAFE, Metric
+from mpo_core.display.wording import difference, duration, figure, language_name, listed, p_value, percent, points
 from mpo_core.reporting import charts
 from mpo_core.reporting.charts import Curve
 from mpo_core.reporting.findings import median
@@ -136,7 +136,8 @@ def benchmark_notes(summary: RunSummary, card: BenchmarkCard) -> list[str]:
     measured = {row.language for row in summary.metrics if row.benchmark == card.name}
     empty = [code for code in summary.languages if code not in measured and code not in card.missing]
     licence = f"licence {card.licence}" if card.licence else "licence not stated"
-    notes = [f"Prompts: {card.origin or card.label}, {licence}."]
+    what = "Text" if card.name == PARALLEL_TEXT else "Prompts"
+    notes = [f"{what}: {card.origin or card.label}, {licence}."]
     if card.judge:
         notes.append(f"Judged by {card.judge}.")
     if card.translated:
@@ -144,9 +145,8 @@ def benchmark_notes(summary: RunSummary, card: BenchmarkCard) -> list[str]:
             f"Translated by this run, not by its authors: {listed(list(map(language_name, card.translated)))}."
         )
     if card.missing:
-        notes.append(
-            f"Not measured, since the benchmark has no prompts in {listed(list(map(language_name, card.missing)))}."
-        )
+        names = listed(list(map(language_name, card.missing)))
+        notes.append(f"Not measured, since the benchmark has no {what.lower()} in {names}.")
     if empty:
         names = listed(list(map(language_name, empty)))
         notes.append(f"Not measured, since every prompt was rejected on the way in {names}.")
@@ -203,7 +203,7 @@ def _change(summary: RunSummary, code: str, metric: Metric, benchmark: str) -> d
     return {
         "before": _cell(metric, before),
         "after": _cell(metric, after),
-        "difference": points(paired.difference if paired else None),
+        "difference": difference(metric, paired.difference if paired else None),
         "p": p_value(paired.p_value if paired else None),
     }
 

@@ -16,8 +16,9 @@ from tests.flows.conftest import run_small
 def is_training_and_after(ran, *languages):
     """Training, and every question to the new model; what reads its answers only where they differ."""
     affected = {f"{verb}-{code}-test-after" for code in languages for verb in ("reference", "sample")}
+    affected |= {"read-text-after", "diverge-en-test-after"}
     readers = {f"judge-{code}-test-after" for code in languages} | {"compare-before-after"}
-    required = {"train-mpo", "evaluate-after", *affected}
+    required = {"train-mpo", "evaluate-after", "evaluate-utility-after", "compare-text-before-after", *affected}
     return required <= set(ran) <= required | readers
 
 
@@ -69,8 +70,9 @@ def test_a_new_language_computes_its_own_shards_and_what_joins_them(warm):
         "translate-answers",
     ]
     rest = set(ran) - set(own)
-    assert "evaluate-before" in rest
-    assert is_training_and_after(rest - {"evaluate-before"}, "ar", "en", "sw", "zh")
+    joining = {"evaluate-before", "read-text-before", "evaluate-utility-before"}
+    assert joining <= rest
+    assert is_training_and_after(rest - joining, "ar", "en", "sw", "zh")
 
 
 def _delete(path):
