@@ -15,7 +15,7 @@ from mpo_core.contract.tables import (
     VERDICTS,
     TableSpec,
 )
-from mpo_core.pairs import flip_answers, sample_pairs, settle_swaps, source_pairs, target_pairs
+from mpo_core.pairs import flip_answers, sample_pairs, settle_swaps, source_pairs, target_pairs, vary_pairs
 from mpo_core.settings import PairSettings
 from tasks.stage import ShardInput, read_rows, stage
 
@@ -116,4 +116,24 @@ def replay_pairs(
     """Samples a share of a block's pairs, by their ids, to train on them again in a realignment."""
     del label
     rows = sample_pairs(read_rows(store, [pairs], PAIRS), share, seed=seed)
+    return Shard(rows=store.write_table("pairs", PAIRS, rows, language=language))
+
+
+@stage("pairs", verb="vary")
+def vary_block(
+    store: ArtifactStore,
+    *,
+    pairs: ShardInput,
+    share: float,
+    swapped: float,
+    untranslated: float,
+    seed: int,
+    language: str,
+    label: str,
+) -> Shard:
+    """Makes fewer or worse pairs of a block on purpose, for a study."""
+    del label
+    rows = vary_pairs(
+        read_rows(store, [pairs], PAIRS), share=share, swapped=swapped, untranslated=untranslated, seed=seed
+    )
     return Shard(rows=store.write_table("pairs", PAIRS, rows, language=language))

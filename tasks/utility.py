@@ -4,8 +4,19 @@ import contextlib
 from collections.abc import Sequence
 
 from mpo_core.contract.artifacts import ArtifactRef, ArtifactStore, Shard
-from mpo_core.contract.tables import COMPARISONS, DIVERGENCES, METRICS, PASSAGES, PROMPTS, RESPONSES, TEXT_SCORES
+from mpo_core.contract.tables import (
+    COMPARISONS,
+    DIVERGENCES,
+    METRICS,
+    PASSAGES,
+    PROMPT_STATES,
+    PROMPTS,
+    RESPONSES,
+    TEXT_SCORES,
+    TRANSLATIONS,
+)
 from mpo_core.evaluation import divergence, text
+from mpo_core.evaluation.states import hidden_states
 from tasks.model import ModelFolder
 from tasks.stage import ShardInput, read_rows, stage, tell_progress
 
@@ -72,8 +83,38 @@ def evaluate_utility(
 
 
 @stage("evaluation", verb="compare-text")
-def compare_texts(store: ArtifactStore, *, before: ShardInput, after: ShardInput, label: str) -> Shard:
+def compare_texts(
+    store: ArtifactStore, *, before: ShardInput, after: ShardInput, confidence: float, label: str
+) -> Shard:
     """Compares two models' bits per byte on the same passages, by paired t-tests."""
     del label
     first, second = (read_rows(store, [shard], TEXT_SCORES) for shard in (before, after))
-    return Shard(rows=store.write_table("evaluation", COMPARISONS, text.compare_text(first, second)))
+    return Shard(
+        rows=store.write_table("evaluation", COMPARISONS, text.compare_text(first, second, confidence=confidence))
+    )
+
+
+@stage("evaluation", verb="states")
+def read_states(
+    store: ArtifactStore,
+    *,
+    model: ModelFolder,
+    prompts: ArtifactRef | ShardInput,
+    kinds: ArtifactRef,
+    weights: str,
+    language: str,
+    label: str,
+) -> Shard:
+    """Reads a model's hidden states of a block of prompts; `kinds` is the block in the dominant language."""
+    del label
+    kind = {row["prompt_id"]: row["kind"] for row in store.read_table(kinds, PROMPTS).to_pylist()}
+    if isinstance(prompts, ArtifactRef):
+        table = store.read_table(prompts, PROMPTS)
+    else:
+        table = read_rows(store, [prompts], TRANSLATIONS)
+    texts = [{**row, "kind": kind[row["prompt_id"]]} for row in table.to_pylist()]
+    with model.loaded(store, dtype=weights) as (network, tokenizer):
+        states = hidden_states(
+            network, tokenizer, texts, language=language, system=model.settings.system, progress=tell_progress
+        )
+    return Shard(rows=store.write_table("evaluation", PROMPT_STATES, states, language=language))

@@ -97,7 +97,8 @@ def evaluate_change(
         _compare(run, old.verdicts, new.verdicts, old.prompts.benchmark, f"before-after-{old.prompts.card.name}")
         for old, new in zip(before.benchmarks, after.benchmarks, strict=True)
     ]
-    text = run.submit(compare_texts, before=before.text, after=after.text, label="before-after")
+    level = run.config.evaluation.confidence
+    text = run.submit(compare_texts, before=before.text, after=after.text, confidence=level, label="before-after")
     change = Change(before, after, compare(run, before, after, "before-after"), text, tests)
     if promoted is None or previous is None:
         return change

@@ -1,13 +1,18 @@
-"""What an analysis is: a table, a picture, and what they support and do not support."""
+"""What an analysis is: a table, a picture, and what they support and do not support.
+
+Most analyses read a finished run. One with `reads_states` also needs hidden states of both models, and a `Study`
+trainings of its own: `mpo analyse` computes these first, through the flow's cached tasks.
+"""
 
 from __future__ import annotations
 
 import abc
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar, NamedTuple
 
 import pyarrow as pa
 from markupsafe import Markup
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from mpo_core.contract.artifacts import ArtifactRef, ArtifactStore
 from mpo_core.contract.extensions import ExtensionPoint
@@ -22,10 +27,16 @@ class AnalysedRun(NamedTuple):
     targets: Sequence[str]
     metrics: pa.Table
     """Table METRICS of every model and benchmark."""
+    comparisons: pa.Table | None = None
+    """Table COMPARISONS of every benchmark."""
     artifacts: Sequence[ArtifactRef] = ()
     """Every artifact of the run, by stage and language."""
     store: ArtifactStore | None = None
     """The store of the artifacts; None where a page is made from its summary alone."""
+    states: Mapping[str, pa.Table] | None = None
+    """Table PROMPT_STATES of each model, `before` and `after`, for an analysis with `reads_states`."""
+    trainings: pa.Table | None = None
+    """Table METHOD_RUNS of a study's trainings, whose methods are its variants, and `base`."""
 
 
 class Findings(NamedTuple):
@@ -52,6 +63,8 @@ class Analysis(Settings, abc.ABC):
     """Title of its section."""
     lead: ClassVar[str]
     """What it looks at and what the method would predict, in sentences for the head of its section."""
+    reads_states: ClassVar[bool] = False
+    """Whether it reads the hidden states of prompts, under both models."""
 
     analysis: str
     """Name of the analysis."""
@@ -59,6 +72,36 @@ class Analysis(Settings, abc.ABC):
     @abc.abstractmethod
     def analyse(self, run: AnalysedRun) -> Findings | None:
         """Returns the findings, or None if the run has not measured what the analysis needs."""
+
+
+class Variant(BaseModel):
+    """One way to train, whose effect a study measures."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    name: str
+    """Its name in table and picture."""
+    training: dict[str, JsonValue] = {}
+    """Settings of the training that differ from the profile's, by key, such as {"beta": 2.0}."""
+    share: float = 1.0
+    """Share of the training prompts whose pairs are used."""
+    swapped: float = 0.0
+    """Share of the target pairs whose answers are swapped, chosen for rejected."""
+    untranslated: float = 0.0
+    """Share of the target pairs whose texts stay in the dominant language."""
+    without: str | None = None
+    """A target language whose pairs are left out."""
+
+
+class Study(Analysis):
+    """Base of the analyses that train: each variant with each seed, on the pairs that the profile describes."""
+
+    seeds: int = Field(3, ge=1)
+    """Trainings of each variant, with seeds counted from 0. Default: 3."""
+
+    @abc.abstractmethod
+    def variants(self, targets: Sequence[str]) -> list[Variant]:
+        """Returns the variants in the order of table and picture; the first is the one to compare the others with."""
 
 
 ANALYSES: ExtensionPoint[Analysis] = ExtensionPoint(

@@ -319,6 +319,15 @@ DIVERGENCES = _spec(
     Column("kl", _FLOAT, "mean of KL(base ‖ trained) over these tokens, nats"),
 )
 
+PROMPT_STATES = _spec(
+    "prompt_states",
+    "prompt_id language",
+    _PROMPT_ID,
+    _LANGUAGE,
+    _KIND,
+    Column("state", _VECTOR, "last hidden state at the last token of the rendered prompt [D], where the answer begins"),
+)
+
 _MEASURED = Column("language", _STRING, "language code of the prompts, or `targets`: all target languages together")
 
 METRICS = _spec(
@@ -409,6 +418,7 @@ ALL_TABLES: tuple[TableSpec, ...] = (
     PASSAGES,
     TEXT_SCORES,
     DIVERGENCES,
+    PROMPT_STATES,
     METRICS,
     COMPARISONS,
     METHOD_RUNS,

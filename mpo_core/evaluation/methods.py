@@ -60,6 +60,7 @@ def method_figures(metrics: pa.Table, *, dominant: str, targets: Sequence[str]) 
         "dominant_refused": mean("refused", [dominant]),
         "dominant_helped": mean("helped", [dominant]),
         "dominant_drift": mean("dominant_drift", [dominant]),
+        "dominant_kl": mean("dominant_kl", [dominant]),
     }
     return {name: value for name, value in figures.items() if value is not None}
 

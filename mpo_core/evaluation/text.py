@@ -13,7 +13,6 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 from scipy import stats
 
@@ -21,6 +20,7 @@ from mpo_core.contract.errors import BadInputError
 from mpo_core.contract.metric import BITS_PER_BYTE, PARALLEL_TEXT
 from mpo_core.contract.tables import COMPARISONS, PASSAGES, TEXT_SCORES
 from mpo_core.evaluation.metrics import mean_row, require_finite
+from mpo_core.evaluation.statistics import holm, mean_interval
 from mpo_core.models.context import context_length
 
 _LOGITS = 2**26  # logits that exist at one time: 256 MiB in float32
@@ -116,11 +116,16 @@ def text_metrics(scores: pa.Table, *, model: str, confidence: float) -> list[dic
     return [{**name, "language": code, **mean_row(values, confidence)} for code, values in by_language.items()]
 
 
-def compare_text(before: pa.Table, after: pa.Table) -> pa.Table:
+def compare_text(before: pa.Table, after: pa.Table, *, confidence: float) -> pa.Table:
     """Computes the paired change of bits per byte by language; passages are joined by id.
 
-    `gained` counts the passages that need more bits after than before, `lost` those that need fewer. The p-value is
-    that of the paired t-test over passages.
+    `gained` counts the passages that need more bits after than before, `lost` those that need fewer. The interval and
+    the p-value are Student's, of the paired differences; the latter is also adjusted for all languages (Holm).
+
+    Args:
+        before: table TEXT_SCORES of the first model.
+        after: table TEXT_SCORES of the second, on the same passages.
+        confidence: level of the intervals, such as 0.95.
 
     Returns:
         Table COMPARISONS, with a row for each language that has two passages or more.
@@ -135,21 +140,28 @@ def compare_text(before: pa.Table, after: pa.Table) -> pa.Table:
             where="comparison before/after, parallel text",
             fix="Measure both models on the same text and in the same languages.",
         )
-    changes = {code: np.array([second[code][name] - first[code][name] for name in first[code]]) for code in first}
     name = {"benchmark": PARALLEL_TEXT, "metric": BITS_PER_BYTE.name}
-    return COMPARISONS.build(
-        {
-            **name,
-            "language": code,
-            "n": len(change),
-            "gained": int((change > 0).sum()),
-            "lost": int((change < 0).sum()),
-            "difference": float(change.mean()),
-            "p_value": float(stats.ttest_1samp(change, 0.0).pvalue) if change.any() else 1.0,
-        }
-        for code, change in changes.items()
-        if len(change) > 1
-    )
+    rows = [
+        {**name, "language": code, **_paired([second[code][name] - rate for name, rate in rates.items()], confidence)}
+        for code, rates in first.items()
+        if len(rates) > 1
+    ]
+    for row, adjusted in zip(rows, holm([row["p_value"] for row in rows]), strict=True):
+        row["p_holm"] = adjusted
+    return COMPARISONS.build(rows)
+
+
+def _paired(changes: list[float], confidence: float) -> dict[str, Any]:
+    low, high = mean_interval(changes, confidence)
+    return {
+        "n": len(changes),
+        "gained": sum(change > 0 for change in changes),
+        "lost": sum(change < 0 for change in changes),
+        "difference": math.fsum(changes) / len(changes),
+        "difference_low": low,
+        "difference_high": high,
+        "p_value": float(stats.ttest_1samp(changes, 0.0).pvalue) if any(changes) else 1.0,
+    }
 
 
 def _rates(scores: pa.Table) -> dict[str, dict[str, float]]:

@@ -5,7 +5,7 @@ from mpo_core.pairs.check import check_pairs, of_languages
 from mpo_core.pairs.describe import describe
 from mpo_core.pairs.dominant import require_safe_dominant
 from mpo_core.pairs.interchange import export_official, export_trl, import_pairs
-from mpo_core.pairs.sample import flip_answers, sample_pairs
+from mpo_core.pairs.sample import flip_answers, sample_pairs, vary_pairs
 from mpo_core.pairs.source import source_pairs
 from mpo_core.pairs.swaps import find_swaps, settle_swaps
 from mpo_core.pairs.target import target_pairs
@@ -26,4 +26,5 @@ __all__ = [
     "settle_swaps",
     "source_pairs",
     "target_pairs",
+    "vary_pairs",
 ]

@@ -42,6 +42,28 @@ def sample_pairs(pairs: pa.Table, share: float, *, seed: int) -> pa.Table:
     return PAIRS.build([row for row in rows if row["pair_id"] in sampled_ids])
 
 
+def vary_pairs(
+    pairs: pa.Table, *, share: float = 1.0, swapped: float = 0.0, untranslated: float = 0.0, seed: int
+) -> pa.Table:
+    """Returns fewer or worse pairs on purpose, for a study of how much of either training bears.
+
+    Args:
+        pairs: table PAIRS.
+        share: share of the prompts whose pairs stay, the same prompts in every language.
+        swapped: share of these pairs whose answers are swapped.
+        untranslated: share of these pairs whose three texts are those of the dominant pair.
+        seed: random seed.
+    """
+    prompts = {row["prompt_id"]: {"pair_id": row["prompt_id"]} for row in pairs.to_pylist()}
+    sampled_ids = _sampled_ids(list(prompts.values()), share, seed)
+    rows = [row for row in pairs.to_pylist() if row["prompt_id"] in sampled_ids]
+    untranslated_ids = _sampled_ids(rows, untranslated, seed)
+    for row in rows:
+        if row["pair_id"] in untranslated_ids:
+            row |= {f"target_{text}": row[f"source_{text}"] for text in ("prompt", "chosen", "rejected")}
+    return flip_answers(PAIRS.build(rows), swapped, seed=seed)
+
+
 def _sampled_ids(rows: list[dict[str, Any]], share: float, seed: int) -> set[str]:
     shuffled = sorted(rows, key=lambda row: hashlib.sha256(f"{seed}/{row['pair_id']}".encode()).digest())
     return {row["pair_id"] for row in shuffled[: round(share * len(rows))]}

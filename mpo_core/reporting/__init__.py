@@ -1,6 +1,6 @@
 """The report of a run: `summary.json`, one HTML page, a console table, a markdown note."""
 
-from mpo_core.reporting.analyses import write_analysis
+from mpo_core.reporting.analyses import analysed, write_analysis
 from mpo_core.reporting.console import before_after_tables
 from mpo_core.reporting.methods import MethodsSummary, methods_markdown, methods_table, picture, write_methods
 from mpo_core.reporting.note import by_language, markdown
@@ -27,6 +27,7 @@ __all__ = [
     "RunSummary",
     "SourceLicence",
     "StageSummary",
+    "analysed",
     "before_after_tables",
     "by_language",
     "markdown",

@@ -14,7 +14,7 @@ from markupsafe import Markup
 from mpo_core.contract.analysis import AnalysedRun, Analysis, Findings
 from mpo_core.contract.artifacts import ArtifactStore
 from mpo_core.contract.errors import BadInputError
-from mpo_core.contract.tables import METRICS
+from mpo_core.contract.tables import COMPARISONS, METRICS
 from mpo_core.display.wording import language_name, number
 from mpo_core.reporting.summary import RunSummary
 from mpo_core.reporting.templates import environment, style
@@ -39,18 +39,22 @@ class WrittenAnalysis(NamedTuple):
     page: str
 
 
-def analysis_section(analysis: Analysis, summary: RunSummary, store: ArtifactStore | None = None) -> AnalysisSection:
-    """Runs an analysis of a run, and arranges its findings; an analysis that reads artifacts needs the store."""
-    findings = analysis.analyse(
-        AnalysedRun(
-            name=summary.run,
-            dominant=summary.dominant,
-            targets=summary.targets,
-            metrics=pa.Table.from_pylist([row.model_dump() for row in summary.metrics], schema=METRICS.schema),
-            artifacts=summary.artifacts,
-            store=store,
-        )
+def analysed(summary: RunSummary, store: ArtifactStore | None = None) -> AnalysedRun:
+    """Returns the parts of a run that analyses read; one that reads artifacts needs the store."""
+    return AnalysedRun(
+        name=summary.run,
+        dominant=summary.dominant,
+        targets=summary.targets,
+        metrics=pa.Table.from_pylist([row.model_dump() for row in summary.metrics], schema=METRICS.schema),
+        comparisons=pa.Table.from_pylist([row.model_dump() for row in summary.comparisons], schema=COMPARISONS.schema),
+        artifacts=summary.artifacts,
+        store=store,
     )
+
+
+def analysis_section(analysis: Analysis, run: AnalysedRun) -> AnalysisSection:
+    """Analyses a run, and arranges the findings."""
+    findings = analysis.analyse(run)
     heads = [] if findings is None else [name.replace("_", " ") for name in findings.table.column_names]
     lines = [] if findings is None else findings.table.to_pylist()
     rows = [[_cell(name, value) for name, value in line.items()] for line in lines]
@@ -58,17 +62,17 @@ def analysis_section(analysis: Analysis, summary: RunSummary, store: ArtifactSto
 
 
 def write_analysis(
-    analysis: Analysis, summary: RunSummary, store: ArtifactStore, folder: str
+    analysis: Analysis, run: AnalysedRun, store: ArtifactStore, folder: str
 ) -> tuple[WrittenAnalysis, Findings]:
     """Writes the table (CSV), the picture (SVG) and the page of an analysis below a run's folder.
 
     Raises:
         BadInputError: the run has not measured what the analysis needs; nothing is written.
     """
-    section = analysis_section(analysis, summary, store)
+    section = analysis_section(analysis, run)
     if section.findings is None:
         raise BadInputError(
-            f"run {summary.run} has not measured what {analysis.analysis} needs",
+            f"run {run.name} has not measured what {analysis.analysis} needs",
             where=f"{store.root}, {folder}",
             fix="Analyse a run that has measured it; CONTRIBUTING.md says what an analysis reads.",
         )
@@ -80,7 +84,7 @@ def write_analysis(
     store.write_text(paths.table, table.getvalue().decode())
     if paths.picture and picture:
         store.write_text(paths.picture, _alone(picture))
-    store.write_text(paths.page, page.render(section=section, run=summary.run, style=style()))
+    store.write_text(paths.page, page.render(section=section, run=run.name, style=style()))
     return paths, section.findings
 
 

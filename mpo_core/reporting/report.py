@@ -8,7 +8,7 @@ from mpo_core.contract.analysis import ANALYSES
 from mpo_core.display.wording import language_name
 from mpo_core.languages.known import LANGUAGES
 from mpo_core.reporting import view
-from mpo_core.reporting.analyses import analysis_section
+from mpo_core.reporting.analyses import analysed, analysis_section
 from mpo_core.reporting.findings import cautions, headline, setting
 from mpo_core.reporting.glossary import GLOSSARY
 from mpo_core.reporting.summary import RunSummary
@@ -33,7 +33,7 @@ def _context(summary: RunSummary) -> dict[str, Any]:
         "checks": view.check_rows(summary),
         "since_rows": view.since_rows(summary),
         "sections": view.sections(summary),
-        "analyses": [analysis_section(ANALYSES.parse({"analysis": name}), summary) for name in _ANALYSES],
+        "analyses": [analysis_section(ANALYSES.parse({"analysis": name}), analysed(summary)) for name in _ANALYSES],
         "full_rows": view.full_rows(summary),
         "training_panels": view.training_panels(summary),
         "stages": view.stage_rows(summary),

@@ -99,19 +99,21 @@ def test_the_paired_change_is_that_of_scipy():
     generator = np.random.default_rng(4)
     before = generator.uniform(5, 20, 12)
     after = before + generator.normal(0.4, 0.6, 12)
-    (row,) = compare_text(scores(before), scores(after)).to_pylist()
+    (row,) = compare_text(scores(before), scores(after), confidence=0.9).to_pylist()
     expected = stats.ttest_rel(after / 10, before / 10)
     assert row["p_value"] == pytest.approx(expected.pvalue)
+    ends = expected.confidence_interval(0.9)
+    assert (row["difference_low"], row["difference_high"]) == pytest.approx((ends.low, ends.high))
     assert row["difference"] == pytest.approx((after - before).mean() / 10)
     assert (row["n"], row["gained"], row["lost"]) == (12, (after > before).sum(), (after < before).sum())
 
 
 def test_equal_models_change_nothing_and_other_passages_are_refused():
-    (row,) = compare_text(scores([5.0, 6.0]), scores([5.0, 6.0])).to_pylist()
+    (row,) = compare_text(scores([5.0, 6.0]), scores([5.0, 6.0]), confidence=0.95).to_pylist()
     assert (row["difference"], row["p_value"], row["gained"], row["lost"]) == (0.0, 1.0, 0, 0)
     with pytest.raises(BadInputError, match="different passages"):
-        compare_text(scores([5.0, 6.0]), scores([5.0, 6.0, 7.0]))
-    assert compare_text(scores([5.0]), scores([6.0])).num_rows == 0
+        compare_text(scores([5.0, 6.0]), scores([5.0, 6.0, 7.0]), confidence=0.95)
+    assert compare_text(scores([5.0]), scores([6.0]), confidence=0.95).num_rows == 0
     assert text_metrics(scores([5.0]), model="m", confidence=0.95) == []
     with pytest.raises(BadInputError, match="not finite"):
         text_metrics(scores([5.0, math.nan]), model="m", confidence=0.95)

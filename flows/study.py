@@ -1,0 +1,120 @@
+"""What analyses need beyond a finished run: trainings of their own, and hidden states of prompts.
+
+mpo analyse beta
+"""
+
+import pyarrow as pa
+from prefect import flow
+from pydantic import JsonValue
+
+from flows import stages
+from flows.compare import seeded
+from flows.run import Future, Run, start_run
+from flows.stages import Evaluation, Pairs, evaluate, preference_pairs, read_blocks, require_pairs
+from mpo_core.contract.analysis import Variant
+from mpo_core.contract.tables import METHOD_RUNS, METRICS, PROMPT_STATES
+from mpo_core.contract.training import TRAINING_METHODS, TrainingMethod
+from mpo_core.evaluation.studies import BASE, study_figures
+from mpo_core.settings import PipelineConfig
+from tasks.model import ModelFolder, find_model, trained_model
+from tasks.pairs import vary_block
+from tasks.utility import read_states
+
+
+@flow(name="study", validate_parameters=False)
+def train_variants(config: PipelineConfig, variants: list[Variant], seeds: int) -> pa.Table:
+    """Trains and evaluates every variant with every seed; returns METHOD_RUNS, whose methods are the variants."""
+    with start_run(config) as run:
+        base = find_model(run.config.model, cutoff=run.config.training.cutoff)
+        runs = {seed: run.variant(seeded(run.config, seed), f"seed{seed}") for seed in range(seeds)}
+        pairs = {seed: preference_pairs(of_seed, base, read_blocks(of_seed)) for seed, of_seed in runs.items()}
+        for seed, of_seed in runs.items():
+            require_pairs(of_seed, pairs[seed])
+
+        cells = [(variant, seed) for variant in variants for seed in runs]
+        # All trainings are submitted first: they wait for nothing but their pairs, so no worker is idle.
+        trained = {(v.name, seed): _train(runs[seed], base, pairs[seed], v, seed) for v, seed in cells}
+        before = {seed: evaluate(of_seed, BASE, base, pairs[seed]) for seed, of_seed in runs.items()}
+        after = {
+            (name, seed): evaluate(
+                runs[seed], f"{name}-{seed}", trained_model(base, run.result(future)), pairs[seed], before[seed]
+            )
+            for (name, seed), future in trained.items()
+        }
+        run.write_settings()
+        measured = {**{(BASE, seed): evaluation for seed, evaluation in before.items()}, **after}
+        return METHOD_RUNS.build(
+            {"method": name, "flipped": 0.0, "seed": seed, "figure": figure, "value": value}
+            for (name, seed), evaluation in measured.items()
+            for figure, value in _figures(run, evaluation).items()
+        )
+
+
+def _train(run: Run, base: ModelFolder, pairs: Pairs, variant: Variant, seed: int) -> Future:
+    settings = _settings(run.config.training, variant, seed)
+    train = {key: future for key, future in pairs.of("train").target.items() if key[0] != variant.without}
+    if (variant.share, variant.swapped, variant.untranslated) != (1.0, 0.0, 0.0):
+        train = {
+            (code, block): run.submit(
+                vary_block,
+                pairs=future,
+                share=variant.share,
+                swapped=variant.swapped,
+                untranslated=variant.untranslated,
+                seed=seed,
+                language=code,
+                label=f"{code}-{block.part}-{variant.name}",
+            )
+            for (code, block), future in train.items()
+        }
+    validation = {key: future for key, future in pairs.of("validation").target.items() if key[0] != variant.without}
+    learned = pairs._replace(target=train | validation)
+    references = stages.measure(run, base, learned, settings)
+    return stages.train(run, base, learned, references, settings, f"{variant.name}-{seed}")
+
+
+def _settings(base: TrainingMethod, variant: Variant, seed: int) -> TrainingMethod:
+    changed: dict[str, JsonValue] = base.model_dump()
+    for key, value in variant.training.items():
+        inner = changed.get(key)
+        changed[key] = {**inner, **value} if isinstance(inner, dict) and isinstance(value, dict) else value
+    settings = TRAINING_METHODS.parse(changed)
+    return settings.model_copy(update={"seed": settings.seed + seed})
+
+
+def _figures(run: Run, evaluation: Evaluation) -> dict[str, float]:
+    tables = [run.result(future).rows for future in (evaluation.metrics, evaluation.utility)]
+    languages = run.config.languages
+    metrics = run.store.read_tables(tables, METRICS)
+    return study_figures(metrics, dominant=languages.dominant, targets=languages.targets)
+
+
+@flow(name="states", validate_parameters=False)
+def prompt_states(config: PipelineConfig) -> dict[str, pa.Table]:
+    """Measures the hidden states of the held-out prompts before and after training; a finished run is not repeated."""
+    with start_run(config) as run:
+        base = find_model(run.config.model, cutoff=run.config.training.cutoff)
+        pairs = preference_pairs(run, base, read_blocks(run))
+        references = stages.measure(run, base, pairs, run.config.training)
+        trained = stages.train(run, base, pairs, references, run.config.training)
+        models = {"before": base, "after": trained_model(base, run.result(trained))}
+        texts = pairs.of(run.config.evaluation.split).texts
+        futures = {
+            name: [
+                run.submit(
+                    read_states,
+                    model=model,
+                    prompts=prompts,
+                    kinds=block,
+                    weights=run.config.training.weights,
+                    language=code,
+                    label=f"{code}-{block.part}-{name}",
+                )
+                for (code, block), prompts in texts.items()
+            ]
+            for name, model in models.items()
+        }
+        return {
+            name: run.store.read_tables([run.result(future).rows for future in of_model], PROMPT_STATES)
+            for name, of_model in futures.items()
+        }

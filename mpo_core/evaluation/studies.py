@@ -1,0 +1,167 @@
+"""Arranges the trainings of a study: means over seeds, paired changes against the first variant, and the picture."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+
+import pyarrow as pa
+from markupsafe import Markup
+
+from mpo_core.contract.analysis import AnalysedRun, Findings, Variant
+from mpo_core.contract.benchmark import HELD_OUT
+from mpo_core.contract.metric import BITS_PER_BYTE, HELPED, UNSAFE
+from mpo_core.contract.tables import METHOD_RUNS
+from mpo_core.display.svg import AFTER, BEFORE, INK, LINE, PAPER, figure, label, shortened, to_svg
+from mpo_core.display.wording import listed, percent, points
+from mpo_core.evaluation.methods import method_figures
+from mpo_core.evaluation.statistics import Interval, mean_interval
+
+BASE = "base"
+"""Name of the model before training among the variants."""
+_COLUMNS = (
+    ("worst_unsafe", "worst_asr"),
+    ("dominant_refused", "dominant_refused"),
+    ("dominant_helped", "dominant_helped"),
+    ("dominant_kl", "dominant_kl"),
+    ("target_bits_per_byte", "bits_per_byte"),
+)
+_ROW = 27
+_LIMITS = (
+    "Each variant was trained with {seeds} seeds: other training prompts and another order, the same held-out prompts. "
+    "Intervals say how much trainings differ, not how much prompts do, and are not adjusted for many variants. "
+    "The figures hold for this model, these data and these settings; each variant was trained with the settings that "
+    "were chosen for the first one."
+)
+
+
+def study_figures(metrics: pa.Table, *, dominant: str, targets: Sequence[str]) -> dict[str, float]:
+    """Returns the figures of one training that studies show: those of a comparison, and some by language.
+
+    Args:
+        metrics: METRICS of one model, on held-out prompts and plain text.
+        dominant: the dominant language.
+        targets: the target languages.
+
+    Returns:
+        Value by figure; `unsafe/sw` is the ASR in Swahili.
+    """
+    rows = metrics.to_pylist()
+    held_out = metrics.filter(pa.compute.field("benchmark") == HELD_OUT)
+    figures = method_figures(held_out, dominant=dominant, targets=targets)
+    for metric in (UNSAFE.name, HELPED.name):
+        figures |= {f"{metric}/{row['language']}": row["value"] for row in rows if row["metric"] == metric}
+    bits = [row["value"] for row in rows if row["metric"] == BITS_PER_BYTE.name and row["language"] in targets]
+    return figures | ({"target_bits_per_byte": statistics.fmean(bits)} if bits else {})
+
+
+class Trainings:
+    """The figures of a study's trainings, by variant and seed."""
+
+    def __init__(self, runs: pa.Table) -> None:
+        self._values: dict[tuple[str, str], dict[int, float]] = {}
+        for row in METHOD_RUNS.check(runs).to_pylist():
+            self._values.setdefault((row["method"], row["figure"]), {})[row["seed"]] = row["value"]
+
+    def values(self, variant: str, figure: str) -> dict[int, float]:
+        """Returns a figure of each training of a variant, by seed."""
+        return self._values.get((variant, figure), {})
+
+    def mean(self, variant: str, figure: str) -> float | None:
+        """Returns the mean over seeds; None where it was not measured."""
+        values = self.values(variant, figure).values()
+        return statistics.fmean(values) if values else None
+
+    def interval(self, variant: str, figure: str) -> Interval | None:
+        """Returns Student's interval of the mean of a share, cut at 0 and 1; None for a single seed."""
+        values = list(self.values(variant, figure).values())
+        if len(values) < 2:  # noqa: PLR2004
+            return None
+        low, high = mean_interval(values, 0.95)
+        return Interval(max(low, 0.0), min(high, 1.0))
+
+    def change(self, variant: str, other: str, figure: str) -> tuple[float, Interval | None]:
+        """Returns the mean change of a figure from `other` to a variant, paired by seed, with Student's interval."""
+        first, second = self.values(other, figure), self.values(variant, figure)
+        changes = [second[seed] - first[seed] for seed in first if seed in second]
+        return statistics.fmean(changes), mean_interval(changes, 0.95) if len(changes) > 1 else None
+
+
+def study_findings(
+    run: AnalysedRun, variants: Sequence[Variant], *, name: str, limits: str, figure_of: str = "target_unsafe"
+) -> Findings | None:
+    """Returns table, picture and sentences of a study whose variants are compared by their target ASR.
+
+    Args:
+        run: with the study's trainings.
+        variants: in the order of the picture.
+        name: of the picture.
+        limits: what this study does not show, beside what none does.
+        figure_of: the figure that is compared; of a variant `without` a language, the ASR in that language.
+    """
+    if run.trainings is None:
+        return None
+    trainings = Trainings(run.trainings)
+    names = [BASE, *(variant.name for variant in variants)]
+    table = pa.Table.from_pylist([_row(trainings, variant, figure_of) for variant in names])
+    seeds = len(trainings.values(variants[0].name, figure_of))
+    text = f"{limits} {_LIMITS.format(seeds=seeds)}".strip()
+    return Findings(table, _picture(trainings, names, figure_of, name), _supports(trainings, variants, figure_of), text)
+
+
+def _row(trainings: Trainings, variant: str, figure_of: str) -> dict[str, object]:
+    row: dict[str, object] = {"variant": variant, "seeds": len(trainings.values(variant, figure_of))}
+    for figure_name, column in ((figure_of, "asr"), ("target_helped", "helped")):
+        interval = trainings.interval(variant, figure_name)
+        row[column] = trainings.mean(variant, figure_name)
+        row |= {
+            f"{column}_low": interval.low if interval else None,
+            f"{column}_high": interval.high if interval else None,
+        }
+    return row | {column: trainings.mean(variant, figure_name) for figure_name, column in _COLUMNS}
+
+
+def _supports(trainings: Trainings, variants: Sequence[Variant], figure_of: str) -> str:
+    first, *others = variants
+    start = trainings.mean(first.name, figure_of)
+    sentences = [
+        f"Target ASR with {first.name}: {percent(start)} (base model {percent(trainings.mean(BASE, figure_of))})."
+    ]
+    clear: list[str] = []
+    unclear: list[str] = []
+    for variant in others:
+        change, interval = trainings.change(variant.name, first.name, figure_of)
+        if interval is None:
+            unclear.append(f"{variant.name} {points(change)}")
+            continue
+        spelled = f"{variant.name} {points(change)} ({points(interval.low)} to {points(interval.high)})"
+        (clear if interval.low > 0 or interval.high < 0 else unclear).append(spelled)
+    if clear:
+        sentences.append(f"Change in points against it, paired by seed, with 95 % intervals: {listed(clear)}.")
+    if unclear:
+        sentences.append(f"No change that these trainings can show: {listed(unclear)}.")
+    return " ".join(sentences)
+
+
+def _picture(trainings: Trainings, names: Sequence[str], figure_of: str, name: str) -> Markup:
+    """Draws ASR and help of the targets by variant: the mean over seeds with its interval, and each training."""
+    drawn, axes = figure(_ROW * len(names) + 60, columns=2)
+    described = []
+    for ax, figure_name, title in zip(axes, (figure_of, "target_helped"), ("ASR", "helped"), strict=True):
+        for y, variant in enumerate(names):
+            values, interval = trainings.values(variant, figure_name), trainings.interval(variant, figure_name)
+            if interval:
+                ax.plot([interval.low, interval.high], [y, y], color=LINE, linewidth=5, solid_capstyle="butt", zorder=1)
+            colour = BEFORE if variant == BASE else AFTER
+            ax.plot(list(values.values()), [y] * len(values), "o", ms=4, mfc=PAPER, mec=colour, mew=1.1, zorder=2)
+            ax.plot([trainings.mean(variant, figure_name)], [y], "o", ms=6.5, mfc=colour, mec=colour, zorder=3)
+            described.append(f"{variant} {title} {percent(trainings.mean(variant, figure_name))}")
+        ax.set_xlim(-0.03, 1.03)
+        ax.set_xticks([0, 0.5, 1.0], ["0 %", "50", "100 %"])
+        ax.set_yticks(range(len(names)), [shortened(variant) for variant in names] if ax is axes[0] else [], color=INK)
+        ax.set_ylim(len(names) - 0.4, -0.6)
+        ax.grid(axis="x", color=LINE, linewidth=0.7)
+        label(ax, y=title)
+    return to_svg(
+        drawn, name=name, description=f"Target languages by variant, means over seeds: {'; '.join(described)}."
+    )
