@@ -9,7 +9,7 @@ from prefect.events import emit_event
 
 from flows.run import Future, Run, Step
 from flows.stages import Change, Evaluation, figures
-from flows.stages.utility import plain_text
+from flows.stages.utility import utility_cards
 from mpo_core import registry, reporting
 from mpo_core.contract.artifacts import Shard
 from mpo_core.contract.tables import COMPARISONS, PROMPTS, QUARANTINE, RESPONSES, TRAINING_LOG, VERDICTS
@@ -46,7 +46,7 @@ def write_report(run: Run, base: ModelFolder, trained: Future, change: Change, s
         benchmarks=[
             reporting.BenchmarkCard(),
             *(measured.prompts.card for measured in change.after.benchmarks),
-            plain_text(run).card,
+            *utility_cards(run, figures(run, change)),
         ],
         gate=settled.gate,
         since=since,

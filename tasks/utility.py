@@ -1,7 +1,10 @@
 """What a model can do beside refusing: its command of plain text, and how far its harmless answers have moved."""
 
 import contextlib
+import shutil
 from collections.abc import Sequence
+
+import pyarrow as pa
 
 from mpo_core.contract.artifacts import ArtifactRef, ArtifactStore, Shard
 from mpo_core.contract.tables import (
@@ -12,13 +15,16 @@ from mpo_core.contract.tables import (
     PROMPT_STATES,
     PROMPTS,
     RESPONSES,
+    TASK_ITEMS,
     TEXT_SCORES,
     TRANSLATIONS,
 )
-from mpo_core.evaluation import divergence, text
+from mpo_core.evaluation import divergence, lm_eval, text
 from mpo_core.evaluation.states import hidden_states
+from mpo_core.models import forget_models
+from mpo_core.settings import LmEvalSettings
 from tasks.model import ModelFolder
-from tasks.stage import ShardInput, read_rows, stage, tell_progress
+from tasks.stage import ShardInput, current_key, read_rows, stage, tell_progress
 
 
 @stage("evaluation", verb="read-text")
@@ -64,34 +70,71 @@ def measure_divergence(
     return Shard(rows=store.write_table("evaluation", DIVERGENCES, rows))
 
 
+@stage("evaluation", verb="lm-eval")
+def score_items(
+    store: ArtifactStore, *, model: ModelFolder, settings: LmEvalSettings, languages: list[str], label: str
+) -> Shard:
+    """Scores a model on the items of lm-eval's tasks; a task that lacks a language is counted under its name."""
+    del label
+    forget_models()
+    work = store.scratch(f"evaluation/.work/{current_key()}")
+    with model.open(store) as folder:
+        scores = lm_eval.score_tasks(
+            folder, model.settings, settings, languages, work=work, alive=lambda: tell_progress(0, 0)
+        )
+    shard = Shard(
+        rows=store.write_table("evaluation", TASK_ITEMS, scores.items),
+        counts={f"without {name}": 1 for name in scores.missing},
+    )
+    shutil.rmtree(work)
+    return shard
+
+
 @stage("evaluation", verb="evaluate-utility")
 def evaluate_utility(
     store: ArtifactStore,
     *,
     scores: ShardInput,
     divergences: Sequence[ShardInput],
+    items: Sequence[ShardInput],
     model: str,
     confidence: float,
     label: str,
 ) -> Shard:
-    """Computes bits per byte by language and the divergence from the base model, with intervals."""
+    """Computes bits per byte, the divergence from the base model and the scores of lm-eval, with intervals."""
     del label
-    rows = text.text_metrics(read_rows(store, [scores], TEXT_SCORES), model=model, confidence=confidence)
-    moved = read_rows(store, divergences, DIVERGENCES)
-    rows += divergence.divergence_metrics(moved, model=model, confidence=confidence)
+    figures = (
+        (text.text_metrics, [scores], TEXT_SCORES),
+        (divergence.divergence_metrics, divergences, DIVERGENCES),
+        (lm_eval.task_metrics, items, TASK_ITEMS),
+    )
+    rows = [
+        row
+        for compute, shards, spec in figures
+        for row in compute(read_rows(store, shards, spec), model=model, confidence=confidence)
+    ]
     return Shard(rows=store.write_table("evaluation", METRICS, METRICS.build(rows)))
 
 
-@stage("evaluation", verb="compare-text")
-def compare_texts(
-    store: ArtifactStore, *, before: ShardInput, after: ShardInput, confidence: float, label: str
+@stage("evaluation", verb="compare-utility")
+def compare_utility(
+    store: ArtifactStore,
+    *,
+    before: Sequence[ShardInput],
+    after: Sequence[ShardInput],
+    confidence: float,
+    label: str,
 ) -> Shard:
-    """Compares two models' bits per byte on the same passages, by paired t-tests."""
+    """Compares two models on the same passages and, if there are two shards of each, the same items of lm-eval."""
     del label
-    first, second = (read_rows(store, [shard], TEXT_SCORES) for shard in (before, after))
-    return Shard(
-        rows=store.write_table("evaluation", COMPARISONS, text.compare_text(first, second, confidence=confidence))
-    )
+    parts = [
+        compare(read_rows(store, [first], spec), read_rows(store, [second], spec), confidence=confidence)
+        for first, second, (compare, spec) in zip(before, after, _COMPARED, strict=False)
+    ]
+    return Shard(rows=store.write_table("evaluation", COMPARISONS, COMPARISONS.check(pa.concat_tables(parts))))
+
+
+_COMPARED = ((text.compare_text, TEXT_SCORES), (lm_eval.compare_tasks, TASK_ITEMS))
 
 
 @stage("evaluation", verb="states")

@@ -6,7 +6,7 @@ from flows.benchmarks import Texts
 from flows.kinds import announce
 from flows.run import Run
 from flows.stages.shards import Shards, of_split, split
-from flows.stages.utility import plain_text
+from flows.stages.utility import check_utility
 from mpo_core.contract.artifacts import ArtifactRef
 from mpo_core.contract.errors import BadInputError
 from mpo_core.contract.sampling import TRAINED
@@ -35,7 +35,7 @@ def read_blocks(run: Run) -> list[ArtifactRef]:
     config.judging.identity()  # a missing guard model is reported now, and not after hours of sampling
     config.sampling.backend.require_models([config.model.path])
     config.evaluation.sampling.backend.require_models([config.model.path, TRAINED])
-    plain_text(run)  # a text that cannot be read is reported now, and not after training
+    check_utility(run)
     prompts = run.submit(
         read_prompts,
         settings=config.prompts,

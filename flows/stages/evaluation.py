@@ -9,14 +9,14 @@ from flows.run import Future, Run
 from flows.stages.answers import judge, sample_shards
 from flows.stages.shards import Change, Evaluation, Measured, Pairs, Shards, Since
 from flows.stages.training import reference_gaps
-from flows.stages.utility import diverge, score_plain_text
+from flows.stages.utility import diverge, score_plain_text, score_tasks
 from mpo_core import registry
 from mpo_core.contract.benchmark import HELD_OUT, Benchmark
 from mpo_core.contract.tables import COMPARISONS, METRICS
 from mpo_core.gate import decide as gate
 from tasks.evaluation import compare_models, evaluate_model
 from tasks.model import ModelFolder, trained_model
-from tasks.utility import compare_texts, evaluate_utility
+from tasks.utility import compare_utility, evaluate_utility
 
 
 def evaluate(
@@ -44,11 +44,12 @@ def evaluate(
         confidence=settings.confidence,
         label=name,
     )
-    text = score_plain_text(run, name, model)
+    text = [score_plain_text(run, name, model), *score_tasks(run, name, model)]
     utility = run.submit(
         evaluate_utility,
-        scores=text,
+        scores=text[0],
         divergences=diverge(run, name, baseline.model, model, baseline.answers) if baseline else [],
+        items=text[1:],
         model=name,
         confidence=settings.confidence,
         label=name,
@@ -98,8 +99,8 @@ def evaluate_change(
         for old, new in zip(before.benchmarks, after.benchmarks, strict=True)
     ]
     level = run.config.evaluation.confidence
-    text = run.submit(compare_texts, before=before.text, after=after.text, confidence=level, label="before-after")
-    change = Change(before, after, compare(run, before, after, "before-after"), text, tests)
+    utility = run.submit(compare_utility, before=before.text, after=after.text, confidence=level, label="before-after")
+    change = Change(before, after, compare(run, before, after, "before-after"), utility, tests)
     if promoted is None or previous is None:
         return change
     return change._replace(since=Since(promoted[0], compare(run, previous, after, "previous-after")))

@@ -36,10 +36,10 @@ class Evaluation(NamedTuple):
     verdicts: Shards
     gaps: Shards
     metrics: Future
-    text: Future
-    """What the model needs for each passage of plain text."""
+    text: list[Future]
+    """What the model needs for each passage of plain text and, if they are measured, its scores on lm-eval's items."""
     utility: Future
-    """Its metrics on plain text, and its distance from the base model."""
+    """Its metrics on these, and its distance from the base model."""
     benchmarks: "list[Measured]"
     """The results on benchmarks beside the held-out prompts."""
 
@@ -70,8 +70,8 @@ class Change(NamedTuple):
     before: Evaluation
     after: Evaluation
     comparison: Future
-    text: Future
-    """The paired tests on plain text."""
+    utility: Future
+    """The paired tests on plain text and lm-eval's items."""
     benchmarks: list[Future]
     """The paired tests on further benchmarks."""
     since: Since | None = None
@@ -79,7 +79,7 @@ class Change(NamedTuple):
     @property
     def all_comparisons(self) -> list[Future]:
         """Every table COMPARISONS of the two models: on held-out prompts, plain text and benchmarks."""
-        return [self.comparison, self.text, *self.benchmarks]
+        return [self.comparison, self.utility, *self.benchmarks]
 
 
 def split(block: ArtifactRef) -> str:

@@ -2,15 +2,18 @@
 
 from typing import NamedTuple
 
+import pyarrow as pa
+
 from flows.run import Future, Run
 from flows.stages.shards import Shards
 from mpo_core.contract.artifacts import ArtifactRef
-from mpo_core.contract.metric import BITS_PER_BYTE, PARALLEL_TEXT
+from mpo_core.contract.metric import ACCURACY, BITS_PER_BYTE, PARALLEL_TEXT
 from mpo_core.contract.tables import PASSAGES
+from mpo_core.evaluation.lm_eval import benchmark_name, require_lm_eval
 from mpo_core.evaluation.passages import read_parallel_text
 from mpo_core.reporting import BenchmarkCard
 from tasks.model import ModelFolder
-from tasks.utility import measure_divergence, score_text
+from tasks.utility import measure_divergence, score_items, score_text
 
 
 class PlainText(NamedTuple):
@@ -42,10 +45,48 @@ def plain_text(run: Run) -> PlainText:
     return PlainText(stored, card)
 
 
+def check_utility(run: Run) -> None:
+    """Checks that plain text and lm-eval can be used, before hours of training.
+
+    Raises:
+        BadInputError: the text cannot be read, or lm-eval is asked for and not installed.
+    """
+    plain_text(run)
+    if run.config.evaluation.lm_eval is not None:
+        require_lm_eval()
+
+
 def score_plain_text(run: Run, name: str, model: ModelFolder) -> Future:
     """Measures a model on the parallel text of the run."""
     passages = plain_text(run).passages
     return run.submit(score_text, model=model, passages=passages, weights=run.config.training.weights, label=name)
+
+
+def score_tasks(run: Run, name: str, model: ModelFolder) -> list[Future]:
+    """Scores a model on the tasks of lm-eval, if the settings name some."""
+    settings, languages = run.config.evaluation.lm_eval, run.config.languages
+    if settings is None:
+        return []
+    codes = [languages.dominant, *sorted(languages.targets)]
+    return [run.submit(score_items, model=model, settings=settings, languages=codes, label=name)]
+
+
+def utility_cards(run: Run, metrics: pa.Table) -> list[BenchmarkCard]:
+    """Returns the cards of what is measured beside prompts: plain text, and the tasks of lm-eval.
+
+    Args:
+        run: the run.
+        metrics: table METRICS, which shows the languages that a task of lm-eval lacks.
+    """
+    settings, languages = run.config.evaluation.lm_eval, run.config.languages
+    cards = [plain_text(run).card]
+    for name in dict.fromkeys(map(benchmark_name, [] if settings is None else settings.tasks)):
+        measured = {row["language"] for row in metrics.to_pylist() if row["benchmark"] == name}
+        missing = [code for code in [languages.dominant, *sorted(languages.targets)] if code not in measured]
+        cards.append(
+            BenchmarkCard(name=name, label=f"lm-eval {name}", metrics=[ACCURACY], origin="lm-eval", missing=missing)
+        )
+    return cards
 
 
 def diverge(run: Run, name: str, base: ModelFolder, trained: ModelFolder, answers: Shards) -> list[Future]:

@@ -162,6 +162,14 @@ BITS_PER_BYTE = Metric(
     "whatever its tokenizer.",
     unit="bits per byte",
 )
+ACCURACY = Metric(
+    name="accuracy",
+    label="Right answers",
+    short="Right",
+    better="higher",
+    kind="harmless",
+    meaning="Share of the items of a task of lm-eval that the model answers rightly.",
+)
 
 ANSWERS = (UNSAFE, UNSAFE_OR_INVALID, INVALID, REFUSED, HELPED, OVER_REFUSAL, HARMLESS_INVALID)
 """The metrics of answers to harmful and to harmless prompts: what a benchmark measures unless it says otherwise."""

@@ -319,6 +319,15 @@ DIVERGENCES = _spec(
     Column("kl", _FLOAT, "mean of KL(base ‖ trained) over these tokens, nats"),
 )
 
+TASK_ITEMS = _spec(
+    "task_items",
+    "benchmark language item_id",
+    Column("benchmark", _STRING, "name of the lm-eval task, without its language"),
+    _LANGUAGE,
+    Column("item_id", _STRING, "the task of lm-eval and the number of the item"),
+    Column("value", _FLOAT, "score of the model on this item, 0 or 1"),
+)
+
 PROMPT_STATES = _spec(
     "prompt_states",
     "prompt_id language",
@@ -340,7 +349,7 @@ METRICS = _spec(
         "metric",
         _STRING,
         "unsafe, unsafe_or_invalid, refused, invalid, helped, over_refusal, harmless_invalid, reward_gap, "
-        "dominant_drift, dominant_kl, bits_per_byte, or one of the benchmark's own",
+        "dominant_drift, dominant_kl, bits_per_byte, accuracy, or one of the benchmark's own",
     ),
     Column("count", _INT, "prompts that count for the metric", nullable=True),
     Column("n", _INT, "prompts judged"),
@@ -418,6 +427,7 @@ ALL_TABLES: tuple[TableSpec, ...] = (
     PASSAGES,
     TEXT_SCORES,
     DIVERGENCES,
+    TASK_ITEMS,
     PROMPT_STATES,
     METRICS,
     COMPARISONS,

@@ -50,7 +50,7 @@ def compare(
     first, second = (prompt_shares(verdicts, measured, pooled) for verdicts in (before, after))
     rows = [
         {"benchmark": benchmark, "language": language, "metric": metric}
-        | _paired(shares, second[language, metric], confidence)
+        | paired_row(shares, second[language, metric], confidence)
         for (language, metric), shares in first.items()
         if not shares.keys().isdisjoint(
             second.get((language, metric), {})
@@ -63,7 +63,8 @@ def compare(
     return COMPARISONS.build(rows)
 
 
-def _paired(before: dict[str, Share], after: dict[str, Share], confidence: float) -> dict[str, Any]:
+def paired_row(before: dict[str, Share], after: dict[str, Share], confidence: float) -> dict[str, Any]:
+    """Returns the figures of COMPARISONS of one metric, from the shares of the same prompts before and after."""
     changes = [after[prompt].share - share.share for prompt, share in before.items() if prompt in after]
     gained, lost = sum(change > 0 for change in changes), sum(change < 0 for change in changes)
     low, high = change_interval(changes, confidence)

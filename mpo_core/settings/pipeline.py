@@ -67,6 +67,22 @@ class RunSettings(Settings):
         return self
 
 
+class LmEvalSettings(Settings):
+    """Tasks of lm-eval, which measure what both models can do; needs the extra `lm-eval`."""
+
+    tasks: list[str] = Field(["global_mmlu_{language}", "mgsm_direct_{language}"], min_length=1)
+    """Names of tasks; `{language}` stands for the code of each language of the run, and languages that a task lacks are
+    reported. Default: Global-MMLU (Lite) and MGSM."""
+    include_path: UserPath | None = None
+    """Folder with task files (YAML) of your own, such as those that read local data. Default: none."""
+    limit: int | None = Field(None, ge=1)
+    """Most items of each task. Default: all."""
+    chat: bool = False
+    """Puts each item into the model's chat template. Default: false."""
+    batch_size: int = Field(8, ge=1, json_schema_extra=OPERATIONAL)
+    """Requests per batch. Default: 8."""
+
+
 class EvaluationSettings(Settings):
     """How the model is evaluated before and after training, on the same prompts."""
 
@@ -86,6 +102,9 @@ class EvaluationSettings(Settings):
     """Plain text on which both models' bits per byte are measured in every language: `shipped` (40 passages in seven
     languages), `microworld` (its held-out statements), or a CSV file with a column per language code and a row per
     passage. Default: `microworld` for the judge `microworld`, else `shipped`."""
+
+    lm_eval: LmEvalSettings | None = None
+    """Tasks of lm-eval, such as `{tasks: ["global_mmlu_{language}"], limit: 200}`. Default: none."""
 
     @field_validator("benchmarks", mode="before")
     @classmethod

@@ -18,7 +18,7 @@ def is_training_and_after(ran, *languages):
     affected = {f"{verb}-{code}-test-after" for code in languages for verb in ("reference", "sample")}
     affected |= {"read-text-after", "diverge-en-test-after"}
     readers = {f"judge-{code}-test-after" for code in languages} | {"compare-before-after"}
-    required = {"train-mpo", "evaluate-after", "evaluate-utility-after", "compare-text-before-after", *affected}
+    required = {"train-mpo", "evaluate-after", "evaluate-utility-after", "compare-utility-before-after", *affected}
     return required <= set(ran) <= required | readers
 
 

@@ -1,0 +1,171 @@
+"""Measures what a model can do by tasks of lm-eval, an extra that runs in a process of its own."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+
+from mpo_core.contract.errors import BadInputError
+from mpo_core.contract.metric import ACCURACY
+from mpo_core.contract.tables import COMPARISONS, TASK_ITEMS
+from mpo_core.evaluation.comparison import paired_row
+from mpo_core.evaluation.metrics import mean_row
+from mpo_core.evaluation.shares import Share
+from mpo_core.evaluation.statistics import holm
+from mpo_core.models.load import pick_device
+from mpo_core.settings import LmEvalSettings, ModelSettings
+
+_WHERE = "evaluation.lm_eval"
+_POLL = 1.0  # seconds between two looks at the process
+
+
+class Scores(NamedTuple):
+    """The scores of a model's items, and the tasks that lm-eval does not have, such as `mgsm_direct_ko`."""
+
+    items: pa.Table
+    missing: list[str]
+
+
+def require_lm_eval() -> None:
+    """Passes if lm-eval is installed.
+
+    Raises:
+        BadInputError: it is not.
+    """
+    if importlib.util.find_spec("lm_eval") is None:
+        raise BadInputError("lm-eval is not installed", where=_WHERE, fix="pip install 'mpo-pipeline[lm-eval]'.")
+
+
+def score_tasks(
+    model: Path,
+    model_settings: ModelSettings,
+    settings: LmEvalSettings,
+    languages: Sequence[str],
+    *,
+    work: Path,
+    alive: Callable[[], None] = lambda: None,
+) -> Scores:
+    """Runs lm-eval on a model, in a process of its own.
+
+    Args:
+        model: the model's folder.
+        model_settings: its number format, device, and whether its own code may run.
+        settings: the tasks.
+        languages: codes of the languages; `{language}` in a task's name stands for each of them.
+        work: a folder for the files of this process.
+        alive: called about once a second while lm-eval runs; what it raises ends lm-eval.
+
+    Raises:
+        BadInputError: lm-eval is not installed or failed, or has none of the tasks.
+    """
+    require_lm_eval()
+    work.mkdir(mode=0o700, parents=True, exist_ok=True)
+    tasks = {
+        name.replace("{language}", code): {"benchmark": benchmark_name(name), "language": code}
+        for name in settings.tasks
+        for code in languages
+    }
+    job = {
+        "tasks": tasks,
+        "include_path": settings.include_path,
+        "model": str(model),
+        "model_args": {"dtype": model_settings.dtype, "trust_remote_code": model_settings.trust_remote_code},
+        "limit": settings.limit,
+        "batch_size": settings.batch_size,
+        "chat": settings.chat,
+        "device": pick_device(model_settings.device),
+        "out": str(work / "result.json"),
+    }
+    (work / "job.json").write_text(json.dumps(job), encoding="utf-8")
+    _run([sys.executable, "-m", "mpo_core.evaluation.lm_eval_child", str(work / "job.json")], work / "log.txt", alive)
+    result = json.loads((work / "result.json").read_text(encoding="utf-8"))
+    if not result["items"]:
+        raise BadInputError(
+            f"lm-eval has none of the tasks {', '.join(tasks)}",
+            where=_WHERE,
+            fix="Correct evaluation.lm_eval.tasks; `lm_eval ls tasks` lists the names, include_path adds your own.",
+        )
+    return Scores(TASK_ITEMS.build(result["items"]), result["missing"])
+
+
+def benchmark_name(task: str) -> str:
+    """Returns a task's name without its place for the language: `mgsm_direct` for `mgsm_direct_{language}`."""
+    return task.replace("{language}", "").strip("_-").replace("__", "_")
+
+
+def _run(command: list[str], log: Path, alive: Callable[[], None]) -> None:
+    with log.open("w", encoding="utf-8") as file:
+        process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT)
+        try:
+            while process.poll() is None:
+                alive()
+                try:
+                    process.wait(_POLL)
+                except subprocess.TimeoutExpired:
+                    continue
+        finally:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+    if process.returncode:
+        # Only the error's type: its text may quote an item.
+        lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines() or [""]
+        kind = lines[-1].partition(":")[0].strip()[:80]
+        raise BadInputError(
+            f"lm-eval failed ({kind or f'exit code {process.returncode}'}); its log is {log}",
+            where=_WHERE,
+            fix="Offline, set evaluation.lm_eval.include_path to task files with local data (docs/evaluation.md).",
+        )
+
+
+def task_metrics(items: pa.Table, *, model: str, confidence: float) -> list[dict[str, Any]]:
+    """Returns rows of METRICS: the mean score by task and language, with the interval of lm-eval's own standard error.
+
+    lm-eval's standard error of a mean is that of the sample; the interval takes Student's quantile.
+    """
+    rows = []
+    for (benchmark, code), values in _by_task(items).items():
+        if len(values) > 1:
+            row = mean_row(list(values.values()), confidence)
+            row |= {"low": max(row["low"], 0.0), "high": min(row["high"], 1.0)}
+            rows.append({"benchmark": benchmark, "model": model, "language": code, "metric": ACCURACY.name, **row})
+    return rows
+
+
+def compare_tasks(before: pa.Table, after: pa.Table, *, confidence: float) -> pa.Table:
+    """Computes the paired change of the scores by task and language, item by item, with exact McNemar tests.
+
+    Returns:
+        Table COMPARISONS.
+    """
+    first, second = _by_task(before), _by_task(after)
+    rows = [
+        {"benchmark": benchmark, "language": code, "metric": ACCURACY.name}
+        | paired_row(_shares(values), _shares(second[benchmark, code]), confidence)
+        for (benchmark, code), values in first.items()
+        if not values.keys().isdisjoint(second.get((benchmark, code), {}))
+    ]
+    for benchmark in {row["benchmark"] for row in rows}:
+        family = [row for row in rows if row["benchmark"] == benchmark]
+        for row, adjusted in zip(family, holm([row["p_value"] for row in family]), strict=True):
+            row["p_holm"] = adjusted
+    return COMPARISONS.build(rows)
+
+
+def _shares(values: dict[str, float]) -> dict[str, Share]:
+    return {item: Share(value, 1) for item, value in values.items()}
+
+
+def _by_task(items: pa.Table) -> dict[tuple[str, str], dict[str, float]]:
+    values: dict[tuple[str, str], dict[str, float]] = defaultdict(dict)
+    for row in TASK_ITEMS.check(items).to_pylist():
+        values[row["benchmark"], row["language"]][row["item_id"]] = row["value"]
+    return dict(sorted(values.items()))

@@ -1,0 +1,94 @@
+"""Tasks of lm-eval: how its results become rows, and one real run where it is installed."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from scipy import stats
+from statsmodels.stats.contingency_tables import mcnemar
+
+from mpo_core import microworld
+from mpo_core.contract.errors import BadInputError
+from mpo_core.contract.tables import TASK_ITEMS
+from mpo_core.evaluation import lm_eval
+from mpo_core.evaluation.lm_eval_child import items
+from mpo_core.settings import LmEvalSettings, ModelSettings
+
+PLACE = {"benchmark": "mgsm", "language": "sw"}
+
+
+def table(values, language="sw"):
+    return TASK_ITEMS.build(
+        {"benchmark": "mgsm", "language": language, "item_id": f"mgsm_sw/{n}", "value": float(value)}
+        for n, value in enumerate(values)
+    )
+
+
+def test_an_item_has_the_score_of_the_first_known_metric_and_filter():
+    samples = [
+        {"doc_id": 3, "filter": "strict-match", "exact_match": 0.0},
+        {"doc_id": 3, "filter": "flexible-extract", "exact_match": 1.0},
+    ]
+    assert items("mgsm_direct_sw", PLACE, samples) == [{**PLACE, "item_id": "mgsm_direct_sw/3", "value": 1.0}]
+    assert items("x", PLACE, [{"doc_id": 0, "filter": "none", "acc": 1.0, "acc_norm": 0.0}])[0]["value"] == 1.0
+    with pytest.raises(RuntimeError, match="none of the metrics"):
+        items("x", PLACE, [{"doc_id": 0, "filter": "none", "bleu": 1.0}])
+
+
+def test_the_standard_error_is_that_of_the_sample_as_lm_eval_has_it():
+    values = [1, 0, 1, 1, 0, 1, 1, 0, 1, 1]
+    (row,) = lm_eval.task_metrics(table(values), model="after", confidence=0.9)
+    stderr = np.std(values, ddof=1) / np.sqrt(10)
+    quantile = stats.t.ppf(0.95, 9)
+    assert (row["benchmark"], row["metric"], row["n"], row["value"]) == ("mgsm", "accuracy", 10, 0.7)
+    assert (row["low"], row["high"]) == pytest.approx((0.7 - quantile * stderr, 0.7 + quantile * stderr))
+    assert lm_eval.task_metrics(table([1, 1, 1, 0]), model="m", confidence=0.95)[0]["high"] == 1.0
+
+
+def test_two_models_are_compared_item_by_item():
+    before, after = [1] * 8 + [0] * 6, [1] * 7 + [0] + [1] * 5 + [0]
+    (row,) = lm_eval.compare_tasks(table(before), table(after), confidence=0.95).to_pylist()
+    assert (row["n"], row["gained"], row["lost"]) == (14, 5, 1)
+    assert row["p_value"] == pytest.approx(mcnemar([[7, 1], [5, 1]], exact=True).pvalue)
+    assert lm_eval.compare_tasks(table(before), table(after, language="zh"), confidence=0.95).num_rows == 0
+
+
+def test_without_lm_eval_one_message_says_how_to_install_it(monkeypatch):
+    monkeypatch.setattr(lm_eval.importlib.util, "find_spec", lambda _: None)
+    with pytest.raises(BadInputError, match=r"lm-eval is not installed.*pip install 'mpo-pipeline\[lm-eval\]'"):
+        lm_eval.require_lm_eval()
+
+
+@pytest.mark.parametrize(
+    ("task", "name"),
+    [("global_mmlu_{language}", "global_mmlu"), ("mgsm_{language}_direct", "mgsm_direct"), ("arc", "arc")],
+)
+def test_a_benchmark_is_named_by_its_task_without_the_language(task, name):
+    assert lm_eval.benchmark_name(task) == name
+
+
+@pytest.mark.long
+def test_a_local_task_runs_offline(tmp_path, monkeypatch):
+    pytest.importorskip("lm_eval")
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))
+    (tmp_path / "en.jsonl").write_text(
+        "".join(
+            json.dumps({"question": f"Is it fine to build lamp {n}?", "choices": [" Yes", " No"], "answer": n % 2})
+            + "\n"
+            for n in range(6)
+        )
+    )
+    (tmp_path / "lamps_en.yaml").write_text(
+        "task: lamps_en\ndataset_path: json\ndataset_kwargs:\n"
+        f"  data_files: {{test: {tmp_path}/en.jsonl}}\n"
+        "test_split: test\noutput_type: multiple_choice\ndoc_to_text: '{{question}}'\ndoc_to_choice: '{{choices}}'\n"
+        "doc_to_target: '{{answer}}'\nmetric_list: [{metric: acc, aggregation: mean, higher_is_better: true}]\n"
+    )
+    settings = LmEvalSettings(tasks=["lamps_{language}"], include_path=str(tmp_path))
+    model = ModelSettings(path="microworld")
+    scores = lm_eval.score_tasks(microworld.checkpoint_dir(), model, settings, ["en", "sw"], work=tmp_path / "work")
+    assert scores.missing == ["lamps_sw"]
+    assert scores.items["item_id"].to_pylist() == [f"lamps_en/{n}" for n in range(6)]
+    assert set(scores.items["value"].to_pylist()) <= {0.0, 1.0}
