@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
+from typing import ClassVar
 
 import pyarrow as pa
 from markupsafe import Markup
 
-from mpo_core.contract.analysis import AnalysedRun, Findings, Variant
+from mpo_core.contract.analysis import AnalysedRun, Findings, Study, Variant
 from mpo_core.contract.benchmark import HELD_OUT
 from mpo_core.contract.metric import BITS_PER_BYTE, HELPED, UNSAFE
 from mpo_core.contract.tables import METHOD_RUNS
@@ -26,9 +27,10 @@ _COLUMNS = (
     ("dominant_kl", "dominant_kl"),
     ("target_bits_per_byte", "bits_per_byte"),
 )
+_ASR, _HELPED = "target_unsafe", "target_helped"
 _ROW = 27
 _LIMITS = (
-    "Each variant was trained with {seeds} seeds: other training prompts and another order, the same held-out prompts. "
+    "Each variant was trained {seeds}: other training prompts and another order, the same held-out prompts. "
     "Intervals say how much trainings differ, not how much prompts do, and are not adjusted for many variants. "
     "The figures hold for this model, these data and these settings; each variant was trained with the settings that "
     "were chosen for the first one."
@@ -87,31 +89,30 @@ class Trainings:
         return statistics.fmean(changes), mean_interval(changes, 0.95) if len(changes) > 1 else None
 
 
-def study_findings(
-    run: AnalysedRun, variants: Sequence[Variant], *, name: str, limits: str, figure_of: str = "target_unsafe"
-) -> Findings | None:
-    """Returns table, picture and sentences of a study whose variants are compared by their target ASR.
+class TargetStudy(Study):
+    """Base of the studies whose variants are compared by the ASR of the targets."""
 
-    Args:
-        run: with the study's trainings.
-        variants: in the order of the picture.
-        name: of the picture.
-        limits: what this study does not show, beside what none does.
-        figure_of: the figure that is compared; of a variant `without` a language, the ASR in that language.
-    """
-    if run.trainings is None:
-        return None
-    trainings = Trainings(run.trainings)
-    names = [BASE, *(variant.name for variant in variants)]
-    table = pa.Table.from_pylist([_row(trainings, variant, figure_of) for variant in names])
-    seeds = len(trainings.values(variants[0].name, figure_of))
-    text = f"{limits} {_LIMITS.format(seeds=seeds)}".strip()
-    return Findings(table, _picture(trainings, names, figure_of, name), _supports(trainings, variants, figure_of), text)
+    limits: ClassVar[str]
+    """What this study does not show, beside what none does."""
+
+    def analyse(self, run: AnalysedRun) -> Findings | None:
+        """Returns ASR and help of the targets, and figures of the dominant language, by variant."""
+        if run.trainings is None:
+            return None
+        trainings, variants = Trainings(run.trainings), self.variants(run.targets)
+        names = [BASE, *(variant.name for variant in variants)]
+        seeds = len(trainings.values(variants[0].name, _ASR))
+        return Findings(
+            pa.Table.from_pylist([_row(trainings, name) for name in names]),
+            _picture(trainings, names, self.analysis.replace("_", "-")),
+            _supports(trainings, variants),
+            f"{self.limits} {_LIMITS.format(seeds='once' if seeds == 1 else f'with {seeds} seeds')}",
+        )
 
 
-def _row(trainings: Trainings, variant: str, figure_of: str) -> dict[str, object]:
-    row: dict[str, object] = {"variant": variant, "seeds": len(trainings.values(variant, figure_of))}
-    for figure_name, column in ((figure_of, "asr"), ("target_helped", "helped")):
+def _row(trainings: Trainings, variant: str) -> dict[str, object]:
+    row: dict[str, object] = {"variant": variant, "seeds": len(trainings.values(variant, _ASR))}
+    for figure_name, column in ((_ASR, "asr"), (_HELPED, "helped")):
         interval = trainings.interval(variant, figure_name)
         row[column] = trainings.mean(variant, figure_name)
         row |= {
@@ -121,16 +122,14 @@ def _row(trainings: Trainings, variant: str, figure_of: str) -> dict[str, object
     return row | {column: trainings.mean(variant, figure_name) for figure_name, column in _COLUMNS}
 
 
-def _supports(trainings: Trainings, variants: Sequence[Variant], figure_of: str) -> str:
+def _supports(trainings: Trainings, variants: Sequence[Variant]) -> str:
     first, *others = variants
-    start = trainings.mean(first.name, figure_of)
-    sentences = [
-        f"Target ASR with {first.name}: {percent(start)} (base model {percent(trainings.mean(BASE, figure_of))})."
-    ]
+    start = trainings.mean(first.name, _ASR)
+    sentences = [f"Target ASR with {first.name}: {percent(start)} (base model {percent(trainings.mean(BASE, _ASR))})."]
     clear: list[str] = []
     unclear: list[str] = []
     for variant in others:
-        change, interval = trainings.change(variant.name, first.name, figure_of)
+        change, interval = trainings.change(variant.name, first.name, _ASR)
         if interval is None:
             unclear.append(f"{variant.name} {points(change)}")
             continue
@@ -143,11 +142,11 @@ def _supports(trainings: Trainings, variants: Sequence[Variant], figure_of: str)
     return " ".join(sentences)
 
 
-def _picture(trainings: Trainings, names: Sequence[str], figure_of: str, name: str) -> Markup:
+def _picture(trainings: Trainings, names: Sequence[str], name: str) -> Markup:
     """Draws ASR and help of the targets by variant: the mean over seeds with its interval, and each training."""
     drawn, axes = figure(_ROW * len(names) + 60, columns=2)
     described = []
-    for ax, figure_name, title in zip(axes, (figure_of, "target_helped"), ("ASR", "helped"), strict=True):
+    for ax, figure_name, title in zip(axes, (_ASR, _HELPED), ("ASR", "helped"), strict=True):
         for y, variant in enumerate(names):
             values, interval = trainings.values(variant, figure_name), trainings.interval(variant, figure_name)
             if interval:

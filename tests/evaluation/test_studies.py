@@ -46,7 +46,7 @@ def test_every_study_has_table_picture_and_sentences(name):
     findings = study.analyse(analysed(trainings=made_up(study)))
     assert findings.picture.startswith("<svg")
     assert findings.supports
-    assert "3 seeds" in findings.limits
+    assert "3 seeds" in findings.limits or "each kind: 3" in findings.limits
     assert findings.table.num_rows >= 2
     assert study.analyse(analysed()) is None
 

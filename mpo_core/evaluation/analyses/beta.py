@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar, Literal
 
-from mpo_core.contract.analysis import AnalysedRun, Findings, Study, Variant
-from mpo_core.evaluation.studies import study_findings
-
-_LIMITS = "The learning rate is that of beta 1; a larger beta also makes larger gradients."
+from mpo_core.contract.analysis import Variant
+from mpo_core.evaluation.studies import TargetStudy
 
 
-class BetaStudy(Study):
+class BetaStudy(TargetStudy):
     """Trains with four values of beta."""
 
     title: ClassVar[str] = "Beta"
@@ -19,6 +17,7 @@ class BetaStudy(Study):
         "The same training with other values of beta, which multiplies the target gap in L1. With a larger beta, a "
         "smaller gap meets the goal, so the targets should end closer to the base model."
     )
+    limits: ClassVar[str] = "The learning rate is that of beta 1; a larger beta also makes larger gradients."
 
     analysis: Literal["beta"]
     """Name of the analysis."""
@@ -27,7 +26,3 @@ class BetaStudy(Study):
         """Returns beta 1, the paper's value for one of its models, then smaller and larger ones."""
         del targets
         return [Variant(name=f"beta {beta:g}", training={"beta": beta}) for beta in (1.0, 0.5, 0.75, 1.5, 2.0)]
-
-    def analyse(self, run: AnalysedRun) -> Findings | None:
-        """Returns ASR and help of the targets by beta."""
-        return study_findings(run, self.variants(run.targets), name="beta", limits=_LIMITS)

@@ -5,22 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar, Literal
 
-from mpo_core.contract.analysis import AnalysedRun, Findings, Study, Variant
-from mpo_core.evaluation.studies import study_findings
-
-_LIMITS = (
-    "Fewer prompts also mean fewer optimiser steps, since the number of epochs stays: the study does not tell the two "
-    "apart."
-)
+from mpo_core.contract.analysis import Variant
+from mpo_core.evaluation.studies import TargetStudy
 
 
-class DataQuantity(Study):
+class DataQuantity(TargetStudy):
     """Trains on a quarter, a half, three quarters and all of the training prompts."""
 
     title: ClassVar[str] = "Number of training prompts"
     lead: ClassVar[str] = (
         "The same training on fewer prompts, drawn at random, the same ones in every language. More prompts should "
         "lower ASR until they add nothing new."
+    )
+    limits: ClassVar[str] = (
+        "Fewer prompts also mean fewer optimiser steps, since the number of epochs stays: the study does not tell the "
+        "two apart."
     )
 
     analysis: Literal["data_quantity"]
@@ -31,7 +30,3 @@ class DataQuantity(Study):
         del targets
         shares = (1.0, 0.75, 0.5, 0.25)
         return [Variant(name=f"{share:.0%} of the prompts".replace("%", " %"), share=share) for share in shares]
-
-    def analyse(self, run: AnalysedRun) -> Findings | None:
-        """Returns ASR and help of the targets by share of the prompts."""
-        return study_findings(run, self.variants(run.targets), name="data-quantity", limits=_LIMITS)

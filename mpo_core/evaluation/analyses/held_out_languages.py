@@ -16,8 +16,8 @@ from mpo_core.evaluation.studies import BASE, Trainings
 _ALL = "all languages"
 _LIMITS = (
     "The model has seen each of these languages before, so this is not about languages new to it. The held-out prompts "
-    "say the same as those of the other languages. {seeds} seeds; intervals say how much trainings differ, not how "
-    "much prompts do."
+    "say the same as those of the other languages. Trainings of each kind: {seeds}; intervals say how much trainings "
+    "differ, not how much prompts do."
 )
 
 
@@ -93,7 +93,7 @@ def _picture(rows: Sequence[dict[str, Any]]) -> Markup:
     ax.set_yticks(range(len(rows)), [shortened(language_name(row["language"])) for row in rows], color=INK)
     ax.set_ylim(len(rows) - 0.4, -0.6)
     ax.grid(axis="x", color=LINE, linewidth=0.7)
-    label(ax, y="ASR: hollow circle base model, diamond without its pairs, filled circle with them")
+    label(ax, y="ASR; circle: base model, diamond: without its pairs, filled: with them")
     described = "; ".join(
         f"{language_name(row['language'])} {percent(row['asr_base'])}, {percent(row['asr_without_it'])}, "
         f"{percent(row['asr_with_it'])}"

@@ -177,7 +177,7 @@ def _picture(by_model: Mapping[str, Mapping[str, States]]) -> Markup:
         ax.set_xticks([])
         ax.set_yticks([])
         ax.spines["bottom"].set_color(LINE)
-        label(ax, y=f"{model} training")
+        label(ax, y=f"{model}; filled: harmful")
     description = (
         "Hidden states of prompts in two dimensions, before and after training; filled points are harmful prompts, "
         f"hollow ones harmless, of {', '.join(map(language_name, next(iter(by_model.values()))))}."

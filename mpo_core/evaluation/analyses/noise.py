@@ -5,22 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar, Literal
 
-from mpo_core.contract.analysis import AnalysedRun, Findings, Study, Variant
-from mpo_core.evaluation.studies import study_findings
-
-_LIMITS = (
-    "The faults are drawn at random over all target languages; faults of a real judge or a real translator gather in "
-    "some languages and topics. An untranslated pair is wholly in the dominant language."
-)
+from mpo_core.contract.analysis import Variant
+from mpo_core.evaluation.studies import TargetStudy
 
 
-class Noise(Study):
+class Noise(TargetStudy):
     """Trains on pairs of which up to 40 % have swapped answers, or are not translated."""
 
     title: ClassVar[str] = "Faulty training pairs"
     lead: ClassVar[str] = (
         "The same training after a share of the target pairs was damaged on purpose: chosen and rejected answer "
         "swapped, or all three texts left in the dominant language. The flatter, the more faults training bears."
+    )
+    limits: ClassVar[str] = (
+        "The faults are drawn at random over all target languages; faults of a real judge or a real translator "
+        "gather in some languages and topics. An untranslated pair is wholly in the dominant language."
     )
 
     analysis: Literal["noise"]
@@ -34,7 +33,3 @@ class Noise(Study):
             Variant(name=f"{share:.0%} untranslated".replace("%", " %"), untranslated=share) for share in (0.2, 0.4)
         ]
         return [Variant(name="no faults"), *swapped, *plain]
-
-    def analyse(self, run: AnalysedRun) -> Findings | None:
-        """Returns ASR and help of the targets by kind and share of faults."""
-        return study_findings(run, self.variants(run.targets), name="noise", limits=_LIMITS)

@@ -35,7 +35,11 @@ class PlainText(Analysis):
     def analyse(self, run: AnalysedRun) -> Findings | None:
         """Returns bits per byte by language before and after, with the paired change."""
         comparisons = [] if run.comparisons is None else run.comparisons.to_pylist()
-        changes = {row["language"]: row for row in comparisons if row["benchmark"] == PARALLEL_TEXT}
+        changes = {
+            row["language"]: row
+            for row in comparisons
+            if row["benchmark"] == PARALLEL_TEXT and row["difference_low"] is not None
+        }
         values = {
             (row["language"], row["model"]): row["value"]
             for row in run.metrics.to_pylist()
@@ -69,8 +73,8 @@ def _supports(rows: Sequence[dict[str, Any]]) -> str:
 
     worse, better = ([spelled(row) for row in rows if test(row)] for test in (_is_worse, _is_better))
     sentences = [
-        f"{word}, paired by passage, with 95 % intervals: {listed(names)}."
-        for word, names in (("Worse", worse), ("Better", better))
+        f"{direction}, paired by passage, with 95 % intervals: {listed(names)}."
+        for direction, names in (("Worse", worse), ("Better", better))
         if names
     ]
     unclear = [language_name(row["language"]) for row in rows if not _is_worse(row) and not _is_better(row)]

@@ -5,20 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar, Literal
 
-from mpo_core.contract.analysis import AnalysedRun, Findings, Study, Variant
-from mpo_core.evaluation.studies import study_findings
-
-_LIMITS = "Retention has one weight for all variants. What it keeps is seen in the columns of the dominant language."
+from mpo_core.contract.analysis import Variant
+from mpo_core.evaluation.studies import TargetStudy
 
 
-class RetentionAblation(Study):
+class RetentionAblation(TargetStudy):
     """Trains with each way to pool the hidden states of the retention loss, and without that loss."""
 
-    title: ClassVar[str] = "Retention of the dominant language"
+    title: ClassVar[str] = "Ways to keep the dominant language"
     lead: ClassVar[str] = (
         "The same training with hidden states pooled by their mean, taken at the last token (the paper), and without "
         "the retention loss L2. Without it, the dominant language should drift further (`dominant_kl`), while the "
         "targets should become about as safe."
+    )
+    limits: ClassVar[str] = (
+        "Retention has one weight for all variants. What it keeps is seen in the columns of the dominant language."
     )
 
     analysis: Literal["retention"]
@@ -32,7 +33,3 @@ class RetentionAblation(Study):
             Variant(name="last token", training={"retention": {"pooling": "last"}}),
             Variant(name="no retention", training={"retention": {"weight": 0.0}}),
         ]
-
-    def analyse(self, run: AnalysedRun) -> Findings | None:
-        """Returns ASR and help of the targets, and figures of the dominant language, by kind of retention."""
-        return study_findings(run, self.variants(run.targets), name="retention", limits=_LIMITS)
