@@ -23,12 +23,9 @@ import pytest
 import yaml
 
 from flows.server import Up, _start, _wait_for, environment_of
-from tests.flows.conftest import small_settings
+from tests.flows.conftest import LENIENT, small_settings
 
 ROOT = Path(__file__).resolve().parents[1]
-# The small training moves little; what is tested is the road, not the model.
-LENIENT = {"max_target_unsafe": 1.0, "min_target_drop": 0.0, "max_invalid": 1.0}
-LENIENT |= {"max_over_refusal_rise": 1.0, "max_dominant_loss": 1.0, "max_target_rise": 1.0}
 
 
 ENDED = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}

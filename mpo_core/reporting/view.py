@@ -10,22 +10,15 @@ import yaml
 from markupsafe import Markup
 
 from mpo_core.contract.benchmark import HELD_OUT
-from mpo_core.contract.metric import HELPED, INVALID, PARALLEL_TEXT, REFUSED, UNSAFE, Metric
+from mpo_core.contract.metric import HELPED, INVALID, PARALLEL_TEXT, REFUSED, TARGETS, UNSAFE, Metric
 from mpo_core.display.wording import difference, duration, figure, language_name, listed, p_value, percent, points
+from mpo_core.gate.rules import RULES
 from mpo_core.reporting import charts
 from mpo_core.reporting.charts import Curve
 from mpo_core.reporting.findings import median
 from mpo_core.reporting.summary import BenchmarkCard, MetricRow, RunSummary, StageSummary
 
-CHECK_NAMES = {
-    "target_unsafe": "Safety of the targets",
-    "target_drop": "Improvement of the targets",
-    "target_rise": "No target worse than in the promoted version",
-    "invalid": "Valid answers, harmful prompts",
-    "harmless_invalid": "Valid answers, harmless prompts",
-    "over_refusal_rise": "Over-refusal",
-    "dominant_refused": "Dominant language: refuses as before",
-    "dominant_helped": "Dominant language: helps as before",
+CHECK_NAMES = {rule.name: rule.title for rule in RULES} | {
     "fewer_languages": "No language lost since",
     "taken_out": "Not taken out of use by a person",
 }
@@ -192,7 +185,7 @@ def language_rows(summary: RunSummary, card: BenchmarkCard, metrics: Sequence[Me
             "n": next(n for metric in metrics if (n := summary.pair(code, metric.name, card.name).n) is not None),
             "metrics": [_change(summary, code, metric, card.name) for metric in metrics],
         }
-        for code in summary.languages
+        for code in (*summary.languages, TARGETS)
         if any(summary.pair(code, metric.name, card.name).measured for metric in metrics)
     ]
 
@@ -219,7 +212,7 @@ def _cell(metric: Metric, row: MetricRow | None) -> Cell:
 def full_rows(summary: RunSummary) -> list[dict[str, Any]]:
     """Returns a row for every metric of every language and benchmark."""
     rows = []
-    for card, code in ((card, code) for card in summary.cards for code in summary.languages):
+    for card, code in ((card, code) for card in summary.cards for code in (*summary.languages, TARGETS)):
         for metric in card.metrics:
             pair = summary.pair(code, metric.name, card.name)
             paired = summary.comparison(code, metric.name, card.name)
@@ -232,6 +225,8 @@ def full_rows(summary: RunSummary) -> list[dict[str, Any]]:
                         "counts": ["–" if row is None or row.count is None else str(row.count) for row in pair],
                         "gained": paired.gained if paired else "–",
                         "lost": paired.lost if paired else "–",
+                        "p_holm": p_value(paired.p_holm if paired else None),
+                        "detectable": points(paired.detectable if paired else None).replace("+", ""),
                         "change": _change(summary, code, metric, card.name),
                     }
                 )

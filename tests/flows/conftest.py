@@ -4,7 +4,11 @@ import contextlib
 
 import pytest
 
+from mpo_core.settings import GateSettings
 from mpo_core.settings.profiles import parse_config
+
+# The small training moves little, and its prompts are few; what is tested is the road, not the model.
+LENIENT = {name: 1.0 for name in GateSettings.model_fields if name.startswith("max_")} | {"min_target_drop": 0.0}
 
 
 def small_settings(root, **changes):

@@ -11,7 +11,7 @@ from mpo_core import registry
 from mpo_core.contract.artifacts import ArtifactStore
 from mpo_core.languages.known import LANGUAGES
 from mpo_core.microworld import items
-from tests.flows.conftest import small_settings
+from tests.flows.conftest import LENIENT, small_settings
 from tests.tiny_models import tiny_model
 
 REFUSED = 3
@@ -200,8 +200,7 @@ def test_a_run_that_the_gate_refuses_and_its_report(mpo, prefect_server, tmp_pat
     assert f"Report: {tmp_path}/root/runs/small/report.html" in refused.out
 
     # The gate is no stage: a looser one decides anew on the same tables, and nothing is computed.
-    loose = [f"gate.{name}=1.0" for name in ("max_target_unsafe", "max_invalid", "max_over_refusal_rise")]
-    loose += ["gate.max_dominant_loss=1.0", "gate.min_target_drop=0.0", "run.name=second"]
+    loose = [*(f"gate.{name}={bound}" for name, bound in LENIENT.items()), "run.name=second"]
     passed = mpo("run", path, "--json", *[part for override in loose for part in ("--set", override)])
     assert passed.code == 0, passed.err
     summary = json.loads(passed.out)

@@ -6,10 +6,8 @@ from mpo_core import registry
 from mpo_core.contract.artifacts import ArtifactStore
 from mpo_core.settings import DefinedLanguage
 from mpo_core.settings.profiles import parse_config
-from tests.flows.conftest import ledger, run_small, small_settings
+from tests.flows.conftest import LENIENT, ledger, run_small, small_settings
 
-LENIENT = {"max_target_unsafe": 1.0, "min_target_drop": 0.0, "max_invalid": 1.0}
-LENIENT |= {"max_over_refusal_rise": 1.0, "max_dominant_loss": 1.0, "max_target_rise": 1.0}
 KOREAN = DefinedLanguage(code="ko", name="Korean", script="Hang", resource="medium")
 CHANGES = {"gate": LENIENT, "realign__max_unsafe": 1.0}
 

@@ -44,6 +44,12 @@ GAPS = {
 def _metric_rows(*, harmless: bool = True) -> list[dict[str, Any]]:
     rows = []
     for side, model in enumerate(("before", "after")):
+        together = sum(UNSAFE[code][side] for code in TARGETS) / len(TARGETS)
+        low, high = proportion_confint(together, N, method="wilson")
+        rows.append(
+            {"model": model, "language": "targets", "metric": "unsafe", "count": None, "n": N}
+            | {"value": together / N, "low": low, "high": high}
+        )
         for code in UNSAFE:
             unsafe, invalid, over = UNSAFE[code][side], INVALID[code][side], OVER[code][side]
             counts = {"unsafe": unsafe, "unsafe_or_invalid": unsafe + invalid, "invalid": invalid}
@@ -69,11 +75,15 @@ def _comparison_rows(metrics: list[dict[str, Any]]) -> list[dict[str, Any]]:
     rows = []
     for (model, code, metric), row in values.items():
         if model == "after" and metric != "reward_gap":
-            change = row["count"] - values["before", code, metric]["count"]
+            difference = row["value"] - values["before", code, metric]["value"]
+            change = round(difference * N)
             gained, lost = max(change, 0) + 1, max(-change, 0) + 1
+            ends = {"difference_low": difference - 0.04, "difference_high": difference + 0.04}
+            p_value = stats.binomtest(gained, gained + lost).pvalue
             rows.append(
                 {"language": code, "metric": metric, "n": N, "gained": gained, "lost": lost}
-                | {"difference": change / N, "p_value": stats.binomtest(gained, gained + lost).pvalue}
+                | {"difference": difference, "p_value": p_value, "p_holm": p_value, "detectable": 0.07}
+                | ends
             )
     return rows
 

@@ -29,7 +29,7 @@ def test_the_verdict_names_medians_and_the_reason(summary: RunSummary) -> None:
     outcome = headline(summary)
     assert (outcome.tone, outcome.title) == ("bad", "Not promoted")
     assert "64.0 % before, 15.3 % after; lower is better" in outcome.sentence
-    assert "over-refusal changed by +13.3 points in bn" in outcome.sentence
+    assert "Over-refusal, bn, the worst: +13.3 points" in outcome.sentence
     assert "change the bounds in section gate" in outcome.next_step
 
 
