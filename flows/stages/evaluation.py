@@ -40,7 +40,7 @@ def evaluate(
         baseline=list(baseline.gaps.values()) if baseline else [],
         model=name,
         benchmark=_held_out(run),
-        pooled=run.config.languages.targets,
+        pooled=sorted(run.config.languages.targets),
         confidence=settings.confidence,
         label=name,
     )
@@ -71,7 +71,7 @@ def _measure(run: Run, name: str, model: ModelFolder, prompts: BenchmarkPrompts)
         baseline=[],
         model=name,
         benchmark=benchmark,
-        pooled=run.config.languages.targets,
+        pooled=sorted(run.config.languages.targets),
         confidence=settings.confidence,
         label=f"{name}-{benchmark.benchmark}",
     )
@@ -117,7 +117,7 @@ def _compare(run: Run, before: Shards, after: Shards, benchmark: Benchmark, labe
         before=list(before.values()),
         after=list(after.values()),
         benchmark=benchmark,
-        pooled=run.config.languages.targets,
+        pooled=sorted(run.config.languages.targets),
         confidence=run.config.evaluation.confidence,
         label=label,
     )
