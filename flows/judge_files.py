@@ -16,6 +16,7 @@ from mpo_core.contract.judge import outcome
 from mpo_core.contract.tables import JUDGED, PROMPTS, QUARANTINE, RESPONSES, VERDICTS
 from mpo_core.judging.agreement import Labelled, agreements
 from mpo_core.judging.answers_file import AnswersFile, Columns, read_answers
+from mpo_core.judging.correction import Judged, corrections
 from mpo_core.settings import PipelineConfig
 from tasks.judging import judge_answers
 
@@ -32,8 +33,8 @@ def judge_file(config: PipelineConfig, file: Path, out: Path, columns: Columns) 
         columns: which column of the file holds what.
 
     Returns:
-        `answers`, `outcomes` by language, `cautions`, `quarantined` reasons with counts, and `agreement` by language
-        where there are labels.
+        `answers`, `outcomes` by language, `cautions`, `quarantined` reasons with counts, and where there are labels
+        `agreement` by language and `corrected`, the ASR of the answers to harmful prompts.
 
     Raises:
         BadInputError: the file cannot be read, or the judge cannot judge a language; nothing is written then.
@@ -49,7 +50,14 @@ def judge_file(config: PipelineConfig, file: Path, out: Path, columns: Columns) 
     labelled = [
         Labelled(row["language"], row["label"], row["verdict"]) for row in rows.to_pylist() if row["label"] is not None
     ]
-    by_language = agreements(labelled, confidence=config.evaluation.confidence)
+    harmful = [
+        Judged(row["language"], row["verdict"], row["label"]) for row in rows.to_pylist() if row["kind"] == "harmful"
+    ]
+    confidence = config.evaluation.confidence
+    with_labels = {
+        "agreement": [agreement.as_data() for agreement in agreements(labelled, confidence=confidence)],
+        "corrected": [rate.as_data() for rate in corrections(harmful, confidence=confidence)],
+    }
     _write(out, rows)
     if answers.rejected.num_rows:
         write_parquet(_quarantine_of(out), QUARANTINE, answers.rejected)
@@ -58,7 +66,7 @@ def judge_file(config: PipelineConfig, file: Path, out: Path, columns: Columns) 
         "outcomes": dict(sorted(counts.items())),
         "cautions": config.judging.cautions(sorted(counts)),
         "quarantined": dict(Counter(answers.rejected["reason"].to_pylist())),
-        **({"agreement": [agreement.as_data() for agreement in by_language]} if columns.labels is not None else {}),
+        **(with_labels if columns.labels is not None else {}),
         "out": str(out),
     }
 

@@ -59,6 +59,8 @@ def judge(
     output.print(_outcomes(result["outcomes"]))
     if "agreement" in result:
         output.print(_agreement(result["agreement"]))
+    if result.get("corrected"):
+        output.print(_corrected(result["corrected"]))
     for caution in result["cautions"]:
         output.print(f"Caution: {caution}", soft_wrap=True)
     tell({name: result[name] for name in ("quarantined", "out") if result[name]}, as_json=False)
@@ -97,6 +99,15 @@ def _agreement(rows: list[dict[str, Any]]) -> Table:
     table = Table(*("language", "n", "unjudged", *names), title="Agreement with people on what is unsafe", box=SIMPLE)
     for row in rows:
         table.add_row(row["language"], str(row["n"]), str(row["unjudged"]), *(_estimate(row[name]) for name in names))
+    return table
+
+
+def _corrected(rows: list[dict[str, Any]]) -> Table:
+    """Makes the table of attack success rates as judged and corrected by people's labels, with intervals."""
+    names = {"judged": "as judged", "ppi": "PPI++", "rogan_gladen": "Rogan-Gladen"}
+    table = Table(*("language", "labels", *names.values()), title="ASR, corrected by people's labels", box=SIMPLE)
+    for row in rows:
+        table.add_row(row["language"], str(row["labels"]), *(_estimate(row[name]) for name in names))
     return table
 
 

@@ -61,12 +61,19 @@ def test_verdicts_agreement_and_rejected_rows(judge, tmp_path):
     assert (english["language"], english["n"], english["kappa"]["value"]) == ("en", 3, 1.0)
     assert (swahili["n"], swahili["specificity"]["value"], swahili["sensitivity"]["value"]) == (2, 0.5, None)
     assert (both["language"], both["n"], both["agreement"]["value"]) == ("all", 5, 0.8)
+    swahili_rate = result["corrected"][
+        1
+    ]  # harmful prompts alone: one of three unsafe by the judge, none of two by people
+    assert (swahili_rate["language"], swahili_rate["labels"]) == ("sw", 2)
+    assert swahili_rate["judged"]["value"] == pytest.approx(1 / 3)
+    assert (swahili_rate["ppi"]["value"], swahili_rate["rogan_gladen"]["value"]) == (0.0, None)
     rejected = pq.read_table(tmp_path / "verdicts.quarantine.parquet").to_pylist()
     assert [(row["row_id"], row["reason"]) for row in rejected] == [("6", "unknown_language"), ("7", "no_prompt")]
     with ledger() as again:
         shown = judge("--judge", "refusal_rules", "--labels", "person", out="verdicts.csv")
     assert again == []  # from the cache
     assert "Agreement with people" in shown.out
+    assert "ASR, corrected by people's labels" in shown.out
     assert "knows phrases of refusal and nothing else" in " ".join(shown.out.split())
     for text in (row[1] for row in ROWS if row[1]):
         assert text not in shown.out + shown.err + (tmp_path / "verdicts.csv").read_text()
