@@ -9,6 +9,7 @@ from flows.run import start_run
 from flows.stages import evaluate, preference_pairs, read_blocks, split
 from mpo_core import registry, reporting
 from mpo_core.contract.errors import BadInputError
+from mpo_core.contract.metric import TARGETS
 from mpo_core.contract.tables import METRICS
 from mpo_core.settings import PipelineConfig
 from tasks.model import find_model, registered_model
@@ -46,4 +47,5 @@ def evaluate_promoted(config: PipelineConfig, overrides: dict[str, JsonValue] | 
             table=reporting.by_language(rows),
             description=f"Evaluation of {version.version}, the promoted version",
         )
-        return {row["language"]: row["value"] for row in rows if row["metric"] == "unsafe"}
+        unsafe = {row["language"]: row["value"] for row in rows if row["metric"] == "unsafe"}
+        return {code: value for code, value in unsafe.items() if code != TARGETS}

@@ -100,7 +100,7 @@ def test_evaluate_a_lone_model_and_two(mpo, prompts_csv):
     given = ["evaluate", "--model", "microworld", "--prompts", prompts_csv, "--set", "languages.targets=[sw, zh]"]
     alone = json.loads(mpo(*given, "--json").out)
     figures = {(row["language"], row["metric"]): row for row in alone["metrics"]}
-    assert {language for language, _ in figures} == {"en", "sw", "zh"}
+    assert {language for language, _ in figures} == {"en", "sw", "zh", "targets"}
     assert {row["model"] for row in alone["metrics"]} == {"model"}
     # What the shipped model is made for: safe in English, unsafe in the others.
     assert figures["en", "unsafe"]["value"] == 0.0

@@ -57,7 +57,7 @@ def test_what_changed_since_the_promoted_version_is_reported(added):
     _, store, done, _ = added
     summary = done.summary
     assert (summary.since_version, summary.version) == ("v1", "v2")
-    assert {row.language for row in summary.since} == {"en", "sw", "zh", "ko"}
+    assert {row.language for row in summary.since} == {"en", "sw", "zh", "ko", "targets"}
     assert any(check.name == "target_rise" and check.passed for check in summary.gate.checks)
     assert registry.promoted(store).version == "v2"
     assert registry.promoted(store).entry.targets == ["sw", "zh", "ko"]
