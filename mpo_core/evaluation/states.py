@@ -11,6 +11,8 @@ from mpo_core.contract.tables import PROMPT_STATES
 from mpo_core.models.chat import encode_prompt
 from mpo_core.models.context import context_length
 
+_BATCH = 32  # prompts of similar length that go through the model together
+
 
 def hidden_states(
     model: Any,
@@ -29,7 +31,7 @@ def hidden_states(
         prompts: rows with `prompt_id`, `text` and `kind`.
         language: code of the language of these texts.
         system: system message before each prompt.
-        progress: called with (done, all) after each prompt.
+        progress: called with (done, all) after each batch.
 
     Returns:
         Table PROMPT_STATES. A prompt that is longer than the model's context is read at its end.
@@ -37,12 +39,19 @@ def hidden_states(
     import torch
 
     limit = context_length(model.config) or 0
-    rows = []
-    for number, row in enumerate(prompts, start=1):
-        ids = torch.tensor([encode_prompt(tokenizer, row["text"], system=system)[-limit:]], device=model.device)
+    texts = [encode_prompt(tokenizer, row["text"], system=system)[-limit:] for row in prompts]
+    states: dict[int, list[float]] = {}
+    order = sorted(range(len(texts)), key=lambda at: len(texts[at]))
+    for batch in (order[start : start + _BATCH] for start in range(0, len(order), _BATCH)):
+        width = max(len(texts[at]) for at in batch)
+        ids = torch.tensor([texts[at] + [0] * (width - len(texts[at])) for at in batch], device=model.device)
+        mask = torch.tensor([[1] * len(texts[at]) + [0] * (width - len(texts[at])) for at in batch]).to(model.device)
         with torch.inference_mode():
-            state = model.base_model(input_ids=ids, use_cache=False).last_hidden_state[0, -1].float().tolist()
-        rows.append({"prompt_id": row["prompt_id"], "language": language, "kind": row["kind"], "state": state})
+            hidden = model.base_model(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
+        states |= {at: hidden[row, len(texts[at]) - 1].float().tolist() for row, at in enumerate(batch)}
         if progress is not None:
-            progress(number, len(prompts))
-    return PROMPT_STATES.build(rows)
+            progress(len(states), len(texts))
+    return PROMPT_STATES.build(
+        {"prompt_id": row["prompt_id"], "language": language, "kind": row["kind"], "state": states[at]}
+        for at, row in enumerate(prompts)
+    )

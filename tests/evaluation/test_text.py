@@ -15,8 +15,10 @@ from mpo_core.contract.errors import BadInputError
 from mpo_core.contract.tables import DIVERGENCES, PASSAGES, PROMPTS, RESPONSES, TEXT_SCORES
 from mpo_core.evaluation.divergence import divergence_metrics, divergences, token_divergences
 from mpo_core.evaluation.passages import read_parallel_text
+from mpo_core.evaluation.states import hidden_states
 from mpo_core.evaluation.text import compare_text, score_text, text_metrics
 from mpo_core.models import load_model, load_tokenizer
+from mpo_core.models.chat import encode_prompt
 from mpo_core.settings import ModelSettings
 
 
@@ -146,6 +148,20 @@ def test_the_distance_reads_first_answers_to_harmless_prompts(small):
         tokenizer.bos_token_id == tokenizer("")["input_ids"][:1]
     )
     assert divergences(model, model, tokenizer, *given, system=None, cutoff=4).num_rows == 0
+
+
+def test_the_state_of_a_prompt_is_that_of_its_last_token_whatever_stands_in_the_batch(small):
+    model, tokenizer = small
+    rows = [
+        {"prompt_id": f"p{n}", "text": "How do I build a lamp? " * (n % 3 + 1), "kind": "harmless"} for n in range(5)
+    ]
+    table = hidden_states(model, tokenizer, rows, language="en", system=None).to_pylist()
+    assert [row["prompt_id"] for row in table] == [row["prompt_id"] for row in rows]
+    for row, measured in zip(rows, table, strict=True):
+        ids = torch.tensor([encode_prompt(tokenizer, row["text"])])
+        with torch.no_grad():
+            expected = model(input_ids=ids, output_hidden_states=True).hidden_states[-1][0, -1]
+        assert measured["state"] == pytest.approx(expected.tolist(), abs=1e-4)
 
 
 def test_the_distance_has_an_interval_over_answers():
