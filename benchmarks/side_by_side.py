@@ -27,7 +27,7 @@ def compared(name: str, root: str, seeds: int, changes: list[str], flipped: str 
         changes: settings to change, such as `pairs.strategy=mixed`.
         flipped: shares (0 to 1) of low-resource training pairs to swap, such as `0.2,0.4`.
     """
-    from flows.cli_shared import with_methods
+    from flows.commands.shared import with_methods
     from flows.compare import compare_methods
     from mpo_core.settings.profiles import load_config, parse_config
 

@@ -24,6 +24,7 @@ from flows.commands.shared import (
     FAILED,
     INTERRUPTED,
     REFUSED,
+    AsIs,
     AsJson,
     Out,
     Overrides,
@@ -167,13 +168,12 @@ def compare(
 
 @app.command()
 def train(
-    pairs: Annotated[
-        Path, typer.Option(help="File of pairs: Parquet of `mpo pairs import`, or the official MPO JSON.")
-    ],
+    pairs: Annotated[Path, typer.Option(help="File or dataset of pairs, in any form that `mpo pairs import` reads.")],
     model: Annotated[str, typer.Option(help="Model folder, hub id, or microworld.")],
     out: Out,
     profile: Profile = None,
     validation: Annotated[Path | None, typer.Option(help="File of pairs to evaluate on while training.")] = None,
+    as_is: AsIs = False,
     overrides: Overrides = None,
     as_json: AsJson = False,
 ) -> None:
@@ -186,7 +186,8 @@ def train(
     # Without a profile the demo's settings apply, but the user has not chosen the demo's languages.
     chosen = profile is not None or any(override.startswith("languages") for override in overrides or [])
     with progress.show(console):
-        result = train_file(config, pairs, out, languages=config.languages if chosen else None, validation=validation)
+        languages = config.languages if chosen else None
+        result = train_file(config, pairs, out, languages=languages, validation=validation, as_is=as_is)
     tell(result, as_json)
 
 

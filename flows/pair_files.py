@@ -9,12 +9,30 @@ import pyarrow as pa
 from mpo_core.contract.artifacts import write_parquet
 from mpo_core.contract.errors import BadInputError
 from mpo_core.contract.tables import PAIRS, QUARANTINE
-from mpo_core.pairs import FLAWS, audit, export_official, export_trl, import_pairs, of_languages
+from mpo_core.pairs import (
+    FLAWS,
+    Imported,
+    Joining,
+    audit,
+    export_official,
+    export_trl,
+    import_as_is,
+    import_pairs,
+    of_languages,
+)
 from mpo_core.settings import LanguageSettings
 
+_JOINING = Joining()
 
-def import_file(file: Path, out: Path) -> dict[str, Any]:
+
+def import_file(file: Path, out: Path, joining: Joining = _JOINING, *, as_is: bool = False) -> dict[str, Any]:
     """Imports pairs of another tool as Parquet; rejected rows go into a file beside it, with their reasons.
+
+    Args:
+        file: a file, a folder, or the id of a dataset on the hub.
+        out: the file of PAIRS.
+        joining: how rows of one language each are joined.
+        as_is: marks flawed pairs that can be trained on, in another file beside it, instead of rejecting them.
 
     Raises:
         BadInputError: no row is usable, or the file cannot be read or `out` not be written; nothing is written then.
@@ -23,10 +41,10 @@ def import_file(file: Path, out: Path) -> dict[str, Any]:
         raise BadInputError(
             "the name of the output does not end in .parquet", where=f"--out {out}", fix="Name a .parquet file."
         )
-    beside = out.with_suffix(".quarantine.parquet")
-    if file.resolve() in {out.resolve(), beside.resolve()}:
+    beside = {name: out.with_suffix(f".{name}.parquet") for name in ("quarantine", "marks")}
+    if file.resolve() in {out.resolve(), *(path.resolve() for path in beside.values())}:
         raise BadInputError("this file is the input", where=f"--out {out}", fix="Name another file.")
-    pairs, rejected = usable_pairs(file)
+    pairs, rejected, marks = usable_pairs(file, joining=joining, as_is=as_is)
     write_parquet(out, PAIRS, pairs)
     result: dict[str, Any] = {
         "pairs": pairs.num_rows,
@@ -37,23 +55,35 @@ def import_file(file: Path, out: Path) -> dict[str, Any]:
         "out": str(out),
     }
     if rejected.num_rows:
-        write_parquet(beside, QUARANTINE, rejected)
-        result |= {"reasons": counts(rejected, "reason"), "quarantine": str(beside)}
+        write_parquet(beside["quarantine"], QUARANTINE, rejected)
+        result |= {"reasons": counts(rejected, "reason"), "quarantine": str(beside["quarantine"])}
+    if marks.num_rows:
+        write_parquet(beside["marks"], QUARANTINE, marks)
+        result |= {"marked": counts(marks, "reason"), "marks": str(beside["marks"])}
     return result
 
 
-def usable_pairs(file: Path, languages: LanguageSettings | None = None) -> tuple[pa.Table, pa.Table]:
-    """Reads the pairs of a file; returns those that can be used, and the rejected rows with their reasons.
+def usable_pairs(
+    file: Path, languages: LanguageSettings | None = None, joining: Joining = _JOINING, *, as_is: bool = False
+) -> Imported:
+    """Reads the pairs of a file; returns those that can be used, and the rejected rows and marks with their reasons.
 
     Raises:
         BadInputError: no pair is usable; the reasons are counted, and the first rejected row is named.
     """
-    pairs, rejected = import_pairs(file)
+    if as_is:
+        pairs, rejected, marks = import_as_is(file, joining)
+    else:
+        (pairs, rejected), marks = import_pairs(file, joining), QUARANTINE.build([])
     if languages is not None:
-        pairs, others = of_languages(pairs, languages.dominant, languages.targets)
+        # An untranslated pair is in the dominant language twice.
+        targets = [*languages.targets, *([languages.dominant] if as_is else [])]
+        pairs, others = of_languages(pairs, languages.dominant, targets)
         rejected = pa.concat_tables([rejected, others])
+        present = set(pairs["pair_id"].to_pylist())
+        marks = QUARANTINE.build([row for row in marks.to_pylist() if row["row_id"] in present])
     if pairs.num_rows:
-        return pairs, rejected
+        return Imported(pairs, rejected, marks)
     reasons = (
         ", ".join(f"{reason} {count}" for reason, count in counts(rejected, "reason").items())
         or "the file holds no row"
@@ -82,7 +112,7 @@ def export_file(file: Path, out: Path, form: str) -> dict[str, Any]:
         raise BadInputError("unknown format", where=f"--format {form}", fix=f"Known: {', '.join(forms)}.")
     if file.resolve() == out.resolve():
         raise BadInputError("this file is the input", where=f"--out {out}", fix="Name another file.")
-    pairs, rejected = usable_pairs(file)
+    pairs, rejected, _ = usable_pairs(file)
     forms[form](pairs, out)
     by_column = {f"{name}s": counts(pairs, name) for name in ("language", "kind", "split")}
     reasons = {"rejected": counts(rejected, "reason")} if rejected.num_rows else {}

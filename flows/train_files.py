@@ -2,6 +2,7 @@
 
 import shutil
 import uuid
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,11 +12,13 @@ from prefect import flow
 from flows import stages
 from flows.pair_files import counts, usable_pairs
 from flows.prefect_api import require_server
-from flows.run import open_root, start_run
+from flows.run import Future, open_root, start_run
 from flows.surroundings import can_be_written
-from mpo_core.contract.artifacts import ArtifactStore, Shard, file_digests, write_atomically, write_parquet
+from flows.swaps import find_order, settle, unswap
+from mpo_core.contract.artifacts import ArtifactRef, ArtifactStore, Shard, file_digests, write_atomically, write_parquet
 from mpo_core.contract.errors import BadInputError, DamagedError
-from mpo_core.contract.tables import PAIRS, QUARANTINE, SOURCE_PAIRS, TRAINING_LOG, TableSpec, source_id
+from mpo_core.contract.tables import PAIRS, QUARANTINE, SOURCE_PAIRS, SWAPS, TRAINING_LOG, TableSpec, source_id
+from mpo_core.pairs.swaps import LEAST_KNOWN
 from mpo_core.settings import LanguageSettings, PipelineConfig
 from mpo_core.training.cuts import Cuts
 from tasks.model import ModelFolder, find_model
@@ -31,6 +34,14 @@ class _Imported(NamedTuple):
     target: list[Shard]
 
 
+class _Trained(NamedTuple):
+    """A training, with the swap check's SWAPS by language, and the tables QUARANTINE of the pairs that it rejected."""
+
+    model: Shard
+    swaps: dict[str, Shard]
+    rejected: list[ArtifactRef]
+
+
 def train_file(
     config: PipelineConfig,
     file: Path,
@@ -38,16 +49,18 @@ def train_file(
     *,
     languages: LanguageSettings | None = None,
     validation: Path | None = None,
+    as_is: bool = False,
 ) -> dict[str, Any]:
     """Trains on a file of pairs; an interrupted training continues from its last checkpoint.
 
     Args:
-        config: the settings of the model and of the training.
+        config: the settings of the model, of the training, and of the swap check.
         file: the pairs.
         out: the folder of the trained model.
         languages: rejects pairs that are not in these languages (`other_language`). Default: all pairs are used.
         validation: a file of further pairs, for the evaluations that `training.evaluate_every` and `training.patience`
-            need.
+            need, and as the pairs in known order of the swap check.
+        as_is: marks flawed pairs that can be trained on, instead of rejecting them.
 
     Raises:
         BadInputError: pairs, model or folder cannot be used; nothing is left in `out` then.
@@ -57,8 +70,10 @@ def train_file(
         raise BadInputError("the folder holds a trained model already", where=f"--out {out}", fix="Name a new folder.")
     if not can_be_written(out):
         raise BadInputError("cannot write here", where=f"--out {out}", fix="Free space or choose another folder.")
-    pairs, rejected = usable_pairs(file, languages)
-    held_out, broken = usable_pairs(validation, languages) if validation is not None else (None, QUARANTINE.build([]))
+    pairs, rejected, marks = usable_pairs(file, languages, as_is=as_is)
+    held_out, broken = None, QUARANTINE.build([])
+    if validation is not None:
+        held_out, broken, _ = usable_pairs(validation, languages, as_is=as_is)
     if held_out is None and config.training.patience is not None:
         raise BadInputError(
             "early stopping is set, but there are no validation pairs",
@@ -68,23 +83,32 @@ def train_file(
     store = open_root(config)
     imported = _import(config, store, pairs, held_out)
     require_server()
-    trained = train_pairs(config, model, imported)
-    unusable = store.read_tables([trained.quarantine] if trained.quarantine else [], QUARANTINE)
-    rejected = QUARANTINE.check(pa.concat_tables([rejected, broken, unusable]))
-    _write(store, trained, rejected, out)
+    done = train_pairs(config, model, imported)
+    trained = done.model
+    unusable = store.read_tables([*([trained.quarantine] if trained.quarantine else []), *done.rejected], QUARANTINE)
+    tables = {
+        "quarantine": QUARANTINE.check(pa.concat_tables([rejected, broken, unusable])),
+        "marks": marks,
+        "swaps": store.read_tables([shard.rows for shard in done.swaps.values()], SWAPS),
+    }
+    _write(store, trained, tables, out)
     log = store.read_table(trained.rows, TRAINING_LOG)
     cuts = Cuts.of_figures(dict(zip(log["metric"].to_pylist(), log["value"].to_pylist(), strict=True)))
     warning = cuts.warning(config.training.cutoff)
-    # A profile may set it for `mpo run`, whose prompts include validation prompts.
-    ignored = {
+    # A profile may set them for `mpo run`, whose prompts include validation prompts.
+    unproven = [code for code, shard in done.swaps.items() if shard.counts["order_known"] < LEAST_KNOWN]
+    idle = {
         "training.evaluate_every, which needs --validation FILE": held_out is None and config.training.evaluate_every,
-        "pairs.swap_check, which is for pairs that a run makes": config.pairs.swap_check,
+        f"pairs.swap_check in {', '.join(unproven)}, which needs {LEAST_KNOWN} pairs in known order a language: give "
+        "--validation FILE": unproven,
     }
-    idle = [setting for setting, wanted in ignored.items() if wanted]
+    unused = [setting for setting, wanted in idle.items() if wanted]
     return {
         "pairs": trained.counts["pairs"],
-        **({"not used": "; ".join(idle)} if idle else {}),
-        "quarantined": counts(rejected, "reason"),
+        **({"not used": "; ".join(unused)} if unused else {}),
+        "quarantined": counts(tables["quarantine"], "reason"),
+        **({"marked": counts(marks, "reason")} if marks.num_rows else {}),
+        **({"swaps": {code: shard.counts for code, shard in done.swaps.items()}} if done.swaps else {}),
         "steps": trained.counts["steps"],
         "cut": cuts.total.model_dump(),
         "cut_by_language": {code: counts.model_dump() for code, counts in cuts.languages.items() if counts.cut},
@@ -95,24 +119,32 @@ def train_file(
 
 
 @flow(name="train-file")
-def train_pairs(config: PipelineConfig, model: ModelFolder, imported: _Imported) -> Shard:
-    """Measures the reference of every pair and trains."""
+def train_pairs(config: PipelineConfig, model: ModelFolder, imported: _Imported) -> _Trained:
+    """Checks the order of the pairs' answers if that is set, measures the reference of every pair, and trains."""
     with start_run(config) as run:
         source, target = ({_key(shard): shard for shard in shards} for shards in (imported.source, imported.target))
+        swaps = find_order(run, model, source, target)
+        settled: list[Future] = []
+        for code, found in swaps.items() if config.pairs.swap_check != "mark" else ():
+            settled.append(unswap(run, settled[-1] if settled else imported.pairs, found, code, code))
         references = stages.reference_gaps(run, model, source, "base", dominant=True)
         if config.training.references_targets:
-            references |= stages.reference_gaps(run, model, target, "base", dominant=False)
+            references |= stages.reference_gaps(run, model, settle(run, target, swaps), "base", dominant=False)
         trained = run.submit(
             train_model,
             model=model,
-            pairs=[imported.pairs],
+            pairs=settled[-1:] or [imported.pairs],
             validation=[] if imported.validation is None else [imported.validation],
             references=list(references.values()),
             settings=config.training,
             in_order=True,
             label=config.training.method,
         )
-        return run.result(trained)
+        return _Trained(
+            run.result(trained),
+            {code: run.result(found) for code, found in swaps.items()},
+            [ref for shard in settled if (ref := run.result(shard).quarantine) is not None],
+        )
 
 
 def _key(shard: Shard) -> stages.Key:
@@ -123,29 +155,39 @@ def _import(config: PipelineConfig, store: ArtifactStore, pairs: pa.Table, held_
     """Stores the pairs as artifacts: whole for training, and in blocks of one language for the reference."""
     tables = [_with_source_ids(table) for table in (pairs, held_out) if table is not None]
     whole = [Shard(rows=store.write_table("pairs", PAIRS, table)) for table in tables]
-    rows = {row["pair_id"]: row for row in pa.concat_tables(tables).to_pylist()}
-    sources = {row["source_id"]: row for row in rows.values()}
-    dominant = [
-        {
-            "prompt_id": row["source_id"],  # a prompt may have several pairs
-            "kind": row["kind"],
-            "split": row["split"],
-            "prompt": row["source_prompt"],
-            "chosen": row["source_chosen"],
-            "rejected": row["source_rejected"],
-            "chosen_origin": "reference",
-            "rejected_origin": "reference",
-            "language": row["source_language"],
-        }
-        for row in sources.values()
-    ]
+    parts = {"": pa.concat_tables(tables)}
+    if config.pairs.swap_check is not None:  # which tells the splits apart
+        parts = dict(zip(("train-", "validation-"), tables, strict=False))
+    source: dict[str, dict[str, Any]] = {}
+    target: dict[str, dict[str, Any]] = {}
+    for part, table in parts.items():
+        for row in table.to_pylist():
+            names = {"part": part, **({"split": part[:-1]} if part else {})}
+            target.setdefault(row["pair_id"], row | names)
+            source.setdefault(row["source_id"], _dominant(row | names))
     size = config.run.block_size
     return _Imported(
         whole[0],
         whole[1] if held_out is not None else None,
-        _blocks(store, SOURCE_PAIRS, dominant, size),
-        _blocks(store, PAIRS, list(rows.values()), size),
+        _blocks(store, SOURCE_PAIRS, source.values(), size),
+        _blocks(store, PAIRS, target.values(), size),
     )
+
+
+def _dominant(row: dict[str, Any]) -> dict[str, Any]:
+    """Returns the dominant pair of a row as one of SOURCE_PAIRS, with the names of its block."""
+    return {
+        "prompt_id": row["source_id"],  # a prompt may have several pairs
+        "kind": row["kind"],
+        "split": row["split"],
+        "prompt": row["source_prompt"],
+        "chosen": row["source_chosen"],
+        "rejected": row["source_rejected"],
+        "chosen_origin": "reference",
+        "rejected_origin": "reference",
+        "language": row["source_language"],
+        "part": row["part"],
+    }
 
 
 def _with_source_ids(pairs: pa.Table) -> pa.Table:
@@ -155,11 +197,11 @@ def _with_source_ids(pairs: pa.Table) -> pa.Table:
     return PAIRS.check(pairs.set_column(pairs.schema.get_field_index("source_id"), "source_id", ids))
 
 
-def _blocks(store: ArtifactStore, spec: TableSpec, rows: list[dict[str, Any]], size: int) -> list[Shard]:
-    """Stores rows in blocks of one language."""
-    by_language: dict[str, list[dict[str, Any]]] = {}
+def _blocks(store: ArtifactStore, spec: TableSpec, rows: Iterable[dict[str, Any]], size: int) -> list[Shard]:
+    """Stores rows in blocks of one language and one part."""
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for row in rows:
-        by_language.setdefault(row["language"], []).append(row)
+        groups.setdefault((row["language"], row["part"]), []).append(row)
     names = spec.schema.names
     return [
         Shard(
@@ -168,22 +210,24 @@ def _blocks(store: ArtifactStore, spec: TableSpec, rows: list[dict[str, Any]], s
                 spec,
                 spec.build([{name: row[name] for name in names} for row in some[start : start + size]]),
                 language=language,
-                part=f"{start // size:03d}",
+                part=f"{part}{start // size:03d}",
             )
         )
-        for language, some in by_language.items()
+        for (language, part), some in groups.items()
         for start in range(0, len(some), size)
     ]
 
 
-def _write(store: ArtifactStore, trained: Shard, rejected: pa.Table, out: Path) -> None:
+def _write(store: ArtifactStore, trained: Shard, tables: Mapping[str, pa.Table], out: Path) -> None:
     """Writes the result as files; `model` comes last, and is whole or not there."""
     if trained.model is None:
         raise DamagedError("training gave no model")
     was_there, unfinished = out.exists(), out / f".model-{uuid.uuid4().hex}.tmp"
     try:
         store.fetch_files(log_folder(trained.rows), out)
-        write_parquet(out / "quarantine.parquet", QUARANTINE, rejected)
+        for name, table in tables.items():
+            if table.num_rows or name == "quarantine":
+                write_parquet(out / f"{name}.parquet", SWAPS if name == "swaps" else QUARANTINE, table)
         with store.open_folder(trained.model) as folder:
             for name in file_digests(folder):
                 write_atomically(unfinished / name, (folder / name).read_bytes())

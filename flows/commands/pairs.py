@@ -10,6 +10,7 @@ from rich.table import Table
 
 from flows.commands.shared import (
     DEFAULT_ROOT,
+    AsIs,
     AsJson,
     LanguagesRoot,
     Out,
@@ -18,22 +19,39 @@ from flows.commands.shared import (
     tell,
 )
 from mpo_core.contract.errors import BadInputError
+from mpo_core.languages.known import language
 
 pairs_app = typer.Typer(help="Preference pairs of other tools: import, export, audit, describe.", no_args_is_help=True)
 
 
 @pairs_app.command("import")
 def import_(
-    file: Annotated[Path, typer.Argument(help="Official MPO JSON, JSON lines or Parquet.")],
+    file: Annotated[
+        Path,
+        typer.Argument(
+            help="File (JSON, JSON lines, Parquet, Arrow or CSV), dataset folder, or dataset id on the hub."
+        ),
+    ],
     out: Out,
+    dominant: Annotated[
+        str, typer.Option(help="Language of the source rows, where each row holds one language.")
+    ] = "en",
+    id_column: Annotated[
+        str | None,
+        typer.Option(help="Column that joins such rows. Default: id, prompt_id or source_id."),
+    ] = None,
+    language_column: Annotated[str, typer.Option(help="Column with the language of such a row.")] = "language",
+    as_is: AsIs = False,
     root: LanguagesRoot = DEFAULT_ROOT,
     as_json: AsJson = False,
 ) -> None:
     """Import pairs and identify their languages; rows that cannot be used are rejected with the reason."""
     from flows.pair_files import import_file
+    from mpo_core.pairs import Joining
 
     know_registered(root)
-    tell(import_file(file, out), as_json)
+    code = language(dominant, where=f"--dominant {dominant}").code
+    tell(import_file(file, out, Joining(code, id_column, language_column), as_is=as_is), as_json)
 
 
 @pairs_app.command()

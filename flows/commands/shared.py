@@ -21,6 +21,10 @@ Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", help="Override a setting, such as training.beta=1.5; all are in docs/settings.md."),
 ]
+AsIs = Annotated[
+    bool,
+    typer.Option("--as-is", help="Mark untranslated pairs, empty prompts and equal answers; do not reject them."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object, for programs.")]
 Out = Annotated[Path, typer.Option("--out", help="File or folder of the result.")]
 Root = Annotated[str, typer.Option("--root", help="Folder or URL of the artifacts.")]

@@ -1,10 +1,11 @@
 """Builds preference pairs from answers and translations, imports, checks and exports them."""
 
 from mpo_core.pairs.audit import FLAWS, audit
-from mpo_core.pairs.check import check_pairs, of_languages
+from mpo_core.pairs.check import of_languages
 from mpo_core.pairs.describe import describe
 from mpo_core.pairs.dominant import require_safe_dominant
-from mpo_core.pairs.interchange import export_official, export_trl, import_pairs
+from mpo_core.pairs.interchange import Imported, export_official, export_trl, import_as_is, import_pairs
+from mpo_core.pairs.joined import Joining
 from mpo_core.pairs.sample import flip_answers, sample_pairs, vary_pairs
 from mpo_core.pairs.source import source_pairs
 from mpo_core.pairs.swaps import find_swaps, settle_swaps
@@ -12,13 +13,15 @@ from mpo_core.pairs.target import target_pairs
 
 __all__ = [
     "FLAWS",
+    "Imported",
+    "Joining",
     "audit",
-    "check_pairs",
     "describe",
     "export_official",
     "export_trl",
     "find_swaps",
     "flip_answers",
+    "import_as_is",
     "import_pairs",
     "of_languages",
     "require_safe_dominant",

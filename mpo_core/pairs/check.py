@@ -59,28 +59,3 @@ def of_languages(pairs: pa.Table, dominant: str, targets: Sequence[str]) -> tupl
         if not is_usable
     ]
     return pairs.filter(pa.array(usable, pa.bool_())), QUARANTINE.build(rejected)
-
-
-def check_pairs(pairs: pa.Table) -> tuple[pa.Table, pa.Table]:
-    """Rejects rows with an empty prompt or answer, or with two equal answers.
-
-    Args:
-        pairs: table PAIRS, of any origin.
-
-    Returns:
-        The other PAIRS, in order, and QUARANTINE (`empty_prompt`, `empty_response`, `equal_answers`).
-
-    Raises:
-        BadInputError: the table is not a table PAIRS.
-    """
-    pairs = PAIRS.check(pairs)
-    faults = [pair_fault(row) for row in pairs.to_pylist()]
-    ids = pairs.column("pair_id").to_pylist()
-    languages = pairs.column("language").to_pylist()
-    rejected = [
-        quarantine_row(key, code, *fault)
-        for key, code, fault in zip(ids, languages, faults, strict=True)
-        if fault is not None
-    ]
-    usable = pairs.filter(pa.array([fault is None for fault in faults], pa.bool_()))
-    return usable, QUARANTINE.build(rejected)

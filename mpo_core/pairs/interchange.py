@@ -6,6 +6,7 @@ import html
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pyarrow as pa
 
@@ -13,16 +14,28 @@ from mpo_core.contract.artifacts import write_atomically
 from mpo_core.contract.tables import PAIRS, QUARANTINE
 from mpo_core.languages.known import LANGUAGES, known_code
 from mpo_core.pairs.check import pair_fault
-from mpo_core.pairs.gates import Row, quarantine_row
+from mpo_core.pairs.gates import Fault, Row, quarantine_row
+from mpo_core.pairs.joined import Joining
 from mpo_core.pairs.labels import Ids, complete, labels_of
 from mpo_core.pairs.language import left_untranslated, source_language, target_language
 from mpo_core.pairs.rows import ReadRow, read_pairs
 
+_JOINING = Joining()
+_TRAINABLE = {"empty_prompt", "equal_answers", "untranslated"}
+"""Flaws of pairs that training can use all the same, as the released code does."""
 _TRL_ROLES = {"prompt": "user", "chosen": "assistant", "rejected": "assistant"}
 
 
-def import_pairs(path: Path) -> tuple[pa.Table, pa.Table]:
-    """Reads pairs from the official MPO JSON, JSON lines or Parquet, our own tables and exports among them.
+class Imported(NamedTuple):
+    """What a file of pairs holds: PAIRS, the rejected rows (QUARANTINE), and the marked pairs (likewise)."""
+
+    pairs: pa.Table
+    rejected: pa.Table
+    marks: pa.Table
+
+
+def import_pairs(path: Path, joining: Joining = _JOINING) -> tuple[pa.Table, pa.Table]:
+    """Reads pairs in any form that `read_pairs` knows, our own tables and exports among them.
 
     The official files name no language: source and target are identified per row, and an untranslated row is
     rejected. Our exports name languages, ids, origin and weight, and these are used as they are. Texts stay as they
@@ -30,33 +43,64 @@ def import_pairs(path: Path) -> tuple[pa.Table, pa.Table]:
     from its answers. A row that cannot be used is rejected with its reason.
 
     Args:
-        path: a Parquet file, JSON lines, or JSON.
+        path: a file, a folder, or the id of a dataset on the hub.
+        joining: how rows of one language each are joined.
 
     Returns:
         PAIRS in the order of the file, and QUARANTINE. Reasons: those of `read_pairs`, `empty_prompt`,
         `empty_response`, `equal_answers`, `unfinished_thought`, `only_thoughts`, `untranslated` (the target is in the
         source's language, or its prompt or chosen answer is the source's), `unknown_language`, `repeated_id`,
-        `source_differs` (two rows of one `source_id` hold other source texts).
+        `source_differs` (two rows of one `source_id` hold other source texts), `no_source`, `no_target` and
+        `repeated_source` (of rows in one language each).
 
     Raises:
         BadInputError: the file is missing, damaged, holds no list of rows, or is a table of ours that repeats ids.
     """
+    pairs, rejected, _ = _read(path, joining, as_is=False)
+    return pairs, rejected
+
+
+def import_as_is(path: Path, joining: Joining = _JOINING) -> Imported:
+    """Reads pairs as `import_pairs` does, but marks flawed pairs that can be trained on, instead of rejecting them.
+
+    These flaws are `empty_prompt`, `equal_answers` and `untranslated`.
+    """
+    return _read(path, joining, as_is=True)
+
+
+def _read(path: Path, joining: Joining, *, as_is: bool) -> Imported:
     rows: list[Row] = []
     rejected: dict[str, Row] = {}
+    marks: list[Row] = []
     ids = Ids()
-    for entry in read_pairs(path):
-        fault = entry.fault or pair_fault(entry.row) or _add_languages(entry)
-        row = entry.row if fault is not None else complete(entry.row, entry.number)
-        fault = fault or ids.fault(row)
+    for entry in read_pairs(path, joining):
+        rejection, mark = _faults(entry, as_is=as_is)
+        row = entry.row if rejection is not None else complete(entry.row, entry.number)
+        fault = rejection or ids.fault(row)
         # Repeated ids in a table of ours mean that it is damaged: `PAIRS.check` below reports that.
         if fault is None or (entry.table and fault[0] == "repeated_id"):
             rows.append(row)
+            marks += [] if mark is None else [quarantine_row(row["pair_id"], row["language"], *mark)]
             continue
         key = row.get("pair_id", str(entry.number)) if entry.table else str(entry.number)
         key = f"row {entry.number}" if key in rejected else key
         rejected[key] = quarantine_row(key, row.get("language"), *fault)
-    pairs = pa.Table.from_pylist(rows, schema=PAIRS.schema)
-    return PAIRS.check(pairs, where=str(path)), QUARANTINE.build(rejected.values())
+    pairs = PAIRS.check(pa.Table.from_pylist(rows, schema=PAIRS.schema), where=str(path))
+    return Imported(pairs, QUARANTINE.build(rejected.values()), QUARANTINE.build(marks))
+
+
+def _faults(entry: ReadRow, *, as_is: bool) -> tuple[Fault | None, Fault | None]:
+    """Adds the languages to a row; returns the fault that rejects it, and the one that only marks it."""
+    if entry.fault is not None:
+        return Fault(*entry.fault), None
+    flaw = pair_fault(entry.row)
+    if flaw is not None and not (as_is and flaw[0] in _TRAINABLE):
+        return Fault(*flaw), None
+    other = _add_languages(entry)
+    if other is not None and not (as_is and other[0] in _TRAINABLE):
+        return Fault(*other), None
+    flaw = flaw or other
+    return None, None if flaw is None else Fault(*flaw)
 
 
 def read_rows(path: Path) -> Iterator[Row]:

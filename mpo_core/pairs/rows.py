@@ -4,23 +4,29 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from mpo_core.contract.errors import BadInputError
 from mpo_core.files.compression import plain_suffix
+from mpo_core.files.dataset import dataset_records
 from mpo_core.files.json_values import json_items
 from mpo_core.files.messages import Unreadable
-from mpo_core.files.read import read_text
-from mpo_core.files.records import Form, open_records
+from mpo_core.files.read import is_folder, read_text
+from mpo_core.files.records import FORMS, Records, open_records
 from mpo_core.pairs.gates import Row
+from mpo_core.pairs.joined import Half, Joining, joined, read_half
 from mpo_core.pairs.labels import LABELS, read_labels
-from mpo_core.pairs.turns import BadRowError, side_texts
+from mpo_core.pairs.preferences import as_trl, is_preference
+from mpo_core.pairs.turns import BadRowError, SideTexts, side_texts
 from mpo_core.reply import separate
 
 _ANSWERS = ("chosen", "rejected")
 _FIX = "Name a file of pairs."
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
+_JOINING = Joining()
 _FORMS = "Give the official MPO JSON, JSON lines or Parquet. See docs/your-model.md."
 
 
@@ -34,20 +40,55 @@ class ReadRow(NamedTuple):
     """Whether the file is Parquet or Arrow, in which rows of ours have ids."""
 
 
-def read_pairs(path: Path) -> Iterator[ReadRow]:
-    """Reads a file of pairs row by row: the official MPO JSON, JSON lines, Parquet or Arrow; texts or messages.
+def read_pairs(path: Path, joining: Joining = _JOINING) -> Iterator[ReadRow]:
+    """Reads pairs row by row: the official MPO JSON, JSON lines, Parquet, Arrow, CSV or a dataset; texts or messages.
+
+    Rows that hold one language each come last, joined by their ids.
+
+    Args:
+        path: a file, a folder of Parquet files or of a Hugging Face dataset, or the id of a dataset on the hub.
+        joining: how rows of one language each are joined.
 
     Raises:
         BadInputError: the file is missing, damaged, or holds no list of rows.
     """
-    form: Form = "arrow" if plain_suffix(path) == ".arrow" else "parquet"
-    table = plain_suffix(path) in {".parquet", ".arrow"} or _starts_as_parquet(path)
-    items = (record.values for record in open_records(path, form, fix=_FIX).rows) if table else _json_items(path)
+    items, table = _items(path)
+    halves: list[Half] = []
     for number, item in enumerate(items):
         try:
-            yield ReadRow(number, _row(item), table=table)
+            row = _row(number, item, joining)
         except BadRowError as error:
             yield ReadRow(number, {}, (error.reason, error.detail), table)
+            continue
+        if isinstance(row, Half):
+            halves.append(row)
+        else:
+            yield ReadRow(number, row, table=table)
+    for number, pair in joined(halves, joining.dominant):
+        if isinstance(pair, BadRowError):
+            yield ReadRow(number, {}, (pair.reason, pair.detail))
+        else:
+            yield ReadRow(number, pair)
+
+
+def _items(path: Path) -> tuple[Iterable[Any], bool]:
+    """Returns the rows of a file or dataset, and whether they are Parquet or Arrow, in which rows of ours have ids."""
+    suffix = plain_suffix(path)
+    if is_folder(path) and not any(path.rglob("*.parquet")):
+        return _values(dataset_records(str(path), split="train")), False
+    if _HUB_ID.fullmatch(str(path)) and suffix not in FORMS and not path.exists():
+        return _values(dataset_records(str(path), split="train")), False
+    if suffix in {".csv", ".tsv"}:
+        return _values(open_records(path, "csv", fix=_FIX)), False
+    if suffix == ".arrow":
+        return _values(open_records(path, "arrow", fix=_FIX)), True
+    if suffix == ".parquet" or is_folder(path) or _starts_as_parquet(path):
+        return _values(open_records(path, "parquet", fix=_FIX)), True
+    return _json_items(path), False
+
+
+def _values(records: Records) -> Iterator[Mapping[str, Any]]:
+    return (record.values for record in records.rows)
 
 
 def _starts_as_parquet(path: Path) -> bool:
@@ -67,15 +108,17 @@ def _json_items(path: Path) -> Iterator[Any]:
         return
     number = None
     for number, item in enumerate(json_items(path, fix=_FIX, forms=_FORMS)):
-        if number == 0 and not text.lstrip().startswith("[") and not _has_sides(item.value):
+        if number == 0 and not text.lstrip().startswith("[") and not _holds_answers(item.value):
             raise BadInputError("the file holds no list of pairs", where=str(path), fix=_FORMS)
         yield BadRowError("not_json", f"{item.place} is nested too deeply") if item.too_deep else item.value
     if number is None:
         raise BadInputError("the file holds no list of pairs", where=str(path), fix=_FORMS)
 
 
-def _has_sides(value: object) -> bool:
-    return isinstance(value, dict) and any(key.startswith(("source_", "target_")) for key in value)
+def _holds_answers(value: object) -> bool:
+    return isinstance(value, dict) and (
+        any(key.startswith(("source_", "target_")) for key in value) or is_preference(value)
+    )
 
 
 def _line_item(line: str, number: int) -> Any:
@@ -85,26 +128,35 @@ def _line_item(line: str, number: int) -> Any:
         return BadRowError("not_json", f"line {number} (blank lines not counted) is not JSON")
 
 
-def _row(item: Any) -> Row:
-    """Returns the six texts and the labels of a row under the names of PAIRS."""
+def _row(number: int, item: Any, joining: Joining) -> Row | Half:
+    """Returns the six texts and the labels of a row under the names of PAIRS; or its half, if it holds one language."""
     if isinstance(item, BadRowError):
         raise item
     if not isinstance(item, dict):
         raise BadRowError("not_an_object", f"the row is a {type(item).__name__}, not an object")
-    if "source_chosen" not in item and "chosen" in item:
-        raise BadRowError("one_language", "prompt, chosen and rejected lack the prefixes source_ and target_")
+    if is_preference(item):
+        item = as_trl(item)
+        return read_half(number, item, _texts(item, ""), read_labels(item), joining)
     for name in LABELS:
         if isinstance(value := item.get(name), Unreadable):
             raise BadRowError(value.reason, f"{name} cannot be read")
     # Our export for TRL has the target's texts under TRL's own names.
     prefixes = {"source": "source_", "target": "" if "target_chosen" not in item and "chosen" in item else "target_"}
-    row: Row = {}
-    for side, prefix in prefixes.items():
-        prompt, *answers = side_texts(item, prefix)
-        row[f"{side}_prompt"] = prompt
-        for name, answer in zip(_ANSWERS, answers, strict=True):
-            row[f"{side}_{name}"] = _without_thoughts(answer, prompt, f"{prefix}{name}")
+    row = {
+        f"{side}_{name}": text
+        for side, prefix in prefixes.items()
+        for name, text in _texts(item, prefix)._asdict().items()
+    }
     return row | read_labels(item)
+
+
+def _texts(item: Mapping[str, Any], prefix: str) -> SideTexts:
+    """Returns the texts of a row in one of its languages, without thoughts."""
+    prompt, *answers = side_texts(item, prefix)
+    return SideTexts(
+        prompt,
+        *(_without_thoughts(answer, prompt, f"{prefix}{name}") for name, answer in zip(_ANSWERS, answers, strict=True)),
+    )
 
 
 def _without_thoughts(answer: str, prompt: str, column: str) -> str:

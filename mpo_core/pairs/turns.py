@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from mpo_core.files.messages import Fault, Message, Speaker, messages_of, text_fault
 
-PROMPT_KEYS = ("prompt", "conversations", "messages")
+PROMPT_KEYS = ("prompt", "conversations", "messages", "question", "instruction")
 """Names of the column of a prompt, after `source_` or `target_`."""
 _ANSWERS = ("chosen", "rejected")
 

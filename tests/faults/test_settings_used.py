@@ -193,7 +193,7 @@ def test_a_training_uses_the_languages_of_the_profile(
     path.write_text(json.dumps(pair_rows(4, "sw") + pair_rows(4, "bn")))
 
     def read(file, languages):
-        pairs, rejected_rows = usable_pairs(file, languages)
+        pairs, rejected_rows, _ = usable_pairs(file, languages)
         seen.append((pairs.num_rows, dict(Counter(rejected_rows["reason"].to_pylist()))))
         return pairs, rejected_rows
 

@@ -2,10 +2,13 @@
 
 import json
 
+import pyarrow.parquet as pq
 import pytest
 
-from tests.faults.conftest import write_pairs  # noqa: F401 - a fixture
+from mpo_core.contract.tables import PAIRS, source_id
+from tests.faults.conftest import pair_rows, write_pairs  # noqa: F401 - a fixture
 
+DROP = ["--set", "pairs.swap_check=drop"]
 FAST = ["--set", "training.max_steps=4", "--set", "training.threads=1", "--set", "training.batch_size=2"]
 
 
@@ -13,9 +16,13 @@ def test_every_step_tells_the_figures_of_the_method(mpo, write_pairs, tmp_path):
     out, pairs = tmp_path / "out", write_pairs(count=6)
     given = ["train", "--pairs", pairs, "--validation", pairs, "--model", "microworld", "--out", out, "--json"]
     more = ["--set", "training.evaluate_every=2", "--set", "training.tensorboard=true"]
-    done = mpo(*given, *FAST, *more)
+    done = mpo(*given, *FAST, *more, "--set", "pairs.swap_check=swap_back")
     assert done.code == 0, done.err
-    assert json.loads(done.out)["steps"] == 4
+    result = json.loads(done.out)
+    assert result["steps"] == 4
+    # Pairs that are trained on too prove nothing.
+    assert result["swaps"] == {"sw": {"order_known": 0, "order_confirmed": 0, "order_acts": 0, "swapped": 0}}
+    assert result["not used"].startswith("pairs.swap_check in sw, which needs 20 pairs in known order")
     log = json.loads((out / "trainer_state.json").read_text())["log_history"]
     steps = [entry for entry in log if "loss" in entry]
     wanted = {"loss", "loss/gap", "loss/retention", "reward_gap/target", "reward_gap/dominant", "rewards/accuracies"}
@@ -49,3 +56,33 @@ def test_early_stopping_asks_for_pairs_to_look_at(mpo, write_pairs, tmp_path):  
     assert "training.patience" in done.err
     assert "--validation" in done.err
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.long
+def test_swapped_answers_of_imported_pairs_are_rejected(mpo, tmp_path):
+    """Twenty validation pairs prove the check, so it acts; the swapped pairs of the file are the ones rejected."""
+    files = {}
+    rows = [row for kind in ("harmful", "harmless") for row in pair_rows(16, kind=kind)]
+    for row in rows:
+        if row["kind"] == "harmless":  # the helper gives the refusal first
+            for side in ("source", "target"):
+                row[f"{side}_chosen"], row[f"{side}_rejected"] = row[f"{side}_rejected"], row[f"{side}_chosen"]
+            texts = (row["source_prompt"], row["source_chosen"], row["source_rejected"])
+            row["source_id"] = source_id(*texts)
+    parts = {"train": rows[:6] + rows[16:22], "validation": rows[6:16] + rows[22:32]}
+    swapped = {row["pair_id"] for row in parts["train"][::3]}
+    for row in parts["train"][::3]:
+        row["target_chosen"], row["target_rejected"] = row["target_rejected"], row["target_chosen"]
+    for name, some in parts.items():
+        files[name] = tmp_path / f"{name}.parquet"
+        pq.write_table(PAIRS.build(some), files[name])
+    out = tmp_path / "out"
+    given = ["train", "--pairs", files["train"], "--validation", files["validation"], "--model", "microworld"]
+    done = mpo(*given, "--out", out, "--json", *FAST[:4], "--set", "training.max_steps=1", *DROP)
+    assert done.code == 0, done.err
+    result = json.loads(done.out)
+    assert result["swaps"] == {"sw": {"order_known": 20, "order_confirmed": 20, "order_acts": 1, "swapped": 4}}
+    assert (result["pairs"], result["quarantined"]) == (8, {"swapped": 4})
+    assert {*pq.read_table(out / "quarantine.parquet")["row_id"].to_pylist()} == swapped
+    marked = [row["pair_id"] for row in pq.read_table(out / "swaps.parquet").to_pylist() if row["swapped"]]
+    assert {*marked} == swapped

@@ -1,0 +1,98 @@
+"""Joins preference rows that hold one language each: the dominant row of an id with its rows in other languages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from mpo_core.languages.known import LANGUAGES, known_code
+from mpo_core.pairs.gates import Row
+from mpo_core.pairs.language import source_language
+from mpo_core.pairs.turns import BadRowError, SideTexts
+
+_IDS = ("id", "prompt_id", "source_id")
+
+
+class Joining(NamedTuple):
+    """How rows of one language each are joined to pairs."""
+
+    dominant: str = "en"
+    """Code of the language of the source rows."""
+    id_column: str | None = None
+    """Column with the id that a source row and its target rows share. Default: `id`, `prompt_id` or `source_id`."""
+    language_column: str = "language"
+    """Column with a row's language. Where it is missing or its code unknown, the language is identified."""
+
+
+class Half(NamedTuple):
+    """A row in one language: its number in the file, the shared id, the language, texts and labels."""
+
+    number: int
+    id: str
+    language: str
+    texts: SideTexts
+    labels: Row
+
+
+def read_half(number: int, item: Mapping[str, Any], texts: SideTexts, labels: Row, joining: Joining) -> Half:
+    """Returns a row in one language with the id and the language by which it is joined.
+
+    Raises:
+        BadRowError: it has no id.
+    """
+    names = _IDS if joining.id_column is None else (joining.id_column,)
+    name = next((name for name in names if item.get(name) is not None), None)
+    if name is None:
+        raise BadRowError(
+            "one_language",
+            "prompt, chosen and rejected lack the prefixes source_ and target_, and the row has no id that joins it "
+            f"with its row in another language (column {' or '.join(names)})",
+        )
+    language = _named(item.get(joining.language_column)) or source_language(texts)
+    return Half(number, str(item[name]), language, texts, labels)
+
+
+def _named(value: object) -> str | None:
+    """Returns the known language that a value names by its code or its English name; None if it names none."""
+    if not isinstance(value, str) or not value.strip():
+        return None
+    code = known_code(value.strip())
+    names = {entry.name.casefold(): known for known, entry in LANGUAGES.items()}
+    return code if code in LANGUAGES else names.get(value.strip().casefold())
+
+
+def joined(halves: Sequence[Half], dominant: str) -> Iterator[tuple[int, Row | BadRowError]]:
+    """Yields each row's number with the pair that it makes, or why it makes none; a joined dominant row yields nothing.
+
+    Args:
+        halves: the rows in one language, in the order of the file.
+        dominant: code of the language of the source rows.
+    """
+    sources: dict[str, Half] = {}
+    for half in halves:
+        if half.language == dominant:
+            sources.setdefault(half.id, half)
+    answered = {half.id for half in halves if half.language != dominant}
+    for half in halves:
+        source = sources.get(half.id)
+        if half.language != dominant:
+            yield half.number, _pair(source, half) if source is not None else _alone("no_source", f"in {dominant}")
+        elif source is not half:
+            yield half.number, BadRowError("repeated_source", f"an earlier row in {dominant} has the same id")
+        elif half.id not in answered:
+            yield half.number, _alone("no_target", "in another language")
+
+
+def _alone(reason: str, where: str) -> BadRowError:
+    return BadRowError(reason, f"no row {where} has the id of this row")
+
+
+def _pair(source: Half, target: Half) -> Row:
+    shared = {name: value for name, value in source.labels.items() if name in {"kind", "split"}}
+    texts = {
+        f"{side}_{name}": text
+        for side, half in (("source", source), ("target", target))
+        for name, text in half.texts._asdict().items()
+    }
+    languages = {"source_language": source.language, "language": target.language}
+    return {**shared, **target.labels, **texts, **languages}
