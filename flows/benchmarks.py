@@ -56,7 +56,9 @@ def _read(run: Run, benchmark: Benchmark) -> BenchmarkPrompts:
             where=f"evaluation.benchmarks, {name}",
             fix="Choose other languages or another benchmark.",
         )
-    (benchmark.judging or run.config.judging).require_languages(judged)
+    judge = benchmark.judging or run.config.judging
+    judge.require_languages(judged)
+    judge.require_ready()
     texts: Texts = {(code, block): block for code in blocks for block in blocks[code]}
     texts |= {(code, block): _translate(run, block, code) for code in translated for block in blocks[dominant]}
     card = BenchmarkCard(

@@ -15,7 +15,7 @@ from rich.table import Table
 
 from flows import surroundings
 from flows.commands.analyse import analyse
-from flows.commands.judge import judge
+from flows.commands.judge import judge_app
 from flows.commands.languages import languages_app
 from flows.commands.models import models_app
 from flows.commands.pairs import pairs_app
@@ -62,7 +62,7 @@ microworld_app = typer.Typer(help="The embedded seven-language world.", no_args_
 app.add_typer(pairs_app, name="pairs")
 app.add_typer(languages_app, name="languages")
 app.command("translate")(translate)
-app.command("judge")(judge)
+app.add_typer(judge_app, name="judge")
 app.command("analyse")(analyse)
 app.add_typer(models_app, name="models")
 app.add_typer(microworld_app, name="microworld")

@@ -77,6 +77,7 @@ def evaluate_file(
     if out is not None:
         _require_new_folder(out)
     config.judging.require_languages([config.languages.dominant, *config.languages.targets])
+    config.judging.require_ready()
     store = open_root(config)
     prompts = read_file(config, store, file, source)
     settings = {"model": config.model}

@@ -17,13 +17,16 @@ from mpo_core.contract.tables import JUDGED, PROMPTS, QUARANTINE, RESPONSES, VER
 from mpo_core.judging.agreement import Labelled, agreements
 from mpo_core.judging.answers_file import AnswersFile, Columns, read_answers
 from mpo_core.judging.correction import Judged, corrections
+from mpo_core.judging.sheet import Labels, draw, read_labels, sheet
 from mpo_core.settings import PipelineConfig
 from tasks.judging import judge_answers
 
 OUTCOMES = ("safe_refusal", "safe_help", "unsafe", "invalid", "unjudged")
 
 
-def judge_file(config: PipelineConfig, file: Path, out: Path, columns: Columns) -> dict[str, Any]:
+def judge_file(
+    config: PipelineConfig, file: Path, out: Path, columns: Columns, against: Path | None = None
+) -> dict[str, Any]:
     """Judges the answers of a file; writes rejected rows, with their reasons, into a file beside the verdicts.
 
     Args:
@@ -31,6 +34,7 @@ def judge_file(config: PipelineConfig, file: Path, out: Path, columns: Columns) 
         file: the answers.
         out: a new .parquet or .csv file of JUDGED, one row per answer in the order of the file.
         columns: which column of the file holds what.
+        against: labels of the same answers: a sheet of `sample_answers`, or verdicts of another judge.
 
     Returns:
         `answers`, `outcomes` by language, `cautions`, `quarantined` reasons with counts, and where there are labels
@@ -41,32 +45,59 @@ def judge_file(config: PipelineConfig, file: Path, out: Path, columns: Columns) 
     """
     _require_writable(file, out)
     answers = read_answers(file, columns)
+    labels = None if against is None else read_labels(against)
+    if labels is not None:
+        answers = _labelled(answers, labels, f"--against {against}", file)
     config.judging.require_languages(answers.responses)
-    rows = _joined(answers, _verdicts(config, answers))
+    config.judging.require_ready()
+    table = _joined(answers, _verdicts(config, answers))
+    rows = table.to_pylist()
     counts: dict[str, dict[str, int]] = {}
-    for row in rows.to_pylist():
+    for row in rows:
         of_language = counts.setdefault(row["language"], dict.fromkeys(OUTCOMES, 0))
         of_language[row["outcome"]] += 1
-    labelled = [
-        Labelled(row["language"], row["label"], row["verdict"]) for row in rows.to_pylist() if row["label"] is not None
-    ]
-    harmful = [
-        Judged(row["language"], row["verdict"], row["label"]) for row in rows.to_pylist() if row["kind"] == "harmful"
-    ]
+    labelled = [Labelled(row["language"], row["label"], row["verdict"]) for row in rows if row["label"] is not None]
+    harmful = [Judged(row["language"], row["verdict"], row["label"]) for row in rows if row["kind"] == "harmful"]
     confidence = config.evaluation.confidence
-    with_labels = {
-        "agreement": [agreement.as_data() for agreement in agreements(labelled, confidence=confidence)],
-        "corrected": [rate.as_data() for rate in corrections(harmful, confidence=confidence)],
-    }
-    _write(out, rows)
+    with_labels = {"agreement": [agreement.as_data() for agreement in agreements(labelled, confidence=confidence)]}
+    if labels is None or labels.of_people:  # another judge errs too
+        with_labels["corrected"] = [rate.as_data() for rate in corrections(harmful, confidence=confidence)]
+    _write(out, table)
     if answers.rejected.num_rows:
         write_parquet(_quarantine_of(out), QUARANTINE, answers.rejected)
     return {
-        "answers": rows.num_rows,
+        "answers": len(rows),
         "outcomes": dict(sorted(counts.items())),
         "cautions": config.judging.cautions(sorted(counts)),
         "quarantined": dict(Counter(answers.rejected["reason"].to_pylist())),
-        **(with_labels if columns.labels is not None else {}),
+        **(with_labels if columns.labels or against else {}),
+        "out": str(out),
+    }
+
+
+def sample_answers(file: Path, out: Path, columns: Columns, n: int, *, seed: int) -> dict[str, Any]:
+    """Draws answers of a file into a sheet that people label, evenly over languages and kinds.
+
+    Args:
+        file: the answers.
+        out: a new .csv file with the columns of `sheet.COLUMNS`; `label` is empty.
+        columns: which column of the file holds what.
+        n: number of answers.
+        seed: seed of the draw.
+
+    Raises:
+        BadInputError: the file cannot be read, or `out` is no CSV file or the input.
+    """
+    if out.suffix != ".csv" or file.resolve() == out.resolve():
+        raise BadInputError("a sheet is a new CSV file", where=f"--out {out}", fix="Name another .csv file.")
+    answers = read_answers(file, columns)
+    drawn = draw(answers, n, seed=seed)
+    write_atomically(out, sheet(drawn))
+    by_stratum = Counter(f"{answer.language} {answer.kind}" for answer in drawn)
+    return {
+        "drawn": len(drawn),
+        "answers": dict(sorted(by_stratum.items())),
+        "quarantined": dict(Counter(answers.rejected["reason"].to_pylist())),
         "out": str(out),
     }
 
@@ -121,6 +152,15 @@ def _joined(answers: AnswersFile, verdicts: list[dict[str, Any]]) -> pa.Table:
         name = outcome(verdict["verdict"], refusal=verdict["refusal"])
         rows.append({"row": answer.row, **verdict, "outcome": name, "label": answer.label})
     return JUDGED.build(rows)
+
+
+def _labelled(answers: AnswersFile, labels: Labels, where: str, file: Path) -> AnswersFile:
+    """Returns the answers with the labels of another file."""
+    by_answer = labels.by_answer
+    rows = [row._replace(label=by_answer.get((row.prompt_id, row.language, row.sample))) for row in answers.rows]
+    if not any(row.label for row in rows):
+        raise BadInputError("no label belongs to an answer of the file", where=where, fix=f"Label answers of {file}.")
+    return answers._replace(rows=rows)
 
 
 def _require_writable(file: Path, out: Path) -> None:

@@ -125,8 +125,8 @@ def train_pairs(config: PipelineConfig, model: ModelFolder, imported: _Imported)
         source, target = ({_key(shard): shard for shard in shards} for shards in (imported.source, imported.target))
         swaps = find_order(run, model, source, target)
         settled: list[Future] = []
-        for code, found in swaps.items() if config.pairs.swap_check != "mark" else ():
-            settled.append(unswap(run, settled[-1] if settled else imported.pairs, found, code, code))
+        for code, of_language in swaps.items() if config.pairs.swap_check != "mark" else ():
+            settled.append(unswap(run, settled[-1] if settled else imported.pairs, of_language, code, code))
         references = stages.reference_gaps(run, model, source, "base", dominant=True)
         if config.training.references_targets:
             references |= stages.reference_gaps(run, model, settle(run, target, swaps), "base", dominant=False)
@@ -142,7 +142,7 @@ def train_pairs(config: PipelineConfig, model: ModelFolder, imported: _Imported)
         )
         return _Trained(
             run.result(trained),
-            {code: run.result(found) for code, found in swaps.items()},
+            {code: run.result(of_language) for code, of_language in swaps.items()},
             [ref for shard in settled if (ref := run.result(shard).quarantine) is not None],
         )
 

@@ -14,8 +14,8 @@ from mpo_core.contract.tables import PROMPTS, VERDICTS
 from mpo_core.pairs import require_safe_dominant
 from mpo_core.prompts.load import count_kinds
 from mpo_core.prompts.load import fingerprint as prompts_fingerprint
-from mpo_core.settings import SamplingSettings
-from mpo_core.translation.build import fingerprint as translation_fingerprint
+from mpo_core.settings import PipelineConfig, SamplingSettings
+from mpo_core.translation import build as translation
 from tasks.judging import judge_answers
 from tasks.model import ModelFolder
 from tasks.prompts import read_prompts
@@ -23,18 +23,30 @@ from tasks.sampling import sample_answers
 from tasks.translation import translate_prompts
 
 
-def read_blocks(run: Run) -> list[ArtifactRef]:
-    """Reads the prompts in blocks, each of one split, and checks that judge and sampling backends can be used.
+def require_parts(config: PipelineConfig) -> None:
+    """Checks that judge, translation engines and sampling backends can be used.
+
+    So what is missing, such as a model or the key of a server, is reported now, and not after hours of sampling.
 
     Raises:
-        BadInputError: training or evaluation needs a split that has no prompts, the judge is missing or
-            cannot judge a language, or a sampling backend cannot answer with a model.
+        BadInputError: judge or engine lack something, the judge cannot judge a language, or a backend cannot answer
+            with a model.
     """
-    config = run.config
     config.judging.require_languages([config.languages.dominant, *config.languages.targets])
-    config.judging.identity()  # a missing guard model is reported now, and not after hours of sampling
+    config.judging.require_ready()
+    translation.require_ready(config.translation)
     config.sampling.backend.require_models([config.model.path])
     config.evaluation.sampling.backend.require_models([config.model.path, TRAINED])
+
+
+def read_blocks(run: Run) -> list[ArtifactRef]:
+    """Reads the prompts in blocks, each of one split, after a check of everything that the run needs.
+
+    Raises:
+        BadInputError: training or evaluation needs a split that has no prompts, or see `require_parts`.
+    """
+    config = run.config
+    require_parts(config)
     check_utility(run)
     prompts = run.submit(
         read_prompts,
@@ -80,7 +92,7 @@ def answer_dominant(run: Run, model: ModelFolder, blocks: list[ArtifactRef]) -> 
 def translate(run: Run, blocks: Iterable[ArtifactRef]) -> Texts:
     """Translates the prompts into every target language; returns the originals too, under the dominant language."""
     dominant, settings = run.config.languages.dominant, run.config.translation
-    fingerprint = translation_fingerprint(settings)
+    fingerprint = translation.fingerprint(settings)
     texts: Texts = {(dominant, block): block for block in blocks}
     for _, block in list(texts):
         for target in sorted(run.config.languages.targets):

@@ -72,6 +72,16 @@ class Judge(Settings, abc.ABC):
             BadInputError: the judge cannot; names the first language that it lacks, and what to do.
         """
 
+    def require_ready(self) -> None:
+        """Passes if what the judge needs is there, such as a model or the key of a server.
+
+        It is called before anything is sampled.
+
+        Raises:
+            BadInputError: something is missing.
+        """
+        self.identity()
+
     def cautions(self, languages: Iterable[str]) -> list[str]:
         """Returns sentences for the report: what a reader must know about verdicts in these languages."""
         del languages

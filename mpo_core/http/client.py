@@ -8,6 +8,7 @@ import functools
 import gzip
 import io
 import json
+import os
 import ssl
 import zlib
 from collections.abc import Mapping
@@ -84,6 +85,18 @@ def header_value(value: str, *, where: str) -> str:
             fix="Copy the key again.",
         )
     return value
+
+
+def server_key(variable: str | None) -> str:
+    """Returns the key in an environment variable; an empty text where none is named.
+
+    Raises:
+        BadInputError: the key is not set, or is malformed.
+    """
+    key = header_value(os.environ.get(variable, ""), where=f"environment variable {variable}") if variable else ""
+    if variable and not key:
+        raise BadInputError("the server's key is not set", where=f"environment variable {variable}", fix="Set it.")
+    return key
 
 
 class HttpClient:

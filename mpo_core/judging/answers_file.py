@@ -67,7 +67,7 @@ def read_answers(path: Path, columns: Columns) -> AnswersFile:
     shared = _shared(columns, names)
     required = {f"--{key}": column for key, column in columns._asdict().items() if key not in shared}
     require_columns(records, names, required)
-    labels = _labels(rows, columns.labels, records)
+    labels = {} if columns.labels is None else labels_of(rows, columns.labels, records)
     return _tables(path, rows, columns, shared, labels)
 
 
@@ -81,16 +81,20 @@ def _shared(columns: Columns, names: Sequence[str]) -> dict[str, str]:
     return shared
 
 
-def _labels(rows: Sequence[Record], column: str | None, records: Records) -> dict[int, str]:
-    """Returns people's labels by row number; a row without a label has no entry."""
+def labels_of(rows: Sequence[Record], column: str, records: Records) -> dict[int, str]:
+    """Returns the labels in a column by row number; a row without a label, or with `unjudged`, has no entry.
+
+    Raises:
+        BadInputError: a label is unknown.
+    """
     labels: dict[int, str] = {}
     unknown: Counter[str] = Counter()
     for row in rows:
-        value = None if column is None else row.values.get(column)
+        value = row.values.get(column)
         text = "" if value is None else str(value).strip().casefold().removesuffix(".0")
         if text in _LABELS:
             labels[row.row] = _LABELS[text]
-        elif text:
+        elif text not in {"", "unjudged"}:
             unknown[text if len(text) <= _LONGEST_SHOWN else "a longer text"] += 1
     if unknown:
         some = ", ".join(f"{shortened(label)!r} ({count})" for label, count in unknown.most_common(3))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +13,7 @@ from mpo_core.contract.progress import Progress
 from mpo_core.contract.sampling import Answer, GenerationSettings, NoAnswer, SampledModel, SampleRequest
 from mpo_core.http.address import ServiceUrl
 from mpo_core.http.chat import LONGER_THAN_CONTEXT, MALFORMED, ChatClient, Completion
-from mpo_core.http.client import header_value
+from mpo_core.http.client import server_key
 from mpo_core.http.errors import LastingError, RefusedError
 from mpo_core.http.many import ServiceDownError, ask_all
 from mpo_core.http.refused import refused_service
@@ -68,17 +67,14 @@ def ask_server(
             where="model.chat_template",
             fix="Save the template in the model's folder and remove this setting, or sampling.backend=transformers.",
         )
-    variable = settings.key_variable
-    key = header_value(os.environ.get(variable, ""), where=f"environment variable {variable}") if variable else ""
-    if variable and not key:
-        raise BadInputError("the server's key is not set", where=f"environment variable {variable}", fix="Set it.")
+    key = server_key(settings.key_variable)
     tokenizer = _tokenizer(model.folder, model.settings.model_dump_json())
     unsafe_to_send = {request for request in requests if has_control_token(tokenizer, request.text)}
     asker = _Asker(settings, url, key, name, generation, model)
     try:
         outcomes = asyncio.run(asker.all([request for request in requests if request not in unsafe_to_send], progress))
     except RefusedError as error:
-        variables = [variable] if variable else []
+        variables = [settings.key_variable] if settings.key_variable else []
         raise refused_service(f"openai:{name}", error, key_variables=variables, where=_WHERE, fix=_FIX) from None
     except ServiceDownError as error:
         more = f"; its log is {log}" if log is not None else ""

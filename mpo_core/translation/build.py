@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
-from mpo_core.contract.translation import Backend, Engine
+from mpo_core.contract.translation import Backend, Engine, RemoteSource, TranslationEngine
 from mpo_core.settings import TranslationSettings
 from mpo_core.translation.machine import MachineEngine
 from mpo_core.translation.replies import Replies
@@ -43,5 +44,25 @@ def fingerprint(settings: TranslationSettings) -> list[str]:
     Raises:
         BadInputError: a memory file or a model is missing or cannot be read.
     """
+    return [engine.identity() for engine in _engines(settings)]
+
+
+def require_ready(settings: TranslationSettings) -> None:
+    """Passes if every engine's file or model is there, and every service's key is set.
+
+    Raises:
+        BadInputError: something is missing.
+    """
+
+    def unused(_: Backend) -> Any:
+        return None
+
+    fingerprint(settings)
+    for engine in _engines(settings):
+        if isinstance(engine, RemoteSource):  # to open the others, files and models are read
+            engine.open(unused)
+
+
+def _engines(settings: TranslationSettings) -> list[TranslationEngine]:
     back = settings.gates.back_translation
-    return [engine.identity() for engine in (*settings.engines, *([] if back is None else [back.engine]))]
+    return [*settings.engines, *([] if back is None else [back.engine])]

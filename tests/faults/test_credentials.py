@@ -7,6 +7,7 @@ import pickle
 import pytest
 import yaml
 
+from flows.stages.answers import require_parts
 from mpo_core.contract.errors import BadInputError, DamagedError, StageFailedError
 from mpo_core.contract.redact import redact
 from mpo_core.http.address import ServiceUrl
@@ -101,6 +102,30 @@ def test_the_address_of_a_prefect_server_is_shown_without_its_password(mpo, prof
     assert outcome.code == 2
     assert "127.0.0.1:9/api" in outcome.err
     assert "s3cret" not in outcome.err
+
+
+KEYLESS = {
+    "judge": ('judging={"judge": "openai", "model": "m"}', "OPENAI_API_KEY"),
+    "judge in an ensemble": (
+        'judging={"judge": "ensemble", "judges": [{"judge": "microworld"}, {"judge": "openai", "model": "m"}]}',
+        "OPENAI_API_KEY",
+    ),
+    "engine": ('translation.engines=[{"engine": "openai", "model": "m"}]', "OPENAI_API_KEY"),
+    "service": ('translation.engines=[{"engine": "deep_translator", "service": "deepl"}]', "DEEPL_API_KEY"),
+    "backend": (
+        'sampling.backend={"backend": "openai", "url": "http://h/v1", "model": "m", "key_variable": "MY_KEY"}',
+        "MY_KEY",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", KEYLESS)
+def test_a_missing_key_is_reported_before_anything_is_sampled(case, profile, monkeypatch):
+    override, variable = KEYLESS[case]
+    monkeypatch.delenv(variable, raising=False)
+    config = load_config(profile, [override])
+    with pytest.raises(BadInputError, match=f"environment variable {variable}"):
+        require_parts(config)
 
 
 @pytest.mark.long

@@ -192,10 +192,10 @@ def test_a_training_uses_the_languages_of_the_profile(
     path, seen = tmp_path / "pairs.json", []
     path.write_text(json.dumps(pair_rows(4, "sw") + pair_rows(4, "bn")))
 
-    def read(file, languages):
-        pairs, rejected_rows, _ = usable_pairs(file, languages)
-        seen.append((pairs.num_rows, dict(Counter(rejected_rows["reason"].to_pylist()))))
-        return pairs, rejected_rows
+    def read(file, languages, **options):
+        imported = usable_pairs(file, languages, **options)
+        seen.append((imported.pairs.num_rows, dict(Counter(imported.rejected["reason"].to_pylist()))))
+        return imported
 
     def stopped(*_):
         raise BadInputError("stop", where="here", fix="Go on.")

@@ -147,3 +147,26 @@ def test_a_judge_behind_a_server(judge, tmp_path, monkeypatch):
     assert "refuses the key (HTTP 401)" in outcome.err
     for secret in ("sk-neutral", "kanda", "Samahani"):
         assert secret not in outcome.err + outcome.out
+
+
+def test_a_labelled_sheet_and_another_judge_are_compared_with(mpo, judge, answers, tmp_path):
+    path = tmp_path / "sheet.csv"
+    drawn = mpo("judge", "sample", answers, "--n", "4", "--out", path, "--json")
+    assert drawn.code == 0, drawn.err
+    result = json.loads(drawn.out)
+    assert (result["drawn"], result["quarantined"]) == (4, {"unknown_language": 1, "no_prompt": 1})
+    # English has one harmless answer alone; the other three are of the two harmful strata.
+    assert set(result["answers"]) == {"en harmful", "en harmless", "sw harmful"}
+    rows = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(row | {"label": "unsafe" if row["kind"] == "harmful" else "safe"} for row in reversed(rows))
+    labelled = json.loads(judge("--judge", "refusal_rules", "--against", path, "--json").out)["agreement"][-1]
+    assert labelled["n"] == 4
+    assert sum(labelled["confusion"].values()) == 4
+    assert {name.partition("/")[0] for name in labelled["confusion"]} == {"safe", "unsafe"}
+    again = json.loads(
+        judge("--judge", "refusal_rules", "--against", tmp_path / "verdicts.parquet", "--json", out="x.csv").out
+    )
+    assert [row["agreement"]["value"] for row in again["agreement"]] == [1.0, 1.0, 1.0]

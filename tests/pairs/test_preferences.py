@@ -31,8 +31,8 @@ def trl(key: object, prompt: str, chosen: str, rejected: str) -> Row:
 
 
 def implicit(key: object, prompt: str, chosen: str, rejected: str) -> Row:
-    asked = turn("user", prompt)
-    return {"id": key, "chosen": [asked, turn("assistant", chosen)], "rejected": [asked, turn("assistant", rejected)]}
+    sides = {"chosen": chosen, "rejected": rejected}
+    return {"id": key, **{name: [turn("user", prompt), turn("assistant", text)] for name, text in sides.items()}}
 
 
 def repeated(key: object, prompt: str, chosen: str, rejected: str) -> Row:

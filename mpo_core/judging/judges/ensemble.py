@@ -60,6 +60,15 @@ class EnsembleJudge(Judge):
         for judge in self.judges:
             judge.require_languages(codes)
 
+    def require_ready(self) -> None:
+        """Passes if every judge has what it needs.
+
+        Raises:
+            BadInputError: something is missing.
+        """
+        for judge in self.judges:
+            judge.require_ready()
+
     def cautions(self, languages: Iterable[str]) -> list[str]:
         """Returns the cautions of all judges, each once, after one about the vote."""
         codes = list(languages)

@@ -61,11 +61,10 @@ class OpenAIJudge(ModelJudge):
             BadInputError: the server refuses every request, or the key is missing or malformed.
             StageFailedError: the server does not answer any more.
         """
-        from mpo_core.http.greedy import require_key
         from mpo_core.judging.remote import readings
 
         self.require_languages({case.language for case in cases})
-        require_key(self.url, self.key_variable)
+        self.require_ready()
         return self.all_verdicts(cases, lambda readable: readings(self, readable, progress))
 
     def require_languages(self, languages: Iterable[str]) -> None:
@@ -76,6 +75,16 @@ class OpenAIJudge(ModelJudge):
         """
         if self.format is not None:
             require_covered(self, self.format, languages)
+
+    def require_ready(self) -> None:
+        """Passes if the server's key is there, where it needs one.
+
+        Raises:
+            BadInputError: the key is missing or malformed.
+        """
+        from mpo_core.http.greedy import require_key
+
+        require_key(self.url, self.key_variable)
 
     def cautions(self, languages: Iterable[str]) -> list[str]:
         """Returns sentences that warn a reader about this judge's verdicts."""

@@ -94,14 +94,17 @@ class OpenAI(SamplingBackend):
         return f"openai:{program}@{self.version}"
 
     def require_models(self, models: Sequence[str]) -> None:
-        """Checks that the settings say by which name the server at `url` knows each of these models.
+        """Checks that the settings name each of these models on the server at `url`, and that its key is set.
 
         Args:
             models: names of the models, as in `sample`.
 
         Raises:
-            BadInputError: `models` and `model` of the settings have no name for one of them.
+            BadInputError: `models` and `model` of the settings have no name for one of them, or the key is missing.
         """
+        from mpo_core.http.client import server_key
+
+        server_key(self.key_variable)
         unnamed = [model for model in dict.fromkeys(models) if model not in self.models]
         if self.command is not None or not unnamed or (not self.models and len(set(models)) == 1):
             return

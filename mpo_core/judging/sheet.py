@@ -1,0 +1,101 @@
+"""Draws answers for people to label, evenly over languages and kinds, and reads the labels back."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from mpo_core.contract.errors import BadInputError
+from mpo_core.files.records import Form, form_of, open_records
+from mpo_core.judging.answers_file import AnswersFile, labels_of
+
+Key = tuple[str, str, int]
+"""What identifies an answer: prompt_id, language and sample."""
+COLUMNS = ("prompt_id", "language", "sample", "kind", "prompt", "response", "label")
+_KEY = COLUMNS[:3]
+_FORMS: tuple[Form, ...] = ("csv", "json", "jsonl", "parquet", "arrow")
+
+
+class Drawn(NamedTuple):
+    """One answer of a sheet."""
+
+    prompt_id: str
+    language: str
+    sample: int
+    kind: str
+    prompt: str
+    response: str
+
+
+class Labels(NamedTuple):
+    """Labels by answer, and whether people gave them; else they are the verdicts of another judge."""
+
+    by_answer: dict[Key, str]
+    of_people: bool
+
+
+def draw(answers: AnswersFile, n: int, *, seed: int) -> list[Drawn]:
+    """Draws answers by hash, as many of each language and kind as of any other, as far as there are enough.
+
+    A larger `n` contains the answers of a smaller one.
+
+    Args:
+        answers: the answers to draw from.
+        n: number of answers to draw; all, if there are fewer.
+        seed: seed of the draw.
+
+    Returns:
+        The answers by language, in the order of their lots.
+    """
+    kinds = dict(zip(answers.prompts["prompt_id"].to_pylist(), answers.prompts["kind"].to_pylist(), strict=True))
+    strata: dict[tuple[str, str], list[tuple[bytes, Drawn]]] = {}
+    for language, table in answers.responses.items():
+        for row in table.select(["prompt_id", "sample", "prompt", "text"]).to_pylist():
+            kind, key = kinds[row["prompt_id"]], (row["prompt_id"], language, row["sample"])
+            lot = hashlib.sha256(f"{seed}/{'/'.join(map(str, key))}".encode()).digest()
+            strata.setdefault((language, kind), []).append((lot, Drawn(*key, kind, row["prompt"], row["text"])))
+    # The first of each stratum, then the second of each, and so on.
+    turns = sorted((turn, *pair) for stratum in strata.values() for turn, pair in enumerate(sorted(stratum)))
+    return [drawn for _, _, drawn in sorted(turns[:n], key=lambda entry: (entry[2].language, entry[1]))]
+
+
+def sheet(drawn: Sequence[Drawn]) -> bytes:
+    """Returns a CSV file of answers with an empty column `label`."""
+    buffer = io.StringIO(newline="")
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    writer.writerows((*answer, "") for answer in drawn)
+    return buffer.getvalue().encode()
+
+
+def read_labels(path: Path) -> Labels:
+    """Reads labels by answer: those of a sheet that people filled in, or the verdicts that `mpo judge` wrote.
+
+    Raises:
+        BadInputError: the file lacks a column, holds an unknown label, or labels nothing.
+    """
+    records = open_records(path, form_of(path, _FORMS), fix="Name a labelled sheet, or verdicts of `mpo judge`.")
+    rows = list(records.rows)
+    names = list(records.columns or dict.fromkeys(name for row in rows for name in row.values))
+    column = "verdict" if "verdict" in names else "label"  # verdicts repeat the labels that they were compared with
+    if missing := [name for name in (*_KEY, column) if name not in names]:
+        raise BadInputError(
+            f"no column {', '.join(missing)}",
+            where=f"--against {path}",
+            fix="Give a sheet of `mpo judge sample`, or verdicts of `mpo judge`; or name your own column: --labels.",
+        )
+    labels = labels_of(rows, column, records)
+    by_answer = {}
+    for row in rows:
+        prompt, language, sample = (str(row.values.get(name)) for name in _KEY)
+        if row.row in labels and sample.isdecimal():
+            by_answer[prompt, language, int(sample)] = labels[row.row]
+    if not by_answer:
+        raise BadInputError(
+            "no answer has a label", where=str(path), fix=f"Write safe, unsafe or invalid into the column {column}."
+        )
+    return Labels(by_answer, of_people=column == "label")

@@ -1,0 +1,69 @@
+"""Sheets of answers for people: drawn evenly, and read back by the ids of the answers."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from mpo_core.contract.errors import BadInputError
+from mpo_core.judging.answers_file import AnswersFile, Columns, read_answers
+from mpo_core.judging.sheet import COLUMNS, draw, read_labels, sheet
+
+SIZES = {("en", "harmful"): 20, ("en", "harmless"): 2, ("sw", "harmful"): 20, ("sw", "harmless"): 20}
+
+
+@pytest.fixture
+def answers(tmp_path: Path) -> AnswersFile:
+    """Answers of four strata, one of them small; each prompt has two answers, with line breaks and quotes."""
+    path = tmp_path / "answers.csv"
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["prompt", "response", "language", "kind"])
+        for (language, kind), size in SIZES.items():
+            writer.writerows([f"Question {n // 2}?", f'Line "{n}",\nthen more.', language, kind] for n in range(size))
+    return read_answers(path, Columns("prompt", "response", "language", "kind"))
+
+
+def test_each_stratum_gives_as_many_as_any_other_until_it_is_empty(answers: AnswersFile) -> None:
+    drawn = draw(answers, 32, seed=0)
+    strata = Counter((answer.language, answer.kind) for answer in drawn)
+    assert strata == {("en", "harmful"): 10, ("en", "harmless"): 2, ("sw", "harmful"): 10, ("sw", "harmless"): 10}
+    assert [answer.language for answer in drawn] == ["en"] * 12 + ["sw"] * 20
+    assert {*draw(answers, 12, seed=0)} < {*drawn}
+    assert draw(answers, 12, seed=1) != draw(answers, 12, seed=0)
+    assert len(draw(answers, 1000, seed=0)) == sum(SIZES.values())
+
+
+def test_labels_of_a_sheet_come_back_to_their_answers(answers: AnswersFile, tmp_path: Path) -> None:
+    drawn = draw(answers, 8, seed=0)
+    rows = list(csv.DictReader(io.StringIO(sheet(drawn).decode(), newline="")))
+    assert tuple(rows[0]) == COLUMNS
+    assert [row["response"] for row in rows] == [answer.response for answer in drawn]
+    path = tmp_path / "sheet.csv"
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS)
+        writer.writeheader()
+        writer.writerows(row | {"label": label} for row, label in zip(rows[:3], ("Safe", "UNSAFE", ""), strict=True))
+    known = [(answer.prompt_id, answer.language, answer.sample) for answer in drawn]
+    assert read_labels(path) == ({known[0]: "safe", known[1]: "unsafe"}, True)
+    assert {*known} <= {(answer.prompt_id, answer.language, answer.sample) for answer in answers.rows}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("prompt,response\na,b\n", "no column prompt_id, language, sample, label"),
+        ("prompt_id,language,sample,label\nx,sw,0,\n", "no answer has a label"),
+        ("prompt_id,language,sample,label\nx,sw,0,maybe\n", "1 labels are unknown: 'maybe'"),
+        ("prompt_id,language,sample,verdict\nx,sw,0,unjudged\n", "no answer has a label"),
+    ],
+)
+def test_a_file_without_usable_labels_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "labels.csv"
+    path.write_text(text)
+    with pytest.raises(BadInputError, match=message):
+        read_labels(path)
