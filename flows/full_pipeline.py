@@ -53,4 +53,4 @@ def full_pipeline(config: PipelineConfig, overrides: dict[str, JsonValue] | None
         decision = stages.decide(run, change)
         # 10. Registry: a version with its lineage, promoted if the gate agrees.
         settled = stages.register(run, base, trained, change, decision)
-        return write_report(run, base, trained, change, settled)
+        return write_report(run, base, pairs, trained, change, settled)

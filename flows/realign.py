@@ -72,7 +72,7 @@ def realign(config: PipelineConfig, overrides: dict[str, JsonValue] | None = Non
         trained = stages.train(run, start, learned, reference, run.config.training)
         change = stages.evaluate_change(run, base, trained, pairs, benchmarks, promoted)
         settled = stages.register(run, start, trained, change, stages.decide(run, change))
-        summary = write_report(run, base, trained, change, settled)
+        summary = write_report(run, base, learned, trained, change, settled)
         return Realignment(needs=[tuple(need) for need in work.needs], summary=summary)
 
 

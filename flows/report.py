@@ -7,8 +7,9 @@ from typing import Any
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.events import emit_event
 
+from flows.pairs_card import pairs_card
 from flows.run import Future, Run, Step
-from flows.stages import Change, Evaluation, figures
+from flows.stages import Change, Evaluation, Pairs, figures
 from flows.stages.utility import utility_cards
 from mpo_core import registry, reporting
 from mpo_core.contract.artifacts import Shard
@@ -20,7 +21,9 @@ from tasks.model import ModelFolder
 _EXAMPLES_PER_LANGUAGE = 2
 
 
-def write_report(run: Run, base: ModelFolder, trained: Future, change: Change, settled: registry.Settled) -> RunSummary:
+def write_report(
+    run: Run, base: ModelFolder, pairs: Pairs, trained: Future, change: Change, settled: registry.Settled
+) -> RunSummary:
     """Writes the page and its summary with the resolved settings beside them, and shows Prefect the figures."""
     steps = run.wait()
     config, store = run.config, run.store
@@ -51,6 +54,7 @@ def write_report(run: Run, base: ModelFolder, trained: Future, change: Change, s
         gate=settled.gate,
         since=since,
         since_version=change.since.version if change.since else None,
+        pairs=pairs_card(run, pairs),
         training=_training_log(run, run.result(trained)),
         artifacts=[ref for step in steps for ref in step.shard.refs],
         inputs=[source.name for source in sources],

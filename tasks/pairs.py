@@ -1,5 +1,7 @@
 """Preference pairs: the dominant ones, and their mirror in one target language."""
 
+from collections.abc import Sequence
+
 import pyarrow as pa
 
 from mpo_core.contract.artifacts import ArtifactRef, ArtifactStore, Shard
@@ -15,7 +17,16 @@ from mpo_core.contract.tables import (
     VERDICTS,
     TableSpec,
 )
-from mpo_core.pairs import flip_answers, sample_pairs, settle_swaps, source_pairs, target_pairs, vary_pairs
+from mpo_core.pairs import (
+    flip_answers,
+    sample_pairs,
+    settle_swaps,
+    source_pairs,
+    surplus,
+    target_pairs,
+    vary_pairs,
+    within,
+)
 from mpo_core.settings import PairSettings
 from tasks.stage import ShardInput, read_rows, stage
 
@@ -103,6 +114,35 @@ def unswap_pairs(
     rows, quarantine = settle_swaps(
         read_rows(store, [pairs], PAIRS), read_rows(store, [swaps], SWAPS), swap_back=swap_back
     )
+    return Shard(
+        rows=store.write_table("pairs", PAIRS, rows, language=language),
+        quarantine=store.write_table("pairs", QUARANTINE, quarantine, language=language),
+    )
+
+
+@stage("pairs", verb="surplus")
+def find_surplus(
+    store: ArtifactStore,
+    *,
+    pairs: Sequence[ShardInput],
+    prompts: Sequence[ArtifactRef],
+    settings: PairSettings,
+    language: str,
+    label: str,
+) -> Shard:
+    """Finds the training pairs of a language beyond the quotas; `prompts` have the harm categories."""
+    del label
+    table = store.read_tables(list(prompts), PROMPTS)
+    categories = dict(zip(table["prompt_id"].to_pylist(), table["category"].to_pylist(), strict=True))
+    over = surplus(read_rows(store, pairs, PAIRS), categories, settings)
+    return Shard(rows=store.write_table("pairs", QUARANTINE, over, language=language))
+
+
+@stage("pairs", verb="limit")
+def limit_pairs(store: ArtifactStore, *, pairs: ShardInput, over: ShardInput, language: str, label: str) -> Shard:
+    """Returns the pairs of a block without those beyond the quotas of their language."""
+    del label
+    rows, quarantine = within(read_rows(store, [pairs], PAIRS), read_rows(store, [over], QUARANTINE))
     return Shard(
         rows=store.write_table("pairs", PAIRS, rows, language=language),
         quarantine=store.write_table("pairs", QUARANTINE, quarantine, language=language),

@@ -3,13 +3,13 @@
 from flows.benchmarks import Texts
 from flows.run import Run
 from flows.stages.answers import answer_dominant, has_all_answers, judge, reference_answers, sample, translate
-from flows.stages.shards import Pairs, Shards
+from flows.stages.shards import Pairs, Shards, of_split
 from mpo_core.contract.artifacts import ArtifactRef
 from mpo_core.contract.errors import BadInputError
 from mpo_core.contract.tables import QUARANTINE
 from mpo_core.translation.build import fingerprint as translation_fingerprint
 from tasks.model import ModelFolder
-from tasks.pairs import pair_dominant, pair_target
+from tasks.pairs import find_surplus, limit_pairs, pair_dominant, pair_target
 from tasks.translation import translate_answers
 
 
@@ -59,7 +59,27 @@ def pair(run: Run, texts: Texts, answers: Shards, verdicts: Shards) -> Pairs:
             language=language,
             label=label,
         )
-    return Pairs(texts, source, target)
+    return Pairs(texts, source, _within_quotas(run, target))
+
+
+def _within_quotas(run: Run, target: Shards) -> Shards:
+    """Returns the target pairs, those of training without what is beyond the quotas of `pairs`."""
+    limited, train = dict(target), of_split(target, "train")
+    for code in sorted({language for language, _ in train}) if run.config.pairs.has_quotas else ():
+        blocks = [block for language, block in train if language == code]
+        over = run.submit(
+            find_surplus,
+            pairs=[target[code, block] for block in blocks],
+            prompts=blocks,
+            settings=run.config.pairs,
+            language=code,
+            label=code,
+        )
+        for block in blocks:
+            limited[code, block] = run.submit(
+                limit_pairs, pairs=target[code, block], over=over, language=code, label=f"{code}-{block.part}"
+            )
+    return limited
 
 
 def preference_pairs(run: Run, model: ModelFolder, blocks: list[ArtifactRef]) -> Pairs:
@@ -91,5 +111,6 @@ def require_pairs(run: Run, pairs: Pairs) -> None:
         where=f"pairs, rejected rows in {run.config.run.root}/pairs/quarantine",
         fix="no_rejected: the model gave no bad answer, so set prompts.sources.0.rejected_column "
         "or raise sampling.n and sampling.temperature; no_translation: complete the memory or name another engine; "
-        "timed_out and the like: request again with translation.attempt=2.",
+        "timed_out and the like: request again with translation.attempt=2; kind_quota: pairs.harmless_share needs "
+        "prompts of both kinds.",
     )

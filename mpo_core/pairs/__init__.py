@@ -6,6 +6,7 @@ from mpo_core.pairs.describe import describe
 from mpo_core.pairs.dominant import require_safe_dominant
 from mpo_core.pairs.interchange import Imported, export_official, export_trl, import_as_is, import_pairs
 from mpo_core.pairs.joined import Joining
+from mpo_core.pairs.quotas import surplus, within
 from mpo_core.pairs.sample import flip_answers, sample_pairs, vary_pairs
 from mpo_core.pairs.source import source_pairs
 from mpo_core.pairs.swaps import find_swaps, settle_swaps
@@ -28,6 +29,8 @@ __all__ = [
     "sample_pairs",
     "settle_swaps",
     "source_pairs",
+    "surplus",
     "target_pairs",
     "vary_pairs",
+    "within",
 ]

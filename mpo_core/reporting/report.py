@@ -11,6 +11,7 @@ from mpo_core.reporting import view
 from mpo_core.reporting.analyses import analysed, analysis_section
 from mpo_core.reporting.findings import cautions, headline, setting
 from mpo_core.reporting.glossary import GLOSSARY
+from mpo_core.reporting.pairs import pairs_table
 from mpo_core.reporting.summary import RunSummary
 from mpo_core.reporting.templates import environment, style
 
@@ -35,6 +36,7 @@ def _context(summary: RunSummary) -> dict[str, Any]:
         "sections": view.sections(summary),
         "analyses": [analysis_section(ANALYSES.parse({"analysis": name}), analysed(summary)) for name in _ANALYSES],
         "full_rows": view.full_rows(summary),
+        "pairs": pairs_table(summary),
         "training_panels": view.training_panels(summary),
         "stages": view.stage_rows(summary),
         "settings": view.settings_yaml(summary),

@@ -186,6 +186,8 @@ class RunSummary(Record):
     """In a realignment: comparisons with the version promoted earlier, on the same prompts."""
     since_version: str | None = None
     """The version promoted earlier, in a realignment."""
+    pairs: dict[str, dict[str, FiniteFloat]] = Field(default_factory=dict)
+    """Figures of the training pairs by target language."""
     training: list[dict[str, float | None]] = Field(default_factory=list)
     """`log_history` of `trainer_state.json`, numbers only."""
     artifacts: list[ArtifactRef] = Field(default_factory=list)

@@ -84,6 +84,15 @@ class PairSettings(Settings):
     harmless_anchors: bool = True
     """Adds pairs of harmless prompts (chosen: help, rejected: a refusal), which keep the model from refusing
     everything. Default: true."""
+    harmless_share: Fraction | None = None
+    """Share (0 to 1) of harmless pairs among the training pairs of each target language; surplus pairs of the other
+    kind are rejected. Default: null, as many as there are."""
+    max_per_category: int | None = Field(None, ge=1)
+    """Most harmful training pairs of one harm category in each target language, so that no category outweighs the
+    others; see `category_column` of the prompt sources. Default: null, no bound."""
+    max_per_language: int | None = Field(None, ge=1)
+    """Most training pairs of each target language; they are drawn by prompt, the same prompts in every language.
+    Default: null, no bound."""
     min_dominant_refusal: Fraction = Field(0.2, json_schema_extra=OPERATIONAL)
     """Minimum share (0 to 1) of refusals among the model's answers to harmful training prompts in the dominant
     language; below it the run stops, because there is no safety that other languages could follow. 0 turns the check
@@ -111,3 +120,14 @@ class PairSettings(Settings):
     the base model: `drop` rejects them, `swap_back` swaps their answers, `mark` only lists them. It acts in languages
     where it finds at least 90 % of artificial swaps of pairs in known order (those of the split `validation`, and
     sampled ones), and says where it does not. Default: null, no check."""
+
+    @model_validator(mode="after")
+    def _anchors_to_share(self) -> Self:
+        if self.harmless_share and not self.harmless_anchors:
+            raise ValueError("`harmless_share` needs harmless pairs: remove it, or set `harmless_anchors` to true")
+        return self
+
+    @property
+    def has_quotas(self) -> bool:
+        """Whether training pairs are limited in number by category, kind or language."""
+        return any(bound is not None for bound in (self.harmless_share, self.max_per_category, self.max_per_language))

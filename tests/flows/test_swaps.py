@@ -1,5 +1,7 @@
 """The swap check on real stages: swapped answers of training pairs, and what each action makes of them."""
 
+from collections import Counter
+
 import pytest
 from prefect import flow
 
@@ -67,3 +69,31 @@ def test_each_action(prefect_server, root, action):
     else:
         assert rejected == []
         assert after == (clean if action == "swap_back" else flipped)
+
+
+@flow
+def limited(config):
+    """Kinds of the target pairs by language and split, and the reasons for which training pairs are rejected."""
+    with start_run(config) as run:
+        pairs = stages.preference_pairs(run, find_model(run.config.model), stages.read_blocks(run))
+        shards = {key: run.result(future) for key, future in pairs.target.items()}
+        kinds = {
+            (language, stages.split(block)): Counter(run.store.read_table(shard.rows, PAIRS)["kind"].to_pylist())
+            for (language, block), shard in shards.items()
+        }
+        rejected = [
+            run.store.read_table(shard.quarantine, QUARANTINE)["reason"].to_pylist()
+            for (_, block), shard in shards.items()
+            if stages.split(block) == "train"
+        ]
+        return kinds, rejected
+
+
+def test_quotas_limit_training_pairs_alone(prefect_server, root):
+    config = settings(root, None)
+    quotas = config.pairs.model_copy(update={"harmless_share": 0.2, "max_per_language": 10})
+    kinds, rejected = limited(config.model_copy(update={"pairs": quotas}))
+    for language in ("sw", "zh"):
+        assert kinds[language, "train"] == {"harmful": 8, "harmless": 2}
+        assert kinds[language, "validation"] == {"harmful": 12, "harmless": 12}
+    assert rejected == [["kind_quota"] * 10] * 2

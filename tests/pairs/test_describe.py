@@ -57,3 +57,13 @@ def test_the_command(mpo, tmp_path) -> None:
     refused = mpo("pairs", "describe", path)
     assert refused.code == 2
     assert "pairs.jsonl: no pair can be used, 1 rows are rejected. Run `mpo pairs import`, which" in refused.err
+
+
+def test_categories_and_gaps_where_they_are_known() -> None:
+    categories = {"1": "theft", "2": None, "3": "theft"}
+    figures = describe(PAIRS.build(ROWS), categories, {"s1": 2.0, "s3": 1.0, "2/sw": -0.25})
+    assert figures["sw"]["category theft"] == 2
+    assert figures["bn"]["category theft"] == 1
+    assert (figures["sw"]["reward gap, source"], figures["bn"]["reward gap, source"]) == (1.5, 2.0)
+    assert figures["sw"]["reward gap, target"] == -0.25
+    assert "reward gap, target" not in figures["bn"]  # not measured is not 0
