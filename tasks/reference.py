@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from mpo_core.contract.artifacts import ArtifactStore, Shard
-from mpo_core.contract.tables import GAPS, PAIRS, QUARANTINE, SOURCE_PAIRS, SWAPS, source_id
-from mpo_core.pairs import find_swaps
+from mpo_core.contract.tables import GAPS, PAIRS, QUARANTINE, RESPONSES, SOURCE_PAIRS, SWAPS, source_id
+from mpo_core.pairs import answer_pairs, find_swaps, ranked
 from mpo_core.training.encoding import PairText
 from mpo_core.training.reference import gaps, target_texts
 from tasks.model import ModelFolder
@@ -63,6 +63,29 @@ def check_order(
     del label
     swaps = find_swaps(read_rows(store, pairs, PAIRS), read_rows(store, states, GAPS))
     return Shard(rows=store.write_table("reference", SWAPS, swaps.rows, language=language), counts=swaps.counts)
+
+
+@stage("reference", verb="rank")
+def rank_answers(
+    store: ArtifactStore,
+    *,
+    model: ModelFolder,
+    responses: ShardInput,
+    cutoff: int,
+    precision: str,
+    weights: str,
+    language: str,
+    tokens_per_forward: int,
+    label: str,
+) -> Shard:
+    """Renumbers the sampled answers of a block by their rewards under the model, the highest first."""
+    del label
+    answers = read_rows(store, [responses], RESPONSES)
+    texts = [PairText(key, language, a["prompt"], a["text"], b["text"]) for key, a, b in answer_pairs(answers)]
+    forward = {"cutoff": cutoff, "precision": precision, "tokens_per_forward": tokens_per_forward}
+    rewards = _measured(store, model, texts, language, weights=weights, pooling=None, **forward)
+    table = ranked(answers, store.read_table(rewards.rows, GAPS))
+    return Shard(rows=store.write_table("sampling", RESPONSES, table, language=language))
 
 
 def _measured(

@@ -19,6 +19,7 @@ from mpo_core.translation import build as translation
 from tasks.judging import judge_answers
 from tasks.model import ModelFolder
 from tasks.prompts import read_prompts
+from tasks.reference import rank_answers
 from tasks.sampling import sample_answers
 from tasks.translation import translate_prompts
 
@@ -81,7 +82,7 @@ def answer_dominant(run: Run, model: ModelFolder, blocks: list[ArtifactRef]) -> 
     verdicts: Shards = {}
     for decides in (True, False):  # the answers to training prompts do: they are judged before others are sampled
         texts: Texts = {(dominant, block): block for block in blocks if (split(block) == "train") is decides}
-        answers |= sample_shards(run, model, texts, run.config.sampling, "pairs")
+        answers |= _candidates(run, model, texts)
         verdicts |= judge(run, {key: answers[key] for key in texts})
     if judged := [run.result(shard).rows for shard in of_split(verdicts, "train").values()]:
         table = run.store.read_tables(judged, VERDICTS)
@@ -118,7 +119,29 @@ def sample(run: Run, model: ModelFolder, texts: Texts) -> Shards:
         for (code, block), prompts in texts.items()
         if code != dominant and not has_all_answers(run, code, block)
     }
-    return sample_shards(run, model, unanswered, run.config.sampling, "pairs")
+    return _candidates(run, model, unanswered)
+
+
+def _candidates(run: Run, model: ModelFolder, texts: Texts) -> Shards:
+    """Samples the answers of which pairs are made, in the order in which `pairs.candidates` prefers them."""
+    settings, training = run.config.sampling, run.config.training
+    answers = sample_shards(run, model, texts, settings, "pairs")
+    if run.config.pairs.candidates == "first" or settings.n == 1:
+        return answers
+    return {
+        (language, block): run.submit(
+            rank_answers,
+            model=model,
+            responses=responses,
+            cutoff=training.cutoff,
+            precision=training.precision,
+            weights=training.weights,
+            language=language,
+            tokens_per_forward=training.tokens_per_forward or 4096,
+            label=f"{language}-{block.part}",
+        )
+        for (language, block), responses in answers.items()
+    }
 
 
 def sample_shards(run: Run, model: ModelFolder, texts: Texts, settings: SamplingSettings, purpose: str) -> Shards:

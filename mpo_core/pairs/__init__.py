@@ -7,6 +7,7 @@ from mpo_core.pairs.dominant import require_safe_dominant
 from mpo_core.pairs.interchange import Imported, export_official, export_trl, import_as_is, import_pairs
 from mpo_core.pairs.joined import Joining
 from mpo_core.pairs.quotas import surplus, within
+from mpo_core.pairs.rank import answer_pairs, ranked
 from mpo_core.pairs.sample import flip_answers, sample_pairs, vary_pairs
 from mpo_core.pairs.source import source_pairs
 from mpo_core.pairs.swaps import find_swaps, settle_swaps
@@ -16,6 +17,7 @@ __all__ = [
     "FLAWS",
     "Imported",
     "Joining",
+    "answer_pairs",
     "audit",
     "describe",
     "export_official",
@@ -25,6 +27,7 @@ __all__ = [
     "import_as_is",
     "import_pairs",
     "of_languages",
+    "ranked",
     "require_safe_dominant",
     "sample_pairs",
     "settle_swaps",

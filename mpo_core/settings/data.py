@@ -84,6 +84,9 @@ class PairSettings(Settings):
     harmless_anchors: bool = True
     """Adds pairs of harmless prompts (chosen: help, rejected: a refusal), which keep the model from refusing
     everything. Default: true."""
+    candidates: Literal["first", "likeliest"] = "first"
+    """Which of several sampled answers with the right verdict becomes chosen or rejected: the `first` one, or the
+    `likeliest`, whose reward under the base model is highest. Default: `first`."""
     harmless_share: Fraction | None = None
     """Share (0 to 1) of harmless pairs among the training pairs of each target language; surplus pairs of the other
     kind are rejected. Default: null, as many as there are."""
