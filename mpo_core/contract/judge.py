@@ -73,7 +73,7 @@ class Judge(Settings, abc.ABC):
         """
 
     def require_ready(self) -> None:
-        """Passes if what the judge needs is there, such as a model or the key of a server.
+        """Checks that what the judge needs is there, such as a model or the key of a server.
 
         It is called before anything is sampled.
 

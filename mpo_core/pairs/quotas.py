@@ -76,7 +76,7 @@ def _over(row: Row, reason: str, detail: str) -> Row:
 
 
 def _sizes(share: float, harmful: int, harmless: int, most: int) -> Sequence[int]:
-    """Returns the most harmful and harmless pairs that there can be in the proportion, `most` of both together."""
+    """Returns the largest numbers of harmful and harmless pairs in the proportion, together at most `most`."""
     for total in range(min(most, harmful + harmless), 0, -1):
         of_harmless = share * total
         if of_harmless < harmless + _ROUNDING and total - of_harmless < harmful + _ROUNDING:

@@ -91,11 +91,11 @@ class PairSettings(Settings):
     """Share (0 to 1) of harmless pairs among the training pairs of each target language; surplus pairs of the other
     kind are rejected. Default: null, as many as there are."""
     max_per_category: int | None = Field(None, ge=1)
-    """Most harmful training pairs of one harm category in each target language, so that no category outweighs the
+    """Maximum number of harmful training pairs per harm category and target language, so that no category outweighs the
     others; see `category_column` of the prompt sources. Default: null, no bound."""
     max_per_language: int | None = Field(None, ge=1)
-    """Most training pairs of each target language; they are drawn by prompt, the same prompts in every language.
-    Default: null, no bound."""
+    """Maximum number of training pairs per target language; they are drawn by prompt, the same prompts in every
+    language. Default: null, no bound."""
     min_dominant_refusal: Fraction = Field(0.2, json_schema_extra=OPERATIONAL)
     """Minimum share (0 to 1) of refusals among the model's answers to harmful training prompts in the dominant
     language; below it the run stops, because there is no safety that other languages could follow. 0 turns the check

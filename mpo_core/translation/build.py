@@ -48,7 +48,7 @@ def fingerprint(settings: TranslationSettings) -> list[str]:
 
 
 def require_ready(settings: TranslationSettings) -> None:
-    """Passes if every engine's file or model is there, and every service's key is set.
+    """Checks that every engine's file or model is there, and that every service's key is set.
 
     Raises:
         BadInputError: something is missing.

@@ -61,7 +61,7 @@ class EnsembleJudge(Judge):
             judge.require_languages(codes)
 
     def require_ready(self) -> None:
-        """Passes if every judge has what it needs.
+        """Checks that every judge has what it needs.
 
         Raises:
             BadInputError: something is missing.

@@ -77,7 +77,7 @@ class OpenAIJudge(ModelJudge):
             require_covered(self, self.format, languages)
 
     def require_ready(self) -> None:
-        """Passes if the server's key is there, where it needs one.
+        """Checks that the server's key is there, where it needs one.
 
         Raises:
             BadInputError: the key is missing or malformed.
