@@ -215,6 +215,35 @@ def test_the_promoted_version_is_the_measure_of_a_realignment() -> None:
     assert "since the promoted version, sw, the worst: +6.0 points" in check.explanation
 
 
+@pytest.mark.parametrize(
+    ("metric", "benchmark", "before", "change", "width", "rule"),
+    [
+        ("bits_per_byte", "parallel_text", 2.0, 0.13, 0.02, "text_loss"),  # +5.5 % at least
+        ("bits_per_byte", "parallel_text", 2.0, 0.13, 0.04, None),  # +4.5 % at least
+        ("bits_per_byte", "parallel_text", 2.0, -0.5, 0.1, None),
+        ("accuracy", "global_mmlu_sw", 0.5, -0.06, 0.03, "accuracy_loss"),  # -6 % at least
+        ("accuracy", "global_mmlu_sw", 0.5, -0.06, 0.05, None),  # -2 % at least
+    ],
+)
+def test_utility_may_fall_a_little(
+    metric: str, benchmark: str, before: float, change: float, width: float, rule: str | None
+) -> None:
+    rows, changes = tables(AT_THE_BOUNDS)
+    shared = {"benchmark": benchmark, "language": "sw", "metric": metric, "n": 40}
+    extra = [
+        shared | {"model": model, "count": None, "value": value, "low": value, "high": value}
+        for model, value in (("before", before), ("after", before + change))
+    ]
+    ends = {"difference_low": change - width, "difference_high": change + width}
+    paired = shared | {"gained": 0, "lost": 0, "difference": change, "p_value": 0.5} | ends
+    rows, changes = METRICS.build([*rows.to_pylist(), *extra]), COMPARISONS.build([*changes.to_pylist(), paired])
+    decision = decide(rows, changes, SETTINGS, dominant="en", targets=["sw", "bn", "ko"])
+    assert len(decision.checks) == 12
+    assert set(failed(decision)) == ({rule} if rule else set())
+    if rule:
+        assert f"sw of {benchmark}, the worst" in failed(decision)[rule].explanation
+
+
 def test_the_decision_survives_json() -> None:
     decision = ask(AT_THE_BOUNDS, width=0.01)
     assert GateDecision.model_validate_json(decision.model_dump_json()) == decision

@@ -134,7 +134,7 @@ def decide(run: Run, change: Change) -> gate.GateDecision:
     languages, store = run.config.languages, run.store
     return gate.decide(
         figures(run, change),
-        store.read_table(run.result(change.comparison).rows, COMPARISONS),
+        store.read_tables([run.result(future).rows for future in change.all_comparisons], COMPARISONS),
         run.config.gate,
         dominant=languages.dominant,
         targets=languages.targets,

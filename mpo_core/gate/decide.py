@@ -105,37 +105,43 @@ def decide(
     targets: Sequence[str],
     since: pa.Table | None = None,
 ) -> GateDecision:
-    """Checks every rule of the gate, on the held-out prompts.
+    """Checks every rule of the gate, on the held-out prompts; utility in every benchmark that measures it.
 
     Args:
-        metrics: table METRICS, of both models.
-        comparisons: table COMPARISONS, on the same prompts.
+        metrics: table METRICS, of both models and every benchmark.
+        comparisons: table COMPARISONS, likewise.
         settings: the bounds; a value equal to its bound passes.
         dominant: code of the language in which nothing may be lost.
         targets: codes of the languages that had to improve.
         since: table COMPARISONS with the promoted version, on the same prompts, if it is to be replaced.
     """
+    values = {
+        (row["benchmark"], row["language"], row["metric"], row["model"]): row["value"] for row in metrics.to_pylist()
+    }
     changes = _held_out(comparisons)
     sources: dict[Source, list[dict[str, Any]]] = {
         "level": [row for row in _held_out(metrics) if row["model"] == "after"],
         "change": changes,
         "detectable": changes,
+        "relative": [
+            row | {"before": before}
+            for row in comparisons.to_pylist()
+            if (before := values.get((row["benchmark"], row["language"], row["metric"], "before")))
+        ],
         "since": [] if since is None else _held_out(since),
     }
     codes = {"together": [TARGETS], "targets": [*targets], "dominant": [dominant], "every": [dominant, *targets]}
     measured = {row["language"] for row in sources["level"] if row["metric"] == UNSAFE.name}
     checks = []
     for rule in RULES:
-        if rule.reads == "since" and since is None:
+        rows = [row for row in sources[rule.reads] if row["metric"] == rule.metric.name]
+        figures = [_figure(rule, row) for row in rows if row["language"] in codes[rule.languages]]
+        if not figures and rule.reads in {"relative", "since"}:
             continue
-        figures = {
-            row["language"]: _figure(rule, row) for row in sources[rule.reads] if row["metric"] == rule.metric.name
-        }
-        missing = [code for code in codes[rule.languages] if code not in figures]
-        if rule.languages == "together":
-            missing = [code for code in targets if code not in measured]
-        of_rule = [figures[code] for code in codes[rule.languages] if code in figures]
-        checks.append(_check(rule, of_rule, missing, getattr(settings, rule.setting)))
+        wanted = [*targets] if rule.languages == "together" else codes[rule.languages]
+        there = measured if rule.languages == "together" else {figure.language for figure in figures}
+        missing = [] if rule.reads == "relative" else [code for code in wanted if code not in there]
+        checks.append(_check(rule, figures, missing, getattr(settings, rule.setting)))
     promoted = TARGETS in measured and all(check.passed is not False for check in checks)
     return GateDecision(promoted=promoted, checks=checks)
 
@@ -144,6 +150,7 @@ class _Figure(NamedTuple):
     """A figure that a rule reads, with its interval; a change for the worse is positive."""
 
     language: str
+    benchmark: str
     n: int
     value: float
     low: float
@@ -151,15 +158,16 @@ class _Figure(NamedTuple):
 
 
 def _figure(rule: Rule, row: dict[str, Any]) -> _Figure:
-    place = (row["language"], row["n"])
+    place = (row["language"], row["benchmark"], row["n"])
     if rule.reads == "level":
         return _Figure(*place, row["value"], row["low"], row["high"])
     if rule.reads == "detectable":
         smallest = 1.0 if row["detectable"] is None else row["detectable"]  # not even a change of all prompts is shown
         return _Figure(*place, smallest, smallest, smallest)
-    sign = 1 if rule.metric.better == "lower" else -1
-    value = sign * row["difference"]
-    ends = (value if row[name] is None else sign * row[name] for name in ("difference_low", "difference_high"))
+    unit = abs(row["before"]) if rule.reads == "relative" else 1.0
+    worse = (1 if rule.metric.better == "lower" else -1) / unit
+    value = worse * row["difference"]
+    ends = (value if row[name] is None else worse * row[name] for name in ("difference_low", "difference_high"))
     return _Figure(*place, value, *sorted(ends))
 
 
@@ -238,6 +246,9 @@ def _measured(rule: Rule, figure: _Figure) -> str:
         return f"{label}, {place}: {_percent(figure.value)} (interval {_spans(figure.low, figure.high)} %)"
     sign = 1 if rule.metric.better == "lower" else -1
     low, high = sorted((sign * figure.low, sign * figure.high))
+    if rule.reads == "relative":
+        change = _points(sign * figure.value).replace("points", "%")
+        return f"{label}, {figure.language} of {figure.benchmark}, the worst: {change} (interval {_spans(low, high)} %)"
     since = " since the promoted version" if rule.reads == "since" else ""
     return f"{label}{since}, {place}: {_points(sign * figure.value)} (interval {_spans(low, high)})"
 
@@ -251,6 +262,8 @@ def _demand(rule: Rule, bound: float) -> str:
     if rule.reads == "detectable":
         return f"they must show one of {_bare(bound)}"
     kind = "rise" if rule.metric.better == "lower" else "loss"
+    if rule.reads == "relative":
+        return f"a {kind} whose whole interval is above {_percent(bound)} of the figure before is not allowed"
     if rule.end == "better":
         return f"a {kind} whose whole interval is above {_bare(bound)} is not allowed"
     return f"a {kind} of {_bare(bound)} is allowed"
