@@ -99,4 +99,5 @@ def _alone(picture: Markup) -> str:
     style = (Path(__file__).parent / "page.css").read_text(encoding="utf-8")
     colours = style[style.index(":root") : style.index("}", style.index(":root")) + 1].replace(":root", "svg")
     head = '<svg xmlns="http://www.w3.org/2000/svg"'
-    return picture.replace("<svg", head, 1).replace(">", f"><style>{colours}text{{font-family:sans-serif}}</style>", 1)
+    plain = "".join(picture)  # the methods of `Markup` would escape what they put in
+    return plain.replace("<svg", head, 1).replace(">", f"><style>{colours}text{{font-family:sans-serif}}</style>", 1)

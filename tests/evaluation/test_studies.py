@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import csv
+from xml.dom import minidom
+
 import numpy as np
 import pytest
 from scipy import stats
 
 from mpo_core.contract.analysis import ANALYSES, AnalysedRun, Study
+from mpo_core.contract.artifacts import ArtifactStore
 from mpo_core.contract.tables import METHOD_RUNS, METRICS, PROMPT_STATES
 from mpo_core.evaluation.analyses.hidden_states import States, probe_accuracy
 from mpo_core.evaluation.studies import Trainings, study_figures
+from mpo_core.reporting import write_analysis
 from mpo_core.settings.profiles import load_config
 
 TARGETS = ("sw", "zh")
@@ -49,6 +54,19 @@ def test_every_study_has_table_picture_and_sentences(name):
     assert "3 seeds" in findings.limits or "each kind: 3" in findings.limits
     assert findings.table.num_rows >= 2
     assert study.analyse(analysed()) is None
+
+
+def test_the_files_of_a_study_are_a_table_a_picture_and_a_page(tmp_path):
+    study = ANALYSES.parse({"analysis": "noise"})
+    paths, _ = write_analysis(study, analysed(trainings=made_up(study)), ArtifactStore(str(tmp_path)), "runs/x")
+    assert minidom.parse(str(tmp_path / paths.picture)).documentElement.tagName == "svg"  # noqa: S318 - our own file
+    table = list(csv.DictReader((tmp_path / paths.table).open()))
+    assert [row["variant"] for row in table] == [
+        "base",
+        "no faults",
+        *(f"{n} % {kind}" for kind in ("swapped", "untranslated") for n in (20, 40)),
+    ]
+    assert "What they do not support." in (tmp_path / paths.page).read_text()
 
 
 @pytest.mark.parametrize("name", STUDIES)
