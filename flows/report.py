@@ -7,6 +7,7 @@ from typing import Any
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.events import emit_event
 
+from flows.categories import category_figures
 from flows.pairs_card import pairs_card
 from flows.run import Future, Run, Step
 from flows.stages import Change, Evaluation, Pairs, figures
@@ -46,6 +47,7 @@ def write_report(
         quarantine=_quarantine(run, steps),
         metrics=figures(run, change).to_pylist(),
         comparisons=store.read_tables(tests, COMPARISONS).to_pylist(),
+        categories=category_figures(run, change).to_pylist(),
         benchmarks=[
             reporting.BenchmarkCard(),
             *(measured.prompts.card for measured in change.after.benchmarks),

@@ -29,6 +29,8 @@ class AnalysedRun(NamedTuple):
     """Table METRICS of every model and benchmark."""
     comparisons: pa.Table | None = None
     """Table COMPARISONS of every benchmark."""
+    categories: pa.Table | None = None
+    """Table CATEGORIES of every benchmark whose harmful prompts have categories."""
     artifacts: Sequence[ArtifactRef] = ()
     """Every artifact of the run, by stage and language."""
     store: ArtifactStore | None = None

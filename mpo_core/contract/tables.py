@@ -363,6 +363,13 @@ METRICS = _spec(
     Column("high", _FLOAT, "upper end of the interval"),
 )
 
+CATEGORIES = _spec(
+    "categories",
+    "benchmark category model language metric",
+    Column("category", _STRING, "harm category of the prompts, as their source names it"),
+    *METRICS.columns,
+)
+
 COMPARISONS = _spec(
     "comparisons",
     "benchmark language metric",
@@ -430,6 +437,7 @@ ALL_TABLES: tuple[TableSpec, ...] = (
     TASK_ITEMS,
     PROMPT_STATES,
     METRICS,
+    CATEGORIES,
     COMPARISONS,
     METHOD_RUNS,
     METHODS,

@@ -14,7 +14,7 @@ from markupsafe import Markup
 from mpo_core.contract.analysis import AnalysedRun, Analysis, Findings
 from mpo_core.contract.artifacts import ArtifactStore
 from mpo_core.contract.errors import BadInputError
-from mpo_core.contract.tables import COMPARISONS, METRICS
+from mpo_core.contract.tables import CATEGORIES, COMPARISONS, METRICS
 from mpo_core.display.wording import language_name, number
 from mpo_core.reporting.summary import RunSummary
 from mpo_core.reporting.templates import environment, style
@@ -47,6 +47,7 @@ def analysed(summary: RunSummary, store: ArtifactStore | None = None) -> Analyse
         targets=summary.targets,
         metrics=pa.Table.from_pylist([row.model_dump() for row in summary.metrics], schema=METRICS.schema),
         comparisons=pa.Table.from_pylist([row.model_dump() for row in summary.comparisons], schema=COMPARISONS.schema),
+        categories=pa.Table.from_pylist([row.model_dump() for row in summary.categories], schema=CATEGORIES.schema),
         artifacts=summary.artifacts,
         store=store,
     )

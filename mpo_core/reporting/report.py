@@ -15,7 +15,7 @@ from mpo_core.reporting.pairs import pairs_table
 from mpo_core.reporting.summary import RunSummary
 from mpo_core.reporting.templates import environment, style
 
-_ANALYSES = ("gap_vs_asr", "plain_text", "dominant_language")
+_ANALYSES = ("categories", "gap_vs_asr", "plain_text", "dominant_language")
 """Those that every page shows, made from the summary alone."""
 
 

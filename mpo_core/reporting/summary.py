@@ -66,6 +66,12 @@ class MetricRow(Record):
     high: FiniteFloat
 
 
+class CategoryRow(MetricRow):
+    """One row of table CATEGORIES: a metric on the prompts of one harm category."""
+
+    category: str
+
+
 class Pair(NamedTuple):
     """One metric in one language, of the model before the training and after it; None if it was not measured."""
 
@@ -178,6 +184,7 @@ class RunSummary(Record):
     quarantine: list[QuarantineCount] = Field(default_factory=list)
     metrics: list[MetricRow] = Field(default_factory=list)
     comparisons: list[ComparisonRow] = Field(default_factory=list)
+    categories: list[CategoryRow] = Field(default_factory=list)
     benchmarks: list[BenchmarkCard] = Field(default_factory=lambda: [BenchmarkCard()])
     """The benchmarks that were measured, the held-out prompts first."""
     gate: GateDecision | None = None
