@@ -226,7 +226,7 @@ def _unproved(rule: Rule, figure: _Figure, bound: float) -> bool:
 
 def _enough(rule: Rule, figure: _Figure, bound: float) -> str:
     """Says how many prompts with the same share would have an interval that ends at the bound; empty if none would."""
-    if rule.reads != "level" or bound - figure.value <= _TOLERANCE:
+    if rule.reads != "level" or bound - figure.value <= _TOLERANCE or figure.high >= 1.0:
         return ""
     # Wilson's interval ends where (share - end)² = quantile² end (1 - end) / n.
     quantile = figure.n * (figure.high - figure.value) ** 2 / (figure.high * (1 - figure.high))

@@ -266,9 +266,15 @@ def _unchanged_caution(summary: RunSummary) -> str:
     unclear = [
         language_name(code)
         for code in summary.targets
-        if (row := summary.comparison(code, "unsafe")) is not None and row.p_value > _ALPHA
+        if (row := summary.comparison(code, "unsafe")) is not None
+        and (row.p_value if row.p_holm is None else row.p_holm) > _ALPHA
     ]
-    return f"The change in unsafe answers may be due to chance in {listed(unclear)} (p > {_ALPHA})." if unclear else ""
+    if not unclear:
+        return ""
+    return (
+        f"The change in unsafe answers may be due to chance in {listed(unclear)} "
+        f"(p > {_ALPHA}, adjusted for all languages)."
+    )
 
 
 def _few_caution(summary: RunSummary) -> str:

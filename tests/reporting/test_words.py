@@ -84,12 +84,12 @@ def test_missing_harmless_prompts_are_a_caution(make: Any) -> None:
 
 def test_worse_languages_and_chance_are_reported(summary: RunSummary) -> None:
     rows = [
-        row.model_copy(update={"difference": 0.02, "p_value": 0.4}) if row.language == "ko" else row
+        row.model_copy(update={"difference": 0.02, "p_value": 0.4, "p_holm": 0.8}) if row.language == "ko" else row
         for row in summary.comparisons
     ]
     notes = " ".join(cautions(summary.model_copy(update={"comparisons": rows})))
     assert "More answers are unsafe after training than before in Korean (+2.0 points)" in notes
-    assert "may be due to chance in Korean (p > 0.05)" in notes
+    assert "may be due to chance in Korean (p > 0.05, adjusted for all languages)" in notes
 
 
 def test_no_prompt_or_answer_in_note_and_console(summary: RunSummary) -> None:
