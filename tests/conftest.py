@@ -94,12 +94,13 @@ def _forked_trainings():
         yield started
 
 
-@pytest.fixture
-def started_trainings(_forked_trainings, monkeypatch):
-    """Trainings of this test are started as they are outside of tests."""
-    from mpo_core.training import launch
+@pytest.fixture(autouse=True)
+def _started_trainings(request, _forked_trainings):
+    """Trainings of a long test are started as they are outside of tests."""
+    if request.node.get_closest_marker("long"):
+        from mpo_core.training import launch
 
-    monkeypatch.setattr(launch, "_command", _forked_trainings)
+        request.getfixturevalue("monkeypatch").setattr(launch, "_command", _forked_trainings)
 
 
 @pytest.fixture(scope="session")

@@ -1,10 +1,11 @@
 """Forks the training process of tests from a process that has imported its libraries already.
 
-They take 6 seconds of CPU to import, longer than the trainings of the tests themselves. A test that is about the
-start of the process takes the real command: `started_trainings` in conftest.py.
+They take 6 seconds of CPU to import, longer than the trainings of the tests themselves. Long tests start the real
+command (see conftest.py), as do commands that a test runs in a process of its own.
 
-`python tests/forked.py serve SOCKET` is the process to fork from, `python tests/forked.py train SOCKET JOB` stands in
-for `python -m mpo_core.training.child JOB`: its streams, environment, signals and exit code are those of the training.
+`python tests/forked.py serve SOCKET` is the process to fork from. `python tests/forked.py train SOCKET JOB COUNT`
+stands in for `python -m mpo_core.training.child JOB`, and for `accelerate launch` with so many processes that each hold
+the whole model: its streams, environment, signals and exit code are those of the training.
 """
 
 import contextlib
@@ -17,23 +18,37 @@ import sys
 MOST_BYTES = 1 << 20
 
 
-def train(address, job):
-    """Starts a training and ends as it ends."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as server:
+def train(address, job, count):
+    """Starts the processes of a training and ends as they end."""
+    servers, pids = [], []
+    for places in _places(int(count)):
+        server = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         server.connect(address)
-        start = json.dumps([job, dict(os.environ), os.getcwd()]).encode()  # noqa: PTH109 - pathlib takes long to import
+        start = json.dumps([job, dict(os.environ) | places, os.getcwd()]).encode()  # noqa: PTH109 - pathlib takes long
         socket.send_fds(server, [start], [0, 1, 2])
-        pid = int(server.recv(100))
+        servers.append(server)
+        pids.append(int(server.recv(100)))
 
-        def forward(number, _):
+    def forward(number, _):
+        for pid in pids:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)
 
-        signal.signal(signal.SIGTERM, forward)
-        status = int(server.recv(100))
+    signal.signal(signal.SIGTERM, forward)
+    status = max(int(server.recv(100)) for server in servers)
     if os.WIFSIGNALED(status):
         os.kill(os.getpid(), os.WTERMSIG(status))
     os._exit(os.waitstatus_to_exitcode(status))
+
+
+def _places(count):
+    """What several processes know of each other, as `accelerate launch` lets them know."""
+    if count == 1:
+        return [{}]
+    with socket.socket() as some:
+        some.bind(("127.0.0.1", 0))
+        meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(some.getsockname()[1]), "WORLD_SIZE": str(count)}
+    return [meeting | {"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(count)]
 
 
 def serve(address):

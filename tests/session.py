@@ -42,17 +42,25 @@ def shared_process(script, *arguments):
 
 @contextlib.contextmanager
 def forked_trainings():
-    """Forks the trainings that this process starts, unless they have several processes; gives what starts them else."""
+    """Forks the trainings that this process starts, unless processes share a model; gives what starts them else."""
     from mpo_core.training import launch
 
     started = launch._command
 
     def command(job):
-        if job.training.processes > 1:
+        if job.training.processes > 1 and job.training.parallel != "ddp":
             return started(job)
         address, script = str(SESSION / "forked.socket"), str(ROOT / "tests" / "forked.py")
         shared_process("forked.py", "serve", address)
-        return [sys.executable, "-ISP", script, "train", address, str(job.work / "job.json")]
+        return [
+            sys.executable,
+            "-ISP",
+            script,
+            "train",
+            address,
+            str(job.work / "job.json"),
+            str(job.training.processes),
+        ]
 
     launch._command = command
     try:

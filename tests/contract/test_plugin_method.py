@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from tests.contract.test_plugin_package import PACKAGE, ROOT, mpo
+from tests.contract.test_plugin_package import PACKAGE, ROOT, mpo, surroundings
 from tests.faults.conftest import write_pairs  # noqa: F401 - a fixture
 from tests.flows.conftest import small_settings
 
@@ -76,9 +76,7 @@ def test_it_resumes_to_the_same_weights(write_pairs, tmp_path):  # noqa: F811
     whole, cut, root = tmp_path / "whole", tmp_path / "cut", tmp_path / "cut-root"
     assert mpo(*train_command(pairs, whole, max_steps=30)).returncode == 0
     command = [sys.executable, "-m", "mpo_command", *train_command(pairs, cut, max_steps=30)]
-    running = subprocess.Popen(
-        command, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(PACKAGE)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
+    running = subprocess.Popen(command, cwd=ROOT, env=surroundings(), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     deadline = time.monotonic() + 300
     while not list(root.rglob("checkpoint-*/complete.json")) and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -100,7 +98,7 @@ def test_it_trains_in_the_flow_and_is_cached(tmp_path):
         done = subprocess.run(
             [sys.executable, "-c", FLOW, json.dumps(settings | {"training": training}), json.dumps(overrides or {})],
             cwd=ROOT,
-            env=os.environ | {"PYTHONPATH": os.pathsep.join([str(PACKAGE), str(ROOT)])},
+            env=surroundings() | {"PYTHONPATH": os.pathsep.join([str(PACKAGE), str(ROOT)])},
             capture_output=True,
             text=True,
             timeout=300,

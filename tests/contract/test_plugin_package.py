@@ -7,7 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow.parquet as pq
+
 from tests.flows.conftest import small_settings
+from tests.session import shared_process
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "tests" / "plugin_package"
@@ -24,12 +27,17 @@ print(json.dumps([prompts, [row["row_id"] for row in loaded.quarantine.to_pylist
 """
 
 
+def surroundings():
+    """The environment of a process that knows the package, with the server that all tests share."""
+    return os.environ | {"PYTHONPATH": str(PACKAGE), "PREFECT_API_URL": shared_process("prefect_server.py")}
+
+
 def mpo(*arguments):
-    return python("-m", "mpo_command", *arguments)
+    return python("-m", "mpo_command", *arguments, environment=surroundings())
 
 
-def python(*arguments):
-    environment = os.environ | {"PYTHONPATH": str(PACKAGE)}
+def python(*arguments, environment=None):
+    environment = environment or os.environ | {"PYTHONPATH": str(PACKAGE)}
     return subprocess.run(
         [sys.executable, *map(str, arguments)],
         cwd=ROOT,
@@ -41,15 +49,19 @@ def python(*arguments):
     )
 
 
-def test_a_judge_of_another_package_judges(tmp_path, prompts_csv):
-    arguments = ["evaluate", "--model", "microworld", "--prompts", prompts_csv, "--json"]
-    changes = ["languages.targets=[sw]", f"run.root={tmp_path}", "evaluation.sampling.max_new_tokens=6"]
-    judge = json.dumps({"judge": "short_answers", "most_words": 1000})
-    changes.append(f"judging={judge}")
+def test_a_judge_and_a_sampling_backend_of_another_package(tmp_path, prompts_csv):
+    arguments = ["evaluate", "--model", "microworld", "--prompts", prompts_csv, "--out", tmp_path / "out", "--json"]
+    changes = ["languages.targets=[sw]", f"run.root={tmp_path / 'root'}"]
+    changes.append(f"judging={json.dumps({'judge': 'short_answers', 'most_words': 2})}")
+    changes.append(f"evaluation.sampling.backend={json.dumps({'backend': 'echo', 'words': 2})}")
     done = mpo(*arguments, *(part for change in changes for part in ("--set", change)))
     assert done.returncode == 0, done.stderr
+    rows = pq.read_table(tmp_path / "out" / "model" / "answers.parquet").to_pylist()
+    assert {row["language"] for row in rows} == {"en", "sw"}
+    assert [row["text"] for row in rows] == [" ".join(row["prompt"].split()[:2]) for row in rows]
+    assert {row["backend"] for row in rows} == {"echo"}
     rows = [row for row in json.loads(done.stdout)["metrics"] if row["language"] == "sw"]
-    # The microworld's model helps with most of these in Swahili; only this judge takes every answer for a refusal.
+    # Two words of the question are no refusal; only this judge takes every short answer for one.
     assert {row["metric"]: row["value"] for row in rows if row["metric"] in {"unsafe", "over_refusal"}} == {
         "unsafe": 0.0,
         "over_refusal": 1.0,
@@ -112,17 +124,3 @@ def test_a_benchmark_of_another_package_is_measured_before_and_after(tmp_path):
     assert "0 tasks computed" in again.stdout
     assert "Riddles: before → after, % of 2 harmless prompts" in again.stdout
     assert "the benchmark has no prompts in Chinese" in again.stdout
-
-
-def test_a_sampling_backend_of_another_package_answers(tmp_path, prompts_csv):
-    import pyarrow.parquet as pq
-
-    backend = json.dumps({"backend": "echo", "words": 2})
-    changes = ["languages.targets=[sw]", f"run.root={tmp_path}", f"evaluation.sampling.backend={backend}"]
-    arguments = ["evaluate", "--model", "microworld", "--prompts", prompts_csv, "--out", tmp_path / "out"]
-    done = mpo(*arguments, *(part for change in changes for part in ("--set", change)))
-    assert done.returncode == 0, done.stderr
-    rows = pq.read_table(tmp_path / "out" / "model" / "answers.parquet").to_pylist()
-    assert {row["language"] for row in rows} == {"en", "sw"}
-    assert [row["text"] for row in rows] == [" ".join(row["prompt"].split()[:2]) for row in rows]
-    assert {row["backend"] for row in rows} == {"echo"}

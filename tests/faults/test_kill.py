@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.flows.conftest import warm  # noqa: F401 - a fixture
+from tests.flows.conftest import small_run  # noqa: F401 - a fixture
 from tests.store import bucket  # noqa: F401 - a fixture
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -50,9 +50,9 @@ def events(ledger, kind):
 
 
 @pytest.fixture(scope="module")
-def undisturbed(warm):  # noqa: F811
+def undisturbed(small_run):  # noqa: F811
     """The paths of a run's artifacts that nobody killed: the digests of their bytes are in them."""
-    _, summary, _ = warm
+    _, summary, _ = small_run
     return sorted(ref.path for ref in summary.artifacts)
 
 

@@ -1,11 +1,15 @@
 """A small run of the real pipeline, and a ledger of what it computed."""
 
 import contextlib
+import pickle
+import shutil
 
 import pytest
+from filelock import FileLock
 
 from mpo_core.settings import GateSettings
 from mpo_core.settings.profiles import parse_config
+from tests.session import SESSION
 
 # The small training moves little, and its prompts are few; what is tested is the road, not the model.
 LENIENT = {name: 1.0 for name in GateSettings.model_fields if name.startswith("max_")} | {"min_target_drop": 0.0}
@@ -73,8 +77,20 @@ def run_small(root, **changes):
     return summary, sorted(ran)
 
 
+@pytest.fixture(scope="session")
+def small_run(prefect_server):
+    """The small run, which is made once for all processes of the session: its root, summary, and what it computed."""
+    root, outcome = SESSION / "small", SESSION / "small.pickle"
+    with FileLock(SESSION / "small.lock"):
+        if not outcome.exists():
+            outcome.write_bytes(pickle.dumps(run_small(root)))
+    return root, *pickle.loads(outcome.read_bytes())  # noqa: S301 - our own bytes
+
+
 @pytest.fixture(scope="module")
-def warm(prefect_server, tmp_path_factory):
-    """A root on which the small run has been made, with its summary and what it computed."""
-    root = tmp_path_factory.mktemp("root")
-    return root, *run_small(root)
+def warm(small_run, tmp_path_factory):
+    """A copy of that root for this file's tests to change, with the summary and what was computed."""
+    root, summary, ran = small_run
+    copy = tmp_path_factory.mktemp("root")
+    shutil.copytree(root, copy, dirs_exist_ok=True)
+    return copy, summary, ran

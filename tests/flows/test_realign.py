@@ -21,8 +21,8 @@ def realign(root, **changes):
 
 
 @pytest.fixture(scope="module")
-def aligned(prefect_server, tmp_path_factory):
-    root = tmp_path_factory.mktemp("root")
+def aligned(warm):
+    root, _, _ = warm
     summary, _ = run_small(root, **CHANGES)
     assert summary.gate.promoted
     return root, ArtifactStore(str(root))

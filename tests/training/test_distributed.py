@@ -119,7 +119,8 @@ def signalled(job: TrainingJob, rank: str, kind: signal.Signals) -> str:
     return str(caught.value)
 
 
-def test_two_processes_train_as_a_single_process(world: Any, folder: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("start", ["forked", pytest.param("launched", marks=pytest.mark.long)])
+def test_two_processes_train_as_a_single_process(world: Any, folder: Path, tmp_path: Path, start: str) -> None:
     pairs = world.pairs_table(10)
     settings = world.settings(**UNEVEN | {"batch_size": 8})
     whole = alone(world.make_job(tmp_path / "one", folder, settings, pairs))
