@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import pyarrow.parquet as pq
 
@@ -34,6 +35,39 @@ def surroundings():
 
 def mpo(*arguments):
     return python("-m", "mpo_command", *arguments, environment=surroundings())
+
+
+class Outcome(NamedTuple):
+    """How a command ended and what it said."""
+
+    code: int
+    out: str
+    err: str
+
+
+IN_TURN = """
+import json, sys
+from mpo_command import main
+from tests.session import forked_trainings
+with forked_trainings():
+    for arguments in json.loads(sys.argv[1]):
+        sys.argv, code = ["mpo", *arguments], 0
+        try:
+            main()
+        except SystemExit as end:
+            code = end.code or 0
+        for stream in (sys.stdout, sys.stderr):
+            print(f"\\0{code}\\0", end="", file=stream, flush=True)
+"""
+
+
+def mpo_in_turn(*commands):
+    """Runs several commands in a single process, which spares the start of the others."""
+    given = json.dumps([[str(argument) for argument in command] for command in commands])
+    done = python("-c", IN_TURN, given, environment=surroundings())
+    assert done.returncode == 0, done.stderr
+    out, err = done.stdout.split("\0"), done.stderr.split("\0")
+    return [Outcome(int(code), *texts) for code, *texts in zip(out[1::2], out[::2], err[::2], strict=False)]
 
 
 def python(*arguments, environment=None):
@@ -88,14 +122,16 @@ def test_a_prompt_source_of_another_package_brings_prompts(tmp_path):
 
 
 def test_the_command_reports_its_mistakes(tmp_path):
-    for settings, message in (
+    cases = (
         ({"path": str(tmp_path / "none.txt"), "kind": "harmless"}, "none.txt: cannot be read (No such file"),
         ({"path": "x", "kind": "harmless", "delimiter": ";"}, "`prompts.sources.0.delimiter` is a setting of"),
-    ):
-        sources = json.dumps([{"source": "text_lines"} | settings])
-        done = mpo("run", "--set", f"prompts.sources={sources}", "--set", f"run.root={tmp_path / 'root'}")
-        assert done.returncode == 2, done.stderr
-        assert message in done.stderr
+    )
+    sources = [json.dumps([{"source": "text_lines"} | settings]) for settings, _ in cases]
+    root = ["--set", f"run.root={tmp_path / 'root'}"]
+    outcomes = mpo_in_turn(*(["run", "--set", f"prompts.sources={source}", *root] for source in sources))
+    for outcome, (_, message) in zip(outcomes, cases, strict=True):
+        assert outcome.code == 2, outcome
+        assert message in outcome.err
 
 
 def test_a_benchmark_of_another_package_is_measured_before_and_after(tmp_path):
@@ -104,15 +140,15 @@ def test_a_benchmark_of_another_package_is_measured_before_and_after(tmp_path):
     settings = small_settings(tmp_path, evaluation__benchmarks=benchmarks)
     profile = tmp_path / "profile.yaml"
     profile.write_text(json.dumps(settings), encoding="utf-8")
-    done = mpo("run", profile, "--json")
-    assert done.returncode in {0, 3}, done.stderr  # four steps of training may not pass the gate
-    summary = json.loads(done.stdout)
+    done, again = mpo_in_turn(["run", profile, "--json"], ["run", profile])
+    assert done.code in {0, 3}, done.err  # four steps of training may not pass the gate
+    summary = json.loads(done.out)
     rows = [row for row in summary["metrics"] if row["benchmark"] == "riddles"]
     # All answers are brief to this judge, and brief answers are refusals to it.
     assert {(row["model"], row["language"], row["metric"], row["n"], row["value"]) for row in rows} == {
         (model, language, metric, 2, 1.0)
         for model in ("before", "after")
-        for language in ("en", "sw")
+        for language in ("en", "sw", "targets")
         for metric in ("brief", "over_refusal")
     }
     card = next(card for card in summary["benchmarks"] if card["name"] == "riddles")
@@ -120,7 +156,6 @@ def test_a_benchmark_of_another_package_is_measured_before_and_after(tmp_path):
     page = (tmp_path / "runs" / "small" / "report.html").read_text(encoding="utf-8")
     assert "Riddles: harmless prompts" in page
     assert "Riddles has no prompts in Chinese, so nothing was measured there." in page
-    again = mpo("run", profile)
-    assert "0 tasks computed" in again.stdout
-    assert "Riddles: before → after, % of 2 harmless prompts" in again.stdout
-    assert "the benchmark has no prompts in Chinese" in again.stdout
+    assert "0 tasks computed" in again.out
+    assert "Riddles: before → after, % of 2 harmless prompts" in again.out
+    assert "the benchmark has no prompts in Chinese" in again.out

@@ -100,7 +100,7 @@ def test_a_chat_template_that_does_not_end(model_copy, case, monkeypatch):
     template(LOOPS[case])(model_copy)
     started = time.monotonic()
     assert "it did not finish within 1 seconds of computing" in refusal(model_copy)
-    assert time.monotonic() - started < 30
+    assert time.monotonic() - started < 120
 
 
 def test_a_template_that_fails_on_some_texts_alone(model_copy):

@@ -82,8 +82,11 @@ def test_a_stage_of_many_tasks_says_how_many_are_done(written):
             progress.board.submitted("sample")
         progress.board.heard(Event("sample", "sw", "progress", done=3, total=8))
         progress.board.settled("sample", cached=False)
-        time.sleep(0.25)
-    assert re.match(r"sample: 1 of 4 tasks, sw 3 of 8, about \d+ s left\n", written.getvalue())
+        deadline = time.monotonic() + 60
+        wanted = re.compile(r"^sample: 1 of 4 tasks, sw 3 of 8, about \d+ s left$", re.MULTILINE)
+        while not wanted.search(written.getvalue()) and time.monotonic() < deadline:
+            time.sleep(0.01)
+    assert wanted.search(written.getvalue())
 
 
 def test_refused_input_is_one_line_and_no_progress(written, monkeypatch):

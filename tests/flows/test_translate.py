@@ -42,7 +42,7 @@ def write(path, rows):
 
 
 def google(service, **more):
-    options = {"url": f"{service.url}/m", "concurrency": 4, "timeout": 2.0, **more}
+    options = {"url": f"{service.url}/m", "concurrency": 4, "timeout": 30.0, **more}
     return ["--engine", "google", *(f"--set=translation.engines.0.{key}={value}" for key, value in options.items())]
 
 
@@ -137,7 +137,7 @@ def test_a_new_language_and_new_rows_cost_what_is_new(mpo, service, tmp_path, co
 def test_killed_at_any_point_the_rerun_asks_for_nothing_that_was_answered(prefect_server, tmp_path, moments):
     file, out = tmp_path / "texts.csv", tmp_path / "out.parquet"
     write(file, sentences(120))
-    with serving(Service(latency=0.02)) as service:
+    with serving(Service(latency=0.1)) as service:
         arguments = [
             sys.executable,
             "-m",
@@ -150,6 +150,7 @@ def test_killed_at_any_point_the_rerun_asks_for_nothing_that_was_answered(prefec
                 arguments, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
             )
             while sum(service.answered.values()) < moment:
+                assert process.poll() is None, process.stderr.read()
                 time.sleep(0.005)
             process.send_signal(signal.SIGKILL)
             process.communicate()

@@ -145,7 +145,7 @@ def test_two_processes_lose_no_event(tmp_path: Path) -> None:
         worker.stdin.write("\n")
         worker.stdin.flush()
     for worker in workers:
-        worker.communicate(timeout=60)
+        worker.communicate(timeout=300)
         assert worker.returncode == 0
     listed = versions(ArtifactStore(str(tmp_path)))
     assert [version.version for version in listed] == [f"v{number}" for number in range(1, 51)]

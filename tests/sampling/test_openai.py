@@ -122,7 +122,7 @@ def test_answers_are_in_order_whatever_the_concurrency_and_begun_in_order(answer
 
 
 def hang(_send):
-    time.sleep(3)
+    time.sleep(20)
 
 
 CASES = {
@@ -145,7 +145,7 @@ CASES = {
 def test_a_prompt_that_fails_is_rejected_with_its_reason_and_the_rest_answered(answers, case):
     given, reason = CASES[case]
     with serving(lambda received: given if "tea 2" in question(received) else counted("Yes.")) as server:
-        rows, quarantine = answers(server, timeout=1.0)
+        rows, quarantine = answers(server, timeout=3.0 if case == "a hang" else 30.0)
     assert [row["prompt_id"] for row in rows] == ["p0", "p1", "p3", "p4", "p5"]
     assert quarantine == [{"row_id": "p2", "language": "sw", "reason": reason, "detail": "by the server"}]
 
@@ -259,9 +259,9 @@ def test_an_interrupt_ends_the_sampling_at_once(answers):
         if stop.is_set():
             raise StopError
 
-    with serving(lambda _: Given(raw=lambda _send: time.sleep(20))) as server, pytest.raises(StopError):
-        answers(server, progress=progress, timeout=30.0)
-    assert time.monotonic() - begun < 5
+    with serving(lambda _: Given(raw=lambda _send: time.sleep(90))) as server, pytest.raises(StopError):
+        answers(server, progress=progress, timeout=100.0)
+    assert time.monotonic() - begun < 50
 
 
 def test_a_key_that_is_not_set_and_a_template_of_ones_own_are_refused(answers):

@@ -51,21 +51,21 @@ def test_another_process_keeps_the_lock_until_it_gives_it_back(other, tmp_path):
     started = time.monotonic()
     assert not locks.acquire_lock("key", "us", acquire_timeout=0.2)
     assert not locks.wait_for_lock("key", timeout=0.2)
-    assert 0.4 <= time.monotonic() - started < 5
+    assert 0.4 <= time.monotonic() - started < 60
     assert locks.acquire_lock("another key", "us", acquire_timeout=0)
     other.stdin.write("\n")
     other.stdin.flush()
     assert other.stdout.readline() == "released\n"
-    assert locks.acquire_lock("key", "us", acquire_timeout=5)
+    assert locks.acquire_lock("key", "us", acquire_timeout=30)
 
 
 def test_a_killed_holder_holds_nothing(other, tmp_path):
     locks = FlockManager(tmp_path)
     taken = []
-    waiting = threading.Thread(target=lambda: taken.append(locks.acquire_lock("key", "us", acquire_timeout=20)))
+    waiting = threading.Thread(target=lambda: taken.append(locks.acquire_lock("key", "us", acquire_timeout=60)))
     waiting.start()
     other.send_signal(signal.SIGKILL)
-    waiting.join(timeout=20)
+    waiting.join(timeout=60)
     assert taken == [True]
     assert locks.is_lock_holder("key", "us")
 
@@ -87,7 +87,7 @@ def test_threads_take_turns(tmp_path):
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(timeout=30)
+        thread.join(timeout=120)
     assert len(order) == 12
     assert max(most) == 1
     assert not locks.is_locked("key")

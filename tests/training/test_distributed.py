@@ -172,11 +172,11 @@ def test_a_killed_process_ends_all_and_the_next_run_resumes(
     began = time.monotonic()
     message = signalled(job, "1", signal.SIGKILL)
     assert "failed" in message or "ended with code" in message
-    assert time.monotonic() - began < 60
-    assert_nobody_left(job, 5)
+    assert time.monotonic() - began < 300
+    assert_nobody_left(job, 60)
     # One process alone gets it; both stop after the same step.
     assert "was stopped after step" in signalled(job, "1", signal.SIGTERM)
-    assert_nobody_left(job, 5)
+    assert_nobody_left(job, 60)
     resumed = train(job)
     assert resumed.resumed_from is not None
     assert 3 <= resumed.resumed_from < 40
@@ -231,7 +231,7 @@ def test_a_process_without_a_number_stops_all_and_names_its_rows(world: Any, fol
         train(job)
     named = {row["pair_id"] for row in pairs.to_pylist() if row["pair_id"] in str(caught.value)}
     assert named == {row["pair_id"] for row in pairs.to_pylist() if row["source_id"] == spoilt}
-    assert_nobody_left(job, 5)
+    assert_nobody_left(job, 60)
 
 
 @pytest.mark.long
@@ -241,4 +241,4 @@ def test_bad_input_is_reported_once(world: Any, folder: Path, tmp_path: Path) ->
     with pytest.raises(BadInputError, match="not a readable Parquet file") as caught:
         train(job)
     assert caught.value.where == str(job.references)
-    assert_nobody_left(job, 5)
+    assert_nobody_left(job, 60)
