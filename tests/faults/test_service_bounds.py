@@ -290,7 +290,8 @@ def test_retry_after_of_any_kind(header, seconds):
 def test_a_server_that_wants_quiet_for_a_day_is_given_up_at_once(translate):  # noqa: F811
     started = time.monotonic()
     with serving(lambda _: Given(429, b"", {"Retry-After": "86400"})) as server:
-        outcome, _, _ = translate(server, sentences(30))
+        # Patience with a service that is busy is a multiple of the timeout.
+        outcome, _, _ = translate(server, sentences(30), "--set", "translation.engines.0.timeout=1.0")
     assert outcome.code == 1
     assert "too_many_requests" in outcome.err
     assert time.monotonic() - started < 60.0
