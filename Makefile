@@ -16,7 +16,7 @@ demo: $(VENV)/.base
 	$(BIN)/mpo run deployments/profiles/demo.yaml
 
 test: $(VENV)/.dev
-	$(BIN)/pytest -m "not long" --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder --durations 10
+	$(BIN)/pytest -m "not long" --numprocesses $$($(BIN)/python -c 'import os; print(min(os.cpu_count() + 1, 4))') --dist loadfile --no-loadscope-reorder --durations 10
 
 test-long: $(VENV)/.realmodel
 	$(BIN)/pytest -m long
