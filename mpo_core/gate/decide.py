@@ -237,8 +237,8 @@ def _enough(rule: Rule, figure: _Figure, bound: float) -> str:
 def _measured(rule: Rule, figure: _Figure) -> str:
     if rule.reads == "detectable":
         return (
-            f"{figure.n:,} {rule.metric.kind} prompts in {figure.language}, the fewest or most changeable, show only "
-            f"changes of {_bare(figure.value)} or more"
+            f"The {figure.n:,} {rule.metric.kind} prompts in {figure.language} show no change below "
+            f"{_bare(figure.value)}"
         )
     label, where = rule.metric.label, {"together": "all targets together", "dominant": figure.language}
     place = where.get(rule.languages, f"{figure.language}, the worst")
