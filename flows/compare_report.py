@@ -77,7 +77,8 @@ def finish_comparison(
 
 
 def _figures(run: Run, evaluation: Evaluation) -> dict[str, float]:
-    metrics = run.store.read_table(run.result(evaluation.metrics).rows, METRICS)
+    tables = [run.result(future).rows for future in (evaluation.metrics, evaluation.utility)]
+    metrics = run.store.read_tables(tables, METRICS)
     languages = run.config.languages
     return method_figures(metrics, dominant=languages.dominant, targets=languages.targets)
 

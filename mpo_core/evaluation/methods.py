@@ -61,6 +61,7 @@ def method_figures(metrics: pa.Table, *, dominant: str, targets: Sequence[str]) 
         "dominant_helped": mean("helped", [dominant]),
         "dominant_drift": mean("dominant_drift", [dominant]),
         "dominant_kl": mean("dominant_kl", [dominant]),
+        "target_bits_per_byte": mean("bits_per_byte", targets),
     }
     return {name: value for name, value in figures.items() if value is not None}
 

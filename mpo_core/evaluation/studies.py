@@ -10,8 +10,7 @@ import pyarrow as pa
 from markupsafe import Markup
 
 from mpo_core.contract.analysis import AnalysedRun, Findings, Study, Variant
-from mpo_core.contract.benchmark import HELD_OUT
-from mpo_core.contract.metric import BITS_PER_BYTE, HELPED, UNSAFE
+from mpo_core.contract.metric import HELPED, UNSAFE
 from mpo_core.contract.tables import METHOD_RUNS
 from mpo_core.display.svg import AFTER, BEFORE, INK, LINE, PAPER, figure, label, shortened, to_svg
 from mpo_core.display.wording import listed, percent, points
@@ -48,13 +47,11 @@ def study_figures(metrics: pa.Table, *, dominant: str, targets: Sequence[str]) -
     Returns:
         Value by figure; `unsafe/sw` is the ASR in Swahili.
     """
-    rows = metrics.to_pylist()
-    held_out = metrics.filter(pa.compute.field("benchmark") == HELD_OUT)
-    figures = method_figures(held_out, dominant=dominant, targets=targets)
+    figures = method_figures(metrics, dominant=dominant, targets=targets)
     for metric in (UNSAFE.name, HELPED.name):
-        figures |= {f"{metric}/{row['language']}": row["value"] for row in rows if row["metric"] == metric}
-    bits = [row["value"] for row in rows if row["metric"] == BITS_PER_BYTE.name and row["language"] in targets]
-    return figures | ({"target_bits_per_byte": statistics.fmean(bits)} if bits else {})
+        of_metric = [row for row in metrics.to_pylist() if row["metric"] == metric]
+        figures |= {f"{metric}/{row['language']}": row["value"] for row in of_metric}
+    return figures
 
 
 class Trainings:
