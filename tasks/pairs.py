@@ -17,7 +17,9 @@ from mpo_core.contract.tables import (
     VERDICTS,
     TableSpec,
 )
+from mpo_core.judging import Judge
 from mpo_core.pairs import (
+    confirmed,
     flip_answers,
     sample_pairs,
     settle_swaps,
@@ -28,7 +30,7 @@ from mpo_core.pairs import (
     within,
 )
 from mpo_core.settings import PairSettings
-from tasks.stage import ShardInput, read_rows, stage
+from tasks.stage import ShardInput, read_rows, stage, tell_progress
 
 
 @stage("pairs", verb="pairs", version=3)
@@ -114,6 +116,19 @@ def unswap_pairs(
     rows, quarantine = settle_swaps(
         read_rows(store, [pairs], PAIRS), read_rows(store, [swaps], SWAPS), swap_back=swap_back
     )
+    return Shard(
+        rows=store.write_table("pairs", PAIRS, rows, language=language),
+        quarantine=store.write_table("pairs", QUARANTINE, quarantine, language=language),
+    )
+
+
+@stage("pairs", verb="confirm")
+def confirm_pairs(
+    store: ArtifactStore, *, pairs: ShardInput, judge: Judge, settings: PairSettings, language: str, label: str
+) -> Shard:
+    """Returns the pairs of a block without those whose answers the judge does not find good and bad."""
+    del label
+    rows, quarantine = confirmed(read_rows(store, [pairs], PAIRS), judge, settings, tell_progress)
     return Shard(
         rows=store.write_table("pairs", PAIRS, rows, language=language),
         quarantine=store.write_table("pairs", QUARANTINE, quarantine, language=language),

@@ -9,7 +9,7 @@ from mpo_core.contract.errors import BadInputError
 from mpo_core.contract.tables import QUARANTINE
 from mpo_core.translation.build import fingerprint as translation_fingerprint
 from tasks.model import ModelFolder
-from tasks.pairs import find_surplus, limit_pairs, pair_dominant, pair_target
+from tasks.pairs import confirm_pairs, find_surplus, limit_pairs, pair_dominant, pair_target
 from tasks.translation import translate_answers
 
 
@@ -59,6 +59,18 @@ def pair(run: Run, texts: Texts, answers: Shards, verdicts: Shards) -> Pairs:
             language=language,
             label=label,
         )
+    if config.pairs.check_verdicts:
+        target = {
+            (language, block): run.submit(
+                confirm_pairs,
+                pairs=future,
+                judge=config.judging,
+                settings=config.pairs,
+                language=language,
+                label=f"{language}-{block.part}",
+            )
+            for (language, block), future in target.items()
+        }
     return Pairs(texts, source, _within_quotas(run, target))
 
 

@@ -12,6 +12,7 @@ from mpo_core.pairs.sample import flip_answers, sample_pairs, vary_pairs
 from mpo_core.pairs.source import source_pairs
 from mpo_core.pairs.swaps import find_swaps, settle_swaps
 from mpo_core.pairs.target import target_pairs
+from mpo_core.pairs.verdicts import confirmed
 
 __all__ = [
     "FLAWS",
@@ -19,6 +20,7 @@ __all__ = [
     "Joining",
     "answer_pairs",
     "audit",
+    "confirmed",
     "describe",
     "export_official",
     "export_trl",

@@ -109,6 +109,9 @@ class PairSettings(Settings):
     """Rejects pairs whose two answers are more alike than this (chrF, 0 to 1, 1: equal). Default: 0.95."""
     check_language: bool = True
     """Rejects pairs with an answer that is plainly in another language than the pair. Default: true."""
+    check_verdicts: bool = False
+    """Judges the target answers that were not sampled, and rejects pairs whose chosen answer is not safe or whose
+    rejected answer is not unsafe (of harmless prompts: not help, not a refusal). Default: false."""
     max_length_factor: float | None = Field(None, ge=1.0)
     """Rejects pairs in which one answer has more than this many times the characters of the other. Many refusals are
     short and many unsafe answers long, so a low bound rejects good pairs. Default: null, no bound."""
