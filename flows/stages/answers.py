@@ -48,7 +48,6 @@ def read_blocks(run: Run) -> list[ArtifactRef]:
     """
     config = run.config
     require_parts(config)
-    check_utility(run)
     prompts = run.submit(
         read_prompts,
         settings=config.prompts,
@@ -68,6 +67,7 @@ def read_blocks(run: Run) -> list[ArtifactRef]:
                 fix="Give a source with this split, or shares for prompts.validation and prompts.test"
                 + (", or set training.evaluate_every to null." if name == "validation" else "."),
             )
+    check_utility(run)  # it writes to the root, so it comes after the prompts are known to be good
     return blocks
 
 
