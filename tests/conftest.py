@@ -46,6 +46,8 @@ def mpo(monkeypatch, capsys, tmp_path_factory):
     from flows.cli import main
 
     monkeypatch.chdir(tmp_path_factory.mktemp("working"))
+    # On a slow machine lines of progress would stand beside the lines that tests compare.
+    monkeypatch.setattr("flows.progress_lines.INTERVAL", 3600.0)
 
     def run(*arguments):
         monkeypatch.setattr("sys.argv", ["mpo", *map(str, arguments)])
