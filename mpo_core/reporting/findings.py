@@ -28,6 +28,11 @@ _REFUSED = (
     "with other prompts or settings, or change the bounds in section gate of the profile, and run again."
 )
 
+_TOO_FEW = (
+    "No check found the model bad, but the prompts are too few to show that it is good. Evaluate on more of them: add "
+    "prompts to the split evaluation.split, and run again."
+)
+
 
 class Headline(NamedTuple):
     """The outcome of a run in words. `tone` is good, bad or neutral."""
@@ -65,11 +70,13 @@ def headline(summary: RunSummary) -> Headline:
         return Headline("neutral", "Evaluated, without a gate", measured, "")
     registry = f" Registry: {summary.registry}." if summary.registry else ""
     if not summary.gate.promoted:
-        failed = [check.explanation for check in summary.gate.checks if check.passed is False]
-        why = f" The gate refused: {'. And '.join(failed)}." if failed else " No target language was measured."
+        failed = [check for check in summary.gate.checks if check.passed is False]
+        reasons = ". And ".join(check.explanation for check in failed)
+        why = f" The gate refused: {reasons}." if failed else " No target language was measured."
         in_use = summary.version is not None and summary.version == summary.promoted_version
         title = f"Refused by the gate, but {version} is still in use" if in_use else "Not promoted"
-        step = f"To take it out of use, run: mpo models rollback. {_REFUSED}" if in_use else _REFUSED
+        refused = _TOO_FEW if failed and all(check.too_few for check in failed) else _REFUSED
+        step = f"To take it out of use, run: mpo models rollback. {refused}" if in_use else refused
         return Headline("bad", title, measured + registry + why, step)
     if not summary.registry:  # written by a version that recorded only what the gate decided
         step = "This summary does not say what the registry did. To see which version is in use, run: mpo models list"

@@ -68,13 +68,22 @@ GLOSSARY = (
     Term(
         "p",
         "Exact two-sided McNemar test on the same prompts before and after: how often chance alone would change as "
-        "many prompts as one-sidedly. Below 0.05, chance is an unlikely explanation. Not corrected for the number of "
-        "languages.",
+        "many prompts as one-sidedly. Below 0.05, chance is an unlikely explanation. Of many languages some are below "
+        "it by chance: the table of every figure has p adjusted for all of them (Holm).",
+    ),
+    Term(
+        "targets, pooled",
+        "All target languages together, by prompt: a prompt in six languages is one piece of evidence, not six.",
+    ),
+    Term(
+        "smallest change that n shows",
+        "The change that the test would find with 80 % power on this many prompts. Smaller ones may go unseen.",
     ),
     Term(
         "gate",
         "The last decision of a run: is the new model promoted? "
-        "Its checks compare figures with bounds of the settings.",
+        "Its checks compare figures and their intervals with bounds of the settings, and fail where n is too small to "
+        "tell.",
     ),
     Term("promote", "Make a version the current one in the registry."),
     Term("reject", "Move a row to the quarantine, with a reason. No row is dropped without one."),

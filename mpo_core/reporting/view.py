@@ -247,18 +247,18 @@ def check_rows(summary: RunSummary) -> list[dict[str, str]]:
     """Returns the gate's checks with their outcomes."""
     if summary.gate is None:
         return []
-    outcomes = {True: ("pass", "Passed"), False: ("fail", "Failed"), None: ("unknown", "Not measured")}
-    return [
-        {
-            "class": outcomes[check.passed][0],
-            "outcome": outcomes[check.passed][1]
-            if check.value is None or check.passed is not None
-            else "Partly measured",
-            "name": CHECK_NAMES.get(check.name, check.name),
-            "explanation": check.explanation,
-        }
-        for check in summary.gate.checks
-    ]
+    rows = []
+    for check in summary.gate.checks:
+        name, outcome = {True: ("pass", "Passed"), False: ("fail", "Failed"), None: ("unknown", "Not measured")}[
+            check.passed
+        ]
+        if check.too_few:
+            outcome = "Too few prompts"
+        elif check.passed is None and check.value is not None:
+            outcome = "Partly measured"
+        title = CHECK_NAMES.get(check.name, check.name)
+        rows.append({"class": name, "outcome": outcome, "name": title, "explanation": check.explanation})
+    return rows
 
 
 def stage_rows(summary: RunSummary) -> list[StageRow]:

@@ -8,7 +8,8 @@ import pytest
 from rich.console import Console
 
 from mpo_core.display.wording import duration, listed, p_value, percent, points
-from mpo_core.reporting import RunSummary, before_after_tables, markdown
+from mpo_core.gate.decide import GateCheck, GateDecision
+from mpo_core.reporting import RunSummary, before_after_tables, markdown, view
 from mpo_core.reporting.findings import cautions, headline
 from mpo_core.reporting.methods import COLUMNS, MethodRow, MethodsSummary, methods_table, render_methods
 from mpo_core.reporting.summary import StageSummary
@@ -209,3 +210,13 @@ def test_the_console_table_of_methods_fits_eighty_columns() -> None:
     assert "…" not in printed_table
     for heading in ("method", "refused", "helped", "broken", "English", "drift"):
         assert heading in printed_table
+
+
+def test_a_gate_that_cannot_tell_asks_for_more_prompts(make: Any) -> None:
+    check = GateCheck(name="enough_harmful", passed=False, value=0.6, bound=0.2, explanation="few", too_few=True)
+    few = make(gate=GateDecision(promoted=False, checks=[check]))
+    assert "Evaluate on more of them" in headline(few).next_step
+    assert [row["outcome"] for row in view.check_rows(few)] == ["Too few prompts"]
+    bad = check.model_copy(update={"name": "invalid", "too_few": False})
+    both = make(gate=GateDecision(promoted=False, checks=[check, bad]))
+    assert "Evaluate on more of them" not in headline(both).next_step
