@@ -6,7 +6,7 @@ import abc
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -34,8 +34,9 @@ class ColumnSource(PromptSource, abc.ABC):
     kind_map: dict[str, Kind] = Field(default_factory=dict)
     """Kind by value of `kind_column`, such as {yes: harmful, no: harmless}; case is ignored. Default: empty; words such
     as harmful and safe are known, and true and false where the column's name says what true means (`is_safe`)."""
-    text_column: str = "text"
-    """Column of the prompt: text, or a list of messages with one turn of the user. Default: `text`."""
+    text_column: str | Annotated[list[str], Field(min_length=1)] = "text"
+    """Column of the prompt: text, or a list of messages with one turn of the user. Or several columns whose texts are
+    joined by line breaks, such as Alpaca's [instruction, input]. Default: `text`."""
     category_column: str | None = None
     """Column of the harm category. Default: none, the prompts have no category."""
     chosen_column: Columns | None = None
@@ -75,6 +76,11 @@ class ColumnSource(PromptSource, abc.ABC):
             missing = "rejected_column" if code in chosen else "chosen_column"
             raise ValueError(f"`{missing}` names no column of {code!r}: both answers of a language are needed")
         return self
+
+    @property
+    def _texts(self) -> list[str]:
+        """The columns of the prompt."""
+        return [self.text_column] if isinstance(self.text_column, str) else self.text_column
 
     @property
     def _by_language(self) -> tuple[dict[str, str], dict[str, str]]:
@@ -138,7 +144,8 @@ class ColumnSource(PromptSource, abc.ABC):
             columns = list(dict.fromkeys(name for row in rows for name in row.values))
             if not columns:
                 raise _all_rejected(records, [(row, row.fault) for row in rows if row.fault])
-        required = {key: getattr(self, key) for key in ("text_column", "kind_column", "category_column")}
+        required = {key: getattr(self, key) for key in ("kind_column", "category_column")}
+        required |= {"text_column" if at == 0 else f"text_column.{at}": name for at, name in enumerate(self._texts)}
         for key in ("chosen_column", "rejected_column"):
             value = getattr(self, key)
             required |= (
@@ -147,9 +154,11 @@ class ColumnSource(PromptSource, abc.ABC):
         require_columns(records, columns, required | {f"where.{column}": column for column in self.where})
 
     def _prompt(self, record: Record, kind: Kind) -> Prompt | Fault:
-        text = record.text(self.text_column)
+        texts = [record.text(column) for column in self._texts]
+        fault = next((text for text in texts if isinstance(text, Fault)), None)
+        text = fault or "\n".join(str(text) for text in texts if str(text).strip() or len(texts) == 1)
         if not isinstance(text, Fault) and not text.strip():
-            return Fault("empty_text", f"column {self.text_column!r} is empty")
+            return Fault("empty_text", f"column {', '.join(map(repr, self._texts))} is empty")
         category = _category(record, self.category_column)
         chosen, rejected = (
             record.text(column, "assistant") if isinstance(column, str) else ""
