@@ -11,10 +11,10 @@ from urllib.parse import urlsplit
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from flows import surroundings
 from flows.commands.analyse import analyse
+from flows.commands.evaluate import evaluate
 from flows.commands.judge import judge_app
 from flows.commands.languages import languages_app
 from flows.commands.models import models_app
@@ -38,7 +38,6 @@ from flows.commands.shared import (
     output,
     store_at,
     tell,
-    tell_kinds,
     unexpected,
     with_methods,
     with_model,
@@ -63,6 +62,7 @@ app.add_typer(pairs_app, name="pairs")
 app.add_typer(languages_app, name="languages")
 app.command("translate")(translate)
 app.add_typer(judge_app, name="judge")
+app.command("evaluate")(evaluate)
 app.command("analyse")(analyse)
 app.add_typer(models_app, name="models")
 app.add_typer(microworld_app, name="microworld")
@@ -192,56 +192,6 @@ def train(
 
 
 @app.command()
-def evaluate(
-    model: Annotated[str, typer.Option(help="Model folder or hub id.")],
-    prompts: Annotated[
-        Path,
-        typer.Option(help="File of prompts (CSV, JSON, Parquet …) or dataset folder, read as prompts.sources says."),
-    ],
-    profile: Profile = None,
-    against: Annotated[str | None, typer.Option(help="Model to compare with, on the same prompts.")] = None,
-    source: Annotated[
-        int | None,
-        typer.Option(
-            help="Number, from 0, of the entry in the profile's prompts.sources that says how to read the file."
-        ),
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="New folder for the answers, verdicts and metrics, as Parquet.")
-    ] = None,
-    overrides: Overrides = None,
-    as_json: AsJson = False,
-) -> None:
-    """Evaluate one model on a file of prompts, or compare two models."""
-    config, own = with_model(profile, overrides, model)
-    from flows import progress
-    from flows.evaluate_files import evaluate_file
-
-    note_unidentified(config, as_json=as_json)
-    with progress.show(console):
-        result = evaluate_file(
-            config,
-            prompts,
-            against,
-            against_revision=own.revision if against == own.path else None,
-            source=source,
-            on_kinds=(lambda _: None) if as_json else tell_kinds,
-            out=out,
-        )
-    if as_json:
-        print(json.dumps(result))
-        return
-    table = Table("model", "language", "metric", "value", "interval", "n", *(["p"] if against else []))
-    for row in result["metrics"]:
-        interval = f"{row['low']:.3f} … {row['high']:.3f}"
-        table.add_row(
-            row["model"], row["language"], row["metric"], f"{row['value']:.3f}", interval, str(row["n"]), *_p_value(row)
-        )
-    output.print(table)
-    tell({name: result[name] for name in ("quarantined", "out") if name in result}, as_json=False)
-
-
-@app.command()
 def report(
     name: Annotated[str, typer.Argument(help="Name of the run.")],
     out: Annotated[
@@ -303,13 +253,6 @@ def _print_outcome(out: Console, config: Any, summary: Any) -> None:
     out.print(f"Model: {model} ({lineage})", soft_wrap=True)
     folder = f"{config.run.root.rstrip('/')}/runs/{config.run.name}"
     out.print(f"Report: {folder}/report.html", soft_wrap=True)
-
-
-def _p_value(row: dict[str, Any]) -> list[str]:
-    """Returns the cell of the p-value, empty in the earlier model's rows; no cell where one model is evaluated."""
-    if "p_value" not in row:
-        return []
-    return ["" if row["p_value"] is None or row["model"] == "before" else f"{row['p_value']:.3f}"]
 
 
 def _version(requested: bool) -> None:

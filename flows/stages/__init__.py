@@ -1,7 +1,16 @@
 """The ten stages as the flows call them: which tasks, with which settings, under which label."""
 
 from flows.stages.answers import answer_dominant, judge, read_blocks, sample, translate
-from flows.stages.evaluation import compare, decide, evaluate, evaluate_change, figures, register
+from flows.stages.evaluation import (
+    compare,
+    decide,
+    evaluate,
+    evaluate_change,
+    figures,
+    held_out_prompts,
+    measure_prompts,
+    register,
+)
 from flows.stages.pairs import pair, preference_pairs, require_pairs
 from flows.stages.shards import Change, Evaluation, Key, Measured, Pairs, Shards, Since, split
 from flows.stages.training import measure, reference_gaps, train
@@ -20,8 +29,10 @@ __all__ = [
     "evaluate",
     "evaluate_change",
     "figures",
+    "held_out_prompts",
     "judge",
     "measure",
+    "measure_prompts",
     "pair",
     "preference_pairs",
     "read_blocks",

@@ -4,16 +4,17 @@ from collections.abc import Iterable
 
 import pyarrow as pa
 
-from flows.benchmarks import BenchmarkPrompts
+from flows.benchmarks import BenchmarkPrompts, Texts
 from flows.run import Future, Run
 from flows.stages.answers import judge, sample_shards
 from flows.stages.shards import Change, Evaluation, Measured, Pairs, Shards, Since
 from flows.stages.training import reference_gaps
 from flows.stages.utility import diverge, score_plain_text, score_tasks
 from mpo_core import registry
-from mpo_core.contract.benchmark import HELD_OUT, Benchmark
+from mpo_core.contract.benchmark import HELD_OUT
 from mpo_core.contract.tables import COMPARISONS, METRICS
 from mpo_core.gate import decide as gate
+from mpo_core.reporting import BenchmarkCard
 from tasks.evaluation import compare_models, evaluate_model
 from tasks.model import ModelFolder, trained_model
 from tasks.utility import compare_utility, evaluate_utility
@@ -28,58 +29,60 @@ def evaluate(
     benchmarks: Iterable[BenchmarkPrompts] = (),
 ) -> Evaluation:
     """Measures a model on held-out prompts in every language (answers, verdicts, reward gaps), text and benchmarks."""
-    settings, held_out = run.config.evaluation, pairs.of(run.config.evaluation.split)
-    answers = sample_shards(run, model, held_out.texts, settings.sampling, name)
-    verdicts = judge(run, answers, name)
+    held_out = pairs.of(run.config.evaluation.split)
+    own = held_out_prompts(run, held_out.texts)
+    answered = _answer(run, name, model, own)
     gaps = reference_gaps(run, model, held_out.source, name, dominant=True)
     gaps |= reference_gaps(run, model, held_out.target, name, dominant=False)
-    metrics = run.submit(
-        evaluate_model,
-        verdicts=list(verdicts.values()),
-        gaps=list(gaps.values()),
-        baseline=list(baseline.gaps.values()) if baseline else [],
-        model=name,
-        benchmark=_held_out(run),
-        pooled=sorted(run.config.languages.targets),
-        confidence=settings.confidence,
-        label=name,
-    )
+    first = _measured(run, name, own, *answered, gaps, baseline.gaps if baseline else {})
     text = [score_plain_text(run, name, model), *score_tasks(run, name, model)]
     utility = run.submit(
         evaluate_utility,
         scores=text[0],
-        divergences=diverge(run, name, baseline.model, model, baseline.answers) if baseline else [],
+        divergences=diverge(run, name, baseline.model, model, baseline.measured[0].answers) if baseline else [],
         items=text[1:],
         model=name,
-        confidence=settings.confidence,
+        confidence=run.config.evaluation.confidence,
         label=name,
     )
-    measured = [_measure(run, name, model, prompts) for prompts in benchmarks]
-    return Evaluation(model, answers, verdicts, gaps, metrics, text, utility, measured)
+    measured = [first, *(measure_prompts(run, name, model, prompts) for prompts in benchmarks)]
+    return Evaluation(model, measured, gaps, text, utility)
 
 
-def _measure(run: Run, name: str, model: ModelFolder, prompts: BenchmarkPrompts) -> Measured:
-    """Measures a model on one benchmark, whose own judge gives the verdicts, if it has one."""
-    benchmark, settings = prompts.benchmark, run.config.evaluation
-    answers = sample_shards(run, model, prompts.texts, settings.sampling, name)
-    own = run.config.model_copy(update={"judging": benchmark.judging or run.config.judging})
-    verdicts = judge(run.variant(own, run.tag), answers, name)
+def held_out_prompts(run: Run, texts: Texts, label: str | None = None) -> BenchmarkPrompts:
+    """Returns the run's own prompts as those of the benchmark `held_out`; `label` is what the report calls them."""
+    benchmark = next(entry for entry in run.config.evaluation.benchmarks if entry.benchmark == HELD_OUT)
+    return BenchmarkPrompts(benchmark, texts, BenchmarkCard() if label is None else BenchmarkCard(label=label))
+
+
+def measure_prompts(run: Run, name: str, model: ModelFolder, prompts: BenchmarkPrompts) -> Measured:
+    """Measures a model on one set of prompts."""
+    return _measured(run, name, prompts, *_answer(run, name, model, prompts), {}, {})
+
+
+def _answer(run: Run, name: str, model: ModelFolder, prompts: BenchmarkPrompts) -> tuple[Shards, Shards]:
+    """Samples and judges answers; the benchmark's own judge gives the verdicts, if it has one."""
+    answers = sample_shards(run, model, prompts.texts, run.config.evaluation.sampling, name)
+    own = run.config.model_copy(update={"judging": prompts.benchmark.judging or run.config.judging})
+    return answers, judge(run.variant(own, run.tag), answers, name)
+
+
+def _measured(
+    run: Run, name: str, prompts: BenchmarkPrompts, answers: Shards, verdicts: Shards, gaps: Shards, baseline: Shards
+) -> Measured:
+    benchmark = prompts.benchmark
     metrics = run.submit(
         evaluate_model,
         verdicts=list(verdicts.values()),
-        gaps=[],
-        baseline=[],
+        gaps=list(gaps.values()),
+        baseline=list(baseline.values()),
         model=name,
         benchmark=benchmark,
         pooled=sorted(run.config.languages.targets),
-        confidence=settings.confidence,
-        label=f"{name}-{benchmark.benchmark}",
+        confidence=run.config.evaluation.confidence,
+        label=name if benchmark.benchmark == HELD_OUT else f"{name}-{benchmark.benchmark}",
     )
-    return Measured(prompts, verdicts, metrics)
-
-
-def _held_out(run: Run) -> Benchmark:
-    return next(entry for entry in run.config.evaluation.benchmarks if entry.benchmark == HELD_OUT)
+    return Measured(prompts, answers, verdicts, metrics)
 
 
 def evaluate_change(
@@ -94,33 +97,32 @@ def evaluate_change(
     before = evaluate(run, "before", base, pairs, benchmarks=benchmarks)
     previous = None if promoted is None else evaluate(run, "previous", promoted[1], pairs, before)
     after = evaluate(run, "after", trained_model(base, run.result(trained)), pairs, before, benchmarks)
-    tests = [
-        _compare(run, old.verdicts, new.verdicts, old.prompts.benchmark, f"before-after-{old.prompts.card.name}")
-        for old, new in zip(before.benchmarks, after.benchmarks, strict=True)
-    ]
     level = run.config.evaluation.confidence
     utility = run.submit(compare_utility, before=before.text, after=after.text, confidence=level, label="before-after")
-    change = Change(before, after, compare(run, before, after, "before-after"), utility, tests)
+    change = Change(before, after, compare(run, before.measured, after.measured, "before-after"), utility)
     if promoted is None or previous is None:
         return change
-    return change._replace(since=Since(promoted[0], compare(run, previous, after, "previous-after")))
+    since = compare(run, previous.measured, after.measured[:1], "previous-after")[0]
+    return change._replace(since=Since(promoted[0], since))
 
 
-def compare(run: Run, before: Evaluation, after: Evaluation, label: str) -> Future:
-    """Compares two evaluations of the same held-out prompts, by exact paired tests."""
-    return _compare(run, before.verdicts, after.verdicts, _held_out(run), label)
-
-
-def _compare(run: Run, before: Shards, after: Shards, benchmark: Benchmark, label: str) -> Future:
-    return run.submit(
-        compare_models,
-        before=list(before.values()),
-        after=list(after.values()),
-        benchmark=benchmark,
-        pooled=sorted(run.config.languages.targets),
-        confidence=run.config.evaluation.confidence,
-        label=label,
-    )
+def compare(run: Run, before: Iterable[Measured], after: Iterable[Measured], label: str) -> list[Future]:
+    """Compares two models on each set of prompts, by exact paired tests."""
+    tests = []
+    for old, new in zip(before, after, strict=True):
+        benchmark = old.prompts.benchmark
+        tests.append(
+            run.submit(
+                compare_models,
+                before=list(old.verdicts.values()),
+                after=list(new.verdicts.values()),
+                benchmark=benchmark,
+                pooled=sorted(run.config.languages.targets),
+                confidence=run.config.evaluation.confidence,
+                label=label if benchmark.benchmark == HELD_OUT else f"{label}-{benchmark.benchmark}",
+            )
+        )
+    return tests
 
 
 def figures(run: Run, change: Change) -> pa.Table:

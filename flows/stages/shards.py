@@ -28,33 +28,36 @@ class Pairs(NamedTuple):
         return Pairs(of_split(self.texts, name), of_split(self.source, name), of_split(self.target, name))
 
 
-class Evaluation(NamedTuple):
-    """One model's evaluation: answers, verdicts and reward gaps by shard, and the metrics of all shards."""
+class Measured(NamedTuple):
+    """One model's result on a set of prompts: answers and verdicts by shard, and the metrics of all shards."""
 
-    model: ModelFolder
+    prompts: BenchmarkPrompts
     answers: Shards
     verdicts: Shards
-    gaps: Shards
     metrics: Future
+
+
+class Evaluation(NamedTuple):
+    """One model's evaluation: the results on the held-out prompts first, then those on each further benchmark."""
+
+    model: ModelFolder
+    measured: list[Measured]
+    gaps: Shards
+    """The reward gaps of the held-out pairs."""
     text: list[Future]
     """What the model needs for each passage of plain text and, if they are measured, its scores on lm-eval's items."""
     utility: Future
     """Its metrics on these, and its distance from the base model."""
-    benchmarks: "list[Measured]"
-    """The results on benchmarks beside the held-out prompts."""
+
+    @property
+    def metrics(self) -> Future:
+        """The metrics on the held-out prompts."""
+        return self.measured[0].metrics
 
     @property
     def all_metrics(self) -> list[Future]:
         """Every table METRICS of this model: on held-out prompts, plain text and benchmarks."""
-        return [self.metrics, self.utility, *(measured.metrics for measured in self.benchmarks)]
-
-
-class Measured(NamedTuple):
-    """One model's result on one benchmark: the verdicts by shard, and the metrics of all shards."""
-
-    prompts: BenchmarkPrompts
-    verdicts: Shards
-    metrics: Future
+        return [self.metrics, self.utility, *(part.metrics for part in self.measured[1:])]
 
 
 class Since(NamedTuple):
@@ -65,21 +68,20 @@ class Since(NamedTuple):
 
 
 class Change(NamedTuple):
-    """The model before and after training on the same held-out prompts, with the paired tests of the two."""
+    """The model before and after training on the same prompts, with the paired tests of the two."""
 
     before: Evaluation
     after: Evaluation
-    comparison: Future
+    comparisons: list[Future]
+    """The paired tests: on held-out prompts first, then on each further benchmark."""
     utility: Future
     """The paired tests on plain text and lm-eval's items."""
-    benchmarks: list[Future]
-    """The paired tests on further benchmarks."""
     since: Since | None = None
 
     @property
     def all_comparisons(self) -> list[Future]:
         """Every table COMPARISONS of the two models: on held-out prompts, plain text and benchmarks."""
-        return [self.comparison, self.utility, *self.benchmarks]
+        return [self.comparisons[0], self.utility, *self.comparisons[1:]]
 
 
 def split(block: ArtifactRef) -> str:

@@ -12,6 +12,8 @@ from mpo_core.contract.extensions import ExtensionPoint
 from mpo_core.contract.judge import JUDGES, Judge
 from mpo_core.contract.metric import ANSWERS, Metric
 from mpo_core.contract.settings import LOCATION, Settings, UserPath
+from mpo_core.files.compression import plain_suffix
+from mpo_core.files.records import open_records
 
 if TYPE_CHECKING:
     AnyJudge = Judge
@@ -81,6 +83,8 @@ class FileBenchmark(Benchmark):
     """Id of the dataset on the hub, for messages."""
     dataset_split: ClassVar[str] = "train"
     """Split of the dataset on the hub that is read."""
+    columns: ClassVar[tuple[str, ...]] = ()
+    """Columns of its authors' file, all of them, by which `recognised` knows it; empty where many files have these."""
 
     path: UserPath = Field(json_schema_extra=LOCATION)
     """File of the prompts, or id of a dataset on the hub."""
@@ -124,3 +128,18 @@ BENCHMARKS: ExtensionPoint[Benchmark] = ExtensionPoint(
     package="mpo_core.evaluation.benchmarks",
     group="mpo.benchmarks",
 )
+
+
+def recognised(file: Path) -> Benchmark | None:
+    """Returns the benchmark whose authors' file this is, by its columns; None if it is a file of prompts like others.
+
+    Raises:
+        BadInputError: the file is missing or malformed.
+    """
+    if file.is_dir() or plain_suffix(file) != ".csv":
+        return None
+    columns = open_records(file, "csv", fix="Check --prompts.").columns
+    for name, known in BENCHMARKS.implementations.items():
+        if columns and issubclass(known, FileBenchmark) and known.columns == tuple(columns):
+            return BENCHMARKS.parse({"benchmark": name, "path": str(file)})
+    return None

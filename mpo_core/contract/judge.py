@@ -87,6 +87,14 @@ class Judge(Settings, abc.ABC):
         del languages
         return []
 
+    def card(self) -> dict[str, str]:
+        """Returns what a reader must know to repeat the verdicts, by name: the judge's name, its model, its revision.
+
+        Raises:
+            BadInputError: a model is missing or cannot be read.
+        """
+        return {"judge": str(self.model_dump(include={"judge"})["judge"])}
+
     def identity(self) -> str:
         """Returns what the verdicts depend on beside the settings, such as the digest of a model.
 

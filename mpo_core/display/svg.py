@@ -31,12 +31,12 @@ _LARGEST = 1e100  # far above it, differences overflow in matplotlib
 _LOCK = threading.Lock()
 
 
-def figure(height: int, *, columns: int = 1) -> tuple[Figure, list[Any]]:
-    """Returns an empty figure of the page's width and its axes, without frame and ticks."""
+def figure(height: int, *, columns: int = 1, width: int = WIDTH) -> tuple[Figure, list[Any]]:
+    """Returns an empty figure and its axes, without frame and ticks; sizes in points."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    drawn = Figure(figsize=(WIDTH / 72, height / 72), layout="constrained")
+    drawn = Figure(figsize=(width / 72, height / 72), layout="constrained")
     FigureCanvasAgg(drawn)  # no pyplot, no global state, no display
     drawn.patch.set_visible(False)
     axes = drawn.subplots(1, columns, squeeze=False)[0].tolist()

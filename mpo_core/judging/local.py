@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
@@ -88,6 +89,20 @@ def identity(settings: GuardJudge) -> str:
         BadInputError: it cannot be found.
     """
     return _digest(_folder(settings.path, settings.revision))
+
+
+def template_digest(settings: GuardJudge) -> str:
+    """Returns the digest of the prompt that the guard gets about a fixed answer: another template gives another one.
+
+    Raises:
+        BadInputError: the guard cannot be found, or its tokenizer cannot be read.
+    """
+    form, folder = FORMATS[settings.format], _folder(settings.path, settings.revision)
+    text = form.text
+    if form.turns:
+        tokenizer = load_tokenizer(folder, ModelSettings.model_validate({"path": str(folder)}))
+        text = render(tokenizer, form.messages(GOLDEN.prompt, GOLDEN.response))
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _folder(path: str, revision: str | None) -> Path:

@@ -36,6 +36,10 @@ class ModelJudge(ReadingJudge):
         """
         return self.verdicts_with_progress(cases, ignore_progress)
 
+    def card(self) -> dict[str, str]:
+        """Returns the judge's name, and how it counts answers that a guard calls controversial."""
+        return {**super().card(), "controversial answers": f"count as {self.controversial}"}
+
     def all_verdicts(self, cases: Sequence[Case], ask: Callable[[list[Case]], list[Reading]]) -> list[Verdict]:
         """Returns a verdict for every case; cases with too few letters are invalid, and the model judges the others."""
         readable = [case for case in cases if not self.too_short(case)]

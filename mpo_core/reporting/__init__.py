@@ -4,7 +4,7 @@ from mpo_core.reporting.analyses import analysed, write_analysis
 from mpo_core.reporting.console import before_after_tables
 from mpo_core.reporting.methods import MethodsSummary, methods_markdown, methods_table, picture, write_methods
 from mpo_core.reporting.note import by_language, markdown
-from mpo_core.reporting.publish import read, run_folder, write
+from mpo_core.reporting.publish import PAGE, files, read, run_folder, write
 from mpo_core.reporting.report import render
 from mpo_core.reporting.summary import (
     BenchmarkCard,
@@ -18,6 +18,7 @@ from mpo_core.reporting.summary import (
 )
 
 __all__ = [
+    "PAGE",
     "BenchmarkCard",
     "ComparisonRow",
     "Example",
@@ -30,6 +31,7 @@ __all__ = [
     "analysed",
     "before_after_tables",
     "by_language",
+    "files",
     "markdown",
     "methods_markdown",
     "methods_table",

@@ -10,9 +10,10 @@ from markupsafe import Markup
 from mpo_core.contract.metric import Metric
 from mpo_core.display.svg import AFTER, BEFORE, INK, LINE, MUTED, PAPER, drawable, figure, label, shortened, to_svg
 from mpo_core.display.wording import language_name, percent
-from mpo_core.reporting.summary import MetricRow, RunSummary
+from mpo_core.reporting.summary import MetricRow, Pair, RunSummary
 
 _ROW = 27
+_MOST_PANELS = 5
 _MANY_DECADES = 500.0  # highest over lowest value above which only powers of ten are marked
 
 
@@ -31,22 +32,65 @@ def dumbbell(summary: RunSummary, metric: Metric, benchmark: str, *, name: str) 
     if not rows:
         return None
     chart, (ax,) = figure(_ROW * len(rows) + 42)
-    for y, (_, (before, after)) in enumerate(rows):
+    _dumbbells(ax, [pair for _, pair in rows])
+    ax.set_yticks(range(len(rows)), [shortened(language_name(code)) for code, _ in rows], color=INK)
+    return to_svg(chart, name=name, description=f"{metric.label} per language: {_spoken(summary, rows)}.")
+
+
+def overview(summary: RunSummary) -> Markup | None:
+    """Draws every language on every benchmark: its first main metric of each kind, with intervals; at most five.
+
+    None where nothing was measured.
+    """
+    panels = []
+    for card in summary.cards:
+        firsts = {metric.kind: metric for metric in reversed(card.metrics) if metric.main and metric.unit == "share"}
+        for metric in sorted(firsts.values(), key=lambda metric: metric.kind != "harmful"):
+            pairs = {code: summary.pair(code, metric.name, card.name) for code in summary.languages}
+            if any(pair.measured for pair in pairs.values()):
+                panels.append((card, metric, pairs))
+    panels = panels[:_MOST_PANELS]
+    if not panels:
+        return None
+    codes = [code for code in summary.languages if any(pairs[code].measured for _, _, pairs in panels)]
+    width = 110 + 190 * len(panels)
+    chart, axes = figure(_ROW * len(codes) + 74, columns=len(panels), width=width)
+    for number, (ax, (card, metric, pairs)) in enumerate(zip(axes, panels, strict=True)):
+        _dumbbells(ax, [pairs[code] for code in codes])
+        names = [shortened(language_name(code)) for code in codes] if number == 0 else []
+        ax.set_yticks(range(len(names)), names, color=INK)
+        ax.set_title(f"{shortened(card.label)}\n{metric.short}", color=INK, fontsize=12, loc="left", pad=8)
+        ax.set_xticks([0, 0.5, 1.0], ["0 %", "50", "100 %"])
+    texts = [
+        f"{card.label}, {metric.label}: {_spoken(summary, [(c, pairs[c]) for c in codes if pairs[c].measured])}"
+        for card, metric, pairs in panels
+    ]
+    drawn = to_svg(chart, name="overview", description=f"{'. '.join(texts)}.")
+    return drawn.replace("<svg", Markup('<svg style="max-width: {}px"').format(round(1.3 * width)), 1)
+
+
+def _dumbbells(ax: Any, pairs: Sequence[Pair]) -> None:
+    """Draws a row for each pair of shares: before hollow, after filled, a line between them."""
+    for y, (before, after) in enumerate(pairs):
         if before is not None and after is not None:
             ax.plot([before.value, after.value], [y, y], color=LINE, linewidth=5, solid_capstyle="butt", zorder=1)
         _dot(ax, before, y - 0.13, colour=BEFORE, face=PAPER)
         _dot(ax, after, y + 0.13, colour=AFTER, face=AFTER)
-    ax.set_yticks(range(len(rows)), [shortened(language_name(code)) for code, _ in rows], color=INK)
-    ax.set_ylim(len(rows) - 0.4, -0.6)
+    ax.set_ylim(len(pairs) - 0.4, -0.6)
     ax.set_xlim(-0.015, 1.015)
     ax.set_xticks([0, 0.25, 0.5, 0.75, 1.0], ["0 %", "25", "50", "75", "100 %"])
     ax.grid(axis="x", color=LINE, linewidth=0.7)
-    description = "; ".join(
+
+
+def _spoken(summary: RunSummary, rows: Sequence[tuple[str, Pair]]) -> str:
+    """Says the shares in words, for those who do not see the chart."""
+    if summary.alone:
+        return "; ".join(f"{language_name(code)} {percent(pair.after.value)}" for code, pair in rows if pair.after)
+    return "; ".join(
         f"{language_name(code)} {percent(before.value) if before else 'not measured'} before, "
         f"{percent(after.value) if after else 'not measured'} after"
         for code, (before, after) in rows
     )
-    return to_svg(chart, name=name, description=f"{metric.label} per language: {description}.")
 
 
 def curves(

@@ -42,9 +42,10 @@ def _table(summary: RunSummary, card: BenchmarkCard, metrics: Sequence[Metric]) 
     codes = summary.languages
     if card.name != HELD_OUT:
         codes = [code for code in codes if any(summary.pair(code, m.name, card.name).measured for m in metrics)]
-    name = summary.run if card.name == HELD_OUT else card.label
+    name = summary.run if card.name == HELD_OUT and not summary.models else card.label
+    change = " → ".join(summary.models.values()) or "before → after"
     table = Table(
-        title=Text(f"{name}: before → after{_prompt_counts(summary, card, metrics)}"),
+        title=Text(f"{name}: {change}{_prompt_counts(summary, card, metrics)}"),
         title_justify="left",
         box=SIMPLE_HEAD,
         pad_edge=False,
@@ -52,13 +53,17 @@ def _table(summary: RunSummary, card: BenchmarkCard, metrics: Sequence[Metric]) 
     table.add_column("Language", no_wrap=True)
     for metric in metrics:
         table.add_column(metric.short, justify="right", no_wrap=True)
-    table.add_column("p", justify="right", no_wrap=True)
+    if not summary.alone:
+        table.add_column("p", justify="right", no_wrap=True)
     for code in codes:
         _add_language(table, summary, card, metrics, code)
         if code in {summary.dominant, codes[-1]}:
             table.add_section()
-    medians = [Text(_arrow(metric, *median(summary, metric.name, card.name)), style="bold") for metric in metrics]
-    table.add_row(Text("Target median", style="bold"), *medians, "")
+    medians = [
+        Text(_arrow(metric, *median(summary, metric.name, card.name), alone=summary.alone), style="bold")
+        for metric in metrics
+    ]
+    table.add_row(Text("Target median", style="bold"), *medians, *([] if summary.alone else [""]))
     return table
 
 
@@ -79,14 +84,15 @@ def _add_language(table: Table, summary: RunSummary, card: BenchmarkCard, metric
     cells = []
     for metric in metrics:
         before, after = (row.value if row else None for row in summary.pair(code, metric.name, card.name))
-        cells.append(Text(_arrow(metric, before, after)))
+        cells.append(Text(_arrow(metric, before, after, alone=summary.alone)))
     paired = summary.comparison(code, metrics[0].name, card.name)
     if paired and paired.difference:
         improved = (paired.difference < 0) == (metrics[0].better == "lower")
         cells[0].stylize("green" if improved else "red")
-    table.add_row(Text(language_name(code)), *cells, Text(p_value(paired.p_value if paired else None)))
+    p = [] if summary.alone else [Text(p_value(paired.p_value if paired else None))]
+    table.add_row(Text(language_name(code)), *cells, *p)
 
 
-def _arrow(metric: Metric, before: float | None, after: float | None) -> str:
-    both = f"{figure(metric, before)} → {figure(metric, after)}".replace(" %", "").replace(".0", "")
-    return "–" if before is None and after is None else both
+def _arrow(metric: Metric, before: float | None, after: float | None, *, alone: bool) -> str:
+    both = figure(metric, after) if alone else f"{figure(metric, before)} → {figure(metric, after)}"
+    return "–" if before is None and after is None else both.replace(" %", "").replace(".0", "")

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from mpo_core.contract.benchmark import HELD_OUT
 from mpo_core.contract.judge import JUDGES
-from mpo_core.contract.metric import HELPED, OVER_REFUSAL, UNSAFE, Metric
+from mpo_core.contract.metric import OVER_REFUSAL, UNSAFE, Metric
 from mpo_core.display.wording import language_name, listed, percent, points
 from mpo_core.reporting.summary import MODELS, Model, RunSummary
 
@@ -50,13 +50,13 @@ class Change(NamedTuple):
     after: float | None
 
 
-def median(summary: RunSummary, metric: str, benchmark: str = HELD_OUT) -> Change:
+def median(summary: RunSummary, metric: str, benchmark: str | None = None) -> Change:
     """Returns the median of a metric over the target languages, before and after."""
     before, after = (_median(summary, model, metric, benchmark) for model in MODELS)
     return Change(before, after)
 
 
-def _median(summary: RunSummary, model: Model, metric: str, benchmark: str) -> float | None:
+def _median(summary: RunSummary, model: Model, metric: str, benchmark: str | None) -> float | None:
     rows = [summary.metric(model, code, metric, benchmark) for code in summary.targets]
     values = [row.value for row in rows if row is not None]
     return statistics.median(values) if values else None
@@ -67,7 +67,10 @@ def headline(summary: RunSummary) -> Headline:
     measured = _measured(summary)
     version = summary.version or "the new model"
     if summary.gate is None:
-        return Headline("neutral", "Evaluated, without a gate", measured, "")
+        title = (
+            f"Evaluation of {' and '.join(summary.models.values())}" if summary.models else "Evaluated, without a gate"
+        )
+        return Headline("neutral", title, measured, "")
     registry = f" Registry: {summary.registry}." if summary.registry else ""
     if not summary.gate.promoted:
         failed = [check for check in summary.gate.checks if check.passed is False]
@@ -91,11 +94,15 @@ def headline(summary: RunSummary) -> Headline:
 
 def _measured(summary: RunSummary) -> str:
     unsafe = median(summary, "unsafe")
-    if unsafe.before is None or unsafe.after is None:
+    count = len(summary.targets)
+    languages = "the target language" if count == 1 else f"{count} target languages"
+    if summary.alone and unsafe.after is not None:
+        sentence = (
+            f"Unsafe answers to harmful prompts, median over {languages}: {percent(unsafe.after)}; lower is better."
+        )
+    elif unsafe.before is None or unsafe.after is None:
         sentence = "The share of unsafe answers in the target languages was not measured before and after."
     else:
-        count = len(summary.targets)
-        languages = "the target language" if count == 1 else f"{count} target languages"
         sentence = (
             f"Unsafe answers to harmful prompts, median over {languages}: {percent(unsafe.before)} before, "
             f"{percent(unsafe.after)} after; lower is better."
@@ -124,7 +131,7 @@ def cautions(summary: RunSummary) -> list[str]:
         _quarantine_caution(summary),
         *_swap_cautions(summary),
         _unjudged_caution(summary),
-        _judge_caution(summary),
+        judge_caution(summary),
         *_benchmark_cautions(summary),
     ]
     return [sentence for sentence in sentences if sentence]
@@ -138,7 +145,8 @@ def _unjudged_caution(summary: RunSummary) -> str:
     return f"The judge came to no verdict on {unjudged:,} of {answers:,} answers, which count in no share."
 
 
-def _judge_caution(summary: RunSummary) -> str:
+def judge_caution(summary: RunSummary) -> str:
+    """Returns what the judge itself says that a reader must know about its verdicts."""
     judging = summary.config.get("judging")
     name = setting(summary, "judging", "judge")
     judge = JUDGES.implementations.get(name) if isinstance(name, str) else None
@@ -161,7 +169,8 @@ def _invalid_caution(summary: RunSummary) -> str:
     for code in summary.languages:
         pair = summary.pair(code, "invalid")
         if max((row.value for row in pair if row is not None), default=0.0) > _NOTABLE:
-            shares = " → ".join(percent(row.value) if row else "–" for row in pair)
+            rows = pair[1:] if summary.alone else pair
+            shares = " → ".join(percent(row.value) if row else "–" for row in rows)
             languages.append(f"{language_name(code)} ({shares})")
     if not languages:
         return ""
@@ -199,7 +208,7 @@ def _over_refusal_caution(summary: RunSummary) -> str:
 
 def _risen(summary: RunSummary, metric: Metric, above: float) -> list[str]:
     """Returns the languages, and benchmarks, in which a metric has risen by more than `above`."""
-    labels = {card.name: "" if card.name == HELD_OUT else f" of {card.label}" for card in summary.cards}
+    labels = {card.name: "" if card.name == summary.main else f" of {card.label}" for card in summary.cards}
     return [
         f"{language_name(row.language)}{labels.get(row.benchmark, '')} ({points(row.difference)} points)"
         for row in summary.comparisons
@@ -222,11 +231,14 @@ def _benchmark_cautions(summary: RunSummary) -> list[str]:
 
 
 def _unmeasured_caution(summary: RunSummary) -> str:
-    if not any((row.benchmark, row.metric) == (HELD_OUT, HELPED.name) for row in summary.metrics):
+    harmless = {metric.name for card in summary.cards for metric in card.metrics if metric.kind == "harmless"}
+    if not any(row.metric in harmless for row in summary.metrics):
         return (
             "No harmless prompts were judged, so help and over-refusal are unknown: a model that refuses "
-            "everything would look the same here. Add harmless prompts to the evaluation split."
+            "everything would look the same here. Add harmless prompts, or measure own_over_refusal too."
         )
+    if summary.main != HELD_OUT:
+        return ""  # what a benchmark lacks is listed with it
     unmeasured = [
         language_name(code)
         for code in summary.languages

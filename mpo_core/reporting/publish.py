@@ -41,12 +41,16 @@ def write(summary: RunSummary, store: ArtifactStore, folder: str) -> Written:
     Raises:
         BadInputError: the disk is full or the folder cannot be written.
     """
-    paths = Written(posixpath.join(folder, SUMMARY), posixpath.join(folder, PAGE))
-    data = summary.model_dump_json(indent=1) + "\n"  # not json.dumps: only this writes a NaN loss as null
     # The summary comes last: where it exists, the page is complete.
-    store.write_text(paths.page, render(summary))
-    store.write_text(paths.summary, data)
-    return paths
+    for name, text in files(summary).items():
+        store.write_text(posixpath.join(folder, name), text)
+    return Written(posixpath.join(folder, SUMMARY), posixpath.join(folder, PAGE))
+
+
+def files(summary: RunSummary, *, texts: bool = False) -> dict[str, str]:
+    """Returns the page and the summary by name of the file; see `render` for `texts`."""
+    data = summary.model_dump_json(indent=1) + "\n"  # not json.dumps: only this writes a NaN loss as null
+    return {PAGE: render(summary, texts=texts), SUMMARY: data}
 
 
 def run_folder(store: ArtifactStore, name: str) -> str:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from mpo_core.contract.analysis import ANALYSES
-from mpo_core.display.wording import language_name
-from mpo_core.languages.known import LANGUAGES
-from mpo_core.reporting import view
+from mpo_core.reporting import cards, view
 from mpo_core.reporting.analyses import analysed, analysis_section
+from mpo_core.reporting.charts import overview
 from mpo_core.reporting.findings import cautions, headline, setting
 from mpo_core.reporting.glossary import GLOSSARY
 from mpo_core.reporting.pairs import pairs_table
@@ -19,12 +18,17 @@ _ANALYSES = ("categories", "gap_vs_asr", "plain_text", "dominant_language")
 """Those that every page shows, made from the summary alone."""
 
 
-def render(summary: RunSummary) -> str:
-    """Returns the page of a run. Equal summaries give equal bytes."""
-    return environment().get_template("page.html.jinja").render(**_context(summary))
+def render(summary: RunSummary, *, texts: bool = False) -> str:
+    """Returns the page of a run. Equal summaries give equal bytes.
+
+    Args:
+        summary: the run.
+        texts: whether to show the texts of harmful prompts and of the answers to them, folded; else they are left out.
+    """
+    return environment().get_template("page.html.jinja").render(**_context(summary, texts=texts))
 
 
-def _context(summary: RunSummary) -> dict[str, Any]:
+def _context(summary: RunSummary, *, texts: bool) -> dict[str, Any]:
     return {
         "summary": summary,
         "style": style(),
@@ -34,34 +38,24 @@ def _context(summary: RunSummary) -> dict[str, Any]:
         "checks": view.check_rows(summary),
         "since_rows": view.since_rows(summary),
         "sections": view.sections(summary),
-        "analyses": [analysis_section(ANALYSES.parse({"analysis": name}), analysed(summary)) for name in _ANALYSES],
+        "analyses": []
+        if summary.models
+        else [analysis_section(ANALYSES.parse({"analysis": name}), analysed(summary)) for name in _ANALYSES],
         "full_rows": view.full_rows(summary),
         "pairs": pairs_table(summary),
         "training_panels": view.training_panels(summary),
         "stages": view.stage_rows(summary),
         "settings": view.settings_yaml(summary),
-        "examples": _examples(summary),
+        "overview": overview(summary),
+        "scope": cards.scope(summary),
+        "judge_card": cards.judge_card(summary),
+        "data_rows": cards.data_rows(summary),
+        "outcome_names": list(cards.OUTCOME_NAMES.values()),
+        "examples": cards.example_groups(summary, texts=texts),
+        "texts": texts,
         "glossary": GLOSSARY,
         "confidence": _confidence(summary),
     }
-
-
-def _examples(summary: RunSummary) -> list[dict[str, Any]]:
-    """Groups the examples by language; text of a right-to-left language is set from right to left."""
-    grouped = {code: [e for e in summary.examples if e.language == code] for code in summary.languages}
-    for example in summary.examples:
-        if example.language not in grouped:
-            grouped[example.language] = [e for e in summary.examples if e.language == example.language]
-    return [
-        {
-            "code": code,
-            "name": language_name(code),
-            "dir": "rtl" if code in LANGUAGES and LANGUAGES[code].right_to_left else "auto",
-            "examples": examples,
-        }
-        for code, examples in grouped.items()
-        if examples
-    ]
 
 
 def _confidence(summary: RunSummary) -> str:

@@ -14,7 +14,8 @@ from mpo_core.contract.benchmark import HELD_OUT
 from mpo_core.contract.metric import ANSWERS, PAIRS, TARGETS, Metric
 from mpo_core.gate.decide import GateDecision
 
-Model = Literal["before", "after"]
+Model = Literal["before", "after", "model"]
+"""The role of a model: before and after training, or the only one."""
 MODELS: tuple[Model, Model] = ("before", "after")
 Seconds = Annotated[FiniteFloat, Field(ge=0.0)]
 _FIGURES = ("value", "low", "high", "difference", "p_value")
@@ -107,6 +108,32 @@ class ComparisonRow(Record):
     detectable: FiniteFloat | None = None
 
 
+class OutcomeRow(Record):
+    """How many answers of one model to prompts of one kind, in one language, have which outcome."""
+
+    benchmark: str = HELD_OUT
+    model: Model
+    language: str
+    kind: str
+    counts: dict[str, int]
+    """Answers by outcome: safe_refusal, safe_help, unsafe, invalid, unjudged."""
+    reasons: dict[str, int] = Field(default_factory=dict)
+    """The invalid and the unjudged answers by the rule that decided."""
+
+
+class FlipRow(Record):
+    """How many prompts got an answer with another outcome after than before."""
+
+    benchmark: str = HELD_OUT
+    language: str
+    kind: str
+    before: str
+    after: str
+    prompts: int
+    prompt_ids: list[str] = Field(default_factory=list)
+    """A few of these prompts."""
+
+
 class SourceLicence(Record):
     """A source of prompts and its licence; None where the profile states none."""
 
@@ -151,11 +178,13 @@ class BenchmarkCard(Record):
 class Example(Record):
     """A prompt and both models' answers to it. Such text is shown folded and escaped."""
 
+    benchmark: str = HELD_OUT
     prompt_id: str
     language: str
     kind: Literal["harmful", "harmless"]
     prompt: str
-    before: str
+    before: str | None = None
+    """None where one model alone was evaluated."""
     after: str
     verdict_before: str | None = None
     verdict_after: str | None = None
@@ -180,6 +209,8 @@ class RunSummary(Record):
     """Name or path of the model that was aligned."""
     base_digest: str
     """SHA-256 of its folder."""
+    models: dict[str, str] = Field(default_factory=dict)
+    """Names of the evaluated models by role: `before` and `after`, or `model`. Empty where training made the later."""
     stages: list[StageSummary] = Field(default_factory=list)
     quarantine: list[QuarantineCount] = Field(default_factory=list)
     metrics: list[MetricRow] = Field(default_factory=list)
@@ -187,6 +218,10 @@ class RunSummary(Record):
     categories: list[CategoryRow] = Field(default_factory=list)
     benchmarks: list[BenchmarkCard] = Field(default_factory=lambda: [BenchmarkCard()])
     """The benchmarks that were measured, the held-out prompts first."""
+    outcomes: list[OutcomeRow] = Field(default_factory=list)
+    flips: list[FlipRow] = Field(default_factory=list)
+    judge: dict[str, str] = Field(default_factory=dict)
+    """The judge as its card shows it: name, model, revision, digest of the template, and so on."""
     gate: GateDecision | None = None
     """None where the run has no gate, as in an evaluation alone."""
     since: list[ComparisonRow] = Field(default_factory=list)
@@ -246,19 +281,31 @@ class RunSummary(Record):
         cards |= {card.name: card for card in self.benchmarks}
         return [cards[name].with_metrics(metrics) for name, metrics in measured.items()]
 
-    def metric(self, model: Model, language: str, metric: str, benchmark: str = HELD_OUT) -> MetricRow | None:
-        """Returns one metric of one model in one language, or None if it was not measured."""
-        key = (benchmark, model, language, metric)
+    @property
+    def alone(self) -> bool:
+        """Whether one model alone was evaluated."""
+        return "model" in self.models
+
+    @property
+    def main(self) -> str:
+        """The benchmark that the page is about: the held-out prompts, or the first where there are none."""
+        names = [card.name for card in self.benchmarks]
+        return names[0] if names and HELD_OUT not in names else HELD_OUT
+
+    def metric(self, model: Model, language: str, metric: str, benchmark: str | None = None) -> MetricRow | None:
+        """Returns one metric, or None if it was not measured; a model alone stands where the later of two would."""
+        role = "model" if self.alone and model == "after" else model
+        key = (benchmark or self.main, role, language, metric)
         return next((r for r in self.metrics if (r.benchmark, r.model, r.language, r.metric) == key), None)
 
-    def pair(self, language: str, metric: str, benchmark: str = HELD_OUT) -> Pair:
-        """Returns one metric in one language, of the model before the training and after it."""
+    def pair(self, language: str, metric: str, benchmark: str | None = None) -> Pair:
+        """Returns one metric of one language, before and after."""
         before, after = (self.metric(model, language, metric, benchmark) for model in MODELS)
         return Pair(before, after)
 
-    def comparison(self, language: str, metric: str, benchmark: str = HELD_OUT) -> ComparisonRow | None:
-        """Returns the paired test of one metric in one language, or None if there is none."""
-        key = (benchmark, language, metric)
+    def comparison(self, language: str, metric: str, benchmark: str | None = None) -> ComparisonRow | None:
+        """Returns one comparison, or None if it was not made."""
+        key = (benchmark or self.main, language, metric)
         return next((row for row in self.comparisons if (row.benchmark, row.language, row.metric) == key), None)
 
 

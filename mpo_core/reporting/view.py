@@ -10,10 +10,11 @@ import yaml
 from markupsafe import Markup
 
 from mpo_core.contract.benchmark import HELD_OUT
-from mpo_core.contract.metric import HELPED, INVALID, PARALLEL_TEXT, REFUSED, TARGETS, UNSAFE, Metric
+from mpo_core.contract.metric import PARALLEL_TEXT, REFUSED, TARGETS, Metric
 from mpo_core.display.wording import difference, duration, figure, language_name, listed, p_value, percent, points
 from mpo_core.gate.rules import RULES
 from mpo_core.reporting import charts
+from mpo_core.reporting.cards import FlipLine, OutcomeLine, flip_lines, outcome_lines
 from mpo_core.reporting.charts import Curve
 from mpo_core.reporting.findings import median
 from mpo_core.reporting.summary import BenchmarkCard, MetricRow, RunSummary, StageSummary
@@ -70,7 +71,7 @@ class StageRow(NamedTuple):
 
 
 class Section(NamedTuple):
-    """The results on a benchmark's prompts of one kind: a chart for each main metric, and a table of all."""
+    """The results on a benchmark's prompts of one kind: a chart for each main metric, tables of all and of changes."""
 
     id: str
     title: str
@@ -79,25 +80,36 @@ class Section(NamedTuple):
     panels: list[Panel]
     heads: list[str]
     rows: list[dict[str, Any]]
+    outcomes: list[OutcomeLine]
+    flips: list[FlipLine]
 
 
 def tiles(summary: RunSummary) -> list[Tile]:
-    """Returns the four main figures: safety, help, invalid answers, and the dominant language."""
+    """Returns the main figures: the median of each main metric, and refusals in the dominant language."""
     medians = []
-    for metric in (UNSAFE, HELPED, INVALID):
+    card = next(card for card in summary.cards if card.name == summary.main)
+    for metric in [metric for metric in card.metrics if metric.main]:
         before, after = (figure(metric, value) for value in median(summary, metric.name))
         note = f"of the answers to {metric.kind} prompts, median of the targets; {metric.better} is better"
         medians.append(Tile(metric.short, before, after, note))
     before, after = (percent(row.value if row else None) for row in summary.pair(summary.dominant, REFUSED.name))
     dominant = f"{language_name(summary.dominant)} {REFUSED.label.lower()}"
-    return [*medians, Tile(dominant, before, after, "of the harmful prompts; should not fall")]
+    tiles = [*medians, Tile(dominant, before, after, "of the harmful prompts; should not fall")]
+    # An evaluation need not have prompts of both kinds; a run should, and shows that it has none.
+    return [tile for tile in tiles if not summary.models or (tile.before, tile.after) != ("–", "–")]
 
 
-_LEADS = {
-    "harmful": "How the model answered the same harmful prompts before and after training. A safe model refuses them.",
-    "harmless": "How the model answered the same harmless prompts before and after training. A model that refuses "
-    "these too is safe but useless.",
+_PURPOSE = {
+    "harmful": "A safe model refuses them.",
+    "harmless": "A model that refuses these too is safe but useless.",
 }
+
+
+def _lead(summary: RunSummary, kind: str) -> str:
+    if summary.alone:
+        return f"How the model answered {kind} prompts. {_PURPOSE[kind]}"
+    when = "before and after training" if not summary.models else f"as {' and then as '.join(summary.models.values())}"
+    return f"How the model answered the same {kind} prompts {when}. {_PURPOSE[kind]}"
 
 
 def sections(summary: RunSummary) -> list[Section]:
@@ -105,10 +117,10 @@ def sections(summary: RunSummary) -> list[Section]:
     parts = []
     for number, card in enumerate(summary.cards):
         held_out = card.name == HELD_OUT
-        for kind, lead in _LEADS.items():
+        for kind in _PURPOSE:
             metrics = [metric for metric in card.metrics if metric.kind == kind and metric.unit == "share"]
             rows = language_rows(summary, card, metrics)
-            if not rows and not held_out:
+            if not rows and (not held_out or summary.models):
                 continue
             name = kind if held_out else f"benchmark-{number}-{kind}"
             charted = [
@@ -117,8 +129,19 @@ def sections(summary: RunSummary) -> list[Section]:
                 if metric.main
             ]
             title = f"{kind.capitalize()} prompts" if held_out else f"{card.label}: {kind} prompts"
-            heads = [metric.short for metric in metrics]
-            parts.append(Section(name, title, lead, benchmark_notes(summary, card), charted, heads, rows))
+            parts.append(
+                Section(
+                    name,
+                    title,
+                    _lead(summary, kind),
+                    benchmark_notes(summary, card),
+                    charted,
+                    [metric.short for metric in metrics],
+                    rows,
+                    outcome_lines(summary, card.name, kind),
+                    flip_lines(summary, card.name, kind),
+                )
+            )
     return parts
 
 

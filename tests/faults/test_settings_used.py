@@ -166,7 +166,7 @@ def test_a_revision_is_of_the_profiles_own_model(
         if len(seen) == len(revisions):
             raise BadInputError("stop", where="here", fix="Go on.")
 
-    monkeypatch.setattr("flows.evaluate_files.find_model", stopped)
+    monkeypatch.setattr("flows.evaluate_models.find_model", stopped)
     command = ["evaluate", profile, "--model", model, "--prompts", tmp_path / "p.csv"]
     command += [] if against is None else ["--against", against]
     mpo(*command, *(part for setting in settings for part in ("--set", setting)))

@@ -7,6 +7,7 @@ from typing import Any
 
 from mpo_core.display.wording import language_name
 from mpo_core.reporting import RunSummary, StageSummary, render
+from mpo_core.reporting.summary import FlipRow, OutcomeRow
 
 VOID = {"meta", "br", "img", "link", "input", "hr"}
 LOADING = {"src", "href", "srcset", "data", "action", "formaction", "poster", "xlink:href", "background"}
@@ -60,7 +61,7 @@ def test_ids_are_unique_and_links_lead_somewhere(html: str) -> None:
     assert len(ids) == len(set(ids))
     links = {(a["href"] or "")[1:] for _, a in page.tags if "href" in a}
     assert links <= set(ids)
-    assert len([tag for tag, _ in page.tags if tag == "svg"]) == 9
+    assert len([tag for tag, _ in page.tags if tag == "svg"]) == 10
 
 
 def test_style_sheet_and_charts_name_no_network(html: str) -> None:
@@ -69,12 +70,42 @@ def test_style_sheet_and_charts_name_no_network(html: str) -> None:
     assert "@import" not in html
 
 
-def test_model_text_is_escaped_and_folded(html: str) -> None:
-    assert "<script" not in html
-    assert "&lt;script&gt;alert(&#39;owned&#39;)&lt;/script&gt;" in html
-    before = html[: html.index("&lt;script&gt;")]
+def test_texts_of_harmful_prompts_are_left_out_unless_asked_for(summary: RunSummary, html: str) -> None:
+    assert "alert(" not in html
+    assert "Siwezi kusaidia" not in html
+    assert "[left out: 24 characters]" in html
+    page = render(summary, texts=True)
+    assert "<script" not in page
+    assert "&lt;script&gt;alert(&#39;owned&#39;)&lt;/script&gt;" in page
+    before = page[: page.index("&lt;script&gt;")]
     assert before.count("<details") - before.count("</details>") == 2
-    assert 'dir="rtl"' in html
+    assert 'dir="rtl"' in page
+
+
+def test_one_model_alone_is_called_by_its_name(summary: RunSummary) -> None:
+    rows = [row.model_copy(update={"model": "model"}) for row in summary.metrics if row.model == "after"]
+    changes = {"metrics": rows, "comparisons": [], "gate": None, "models": {"model": "my-model"}, "training": []}
+    page = render(summary.model_copy(update=changes))
+    assert Page(page).open == []
+    assert "Evaluation of my-model" in page
+    body = page[page.index("<main>") : page.index('id="judge"')]
+    assert "before" not in body
+    assert "after" not in body
+
+
+def test_outcomes_and_flips_stand_with_their_prompts(summary: RunSummary) -> None:
+    counts = {"unsafe": 12, "safe_refusal": 130, "invalid": 6, "unjudged": 2}
+    outcomes = [
+        OutcomeRow(model=model, language="sw", kind="harmful", counts=counts, reasons={"wrong_script": 6})
+        for model in ("before", "after")
+    ]
+    flip = FlipRow(language="sw", kind="harmful", before="unsafe", after="safe_refusal", prompts=71, prompt_ids=["a1"])
+    page = render(summary.model_copy(update={"outcomes": outcomes, "flips": [flip]}))
+    text = " ".join(Page(page).text)
+    assert "12 → 12" in text
+    assert "wrong script 6" in text
+    assert "4 of 300 answers, which count in no share" in text
+    assert ">71<" in page
 
 
 def test_other_text_is_escaped_too(make: Any) -> None:

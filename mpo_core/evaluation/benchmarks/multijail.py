@@ -8,7 +8,7 @@ from pydantic import JsonValue
 
 from mpo_core.contract.benchmark import FileBenchmark
 
-_LANGUAGES = frozenset({"en", "zh", "it", "vi", "ar", "ko", "th", "bn", "sw", "jv"})
+_LANGUAGES = ("en", "zh", "it", "vi", "ar", "ko", "th", "bn", "sw", "jv")
 
 
 class MultiJail(FileBenchmark):
@@ -17,6 +17,7 @@ class MultiJail(FileBenchmark):
     label: ClassVar[str] = "MultiJail"
     licence: ClassVar[str | None] = "MIT"
     hub: ClassVar[str] = "DAMO-NLP-SG/MultiJail"
+    columns: ClassVar[tuple[str, ...]] = ("id", "source", "tags", *_LANGUAGES)
 
     benchmark: Literal["multijail"]
     """Name of the benchmark."""

@@ -76,6 +76,16 @@ class EnsembleJudge(Judge):
         own = f"Verdicts are those of {len(self.judges)} judges ({names}) by the rule {self.rule}."
         return list(dict.fromkeys([own, *(sentence for judge in self.judges for sentence in judge.cautions(codes))]))
 
+    def card(self) -> dict[str, str]:
+        """Returns the rule, and what the cards of all judges say."""
+        parts = {
+            f"{_name(judge)} {number}, {name}": text
+            for number, judge in enumerate(self.judges, 1)
+            for name, text in judge.card().items()
+            if name != "judge"
+        }
+        return {"judge": f"ensemble of {', '.join(map(_name, self.judges))}", "rule": self.rule, **parts}
+
     def identity(self) -> str:
         """Returns the judges' identities."""
         parts = [judge.identity() for judge in self.judges]

@@ -64,6 +64,23 @@ class GuardJudge(ModelJudge):
         """Returns sentences that warn a reader about the guard's verdicts."""
         return guard_cautions(self, self.format, languages)
 
+    def card(self) -> dict[str, str]:
+        """Returns the model, its revision, and the digests of its files and of its prompt template.
+
+        Raises:
+            BadInputError: the guard cannot be found.
+        """
+        from mpo_core.judging.local import identity, template_digest
+
+        return {
+            **super().card(),
+            "model": self.path,
+            "revision": self.revision or "none is pinned",
+            "sha256 of its files": identity(self),
+            "sha256 of its template": template_digest(self),
+            "format": self.format,
+        }
+
     def identity(self) -> str:
         """Returns the digest of the guard's files, its chat template among them.
 
