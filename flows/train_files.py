@@ -19,6 +19,7 @@ from mpo_core.contract.artifacts import ArtifactRef, ArtifactStore, Shard, file_
 from mpo_core.contract.errors import BadInputError, DamagedError
 from mpo_core.contract.tables import PAIRS, QUARANTINE, SOURCE_PAIRS, SWAPS, TRAINING_LOG, TableSpec, source_id
 from mpo_core.pairs.swaps import LEAST_KNOWN
+from mpo_core.reporting import CARD, training_card
 from mpo_core.settings import LanguageSettings, PipelineConfig
 from mpo_core.training.cuts import Cuts
 from tasks.model import ModelFolder, find_model
@@ -91,7 +92,9 @@ def train_file(
         "marks": marks,
         "swaps": store.read_tables([shard.rows for shard in done.swaps.values()], SWAPS),
     }
-    _write(store, trained, tables, out)
+    codes = [pairs["source_language"][0].as_py(), *sorted(set(pairs["language"].to_pylist()))]
+    card = training_card(config.model.path, codes, file.name, config.training.method)
+    _write(store, trained, tables, card, out)
     log = store.read_table(trained.rows, TRAINING_LOG)
     cuts = Cuts.of_figures(dict(zip(log["metric"].to_pylist(), log["value"].to_pylist(), strict=True)))
     warning = cuts.warning(config.training.cutoff)
@@ -218,7 +221,7 @@ def _blocks(store: ArtifactStore, spec: TableSpec, rows: Iterable[dict[str, Any]
     ]
 
 
-def _write(store: ArtifactStore, trained: Shard, tables: Mapping[str, pa.Table], out: Path) -> None:
+def _write(store: ArtifactStore, trained: Shard, tables: Mapping[str, pa.Table], card: str, out: Path) -> None:
     """Writes the result as files; `model` comes last, and is whole or not there."""
     if trained.model is None:
         raise DamagedError("training gave no model")
@@ -231,6 +234,8 @@ def _write(store: ArtifactStore, trained: Shard, tables: Mapping[str, pa.Table],
         with store.open_folder(trained.model) as folder:
             for name in file_digests(folder):
                 write_atomically(unfinished / name, (folder / name).read_bytes())
+        if not (unfinished / CARD).exists():
+            write_atomically(unfinished / CARD, card.encode())
         unfinished.rename(out / "model")
     except BaseException:
         shutil.rmtree(unfinished if was_there else out, ignore_errors=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple, Self
 
@@ -13,13 +14,14 @@ from mpo_core.contract.judge import JUDGES, Judge
 from mpo_core.contract.metric import ANSWERS, Metric
 from mpo_core.contract.settings import LOCATION, Settings, UserPath
 from mpo_core.files.compression import plain_suffix
-from mpo_core.files.records import open_records
+from mpo_core.files.records import Form, open_records
 
 if TYPE_CHECKING:
     AnyJudge = Judge
 else:  # the judges of other packages are known at run time only
     AnyJudge = JUDGES.union()
 
+_FIX = "Check the benchmark's path."
 HELD_OUT = "held_out"
 """Name of the benchmark of a run's own held-out prompts, on which the gate decides."""
 
@@ -44,6 +46,8 @@ class Benchmark(Settings, abc.ABC):
     """Name of the benchmark for readers of the report."""
     licence: ClassVar[str | None] = None
     """Licence of its prompts, which the report shows; None where none is stated."""
+    parallel: ClassVar[bool] = True
+    """Whether its languages say the same: a prompt then has one id in all of them, and counts once where they pool."""
     metrics: ClassVar[tuple[Metric, ...]] = ANSWERS
     """What is measured; a metric without prompts of its kind has no figure."""
 
@@ -106,13 +110,24 @@ class FileBenchmark(Benchmark):
         return f"{self.path}@{self.revision}" if self.revision else Path(self.path).name
 
     @property
-    def _form(self) -> str | None:
+    def _form(self) -> Form | None:
         """The kind of prompt source that reads a file of this name; None if it is not a file of prompts."""
         suffixes = [suffix.lower() for suffix in Path(self.path).suffixes]
-        forms = {".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "jsonl", ".ndjson": "jsonl"}
+        forms: dict[str, Form] = {".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "jsonl", ".ndjson": "jsonl"}
         return next((forms[suffix] for suffix in suffixes if suffix in forms), None) or (
             "parquet" if ".parquet" in suffixes else None
         )
+
+    def spelling(self, column: str, names: Collection[str]) -> str | None:
+        """Returns the first value of a column that is one of these names in upper or lower case; None if none is.
+
+        Raises:
+            BadInputError: the file cannot be read.
+        """
+        values = (
+            row.values.get(column) for row in open_records(Path(self.path), self._form or "parquet", fix=_FIX).rows
+        )
+        return next((value for value in values if isinstance(value, str) and value.strip().casefold() in names), None)
 
     def table(self, **settings: JsonValue) -> dict[str, JsonValue]:
         """Returns the source that reads this file or dataset, with further settings of a prompt source."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import json
 from pathlib import Path
 
-from mpo_core.contract.artifacts import file_digests, folder_digest
+from mpo_core.contract.artifacts import MANIFEST, file_digests, folder_digest
 from mpo_core.contract.errors import BadInputError
 from mpo_core.models.fit import check_model
 from mpo_core.models.folder import check_folder
@@ -82,8 +84,14 @@ def local_folder(path: str, revision: str | None, patterns: list[str], *, where:
 
 
 def model_digest(folder: Path, settings: ModelSettings) -> str:
-    """Returns the digest that identifies a model: of its files, and of the chat template that the settings name."""
+    """Returns the digest that identifies a model: of its files, and of the chat template that the settings name.
+
+    A model card that was added to a folder of an artifact root is no part of the model.
+    """
     files = file_digests(folder)
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # other tools have files of this name too
+        listed = json.loads((folder / MANIFEST).read_bytes())["files"]
+        files = {name: sha for name, sha in files.items() if name in listed or name != "README.md"}
     if settings.chat_template is not None:
         files["model.chat_template"] = hashlib.sha256(Path(settings.chat_template).read_bytes()).hexdigest()
     return folder_digest(files)

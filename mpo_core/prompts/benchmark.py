@@ -26,7 +26,8 @@ def benchmark_fingerprint(benchmark: Benchmark, language: str) -> list[str]:
 def benchmark_prompts(benchmark: Benchmark, language: str) -> tuple[pa.Table, pa.Table]:
     """Reads the prompts of a benchmark in one language.
 
-    A prompt's id depends on the benchmark and on its place there, so it is the same in every language.
+    A prompt's id depends on the benchmark and on its place there: it is the same in every language where the
+    benchmark's languages say the same.
 
     Returns:
         PROMPTS, whose texts are in that language, and QUARANTINE; both empty where the benchmark lacks the language.
@@ -34,17 +35,22 @@ def benchmark_prompts(benchmark: Benchmark, language: str) -> tuple[pa.Table, pa
     Raises:
         BadInputError: a source is missing, malformed or empty, or lacks a column.
     """
-    rows: list[dict[str, Any]] = [
-        {**prompt._asdict(), "source": benchmark.benchmark, "row": row, "split": "test"}
-        for row, prompt in enumerate(benchmark.prompts(language))
-    ]
-    rejected = [QUARANTINE.build([])]
+    rows: list[dict[str, Any]] = []
+    blank = []
+    for number, prompt in enumerate(benchmark.prompts(language)):
+        if prompt.text.strip():
+            rows.append({**prompt._asdict(), "source": benchmark.benchmark, "row": number, "split": "test"})
+        else:
+            row_id = f"{benchmark.benchmark}/{prompt.id}"
+            blank.append({"row_id": row_id, "language": language, "reason": "empty_text", "detail": "no text"})
+    rejected = [QUARANTINE.build(blank)]
     for number, settings in enumerate(_settings(benchmark, language)):
         loaded = load_prompts(settings, dominant=language, seed=0)
         rows += [{**row, "id": f"{number}/{row['row']}"} for row in loaded.prompts.to_pylist()]
         rejected.append(loaded.quarantine)
+    place = "" if benchmark.parallel else f" {language}"
     for row in rows:
-        row["prompt_id"] = prompt_id(f"benchmark {benchmark.benchmark}", row.pop("id"))
+        row["prompt_id"] = prompt_id(f"benchmark {benchmark.benchmark}{place}", row.pop("id"))
     if benchmark.limit is not None:
         shuffled = sorted(rows, key=lambda row: hashlib.sha256(row["prompt_id"].encode()).digest())
         sampled_ids = {row["prompt_id"] for row in shuffled[: benchmark.limit]}

@@ -41,7 +41,8 @@ def push(store: ArtifactStore, name: str, repo: str, *, private: bool) -> str:
             api.upload_folder(
                 repo_id=repo, folder_path=folder, ignore_patterns=["manifest.json"], commit_message=f"mpo {name}"
             )
-            card_text = card(version).encode()
+            own = folder / "README.md"  # the one with the figures of the run's report
+            card_text = own.read_bytes() if own.is_file() else card(version).encode()
             api.upload_file(repo_id=repo, path_in_repo="README.md", path_or_fileobj=card_text, commit_message="Card")
     except HfHubHTTPError as error:
         status = error.response.status_code

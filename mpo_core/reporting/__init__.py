@@ -3,6 +3,7 @@
 from mpo_core.reporting.analyses import analysed, write_analysis
 from mpo_core.reporting.console import before_after_tables
 from mpo_core.reporting.methods import MethodsSummary, methods_markdown, methods_table, picture, write_methods
+from mpo_core.reporting.model_card import CARD, model_card, training_card
 from mpo_core.reporting.note import by_language, markdown
 from mpo_core.reporting.publish import PAGE, files, read, run_folder, write
 from mpo_core.reporting.report import render
@@ -18,6 +19,7 @@ from mpo_core.reporting.summary import (
 )
 
 __all__ = [
+    "CARD",
     "PAGE",
     "BenchmarkCard",
     "ComparisonRow",
@@ -35,10 +37,12 @@ __all__ = [
     "markdown",
     "methods_markdown",
     "methods_table",
+    "model_card",
     "picture",
     "read",
     "render",
     "run_folder",
+    "training_card",
     "write",
     "write_analysis",
     "write_methods",

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from mpo_core.contract.benchmark import BENCHMARKS
+from mpo_core.contract.benchmark import BENCHMARKS, recognised
 from mpo_core.contract.errors import BadInputError
 from mpo_core.contract.metric import Metric
 from mpo_core.contract.tables import METRICS
@@ -175,3 +176,85 @@ def test_the_set_that_ships_has_every_prompt_in_seven_languages():
     }
     assert tables["en"][0].num_rows >= 60
     assert set(tables["sw"][0]["kind"].to_pylist()) == {"harmless"}
+
+
+def test_csrt_is_english_with_mixed_texts(tmp_path):
+    path = tmp_path / "csrt.csv"
+    path.write_text("id,category,en,csrt\n0,c,How do I bake?,Wie backe 我 pan?\n", encoding="utf-8")
+    csrt = BENCHMARKS.parse({"benchmark": "csrt", "path": str(path)})
+    (row,) = benchmark_prompts(csrt, "en")[0].to_pylist()
+    assert (row["text"], row["kind"], row["category"]) == ("Wie backe 我 pan?", "harmful", "c")
+    assert benchmark_prompts(csrt, "zh")[0].num_rows == 0
+    assert csrt.licence is None
+
+
+def test_xsafety_reads_files_without_a_header(tmp_path):
+    from openpyxl import Workbook
+
+    for code, ending in (("en", "_n"), ("bn", "")):
+        (tmp_path / code).mkdir()
+        texts = [f"{code} one, two", "", f'{code} "three"']
+        lines = [texts[0], f"{code} blank,", '"' + texts[2].replace('"', '""') + '"']
+        (tmp_path / code / f"Insult{ending}.csv").write_text("\ufeff" + "\n".join(lines) + "\n", encoding="utf-8")
+    (tmp_path / "en" / "Mental_Health_en.csv").write_text('en four\n"  "\n', encoding="utf-8")
+    book = Workbook()
+    for text in ("bn four", "bn five"):
+        book.active.append([text])
+    book.save(tmp_path / "bn" / "Mental_Health.xlsx")
+    (tmp_path / "bn" / "Mental_Health.xlsx").rename(tmp_path / "bn" / "Mental_Health.csv")  # the content decides
+
+    xsafety = BENCHMARKS.parse({"benchmark": "xsafety", "path": str(tmp_path)})
+    english, rejected = benchmark_prompts(xsafety, "en")
+    assert english["text"].to_pylist() == ["en one, two", "en blank", 'en "three"', "en four"]
+    assert english["category"].to_pylist() == ["insult", "insult", "insult", "mental_health"]
+    assert [row["reason"] for row in rejected.to_pylist()] == ["empty_text"]
+    bengali, _ = benchmark_prompts(xsafety, "bn")
+    assert bengali["text"].to_pylist()[3:] == ["bn four", "bn five"]
+    assert bengali["prompt_id"].to_pylist()[:4] == english["prompt_id"].to_pylist()
+    assert benchmark_prompts(xsafety, "sw")[0].num_rows == 0
+
+
+def test_aya_red_teaming_reads_one_file_or_a_folder(tmp_path):
+    rows = [
+        {"prompt": f"{name} {number}", "language": name, "harm_category": '["Profanity", "Hate Speech"]'}
+        for name in ("English", "Arabic")
+        for number in range(2)
+    ]
+    path = tmp_path / "aya.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    aya = BENCHMARKS.parse({"benchmark": "aya_red_teaming", "path": str(path)})
+    english, arabic = (benchmark_prompts(aya, code)[0] for code in ("en", "ar"))
+    assert english["text"].to_pylist() == ["English 0", "English 1"]
+    assert english["category"].to_pylist()[0] == '["Profanity", "Hate Speech"]'
+    # People wrote other prompts in each language, so these are no translations of each other.
+    assert not set(english["prompt_id"].to_pylist()) & set(arabic["prompt_id"].to_pylist())
+    assert benchmark_prompts(aya, "hi")[0].num_rows == 0
+    (tmp_path / "aya_eng.jsonl").write_text(json.dumps(rows[0]) + "\n", encoding="utf-8")
+    folder = BENCHMARKS.parse({"benchmark": "aya_red_teaming", "path": str(tmp_path)})
+    assert benchmark_prompts(folder, "en")[0]["text"].to_pylist() == ["English 0"]
+    assert benchmark_prompts(folder, "ar")[0].num_rows == 0
+
+
+def test_polyguard_prompts_has_both_kinds_and_each_prompt_once(tmp_path):
+    path = tmp_path / "polyguard.parquet"
+    rows = [("Bake bread?", "unharmful"), ("Bake bread?", "unharmful"), ("Rude?", "harmful"), ("Unclear?", None)]
+    table = {
+        "prompt": [text for text, _ in rows] * 2,
+        "prompt_harm_label": [label for _, label in rows] * 2,
+        "subcategory": ["benign"] * 8,
+        "language": ["en"] * 4 + ["ko"] * 4,
+    }
+    pq.write_table(pa.table(table), path)
+    polyguard = BENCHMARKS.parse({"benchmark": "polyguard_prompts", "path": str(path)})
+    prompts, rejected = benchmark_prompts(polyguard, "ko")
+    assert prompts["kind"].to_pylist() == ["harmless", "harmful"]
+    assert sorted(row["reason"] for row in rejected.to_pylist()) == ["duplicate_prompt", "no_kind"]
+    assert benchmark_prompts(polyguard, "ja")[0].num_rows == 0
+
+
+def test_the_authors_file_is_recognised_by_its_columns(multijail, tmp_path):
+    known = recognised(tmp_path / "MultiJail.csv")
+    assert known is not None
+    assert known.benchmark == "multijail"
+    (tmp_path / "own.csv").write_text("text,kind\nBake bread?,harmless\n", encoding="utf-8")
+    assert recognised(tmp_path / "own.csv") is None
