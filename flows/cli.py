@@ -19,6 +19,7 @@ from flows.commands.judge import judge_app
 from flows.commands.languages import languages_app
 from flows.commands.models import models_app
 from flows.commands.pairs import pairs_app
+from flows.commands.report import report
 from flows.commands.shared import (
     BAD_INPUT,
     FAILED,
@@ -29,14 +30,12 @@ from flows.commands.shared import (
     Out,
     Overrides,
     Profile,
-    Root,
     bar,
     complain,
     console,
     kinds_printed,
     note_unidentified,
     output,
-    store_at,
     tell,
     unexpected,
     with_methods,
@@ -63,6 +62,7 @@ app.add_typer(languages_app, name="languages")
 app.command("translate")(translate)
 app.add_typer(judge_app, name="judge")
 app.command("evaluate")(evaluate)
+app.command("report")(report)
 app.command("analyse")(analyse)
 app.add_typer(models_app, name="models")
 app.add_typer(microworld_app, name="microworld")
@@ -189,31 +189,6 @@ def train(
         languages = config.languages if chosen else None
         result = train_file(config, pairs, out, languages=languages, validation=validation, as_is=as_is)
     tell(result, as_json)
-
-
-@app.command()
-def report(
-    name: Annotated[str, typer.Argument(help="Name of the run.")],
-    out: Annotated[
-        Path | None,
-        typer.Option("--out", help="Write the page into this file. Default: beside the run's summary in --root."),
-    ] = None,
-    root: Root = "artifacts",
-    as_json: AsJson = False,
-) -> None:
-    """Render a run's HTML page again from its summary, unless it is up to date, and print its path."""
-    from mpo_core import reporting
-    from mpo_core.contract.artifacts import write_atomically
-
-    store = store_at(root)
-    folder = reporting.run_folder(store, name)
-    page = reporting.render(reporting.read(store, folder))
-    place = f"{folder}/report.html"
-    if out is not None:
-        write_atomically(out, page.encode())
-    elif store.read_text(place) != page:
-        store_at(root, writes=True).write_text(place, page)
-    tell({"report": str(out or f"{root.rstrip('/')}/{place}")}, as_json)
 
 
 @microworld_app.command("build")

@@ -5,8 +5,9 @@ from mpo_core.reporting.console import before_after_tables
 from mpo_core.reporting.methods import MethodsSummary, methods_markdown, methods_table, picture, write_methods
 from mpo_core.reporting.model_card import CARD, model_card, training_card
 from mpo_core.reporting.note import by_language, markdown
-from mpo_core.reporting.publish import PAGE, files, read, run_folder, write
+from mpo_core.reporting.publish import PAGE, SUMMARY, files, read, run_folder, write
 from mpo_core.reporting.report import render
+from mpo_core.reporting.runs import compare_runs, runs_table
 from mpo_core.reporting.summary import (
     BenchmarkCard,
     ComparisonRow,
@@ -21,6 +22,7 @@ from mpo_core.reporting.summary import (
 __all__ = [
     "CARD",
     "PAGE",
+    "SUMMARY",
     "BenchmarkCard",
     "ComparisonRow",
     "Example",
@@ -33,6 +35,7 @@ __all__ = [
     "analysed",
     "before_after_tables",
     "by_language",
+    "compare_runs",
     "files",
     "markdown",
     "methods_markdown",
@@ -42,6 +45,7 @@ __all__ = [
     "read",
     "render",
     "run_folder",
+    "runs_table",
     "training_card",
     "write",
     "write_analysis",

@@ -73,10 +73,15 @@ def scope(summary: RunSummary) -> list[Fact]:
         "Languages": listed([language_name(code) for code in summary.languages]),
         "Prompts": "; ".join(sets) or "none",
         "Answers": f"{samples} to each prompt, {how}, in one turn",
-        "Judge": summary.judge.get("judge", str(setting(summary, "judging", "judge") or "not recorded")),
+        "Judge": judge_name(summary),
         "Not covered": _NOT_COVERED,
     }
     return [Fact(*fact) for fact in facts.items()]
+
+
+def judge_name(summary: RunSummary) -> str:
+    """Returns the name of the run's judge."""
+    return summary.judge.get("judge") or str(setting(summary, "judging", "judge") or "not recorded")
 
 
 def _prompts(summary: RunSummary, card: BenchmarkCard) -> str:
@@ -92,7 +97,7 @@ def _prompts(summary: RunSummary, card: BenchmarkCard) -> str:
 
 def judge_card(summary: RunSummary) -> list[Fact]:
     """Returns what a reader must know of the judge to trust and to repeat its verdicts."""
-    facts = dict(summary.judge) or {"judge": str(setting(summary, "judging", "judge") or "not recorded")}
+    facts = {"judge": judge_name(summary), **summary.judge}
     answers = sum(sum(row.counts.values()) for row in summary.outcomes)
     if answers:
         unjudged = sum(row.counts.get("unjudged", 0) for row in summary.outcomes)
