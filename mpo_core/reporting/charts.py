@@ -60,7 +60,7 @@ def overview(summary: RunSummary) -> Markup | None:
         names = [shortened(language_name(code)) for code in codes] if number == 0 else []
         ax.set_yticks(range(len(names)), names, color=INK)
         ax.set_title(f"{shortened(card.label)}\n{metric.short}", color=INK, fontsize=12, loc="left", pad=8)
-        ax.set_xticks([0, 0.5, 1.0], ["0 %", "50", "100 %"])
+        ax.set_xticks([0, 0.5, 1.0], ["0", "50", "100 %"])
     texts = [
         f"{card.label}, {metric.label}: {_spoken(summary, [(c, pairs[c]) for c in codes if pairs[c].measured])}"
         for card, metric, pairs in panels

@@ -19,6 +19,7 @@ from mpo_core.reporting.charts import Curve
 from mpo_core.reporting.findings import median
 from mpo_core.reporting.summary import BenchmarkCard, MetricRow, RunSummary, StageSummary
 
+_MOST_COLUMNS = 3
 CHECK_NAMES = {rule.name: rule.title for rule in RULES} | {
     "fewer_languages": "No language lost since",
     "taken_out": "Not taken out of use by a person",
@@ -118,7 +119,7 @@ def sections(summary: RunSummary) -> list[Section]:
     for number, card in enumerate(summary.cards):
         held_out = card.name == HELD_OUT
         for kind in _PURPOSE:
-            metrics = [metric for metric in card.metrics if metric.kind == kind and metric.unit == "share"]
+            metrics = _columns([m for m in card.metrics if m.kind == kind and m.unit == "share"])
             rows = language_rows(summary, card, metrics)
             if not rows and (not held_out or summary.models):
                 continue
@@ -143,6 +144,13 @@ def sections(summary: RunSummary) -> list[Section]:
                 )
             )
     return parts
+
+
+def _columns(metrics: list[Metric]) -> list[Metric]:
+    """Returns the main metrics, and further ones as far as there is room for them: a table has room for three."""
+    main = [metric for metric in metrics if metric.main]
+    others = [metric for metric in metrics if not metric.main]
+    return main + others[: max(0, _MOST_COLUMNS - len(main))]
 
 
 def benchmark_notes(summary: RunSummary, card: BenchmarkCard) -> list[str]:

@@ -139,7 +139,8 @@ def assert_tables(out, result):
         unsafe = sum(row["verdict"] == "unsafe" and row["language"] == "sw" for row in verdicts)
         row = next(r for r in figures if (r["model"], r["language"], r["metric"]) == (name, "sw", "unsafe"))
         assert row["count"] == unsafe
-    assert sorted(path.name for path in out.iterdir()) == ["after", "before", "metrics.parquet", "quarantine.parquet"]
+    tables = {"comparisons.parquet", "metrics.parquet", "quarantine.parquet"}
+    assert {path.name for path in out.iterdir()} == {"after", "before", "report.html", "summary.json"} | tables
 
 
 def test_evaluate_rejects_what_cannot_be_translated(mpo, prompts_csv):

@@ -1,5 +1,6 @@
 """`mpo evaluate` and `mpo train` work with the tasks and the cache of the pipeline."""
 
+import csv
 import json
 
 import pyarrow.parquet as pq
@@ -33,6 +34,59 @@ def test_a_second_evaluation_computes_nothing(prefect_server, evaluate):
     # A model that is compared with itself has answered already, under another name.
     _, ran = evaluate("--against", "microworld")
     assert ran == ["compare-before-after", "evaluate-after", "evaluate-before"]
+
+
+def test_a_benchmark_by_name_has_its_answers_page_and_log(prefect_server, mpo, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    few = ["--languages", "en,sw", "--limit", 2, "--set", "evaluation.sampling.max_new_tokens=8"]
+    given = ["evaluate", "--model", "microworld", "--benchmark", "own_over_refusal", *few]
+    with monkeypatch.context() as patched:  # a full disk, say
+        patched.setattr("flows.evaluation_folder.write_inspect_log", lambda *_: 1 / 0)
+        assert mpo(*given, "--out", out, "--inspect").code == 1
+    assert not out.exists()
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".out")]
+    with ledger() as ran:
+        done = mpo(*given, "--out", out, "--csv", "--inspect", "--json")
+    assert (done.code, ran) == (0, []), done
+    result = json.loads(done.out)
+    assert {row["benchmark"] for row in result["metrics"]} == {"own_over_refusal"}
+    assert result["report"] == str(out / "report.html")
+    place = out / "model" / "own_over_refusal"
+    answers = pq.read_table(place / "answers.parquet")
+    assert sorted(answers["language"].to_pylist()) == ["en", "en", "sw", "sw"]
+    assert pq.read_table(place / "verdicts.parquet").num_rows == 4
+    with (out / "answers.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["answer"] for row in rows] == answers["text"].to_pylist()
+    assert {row["outcome"] for row in rows} <= {"safe_refusal", "safe_help", "unsafe", "invalid", "unjudged"}
+    log = json.loads((out / "inspect" / "own_over_refusal-model.json").read_text())
+    assert [sample["output"]["choices"][0]["message"]["content"] for sample in log["samples"]] == [
+        row["answer"] for row in rows
+    ]
+    assert all((path.stat().st_mode & 0o077) == 0 for path in out.rglob("*.*"))
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["models"] == {"model": "microworld"}
+    assert sum(sum(row["counts"].values()) for row in summary["outcomes"]) == 4
+    both = mpo("report", "compare", out, out, "--out", tmp_path / "both.html", "--json")
+    assert both.code == 0, both
+    assert (tmp_path / "both.html").stat().st_size > 1000
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ([], "nothing to measure is named"),
+        (["--benchmark", "unheard_of"], "unknown benchmark. Name one of "),
+        (["--benchmark", "multijail"], "this benchmark needs a file. Write multijail=FILE, or "),
+        (["--benchmark", "own_over_refusal", "--csv"], "the folder for the files is missing. Give --out FOLDER."),
+        (["--benchmark", "own_over_refusal=x"], "comes along and takes no file"),
+    ],
+)
+def test_what_cannot_be_measured_is_one_clear_error(mpo, given, message):
+    done = mpo("evaluate", "--model", "microworld", *given)
+    assert (done.code, done.out) == (2, "")
+    assert message in done.err
+    assert len(done.err.splitlines()) == 1
 
 
 def test_an_evaluation_that_failed_half_way_goes_on(prefect_server, evaluate, monkeypatch):
