@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from mpo_core.contract.benchmark import Benchmark, BenchmarkPrompt
-from mpo_core.contract.settings import OPERATIONAL, UserPath
+from mpo_core.contract.settings import LOCATION, UserPath
 from mpo_core.files.first_column import first_column
 
 _FOLDERS = {"es": "sp"}
@@ -25,7 +25,7 @@ class XSafety(Benchmark):
 
     benchmark: Literal["xsafety"]
     """Name of the benchmark."""
-    path: UserPath = Field(json_schema_extra=OPERATIONAL)
+    path: UserPath = Field(json_schema_extra=LOCATION)
     """Folder of the repository Jarviswang94/Multilingual_safety_benchmark, with a folder for each language."""
 
     def prompts(self, language: str) -> list[BenchmarkPrompt]:
