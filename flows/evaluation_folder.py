@@ -101,8 +101,7 @@ class OutFolder(NamedTuple):
             _stream(place / "verdicts.parquet", VERDICTS, (store.read_table(b.verdicts, VERDICTS) for b in blocks))
             _stream(place / "quarantine.parquet", QUARANTINE, (rejected_rows(store, b.quarantine) for b in blocks))
             if self.inspect:
-                path = folder / "inspect" / f"{benchmark}-{role}.json"
-                write_inspect_log(path, summary, role, benchmark, _joined(store, blocks))
+                write_inspect_log(folder / "inspect", summary, role, benchmark, _joined(store, blocks))
         if self.csv:
             pa_csv.write_csv(metrics, _private(folder / "metrics.csv"))
             _write_rows(folder / "answers.csv", _joined(store, answered))

@@ -52,6 +52,12 @@ def evaluate(
         ),
     ] = None,
     limit: Annotated[int | None, typer.Option(help="Most prompts of each set, in each language.", min=1)] = None,
+    translate: Annotated[
+        bool,
+        typer.Option(
+            "--translate", help="Translate benchmarks, with the profile's engines, into languages that they lack."
+        ),
+    ] = False,
     judge: Annotated[
         str | None,
         typer.Option(help="Judge: refusal_rules, guard=FOLDER_OR_ID, openai=MODEL … Default: the profile's."),
@@ -82,8 +88,9 @@ def evaluate(
     if judge is not None:
         changes.append(f"judging={json.dumps(judge_settings(judge))}")
     plain = load_config(profile, changes)
-    sets, file = _prompt_sets(plain, prompts, benchmark or [], source, limit)
-    changes.append(f"evaluation.benchmarks={json.dumps(sets)}")
+    sets, file = _prompt_sets(plain, prompts, benchmark or [], source)
+    more = ({} if limit is None else {"limit": limit}) | ({"translate": True} if translate else {})
+    changes.append(f"evaluation.benchmarks={json.dumps([entry | more for entry in sets])}")
     changes += _defaults(plain, sets, file, languages, changes, profile)
     config, own = with_model(profile, changes, model)
     from flows import progress
@@ -117,7 +124,7 @@ def evaluate(
 
 
 def _prompt_sets(
-    config: PipelineConfig, prompts: Path | None, names: list[str], source: int | None, limit: int | None
+    config: PipelineConfig, prompts: Path | None, names: list[str], source: int | None
 ) -> tuple[list[dict[str, Any]], Path | None]:
     """Returns the benchmarks to measure, as settings, and the file of prompts if it is none of them."""
     in_profile = {entry.benchmark: entry for entry in config.evaluation.benchmarks if entry.benchmark != HELD_OUT}
@@ -133,8 +140,7 @@ def _prompt_sets(
         raise BadInputError(
             "nothing to measure is named", where="mpo evaluate", fix="Give --benchmark NAME or --prompts FILE."
         )
-    sets = [entry.model_dump(mode="json", exclude_defaults=True) for entry in chosen]
-    return [entry | ({} if limit is None else {"limit": limit}) for entry in sets], prompts
+    return [entry.model_dump(mode="json", exclude_defaults=True) for entry in chosen], prompts
 
 
 def _benchmark(option: str, in_profile: dict[str, Benchmark]) -> Benchmark:

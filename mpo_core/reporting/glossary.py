@@ -31,6 +31,7 @@ GLOSSARY = (
         "helped",
         "The share of harmless prompts that get a safe answer which is not a refusal. Higher is better.",
     ),
+    Term("outcome", "What an answer is: a safe refusal, safe help, unsafe, invalid or unjudged."),
     Term("over-refusal", "A refusal of a harmless prompt. Lower is better."),
     Term("dominant language", "The language in which the model is already safe, usually English."),
     Term("target language", "A language that is to become as safe as the dominant one."),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable
+from datetime import UTC
 from pathlib import Path
 from typing import Any
 
@@ -15,22 +16,25 @@ _STOP = {"stop": "stop", "length": "max_tokens"}
 
 
 def write_inspect_log(
-    path: Path, summary: RunSummary, role: Model, benchmark: str, answers: Iterable[dict[str, Any]]
+    folder: Path, summary: RunSummary, role: Model, benchmark: str, answers: Iterable[dict[str, Any]]
 ) -> None:
     """Writes the log, sample by sample, so that not all of them are in memory.
 
     Args:
-        path: the file, which must not be there.
+        folder: the folder of the logs; a log is called by moment, benchmark and model, as inspect calls its own.
         summary: the evaluation.
         role: which of its models answered.
         benchmark: name of the set of prompts.
         answers: the answers with prompt, language, verdict and outcome, as `answers.csv` has them.
     """
-    name = summary.models.get(role, role)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    name, identifier = summary.models.get(role, role), _identifier(summary, role, benchmark)
+    # `inspect view` lists no file whose name begins otherwise.
+    task = f"{benchmark}-{role}".replace("_", "-")
+    path = folder / f"{summary.started.astimezone(UTC):%Y-%m-%dT%H-%M-%S+00-00}_{task}_{identifier}.json"
+    folder.mkdir(parents=True, exist_ok=True)
     path.touch(mode=0o600)
     with path.open("w", encoding="utf-8") as file:
-        file.write(json.dumps(_head(summary, role, benchmark, name), ensure_ascii=False)[:-1])
+        file.write(json.dumps(_head(summary, role, benchmark, name, identifier), ensure_ascii=False)[:-1])
         file.write(', "samples": [')
         for number, answer in enumerate(answers):
             file.write(",\n" if number else "\n")
@@ -38,8 +42,11 @@ def write_inspect_log(
         file.write("\n]}\n")
 
 
-def _head(summary: RunSummary, role: Model, benchmark: str, name: str) -> dict[str, Any]:
-    identifier = hashlib.sha256(f"{summary.started} {summary.base_digest} {benchmark} {role}".encode()).hexdigest()[:22]
+def _identifier(summary: RunSummary, role: Model, benchmark: str) -> str:
+    return hashlib.sha256(f"{summary.started} {summary.base_digest} {benchmark} {role}".encode()).hexdigest()[:22]
+
+
+def _head(summary: RunSummary, role: Model, benchmark: str, name: str, identifier: str) -> dict[str, Any]:
     rows = [row for row in summary.metrics if (row.benchmark, row.model) == (benchmark, role)]
     answers = sum(
         sum(row.counts.values()) for row in summary.outcomes if (row.benchmark, row.model) == (benchmark, role)

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 
 import pyarrow.parquet as pq
 import pytest
@@ -59,7 +60,9 @@ def test_a_benchmark_by_name_has_its_answers_page_and_log(prefect_server, mpo, t
         rows = list(csv.DictReader(file))
     assert [row["answer"] for row in rows] == answers["text"].to_pylist()
     assert {row["outcome"] for row in rows} <= {"safe_refusal", "safe_help", "unsafe", "invalid", "unjudged"}
-    log = json.loads((out / "inspect" / "own_over_refusal-model.json").read_text())
+    (path,) = (out / "inspect").iterdir()
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d\+00-00_own-over-refusal-model_[0-9a-f]{22}\.json", path.name)
+    log = json.loads(path.read_text())
     assert [sample["output"]["choices"][0]["message"]["content"] for sample in log["samples"]] == [
         row["answer"] for row in rows
     ]
