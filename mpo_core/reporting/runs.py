@@ -70,15 +70,15 @@ def _prompts(summary: RunSummary, card: BenchmarkCard, metric: Metric) -> tuple[
 def panels(summaries: Sequence[RunSummary]) -> list[Panel]:
     """Returns a panel for each main metric of each set of prompts that one of the runs has measured."""
     codes = list(dict.fromkeys(code for summary in summaries for code in summary.languages))
-    found = []
+    tables = []
     for card, metric in _measured(summaries):
         rows = [("Target median", [(figure(metric, median(s, metric.name, card.name).after), "") for s in summaries])]
         for code in codes:
             cells = [_cell(metric, summary, card, code) for summary in summaries]
             if any(value != "–" for value, _ in cells):
                 rows.append((language_name(code), cells))
-        found.append(Panel(f"{card.label}: {metric.label}", metric.note, rows))
-    return found
+        tables.append(Panel(f"{card.label}: {metric.label}", metric.note, rows))
+    return tables
 
 
 def runs_table(summaries: Sequence[RunSummary], names: Sequence[str]) -> Table:

@@ -56,8 +56,8 @@ class OpenAIJudge(ModelJudge):
 
     def card(self) -> dict[str, str]:
         """Returns the model, your label of its version, and the format of its prompt."""
-        asked_by = self.format or "rubric"
-        return {**super().card(), "model": self.model, "version": self.version or "not stated", "format": asked_by}
+        prompt = self.format or "rubric"
+        return {**super().card(), "model": self.model, "version": self.version or "not stated", "format": prompt}
 
     def verdicts_with_progress(self, cases: Sequence[Case], progress: Progress) -> list[Verdict]:
         """Asks the model about every answer; without a readable reply an answer is unjudged.
