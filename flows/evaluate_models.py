@@ -63,6 +63,7 @@ def evaluate_models(
     """
     if out is not None:
         out.require_new()
+    config.judging.require_ready()
     store = open_root(config)
     blocks = None
     if prompts is not None:

@@ -77,6 +77,7 @@ class Section(NamedTuple):
     id: str
     title: str
     lead: str
+    caption: str
     notes: list[str]
     panels: list[Panel]
     heads: list[str]
@@ -119,7 +120,9 @@ def sections(summary: RunSummary) -> list[Section]:
     for number, card in enumerate(summary.cards):
         held_out = card.name == HELD_OUT
         for kind in _PURPOSE:
-            metrics = _columns([m for m in card.metrics if m.kind == kind and m.unit == "share"])
+            of_kind = [metric for metric in card.metrics if metric.kind == kind]
+            shares = [metric for metric in of_kind if metric.unit == "share"]
+            metrics = _columns(shares) if shares or held_out else of_kind
             rows = language_rows(summary, card, metrics)
             if not rows and (not held_out or summary.models):
                 continue
@@ -127,14 +130,18 @@ def sections(summary: RunSummary) -> list[Section]:
             charted = [
                 Panel(metric.label, metric.note, charts.dumbbell(summary, metric, card.name, name=f"{name}-{place}"))
                 for place, metric in enumerate(metrics)
-                if metric.main
+                if metric.main and metric.unit == "share"
             ]
             title = f"{kind.capitalize()} prompts" if held_out else f"{card.label}: {kind} prompts"
+            lead, what = _lead(summary, kind), "share of answers"
+            if not shares and not held_out:
+                title, lead, what = card.label, " ".join(metric.note for metric in metrics), "figures"
             parts.append(
                 Section(
                     name,
                     title,
-                    _lead(summary, kind),
+                    lead,
+                    f"{title}: {what}",
                     benchmark_notes(summary, card),
                     charted,
                     [metric.short for metric in metrics],
