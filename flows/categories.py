@@ -1,28 +1,27 @@
 """The attack success rate by harm category: what the heat map of the report shows."""
 
+from collections.abc import Mapping, Sequence
+
 import pyarrow as pa
 
 from flows.run import Run
-from flows.stages import Change
-from flows.stages.shards import Shards
-from mpo_core.contract.benchmark import HELD_OUT
+from flows.stages import Measured
 from mpo_core.contract.tables import CATEGORIES, PROMPTS, VERDICTS
 from mpo_core.evaluation.categories import category_shares
+from mpo_core.reporting.summary import Model
 
 
-def category_figures(run: Run, change: Change) -> pa.Table:
-    """Returns table CATEGORIES of both models on held-out prompts and on every benchmark with categories."""
+def category_figures(run: Run, evaluated: Mapping[Model, Sequence[Measured]]) -> pa.Table:
+    """Returns table CATEGORIES of each model, by its role, on every set of prompts with categories."""
     tables = [CATEGORIES.build([])]
-    for model, evaluation in (("before", change.before), ("after", change.after)):
-        measured: list[tuple[str, Shards]] = [(HELD_OUT, evaluation.verdicts)]
-        measured += [(result.prompts.benchmark.benchmark, result.verdicts) for result in evaluation.benchmarks]
-        for benchmark, verdicts in measured:
-            blocks = {block.sha256: block for _, block in verdicts}
+    for model, parts in evaluated.items():
+        for measured in parts:
+            blocks = {block.sha256: block for _, block in measured.verdicts}
             tables.append(
                 category_shares(
                     run.store.read_tables(list(blocks.values()), PROMPTS),
-                    run.store.read_tables([run.result(future).rows for future in verdicts.values()], VERDICTS),
-                    benchmark=benchmark,
+                    run.store.read_tables([run.result(f).rows for f in measured.verdicts.values()], VERDICTS),
+                    benchmark=measured.prompts.benchmark.benchmark,
                     model=model,
                     confidence=run.config.evaluation.confidence,
                     pooled=run.config.languages.targets,

@@ -3,7 +3,6 @@
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.events import emit_event
 
-from flows.categories import category_figures
 from flows.pairs_card import pairs_card
 from flows.run import Future, Run
 from flows.stages import Change, Pairs, figures
@@ -30,7 +29,6 @@ def write_report(
         {"before": change.before.measured, "after": change.after.measured},
         change.all_comparisons,
         metrics=metrics.to_pylist(),
-        categories=category_figures(run, change).to_pylist(),
         benchmarks=[*(part.prompts.card for part in change.after.measured), *utility_cards(run, metrics)],
         gate=settled.gate,
         since=since,

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from flows.categories import category_figures
 from flows.run import Future, Run, Step
 from flows.stages import Measured
 from mpo_core import reporting
@@ -55,6 +56,7 @@ def summarise(
         "metrics": store.read_tables(figures, METRICS).to_pylist(),
         "comparisons": store.read_tables(tests, COMPARISONS).to_pylist(),
         "benchmarks": [measured.prompts.card for measured in next(iter(evaluated.values()))],
+        "categories": category_figures(run, evaluated).to_pylist(),
         "outcomes": _outcomes(run, evaluated),
         "flips": _flips(run, evaluated),
         "judge": config.judging.card(),
