@@ -16,10 +16,13 @@ def category_figures(run: Run, evaluated: Mapping[Model, Sequence[Measured]]) ->
     tables = [CATEGORIES.build([])]
     for model, parts in evaluated.items():
         for measured in parts:
+            if not measured.verdicts:
+                continue
+            # A prompt has one id in every language of a benchmark, so these are no single table.
             blocks = {block.sha256: block for _, block in measured.verdicts}
             tables.append(
                 category_shares(
-                    run.store.read_tables(list(blocks.values()), PROMPTS),
+                    pa.concat_tables([run.store.read_table(block, PROMPTS) for block in blocks.values()]),
                     run.store.read_tables([run.result(f).rows for f in measured.verdicts.values()], VERDICTS),
                     benchmark=measured.prompts.benchmark.benchmark,
                     model=model,
