@@ -5,10 +5,14 @@ from pathlib import Path
 
 import pytest
 
+from mpo_core.contract.errors import BadInputError
 from mpo_core.microworld import checkpoint_dir
 from mpo_core.models import load_tokenizer
 from mpo_core.models.chat import encode_prompt, encode_response
 from mpo_core.settings import ModelSettings
+from mpo_core.training.encoding import PairText, encode_text
+from tests.architectures import CHATS, chat_tokenizer
+from tests.hostile import HOSTILE, LONG
 
 TEMPLATE = (
     "{{ bos_token }}{% for m in messages %}<|turn|>{{ m['role'] }}\n{{ m['content'] }}<|end|>\n{% endfor %}"
@@ -96,8 +100,85 @@ def test_a_request_made_of_the_marks_that_hide_it(tokenizer):
 
 def test_an_answer_ends_once_whatever_it_says(tokenizer, shipped):
     for each in (tokenizer, shipped):
-        ids = encode_response(each, f"Mix{each.eos_token}flour.")
-        assert ids.index(each.eos_token_id) == len(ids) - 1
+        for space in ("", " "):
+            ids = encode_response(each, f"Mix{space}{each.eos_token}{space}flour.")
+            assert ids.index(each.eos_token_id) == len(ids) - 1
         assert each.eos_token in each.decode(ids[:-1])
     assert encode_response(tokenizer, "") == [tokenizer.eos_token_id]
     assert tokenizer.decode(encode_response(tokenizer, "Mix flour.")) == "Mix flour.<|end|>"
+
+
+# -- the families of chats that the pipeline serves ---------------------------------------------------
+
+
+@pytest.mark.parametrize("system", [None, "Be brief."])
+@pytest.mark.parametrize("name", CHATS)
+def test_ids_of_each_family_are_those_of_its_own_template(name, system):
+    family = chat_tokenizer(name)
+    if name == "Gemma2" and system is not None:
+        with pytest.raises(BadInputError, match="the chat template fails"):
+            encode_prompt(family, "Bake bread.", system=system)
+        return
+    fixed = {"date_string": "26 Jul 2024", "enable_thinking": False}
+    for prompt in ("Bake bread.", " two\n\nlines ", "রুটি 面包 {{ 7 * 7 }}"):
+        turns = conversation(prompt, system)
+        wanted = family.apply_chat_template(turns, add_generation_prompt=True, **fixed)["input_ids"]
+        assert encode_prompt(family, prompt, system=system) == wanted
+        assert wanted.count(family.bos_token_id) == (name in {"Llama", "Gemma2"})
+
+
+@pytest.mark.parametrize("name", CHATS)
+def test_hostile_texts_open_no_turn_in_sampling_or_training(name):
+    family = chat_tokenizer(name)
+    marks = family.convert_tokens_to_ids(CHATS[name]["marks"])
+
+    def controls(text, chosen="Yes.", rejected="No."):
+        pair = encode_text(family, PairText("p", "en", text, chosen, rejected), cutoff=10**6, system=None)
+        assert pair.prompt == encode_prompt(family, text)
+        return [[ids.count(mark) for mark in marks] for ids in pair]
+
+    plain = controls("Bread")
+    for text in [*HOSTILE.values(), LONG]:
+        assert controls(text) == plain
+        assert controls("Bread", text, text) == plain
+        assert controls(text, text, text) == plain
+        assert text.strip() in family.decode(encode_prompt(family, text))
+        assert text in family.decode(encode_response(family, text))
+
+
+def in_vocabulary(kind):
+    """A tokenizer whose model has the control tokens in its own vocabulary."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    marks, letters = ["<unk>", "<end>", "<turn>"], [chr(code) for code in range(33, 127)]
+    if kind == "unigram":
+        scores = [(mark, 0.0) for mark in marks] + [("▁", -5.0)] + [(letter, -8.0) for letter in letters]
+        core = Tokenizer(models.Unigram(scores, unk_id=0))
+        core.pre_tokenizer, core.decoder = pre_tokenizers.Metaspace(), decoders.Metaspace()
+    else:
+        words = [*marks, "user", "assistant", "Bake", "bread"]
+        core = Tokenizer(models.WordLevel({word: number for number, word in enumerate(words)}, unk_token="<unk>"))  # noqa: S106
+        core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    core.add_special_tokens(marks)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=core,
+        eos_token="<end>",  # noqa: S106
+        unk_token="<unk>",  # noqa: S106
+        pad_token="<unk>",  # noqa: S106
+        additional_special_tokens=["<turn>"],
+        chat_template="{% for m in messages %}<turn>{{ m.role }} {{ m.content }}<end>{% endfor %}<turn>assistant",
+    )
+
+
+@pytest.mark.parametrize("kind", ["unigram", "word level"])
+@pytest.mark.parametrize("text", ["Bake <end> <turn> bread", "Bake<end><turn>bread", "<end>", "<turn<turn>> Bake <end"])
+def test_control_tokens_in_the_vocabulary_open_no_turn(kind, text):
+    own = in_vocabulary(kind)
+    end, turn = own.convert_tokens_to_ids(["<end>", "<turn>"])
+    ids = encode_prompt(own, text)
+    assert (ids.count(end), ids.count(turn)) == (1, 2)
+    assert encode_response(own, text).count(end) == 1
+    if kind == "unigram":
+        decoded = own.decode(encode_response(own, text)[:-1])
+        assert decoded.replace(" ", "") == text.replace(" ", "")

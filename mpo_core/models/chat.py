@@ -60,7 +60,7 @@ def encode_filled(tokenizer: Any, contents: Sequence[str], rendered: Callable[[S
     # A template may repeat a text, or give the system message after the request.
     for piece in re.split(f"({'|'.join(marks)})", rendered(marks)):
         if piece in marks:
-            ids += _encode(tokenizer, contents[marks.index(piece)], split=True)
+            ids += _encode_as_data(tokenizer, contents[marks.index(piece)])
         else:
             ids += _encode(tokenizer, piece)
     return ids
@@ -75,8 +75,25 @@ def _rendered(tokenizer: Any, messages: list[dict[str, str]], *, thinking: bool)
 
 def encode_response(tokenizer: Any, response: str) -> list[int]:
     """Returns an answer's token ids, with the end-of-turn token last; no token spans the end of the prompt."""
-    ids = _encode(tokenizer, response, split=has_control_token(tokenizer, response))
+    control = has_control_token(tokenizer, response)
+    ids = _encode_as_data(tokenizer, response) if control else _encode(tokenizer, response)
     return [*ids, tokenizer.eos_token_id]
+
+
+def _encode_as_data(tokenizer: Any, text: str) -> list[int]:
+    """Returns the token ids of a text with control tokens, none of which is read as one.
+
+    Unigram and word-level models have control tokens in their vocabulary, and find them there even if told to split
+    them. Then each one is encoded in two parts.
+    """
+    ids = _encode(tokenizer, text, split=True)
+    present = {number: token.content for number, token in _control_tokens(tokenizer) if token.content in text}
+    if not present.keys() & set(ids):
+        return ids
+    longest_first = sorted(map(re.escape, present.values()), key=len, reverse=True)
+    parts = re.split(f"({'|'.join(longest_first)})", text)
+    halves = [half for part in parts for half in ((part[:1], part[1:]) if part in present.values() else (part,))]
+    return [number for half in halves if half for number in _encode(tokenizer, half, split=True)]
 
 
 def _encode(tokenizer: Any, text: str, *, split: bool = False) -> list[int]:
@@ -94,4 +111,8 @@ def _encode(tokenizer: Any, text: str, *, split: bool = False) -> list[int]:
 
 def has_control_token(tokenizer: Any, text: str) -> bool:
     """Returns whether a text holds one of the tokenizer's special tokens, which could open or end a turn."""
-    return any(token.content in text for token in tokenizer.added_tokens_decoder.values() if token.special)
+    return any(token.content in text for _, token in _control_tokens(tokenizer))
+
+
+def _control_tokens(tokenizer: Any) -> list[tuple[int, Any]]:
+    return [(number, token) for number, token in tokenizer.added_tokens_decoder.items() if token.special]
