@@ -130,9 +130,13 @@ class Lines:
                 self._release()
                 self._report_ended()
                 now = time.monotonic()
-                for name, counted in self._stages.items():
-                    if counted.begun and counted.done < counted.total:
-                        self._print(f"{name}: {_how_far(counted)}, {_left(counted.seconds_left(now))}")
+                running = {
+                    name: stage for name, stage in self._stages.items() if stage.begun and stage.done < stage.total
+                }
+                for name, counted in running.items():
+                    self._print(f"{name}: {_how_far(counted)}, {_left(counted.seconds_left(now))}")
+                if not running:
+                    self._print("preparing the next task" if self._stages else "starting")
 
     def _report_ended(self, but: str = "") -> None:
         """Prints a line for each stage whose tasks have all ended, except the stage `but`, which still works."""

@@ -26,7 +26,8 @@ def work(board, name, total):
         board.settled(name, cached=number % 2 == 1)
 
 
-def test_every_stage_has_a_line_when_it_ends(written):
+def test_every_stage_has_a_line_when_it_ends(written, monkeypatch):
+    monkeypatch.setattr(progress_lines, "INTERVAL", 30.0)
     with progress.show(Console(file=written)):
         work(progress.board, "translate", 3)
         work(progress.board, "train", 1)
@@ -87,6 +88,17 @@ def test_a_stage_of_many_tasks_says_how_many_are_done(written):
         while not wanted.search(written.getvalue()) and time.monotonic() < deadline:
             time.sleep(0.01)
     assert wanted.search(written.getvalue())
+
+
+def test_a_command_between_its_tasks_says_so(written):
+    with progress.show(Console(file=written)):
+        time.sleep(0.25)
+        work(progress.board, "translate", 1)
+        time.sleep(0.25)
+    lines = [line for line in written.getvalue().splitlines() if not line.startswith("translate: 1 of 1")]
+    assert lines[0] == "starting"
+    assert lines[-1] == "preparing the next task"
+    assert set(lines) == {lines[0], lines[-1]}
 
 
 def test_refused_input_is_one_line_and_no_progress(written, monkeypatch):

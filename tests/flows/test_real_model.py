@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,7 +26,7 @@ pytestmark = [pytest.mark.long, pytest.mark.realmodel, pytest.mark.timeout(2400)
 
 
 class Run(NamedTuple):
-    """How a command ended, what it printed, how long it said nothing at most, and the processor time that it took."""
+    """How a command ended, what it printed, how long it said nothing after its first line, and its processor time."""
 
     code: int
     lines: list[str]
@@ -58,14 +59,15 @@ def run(command, folder):
     )
     timer = threading.Timer(2100, process.kill)
     timer.start()
-    before, last = _cpu_seconds(), time.monotonic()
-    lines, silence = [], 0.0
+    before = _cpu_seconds()
+    lines, times = [], []
     for line in process.stdout:
         lines.append(line.rstrip("\n"))
-        silence, last = max(silence, time.monotonic() - last), time.monotonic()
+        times.append(time.monotonic())
     code = process.wait()
     timer.cancel()
-    return Run(code, lines, max(silence, time.monotonic() - last), _cpu_seconds() - before)
+    silence = max(after - line for line, after in pairwise([*times, time.monotonic()]))
+    return Run(code, lines, silence, _cpu_seconds() - before)
 
 
 def _cpu_seconds():
