@@ -157,8 +157,8 @@ def in_vocabulary(kind):
         core = Tokenizer(models.Unigram(scores, unk_id=0))
         core.pre_tokenizer, core.decoder = pre_tokenizers.Metaspace(), decoders.Metaspace()
     else:
-        words = [*marks, "user", "assistant", "Bake", "bread"]
-        core = Tokenizer(models.WordLevel({word: number for number, word in enumerate(words)}, unk_token="<unk>"))  # noqa: S106
+        vocabulary = [*marks, "user", "assistant", "Bake", "bread"]
+        core = Tokenizer(models.WordLevel({text: number for number, text in enumerate(vocabulary)}, unk_token="<unk>"))  # noqa: S106
         core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     core.add_special_tokens(marks)
     return PreTrainedTokenizerFast(
