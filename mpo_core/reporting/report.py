@@ -6,7 +6,7 @@ from typing import Any
 
 from mpo_core.contract.analysis import ANALYSES
 from mpo_core.reporting import cards, view
-from mpo_core.reporting.analyses import analysed, analysis_section
+from mpo_core.reporting.analyses import AnalysisSection, analysed, analysis_section
 from mpo_core.reporting.charts import overview
 from mpo_core.reporting.findings import cautions, headline, setting
 from mpo_core.reporting.glossary import GLOSSARY
@@ -38,9 +38,7 @@ def _context(summary: RunSummary, *, texts: bool) -> dict[str, Any]:
         "checks": view.check_rows(summary),
         "since_rows": view.since_rows(summary),
         "sections": view.sections(summary),
-        "analyses": []
-        if summary.models
-        else [analysis_section(ANALYSES.parse({"analysis": name}), analysed(summary)) for name in _ANALYSES],
+        "analyses": _analyses(summary),
         "full_rows": view.full_rows(summary),
         "pairs": pairs_table(summary),
         "training_panels": view.training_panels(summary),
@@ -56,6 +54,14 @@ def _context(summary: RunSummary, *, texts: bool) -> dict[str, Any]:
         "glossary": GLOSSARY,
         "confidence": _confidence(summary),
     }
+
+
+def _analyses(summary: RunSummary) -> list[AnalysisSection]:
+    """Returns the sections of the analyses; an evaluation shows those alone for which it has figures."""
+    if summary.alone:  # each of them compares two models
+        return []
+    sections = [analysis_section(ANALYSES.parse({"analysis": name}), analysed(summary)) for name in _ANALYSES]
+    return [section for section in sections if section.findings is not None or not summary.models]
 
 
 def _confidence(summary: RunSummary) -> str:
