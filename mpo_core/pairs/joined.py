@@ -41,15 +41,22 @@ def read_half(number: int, item: Mapping[str, Any], texts: SideTexts, labels: Ro
         BadRowError: it has no id.
     """
     names = _IDS if joining.id_column is None else (joining.id_column,)
-    name = next((name for name in names if item.get(name) is not None), None)
-    if name is None:
+    key = next(filter(None, (_key(item.get(name)) for name in names)), None)
+    if key is None:
         raise BadRowError(
             "one_language",
             "prompt, chosen and rejected lack the prefixes source_ and target_, and the row has no id that joins it "
             f"with its row in another language (column {' or '.join(names)})",
         )
     language = _named(item.get(joining.language_column)) or source_language(texts)
-    return Half(number, str(item[name]), language, texts, labels)
+    return Half(number, key, language, texts, labels)
+
+
+def _key(value: object) -> str:
+    """Returns an id as text; 1.0 is 1, since columns of whole numbers with gaps become floats."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return "" if value is None else str(value).strip()
 
 
 def _named(value: object) -> str | None:

@@ -73,7 +73,7 @@ def sides(row: Row) -> list[tuple[str, ...]]:
 
 @pytest.mark.parametrize("form", [texts, trl, implicit, repeated, dialogue, sharegpt, alpaca, ranked, question])
 def test_rows_of_one_language_are_joined_in_every_form(tmp_path: Path, form: Callable[..., Row]) -> None:
-    path = written(tmp_path, [form(7, *SW), form(7, *EN)])
+    path = written(tmp_path, [form(7.0, *SW), form(7, *EN)])
     pairs, rejected = import_pairs(path)
     assert rejected.num_rows == 0
     (row,) = pairs.to_pylist()
@@ -116,7 +116,7 @@ def test_datasets_and_csv_are_read(tmp_path: Path) -> None:
 
 
 def test_a_row_without_its_counterpart_is_rejected(tmp_path: Path) -> None:
-    rows = [texts(1, *EN), texts(1, *EN), texts(1, *SW), texts(2, *EN), texts(3, *SW), {**texts(None, *SW)}]
+    rows = [texts(1, *EN), texts(1, *EN), texts(1, *SW), texts(2, *EN), texts(3, *SW), texts(" ", *SW)]
     bad = [
         {**question(4, *EN), "system": "Be kind."},
         {**alpaca(5, *EN), "history": [["a", "b"]]},
