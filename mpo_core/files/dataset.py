@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -56,10 +57,9 @@ def is_local(path: str) -> bool:
 
 def _load(path: str, split: str, subset: str | None, revision: str | None, *, local: bool) -> Any:
     import datasets
-    import huggingface_hub
 
     datasets.disable_progress_bars()  # they would break up the output of the command
-    huggingface_hub.logging.set_verbosity_error()  # likewise: it reports each attempt to reach the hub
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # likewise: it reports each attempt to reach the hub
     folder = Path(path)
     if local and (folder / "dataset_dict.json").is_file():
         return datasets.load_from_disk(str(folder))[split]
