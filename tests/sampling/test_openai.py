@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from mpo_core.contract.errors import BadInputError, StageFailedError
 from mpo_core.contract.sampling import TRAINED, SampledModel
 from mpo_core.http import many, retries
+from mpo_core.http.throttle import Throttle
 from mpo_core.models import load_tokenizer, resolve
 from mpo_core.sampling import Request, sample
 from mpo_core.sampling.sample import stream_seed
@@ -166,6 +167,29 @@ def test_what_fails_once_is_asked_again_and_answered_once(answers):
     assert quarantine == []
     assert [row["prompt_id"] for row in rows] == [request.prompt_id for request in REQUESTS]
     assert len(server.received) == len(REQUESTS) + len(once)
+
+
+@pytest.mark.parametrize("tries", [0, 2])
+def test_whatever_the_server_does_no_prompt_is_lost_or_doubled(answers, tries, monkeypatch):
+    monkeypatch.setattr(Throttle, "refused", lambda *_: None)  # a slower pace changes no outcome
+    faults = [given for name, (given, _) in CASES.items() if name != "a hang"] + [None, counted("Cut", finish="length")]
+    requests = [Request(f"p{number}", f"Tell me about tea {number}") for number in range(4 * len(faults))]
+    seen = []
+
+    def answer(received):
+        number = int(question(received).split()[-1]) if "tea" in question(received) else None  # or the probe
+        seen.append(number)
+        given = None if number is None or seen.count(number) > 1 else faults[number % len(faults)]
+        return given or counted("Yes.")
+
+    with serving(answer) as server:
+        rows, quarantine = answers(server, requests, retries=tries, concurrency=5)
+    outcomes = [row["prompt_id"] for row in rows] + [row["row_id"] for row in quarantine]
+    assert sorted(outcomes) == sorted(request.prompt_id for request in requests)
+    assert all(row["reason"] for row in quarantine)
+    assert {row["finish_reason"] for row in rows} == {"stop", "length"}
+    passing = {"server_error", "no_answer", "too_many_requests", "connection_failed"}
+    assert bool(passing & {row["reason"] for row in quarantine}) == (tries == 0)
 
 
 @pytest.mark.parametrize(
