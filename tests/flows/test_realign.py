@@ -46,7 +46,7 @@ def test_a_new_language_costs_what_it_adds(added):
     _, _, done, ran = added
     assert done.needs == [("ko", "not covered by the promoted version")]
     old = [name for name in ran if "-ko-" not in name and "after" not in name and "previous" not in name]
-    assert old == ["evaluate-before", "train-mpo"]
+    assert old == ["evaluate-before", "evaluate-utility-before", "read-text-before", "train-mpo"]
     assert done.summary.targets == ["sw", "zh", "ko"]
     assert {name.split("-ko-")[0] for name in ran if "-ko-" in name} == {
         "translate", "translate-answers", "pairs", "sample", "judge", "reference"
