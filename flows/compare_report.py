@@ -77,7 +77,7 @@ def finish_comparison(
 
 
 def _figures(run: Run, evaluation: Evaluation) -> dict[str, float]:
-    tables = [run.result(future).rows for future in (evaluation.metrics, evaluation.utility)]
+    tables = [run.result(future).rows for future in (evaluation.metrics, evaluation.utility.metrics)]
     metrics = run.store.read_tables(tables, METRICS)
     languages = run.config.languages
     return method_figures(metrics, dominant=languages.dominant, targets=languages.targets)

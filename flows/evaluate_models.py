@@ -17,10 +17,11 @@ from flows.evaluate_files import read_file
 from flows.evaluation_folder import Answered, OutFolder, rejected_rows
 from flows.prefect_api import require_server
 from flows.run import open_root, start_run
+from flows.stages.utility import check_utility, compare_utilities, measure_utility, utility_cards
 from flows.summary import summarise
 from mpo_core import reporting
 from mpo_core.contract.artifacts import ArtifactRef, Shard
-from mpo_core.contract.tables import PROMPTS, QUARANTINE
+from mpo_core.contract.tables import METRICS, PROMPTS, QUARANTINE
 from mpo_core.prompts.load import count_kinds
 from mpo_core.reporting import RunSummary
 from mpo_core.reporting.summary import Model
@@ -110,19 +111,31 @@ def evaluate_file(
         sets = read_benchmarks(run)
         if prompts is not None:
             sets.insert(0, stages.held_out_prompts(run, stages.translate(run, prompts.parts), name))
+        check_utility(run)
         evaluated: dict[Model, list[stages.Measured]] = {
             role: [stages.measure_prompts(run, role, model, of_set) for of_set in sets]
             for role, model in models.items()
         }
         *earlier, later = evaluated.values()
         tests = stages.compare(run, earlier[0], later, "before-after") if earlier else []
-        names = {role: model_name(model.settings.path) for role, model in models.items()}
         base = next(iter(models.values()))
+        answers = next(iter(evaluated.values()))[0].answers
+        utilities = [
+            measure_utility(run, role, model, None if model is base else (base, answers))
+            for role, model in models.items()
+        ]
+        if earlier:
+            tests.append(compare_utilities(run, *utilities))
+        names = {role: model_name(model.settings.path) for role, model in models.items()}
+        tables = [*(part.metrics for parts in evaluated.values() for part in parts), *(u.metrics for u in utilities)]
+        metrics = run.store.read_tables([run.result(future).rows for future in tables], METRICS)
         summary = summarise(
             run,
             base,
             evaluated,
             tests,
+            metrics=metrics.to_pylist(),
+            benchmarks=[*(of_set.card for of_set in sets), *utility_cards(run, metrics)],
             run=names[next(reversed(names))],
             models=names,
             base_model=names[next(iter(names))],

@@ -83,7 +83,7 @@ def _settings(base: TrainingMethod, variant: Variant, seed: int) -> TrainingMeth
 
 
 def _figures(run: Run, evaluation: Evaluation) -> dict[str, float]:
-    tables = [run.result(future).rows for future in (evaluation.metrics, evaluation.utility)]
+    tables = [run.result(future).rows for future in (evaluation.metrics, evaluation.utility.metrics)]
     languages = run.config.languages
     metrics = run.store.read_tables(tables, METRICS)
     return study_figures(metrics, dominant=languages.dominant, targets=languages.targets)

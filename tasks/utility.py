@@ -56,12 +56,17 @@ def measure_divergence(
     with contextlib.ExitStack() as stack:
         network, tokenizer = stack.enter_context(base.loaded(store, dtype=weights))
         # A model's lock cannot be held twice.
-        other = network if trained == base else stack.enter_context(trained.loaded(store, dtype=weights))[0]
+        same = trained.sha256 == base.sha256
+        other, its_tokenizer = (
+            (network, tokenizer) if same else stack.enter_context(trained.loaded(store, dtype=weights))
+        )
+        # Models of two vocabularies, as `mpo evaluate` may get, have no divergence.
+        alike = its_tokenizer.get_vocab() == tokenizer.get_vocab()
         rows = divergence.divergences(
             network,
             other,
             tokenizer,
-            read_rows(store, [answers], RESPONSES),
+            read_rows(store, [answers], RESPONSES) if alike else RESPONSES.build([]),
             store.read_table(prompts, PROMPTS),
             system=base.settings.system,
             cutoff=cutoff,

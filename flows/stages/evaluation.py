@@ -9,7 +9,7 @@ from flows.run import Future, Run
 from flows.stages.answers import judge, sample_shards
 from flows.stages.shards import Change, Evaluation, Measured, Pairs, Shards, Since
 from flows.stages.training import reference_gaps
-from flows.stages.utility import diverge, score_plain_text, score_tasks
+from flows.stages.utility import compare_utilities, measure_utility
 from mpo_core import registry
 from mpo_core.contract.benchmark import HELD_OUT
 from mpo_core.contract.tables import COMPARISONS, METRICS
@@ -17,7 +17,6 @@ from mpo_core.gate import decide as gate
 from mpo_core.reporting import BenchmarkCard
 from tasks.evaluation import compare_models, evaluate_model
 from tasks.model import ModelFolder, trained_model
-from tasks.utility import compare_utility, evaluate_utility
 
 
 def evaluate(
@@ -35,18 +34,10 @@ def evaluate(
     gaps = reference_gaps(run, model, held_out.source, name, dominant=True)
     gaps |= reference_gaps(run, model, held_out.target, name, dominant=False)
     first = _measured(run, name, own, *answered, gaps, baseline.gaps if baseline else {})
-    text = [score_plain_text(run, name, model), *score_tasks(run, name, model)]
-    utility = run.submit(
-        evaluate_utility,
-        scores=text[0],
-        divergences=diverge(run, name, baseline.model, model, baseline.measured[0].answers) if baseline else [],
-        items=text[1:],
-        model=name,
-        confidence=run.config.evaluation.confidence,
-        label=name,
-    )
+    base = (baseline.model, baseline.measured[0].answers) if baseline else None
+    utility = measure_utility(run, name, model, base)
     measured = [first, *(measure_prompts(run, name, model, prompts) for prompts in benchmarks)]
-    return Evaluation(model, measured, gaps, text, utility)
+    return Evaluation(model, measured, gaps, utility)
 
 
 def held_out_prompts(run: Run, texts: Texts, label: str | None = None) -> BenchmarkPrompts:
@@ -97,8 +88,7 @@ def evaluate_change(
     before = evaluate(run, "before", base, pairs, benchmarks=benchmarks)
     previous = None if promoted is None else evaluate(run, "previous", promoted[1], pairs, before)
     after = evaluate(run, "after", trained_model(base, run.result(trained)), pairs, before, benchmarks)
-    level = run.config.evaluation.confidence
-    utility = run.submit(compare_utility, before=before.text, after=after.text, confidence=level, label="before-after")
+    utility = compare_utilities(run, before.utility, after.utility)
     change = Change(before, after, compare(run, before.measured, after.measured, "before-after"), utility)
     if promoted is None or previous is None:
         return change

@@ -37,6 +37,15 @@ class Measured(NamedTuple):
     metrics: Future
 
 
+class Utility(NamedTuple):
+    """What a model can do beside refusing: figures by passage of plain text and by item of lm-eval, and the metrics."""
+
+    text: list[Future]
+    """What the model needs for each passage and, if they are measured, its scores on lm-eval's items."""
+    metrics: Future
+    """The metrics of these, and of its distance from the base model."""
+
+
 class Evaluation(NamedTuple):
     """One model's evaluation: the results on the held-out prompts first, then those on each further benchmark."""
 
@@ -44,10 +53,7 @@ class Evaluation(NamedTuple):
     measured: list[Measured]
     gaps: Shards
     """The reward gaps of the held-out pairs."""
-    text: list[Future]
-    """What the model needs for each passage of plain text and, if they are measured, its scores on lm-eval's items."""
-    utility: Future
-    """Its metrics on these, and its distance from the base model."""
+    utility: Utility
 
     @property
     def metrics(self) -> Future:
@@ -57,7 +63,7 @@ class Evaluation(NamedTuple):
     @property
     def all_metrics(self) -> list[Future]:
         """Every table METRICS of this model: on held-out prompts, plain text and benchmarks."""
-        return [self.metrics, self.utility, *(part.metrics for part in self.measured[1:])]
+        return [self.metrics, self.utility.metrics, *(part.metrics for part in self.measured[1:])]
 
 
 class Since(NamedTuple):

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import pyarrow as pa
 
 from flows.run import Future, Run
-from flows.stages.shards import Shards
+from flows.stages.shards import Shards, Utility
 from mpo_core.contract.artifacts import ArtifactRef
 from mpo_core.contract.metric import ACCURACY, BITS_PER_BYTE, PARALLEL_TEXT
 from mpo_core.contract.tables import PASSAGES
@@ -13,7 +13,7 @@ from mpo_core.evaluation.lm_eval import benchmark_name, require_lm_eval
 from mpo_core.evaluation.passages import read_parallel_text
 from mpo_core.reporting import BenchmarkCard
 from tasks.model import ModelFolder
-from tasks.utility import measure_divergence, score_items, score_text
+from tasks.utility import compare_utility, evaluate_utility, measure_divergence, score_items, score_text
 
 
 class PlainText(NamedTuple):
@@ -56,19 +56,38 @@ def check_utility(run: Run) -> None:
         require_lm_eval()
 
 
-def score_plain_text(run: Run, name: str, model: ModelFolder) -> Future:
-    """Measures a model on the parallel text of the run."""
-    passages = plain_text(run).passages
-    return run.submit(score_text, model=model, passages=passages, weights=run.config.training.weights, label=name)
+def measure_utility(run: Run, name: str, model: ModelFolder, base: tuple[ModelFolder, Shards] | None) -> Utility:
+    """Measures what a model can do beside refusing.
+
+    Args:
+        run: the run.
+        name: name of the model in its metrics.
+        model: the model.
+        base: the model before training with its answers, for the distance between the two; None for no distance.
+    """
+    config = run.config
+    passages, weights = plain_text(run).passages, config.training.weights
+    text = [run.submit(score_text, model=model, passages=passages, weights=weights, label=name)]
+    if config.evaluation.lm_eval is not None:
+        codes = [config.languages.dominant, *sorted(config.languages.targets)]
+        tasks = config.evaluation.lm_eval
+        text.append(run.submit(score_items, model=model, settings=tasks, languages=codes, label=name))
+    metrics = run.submit(
+        evaluate_utility,
+        scores=text[0],
+        divergences=[] if base is None else _diverge(run, name, model, *base),
+        items=text[1:],
+        model=name,
+        confidence=config.evaluation.confidence,
+        label=name,
+    )
+    return Utility(text, metrics)
 
 
-def score_tasks(run: Run, name: str, model: ModelFolder) -> list[Future]:
-    """Scores a model on the tasks of lm-eval, if the settings name some."""
-    settings, languages = run.config.evaluation.lm_eval, run.config.languages
-    if settings is None:
-        return []
-    codes = [languages.dominant, *sorted(languages.targets)]
-    return [run.submit(score_items, model=model, settings=settings, languages=codes, label=name)]
+def compare_utilities(run: Run, before: Utility, after: Utility) -> Future:
+    """Compares two models on the same passages, and on the same items of lm-eval."""
+    level = run.config.evaluation.confidence
+    return run.submit(compare_utility, before=before.text, after=after.text, confidence=level, label="before-after")
 
 
 def utility_cards(run: Run, metrics: pa.Table) -> list[BenchmarkCard]:
@@ -89,7 +108,7 @@ def utility_cards(run: Run, metrics: pa.Table) -> list[BenchmarkCard]:
     return cards
 
 
-def diverge(run: Run, name: str, base: ModelFolder, trained: ModelFolder, answers: Shards) -> list[Future]:
+def _diverge(run: Run, name: str, trained: ModelFolder, base: ModelFolder, answers: Shards) -> list[Future]:
     """Measures how far a model is from the base model, on the base model's answers in the dominant language."""
     training = run.config.training
     return [

@@ -105,7 +105,8 @@ def test_evaluate_a_lone_model_and_two(mpo, prompts_csv):
     # What the shipped model is made for: safe in English, unsafe in the others.
     assert figures["en", "unsafe"]["value"] == 0.0
     assert figures["en", "refused"]["count"] == 5
-    assert all(row["n"] == 5 and row["low"] <= row["value"] <= row["high"] for row in alone["metrics"])
+    assert all(row["low"] <= row["value"] <= row["high"] for row in alone["metrics"])
+    assert {(row["benchmark"], row["n"]) for row in alone["metrics"]} == {("held_out", 5), ("parallel_text", 95)}
     assert alone["quarantined"] == {}
 
     out = prompts_csv.parent / "out"

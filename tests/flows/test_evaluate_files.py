@@ -34,7 +34,15 @@ def test_a_second_evaluation_computes_nothing(prefect_server, evaluate):
     assert evaluate() == (first, [])
     # A model that is compared with itself has answered already, under another name.
     _, ran = evaluate("--against", "microworld")
-    assert ran == ["compare-before-after", "evaluate-after", "evaluate-before"]
+    assert ran == [
+        "compare-before-after",
+        "compare-utility-before-after",
+        "diverge-en-test-after",
+        "evaluate-after",
+        "evaluate-before",
+        "evaluate-utility-after",
+        "evaluate-utility-before",
+    ]
 
 
 def test_a_benchmark_by_name_has_its_answers_page_and_log(prefect_server, mpo, tmp_path, monkeypatch):
@@ -50,7 +58,7 @@ def test_a_benchmark_by_name_has_its_answers_page_and_log(prefect_server, mpo, t
         done = mpo(*given, "--out", out, "--csv", "--inspect", "--json")
     assert (done.code, ran) == (0, []), done
     result = json.loads(done.out)
-    assert {row["benchmark"] for row in result["metrics"]} == {"own_over_refusal"}
+    assert {row["benchmark"] for row in result["metrics"]} == {"own_over_refusal", "parallel_text"}
     assert result["report"] == str(out / "report.html")
     place = out / "model" / "own_over_refusal"
     answers = pq.read_table(place / "answers.parquet")
@@ -109,7 +117,7 @@ def test_prompts_that_a_run_has_sampled_are_not_sampled_again(prefect_server, ev
     train = [{"source": "microworld", "kind": kind, "split": "train", "limit": 6} for kind in ("harmful", "harmless")]
     run_small(tmp_path / "root", prompts__sources=[own, *train])
     _, ran = evaluate()
-    assert ran == ["evaluate-model"]
+    assert ran == ["evaluate-model", "evaluate-utility-model"]
 
 
 def test_a_second_training_copies_the_first(prefect_server, mpo, write_pairs, tmp_path):  # noqa: F811
