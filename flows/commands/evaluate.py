@@ -134,7 +134,9 @@ def _prompt_sets(
     paths = {Path(getattr(entry, "path", "")).resolve() for entry in config.prompts.sources}
     if prompts is not None and source is None and prompts.resolve() not in paths and (known := recognised(prompts)):
         chosen.append(known)
-        console.print(f"{prompts.name} has the columns of {known.benchmark}, and is read as this benchmark.")
+        console.print(
+            f"{prompts.name} has the columns of {known.benchmark}, and is read as this benchmark.", soft_wrap=True
+        )
         prompts = None
     if not chosen and prompts is None:
         raise BadInputError(
@@ -192,7 +194,9 @@ def _defaults(
         codes = [code for code in LANGUAGES if code != dominant and any(_has(entry, code) for entry in entries)]
         more.append(f"languages.targets={json.dumps(codes)}")
     if unset and not any(change.startswith("judging") for change in changes):
-        console.print("Judge: refusal_rules, which knows phrases of refusal alone. --judge names a better one.")
+        console.print(
+            "Judge: refusal_rules, which knows phrases of refusal alone. --judge names a better one.", soft_wrap=True
+        )
         more.append("judging.judge=refusal_rules")
     return more
 
