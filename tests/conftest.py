@@ -27,7 +27,7 @@ import pytest
 from hypothesis import settings
 
 # The gate tries the same examples each time; `make test-long` looks for new ones.
-settings.register_profile("gate", derandomize=True, deadline=None)
+settings.register_profile("gate", derandomize=True, deadline=None, max_examples=50)
 settings.register_profile("explore", deadline=None, max_examples=1000, print_blob=True)
 settings.load_profile("gate")
 
