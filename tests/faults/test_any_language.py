@@ -19,6 +19,8 @@ from mpo_core.languages.tags import same_language
 from mpo_core.settings import DefinedLanguage
 from tests.faults.test_bad_input import check_single_line
 
+pytestmark = pytest.mark.usefixtures("prefect_server")  # or each process would start one of its own
+
 EN = "How do I bake a loaf of bread at home without an oven?"
 ADDED = {
     # code: name, script, a sentence of the language, whether the identifier knows it

@@ -11,6 +11,8 @@ from types import SimpleNamespace
 import pyarrow.parquet as pq
 import pytest
 
+pytestmark = pytest.mark.usefixtures("prefect_server")  # or each process would start one of its own
+
 ROOT = Path(__file__).resolve().parents[2]
 FAST = ["--set", "training.max_steps=2", "--set", "training.threads=1", "--set", "training.save_every=1"]
 

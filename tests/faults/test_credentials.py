@@ -17,6 +17,8 @@ from tests.faults.test_refusals import translate  # noqa: F401 - a fixture
 from tests.flows.conftest import small_settings
 from tests.translation.service import sentences
 
+pytestmark = pytest.mark.usefixtures("prefect_server")  # or each process would start one of its own
+
 SHOWN = {
     "http://me:s3cret@h:4200/api": "http://h:4200/api",
     "http://me@h/": "http://h/",

@@ -8,6 +8,8 @@ from mpo_core.training.cuts import Cuts
 from mpo_core.training.encoding import Cut, PairText, encode_with_cut
 from tests.faults.test_bad_input import FAST
 
+pytestmark = pytest.mark.usefixtures("prefect_server")  # or each process would start one of its own
+
 
 class Words:
     """A tokenizer of words; its template adds nothing."""

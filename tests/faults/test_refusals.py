@@ -11,7 +11,7 @@ from tests.translation.service import sentences
 
 
 @pytest.fixture
-def translate(mpo, tmp_path, monkeypatch):
+def translate(prefect_server, mpo, tmp_path, monkeypatch):
     """`mpo translate` of so many sentences with this server; the outcome, and translations or reasons by row."""
     import pyarrow.parquet as pq
 

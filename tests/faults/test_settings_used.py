@@ -20,6 +20,8 @@ from mpo_core.settings import CompareSettings
 from mpo_core.settings.profiles import load_config
 from tests.faults.conftest import pair_rows
 
+pytestmark = pytest.mark.usefixtures("prefect_server")  # or each process would start one of its own
+
 # A value of each setting of a source that differs from its default. A new setting needs a line here.
 CHANGED = {
     "source": "csv",

@@ -6,6 +6,8 @@ from safetensors.torch import load_file, save_file
 
 from tests.faults.test_bad_input import FAST, check_single_line
 
+pytestmark = pytest.mark.usefixtures("prefect_server")  # or each process would start one of its own
+
 
 def spoil(path, value, name=None):
     """Puts a value into one weight of a tensor of the model; returns the tensor's name."""

@@ -8,6 +8,8 @@ import pytest
 from mpo_core.contract.tables import PAIRS, source_id
 from tests.faults.conftest import pair_rows, write_pairs  # noqa: F401 - a fixture
 
+pytestmark = pytest.mark.usefixtures("prefect_server")  # or each process would start one of its own
+
 DROP = ["--set", "pairs.swap_check=drop"]
 FAST = ["--set", "training.max_steps=4", "--set", "training.threads=1", "--set", "training.batch_size=2"]
 

@@ -20,6 +20,8 @@ from tests.faults.test_bad_input import check_single_line
 from tests.flows.conftest import ledger, run_small
 from tests.translation.service import Service, sentences, serving
 
+pytestmark = pytest.mark.usefixtures("prefect_server")  # or each process would start one of its own
+
 ROOT = Path(__file__).resolve().parents[2]
 
 

@@ -28,7 +28,7 @@ def official_rows() -> Any:
 
 
 @pytest.fixture
-def trained(mpo: Any, tmp_path: Path) -> Any:
+def trained(prefect_server: str, mpo: Any, tmp_path: Path) -> Any:
     """Steps of `mpo train` with the parity profile on the imported rows."""
 
     def run(*overrides: str, count: int = 12) -> list[dict[str, Any]]:
