@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from rich.box import SIMPLE_HEAD
@@ -95,4 +96,4 @@ def _add_language(table: Table, summary: RunSummary, card: BenchmarkCard, metric
 
 def _arrow(metric: Metric, before: float | None, after: float | None, *, alone: bool) -> str:
     both = figure(metric, after) if alone else f"{figure(metric, before)} → {figure(metric, after)}"
-    return "–" if before is None and after is None else both.replace(" %", "").replace(".0", "")
+    return "–" if before is None and after is None else re.sub(r"\.0(?!\d)", "", both.replace(" %", ""))

@@ -119,9 +119,11 @@ def sections(summary: RunSummary) -> list[Section]:
     parts = []
     for number, card in enumerate(summary.cards):
         held_out = card.name == HELD_OUT
-        for kind in _PURPOSE:
+        for kind in (*_PURPOSE, "text"):
             of_kind = [metric for metric in card.metrics if metric.kind == kind]
             shares = [metric for metric in of_kind if metric.unit == "share"]
+            if kind not in _PURPOSE and not shares and not summary.alone:
+                continue  # an analysis shows the two models' figures
             metrics = _columns(shares) if shares or held_out else of_kind
             rows = language_rows(summary, card, metrics)
             if not rows and (not held_out or summary.models):
@@ -133,8 +135,10 @@ def sections(summary: RunSummary) -> list[Section]:
                 if metric.main and metric.unit == "share"
             ]
             title = f"{kind.capitalize()} prompts" if held_out else f"{card.label}: {kind} prompts"
-            lead, what = _lead(summary, kind), "share of answers"
-            if not shares and not held_out:
+            what = "share of answers"
+            if kind in _PURPOSE:
+                lead = _lead(summary, kind)
+            else:
                 title, lead, what = card.label, " ".join(metric.note for metric in metrics), "figures"
             parts.append(
                 Section(

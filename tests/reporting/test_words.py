@@ -7,12 +7,13 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from mpo_core.contract.metric import Metric
 from mpo_core.display.wording import duration, listed, p_value, percent, points
 from mpo_core.gate.decide import GateCheck, GateDecision
 from mpo_core.reporting import RunSummary, before_after_tables, markdown, view
 from mpo_core.reporting.findings import cautions, headline
 from mpo_core.reporting.methods import COLUMNS, MethodRow, MethodsSummary, methods_table, render_methods
-from mpo_core.reporting.summary import StageSummary
+from mpo_core.reporting.summary import BenchmarkCard, MetricRow, StageSummary
 
 
 def with_metric(summary: RunSummary, metric: str, value: float) -> RunSummary:
@@ -220,3 +221,16 @@ def test_a_gate_that_cannot_tell_asks_for_more_prompts(make: Any) -> None:
     bad = check.model_copy(update={"name": "invalid", "too_few": False})
     both = make(gate=GateDecision(promoted=False, checks=[check, bad]))
     assert "Evaluate on more of them" not in headline(both).next_step
+
+
+def test_a_number_on_the_console_keeps_its_zeros(summary: RunSummary) -> None:
+    metric = Metric(name="bits", label="Bits", short="Bits", better="lower", kind="harmless", unit="bits", digits=3)
+    rows = [
+        MetricRow(
+            benchmark="text", model=model, language="sw", metric="bits", count=None, n=9, value=9.019, low=9, high=9.1
+        )
+        for model in ("before", "after")
+    ]
+    cards = [*summary.benchmarks, BenchmarkCard(name="text", label="Text", metrics=[metric])]
+    text = printed(summary.model_copy(update={"metrics": [*summary.metrics, *rows], "benchmarks": cards}))
+    assert "9.019 → 9.019" in text
