@@ -106,7 +106,7 @@ def broken_row(path):
 
 
 PROMPTS = {
-    "missing": (Path.unlink, [r"prompts\.csv: cannot be read \(No such file", r"Check prompts\.sources"]),
+    "missing": (Path.unlink, [r"prompts\.csv: cannot be read \(No such file", r"Check (prompts\.sources|--prompts)"]),
     "no such column": (rename_column, [r"prompts\.csv: no column 'text'", "Columns present: request, kind"]),
     "empty table": (only_header, [r"prompts\.csv: the source holds no row", "at least one prompt"]),
     "nothing at all": (lambda path: path.write_text(""), [r"prompts\.csv: the first line names no columns"]),
