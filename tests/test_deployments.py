@@ -30,6 +30,35 @@ def test_a_deployment_is_a_flow_with_described_parameters(deployment):
     assert not any(schedule["active"] for schedule in deployment.get("schedules", []))
 
 
+@pytest.mark.parametrize(
+    ("changes", "accepted"),
+    [
+        ({}, True),
+        ({"training": {"learning_rate": 0.0003}, "judging": {}, "sampling": {"backend": {}}}, True),
+        ({"training": {"method": "dpo"}, "judging": "refusal_rules", "evaluation": {"benchmarks": ["held_out"]}}, True),
+        ({"training": {"method": "unheard_of"}}, False),
+        ({"training": {"learning_rate": "fast"}}, False),
+        ({"judging": "unheard_of"}, False),
+    ],
+    ids=["the demo", "names left to the defaults", "names", "a method", "a number", "a judge"],
+)
+def test_what_prefect_makes_of_parameters(changes, accepted):
+    """Prefect checks them by the flow's schema: of a deployment without what is required, of a run with it."""
+    from prefect.utilities.schema_tools.validation import ValidationError, validate
+
+    from flows.full_pipeline import full_pipeline
+
+    config = yaml.safe_load((ROOT / "deployments" / "profiles" / "demo.yaml").read_text(encoding="utf-8")) | changes
+    schema = full_pipeline.parameters.model_dump_for_openapi()
+    for ignore_required in (True, False):
+        try:
+            validate({"config": config}, schema, raise_on_error=True, ignore_required=ignore_required)
+        except ValidationError:
+            assert not accepted
+        else:
+            assert accepted
+
+
 def test_every_setting_of_the_form_is_described():
     from flows.full_pipeline import full_pipeline
 

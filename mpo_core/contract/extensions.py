@@ -13,8 +13,9 @@ import pkgutil
 from importlib.metadata import EntryPoint, entry_points
 from typing import Annotated, Any, Generic, TypeVar, Union, get_args
 
-from pydantic import BeforeValidator, Discriminator, TypeAdapter
-from pydantic_core import PydanticCustomError
+from pydantic import BeforeValidator, Discriminator, GetJsonSchemaHandler, TypeAdapter
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, PydanticCustomError
 
 from mpo_core.contract.errors import BadInputError
 from mpo_core.contract.settings import Settings
@@ -22,6 +23,29 @@ from mpo_core.contract.settings import Settings
 S = TypeVar("S", bound=Settings)
 FOREIGN = "foreign_setting"
 """Type of pydantic's error about a setting of another implementation; its context names both."""
+
+
+class _AnyOf:
+    """Describes a union in JSON schema by `anyOf`, with the bare names of its members.
+
+    Prefect checks the parameters of a deployment and of a run by this schema. Where settings may leave the name to a
+    default, no member requires its name; `oneOf` would then reject them as valid under every member.
+
+    Args:
+        optional: the field with the name, if it has a default.
+        names: the names of the members.
+    """
+
+    def __init__(self, optional: str | None, names: tuple[str, ...]) -> None:
+        self.optional, self.names = optional, names
+
+    def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        schema = handler(core)
+        members = schema.get("oneOf") or [schema]
+        for member in members:
+            definition = handler.resolve_ref_schema(member)
+            definition["required"] = [name for name in definition.get("required", []) if name != self.optional]
+        return {"anyOf": [*members, {"type": "string", "enum": list(self.names)}]}
 
 
 class ExtensionPoint(Generic[S]):
@@ -69,7 +93,8 @@ class ExtensionPoint(Generic[S]):
                 self._refuse_foreign(value)
             return value
 
-        return Annotated[members, Discriminator(self.tag), BeforeValidator(named)]
+        described = _AnyOf(None if default is None else self.tag, tuple(self.implementations))
+        return Annotated[members, Discriminator(self.tag), BeforeValidator(named), described]
 
     def _refuse_unknown(self, value: dict[str, Any]) -> None:
         name = value.get(self.tag)

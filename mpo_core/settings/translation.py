@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
@@ -29,16 +29,10 @@ GateName = Literal[
 ]
 
 
-def _as_any_of(schema: dict[str, Any]) -> None:
-    """Replaces `oneOf` and `discriminator` in a JSON schema by `anyOf`, which Prefect's form can show."""
-    schema["anyOf"] = schema.pop("oneOf")
-    del schema["discriminator"]
-
-
 if TYPE_CHECKING:
     TranslationSource = TranslationEngine
 else:  # the engines of other packages are known at run time only
-    TranslationSource = Annotated[ENGINES.union(), Field(json_schema_extra=_as_any_of)]
+    TranslationSource = ENGINES.union()
 
 
 class BackTranslationSettings(Settings):

@@ -122,7 +122,7 @@ def test_dask_workers_know_a_registered_language(prefect_server, tmp_path):
     # 24 prompts, and two answers to each.
     assert [sum(stage.rows for stage in stages if stage.stage == name) for name in ("translation", "pairs")] == [72, 24]
     assert summary.quarantine == []
-    assert {row.language for row in summary.metrics} == {"en", "sw-KE"}
+    assert {row.language for row in summary.metrics} == {"en", "sw-KE", "targets"}
 
 
 def test_dask_workers_that_share_only_an_object_store_give_byte_equal_tables(bucket, warm, tmp_path):  # noqa: F811
