@@ -113,6 +113,9 @@ def test_every_draw_is_one_request_with_all_fields_of_sampling(answers):
 
 def test_answers_are_in_order_whatever_the_concurrency_and_begun_in_order(answers):
     def slow_for_some(received):
+        deadline = time.monotonic() + 30
+        while len(server.received) < 3 and time.monotonic() < deadline:  # the first three are under way together
+            time.sleep(0.01)
         time.sleep(0.1 if "tea 0" in question(received) else 0.0)
         return counted(question(received)[-1])
 
