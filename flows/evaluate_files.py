@@ -11,14 +11,8 @@ from mpo_core.prompts.columns import ColumnSource
 from mpo_core.settings import PipelineConfig
 from tasks.prompts import store_prompts
 
-_LOCATION = {
-    "source",
-    "path",
-    "revision",
-    "subset",
-    "dataset_split",
-    "split",
-}  # where the prompts lie, not how they read
+# Where the prompts are, not how they are read.
+_LOCATION = {"source", "path", "revision", "subset", "dataset_split", "split"}
 _PROMPT_FORMS: tuple[Form, ...] = ("csv", "json", "jsonl", "parquet", "arrow")
 
 
@@ -27,7 +21,7 @@ def read_file(
 ) -> Shard:
     """Stores the file's prompts in blocks, read as one of the profile's sources is, with every setting of it.
 
-    With a `limit`, at most so many are drawn.
+    `limit` is the maximum number of prompts, sampled at random. Default: all.
     """
     source = prompt_source(config, file, number)
     if limit is not None:

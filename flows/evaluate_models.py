@@ -56,7 +56,7 @@ def evaluate_models(
         config: the settings; `model` is the model, or the later one of two. Its benchmarks are measured.
         prompts: a file of prompts in the dominant language, which is measured too.
         source: which of the profile's sources says how the file is read.
-        limit: most prompts of the file that are used.
+        limit: maximum number of prompts of the file to use.
         against: the model to compare with.
         against_revision: the revision of that model.
         on_kinds: called with how many prompts of each kind the file gave, as soon as a model has answered.

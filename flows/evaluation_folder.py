@@ -46,7 +46,7 @@ class OutFolder(NamedTuple):
     texts: bool = False
 
     def require_new(self) -> None:
-        """Passes, before anything is computed, if the folder can be made or is empty.
+        """Checks, before anything is computed, that the folder can be made or is empty.
 
         Raises:
             BadInputError: it is not empty or cannot be made.

@@ -17,7 +17,7 @@ from mpo_core.contract.tables import JUDGED, PROMPTS, QUARANTINE, RESPONSES, VER
 from mpo_core.judging.agreement import Labelled, agreements
 from mpo_core.judging.answers_file import AnswersFile, Columns, read_answers
 from mpo_core.judging.correction import Judged, corrections
-from mpo_core.judging.sheet import Labels, draw, read_labels, sheet
+from mpo_core.judging.sheet import Labels, read_labels, sample_rows, sheet
 from mpo_core.settings import PipelineConfig
 from tasks.judging import judge_answers
 
@@ -76,14 +76,14 @@ def judge_file(
 
 
 def sample_answers(file: Path, out: Path, columns: Columns, n: int, *, seed: int) -> dict[str, Any]:
-    """Draws answers of a file into a sheet that people label, evenly over languages and kinds.
+    """Samples answers of a file into a sheet that people label, evenly over languages and kinds.
 
     Args:
         file: the answers.
         out: a new .csv file with the columns of `sheet.COLUMNS`; `label` is empty.
         columns: which column of the file holds what.
         n: number of answers.
-        seed: seed of the draw.
+        seed: seed of the sampling.
 
     Raises:
         BadInputError: the file cannot be read, or `out` is no CSV file or the input.
@@ -91,11 +91,11 @@ def sample_answers(file: Path, out: Path, columns: Columns, n: int, *, seed: int
     if out.suffix != ".csv" or file.resolve() == out.resolve():
         raise BadInputError("a sheet is a new CSV file", where=f"--out {out}", fix="Name another .csv file.")
     answers = read_answers(file, columns)
-    drawn = draw(answers, n, seed=seed)
-    write_atomically(out, sheet(drawn))
-    by_stratum = Counter(f"{answer.language} {answer.kind}" for answer in drawn)
+    rows = sample_rows(answers, n, seed=seed)
+    write_atomically(out, sheet(rows))
+    by_stratum = Counter(f"{answer.language} {answer.kind}" for answer in rows)
     return {
-        "drawn": len(drawn),
+        "sampled": len(rows),
         "answers": dict(sorted(by_stratum.items())),
         "quarantined": dict(Counter(answers.rejected["reason"].to_pylist())),
         "out": str(out),

@@ -1,4 +1,4 @@
-"""What a model can do beside refusing: its command of plain text, and how far its harmless answers have moved."""
+"""What a model can do beside refusing: how well it predicts plain text, and how far its harmless answers have moved."""
 
 import contextlib
 import shutil

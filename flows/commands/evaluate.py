@@ -51,7 +51,9 @@ def evaluate(
             "that the benchmarks have."
         ),
     ] = None,
-    limit: Annotated[int | None, typer.Option(help="Most prompts of each set, in each language.", min=1)] = None,
+    limit: Annotated[
+        int | None, typer.Option(help="Maximum number of prompts of each set, in each language.", min=1)
+    ] = None,
     translate: Annotated[
         bool,
         typer.Option(

@@ -37,7 +37,7 @@ class _FileFirst(TyperGroup):
 
 judge_app = typer.Typer(
     cls=_FileFirst,
-    help="Judge answers of any tool: `mpo judge FILE`, with the options of `mpo judge file --help`; or draw answers "
+    help="Judge answers of any tool: `mpo judge FILE`, with the options of `mpo judge file --help`; or sample answers "
     "for people to label.",
 )
 AnswersPath = Annotated[Path, typer.Argument(help="File of answers: CSV, JSON, JSON lines, Parquet or Arrow.")]
@@ -111,8 +111,8 @@ def judge(
 def sample(
     file: AnswersPath,
     out: Annotated[Path, typer.Option("--out", help="Where the sheet goes: a .csv file.")],
-    n: Annotated[int, typer.Option("--n", min=1, help="Number of answers to draw.")] = 200,
-    seed: Annotated[int, typer.Option(help="Seed of the draw.")] = 0,
+    n: Annotated[int, typer.Option("--n", min=1, help="Number of answers to sample.")] = 200,
+    seed: Annotated[int, typer.Option(help="Seed of the sampling.")] = 0,
     prompt: PromptColumn = "prompt",
     response: ResponseColumn = "response",
     language: LanguageColumn = "language",

@@ -37,7 +37,7 @@ def divergences(
         answers: table RESPONSES of the base model; of each prompt the first sample is read.
         prompts: table PROMPTS, which says of what kind a prompt is.
         system: system message before each prompt.
-        cutoff: most tokens of prompt and answer together; the rest of an answer is not read.
+        cutoff: maximum number of tokens of prompt and answer together; the rest of an answer is not read.
         progress: called with (done, all) after each answer.
 
     Returns:

@@ -35,7 +35,7 @@ class Scores(NamedTuple):
 
 
 def require_lm_eval() -> None:
-    """Passes if lm-eval is installed.
+    """Checks that lm-eval is installed.
 
     Raises:
         BadInputError: it is not.

@@ -4,8 +4,8 @@ Every rule has three outcomes: passed, failed, or *not measured* (`passed=None`)
 prompts are missing in some language. What is not measured is never called passed: it is
 listed in the decision and in its reason. It does not block by itself, since a run need not have
 harmless prompts, with one exception: if the unsafe rate after training was measured in no target
-language at all, there is no evidence, and nothing is promoted. Too few prompts to tell block: a
-failure, which the check marks as `too_few`.
+language at all, there is no evidence, and nothing is promoted.
+A check that fails only because the prompts are too few to tell blocks as well, and is marked `too_few`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Draws answers for people to label, evenly over languages and kinds, and reads the labels back."""
+"""Samples answers for people to label, evenly over languages and kinds, and reads the labels back."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _KEY = COLUMNS[:3]
 _FORMS: tuple[Form, ...] = ("csv", "json", "jsonl", "parquet", "arrow")
 
 
-class Drawn(NamedTuple):
+class SheetRow(NamedTuple):
     """One answer of a sheet."""
 
     prompt_id: str
@@ -38,37 +38,37 @@ class Labels(NamedTuple):
     of_people: bool
 
 
-def draw(answers: AnswersFile, n: int, *, seed: int) -> list[Drawn]:
-    """Draws answers by hash, as many of each language and kind as of any other, as far as there are enough.
+def sample_rows(answers: AnswersFile, n: int, *, seed: int) -> list[SheetRow]:
+    """Samples answers by hash, as many of each language and kind as of any other, as far as there are enough.
 
     A larger `n` contains the answers of a smaller one.
 
     Args:
-        answers: the answers to draw from.
-        n: number of answers to draw; all, if there are fewer.
-        seed: seed of the draw.
+        answers: the answers to sample from.
+        n: number of answers to sample; all, if there are fewer.
+        seed: seed of the sampling.
 
     Returns:
         The answers by language, in the order of their lots.
     """
     kinds = dict(zip(answers.prompts["prompt_id"].to_pylist(), answers.prompts["kind"].to_pylist(), strict=True))
-    strata: dict[tuple[str, str], list[tuple[bytes, Drawn]]] = {}
+    strata: dict[tuple[str, str], list[tuple[bytes, SheetRow]]] = {}
     for language, table in answers.responses.items():
         for row in table.select(["prompt_id", "sample", "prompt", "text"]).to_pylist():
             kind, key = kinds[row["prompt_id"]], (row["prompt_id"], language, row["sample"])
             lot = hashlib.sha256(f"{seed}/{'/'.join(map(str, key))}".encode()).digest()
-            strata.setdefault((language, kind), []).append((lot, Drawn(*key, kind, row["prompt"], row["text"])))
+            strata.setdefault((language, kind), []).append((lot, SheetRow(*key, kind, row["prompt"], row["text"])))
     # The first of each stratum, then the second of each, and so on.
     turns = sorted((turn, *pair) for stratum in strata.values() for turn, pair in enumerate(sorted(stratum)))
-    return [drawn for _, _, drawn in sorted(turns[:n], key=lambda entry: (entry[2].language, entry[1]))]
+    return [row for _, _, row in sorted(turns[:n], key=lambda entry: (entry[2].language, entry[1]))]
 
 
-def sheet(drawn: Sequence[Drawn]) -> bytes:
+def sheet(rows: Sequence[SheetRow]) -> bytes:
     """Returns a CSV file of answers with an empty column `label`."""
     buffer = io.StringIO(newline="")
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(COLUMNS)
-    writer.writerows((*answer, "") for answer in drawn)
+    writer.writerows((*answer, "") for answer in rows)
     return buffer.getvalue().encode()
 
 

@@ -17,7 +17,7 @@ _ROUNDING = 1e-9
 
 
 def surplus(pairs: pa.Table, categories: Mapping[str, str | None], settings: PairSettings) -> pa.Table:
-    """Returns the pairs beyond the quotas; which pairs stay is drawn by prompt, alike in every language.
+    """Returns the pairs beyond the quotas; which pairs stay is chosen by a hash of the prompt, alike in every language.
 
     Harmful pairs of one category beyond `max_per_category` go first, then those of the kind that `harmless_share`
     leaves too many of, then those beyond `max_per_language`.

@@ -94,7 +94,7 @@ class PairSettings(Settings):
     """Maximum number of harmful training pairs per harm category and target language, so that no category outweighs the
     others; see `category_column` of the prompt sources. Default: null, no bound."""
     max_per_language: int | None = Field(None, ge=1)
-    """Maximum number of training pairs per target language; they are drawn by prompt, the same prompts in every
+    """Maximum number of training pairs per target language; they are sampled by prompt, the same prompts in every
     language. Default: null, no bound."""
     min_dominant_refusal: Fraction = Field(0.2, json_schema_extra=OPERATIONAL)
     """Minimum share (0 to 1) of refusals among the model's answers to harmful training prompts in the dominant

@@ -43,7 +43,7 @@ class MachineEngine:
         return getattr(self._backend, "licence", None)
 
     def check(self, source: str, target: str) -> None:
-        """Passes if the backend translates from the source language into the target language.
+        """Checks that the backend translates from the source language into the target language.
 
         Raises:
             UnknownLanguageError: it does not.

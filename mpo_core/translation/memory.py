@@ -68,7 +68,7 @@ class MemoryEngine:
             self._rows(code)
 
     def check(self, source: str, target: str) -> None:
-        """Passes if the memory has both languages.
+        """Checks that the memory has both languages.
 
         Raises:
             UnknownLanguageError: it lacks one.

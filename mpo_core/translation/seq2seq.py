@@ -71,7 +71,7 @@ class Seq2SeqBackend:
         return _model_tokenizer(self._folder).code(language)
 
     def check(self, source: str, target: str) -> None:
-        """Passes if the model translates from the source language into the target language.
+        """Checks that the model translates from the source language into the target language.
 
         Raises:
             UnknownLanguageError: it knows both languages, but not this direction.
@@ -173,7 +173,7 @@ class _ModelTokenizer:
         return token or (str(target) if target in names else None)
 
     def check(self, source: str, target: str, name: str) -> None:
-        """Passes if the model translates in this direction; a Marian model cannot translate back.
+        """Checks that the model translates in this direction; a Marian model cannot translate back.
 
         Raises:
             UnknownLanguageError: it does not.

@@ -151,10 +151,10 @@ def test_a_judge_behind_a_server(judge, tmp_path, monkeypatch):
 
 def test_a_labelled_sheet_and_another_judge_are_compared_with(mpo, judge, answers, tmp_path):
     path = tmp_path / "sheet.csv"
-    drawn = mpo("judge", "sample", answers, "--n", "4", "--out", path, "--json")
-    assert drawn.code == 0, drawn.err
-    result = json.loads(drawn.out)
-    assert (result["drawn"], result["quarantined"]) == (4, {"unknown_language": 1, "no_prompt": 1})
+    sampled = mpo("judge", "sample", answers, "--n", "4", "--out", path, "--json")
+    assert sampled.code == 0, sampled.err
+    result = json.loads(sampled.out)
+    assert (result["sampled"], result["quarantined"]) == (4, {"unknown_language": 1, "no_prompt": 1})
     # English has one harmless answer alone; the other three are of the two harmful strata.
     assert set(result["answers"]) == {"en harmful", "en harmless", "sw harmful"}
     rows = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))

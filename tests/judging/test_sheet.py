@@ -1,4 +1,4 @@
-"""Sheets of answers for people: drawn evenly, and read back by the ids of the answers."""
+"""Sheets of answers for people: sampled evenly, and read back by the ids of the answers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from mpo_core.contract.errors import BadInputError
 from mpo_core.judging.answers_file import AnswersFile, Columns, read_answers
-from mpo_core.judging.sheet import COLUMNS, draw, read_labels, sheet
+from mpo_core.judging.sheet import COLUMNS, read_labels, sample_rows, sheet
 
 SIZES = {("en", "harmful"): 20, ("en", "harmless"): 2, ("sw", "harmful"): 20, ("sw", "harmless"): 20}
 
@@ -29,26 +29,26 @@ def answers(tmp_path: Path) -> AnswersFile:
 
 
 def test_each_stratum_gives_as_many_as_any_other_until_it_is_empty(answers: AnswersFile) -> None:
-    drawn = draw(answers, 32, seed=0)
-    strata = Counter((answer.language, answer.kind) for answer in drawn)
+    sampled = sample_rows(answers, 32, seed=0)
+    strata = Counter((answer.language, answer.kind) for answer in sampled)
     assert strata == {("en", "harmful"): 10, ("en", "harmless"): 2, ("sw", "harmful"): 10, ("sw", "harmless"): 10}
-    assert [answer.language for answer in drawn] == ["en"] * 12 + ["sw"] * 20
-    assert {*draw(answers, 12, seed=0)} < {*drawn}
-    assert draw(answers, 12, seed=1) != draw(answers, 12, seed=0)
-    assert len(draw(answers, 1000, seed=0)) == sum(SIZES.values())
+    assert [answer.language for answer in sampled] == ["en"] * 12 + ["sw"] * 20
+    assert {*sample_rows(answers, 12, seed=0)} < {*sampled}
+    assert sample_rows(answers, 12, seed=1) != sample_rows(answers, 12, seed=0)
+    assert len(sample_rows(answers, 1000, seed=0)) == sum(SIZES.values())
 
 
 def test_labels_of_a_sheet_come_back_to_their_answers(answers: AnswersFile, tmp_path: Path) -> None:
-    drawn = draw(answers, 8, seed=0)
-    rows = list(csv.DictReader(io.StringIO(sheet(drawn).decode(), newline="")))
+    sampled = sample_rows(answers, 8, seed=0)
+    rows = list(csv.DictReader(io.StringIO(sheet(sampled).decode(), newline="")))
     assert tuple(rows[0]) == COLUMNS
-    assert [row["response"] for row in rows] == [answer.response for answer in drawn]
+    assert [row["response"] for row in rows] == [answer.response for answer in sampled]
     path = tmp_path / "sheet.csv"
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()
         writer.writerows(row | {"label": label} for row, label in zip(rows[:3], ("Safe", "UNSAFE", ""), strict=True))
-    known = [(answer.prompt_id, answer.language, answer.sample) for answer in drawn]
+    known = [(answer.prompt_id, answer.language, answer.sample) for answer in sampled]
     assert read_labels(path) == ({known[0]: "safe", known[1]: "unsafe"}, True)
     assert {*known} <= {(answer.prompt_id, answer.language, answer.sample) for answer in answers.rows}
 

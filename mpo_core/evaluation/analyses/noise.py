@@ -18,7 +18,7 @@ class Noise(TargetStudy):
         "swapped, or all three texts left in the dominant language. The flatter, the more faults training bears."
     )
     limits: ClassVar[str] = (
-        "The faults are drawn at random over all target languages; faults of a real judge or a real translator "
+        "The faulty pairs are sampled at random over all target languages; faults of a real judge or a real translator "
         "gather in some languages and topics. An untranslated pair is wholly in the dominant language."
     )
 
