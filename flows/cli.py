@@ -42,7 +42,7 @@ from flows.commands.shared import (
     with_model,
 )
 from flows.commands.translate import translate
-from flows.prefect_api import require_server
+from flows.prefect_api import REPEATED_STATUS, require_server
 from flows.registered import define_registered, load_config, with_registered
 from mpo_core import __version__
 from mpo_core.contract.errors import BadInputError, DamagedError, StageFailedError
@@ -261,6 +261,7 @@ def quiet_surroundings() -> None:
     for name, value in {
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
+        "PREFECT_CLIENT_RETRY_EXTRA_CODES": REPEATED_STATUS,
         # The command reports a failed task once; Prefect would add a traceback per task.
         "PREFECT_LOGGING_LEVEL": "CRITICAL",
         "PREFECT_SERVER_LOGGING_LEVEL": "CRITICAL",

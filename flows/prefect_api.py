@@ -14,6 +14,9 @@ _SECONDS = 10.0
 """Limit for a whole reply, however slowly its bytes come."""
 _MAX_BYTES = 1 << 20
 _NO_ACCESS = {401, 403}
+REPEATED_STATUS = "500"
+"""Status codes, separated by commas, after which Prefect's client repeats a call beside those of its own choice: a
+server answers 500 while its database is away. The value of PREFECT_CLIENT_RETRY_EXTRA_CODES."""
 
 
 def server() -> str | None:

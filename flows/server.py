@@ -21,7 +21,7 @@ import typer
 from pydantic import BaseModel
 from rich.console import Console
 
-from flows.prefect_api import is_healthy
+from flows.prefect_api import REPEATED_STATUS, is_healthy
 from mpo_core.contract.errors import BadInputError
 from mpo_core.contract.own_packages import own_path
 from mpo_core.http.proxies import spare_loopback
@@ -134,6 +134,7 @@ def environment_of(home: Path, address: str) -> dict[str, str]:
         "PREFECT_API_URL": address,
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT),
+        "PREFECT_CLIENT_RETRY_EXTRA_CODES": REPEATED_STATUS,
         # By default leases are in the server's memory: a restart would forget them, and end the runs that hold one.
         "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
         "DO_NOT_TRACK": "1",
