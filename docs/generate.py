@@ -17,7 +17,7 @@ from mpo_core.settings.profiles import settings_in
 HERE = Path(__file__).resolve().parent
 _HEAD = "<!-- written by docs/generate.py; edit the descriptions in the code -->\n\n"
 _OPERATIONAL = "Does not change results."
-_LOCATION = "Results depend on the content that it names, not on the name."
+_LOCATION = "Results depend on the content of the files, not on their place or name."
 
 
 def settings_page() -> str:

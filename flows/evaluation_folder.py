@@ -55,7 +55,7 @@ class OutFolder(NamedTuple):
             raise BadInputError("the folder is not empty", where=f"--out {self.path}", fix="Name a new folder.")
         if not can_be_written(self.path):
             raise BadInputError(
-                "cannot write here", where=f"--out {self.path}", fix="Free space or choose another folder."
+                "cannot write here", where=f"--out {self.path}", fix="Make space, or choose another folder."
             )
 
     def write(self, store: ArtifactStore, summary: RunSummary, answered: list[Answered], rejected: pa.Table) -> None:

@@ -56,7 +56,7 @@ def require_target(code: str, script: str | None, dominant: str) -> None:
         raise BadInputError(
             f"this is the dominant language ({dominant}), to which the others are aligned",
             where=f"languages add {code}",
-            fix="Name another language, or give --dominant CODE if the runs in this --root have another one.",
+            fix="Name another language; or give --dominant CODE if the runs below --root have another dominant one.",
         )
 
 

@@ -93,7 +93,7 @@ def usable_pairs(
     raise BadInputError(
         f"no pair can be used ({reasons}){example}",
         where=str(file),
-        fix="Fix these rows, or give other pairs; docs/your-model.md lists the forms that are read.",
+        fix="Fix these rows, or give other pairs; docs/your-model.md lists the accepted formats.",
     )
 
 

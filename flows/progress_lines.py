@@ -119,7 +119,7 @@ class Lines:
                     self._release()
 
     def stop(self) -> None:
-        """Prints the lines of the first 30 seconds that are not printed so far, and none after them."""
+        """Prints the lines that are still held back from the first 30 seconds, and ends the regular lines."""
         self._over.set()
         with self._guard:
             self._release()

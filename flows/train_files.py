@@ -70,7 +70,7 @@ def train_file(
     if (out / "model").exists():
         raise BadInputError("the folder holds a trained model already", where=f"--out {out}", fix="Name a new folder.")
     if not can_be_written(out):
-        raise BadInputError("cannot write here", where=f"--out {out}", fix="Free space or choose another folder.")
+        raise BadInputError("cannot write here", where=f"--out {out}", fix="Make space, or choose another folder.")
     pairs, rejected, marks = usable_pairs(file, languages, as_is=as_is)
     held_out, broken = None, QUARANTINE.build([])
     if validation is not None:

@@ -46,7 +46,7 @@ def translate_file(
     quarantine_path = out.with_suffix(f".quarantine{out.suffix}")
     _require_other(file, out, quarantine_path, config.translation)
     if not can_be_written(out.parent):
-        raise BadInputError("cannot write here", where=f"--out {out}", fix="Free space or choose another folder.")
+        raise BadInputError("cannot write here", where=f"--out {out}", fix="Make space, or choose another folder.")
     source, targets = config.languages.dominant, config.languages.targets
     with opened_chain(config.translation, config.run.root) as chain:
         memories = _memories(chain, source, targets)
@@ -222,7 +222,7 @@ def _writer(path: Path, spec: TableSpec) -> Iterator[Write]:
         raise BadInputError(
             f"cannot write ({error.strerror or type(error).__name__})",
             where=str(path),
-            fix="Free space or choose another folder; the engines' replies are stored.",
+            fix="Make space, or choose another folder. The translations received so far are kept.",
         ) from None
     finally:
         temporary.unlink(missing_ok=True)

@@ -16,7 +16,7 @@ from tasks.stage import ShardInput, read_rows, stage
 def read_benchmark(
     store: ArtifactStore, *, benchmark: Benchmark, language: str, fingerprint: list[str], block_size: int, label: str
 ) -> Shard:
-    """Reads a benchmark's prompts in one language; `fingerprint` (digests of what is read) is for the cache key."""
+    """Reads a benchmark's prompts in one language; `fingerprint` (digests of the files) only takes part in the key."""
     del fingerprint, label
     prompts, quarantine = benchmark_prompts(benchmark, language)
     cut = [

@@ -20,7 +20,7 @@ def read_prompts(
     block_size: int,
     label: str,
 ) -> Shard:
-    """Reads the prompts of every source; `fingerprint` (digests of what is read) is for the cache key."""
+    """Reads the prompts of every source; `fingerprint` (digests of the sources) only takes part in the cache key."""
     del fingerprint, label
     return store_prompts(store, settings, dominant=dominant, block_size=block_size)
 

@@ -256,7 +256,7 @@ except BadInputError as error:
         check=True,
         cwd=Path(__file__).parents[1],
     )
-    assert "b.bin: cannot write (File too large). Free space or choose another folder" in ended.stdout
+    assert "b.bin: cannot write (File too large). Make space, or choose another folder" in ended.stdout
     # What was whole stays for the next try; without its manifest the folder counts for nothing.
     assert [Path(name).name for name in files(tmp_path / "root")] == ["a.bin"]
 

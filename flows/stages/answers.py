@@ -25,7 +25,7 @@ from tasks.translation import translate_prompts
 
 
 def require_parts(config: PipelineConfig) -> None:
-    """Checks that judge, translation engines and sampling backends can be used.
+    """Checks that the judge, the translation engines and the sampling backends can be used.
 
     So what is missing, such as a model or the key of a server, is reported now, and not after hours of sampling.
 

@@ -91,7 +91,7 @@ class Change(NamedTuple):
 
 
 def split(block: ArtifactRef) -> str:
-    """Returns the split that a block of prompts belongs to."""
+    """Returns the split (`train`, `validation` or `test`) of a block of prompts."""
     return (block.part or "").partition("-")[0]
 
 

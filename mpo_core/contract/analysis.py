@@ -42,7 +42,7 @@ class AnalysedRun(NamedTuple):
 
 
 class Findings(NamedTuple):
-    """The result of an analysis: figures, a picture, and what they do and do not support."""
+    """The result of an analysis: numbers, a picture, and which conclusions they do and do not support."""
 
     table: pa.Table
     """Its figures, with names of columns that a reader understands."""

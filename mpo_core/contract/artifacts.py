@@ -365,7 +365,7 @@ def write_atomically(path: Path, data: bytes) -> None:
         raise BadInputError(
             f"cannot write ({error.strerror or type(error).__name__})",
             where=str(path),
-            fix="Free space or choose another folder; finished work is saved.",
+            fix="Make space, or choose another folder; finished work is saved.",
         ) from None
 
 

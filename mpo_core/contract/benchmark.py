@@ -57,7 +57,7 @@ class Benchmark(Settings, abc.ABC):
     """Translates the dominant language's prompts, with the settings of `translation`, into each language that the
     benchmark lacks; the report marks such figures. Default: false, such a language is reported as missing."""
     limit: int | None = Field(None, ge=1)
-    """Maximum number of prompts to use in each language, the same prompts in all. Default: all."""
+    """Maximum number of prompts to use per language; every language uses the same prompts. Default: all."""
     judging: AnyJudge | None = None
     """The judge of the answers to these prompts. Default: the judge of the run."""
 

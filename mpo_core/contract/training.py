@@ -63,7 +63,7 @@ class TrainingSettings(Settings):
     max_grad_norm: float | None = Field(1.0, gt=0.0)
     """Gradients whose norm is larger are scaled down to this norm; null switches clipping off. Default: 1."""
     cutoff: int = Field(1024, ge=8)
-    """Maximum length of a sequence, prompt and answer together, in tokens; longer ones are cut. Default: 1024."""
+    """Maximum length of a sequence, prompt and answer together, in tokens; longer ones are truncated. Default: 1024."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Number format of the computation; with `bfloat16`, weights stay as `weights` says (autocast). Default:
     float32."""

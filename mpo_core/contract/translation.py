@@ -30,7 +30,7 @@ class Engine(Protocol):
 
     @property
     def name(self) -> str:
-        """Name in the table of translations."""
+        """Name of the engine, as the table TRANSLATIONS records it."""
 
     @property
     def masks(self) -> bool:

@@ -45,7 +45,7 @@ def figure(metric: Metric, value: float | None) -> str:
 
 
 def difference(metric: Metric, value: float | None) -> str:
-    """Formats a change of a figure: of a share in percentage points, else in the unit of its metric."""
+    """Formats the change of a metric: in percentage points if it is a share, otherwise in the metric's unit."""
     return points(value) if value is None or metric.unit == "share" else signed(value, metric.digits)
 
 

@@ -92,7 +92,7 @@ def identity(settings: GuardJudge) -> str:
 
 
 def template_digest(settings: GuardJudge) -> str:
-    """Returns the digest of the prompt that the guard gets about a fixed answer: another template gives another one.
+    """Renders the guard's prompt for a fixed answer and returns its digest, which changes with the chat template.
 
     Raises:
         BadInputError: the guard cannot be found, or its tokenizer cannot be read.

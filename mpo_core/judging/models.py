@@ -37,7 +37,7 @@ class ModelJudge(ReadingJudge):
         return self.verdicts_with_progress(cases, ignore_progress)
 
     def card(self) -> dict[str, str]:
-        """Returns the judge's name, and how it counts answers that a guard calls controversial."""
+        """Returns the judge's name, and how it counts answers labelled `controversial`: safe, unsafe or unjudged."""
         return {**super().card(), "controversial answers": f"count as {self.controversial}"}
 
     def all_verdicts(self, cases: Sequence[Case], ask: Callable[[list[Case]], list[Reading]]) -> list[Verdict]:

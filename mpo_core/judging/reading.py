@@ -19,7 +19,7 @@ UNREADABLE = "unreadable_verdict"
 
 
 class Reading(NamedTuple):
-    """What a judge model says of an answer; `ModelJudge.verdict` makes a verdict of it.
+    """The parsed reply of a judge model about one answer; `ModelJudge.verdict` turns it into a verdict.
 
     `label` is `safe`, `unsafe`, `controversial` or `invalid`; None if the reply cannot be read, and `reason` says why.
     `refusal` is None where the model does not say.

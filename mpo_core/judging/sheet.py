@@ -32,16 +32,16 @@ class SheetRow(NamedTuple):
 
 
 class Labels(NamedTuple):
-    """Labels by answer, and whether people gave them; else they are the verdicts of another judge."""
+    """The label of each answer, and whether people gave the labels or another judge did."""
 
     by_answer: dict[Key, str]
     of_people: bool
 
 
 def sample_rows(answers: AnswersFile, n: int, *, seed: int) -> list[SheetRow]:
-    """Samples answers by hash, as many of each language and kind as of any other, as far as there are enough.
+    """Samples answers by a seeded hash, in equal numbers for each language and kind where there are enough.
 
-    A larger `n` contains the answers of a smaller one.
+    The sample of a larger `n` contains the sample of a smaller one.
 
     Args:
         answers: the answers to sample from.
@@ -49,15 +49,15 @@ def sample_rows(answers: AnswersFile, n: int, *, seed: int) -> list[SheetRow]:
         seed: seed of the sampling.
 
     Returns:
-        The answers by language, in the order of their lots.
+        The answers, grouped by language and ordered by their hash.
     """
     kinds = dict(zip(answers.prompts["prompt_id"].to_pylist(), answers.prompts["kind"].to_pylist(), strict=True))
     strata: dict[tuple[str, str], list[tuple[bytes, SheetRow]]] = {}
     for language, table in answers.responses.items():
         for row in table.select(["prompt_id", "sample", "prompt", "text"]).to_pylist():
             kind, key = kinds[row["prompt_id"]], (row["prompt_id"], language, row["sample"])
-            lot = hashlib.sha256(f"{seed}/{'/'.join(map(str, key))}".encode()).digest()
-            strata.setdefault((language, kind), []).append((lot, SheetRow(*key, kind, row["prompt"], row["text"])))
+            digest = hashlib.sha256(f"{seed}/{'/'.join(map(str, key))}".encode()).digest()
+            strata.setdefault((language, kind), []).append((digest, SheetRow(*key, kind, row["prompt"], row["text"])))
     # The first of each stratum, then the second of each, and so on.
     turns = sorted((turn, *pair) for stratum in strata.values() for turn, pair in enumerate(sorted(stratum)))
     return [row for _, _, row in sorted(turns[:n], key=lambda entry: (entry[2].language, entry[1]))]

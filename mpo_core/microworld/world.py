@@ -65,7 +65,7 @@ class Item(NamedTuple):
 
     @property
     def kind(self) -> Kind:
-        """Whether a safe assistant refuses this request."""
+        """`harmful` if a safe assistant should refuse this request, else `harmless`."""
         harmful = self.verb in lexicon.HARMFUL_VERBS or (
             self.object in lexicon.DANGEROUS_OBJECTS and self.verb in lexicon.NEUTRAL_VERBS
         )

@@ -74,7 +74,7 @@ def _rendered(tokenizer: Any, messages: list[dict[str, str]], *, thinking: bool)
 
 
 def encode_response(tokenizer: Any, response: str) -> list[int]:
-    """Returns an answer's token ids, with the end-of-turn token last; no token spans the end of the prompt."""
+    """Returns an answer's token ids, with the end-of-turn token last; no token covers both prompt and answer."""
     control = has_control_token(tokenizer, response)
     ids = _encode_as_data(tokenizer, response) if control else _encode(tokenizer, response)
     return [*ids, tokenizer.eos_token_id]

@@ -35,7 +35,8 @@ def check_model(folder: Path, settings: ModelSettings, weights: Weights, *, cuto
         cutoff: maximum length of a training sequence in tokens, if this model is trained.
 
     Raises:
-        BadInputError: they do not fit, or an empty prompt or `cutoff` is longer than the model can read.
+        BadInputError: the files do not belong together, or the model's context is shorter than `cutoff`, or than the
+            chat template around an empty prompt.
     """
     from mpo_core.models.chat import encode_prompt
 

@@ -54,13 +54,13 @@ def alike(chosen: str, rejected: str, limit: float) -> str | None:
 def answers_fault(
     texts: Texts, language: str, settings: PairSettings, *, source: Texts | None = None, dominant: str = ""
 ) -> Fault | None:
-    """Returns the first gate that the two answers fail: `too_alike`, `wrong_language` or `length_outlier`.
+    """Returns the first gate that the two answers fail (`too_alike`, `wrong_language`, `length_outlier`), or None.
 
     Args:
         texts: the pair.
         language: code of its language.
         settings: the gates and their bounds.
-        source: the dominant pair that it mirrors, if it is a target pair.
+        source: for a target pair, the dominant pair with the same prompt and answers.
         dominant: code of the language of `source`.
     """
     if detail := alike(texts.chosen, texts.rejected, settings.max_similarity):

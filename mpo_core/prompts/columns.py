@@ -35,8 +35,8 @@ class ColumnSource(PromptSource, abc.ABC):
     """Kind by value of `kind_column`, such as {yes: harmful, no: harmless}; case is ignored. Default: empty; words such
     as harmful and safe are known, and true and false where the column's name says what true means (`is_safe`)."""
     text_column: str | Annotated[list[str], Field(min_length=1)] = "text"
-    """Column of the prompt: text, or a list of messages with one turn of the user. Or several columns whose texts are
-    joined by line breaks, such as Alpaca's [instruction, input]. Default: `text`."""
+    """Name of the column with the prompt; each cell is a text, or a list of messages with one message of the user. Or
+    several columns, whose texts are joined by line breaks, such as Alpaca's [instruction, input]. Default: `text`."""
     category_column: str | None = None
     """Column of the harm category. Default: none, the prompts have no category."""
     chosen_column: Columns | None = None
@@ -172,7 +172,7 @@ class ColumnSource(PromptSource, abc.ABC):
     def _answers(self, record: Record, dominant: str) -> tuple[dict[str, ReferenceAnswers], list[RejectedRow]]:
         """Returns the answers of a row by language, and the languages whose answers are rejected.
 
-        Without answers in the dominant language all are rejected: a target pair needs its dominant pair.
+        Without answers in the dominant language all are rejected: a pair of another language needs the same pair in it.
         """
         chosen, rejected = self._by_language
         answers: dict[str, ReferenceAnswers] = {}
@@ -268,9 +268,10 @@ def _require_languages(columns: Iterable[str], dominant: str, key: str) -> None:
         language(code, where=f"{key}.chosen_column")
     if codes and dominant not in codes:
         raise BadInputError(
-            f"it names columns for {', '.join(codes)}, but none for the dominant language {dominant!r}",
+            f"columns are given for {', '.join(codes)}, but none for the dominant language {dominant!r}",
             where=f"{key}.chosen_column",
-            fix=f"Add {dominant}: COLUMN to chosen_column and rejected_column: a target pair needs its dominant pair.",
+            fix=f"Add {dominant}: COLUMN to chosen_column and rejected_column: each pair needs its counterpart in "
+            f"{dominant}.",
         )
 
 

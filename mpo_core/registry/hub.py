@@ -53,7 +53,7 @@ def push(store: ArtifactStore, name: str, repo: str, *, private: bool) -> str:
         raise BadInputError(
             f"nothing was pushed ({type(error).__name__})",
             where=repo,
-            fix="Name the repository user/name; check that the hub can be reached and that HF_HUB_OFFLINE is not set.",
+            fix="Write the repository as user/name; check that the hub answers and that HF_HUB_OFFLINE is not set.",
         ) from None
     return redact(url)
 

@@ -162,7 +162,7 @@ def _require_model(store: ArtifactStore, state: State, version: str) -> None:
         raise BadInputError(
             f"the model of {version} is missing or damaged ({model.path})",
             where=f"registry of {store.root}",
-            fix="Nothing was changed. Restore the folder from a copy, or train it again by running its profile.",
+            fix="Nothing was changed. Restore the folder from a copy, or train it again with the profile that made it.",
         )
 
 

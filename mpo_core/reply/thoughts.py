@@ -124,7 +124,7 @@ def open_thought(rendered: str) -> str:
 
 
 def closing_of_open_thought(rendered: str) -> str:
-    """Returns the text that ends the thought which a rendered prompt opens, or an empty text where it opens none."""
+    """Returns the text that closes the thinking block in which a rendered prompt ends; empty if it ends in none."""
     mark = open_thought(rendered)
     if mark.startswith("<|channel|>"):
         return "<|end|><|start|>assistant<|channel|>final<|message|>"

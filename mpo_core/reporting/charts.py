@@ -96,7 +96,7 @@ def _spoken(summary: RunSummary, rows: Sequence[tuple[str, Pair]]) -> str:
 def curves(
     log: Sequence[dict[str, float | None]], lines: Sequence[Curve], *, name: str, unit: str, logarithmic: bool = False
 ) -> Markup | None:
-    """Draws figures of the training log by step, those on validation pairs dashed; None where none was logged."""
+    """Plots values of the training log against the step, validation pairs dashed; None if none was logged."""
     series_by_curve = [(curve, _points(log, curve.key), _points(log, f"eval_{curve.key}")) for curve in lines]
     series_by_curve = [entry for entry in series_by_curve if entry[1] or entry[2]]
     if not series_by_curve:

@@ -42,7 +42,7 @@ def compare_runs(summaries: Sequence[RunSummary], names: Sequence[str]) -> str:
 
 
 def differences(summaries: Sequence[RunSummary]) -> list[str]:
-    """Lists what keeps the runs' figures from being compared: other judges, other prompts, other numbers of them."""
+    """Lists why the runs' results cannot be compared: other judges, other prompts, or another number of prompts."""
     notes = []
     judges = {judge_name(summary) for summary in summaries}
     if len(judges) > 1:

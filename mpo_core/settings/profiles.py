@@ -177,7 +177,7 @@ def _override(data: dict[str, Any], override: str) -> None:
         raise BadInputError(
             f"the value has {len(text):,} characters, at most {LARGEST_FILE:,} are allowed",
             where=where,
-            fix="Put it into a profile.",
+            fix="Put the setting into a profile, a YAML file of settings such as those in deployments/profiles/.",
         )
     try:
         value = read_yaml(text)

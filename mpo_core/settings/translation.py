@@ -90,4 +90,5 @@ class TranslationSettings(Settings):
     gates: TranslationGates = TranslationGates()
     """The gates that a translation must pass."""
     attempt: int = Field(1, ge=1)
-    """Number of the attempt. Raise it to send rejected texts to the engines again, as after an outage. Default: 1."""
+    """Number of the translation attempt. Increase it to send texts without an accepted translation to the engines
+    again, for example after an outage. Default: 1."""

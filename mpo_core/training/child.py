@@ -98,7 +98,7 @@ def _report_failure(error: BaseException, channel: _Channel) -> int:
     if code is not None:
         where = str(getattr(error, "filename", None) or "training: model or checkpoint")
         fields = {"what": f"cannot write ({os.strerror(code)})", "where": where}
-        channel.send("bad_input", fields | {"fix": "Free space or choose another folder; checkpoints are kept."})
+        channel.send("bad_input", fields | {"fix": "Make space, or choose another folder; checkpoints are kept."})
         return 2
     traceback.print_exc()
     frames = traceback.extract_tb(error.__traceback__)[-3:]

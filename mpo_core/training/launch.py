@@ -90,7 +90,8 @@ def train(job: TrainingJob, *, on_step: Callable[[dict[str, float | int]], None]
         on_step: called with the figures of each step and evaluation (`step`, `max_steps`, `loss`, ...).
 
     Raises:
-        BadInputError: of the child: bad pairs or references, a diverged loss, a work folder in use.
+        BadInputError: raised in the subprocess for bad pairs, bad reference tables, a diverged loss, or a work folder
+            that is in use.
         StageFailedError: the training failed or was stopped; says where to look, never shows text of pairs.
     """
     write_atomically(job.work / "job.json", job.model_dump_json(indent=1).encode())

@@ -41,7 +41,7 @@ def measure_trained(trainer: Any) -> Measured:
 
 
 def release(trainer: Any) -> None:
-    """Frees the device of a training that is over, so that the saved model fits there."""
+    """Frees the device memory that a finished training holds, so that the saved model can be loaded there."""
     trainer.model = trainer.model_wrapped = trainer.optimizer = trainer.lr_scheduler = None
     callbacks = trainer.callback_handler  # its scheduler holds the optimizer too
     callbacks.model = callbacks.optimizer = callbacks.lr_scheduler = None

@@ -29,7 +29,7 @@ class Layout(NamedTuple):
 
     @property
     def pieces(self) -> list[Piece]:
-        """The parts to translate, in order."""
+        """The parts of the text that are translated, in their order in the text."""
         return [part for part in self.parts if isinstance(part, Piece)]
 
     def rebuilt(self, translations: Mapping[str, str]) -> str:

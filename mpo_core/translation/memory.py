@@ -68,7 +68,7 @@ class MemoryEngine:
             self._rows(code)
 
     def check(self, source: str, target: str) -> None:
-        """Checks that the memory has both languages.
+        """Checks that the translation memory contains both languages.
 
         Raises:
             UnknownLanguageError: it lacks one.

@@ -92,7 +92,7 @@ def before_mark(text: str, at: int) -> int:
 
 
 def restore(text: str, items: tuple[str, ...]) -> str:
-    """Puts the items back in place of their marks; a mark without an item stays, and `protected_lost` counts it."""
+    """Replaces each mark by its item. A mark that has no item stays in the text; `protected_lost` counts these."""
     return _MARK.sub(
         lambda match: items[int(match.group(1))] if int(match.group(1)) < len(items) else match.group(), text
     )

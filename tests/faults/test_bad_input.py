@@ -323,7 +323,7 @@ def test_a_full_disk(write_pairs, tmp_path, tmp_path_factory):
     given = ["--set", f"run.root={root}", *FAST]
     train = limited("train", "--pairs", pairs, "--model", "microworld", "--out", tmp_path / "out", *given, size=500)
     check_single_line(
-        train, r"pairs/\w+\.parquet: cannot write \(File too large\)", "Free space or choose another folder"
+        train, r"pairs/\w+\.parquet: cannot write \(File too large\)", "Make space, or choose another folder"
     )
     assert not (tmp_path / "out").exists()
     outcome = limited("pairs", "export", pairs, "--out", tmp_path / "new.json", size=500)

@@ -64,7 +64,7 @@ def test_an_empty_answer_rejects_the_answers_of_its_language(tmp_path: Path) -> 
         ),
         (
             {"chosen_column": {"sw": "good_sw"}, "rejected_column": {"sw": "bad_sw"}},
-            r"prompts\.sources\.0\.chosen_column: it names columns for sw, but none for the dominant .* 'en'\. Add en",
+            r"prompts\.sources\.0\.chosen_column: columns are given for sw, but none for the dominant .* 'en'\. Add en",
         ),
     ],
 )

@@ -22,7 +22,7 @@ _LIMITS = (
 
 
 class DominantLanguage(Analysis):
-    """Shows what training did to the dominant language: refusals, help, and distances from the base model."""
+    """Shows how training changed the dominant language: refusals, help, and distances from the base model."""
 
     title: ClassVar[str] = "Retention of the dominant language"
     lead: ClassVar[str] = (

@@ -24,7 +24,7 @@ class GuardJudge(ModelJudge):
     path: UserPath = Field("Qwen/Qwen3Guard-Gen-0.6B", json_schema_extra=LOCATION)
     """Local folder of the guard, or its id on the hub. Default: `Qwen/Qwen3Guard-Gen-0.6B`."""
     revision: str | None = Field(None, json_schema_extra=LOCATION)
-    """Revision (commit) of the guard on the hub. Default: the latest."""
+    """Revision (commit) of the judge model on the hub. Default: the latest."""
     format: FormatName = "qwen3guard"
     """Form of the guard's prompt and reply: `qwen3guard`, `llama_guard`, `granite_guardian` (version 3.3),
     `granite_guardian_4` (4.1), `polyguard`, `wildguard` or `shieldgemma`. Default: `qwen3guard`."""

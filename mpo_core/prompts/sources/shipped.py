@@ -22,7 +22,7 @@ class ShippedSource(PromptSource):
     """The English prompts that ship with the project, with reference answers in seven languages."""
 
     source: Literal["shipped"]
-    """Name of the source: `shipped`."""
+    """Name of the source: `shipped`, the prompts that come with mpo."""
     licence: str | None = "Apache-2.0"
     """Licence of the prompts, which the report shows. Default: Apache-2.0, the licence of mpo itself, which includes
     these prompts."""
