@@ -42,7 +42,7 @@ from flows.commands.shared import (
     with_model,
 )
 from flows.commands.translate import translate
-from flows.prefect_api import REPEATED_STATUS, require_server
+from flows.prefect_api import REPEATED_STATUS, require_server, server_failure
 from flows.registered import define_registered, load_config, with_registered
 from mpo_core import __version__
 from mpo_core.contract.errors import BadInputError, DamagedError, StageFailedError
@@ -303,7 +303,7 @@ def _run_command(arguments: list[str]) -> None:
             sys.exit(INTERRUPTED)
         raise
     except Exception as error:  # noqa: BLE001 - the last resort: one line, and the traceback for whoever asks
-        complain(unexpected(error), FAILED)
+        complain(server_failure(error) or unexpected(error), FAILED)
 
 
 def _require_readable(arguments: list[str]) -> None:

@@ -3,8 +3,11 @@
 import asyncio
 import base64
 import re
+from pathlib import Path
+from traceback import extract_tb
 
 from mpo_core.contract.errors import BadInputError
+from mpo_core.contract.redact import redact
 from mpo_core.http.address import ServiceUrl
 from mpo_core.http.client import Answer, HttpClient
 from mpo_core.http.errors import LastingError, PassingError
@@ -25,6 +28,25 @@ def server() -> str | None:
 
     address: str | None = PREFECT_API_URL.value()
     return address
+
+
+def server_failure(error: Exception) -> str | None:
+    """Describes an error of Prefect's client: the server was lost during the run, or kept failing; else None."""
+    from httpx import TransportError
+    from prefect.exceptions import PrefectHTTPStatusError
+
+    if isinstance(error, PrefectHTTPStatusError):
+        what = f"kept answering with status {error.response.status_code}"
+    elif isinstance(error, TransportError) and any(
+        "prefect" in Path(frame.filename).parts for frame in extract_tb(error.__traceback__)
+    ):
+        what = f"could not be reached any more ({type(error).__name__})"
+    else:
+        return None
+    address = server()
+    place = f"PREFECT_API_URL {address}" if address else "Prefect's temporary server"
+    log = "The server's log says more. " if address else ""
+    return redact(f"{place}: the server {what}. {log}Finished work is kept: run the command again.")
 
 
 def is_healthy(address: str) -> bool:

@@ -157,6 +157,9 @@ def answering(status, body, pause=0.0, drip=0.0):
     """A server that answers everything alike: after a pause, and byte by byte if `drip` seconds are between them."""
 
     class Handler(BaseHTTPRequestHandler):
+        def do_POST(self):
+            self.do_GET()
+
         def do_GET(self):
             time.sleep(pause)
             self.send_response(status)
@@ -202,6 +205,27 @@ def test_a_prefect_server_that_is_of_no_use(monkeypatch, status, body, message):
         with pytest.raises(BadInputError, match=message) as refusal:
             prefect_api.require_server()
     assert "password" not in str(refusal.value)
+
+
+def test_a_prefect_server_that_fails_during_a_run_is_no_fault_of_ours():
+    from prefect.client.orchestration import get_client
+    from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
+
+    from flows.prefect_api import server_failure
+
+    def failure(address):
+        with temporary_settings({PREFECT_API_URL: address, PREFECT_CLIENT_MAX_RETRIES: 0}):
+            try:
+                get_client(sync_client=True).read_flows()
+            except Exception as error:  # noqa: BLE001 - whatever Prefect raises
+                return server_failure(error)
+
+    with answering(500, b"{}") as address:
+        message = failure(address)
+        assert "the server kept answering with status 500. The server's log says more" in message
+        assert "password" not in message
+    assert "the server could not be reached any more (ConnectError)" in failure(address)
+    assert server_failure(ValueError("ours")) is None
 
 
 def test_a_prefect_server_that_sends_a_byte_at_a_time_is_waited_for_in_bounded_time(monkeypatch):
