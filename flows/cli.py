@@ -14,6 +14,7 @@ from rich.console import Console
 
 from flows import surroundings
 from flows.commands.analyse import analyse
+from flows.commands.edit import edit
 from flows.commands.evaluate import evaluate
 from flows.commands.judge import judge_app
 from flows.commands.languages import languages_app
@@ -61,6 +62,7 @@ app.add_typer(pairs_app, name="pairs")
 app.add_typer(languages_app, name="languages")
 app.command("translate")(translate)
 app.add_typer(judge_app, name="judge")
+app.command("edit")(edit)
 app.command("evaluate")(evaluate)
 app.command("report")(report)
 app.command("analyse")(analyse)
@@ -223,7 +225,7 @@ def _print_outcome(out: Console, config: Any, summary: Any) -> None:
         out.print(f"Gate: {summary.gate.reason}", soft_wrap=True)
     if summary.registry:
         out.print(f"Registry: {summary.registry}")
-    model = next(f"{config.run.root}/{ref.path}" for ref in summary.artifacts if _is_model(ref))
+    model = [f"{config.run.root}/{ref.path}" for ref in summary.artifacts if _is_model(ref)][-1]
     lineage = f"version {summary.version} in the registry, made of {summary.base_model}"
     out.print(f"Model: {model} ({lineage})", soft_wrap=True)
     folder = f"{config.run.root.rstrip('/')}/runs/{config.run.name}"
@@ -246,7 +248,7 @@ def options(
 
 
 def _is_model(ref: Any) -> bool:
-    return ref.stage == "training" and not ref.path.endswith(".parquet")
+    return ref.stage in {"training", "edit"} and not ref.path.endswith(".parquet")
 
 
 def _with_languages(overrides: list[str] | None, languages: str | None) -> list[str]:

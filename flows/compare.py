@@ -37,6 +37,10 @@ def compare_methods(config: PipelineConfig, overrides: dict[str, JsonValue] | No
 
         # All trainings are submitted first: they wait for nothing but their pairs, so no worker is idle.
         trained = {cell: _train(variants[cell.seed], base, pairs[cell.seed], cell) for cell in cells}
+        final = {
+            cell: stages.edit(variants[cell.seed], base, pairs[cell.seed].texts, future, cell.label)
+            for cell, future in trained.items()
+        }
         before = {seed: evaluate(seed_run, "base", base, pairs[seed]) for seed, seed_run in variants.items()}
         after = {
             cell: evaluate(
@@ -46,7 +50,7 @@ def compare_methods(config: PipelineConfig, overrides: dict[str, JsonValue] | No
                 pairs[cell.seed],
                 before[cell.seed],
             )
-            for cell, future in trained.items()
+            for cell, future in final.items()
         }
         return finish_comparison(run, base, list(before.values()), trained, after)
 

@@ -47,10 +47,12 @@ def full_pipeline(config: PipelineConfig, overrides: dict[str, JsonValue] | None
         reference = stages.measure(run, base, pairs, training)
         # 7. Training: the gap of every target pair towards that of the dominant language.
         trained = stages.train(run, base, pairs, reference, training)
+        # Where `edit` asks for it, a few neurons of the trained model are edited after that.
+        final = stages.edit(run, base, texts, trained)
         # 8. Evaluation: before and after, on the same held-out prompts and benchmarks.
-        change = stages.evaluate_change(run, base, trained, pairs, benchmarks)
+        change = stages.evaluate_change(run, base, final, pairs, benchmarks)
         # 9. Gate: did the targets improve, and did nothing else get worse?
         decision = stages.decide(run, change)
         # 10. Registry: a version with its lineage, promoted if the gate agrees.
-        settled = stages.register(run, base, trained, change, decision)
+        settled = stages.register(run, base, final, change, decision)
         return write_report(run, base, pairs, trained, change, settled)

@@ -70,8 +70,9 @@ def realign(config: PipelineConfig, overrides: dict[str, JsonValue] | None = Non
         reference = stages.measure(run, start, pairs, run.config.training)
         learned = pairs if start is base else _replayed(run, pairs, work)
         trained = stages.train(run, start, learned, reference, run.config.training)
-        change = stages.evaluate_change(run, base, trained, pairs, benchmarks, promoted)
-        settled = stages.register(run, start, trained, change, stages.decide(run, change))
+        final = stages.edit(run, start, pairs.texts, trained)
+        change = stages.evaluate_change(run, base, final, pairs, benchmarks, promoted)
+        settled = stages.register(run, start, final, change, stages.decide(run, change))
         summary = write_report(run, base, learned, trained, change, settled)
         return Realignment(needs=[tuple(need) for need in work.needs], summary=summary)
 

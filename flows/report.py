@@ -44,7 +44,7 @@ def write_report(
     )
     run.write_settings()
     reporting.write(summary, store, run.folder)
-    if (model := run.result(trained).model) is not None:
+    if (model := change.after.model.ref) is not None:
         store.write_text(f"{model.path}/{reporting.CARD}", reporting.model_card(summary))
     tell_prefect(summary)
     return summary

@@ -70,7 +70,8 @@ def _train(run: Run, base: ModelFolder, pairs: Pairs, variant: Variant, seed: in
     validation = {key: future for key, future in pairs.of("validation").target.items() if key[0] != variant.without}
     learned = pairs._replace(target=train | validation)
     references = stages.measure(run, base, learned, settings)
-    return stages.train(run, base, learned, references, settings, f"{variant.name}-{seed}")
+    label = f"{variant.name}-{seed}"
+    return stages.edit(run, base, pairs.texts, stages.train(run, base, learned, references, settings, label), label)
 
 
 def _settings(base: TrainingMethod, variant: Variant, seed: int) -> TrainingMethod:
@@ -97,7 +98,8 @@ def prompt_states(config: PipelineConfig) -> dict[str, pa.Table]:
         pairs = preference_pairs(run, base, read_blocks(run))
         references = stages.measure(run, base, pairs, run.config.training)
         trained = stages.train(run, base, pairs, references, run.config.training)
-        models = {"before": base, "after": trained_model(base, run.result(trained))}
+        final = stages.edit(run, base, pairs.texts, trained)
+        models = {"before": base, "after": trained_model(base, run.result(final))}
         texts = pairs.of(run.config.evaluation.split).texts
         futures = {
             name: [

@@ -101,6 +101,7 @@ def train_file(
     # A profile may set them for `mpo run`, whose prompts include validation prompts.
     unproven = [code for code, shard in done.swaps.items() if shard.counts["order_known"] < LEAST_KNOWN]
     idle = {
+        "edit, which `mpo edit` does": config.edit,
         "training.evaluate_every, which needs --validation FILE": held_out is None and config.training.evaluate_every,
         f"pairs.swap_check in {', '.join(unproven)}, which needs {LEAST_KNOWN} pairs in known order a language: give "
         "--validation FILE": unproven,

@@ -1,6 +1,7 @@
-"""The ten stages as the flows call them: which tasks, with which settings, under which label."""
+"""The stages as the flows call them: which tasks, with which settings, under which label."""
 
-from flows.stages.answers import answer_dominant, judge, read_blocks, sample, translate
+from flows.stages.answers import answer_dominant, judge, read_blocks, read_prompt_blocks, sample, translate
+from flows.stages.editing import edit, submit_edit
 from flows.stages.evaluation import (
     compare,
     decide,
@@ -26,6 +27,7 @@ __all__ = [
     "answer_dominant",
     "compare",
     "decide",
+    "edit",
     "evaluate",
     "evaluate_change",
     "figures",
@@ -36,11 +38,13 @@ __all__ = [
     "pair",
     "preference_pairs",
     "read_blocks",
+    "read_prompt_blocks",
     "reference_gaps",
     "register",
     "require_pairs",
     "sample",
     "split",
+    "submit_edit",
     "train",
     "translate",
 ]

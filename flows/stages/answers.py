@@ -48,6 +48,16 @@ def read_blocks(run: Run) -> list[ArtifactRef]:
     """
     config = run.config
     require_parts(config)
+    blocks = read_prompt_blocks(run)
+    for name in ("train", config.evaluation.split, *(["validation"] if config.training.evaluate_every else [])):
+        require_split(blocks, name, " or set training.evaluate_every to null." if name == "validation" else "")
+    check_utility(run)  # it writes to the root, so it comes after the prompts are known to be good
+    return blocks
+
+
+def read_prompt_blocks(run: Run) -> list[ArtifactRef]:
+    """Reads the prompts in blocks, each of one split."""
+    config = run.config
     prompts = run.submit(
         read_prompts,
         settings=config.prompts,
@@ -58,17 +68,22 @@ def read_blocks(run: Run) -> list[ArtifactRef]:
     )
     shard = run.result(prompts)
     announce(count_kinds(run.store.read_table(shard.rows, PROMPTS)))
-    blocks = list(shard.parts)
-    for name in ("train", config.evaluation.split, *(["validation"] if config.training.evaluate_every else [])):
-        if name not in {split(block) for block in blocks}:
-            raise BadInputError(
-                f"no prompt is in the split {name!r}",
-                where="prompts.sources",
-                fix="Give a source with this split, or shares for prompts.validation and prompts.test"
-                + (", or set training.evaluate_every to null." if name == "validation" else "."),
-            )
-    check_utility(run)  # it writes to the root, so it comes after the prompts are known to be good
-    return blocks
+    return list(shard.parts)
+
+
+def require_split(blocks: Iterable[ArtifactRef], name: str, otherwise: str = "") -> None:
+    """Requires prompts of a split.
+
+    Raises:
+        BadInputError: there are none; `otherwise` says what else fixes it.
+    """
+    if name not in {split(block) for block in blocks}:
+        fix = "Give a source with this split, or shares for prompts.validation and prompts.test"
+        raise BadInputError(
+            f"no prompt is in the split {name!r}",
+            where="prompts.sources",
+            fix=f"{fix},{otherwise}" if otherwise else f"{fix}.",
+        )
 
 
 def answer_dominant(run: Run, model: ModelFolder, blocks: list[ArtifactRef]) -> tuple[Shards, Shards]:

@@ -292,6 +292,18 @@ TRAINING_LOG = _spec(
     Column("value", _FLOAT, "mean over the step's pairs"),
 )
 
+EDITS = _spec(
+    "edits",
+    "matrix",
+    Column("layer", _INT, "number of the layer, from 1"),
+    Column("matrix", _STRING, "name of the matrix's tensor"),
+    Column("neurons", _INT, "neurons of the matrix"),
+    Column("edited", _INT, "neurons that were edited"),
+    Column("change", _FLOAT, "norm of the change, relative to that of the matrix"),
+    Column("remaining", _FLOAT, "distance of harmful translated prompts from the dominant ones after the edit, of 1"),
+    Column("harmless", _FLOAT, "how far activations of harmless prompts moved, relative to their size"),
+)
+
 PASSAGES = _spec(
     "passages",
     "passage_id language",
@@ -431,6 +443,7 @@ ALL_TABLES: tuple[TableSpec, ...] = (
     GAPS,
     SWAPS,
     TRAINING_LOG,
+    EDITS,
     PASSAGES,
     TEXT_SCORES,
     DIVERGENCES,

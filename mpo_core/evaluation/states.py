@@ -8,10 +8,9 @@ from typing import Any
 import pyarrow as pa
 
 from mpo_core.contract.tables import PROMPT_STATES
+from mpo_core.models.batches import batches
 from mpo_core.models.chat import encode_prompt
 from mpo_core.models.context import context_length
-
-_BATCH = 32  # prompts of similar length that go through the model together
 
 
 def hidden_states(
@@ -41,14 +40,10 @@ def hidden_states(
     limit = context_length(model.config) or 0
     texts = [encode_prompt(tokenizer, row["text"], system=system)[-limit:] for row in prompts]
     states: dict[int, list[float]] = {}
-    order = sorted(range(len(texts)), key=lambda at: len(texts[at]))
-    for batch in (order[start : start + _BATCH] for start in range(0, len(order), _BATCH)):
-        width = max(len(texts[at]) for at in batch)
-        ids = torch.tensor([texts[at] + [0] * (width - len(texts[at])) for at in batch], device=model.device)
-        mask = torch.tensor([[1] * len(texts[at]) + [0] * (width - len(texts[at])) for at in batch]).to(model.device)
+    for batch in batches(texts, model.device):
         with torch.inference_mode():
-            hidden = model.base_model(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
-        states |= {at: hidden[row, len(texts[at]) - 1].float().tolist() for row, at in enumerate(batch)}
+            hidden = model.base_model(**batch.inputs, use_cache=False).last_hidden_state
+        states |= zip(batch.places, batch.last(hidden).float().tolist(), strict=True)
         if progress is not None:
             progress(len(states), len(texts))
     return PROMPT_STATES.build(

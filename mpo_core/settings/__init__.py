@@ -13,6 +13,7 @@ from mpo_core.settings.data import (
     PromptSettings,
     SamplingSettings,
 )
+from mpo_core.settings.edit import EditSettings
 from mpo_core.settings.languages import DefinedLanguage, LanguageSettings
 from mpo_core.settings.pipeline import (
     CompareSettings,
@@ -33,6 +34,7 @@ __all__ = [
     "BackTranslationSettings",
     "CompareSettings",
     "DefinedLanguage",
+    "EditSettings",
     "EvaluationSettings",
     "GateSettings",
     "LanguageSettings",

@@ -21,6 +21,7 @@ from mpo_core.settings.data import (
     PromptSettings,
     SamplingSettings,
 )
+from mpo_core.settings.edit import EditSettings
 from mpo_core.settings.languages import LanguageSettings
 from mpo_core.settings.translation import TranslationSettings
 
@@ -226,6 +227,9 @@ class PipelineConfig(Settings):
     """How preference pairs are built."""
     training: AnyMethod = Field(default_factory=lambda: TRAINING_METHODS.parse({"method": _DEFAULT_METHOD}))
     """How the model is trained: the method, with its settings. Default: `mpo`."""
+    edit: EditSettings | None = None
+    """Edits a few neurons of the model after training (sparse weight editing); `{}` does so with its defaults. Default:
+    null, no edit."""
     evaluation: EvaluationSettings = EvaluationSettings()
     """How the models before and after training are evaluated, on the same prompts."""
     gate: GateSettings = GateSettings()

@@ -1,0 +1,103 @@
+"""Editing of one model, by the tasks and the cache of the pipeline: what `mpo edit` does."""
+
+import shutil
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from prefect import flow
+
+from flows import stages
+from flows.prefect_api import require_server
+from flows.run import open_root, start_run
+from flows.stages.answers import require_split
+from flows.surroundings import can_be_written
+from mpo_core.contract.artifacts import MANIFEST, Shard
+from mpo_core.contract.errors import BadInputError, DamagedError
+from mpo_core.contract.tables import EDITS
+from mpo_core.editing.bits import FOLDER, README, change_model
+from mpo_core.models import resolve
+from mpo_core.settings import EditSettings, PipelineConfig
+from mpo_core.translation import build as translation
+from tasks.model import ModelFolder, find_model
+
+
+def edit_checkpoint(config: PipelineConfig, out: Path) -> dict[str, Any]:
+    """Edits the model of the settings with their prompts of the split `train`, and writes it as a new folder.
+
+    Args:
+        config: the settings of the model, the prompts, the translation and the edit.
+        out: the folder of the edited model.
+
+    Raises:
+        BadInputError: the model cannot be edited, or the change is too large; nothing is written to `out` then.
+    """
+    _require_new(out)
+    model = find_model(config.model)
+    translation.require_ready(config.translation)
+    store = open_root(config)
+    require_server()
+    edited = edit_prompts_flow(config, model)
+    if edited.model is None:
+        raise DamagedError("the edit gave no model")
+    with store.open_folder(edited.model) as folder:
+        _write(out, lambda new: _copied(folder, new), Path(model.folder or ""))
+        file = next((folder / FOLDER).iterdir()).name
+    table = store.read_table(edited.rows, EDITS)
+    return {
+        "edited_neurons": sum(table["edited"].to_pylist()),
+        "neurons": sum(table["neurons"].to_pylist()),
+        "largest_change": round(max(table["change"].to_pylist()), 4),
+        "model": str(out),
+        "edit": str(out / FOLDER / file),
+    }
+
+
+@flow(name="edit")
+def edit_prompts_flow(config: PipelineConfig, model: ModelFolder) -> Shard:
+    """Reads and translates the training prompts, and edits the model with them."""
+    with start_run(config) as run:
+        blocks = stages.read_prompt_blocks(run)
+        require_split(blocks, "train")
+        texts = stages.translate(run, [block for block in blocks if stages.split(block) == "train"])
+        settings = config.edit or EditSettings()
+        return run.result(stages.submit_edit(run, model, texts, settings, None, "model"))
+
+
+def change_checkpoint(config: PipelineConfig, edit: Path, out: Path, *, undo: bool) -> dict[str, Any]:
+    """Applies the file of an edit to the model of the settings, or undoes it, and writes the model as a new folder."""
+    _require_new(out)
+    folder = resolve(config.model).resolve()
+    _write(out, lambda new: change_model(folder, edit, new, undo=undo), folder)
+    return {"undone" if undo else "applied": str(edit), "model": str(out)}
+
+
+def _require_new(out: Path) -> None:
+    if out.exists():
+        raise BadInputError("this exists already", where=f"--out {out}", fix="Name a new folder.")
+    if not can_be_written(out):
+        raise BadInputError("cannot write here", where=f"--out {out}", fix="Free space or choose another folder.")
+
+
+def _write(out: Path, make: Callable[[Path], object], origin: Path) -> None:
+    """Writes a folder whole or not at all, with the model card of the model that it was made from."""
+    unfinished = out.with_name(f".{out.name}-{uuid.uuid4().hex}.tmp")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        make(unfinished)
+        if (origin / README).is_file():
+            shutil.copyfile(origin / README, unfinished / README)
+        unfinished.rename(out)
+    except OSError as error:
+        raise BadInputError(
+            f"cannot write here ({error.strerror or type(error).__name__})",
+            where=f"--out {out}",
+            fix="Free space or choose another folder.",
+        ) from None
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _copied(folder: Path, new: Path) -> None:
+    shutil.copytree(folder, new, ignore=shutil.ignore_patterns(MANIFEST))

@@ -1,0 +1,39 @@
+"""The stage `edit` in the flow, and the command `mpo edit`."""
+
+import json
+
+import yaml
+
+from mpo_core import registry
+from mpo_core.contract.artifacts import ArtifactStore, file_digests
+from tests.flows.conftest import run_small, small_settings
+from tests.flows.test_caching import is_training_and_after
+
+
+def test_a_model_is_edited_after_training_or_alone_and_the_edit_can_be_undone(warm, mpo, tmp_path):
+    root, first, _ = warm
+    changes = {"edit": {"max_change": 9.0, "layers": [2]}}
+    summary, ran = run_small(root, **changes)
+    assert "edit-mpo" in ran
+    assert is_training_and_after([*set(ran) - {"edit-mpo"}, "train-mpo"], "en", "sw", "zh")
+    models = [ref for ref in summary.artifacts if ref.stage in {"training", "edit"} and "." not in ref.path]
+    trained, edited = models
+    assert trained in first.artifacts
+    assert {version.entry.model for version in registry.versions(ArtifactStore(str(root)))} == {trained, edited}
+    assert (root / edited.path / "README.md").exists()
+    assert run_small(root, **changes)[1] == []
+
+    (file,) = (root / edited.path / "edits").iterdir()
+    done = mpo("edit", "--model", root / edited.path, "--undo", file, "--out", tmp_path / "undone", "--json")
+    assert done.code == 0, done.err
+    undone = file_digests(tmp_path / "undone")
+    assert undone.pop("README.md")
+    assert undone == {name: sha for name, sha in file_digests(root / trained.path).items() if name != "README.md"}
+
+    # The same prompts and translations, but of the base model.
+    profile = tmp_path / "profile.yaml"
+    profile.write_text(yaml.safe_dump(small_settings(root, **changes)))
+    done = mpo("edit", profile, "--model", "microworld", "--out", tmp_path / "alone", "--json")
+    assert done.code == 0, done.err
+    result = json.loads(done.out)
+    assert result["edited_neurons"] > 0
