@@ -20,9 +20,9 @@ class EditSettings(Settings):
     own, pooled over harmful and harmless prompts. Default: 1, as in the SWE paper."""
     harmless_weight: float = Field(1.0, ge=0.0)
     """Weight of the loss on harmless prompts, whose activations are to stay as they are. Default: 1."""
-    ridge: float = Field(0.01, gt=0.0)
+    ridge: float = Field(0.1, gt=0.0)
     """Weight of the squared size of the change, as a multiple of the mean square of an input of the layer. Default:
-    0.01."""
+    0.1."""
     layers: list[int] | None = Field(None, min_length=1)
     """Numbers of the layers to edit, from 1. Default: all."""
     max_change: float = Field(0.5, gt=0.0)

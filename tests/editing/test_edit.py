@@ -17,7 +17,7 @@ from mpo_core.settings import EditSettings, ModelSettings
 from tests.architectures import tiny
 
 # Random weights know nothing of harm: more neurons are edited, and more strongly.
-BOLD = EditSettings(max_change=9.0, min_z_score=1.0, min_effect=0.8, rank=4)
+BOLD = EditSettings(max_change=9.0, min_z_score=1.0, min_effect=0.8, rank=4, ridge=0.01)
 
 
 @pytest.fixture(scope="module")
