@@ -6,13 +6,18 @@ plain text, so that it cannot open a turn.
 
 from __future__ import annotations
 
+import functools
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from mpo_core.contract.errors import BadInputError
 from mpo_core.models.templates import render
 from mpo_core.reply import closing_of_open_thought
+
+_BARRED = re.compile(r"<[|｜].*[|｜]>", re.DOTALL)
+_PUNCTUATED = re.compile(r"\S*[^\w\s]\S*", re.DOTALL)
+_INSIDE_A_TURN = re.compile(r"</?\w*(?:think|thought|reason|tool|function)\w*>", re.IGNORECASE)
 
 
 def encode_prompt(tokenizer: Any, prompt: str, *, system: str | None = None, thinking: bool = False) -> list[int]:
@@ -42,8 +47,8 @@ def encode_prompt(tokenizer: Any, prompt: str, *, system: str | None = None, thi
 def encode_filled(tokenizer: Any, contents: Sequence[str], rendered: Callable[[Sequence[str]], str]) -> list[int]:
     """Returns the token ids of a template with texts filled in; control tokens in these texts are read as plain text.
 
-    The filled template is tokenised as a whole. Only if one of the texts holds a control token are the texts encoded
-    apart from the template, each control token in them as several plain tokens.
+    The filled template is tokenised as a whole. Only if a control token would be read in one of the texts are the texts
+    encoded apart from the template, with that token as several plain ones.
 
     Args:
         tokenizer: of any model.
@@ -81,19 +86,25 @@ def encode_response(tokenizer: Any, response: str) -> list[int]:
 
 
 def _encode_as_data(tokenizer: Any, text: str) -> list[int]:
-    """Returns the token ids of a text with control tokens, none of which is read as one.
+    """Returns the token ids of a text, none of which is a control token.
 
-    Unigram and word-level models have control tokens in their vocabulary, and find them there even if told to split
-    them. Then each one is encoded in two parts.
+    A tokenizer can be told to split special tokens, but finds others that were added all the same; Unigram and
+    word-level models find special ones too, in their vocabulary. Then each is encoded in two parts. A text that only
+    becomes a control token as the tokenizer normalises it, such as one in full-width letters, is cut in half until it
+    does not.
     """
     ids = _encode(tokenizer, text, split=True)
-    present = {number: token.content for number, token in _control_tokens(tokenizer) if token.content in text}
-    if not present.keys() & set(ids):
+    control = _control_tokens(tokenizer)
+    if not control.keys() & set(ids):
         return ids
-    longest_first = sorted(map(re.escape, present.values()), key=len, reverse=True)
-    parts = re.split(f"({'|'.join(longest_first)})", text)
-    halves = [half for part in parts for half in ((part[:1], part[1:]) if part in present.values() else (part,))]
-    return [number for half in halves if half for number in _encode(tokenizer, half, split=True)]
+    if len(text) == 1:
+        return [] if tokenizer.unk_token_id is None else [tokenizer.unk_token_id]
+    present = sorted((re.escape(mark) for mark in control.values() if mark in text), key=len, reverse=True)
+    parts = [part for part in re.split(f"({'|'.join(present)})", text) if part] if present else [text]
+    if parts == [text]:
+        cut = 1 if present else len(text) // 2
+        parts = [text[:cut], text[cut:]]
+    return [number for part in parts for number in _encode_as_data(tokenizer, part)]
 
 
 def _encode(tokenizer: Any, text: str, *, split: bool = False) -> list[int]:
@@ -110,9 +121,34 @@ def _encode(tokenizer: Any, text: str, *, split: bool = False) -> list[int]:
 
 
 def has_control_token(tokenizer: Any, text: str) -> bool:
-    """Returns whether a text holds one of the tokenizer's special tokens, which could open or end a turn."""
-    return any(token.content in text for _, token in _control_tokens(tokenizer))
+    """Returns whether the tokenizer would read a control token in a text, which could open or end a turn."""
+    control = _control_tokens(tokenizer)
+    return any(mark in text for mark in control.values()) or bool(control.keys() & set(_encode(tokenizer, text)))
 
 
-def _control_tokens(tokenizer: Any) -> list[tuple[int, Any]]:
-    return [(number, token) for number, token in tokenizer.added_tokens_decoder.items() if token.special]
+def _control_tokens(tokenizer: Any) -> Mapping[int, str]:
+    """Returns the tokens that could open or end a turn, by number: all special ones, and others that frame turns.
+
+    The token for unknown text is none, since it can stand for any.
+    """
+    return _marks(tokenizer, len(tokenizer), str(tokenizer.chat_template))
+
+
+@functools.lru_cache(maxsize=8)
+def _marks(tokenizer: Any, size: int, template: str) -> Mapping[int, str]:
+    del size  # a part of the key: tokens may be added to a tokenizer
+    return {
+        number: token.content
+        for number, token in tokenizer.added_tokens_decoder.items()
+        if (token.special or _frames_turns(token.content, template)) and number != tokenizer.unk_token_id
+    }
+
+
+def _frames_turns(mark: str, template: str) -> bool:
+    """Returns whether a token that is not special frames turns: one like `<|im_start|>`, or one of the template.
+
+    Words that were added for a language do not, nor do marks of thoughts and tools, which stand inside a turn.
+    """
+    if _BARRED.fullmatch(mark):
+        return True
+    return mark in template and bool(_PUNCTUATED.fullmatch(mark)) and not _INSIDE_A_TURN.fullmatch(mark)
