@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from flows.run import Future, Run
+from flows.run import BEFORE_EVALUATION, Future, Run
 from mpo_core.contract.artifacts import ArtifactRef
 from mpo_core.contract.benchmark import HELD_OUT, Benchmark
 from mpo_core.contract.errors import BadInputError
@@ -58,7 +58,7 @@ def _read(run: Run, benchmark: Benchmark) -> BenchmarkPrompts:
         )
     judge = benchmark.judging or run.config.judging
     judge.require_languages(judged)
-    judge.require_ready()
+    run.checks.append((BEFORE_EVALUATION, judge.require_ready))
     texts: Texts = {(code, block): block for code in blocks for block in blocks[code]}
     texts |= {(code, block): _translate(run, block, code) for code in translated for block in blocks[dominant]}
     card = BenchmarkCard(

@@ -35,7 +35,7 @@ def edit_checkpoint(config: PipelineConfig, out: Path) -> dict[str, Any]:
     """
     _require_new(out)
     model = find_model(config.model)
-    translation.require_ready(config.translation)
+    translation.fingerprint(config.translation)
     store = open_root(config)
     require_server()
     edited = edit_prompts_flow(config, model)

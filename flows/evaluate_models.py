@@ -16,7 +16,7 @@ from flows.benchmarks import read_benchmarks
 from flows.evaluate_files import read_file
 from flows.evaluation_folder import Answered, OutFolder, rejected_rows
 from flows.prefect_api import require_server
-from flows.run import open_root, start_run
+from flows.run import TRANSLATE_OR_SAMPLE, open_root, start_run
 from flows.stages.utility import check_utility, compare_utilities, measure_utility, utility_cards
 from flows.summary import summarise
 from mpo_core import reporting
@@ -64,7 +64,6 @@ def evaluate_models(
     """
     if out is not None:
         out.require_new()
-    config.judging.require_ready()
     store = open_root(config)
     blocks = None
     if prompts is not None:
@@ -108,6 +107,8 @@ def evaluate_file(
         The summary, the answered blocks, and the tables of a benchmark's rows that give no prompt.
     """
     with start_run(config) as run:
+        for check in (config.judging.require_ready, config.evaluation.sampling.backend.require_key):
+            run.checks.append((TRANSLATE_OR_SAMPLE, check))
         sets = read_benchmarks(run)
         if prompts is not None:
             sets.insert(0, stages.held_out_prompts(run, stages.translate(run, prompts.parts), name))

@@ -49,7 +49,6 @@ def judge_file(
     if labels is not None:
         answers = _labelled(answers, labels, f"--against {against}", file)
     config.judging.require_languages(answers.responses)
-    config.judging.require_ready()
     table = _joined(answers, _verdicts(config, answers))
     rows = table.to_pylist()
     counts: dict[str, dict[str, int]] = {}

@@ -7,7 +7,7 @@ import importlib.metadata
 import importlib.util
 import inspect
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,12 +28,17 @@ from flows.temporary_server import temporary_address, watch
 from mpo_core.contract.artifacts import ArtifactRef, ArtifactStore, Shard
 from mpo_core.contract.errors import BadInputError
 from mpo_core.settings import PipelineConfig, RunSettings
-from tasks.stage import on_root, open_store, policy_of, stopping
+from tasks.stage import Event, is_cached, listeners, on_root, open_store, policy_of, stopping
 
 P = ParamSpec("P")
 Future = PrefectFuture[Shard]
 _PACKAGES = ("mpo-pipeline", "torch", "transformers", "prefect", "datasets", "pyarrow", "tokenizers")
 
+
+TRANSLATE_OR_SAMPLE = frozenset({"translate", "sample"})
+"""Tasks after which answers are sampled."""
+BEFORE_EVALUATION = TRANSLATE_OR_SAMPLE | {"rank", "reference", "train", "edit"}
+"""Tasks that take long, and after which answers of a model are sampled and judged."""
 
 # What the future of a task raises that was cancelled because another task failed.
 _CANCELLED = (concurrent.futures.CancelledError, asyncio.CancelledError)
@@ -79,6 +84,9 @@ class Run:
     """Prefect's id of this run."""
     tag: str = ""
     """Ends every label, where a flow asks for the same stages more than once."""
+    checks: list[tuple[frozenset[str], Callable[[], None]]] = field(default_factory=list)
+    """What services need, such as a key, and the tasks before which it is checked. A task whose result is in the cache
+    does not start, so a run whose results are all there needs no key."""
 
     def variant(self, config: PipelineConfig, tag: str) -> "Run":
         """Returns the same run with other settings; tasks of both are listed in the same `steps`."""
@@ -124,6 +132,20 @@ class Run:
             progress.board.submitted(step.verb, label, self.sizes[future])
             future.add_done_callback(lambda _: self._settled(step))
         return future
+
+    def cached(self, task: Task[Concatenate[ArtifactStore, P], Shard], *args: P.args, **inputs: P.kwargs) -> bool:
+        """Returns whether the cache has a record of a task with these inputs, all of which are values."""
+        return is_cached(task, self.store, inspect.signature(task.fn).bind(self.store, *args, **inputs).arguments)
+
+    def check(self, event: Event) -> None:
+        """Listens to the tasks of this process, and checks what services need.
+
+        Raises:
+            BadInputError: something is missing; the task that is about to start fails with it.
+        """
+        for verbs, check in self.checks:
+            if event.kind == "started" and event.verb in verbs:
+                check()
 
     def _settled(self, step: Step) -> None:
         if progress.board is not None:
@@ -190,6 +212,7 @@ def start_run(config: PipelineConfig, overrides: dict[str, JsonValue] | None = N
     context = FlowRunContext.get()
     flow_run = "" if context is None or context.flow_run is None else str(context.flow_run.id)
     run = Run(config, store, _runner(config.run), flow_run=flow_run)
+    listeners.append(run.check)
     try:
         with interrupt.guard(), _shared_server(config.run), interrupt.started(run.runner):
             try:
@@ -198,6 +221,7 @@ def start_run(config: PipelineConfig, overrides: dict[str, JsonValue] | None = N
                 stopping.set()  # the runner waits for its threads: they end when they next report progress
                 raise
     finally:
+        listeners.remove(run.check)
         stopping.clear()
 
 

@@ -51,16 +51,15 @@ def engine_settings(option: str) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def opened_chain(settings: TranslationSettings, root: str, *, with_keys: bool = True) -> Iterator[Chain]:
+def opened_chain(settings: TranslationSettings, root: str) -> Iterator[Chain]:
     """Opens the chain of engines, with the replies that are stored in the folder of artifacts.
 
     Args:
         settings: the engines and the gates.
         root: the folder of artifacts (`run.root`).
-        with_keys: whether the keys of services must be set; an estimate sends nothing and needs none.
     """
     with Replies(scratch_path(root, REPLIES_FILE), attempt=settings.attempt) as replies:
-        yield build_chain(settings, replies, lambda: None, with_keys=with_keys)
+        yield build_chain(settings, replies, lambda: None)
 
 
 class Input(NamedTuple):
@@ -85,9 +84,7 @@ def require_table(out: Path) -> None:
         raise BadInputError("unknown kind of file", where=f"--out {out}", fix="Name a .parquet or a .csv file.")
 
 
-def estimate(
-    config: PipelineConfig, file: Path, *, column: str, delimiter: str | None = None, with_keys: bool = True
-) -> list[dict[str, Any]]:
+def estimate(config: PipelineConfig, file: Path, *, column: str, delimiter: str | None = None) -> list[dict[str, Any]]:
     """Estimates how many requests each translation engine would get, by target language.
 
     It is an upper bound: a text that occurs in several blocks of the file is counted for each, but is translated once.
@@ -97,14 +94,13 @@ def estimate(
         file: the file to translate.
         column: column of the texts.
         delimiter: character between the fields of a CSV file.
-        with_keys: whether the keys of online services must be set.
 
     Raises:
         BadInputError: the file, an engine or a language cannot be used.
     """
     source = config.languages.dominant
     estimates = []
-    with opened_chain(config.translation, config.run.root, with_keys=with_keys) as chain:
+    with opened_chain(config.translation, config.run.root) as chain:
         for target in config.languages.targets:
             counts: Counter[str] = Counter()
             engine_names: dict[str, None] = {}

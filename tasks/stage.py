@@ -294,6 +294,16 @@ def _work_of(module: str, name: str, defined: tuple[languages.Language, ...] = (
     return getattr(importlib.import_module(module), name).fn
 
 
+def is_cached(stage_task: Task[..., Shard], store: ArtifactStore, inputs: dict[str, Any]) -> bool:
+    """Returns whether there is a record of a task with these inputs, be its artifacts intact or not."""
+    records, _ = _records_and_locks(store.root)
+    try:
+        records.read_path(policy_of(stage_task).compute_key(None, inputs, {}))
+    except (OSError, ValueError):
+        return False
+    return True
+
+
 def policy_of(stage_task: Task[..., Shard]) -> ContentKey:
     """Returns the cache policy of a task, which has its stage, verb and version."""
     policy = stage_task.cache_policy

@@ -76,7 +76,7 @@ def translate(
     config = _translation_config(profile, [*engine_override, *(overrides or []), *language_overrides], source, targets)
     note_unidentified(config, as_json=as_json)
     delimiter = _delimiter(delimiter)
-    load = estimate(config, file, column=column, delimiter=delimiter, with_keys=not dry_run)
+    load = estimate(config, file, column=column, delimiter=delimiter)
     if dry_run or (not as_json and any(row["requests"] for row in load)):
         _tell_estimate(load, as_json=as_json)
     if dry_run or out is None:

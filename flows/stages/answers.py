@@ -1,10 +1,11 @@
 """Prompts, translation, sampling and judging: from the sources to judged answers."""
 
 from collections.abc import Iterable
+from typing import Any
 
 from flows.benchmarks import Texts
 from flows.kinds import announce
-from flows.run import Run
+from flows.run import BEFORE_EVALUATION, TRANSLATE_OR_SAMPLE, Run
 from flows.stages.shards import Shards, of_split, split
 from flows.stages.utility import check_utility
 from mpo_core.contract.artifacts import ArtifactRef
@@ -14,7 +15,7 @@ from mpo_core.contract.tables import PROMPTS, VERDICTS
 from mpo_core.pairs import require_safe_dominant
 from mpo_core.prompts.load import count_kinds
 from mpo_core.prompts.load import fingerprint as prompts_fingerprint
-from mpo_core.settings import PipelineConfig, SamplingSettings
+from mpo_core.settings import SamplingSettings
 from mpo_core.translation import build as translation
 from tasks.judging import judge_answers
 from tasks.model import ModelFolder
@@ -24,20 +25,24 @@ from tasks.sampling import sample_answers
 from tasks.translation import translate_prompts
 
 
-def require_parts(config: PipelineConfig) -> None:
+def require_parts(run: Run) -> None:
     """Checks that the judge, the translation engines and the sampling backends can be used.
 
-    So what is missing, such as a model or the key of a server, is reported now, and not after hours of sampling.
+    So what is missing, such as a model, is reported now, and not after hours of sampling. Keys are checked before the
+    first task that computes something, since a run whose results are all in the cache needs none.
 
     Raises:
-        BadInputError: judge or engine lack something, the judge cannot judge a language, or a backend cannot answer
-            with a model.
+        BadInputError: an engine lacks something, the judge cannot judge a language, or a backend cannot answer with a
+            model.
     """
+    config = run.config
+    sampling, evaluation = config.sampling.backend, config.evaluation.sampling.backend
     config.judging.require_languages([config.languages.dominant, *config.languages.targets])
-    config.judging.require_ready()
-    translation.require_ready(config.translation)
-    config.sampling.backend.require_models([config.model.path])
-    config.evaluation.sampling.backend.require_models([config.model.path, TRAINED])
+    translation.fingerprint(config.translation)
+    sampling.require_models([config.model.path])
+    evaluation.require_models([config.model.path, TRAINED])
+    run.checks.append((TRANSLATE_OR_SAMPLE, sampling.require_key))
+    run.checks += [(BEFORE_EVALUATION, check) for check in (config.judging.require_ready, evaluation.require_key)]
 
 
 def read_blocks(run: Run) -> list[ArtifactRef]:
@@ -47,10 +52,12 @@ def read_blocks(run: Run) -> list[ArtifactRef]:
         BadInputError: training or evaluation needs a split that has no prompts, or see `require_parts`.
     """
     config = run.config
-    require_parts(config)
+    require_parts(run)
     blocks = read_prompt_blocks(run)
     for name in ("train", config.evaluation.split, *(["validation"] if config.training.evaluate_every else [])):
         require_split(blocks, name, " or set training.evaluate_every to null." if name == "validation" else "")
+    if not all(run.cached(translate_prompts, **inputs) for inputs in _translations(run, blocks).values()):
+        translation.require_keys(config.translation)
     check_utility(run)  # it writes to the root, so it comes after the prompts are known to be good
     return blocks
 
@@ -97,6 +104,7 @@ def answer_dominant(run: Run, model: ModelFolder, blocks: list[ArtifactRef]) -> 
     verdicts: Shards = {}
     for decides in (True, False):  # the answers to training prompts do: they are judged before others are sampled
         texts: Texts = {(dominant, block): block for block in blocks if (split(block) == "train") is decides}
+        _require_translation_of_answers(run, model, texts)
         answers |= _candidates(run, model, texts)
         verdicts |= judge(run, {key: answers[key] for key in texts})
     if judged := [run.result(shard).rows for shard in of_split(verdicts, "train").values()]:
@@ -105,23 +113,44 @@ def answer_dominant(run: Run, model: ModelFolder, blocks: list[ArtifactRef]) -> 
     return answers, verdicts
 
 
+def _require_translation_of_answers(run: Run, model: ModelFolder, texts: Texts) -> None:
+    """Checks the keys of translation services before new answers are sampled that pairs need in other languages.
+
+    Raises:
+        BadInputError: a key is missing or malformed.
+    """
+    config = run.config
+    translated = config.pairs.strategy != "sampled" and not all(
+        has_all_answers(run, target, block) for _, block in texts for target in config.languages.targets
+    )
+    samplings = _samplings(model, texts, config.sampling, "pairs").values()
+    if translated and not all(run.cached(sample_answers, **inputs) for inputs in samplings):
+        translation.require_keys(config.translation)
+
+
 def translate(run: Run, blocks: Iterable[ArtifactRef]) -> Texts:
     """Translates the prompts into every target language; returns the originals too, under the dominant language."""
-    dominant, settings = run.config.languages.dominant, run.config.translation
+    blocks = list(blocks)
+    texts: Texts = {(run.config.languages.dominant, block): block for block in blocks}
+    return texts | {key: run.submit(translate_prompts, **inputs) for key, inputs in _translations(run, blocks).items()}
+
+
+def _translations(run: Run, blocks: Iterable[ArtifactRef]) -> dict[tuple[str, ArtifactRef], dict[str, Any]]:
+    """Returns the inputs of the tasks that translate the prompts, by target language and block."""
+    settings = run.config.translation
     fingerprint = translation.fingerprint(settings)
-    texts: Texts = {(dominant, block): block for block in blocks}
-    for _, block in list(texts):
-        for target in sorted(run.config.languages.targets):
-            texts[target, block] = run.submit(
-                translate_prompts,
-                prompts=block,
-                settings=settings,
-                fingerprint=fingerprint,
-                source=dominant,
-                target=target,
-                label=f"{target}-{block.part}",
-            )
-    return texts
+    return {
+        (target, block): {
+            "prompts": block,
+            "settings": settings,
+            "fingerprint": fingerprint,
+            "source": run.config.languages.dominant,
+            "target": target,
+            "label": f"{target}-{block.part}",
+        }
+        for block in blocks
+        for target in sorted(run.config.languages.targets)
+    }
 
 
 def sample(run: Run, model: ModelFolder, texts: Texts) -> Shards:
@@ -161,16 +190,23 @@ def _candidates(run: Run, model: ModelFolder, texts: Texts) -> Shards:
 
 def sample_shards(run: Run, model: ModelFolder, texts: Texts, settings: SamplingSettings, purpose: str) -> Shards:
     """Samples a model's answers to prompts, each shard in a task of its own."""
+    inputs = _samplings(model, texts, settings, purpose)
+    return {key: run.submit(sample_answers, **values) for key, values in inputs.items()}
+
+
+def _samplings(
+    model: ModelFolder, texts: Texts, settings: SamplingSettings, purpose: str
+) -> dict[tuple[str, ArtifactRef], dict[str, Any]]:
+    """Returns the inputs of the tasks that sample answers to prompts, by language and block."""
     return {
-        (language, block): run.submit(
-            sample_answers,
-            model=model,
-            prompts=prompts,
-            settings=settings,
-            backend=settings.backend.identity(model.name),
-            language=language,
-            label=f"{language}-{block.part}-{purpose}",
-        )
+        (language, block): {
+            "model": model,
+            "prompts": prompts,
+            "settings": settings,
+            "backend": settings.backend.identity(model.name),
+            "language": language,
+            "label": f"{language}-{block.part}-{purpose}",
+        }
         for (language, block), prompts in texts.items()
     }
 

@@ -133,6 +133,13 @@ class SamplingBackend(Settings, abc.ABC):
             BadInputError: the backend cannot; names the model, and says what to do.
         """
 
+    def require_key(self) -> None:
+        """Checks that the key of a server is set; it is called before the first request.
+
+        Raises:
+            BadInputError: the key is missing or malformed.
+        """
+
 
 BACKENDS: ExtensionPoint[SamplingBackend] = ExtensionPoint(
     SamplingBackend,  # type: ignore[type-abstract]  # python/mypy#4717

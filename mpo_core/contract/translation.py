@@ -136,15 +136,14 @@ class TranslationEngine(Settings, abc.ABC):
     """The setting that `--engine NAME=VALUE` gives, and what the value is called: `("path", "FILE")`."""
 
     @abc.abstractmethod
-    def open(self, machine: Callable[[Backend], Engine], *, with_key: bool = True) -> Engine:
+    def open(self, machine: Callable[[Backend], Engine]) -> Engine:
         """Returns the engine, ready to translate.
 
         Args:
             machine: makes an engine of a machine translator, whose answers are stored and used again.
-            with_key: whether a service's key must be set; an estimate, which sends nothing, does without.
 
         Raises:
-            BadInputError: a file, a model or a key is missing or malformed.
+            BadInputError: a file or a model is missing or malformed.
         """
 
     @abc.abstractmethod
@@ -153,6 +152,13 @@ class TranslationEngine(Settings, abc.ABC):
 
         Raises:
             BadInputError: a file or a model is missing or cannot be read.
+        """
+
+    def require_key(self) -> None:
+        """Checks that the key of a service is set; it is called before the first request.
+
+        Raises:
+            BadInputError: the key is missing or malformed.
         """
 
     def files(self) -> list[Path]:

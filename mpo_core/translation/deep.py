@@ -72,29 +72,32 @@ _MAX_BYTES = 1 << 20
 _KEY_REFUSED, _FIRST_ERROR = {401, 403}, 400
 
 
-def deep_translator_backend(settings: DeepTranslatorSource, *, with_key: bool = True) -> RemoteBackend:
-    """Makes the backend that translates with an online service through the library deep-translator.
-
-    Raises:
-        BadInputError: the environment variable of its key is not set, or the key is malformed.
-    """
-    service = _SERVICES[settings.service]
-    missing = [variable for variable in service.keys.values() if not os.environ.get(variable)]
-    if missing and with_key:
-        raise BadInputError(
-            f"the service {settings.service} needs a key",
-            where=f"environment variable {missing[0]}",
-            fix="Set this variable to your key.",
-        )
-    if with_key:
-        _keys(service)
+def deep_translator_backend(settings: DeepTranslatorSource) -> RemoteBackend:
+    """Makes the backend that translates with an online service through the library deep-translator."""
     return RemoteBackend(
         lambda: DeepTranslatorClient(settings),
         name=settings.service,
         codes=settings.service,
-        limit=service.limit,
+        limit=_SERVICES[settings.service].limit,
         settings=settings,
     )
+
+
+def require_keys(name: str) -> None:
+    """Checks that the keys of a service are in the environment.
+
+    Raises:
+        BadInputError: the environment variable of a key is not set, or the key is malformed.
+    """
+    service = _SERVICES[name]
+    for variable in service.keys.values():
+        if not os.environ.get(variable):
+            raise BadInputError(
+                f"the service {name} needs a key",
+                where=f"environment variable {variable}",
+                fix="Set this variable to your key.",
+            )
+    _keys(service)
 
 
 def _keys(service: _Service) -> dict[str, str]:

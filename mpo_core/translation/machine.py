@@ -25,12 +25,15 @@ class MachineEngine:
         backend: the translator.
         replies: where its answers are saved.
         on_reply: called at every new answer; may raise to end the work.
+        before: called before the backend translates anything; may raise where a key is missing.
     """
 
     masks = True
 
-    def __init__(self, backend: Backend, replies: Replies, on_reply: Callable[[], None]) -> None:
-        self._backend, self._replies, self._on_reply = backend, replies, on_reply
+    def __init__(
+        self, backend: Backend, replies: Replies, on_reply: Callable[[], None], before: Callable[[], None]
+    ) -> None:
+        self._backend, self._replies, self._on_reply, self._before = backend, replies, on_reply, before
 
     @property
     def name(self) -> str:
@@ -76,7 +79,7 @@ class MachineEngine:
 
         Raises:
             EngineDownError: the backend does not answer any more; the error holds the replies until then.
-            BadInputError: the backend's key is refused, or its model cannot be loaded.
+            BadInputError: a key is missing or refused, or the backend's model cannot be loaded.
         """
         own = self._pair(source, target)
         direction = self._direction(source, target)
@@ -89,6 +92,8 @@ class MachineEngine:
             self._replies.save(direction, piece, text)
             self._on_reply()
 
+        if missing:
+            self._before()
         try:
             replies |= self._backend.translate(missing, *own, keep) if missing else {}
         except EngineDownError as error:

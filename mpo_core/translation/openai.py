@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mpo_core.http.chat import Completion
 from mpo_core.http.errors import LastingError
-from mpo_core.http.greedy import GreedyModel, require_key
+from mpo_core.http.greedy import GreedyModel
 from mpo_core.languages.known import LANGUAGES
 from mpo_core.reply import ONLY_THOUGHTS, unwrap_translation
 from mpo_core.translation.engines.openai import OpenAISource
@@ -21,14 +21,8 @@ used."""
 _LIMIT = 4000
 
 
-def openai_backend(settings: OpenAISource, *, with_key: bool = True) -> RemoteBackend:
-    """Makes the backend of a language model behind a server.
-
-    Raises:
-        BadInputError: no `url` is set, so OpenAI's own server is used, and its key is not set; or the key is malformed.
-    """
-    if with_key:
-        require_key(settings.url, settings.key_variable)
+def openai_backend(settings: OpenAISource) -> RemoteBackend:
+    """Makes the backend of a language model behind a server."""
     return RemoteBackend(
         lambda: OpenAIClient(settings),
         name=f"openai:{settings.model}",

@@ -3,19 +3,21 @@
 import base64
 import json
 import pickle
+import sys
+from pathlib import Path
 
 import pytest
 import yaml
 
-from flows.stages.answers import require_parts
 from mpo_core.contract.errors import BadInputError, DamagedError, StageFailedError
 from mpo_core.contract.redact import redact
 from mpo_core.http.address import ServiceUrl
 from mpo_core.settings.profiles import load_config, with_overrides
 from tests.faults.fault_service import chat, right, serving
 from tests.faults.test_refusals import translate  # noqa: F401 - a fixture
-from tests.flows.conftest import small_settings
-from tests.translation.service import sentences
+from tests.flows.conftest import ledger, small_settings
+from tests.translation.service import Service, sentences
+from tests.translation.service import serving as translating
 
 pytestmark = pytest.mark.usefixtures("prefect_server")  # or each process would start one of its own
 
@@ -107,12 +109,10 @@ def test_the_address_of_a_prefect_server_is_shown_without_its_password(mpo, prof
 
 
 KEYLESS = {
-    "judge": ('judging={"judge": "openai", "model": "m"}', "OPENAI_API_KEY"),
     "judge in an ensemble": (
         'judging={"judge": "ensemble", "judges": [{"judge": "microworld"}, {"judge": "openai", "model": "m"}]}',
         "OPENAI_API_KEY",
     ),
-    "engine": ('translation.engines=[{"engine": "openai", "model": "m"}]', "OPENAI_API_KEY"),
     "service": ('translation.engines=[{"engine": "deep_translator", "service": "deepl"}]', "DEEPL_API_KEY"),
     "backend": (
         'sampling.backend={"backend": "openai", "url": "http://h/v1", "model": "m", "key_variable": "MY_KEY"}',
@@ -122,12 +122,50 @@ KEYLESS = {
 
 
 @pytest.mark.parametrize("case", KEYLESS)
-def test_a_missing_key_is_reported_before_anything_is_sampled(case, profile, monkeypatch):
+def test_a_missing_key_is_reported_before_anything_is_sampled(case, mpo, profile, monkeypatch):
     override, variable = KEYLESS[case]
     monkeypatch.delenv(variable, raising=False)
-    config = load_config(profile, [override])
-    with pytest.raises(BadInputError, match=f"environment variable {variable}"):
-        require_parts(config)
+    root = Path(yaml.safe_load(profile.read_text())["run"]["root"])
+    outcome = mpo("run", profile, "--set", override)
+    assert outcome.code == 2
+    (line,) = outcome.err.splitlines()[-1:]
+    assert f"environment variable {variable}" in line
+    assert "Set" in line
+    assert not any((root / stage).exists() for stage in ("sampling", "translation", "judging"))
+
+
+@pytest.mark.long
+def test_a_finished_run_needs_no_key(mpo, tmp_path, monkeypatch):
+    """Judge, engine and backend have keys; what the cache has is used without them."""
+    profile = tmp_path / "profile.yaml"
+    command = [sys.executable, str(Path(__file__).parents[1] / "sampling" / "small_server.py"), "{model}", "{port}"]
+    backend = {"backend": "openai", "command": command, "key_variable": "MY_KEY"}
+    variables = ("MY_KEY", "OPENAI_API_KEY", "MICROSOFT_API_KEY")
+    for variable in variables:
+        monkeypatch.setenv(variable, "key")
+    refuses = chat(json.dumps({"verdict": "safe", "refusal": True}))
+    with serving(lambda _: refuses) as judge, translating(Service()) as service:
+        monkeypatch.setattr("mpo_core.http.greedy._URL", f"{judge.url}/v1")
+        engine = {"engine": "deep_translator", "service": "microsoft", "url": f"{service.url}/m"}
+        settings = small_settings(
+            tmp_path / "root", judging={"judge": "openai", "model": "m"}, translation__engines=[engine]
+        )
+        settings["pairs"] = {"min_dominant_help": 0.0}
+        settings["sampling"]["backend"] = settings["evaluation"]["sampling"]["backend"] = backend
+        profile.write_text(yaml.safe_dump(settings))
+        outcome = mpo("run", profile)
+        assert outcome.code in {0, 3}, outcome.err
+    for variable in variables:
+        monkeypatch.delenv(variable)
+    with ledger() as ran:
+        again = mpo("run", profile)
+    assert (again.code, ran) == (outcome.code, [])
+    with ledger() as ran:
+        changed = mpo("run", profile, "--set", "training.max_steps=1")
+    assert changed.code == 2
+    assert "environment variable OPENAI_API_KEY" in changed.err
+    assert {name.partition("-")[0] for name in ran} == {"train"}  # it has not begun
+    assert not list((tmp_path / "root" / "training").glob(".*/checkpoint-*"))
 
 
 @pytest.mark.long

@@ -343,6 +343,7 @@ def test_an_estimate_needs_no_key(mpo, monkeypatch, tmp_path, engine):
     assert (outcome.code, json.loads(outcome.out)[0]["requests"]) == (0, 1), outcome
     outcome = mpo(*given, "--out", tmp_path / "x.csv")
     assert (outcome.code, "needs a key" in outcome.err) == (2, True)
+    assert not (tmp_path / "x.csv").exists()
 
 
 @pytest.mark.parametrize(("number", "lasting"), [(signal.SIGTERM, False), (signal.SIGHUP, True)])

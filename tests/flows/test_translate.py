@@ -187,7 +187,6 @@ def test_a_run_by_a_failing_service_gives_the_pairs_of_an_exact_service(warm, tm
     ("changes", "message"),
     [
         (["--engine", "nix"], ["--engine nix: unknown engine", r"Name a service \(google, deepl,"]),
-        (["--engine", "deepl"], ["environment variable DEEPL_API_KEY: the service deepl needs a key"]),
         (["--engine", "memory=none.csv"], ["none.csv: cannot be read"]),
         (["--engine", "memory=bad.tmx"], [r"bad\.tmx, line 1, column \d+: this is not XML"]),
         (["--engine", "seq2seq=./none"], ["no such folder"]),
@@ -203,7 +202,6 @@ def test_a_run_by_a_failing_service_gives_the_pairs_of_an_exact_service(warm, tm
     ids=lambda value: " ".join(value[-1:]) if isinstance(value, list) and value and value[0].startswith("--") else "",
 )
 def test_bad_input_is_one_line(mpo, texts, tmp_path, monkeypatch, changes, message):
-    monkeypatch.delenv("DEEPL_API_KEY", raising=False)
     monkeypatch.chdir(tmp_path)
     Path("bad.tmx").write_text("<tmx>", encoding="utf-8")
     arguments = ["--to", "sw", "--out", tmp_path / "out.parquet", *changes]

@@ -20,8 +20,7 @@ class Capitals(TranslationEngine):
     engine: Literal["capitals"]
     suffix: str = "!"
 
-    def open(self, machine: Callable[[Backend], Engine], *, with_key: bool = True) -> Engine:
-        del with_key
+    def open(self, machine: Callable[[Backend], Engine]) -> Engine:
         return machine(CapitalsBackend(self.suffix))
 
     def identity(self) -> str:

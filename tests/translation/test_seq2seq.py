@@ -68,7 +68,7 @@ def replies_of(folder: Path, pieces: list[str], source: str, target: str, **opti
 def engine_of(
     folder: Path, replies_file: Path, on_reply: Callable[[], None] = lambda: None, **options: Any
 ) -> MachineEngine:
-    return MachineEngine(Seq2SeqBackend(source_of(folder, **options)), Replies(replies_file), on_reply)
+    return MachineEngine(Seq2SeqBackend(source_of(folder, **options)), Replies(replies_file), on_reply, lambda: None)
 
 
 def changed(folder: Path, to: Path, name: str, **options: Any) -> Path:

@@ -258,7 +258,21 @@ def test_keys_come_from_the_environment_and_none_may_be_missing(
         with pytest.raises(
             BadInputError, match=rf"environment variable {variable}: .*needs a key\. Set (it|this variable)"
         ):
-            translated(settings(chosen), replies_file, ["x"])
+            translated(settings(chosen), replies_file, ["x"], target="zh")
+
+
+def test_stored_translations_need_no_key(replies_file: Path, clean: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    deepl, texts = settings(engine(clean, "deepl")), sentences(3)
+    monkeypatch.setenv("DEEPL_API_KEY", "key")
+    first = translated(deepl, replies_file, texts, target="zh")
+    assert len(first[0]) == 3
+    monkeypatch.delenv("DEEPL_API_KEY")
+    requests = sum(clean.answered.values())
+    assert translated(deepl, replies_file, texts, target="zh") == first
+    for chain in (deepl, settings({"engine": "openai", "model": "x", "url": clean.url}, engine(clean, "deepl"))):
+        with pytest.raises(BadInputError, match="environment variable DEEPL_API_KEY"):
+            translated(chain, replies_file, sentences(4), target="zh")  # before the first engine translates anything
+    assert sum(clean.answered.values()) == requests
 
 
 def test_a_language_that_no_engine_knows_is_reported(replies_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:

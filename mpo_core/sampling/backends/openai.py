@@ -74,13 +74,14 @@ class OpenAI(SamplingBackend):
         """Sends the server one HTTP request for each answer, with a seed of its own.
 
         Raises:
-            BadInputError: the server does not start, refuses everything, or the key is malformed.
+            BadInputError: the server does not start, refuses everything, or the key is missing or malformed.
             StageFailedError: the server does not answer any more.
         """
         from mpo_core.sampling.chat import ask_server
         from mpo_core.sampling.servers import running_server
 
         self.require_models([model.name])
+        self.require_key()  # before a server is started
         if isinstance(self.url, ServiceUrl):
             return ask_server(self, self.url, self._name_of(model), requests, settings, model, progress)
         with running_server(
@@ -94,17 +95,14 @@ class OpenAI(SamplingBackend):
         return f"openai:{program}@{self.version}"
 
     def require_models(self, models: Sequence[str]) -> None:
-        """Checks that the settings name each of these models on the server at `url`, and that its key is set.
+        """Checks that the settings name each of these models on the server at `url`.
 
         Args:
             models: names of the models, as in `sample`.
 
         Raises:
-            BadInputError: `models` and `model` of the settings have no name for one of them, or the key is missing.
+            BadInputError: `models` and `model` of the settings have no name for one of them.
         """
-        from mpo_core.http.client import server_key
-
-        server_key(self.key_variable)
         unnamed = [model for model in dict.fromkeys(models) if model not in self.models]
         if self.command is not None or not unnamed or (not self.models and len(set(models)) == 1):
             return
@@ -115,6 +113,16 @@ class OpenAI(SamplingBackend):
             fix="Give `command` instead of `url`, which serves each model in turn; or serve both and name them: "
             f"models={{{', '.join(f'{model}: NAME' for model in dict.fromkeys(models))}}}; or use transformers.",
         )
+
+    def require_key(self) -> None:
+        """Checks that the server's key is set, where the settings name one.
+
+        Raises:
+            BadInputError: the key is missing or malformed.
+        """
+        from mpo_core.http.client import server_key
+
+        server_key(self.key_variable)
 
     def _name_of(self, model: SampledModel) -> str:
         """Returns the model's name on the server."""

@@ -18,15 +18,21 @@ class DeepTranslatorSource(RemoteSource):
     service: Service = "google"
     """Name of the service. Its key is read from an environment variable, such as DEEPL_API_KEY. Default: `google`."""
 
-    def open(self, machine: Callable[[Backend], Engine], *, with_key: bool = True) -> Engine:
-        """Returns the engine, without a connection to the service yet.
-
-        Raises:
-            BadInputError: its key is not in the environment, or is malformed.
-        """
+    def open(self, machine: Callable[[Backend], Engine]) -> Engine:
+        """Returns the engine, without a connection to the service yet."""
         from mpo_core.translation.deep import deep_translator_backend
 
-        return machine(deep_translator_backend(self, with_key=with_key))
+        return machine(deep_translator_backend(self))
+
+    def require_key(self) -> None:
+        """Checks that the service's keys are in the environment.
+
+        Raises:
+            BadInputError: a key is missing or malformed.
+        """
+        from mpo_core.translation.deep import require_keys
+
+        require_keys(self.service)
 
     def identity(self) -> str:
         """Returns the service's name and version."""

@@ -35,13 +35,13 @@ class MemorySource(TranslationEngine):
     delimiter: Delimiter | None = None
     """Character between the fields of a CSV file, such as ";" or "tab". Default: a comma, or a tab in a `.tsv` file."""
 
-    def open(self, machine: Callable[[Backend], Engine], *, with_key: bool = True) -> Engine:
+    def open(self, machine: Callable[[Backend], Engine]) -> Engine:
         """Reads the whole file and returns the engine; tasks of one process share it.
 
         Raises:
             BadInputError: the file is missing or malformed, or lacks a column of `columns`.
         """
-        del machine, with_key  # it is no machine translator, and needs no key
+        del machine  # it is no machine translator
         return _read(self.path, tuple(self.columns.items()), self.delimiter, self.identity())
 
     def identity(self) -> str:

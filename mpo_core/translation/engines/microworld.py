@@ -21,9 +21,9 @@ class MicroworldSource(TranslationEngine):
     engine: Literal["microworld"]
     """Name of the engine: `microworld`."""
 
-    def open(self, machine: Callable[[Backend], Engine], *, with_key: bool = True) -> Engine:
+    def open(self, machine: Callable[[Backend], Engine]) -> Engine:
         """Returns the engine."""
-        del machine, with_key  # it is no machine translator, and needs no key
+        del machine  # it is no machine translator
         return MicroworldEngine()
 
     def identity(self) -> str:

@@ -26,15 +26,21 @@ class OpenAISource(RemoteSource):
     """Maximum length of a reply, in tokens; a longer one is cut off there and rejected as `truncated`. Default:
     2048."""
 
-    def open(self, machine: Callable[[Backend], Engine], *, with_key: bool = True) -> Engine:
-        """Returns the engine, without a connection to the server yet.
-
-        Raises:
-            BadInputError: OpenAI's own server is meant, and its key is not set; or the key is malformed.
-        """
+    def open(self, machine: Callable[[Backend], Engine]) -> Engine:
+        """Returns the engine, without a connection to the server yet."""
         from mpo_core.translation.openai import openai_backend
 
-        return machine(openai_backend(self, with_key=with_key))
+        return machine(openai_backend(self))
+
+    def require_key(self) -> None:
+        """Checks that the key of OpenAI's own server is set, where that is meant.
+
+        Raises:
+            BadInputError: the key is missing or malformed.
+        """
+        from mpo_core.http.greedy import require_key
+
+        require_key(self.url, self.key_variable)
 
     def identity(self) -> str:
         """Returns the model's name and version, the version of the instructions, and the maximum length of a reply."""

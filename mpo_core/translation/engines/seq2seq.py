@@ -33,7 +33,7 @@ class Seq2SeqSource(TranslationEngine):
     batch_size: int = Field(32, ge=1, json_schema_extra=OPERATIONAL)
     """Number of pieces (lines, or sentences of long lines) in a batch; more need more memory. Default: 32."""
 
-    def open(self, machine: Callable[[Backend], Engine], *, with_key: bool = True) -> Engine:
+    def open(self, machine: Callable[[Backend], Engine]) -> Engine:
         """Returns the engine; the model's weights are loaded when they are first needed.
 
         Raises:
@@ -41,7 +41,6 @@ class Seq2SeqSource(TranslationEngine):
         """
         from mpo_core.translation.seq2seq import Seq2SeqBackend
 
-        del with_key  # it needs none
         return machine(Seq2SeqBackend(self))
 
     def identity(self) -> str:
