@@ -60,10 +60,8 @@ def test_early_stopping_asks_for_pairs_to_look_at(mpo, write_pairs, tmp_path):  
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.long
-def test_swapped_answers_of_imported_pairs_are_rejected(mpo, tmp_path):
-    """Twenty validation pairs prove the check, so it acts; the swapped pairs of the file are the ones rejected."""
-    files = {}
+def files_with_swaps(tmp_path):
+    """Files of training pairs in order and with every third one swapped, of validation pairs, and the swapped ids."""
     rows = [row for kind in ("harmful", "harmless") for row in pair_rows(16, kind=kind)]
     for row in rows:
         if row["kind"] == "harmless":  # the helper gives the refusal first
@@ -71,15 +69,26 @@ def test_swapped_answers_of_imported_pairs_are_rejected(mpo, tmp_path):
                 row[f"{side}_chosen"], row[f"{side}_rejected"] = row[f"{side}_rejected"], row[f"{side}_chosen"]
             texts = (row["source_prompt"], row["source_chosen"], row["source_rejected"])
             row["source_id"] = source_id(*texts)
-    parts = {"train": rows[:6] + rows[16:22], "validation": rows[6:16] + rows[22:32]}
-    swapped = {row["pair_id"] for row in parts["train"][::3]}
-    for row in parts["train"][::3]:
-        row["target_chosen"], row["target_rejected"] = row["target_rejected"], row["target_chosen"]
-    for name, some in parts.items():
-        files[name] = tmp_path / f"{name}.parquet"
-        pq.write_table(PAIRS.build(some), files[name])
+    clean, validation = rows[:6] + rows[16:22], rows[6:16] + rows[22:32]
+    ids = {row["pair_id"] for row in clean[::3]}
+    swapped = [
+        row | {"target_chosen": row["target_rejected"], "target_rejected": row["target_chosen"]}
+        if row["pair_id"] in ids
+        else row
+        for row in clean
+    ]
+    files = {name: tmp_path / f"{name}.parquet" for name in ("clean", "swapped", "validation")}
+    for file, some in zip(files.values(), (clean, swapped, validation), strict=True):
+        pq.write_table(PAIRS.build(some), file)
+    return files, ids
+
+
+@pytest.mark.long
+def test_swapped_answers_of_imported_pairs_are_rejected(mpo, tmp_path):
+    """Twenty validation pairs prove the check, so it acts; the swapped pairs of the file are the ones rejected."""
+    files, swapped = files_with_swaps(tmp_path)
     out = tmp_path / "out"
-    given = ["train", "--pairs", files["train"], "--validation", files["validation"], "--model", "microworld"]
+    given = ["train", "--pairs", files["swapped"], "--validation", files["validation"], "--model", "microworld"]
     done = mpo(*given, "--out", out, "--json", *FAST[:4], "--set", "training.max_steps=1", *DROP)
     assert done.code == 0, done.err
     result = json.loads(done.out)
@@ -88,3 +97,29 @@ def test_swapped_answers_of_imported_pairs_are_rejected(mpo, tmp_path):
     assert {*pq.read_table(out / "quarantine.parquet")["row_id"].to_pylist()} == swapped
     marked = [row["pair_id"] for row in pq.read_table(out / "swaps.parquet").to_pylist() if row["swapped"]]
     assert {*marked} == swapped
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("method", ["mpo", "dpo"])  # the second needs the reference of the target pairs too
+def test_answers_that_are_swapped_back_train_the_model_of_the_right_order(mpo, tmp_path, method):
+    files, swapped = files_with_swaps(tmp_path)
+    models, results = {}, {}
+    for name, pairs, more in (
+        ("clean", files["clean"], []),
+        ("back", files["swapped"], ["--set", "pairs.swap_check=swap_back"]),
+        ("wrong", files["swapped"], ["--set", "pairs.swap_check=mark"]),
+    ):
+        out = tmp_path / name
+        given = ["train", "--pairs", pairs, "--validation", files["validation"], "--model", "microworld"]
+        done = mpo(*given, "--out", out, "--json", *FAST, "--set", f"training.method={method}", *more)
+        assert done.code == 0, done.err
+        results[name] = json.loads(done.out)
+        models[name] = (out / "model" / "model.safetensors").read_bytes()
+    assert models["back"] == models["clean"]
+    assert models["wrong"] != models["clean"]
+    for name in ("back", "wrong"):
+        counts = {"order_known": 20, "order_confirmed": 20, "order_acts": 1, "swapped": 4}
+        assert (results[name]["swaps"], results[name]["pairs"]) == ({"sw": counts}, 12)
+        assert results[name]["quarantined"] == {}
+        rows = pq.read_table(tmp_path / name / "swaps.parquet").to_pylist()
+        assert {row["pair_id"] for row in rows if row["swapped"]} == swapped
