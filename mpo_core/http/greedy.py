@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
 from mpo_core.contract.errors import BadInputError
@@ -32,9 +33,16 @@ class _Form:
     """Whether a schema of the answer is sent, where there is one."""
     system: bool = True
     """Whether instructions are a system message; else they precede the request."""
+    arguments: bool = True
+    """Whether arguments of the chat template are sent, where there are any."""
 
     def body(
-        self, model: str, messages: Sequence[Message], max_tokens: int, schema: Mapping[str, Any] | None
+        self,
+        model: str,
+        messages: Sequence[Message],
+        max_tokens: int,
+        schema: Mapping[str, Any] | None,
+        arguments: Mapping[str, Any],
     ) -> dict[str, Any]:
         """Returns the body of a request in this form."""
         first, *others = messages
@@ -45,6 +53,8 @@ class _Form:
             body["temperature"] = 0.0
         if self.limit is not None:
             body[self.limit] = max_tokens
+        if self.arguments and arguments:
+            body["chat_template_kwargs"] = dict(arguments)
         if self.schema and schema is not None:
             form = {"name": "answer", "strict": True, "schema": schema}
             body["response_format"] = {"type": "json_schema", "json_schema": form}
@@ -54,6 +64,7 @@ class _Form:
         """Returns the form to try next after an error with this text in lower case, or None if there is no other."""
         limited = self.limit is not None
         changes: list[tuple[object, dict[str, Any]]] = [
+            ("chat_template_kwargs" in body and "chat_template_kwargs" in complaint, {"arguments": False}),
             ("response_format" in body and _SCHEMA.search(complaint), {"schema": False}),
             (limited and LONGER_THAN_CONTEXT.search(complaint), {"limit": None}),
             (self.limit == "max_tokens" and "max_tokens" in complaint, {"limit": "max_completion_tokens"}),
@@ -91,6 +102,7 @@ class GreedyModel:
         max_tokens: int,
         hidden: Iterable[str],
         schema: Mapping[str, Any] | None = None,
+        arguments: Mapping[str, Any] = MappingProxyType({}),
     ) -> Completion:
         """Returns a whole answer; if the server rejects a field of the request, sends it again without that field.
 
@@ -99,6 +111,7 @@ class GreedyModel:
             max_tokens: maximum length of the answer, in tokens.
             hidden: texts of the request; an error never repeats them.
             schema: JSON schema of the answer, for servers that hold a model to one; others ignore it.
+            arguments: further arguments of the model's chat template, for servers that render it themselves.
 
         Raises:
             PassingError: another attempt may help.
@@ -108,7 +121,7 @@ class GreedyModel:
         form: _Form | None = self._form
         refusal: Exception = PassingError("no_answer")
         while form is not None:
-            body = form.body(self._model, messages, max_tokens, schema)
+            body = form.body(self._model, messages, max_tokens, schema, arguments)
             completion = await self._chat.complete(body, hidden=hidden)
             if isinstance(completion, Completion):
                 self._form = form  # the next text is sent in the form that worked

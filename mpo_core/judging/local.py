@@ -100,8 +100,9 @@ def template_digest(settings: GuardJudge) -> str:
     form, folder = FORMATS[settings.format], _folder(settings.path, settings.revision)
     text = form.text
     if form.turns:
-        tokenizer = load_tokenizer(folder, ModelSettings.model_validate({"path": str(folder)}))
-        text = render(tokenizer, form.messages(GOLDEN.prompt, GOLDEN.response))
+        settings_of_model = ModelSettings.model_validate({"path": str(folder)})
+        tokenizer = load_tokenizer(folder, settings_of_model, arguments=form.arguments)
+        text = render(tokenizer, form.messages(GOLDEN.prompt, GOLDEN.response), arguments=form.arguments)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -128,7 +129,7 @@ def _loaded(folder: Path, name: str, dtype: str, device: str) -> _Loaded:
     form = FORMATS[name]
     check_config(folder, settings, check_folder(folder))
     if form.turns:
-        tokenizer = load_tokenizer(folder, settings)
+        tokenizer = load_tokenizer(folder, settings, arguments=form.arguments)
         _require_marker(tokenizer, form, name, folder)
     else:
         tokenizer = _plain_tokenizer(folder)
@@ -159,7 +160,7 @@ def _plain_tokenizer(folder: Path) -> Any:
 
 def _require_marker(tokenizer: Any, form: GuardFormat, name: str, folder: Path) -> None:
     """Checks that a model has the chat template of its format: any other model would answer too, but wrongly."""
-    rendered = render(tokenizer, form.messages(GOLDEN.prompt, GOLDEN.response))
+    rendered = render(tokenizer, form.messages(GOLDEN.prompt, GOLDEN.response), arguments=form.arguments)
     if form.marker not in rendered:
         raise BadInputError(
             f"the model is no {name} guard: its chat template does not contain {form.marker!r}",
@@ -174,7 +175,7 @@ def _encoded(tokenizer: Any, form: GuardFormat, case: Case, policy: str = "") ->
     def rendered(contents: Sequence[str]) -> str:
         prompt, response = contents
         if form.turns:
-            return render(tokenizer, form.messages(prompt, response))
+            return render(tokenizer, form.messages(prompt, response), arguments=form.arguments)
         return filled(form.text, prompt=prompt, response=response, policy=policy)
 
     return encode_filled(tokenizer, [case.prompt.strip(), case.response.strip()], rendered)

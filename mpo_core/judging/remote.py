@@ -34,6 +34,8 @@ class _Exchange(NamedTuple):
     schema: Mapping[str, Any] | None
     reminder: str
     """Text to add to the instructions after a reply that cannot be read; empty for a guard, which needs none."""
+    arguments: Mapping[str, Any] = {}
+    """Arguments of a guard's chat template."""
 
 
 def readings(settings: OpenAIJudge, cases: Sequence[Case], progress: Progress) -> list[Reading]:
@@ -58,7 +60,7 @@ def _exchange(settings: OpenAIJudge) -> _Exchange:
     def ask(case: Case) -> Turns:
         return form.messages(rubric.plain(case.prompt), rubric.plain(case.response))
 
-    return _Exchange(ask, form.read, form.max_tokens, None, "")
+    return _Exchange(ask, form.read, form.max_tokens, None, "", form.arguments)
 
 
 class _Asker:
@@ -140,7 +142,11 @@ class _Asker:
     async def _reply(self, messages: Turns, case: Case) -> str:
         hidden = [case.prompt, case.response, *(turn["content"] for turn in messages)]
         completion = await self._model.ask(
-            messages, max_tokens=self._exchange.max_tokens, hidden=hidden, schema=self._exchange.schema
+            messages,
+            max_tokens=self._exchange.max_tokens,
+            hidden=hidden,
+            schema=self._exchange.schema,
+            arguments=self._exchange.arguments,
         )
         if not completion.text and completion.thought is not None:
             raise LastingError(ONLY_THOUGHTS)

@@ -7,7 +7,9 @@ import math
 import os
 import re
 import threading
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from mpo_core.contract.errors import BadInputError
@@ -24,10 +26,12 @@ LOADING = threading.Lock()
 """Held while a model is loaded: transformers does it under a global meta-device context, which is not thread-safe."""
 
 
-def load_tokenizer(folder: Path, settings: ModelSettings) -> Any:
+def load_tokenizer(
+    folder: Path, settings: ModelSettings, *, arguments: Mapping[str, Any] = MappingProxyType({})
+) -> Any:
     """Loads a model's tokenizer, with the chat template of the settings.
 
-    A tokenizer without a pad token pads with its end token.
+    A tokenizer without a pad token pads with its end token. `arguments` are further ones that its chat template needs.
 
     Raises:
         BadInputError: it cannot be read, has no end-of-turn token, or its chat template cannot be rendered.
@@ -54,7 +58,7 @@ def load_tokenizer(folder: Path, settings: ModelSettings) -> Any:
         raise BadInputError("the tokenizer has no end token", where=f"model {folder}", fix="Set its eos_token.")
     if not has_pad:
         tokenizer.pad_token = tokenizer.eos_token
-    try_template(tokenizer, settings.system, where=where)
+    try_template(tokenizer, settings.system, where=where, arguments=arguments)
     return tokenizer
 
 

@@ -11,8 +11,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from mpo_core.contract.errors import BadInputError
@@ -119,20 +120,23 @@ def _cause_of_death(code: int) -> str:
 _RENDERER = _Renderer()
 
 
-def render(tokenizer: Any, messages: Messages, *, thinking: bool = False) -> str:
+def render(
+    tokenizer: Any, messages: Messages, *, thinking: bool = False, arguments: Mapping[str, Any] = MappingProxyType({})
+) -> str:
     """Returns a conversation as text in the tokenizer's chat template, up to and including the assistant's header.
 
     Args:
         tokenizer: with a chat template.
         messages: `role` and `content` of each.
         thinking: whether the template may let a reasoning model think.
+        arguments: further arguments of this template, as data of JSON.
 
     Raises:
         BadInputError: the template raises something, does not end, gives far too much text, or loses a message's text.
     """
     where = f"model {getattr(tokenizer, 'name_or_path', '')}"
     with _as_bad_input("the chat template fails on a conversation: {}", where=where, fix=_FIX):
-        return render_messages(tokenizer, messages, thinking=thinking)
+        return render_messages(tokenizer, messages, _switches(thinking=thinking) | dict(arguments))
 
 
 @contextlib.contextmanager
@@ -144,19 +148,19 @@ def _as_bad_input(what: str, *, where: str, fix: str) -> Iterator[None]:
         raise BadInputError(what.replace("{}", str(error)), where=where, fix=fix) from None
 
 
-def render_messages(tokenizer: Any, messages: Messages, *, quote: bool = False, thinking: bool = False) -> str:
+def render_messages(tokenizer: Any, messages: Messages, switches: Mapping[str, Any], *, quote: bool = False) -> str:
     """Returns the text that `render` returns, but raises an error that the caller explains.
 
     Args:
         tokenizer: with a chat template.
         messages: `role` and `content` of each.
+        switches: arguments of the template.
         quote: whether an error may quote the template's own message; only where the conversation is not the user's.
-        thinking: see `render`.
 
     Raises:
         TemplateError: see `render`.
     """
-    rendered = _rendered(tokenizer, messages, quote=quote, thinking=thinking)
+    rendered = _rendered(tokenizer, messages, switches, quote=quote)
     if not rendered.strip() and any(message["content"].strip() for message in messages):
         raise TemplateError("it renders an empty text")
     for message in messages:
@@ -165,18 +169,18 @@ def render_messages(tokenizer: Any, messages: Messages, *, quote: bool = False, 
     return rendered
 
 
-def _rendered(tokenizer: Any, messages: Messages, *, quote: bool, thinking: bool) -> str:
+def _rendered(tokenizer: Any, messages: Messages, switches: Mapping[str, Any], *, quote: bool) -> str:
     from transformers import PreTrainedTokenizerBase
 
     if type(tokenizer).apply_chat_template is not PreTrainedTokenizerBase.apply_chat_template:
         # This class of tokenizers renders without a template.
         with _as_template_error(quote=quote):
             rendered: str = tokenizer.apply_chat_template(
-                messages, add_generation_prompt=True, tokenize=False, **_switches(thinking=thinking)
+                messages, add_generation_prompt=True, tokenize=False, **switches
             )
             return rendered
     template = template_of(tokenizer)
-    special = tokenizer.special_tokens_map | _switches(thinking=thinking)
+    special = {**tokenizer.special_tokens_map, **switches}
     request = {"template": template, "messages": messages, "special": special, "seconds": SECONDS}
     answer = _RENDERER.ask(request)
     if "text" in answer:
@@ -224,7 +228,9 @@ def template_of(tokenizer: Any) -> str:
     return template
 
 
-def try_template(tokenizer: Any, system: str | None, *, where: str) -> None:
+def try_template(
+    tokenizer: Any, system: str | None, *, where: str, arguments: Mapping[str, Any] = MappingProxyType({})
+) -> None:
     """Refuses a chat template that cannot render a harmless request, with and without the system message.
 
     Gemma's template refuses a system message, others drop it, and a user's own file may not be Jinja at all.
@@ -233,15 +239,16 @@ def try_template(tokenizer: Any, system: str | None, *, where: str) -> None:
         tokenizer: the tokenizer with the template.
         system: system message before every prompt, or None.
         where: the template's place, for the error.
+        arguments: see `render`.
 
     Raises:
         BadInputError: a conversation cannot be rendered, or its text is not in what is rendered.
     """
-    turns = [{"role": "user", "content": _PROBE}]
+    turns, switches = [{"role": "user", "content": _PROBE}], _switches(thinking=False) | dict(arguments)
     with _as_bad_input("the chat template cannot be rendered: {}", where=where, fix=_FIX):
-        render_messages(tokenizer, turns, quote=True)
+        render_messages(tokenizer, turns, switches, quote=True)
     if system is None:
         return
     fix = "Remove model.system, or give a template that takes one with --set model.chat_template=FILE."
     with _as_bad_input("the chat template takes no system message ({})", where="model.system", fix=fix):
-        render_messages(tokenizer, [{"role": "system", "content": system}, *turns], quote=True)
+        render_messages(tokenizer, [{"role": "system", "content": system}, *turns], switches, quote=True)

@@ -268,6 +268,21 @@ def test_each_format_of_a_guard_behind_a_server(name: str) -> None:
     assert roles == [role for role, _ in FORMATS[name].turns]
 
 
+def test_a_guard_behind_a_server_gets_the_arguments_of_its_template() -> None:
+    for refused in (False, True):
+
+        def answer(received: Received, refused: bool = refused) -> Given:
+            if refused and "chat_template_kwargs" in received.data:
+                return error(400, "unknown field chat_template_kwargs")
+            return chat("<score> no </score>")
+
+        verdicts, received = judged(answer, [case("A storm comes.")], format="granite_guardian")
+        assert verdicts[0][0] == "safe"
+        sent = [request.data.get("chat_template_kwargs") for request in received]
+        harm = {"guardian_config": {"criteria_id": "harm"}, "think": False}
+        assert sent == ([harm, None, None] if refused else [harm, harm])
+
+
 def test_whatever_the_server_does_each_answer_has_one_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retries, "_exponential", lambda _state: 0.0)
     names = [name for name in BROKEN if name != "too long"]  # after the first one, no limit of tokens is sent

@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from mpo_core.contract.judge import Case, Verdict
 from mpo_core.contract.progress import Progress
 from mpo_core.contract.settings import DEVICE, LOCATION, OPERATIONAL, UserPath
-from mpo_core.judging.formats import FORMATS, FormatName
+from mpo_core.judging.formats import FORMATS, FormatName, later_version
 from mpo_core.judging.models import ModelJudge, guard_cautions, require_covered
 
 
@@ -82,11 +82,11 @@ class GuardJudge(ModelJudge):
         }
 
     def identity(self) -> str:
-        """Returns the digest of the guard's files, its chat template among them.
+        """Returns the digest of the guard's files, its chat template among them, and a later version of the prompt.
 
         Raises:
             BadInputError: it cannot be found.
         """
         from mpo_core.judging.local import identity
 
-        return identity(self)
+        return identity(self) + later_version(self.format)

@@ -11,7 +11,7 @@ from mpo_core.contract.judge import Case, Verdict
 from mpo_core.contract.progress import Progress
 from mpo_core.contract.settings import OPERATIONAL
 from mpo_core.http.address import Url
-from mpo_core.judging.formats import FORMATS, FormatName
+from mpo_core.judging.formats import FORMATS, FormatName, later_version
 from mpo_core.judging.models import ModelJudge, guard_cautions, require_covered
 
 
@@ -103,7 +103,7 @@ class OpenAIJudge(ModelJudge):
         ]
 
     def identity(self) -> str:
-        """Returns the version of the rubric; empty for a guard."""
+        """Returns the version of the rubric; for a guard a later version of its prompt, empty for the first."""
         from mpo_core.judging.rubric import RUBRIC_VERSION
 
-        return "" if self.format is not None else f"rubric {RUBRIC_VERSION}"
+        return f"rubric {RUBRIC_VERSION}" if self.format is None else later_version(self.format)
