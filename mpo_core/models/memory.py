@@ -50,15 +50,22 @@ def halving(
         waiting.extendleft([batch[half:], batch[:half]])
 
 
+def is_out_of_memory(error: Exception) -> bool:
+    """Returns whether an error says that the memory is too small."""
+    import torch
+    from accelerate.utils.memory import should_reduce_batch_size
+
+    return isinstance(error, torch.OutOfMemoryError) or bool(should_reduce_batch_size(error))
+
+
 def _unless_out_of_memory(batch: list[T], compute: Callable[[list[T]], R]) -> R | None:
     """Returns the result of a batch, or None if the memory is too small for it."""
     import torch
-    from accelerate.utils.memory import should_reduce_batch_size
 
     try:
         return compute(batch)
     except RuntimeError as error:
-        if not isinstance(error, torch.OutOfMemoryError) and not should_reduce_batch_size(error):
+        if not is_out_of_memory(error):
             raise
     gc.collect()  # the traceback held the tensors of the batch
     if torch.cuda.is_available():

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import torch
 
 from mpo_core.contract.errors import BadInputError
 from mpo_core.contract.progress import Progress, ignore_progress
@@ -14,9 +16,10 @@ from mpo_core.models import context_length
 from mpo_core.models.chat import encode_prompt
 from mpo_core.models.memory import halving
 from mpo_core.reply import Parts, open_thought, separate
+from mpo_core.sampling.decode import Decoder, Pick, fits, rows_that_fit
 
 if TYPE_CHECKING:
-    from mpo_core.sampling.noise import NaNCheck
+    from mpo_core.sampling.noise import Heartbeat, NaNCheck
 
 _LAST = 40
 """Tokens at the end of a prompt in which a chat template may open a thought."""
@@ -46,6 +49,7 @@ def generate(
     system: str | None = None,
     thinking: bool = False,
     tokens_per_batch: int | None = None,
+    cache: Literal["auto", "dynamic", "static"] = "auto",
     progress: Progress = ignore_progress,
 ) -> list[Answer | NoAnswer]:
     """Generates an answer to every request; returns the answers in order, with a reason where there is none.
@@ -63,6 +67,7 @@ def generate(
         thinking: whether a reasoning model may think before it answers.
         tokens_per_batch: maximum number of tokens in a batch: prompts, and answers of `max_new_tokens`. Default: 65536
             on a GPU, 16384 on a CPU.
+        cache: how keys and values are kept, see `sampling.backend.cache`.
         progress: called with the answers so far and all rows, after every batch and once a second; answers that are
             being generated count in part.
 
@@ -74,8 +79,6 @@ def generate(
     Raises:
         BadInputError: no prompt can be encoded, the model's scores are NaN, or the memory is too small for one prompt.
     """
-    import torch
-
     rows: list[_Row] = []
     replies: dict[SampleRequest, Answer | NoAnswer] = {}
     failure: BadInputError | None = None
@@ -98,16 +101,19 @@ def generate(
             rows += [_Row(request, tokens, room) for request in same]
     if failure is not None and not rows:  # the template or the tokenizer is at fault, not the prompts
         raise failure
-    equal_lengths = len(rows) > 1 and _reads_padding(model, tokenizer)
-    limit = tokens_per_batch or (_TOKENS_ON_CPU if torch.device(model.device).type == "cpu" else _TOKENS_ON_GPU)
+    on_cpu = torch.device(model.device).type == "cpu"
+    limit = tokens_per_batch or (_TOKENS_ON_CPU if on_cpu else _TOKENS_ON_GPU)
+    coarse = cache == "static" or (cache == "auto" and not on_cpu)
+    decoder = Decoder(model, coarse=coarse) if rows and cache != "dynamic" and fits(model) else None
+    equal_lengths = decoder is None and len(rows) > 1 and _reads_padding(model, tokenizer)
     answers: dict[SampleRequest, Answer] = {}
-    batches = _batches(rows, settings.batch_size, limit, equal_lengths=equal_lengths)
+    batches = _batches(rows, settings.batch_size, limit, equal_lengths=equal_lengths, coarse=coarse)
 
     def generate_batch(batch: list[_Row]) -> list[Answer]:
         def beat(step: int) -> None:
             progress(len(answers) + len(batch) * step // batch[0].budget, len(rows))
 
-        return _generate(model, tokenizer, batch, settings, beat)
+        return _generate(model, tokenizer, batch, settings, beat, decoder)
 
     for batch, batch_answers in halving(batches, generate_batch, tokens=lambda row: row.size, too_small=_too_small):
         answers |= {row.request: answer for row, answer in zip(batch, batch_answers, strict=True)}
@@ -115,7 +121,9 @@ def generate(
     return [replies[request] if request in replies else answers[request] for request in requests]
 
 
-def _batches(rows: list[_Row], max_rows: int | None, max_tokens: int, *, equal_lengths: bool) -> list[list[_Row]]:
+def _batches(
+    rows: list[_Row], max_rows: int | None, max_tokens: int, *, equal_lengths: bool, coarse: bool
+) -> list[list[_Row]]:
     """Groups rows into batches, the longest first, so that memory runs out at once or never, and padding stays small.
 
     Rows of a batch have the same budget, so that generation ends for all of them at the same length. With
@@ -126,6 +134,7 @@ def _batches(rows: list[_Row], max_rows: int | None, max_tokens: int, *, equal_l
         max_rows: maximum number of rows in a batch.
         max_tokens: maximum number of tokens in a batch, padding included; a single row may have more.
         equal_lengths: whether padding would change the scores.
+        coarse: whether the sizes of batches are rounded up to a few.
     """
 
     def shared(row: _Row) -> tuple[int, int]:
@@ -136,7 +145,7 @@ def _batches(rows: list[_Row], max_rows: int | None, max_tokens: int, *, equal_l
     for _, group in groupby(ordered, key=shared):
         same = list(group)
         while same:
-            fitting = max(1, max_tokens // same[0].size)
+            fitting = rows_that_fit(max_tokens, same[0].size, coarse=coarse)
             size = fitting if max_rows is None else min(max_rows, fitting)
             batches.append(same[:size])
             same = same[size:]
@@ -153,8 +162,6 @@ def _too_small(row: _Row) -> BadInputError:
 
 def _reads_padding(model: Any, tokenizer: Any) -> bool:
     """Returns whether padding before a prompt changes its scores, as in RWKV and RecurrentGemma, which have no mask."""
-    import torch
-
     pad, token = tokenizer.pad_token_id, tokenizer.eos_token_id
     scores = []
     for padding in (0, 5):
@@ -170,20 +177,42 @@ def _reads_padding(model: Any, tokenizer: Any) -> bool:
 
 
 def _generate(
-    model: Any, tokenizer: Any, batch: list[_Row], settings: GenerationSettings, beat: Callable[[int], None]
+    model: Any,
+    tokenizer: Any,
+    batch: list[_Row],
+    settings: GenerationSettings,
+    beat: Callable[[int], None],
+    decoder: Decoder | None,
 ) -> list[Answer]:
-    import torch
-
     from mpo_core.sampling.noise import Heartbeat, NaNCheck
 
-    width = max(len(row.tokens) for row in batch)
-    pad = tokenizer.pad_token_id
-    ids = torch.tensor([[pad] * (width - len(row.tokens)) + row.tokens for row in batch], device=model.device)
-    mask = torch.tensor([[0] * (width - len(r.tokens)) + [1] * len(r.tokens) for r in batch], device=model.device)
     ends = _end_tokens(model, tokenizer)
     check = NaNCheck()
-    processors = _processors(batch, width, settings, check)
-    processors.append(Heartbeat(beat, width))
+    width = 0 if decoder is not None else len(batch[0].tokens)
+    heartbeat = Heartbeat(beat, width)
+    if decoder is None:
+        processors = _processors(batch, width, settings, check, heartbeat)
+        new_tokens = _transformers_loop(model, tokenizer.pad_token_id, batch, ends, processors)
+    else:
+
+        def pick(rows: list[int]) -> Pick:
+            processors = _processors([batch[row] for row in rows], width, settings, check, heartbeat)
+            return lambda step, scores: processors(torch.empty(0, step), scores).argmax(-1)
+
+        new_tokens = decoder.answer([tuple(row.tokens) for row in batch], batch[0].budget, ends, pick)
+    if check.failed():
+        raise BadInputError(
+            f"the model's scores became NaN while it answered {len(batch)} prompts",
+            where=f"model {getattr(tokenizer, 'name_or_path', '')}",
+            fix="Where model.dtype is float16, use bfloat16 or float32; else the model is damaged.",
+        )
+    return [_answer(tokenizer, row, new, ends) for row, new in zip(batch, new_tokens, strict=True)]
+
+
+def _transformers_loop(model: Any, pad: int, batch: list[_Row], ends: list[int], processors: Any) -> list[list[int]]:
+    width = len(batch[0].tokens)
+    ids = torch.tensor([[pad] * (width - len(row.tokens)) + row.tokens for row in batch], device=model.device)
+    mask = torch.tensor([[0] * (width - len(r.tokens)) + [1] * len(r.tokens) for r in batch], device=model.device)
     with torch.inference_mode(), _without_defaults(model):
         output = model.generate(
             input_ids=ids,
@@ -191,13 +220,8 @@ def _generate(
             generation_config=_plain_config(batch[0].budget, pad, ends),
             logits_processor=processors,
         )
-    if check.failed():
-        raise BadInputError(
-            f"the model's scores became NaN while it answered {len(batch)} prompts",
-            where=f"model {getattr(tokenizer, 'name_or_path', '')}",
-            fix="Where model.dtype is float16, use bfloat16 or float32; else the model is damaged.",
-        )
-    return [_answer(tokenizer, row, new, ends) for row, new in zip(batch, output[:, width:].tolist(), strict=True)]
+    new_tokens: list[list[int]] = output[:, width:].tolist()
+    return new_tokens
 
 
 @contextlib.contextmanager
@@ -244,14 +268,16 @@ def _plain_config(new_tokens: int, pad: int, ends: list[int]) -> Any:
     )
 
 
-def _processors(batch: list[_Row], width: int, settings: GenerationSettings, check: NaNCheck) -> Any:
+def _processors(
+    batch: list[_Row], width: int, settings: GenerationSettings, check: NaNCheck, heartbeat: Heartbeat
+) -> Any:
     from transformers import LogitsProcessorList, TemperatureLogitsWarper, TopPLogitsWarper
 
     from mpo_core.sampling.noise import GumbelNoise
 
     if settings.temperature == 0.0:
-        return LogitsProcessorList([check])
-    processors = LogitsProcessorList([check, TemperatureLogitsWarper(settings.temperature)])
+        return LogitsProcessorList([check, heartbeat])
+    processors = LogitsProcessorList([check, heartbeat, TemperatureLogitsWarper(settings.temperature)])
     if settings.top_p < 1.0:
         processors.append(TopPLogitsWarper(settings.top_p))
     processors.append(GumbelNoise([row.request.seed for row in batch], width))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -11,6 +11,7 @@ from tokenizers import decoders
 
 from mpo_core.contract.sampling import GenerationSettings, SampleRequest
 from mpo_core.models.chat import encode_prompt
+from mpo_core.sampling.decode import fits
 from mpo_core.sampling.generate import generate
 from tests.architectures import CHATS, chat_tokenizer, tiny
 
@@ -27,6 +28,9 @@ class Limits(NamedTuple):
 
 
 LIMITS = [Limits(1, None), Limits(3, None), Limits(None, 250), Limits(None, None)]
+
+FEW = [("as given", LIMITS[1]), ("reversed", LIMITS[3]), ("every second", LIMITS[2])]
+CASES = {"auto": list(itertools.product(ORDERS, LIMITS)), "dynamic": FEW, "static": FEW}
 
 
 class Greedy:
@@ -49,12 +53,17 @@ class Greedy:
         return self.tokenizer.decode(new, skip_special_tokens=True), len(new)
 
 
-@pytest.mark.parametrize("name", CHATS)
-def test_greedy_answers_are_equal_token_for_token(name: str) -> None:
-    world = Greedy(name)
+@pytest.fixture(scope="module", params=CHATS)
+def world(request: pytest.FixtureRequest) -> Greedy:
+    return Greedy(request.param)
+
+
+@pytest.mark.parametrize("cache", CASES)
+def test_greedy_answers_are_equal_token_for_token(world: Greedy, cache: Any) -> None:
     assert len(set(world.answers.values())) > 1
-    for order, limits in itertools.product(ORDERS, LIMITS):
+    assert fits(world.model)
+    for order, limits in CASES[cache]:
         draws, settings = ORDERS[order], GenerationSettings(max_new_tokens=STEPS, batch_size=limits.rows)
-        answers = generate(world.model, world.tokenizer, draws, settings, tokens_per_batch=limits.tokens)
+        answers = generate(world.model, world.tokenizer, draws, settings, tokens_per_batch=limits.tokens, cache=cache)
         given = {draw.prompt_id: (answer.text, answer.tokens) for draw, answer in zip(draws, answers, strict=True)}
         assert given == world.answers, (order, limits)

@@ -36,6 +36,12 @@ class Transformers(SamplingBackend):
     """Maximum number of tokens in a batch: prompts, and answers of `max_new_tokens`. It is halved whenever memory runs
     out. Default: 65536 on a GPU, 16384 on a CPU."""
 
+    cache: Literal["auto", "dynamic", "static"] = Field("auto", json_schema_extra=OPERATIONAL)
+    """How keys and values of earlier tokens are kept. `static`: in memory that is allocated once, in batches of a few
+    sizes, so that a GPU replays each step as a CUDA graph. `dynamic`: by transformers' own loop, which copies them at
+    each step. Default: `auto`, which is `static`, with batches of any size on a CPU, and `dynamic` for a model that
+    cannot use it."""
+
     def sample(
         self, requests: Sequence[SampleRequest], settings: GenerationSettings, model: SampledModel, progress: Progress
     ) -> list[Answer | NoAnswer]:
@@ -59,6 +65,7 @@ class Transformers(SamplingBackend):
                 system=model.settings.system,
                 thinking=model.settings.thinking,
                 tokens_per_batch=self.tokens_per_batch,
+                cache=self.cache,
                 progress=progress,
             )
 
