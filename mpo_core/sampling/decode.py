@@ -122,14 +122,16 @@ class Decoder:
 
     Args:
         model: a causal language model that `fits`.
+        batches: rows and slots of the batches to come. Memory is allocated for the largest, or for a larger one
+            when it comes.
         coarse: whether sizes are rounded up to a few.
-        tokens: allocates memory for so many tokens (rows x slots) at once; for more where a batch needs it.
     """
 
-    def __init__(self, model: Any, *, coarse: bool, tokens: int = 0) -> None:
+    def __init__(self, model: Any, batches: Sequence[tuple[int, int]], *, coarse: bool) -> None:
         self.shapes: set[Shape] = set()
         """The sizes of all steps so far."""
-        self._model, self._coarse, self._tokens = model, coarse, tokens
+        self._model, self._coarse = model, coarse
+        self._tokens = max((math.prod(padded(*batch, coarse=coarse)) for batch in batches), default=0)
         on_gpu = torch.device(model.device).type == "cuda"
         self._graphs: dict[Shape, tuple[Any, torch.Tensor]] | None = {} if coarse and on_gpu else None
         self._allocate(0)
@@ -313,7 +315,7 @@ def fits(model: Any) -> bool:
         return torch.full((len(prompts),), (*forced, 0)[step], device=step_scores.device)
 
     try:
-        Decoder(model, coarse=False).answer(prompts, len(forced) + 1, [-1], lambda _: pick)
+        Decoder(model, [], coarse=False).answer(prompts, len(forced) + 1, [-1], lambda _: pick)
         with torch.inference_mode():
             for row, prompt in enumerate(prompts):
                 ids = torch.tensor([prompt + forced], device=model.device)

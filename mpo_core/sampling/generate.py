@@ -103,11 +103,12 @@ def generate(
         raise failure
     on_cpu = torch.device(model.device).type == "cpu"
     limit = tokens_per_batch or (_TOKENS_ON_CPU if on_cpu else _TOKENS_ON_GPU)
-    coarse = cache == "static" or (cache == "auto" and not on_cpu)
-    decoder = Decoder(model, coarse=coarse) if rows and cache != "dynamic" and fits(model) else None
-    equal_lengths = decoder is None and len(rows) > 1 and _reads_padding(model, tokenizer)
+    static = bool(rows) and cache != "dynamic" and fits(model)
+    coarse = static and (cache == "static" or not on_cpu)
+    equal_lengths = not static and len(rows) > 1 and _reads_padding(model, tokenizer)
     answers: dict[SampleRequest, Answer] = {}
     batches = _batches(rows, settings.batch_size, limit, equal_lengths=equal_lengths, coarse=coarse)
+    decoder = Decoder(model, [(len(batch), batch[0].size) for batch in batches], coarse=coarse) if static else None
 
     def generate_batch(batch: list[_Row]) -> list[Answer]:
         def beat(step: int) -> None:

@@ -51,7 +51,7 @@ def test_rows_that_end_early_leave_and_change_no_other(model: Any, coarse: bool)
         calls.append(rows)
         return likeliest(rows)
 
-    decoder = Decoder(model, coarse=coarse)
+    decoder = Decoder(model, [], coarse=coarse)
     for _ in range(2):  # the second batch finds the memory full of the first
         for tokens, new in zip(prompts, decoder.answer(prompts, NEW, ends, pick), strict=True):
             expected = alone(model, tokens, ends)
@@ -62,12 +62,12 @@ def test_rows_that_end_early_leave_and_change_no_other(model: Any, coarse: bool)
 
 
 def test_sizes_stay_few(model: Any) -> None:
-    decoder = Decoder(model, coarse=True)
+    decoder = Decoder(model, [], coarse=True)
     for rows, longest in itertools.product(range(9, 17), range(10, 60, 7)):
         decoder.answer([prompt(longest), *[prompt(5)] * (rows - 1)], 2, [-1], likeliest)
     assert len(decoder.shapes) <= 4  # 10, 12, 14 and 16 rows of 128 slots
     assert {shape.slots for shape in decoder.shapes} == {128}
-    exact = Decoder(model, coarse=False)
+    exact = Decoder(model, [], coarse=False)
     exact.answer([prompt(10)] * 9, 2, [-1], likeliest)
     assert {(shape.rows, shape.slots) for shape in exact.shapes} == {(9, 12)}
 
