@@ -3,10 +3,14 @@
     python benchmarks/sampling.py            # prints the tables; ten minutes on one core
     python benchmarks/sampling.py --quick    # one repeat, fewer prompts in the table of memory
     python benchmarks/sampling.py --write    # into docs/speed.md
+    python benchmarks/sampling.py --device cuda    # on a GPU: a model of 1.5 billion parameters
 
 The microworld's model answers its own requests greedily, joined until they have the lengths of MultiJail's prompts:
 `LENGTHS` are deciles of token counts, measured once with a byte-level BPE of 16,000 tokens trained on them. All sides
 run in turn in one process on one core, and their answers are compared. The memory is measured in processes of its own.
+
+With `--device` a model of the shape of Qwen2.5-1.5B with random weights answers 256 such prompts of English lengths
+with 128 tokens each, in bfloat16 and at default settings, once with each kind of KV cache in turn.
 """
 
 from __future__ import annotations
@@ -34,6 +38,16 @@ LENGTHS = {
 }
 LONGEST = 200  # tokens of a prompt; the model's context is 256
 MEMORY = (315, 1260, 5040)
+DEVICE_PROMPTS, DEVICE_TOKENS = 256, 128
+SHAPE = {
+    "vocab_size": 151_936,
+    "hidden_size": 1536,
+    "intermediate_size": 8960,
+    "num_hidden_layers": 28,
+    "num_attention_heads": 12,
+    "num_key_value_heads": 2,
+    "tie_word_embeddings": True,
+}
 SIDES = ("ours", "fixed", "single")
 COMMAND = "python benchmarks/sampling.py --write"
 
@@ -62,10 +76,14 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="one repeat, fewer prompts")
     parser.add_argument("--write", action="store_true", help="write the tables into docs/speed.md")
     parser.add_argument("--repeats", type=int, default=5, help="repeats of every side")
+    parser.add_argument("--device", help="measure a model of 1.5 billion parameters on this device, such as cuda")
     parser.add_argument("--memory-of", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.memory_of:
         print(json.dumps(peak_memory(options.memory_of)))
+        return
+    if options.device:
+        print(on_device(options.device, 1 if options.quick else options.repeats, SHAPE))
         return
     block = f"{speed(1 if options.quick else options.repeats)}\n\n{memory(MEMORY[:2] if options.quick else MEMORY)}"
     print(block)
@@ -95,6 +113,44 @@ def speed(repeats: int) -> str:
             shown = "" if side == "ours" else ratio.text(2)
             rows.append(f"| {language} | {side} | {figure(rates[side]).text()} | {shown} |")
     return "\n".join(rows)
+
+
+def on_device(name: str, repeats: int, shape: dict[str, Any]) -> str:
+    """Returns the table of tokens per second of a model of this shape with random weights, on a device."""
+    import torch
+    from transformers import Qwen2Config, Qwen2ForCausalLM
+
+    from mpo_core.contract.sampling import GenerationSettings
+    from mpo_core.models.load import pick_device
+
+    device = torch.device(pick_device(name, where="--device"))
+    on_gpu = device.type == "cuda"
+    world = World()
+    texts = world.prompts(DEVICE_PROMPTS, LENGTHS["English"])
+    torch.manual_seed(0)
+    with device:
+        model = Qwen2ForCausalLM(Qwen2Config(**shape, eos_token_id=None)).bfloat16().eval()
+    world.model, kinds = model, ("auto", "dynamic")
+    settings = GenerationSettings(max_new_tokens=DEVICE_TOKENS)
+    rates: dict[str, list[float]] = {kind: [] for kind in kinds}
+    peaks, answers = dict.fromkeys(kinds, 0.0), {}
+    for kind in kinds:
+        world.generate(texts[:8], settings, cache=kind)  # libraries load their kernels
+    for _ in range(repeats):
+        for kind in kinds:
+            if on_gpu:
+                torch.cuda.empty_cache()
+                torch.cuda.reset_peak_memory_stats()
+            started = time.perf_counter()
+            answers[kind] = world.generate(texts, settings, cache=kind)
+            rates[kind].append(sum(tokens for _, tokens in answers[kind]) / (time.perf_counter() - started))
+            peaks[kind] = torch.cuda.max_memory_reserved() / 2**30 if on_gpu else _peak_mib() / 2**10
+    equal = sum(ours == other for ours, other in zip(*answers.values(), strict=True))
+    card = torch.cuda.get_device_name() if on_gpu else "CPU"
+    title = f"{card}, PyTorch {torch.__version__}, {model.num_parameters() / 1e9:.2f} B parameters, {repeats} repeats"
+    rows = [title, "", "| cache | answer tokens/s | peak GiB |", "|---|---|---|"]
+    rows += [f"| {kind} | {figure(rates[kind]).text()} | {peaks[kind]:.1f} |" for kind in kinds]
+    return "\n".join([*rows, "", f"equal answers: {equal} of {len(texts)}"])
 
 
 def memory(counts: Sequence[int]) -> str:
@@ -134,7 +190,7 @@ class World:
         torch.set_num_threads(1)
         settings = ModelSettings()
         folder = resolve(settings)
-        self._tokenizer, self._model = load_tokenizer(folder, settings), load_model(folder, settings)
+        self._tokenizer, self.model = load_tokenizer(folder, settings), load_model(folder, settings)
 
     def prompts(self, count: int, deciles: Sequence[int]) -> list[str]:
         """Returns prompts of requests of the microworld, in random order, with lengths of this distribution."""
@@ -169,12 +225,17 @@ class World:
         return sum(tokens for _, tokens in answers) / seconds, [text for text, _ in answers]
 
     def _ours(self, texts: Sequence[str]) -> list[tuple[str, int]]:
-        from mpo_core.contract.sampling import Answer, GenerationSettings, SampleRequest
+        from mpo_core.contract.sampling import GenerationSettings
+
+        return self.generate(texts, GenerationSettings(max_new_tokens=NEW_TOKENS))
+
+    def generate(self, texts: Sequence[str], settings: Any, **options: Any) -> list[tuple[str, int]]:
+        """Returns the answers of the backend `transformers` with their numbers of tokens."""
+        from mpo_core.contract.sampling import Answer, SampleRequest
         from mpo_core.sampling.generate import generate
 
         requests = [SampleRequest(str(number), text, 0, number) for number, text in enumerate(texts)]
-        settings = GenerationSettings(max_new_tokens=NEW_TOKENS)
-        replies = generate(self._model, self._tokenizer, requests, settings)
+        replies = generate(self.model, self._tokenizer, requests, settings, **options)
         return [(reply.text, reply.tokens or 0) for reply in replies if isinstance(reply, Answer)]
 
     def _plain(self, texts: Sequence[str], size: int) -> list[tuple[str, int]]:
@@ -189,7 +250,7 @@ class World:
             ids = torch.tensor([[pad] * (width - len(row)) + row for row in rows])
             mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows])
             with torch.inference_mode():
-                output: Any = self._model.generate(
+                output: Any = self.model.generate(
                     input_ids=ids, attention_mask=mask, max_new_tokens=NEW_TOKENS, do_sample=False
                 )
             for new in output[:, width:].tolist():
