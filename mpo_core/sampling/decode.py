@@ -267,11 +267,11 @@ class Decoder:
 
         Where the model cannot be recorded, steps are computed one kernel at a time from then on.
         """
-        aside = torch.cuda.Stream()
-        aside.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(aside):  # libraries allocate their memory at a first call, which cannot be recorded
+        side_stream = torch.cuda.Stream()
+        side_stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side_stream):  # the first call of a library cannot be recorded
             expected = self._computed()
-        torch.cuda.current_stream().wait_stream(aside)
+        torch.cuda.current_stream().wait_stream(side_stream)
         graph, reason = torch.cuda.CUDAGraph(), "its scores differ"
         try:
             pool = next((other.pool() for other, _ in graphs.values()), None)

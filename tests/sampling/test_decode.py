@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import logging
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -117,3 +119,78 @@ def test_a_model_that_cannot_use_it_is_answered_by_transformers(caplog: Any) -> 
 @pytest.mark.parametrize("name", [*ARCHITECTURES, *UNPACKABLE])
 def test_which_architectures_fit(name: str) -> None:
     assert fits(tiny(name))
+
+
+class Recorder:
+    """Stands for `torch.cuda` where steps are recorded: what it records is computed anew at each replay."""
+
+    def __init__(self, decoder: Decoder, fault: Exception | None = None) -> None:
+        self._decoder, self._fault = decoder, fault
+        self.recorded = self.replayed = 0
+
+    def __call__(self) -> Recorder:
+        return self
+
+    def __enter__(self) -> None:
+        if self._fault is not None:
+            raise self._fault
+
+    def __exit__(self, *_: object) -> None:
+        self.recorded += 1
+
+    def pool(self) -> None:
+        return None
+
+    def replay(self) -> None:
+        self.replayed += 1
+        _, scores = self._decoder._graphs.get(self._decoder._place.shape, (None, None))
+        if scores is not None:
+            scores.copy_(self._decoder._computed())
+
+
+def on_fake_gpu(model: Any, monkeypatch: Any, fault: Exception | None = None) -> tuple[Decoder, Recorder]:
+    decoder = Decoder(model, [], coarse=True)
+    decoder._graphs = {}
+    recorder = Recorder(decoder, fault)
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", recorder)
+    monkeypatch.setattr(torch.cuda, "graph", lambda graph, **_: graph)
+    for name in ("Stream", "current_stream"):
+        monkeypatch.setattr(torch.cuda, name, lambda: SimpleNamespace(wait_stream=lambda _: None))
+    monkeypatch.setattr(torch.cuda, "stream", lambda _: contextlib.nullcontext())
+    return decoder, recorder
+
+
+def test_a_step_of_each_size_is_recorded_once_and_replayed_in_all_batches(model: Any, monkeypatch: Any) -> None:
+    decoder, recorder = on_fake_gpu(model, monkeypatch)
+    for lengths in ([30, 20, 4], [25, 25, 5], [9, 2]):
+        prompts = [prompt(length) for length in lengths]
+        assert decoder.answer(prompts, NEW, [-1], likeliest) == [alone(model, tokens, []) for tokens in prompts]
+    assert recorder.recorded == len(decoder.shapes) == 2  # of 3 and of 2 rows
+    assert recorder.replayed == 3 * (NEW - 1)
+
+
+def test_where_a_step_cannot_be_recorded_it_is_computed(model: Any, monkeypatch: Any, caplog: Any) -> None:
+    decoder, recorder = on_fake_gpu(model, monkeypatch, RuntimeError("not permitted while a stream is captured"))
+    prompts = [prompt(12), prompt(5)]
+    with caplog.at_level(logging.WARNING, "mpo_core.sampling.decode"):
+        assert decoder.answer(prompts, NEW, [-1], likeliest) == [alone(model, tokens, []) for tokens in prompts]
+    assert recorder.replayed == 0
+    assert len(caplog.messages) == 1
+    assert "cannot be recorded as a CUDA graph (not permitted" in caplog.messages[0]
+
+
+def test_a_recording_with_other_scores_is_not_used(model: Any, monkeypatch: Any, caplog: Any) -> None:
+    decoder, recorder = on_fake_gpu(model, monkeypatch)
+    computed, calls = decoder._computed, itertools.count()
+    monkeypatch.setattr(decoder, "_computed", lambda: computed() + 100.0 * (next(calls) == 1))
+    prompts = [prompt(12), prompt(5)]
+    assert decoder.answer(prompts, NEW, [-1], likeliest) == [alone(model, tokens, []) for tokens in prompts]
+    assert recorder.replayed == 1
+    assert "cannot be recorded as a CUDA graph (its scores differ)" in caplog.text
+
+
+def test_too_small_a_memory_for_a_recording_frees_it(model: Any, monkeypatch: Any) -> None:
+    decoder, _ = on_fake_gpu(model, monkeypatch, torch.OutOfMemoryError("CUDA out of memory."))
+    with pytest.raises(torch.OutOfMemoryError):
+        decoder.answer([prompt(12)], NEW, [-1], likeliest)
+    assert not decoder._layers
