@@ -39,11 +39,32 @@ class LoraSettings(Settings):
     """Names of the modules that get an adapter. Default: `all-linear`, every linear layer."""
 
 
+class ConsistencySettings(Settings):
+    """Multi-lingual consistency (MLC, arXiv 2602.16660): an auxiliary loss on the prompts of all languages."""
+
+    weight: float = Field(0.8, ge=0.0)
+    """Weight of the loss beside that of the method; 0 turns it off. Default: 0.8, as in the code of its authors."""
+    layer: int | None = Field(None, ge=1)
+    """Number of the layer, from 1, whose states at the end of a prompt are compared. Default: the last one, as in the
+    code of its authors."""
+    temperature: float = Field(0.2, gt=0.0)
+    """Divisor of the singular values. Default: 0.2, as in the code of its authors."""
+    width: int = Field(512, ge=1)
+    """Width of the projection of the states, which is trained with the model and not saved. Default: 512, as in the
+    code of its authors."""
+    every: int = Field(2, ge=1)
+    """The loss counts in every step with a number that this divides. Default: 2, as in the code of its authors."""
+    anchor: bool = False
+    """Sends no gradient through the dominant prompts, so that they do not move towards the others. Default: false."""
+
+
 class TrainingSettings(Settings):
     """The training settings that every method has."""
 
     lora: LoraSettings | None = None
     """Trains low-rank adapters instead of all weights. Default: none, all weights are trained."""
+    consistency: ConsistencySettings | None = None
+    """Also pulls the hidden states of a prompt and its translations together. Default: null, no such loss."""
     epochs: float = Field(2.0, gt=0.0)
     """How often training passes over all pairs; 0.5 is half of them once. Default: 2."""
     max_steps: int | None = Field(None, ge=1)
@@ -131,6 +152,8 @@ class TrainingSettings(Settings):
     def _several(self) -> Self:
         if self.processes > 1 and ":" in self.device:
             raise ValueError(f"`device: {self.device}` is one device; with `processes` say `cuda`, `cpu` or `auto`")
+        if self.processes > 1 and self.consistency is not None:
+            raise ValueError("`consistency` needs `processes: 1`: its groups are not divided among processes")
         if self.sharded and self.weights == "nf4":
             raise ValueError("`weights: nf4` cannot be sharded: `parallel: ddp`")
         return self

@@ -69,14 +69,15 @@ def attach(model: Any, *, packed: bool, keep: int = KEEP, layer: int | None = No
 
     def forward(self: Any, layout: Layout, **_: Any) -> Output:
         # PEFT passes the arguments of a usual forward along, all None.
-        wanted = {} if layer is None else {"output_hidden_states": True}
+        pooled_layer = layer if layout.layer is None else layout.layer
+        wanted = {} if pooled_layer is None else {"output_hidden_states": True}
         out = self.base_model(**layout.inputs, use_cache=False, **wanted)
         hidden = out.last_hidden_state.flatten(0, 1)  # [R * T, D]
         log_p = self.get_output_embeddings()(hidden[layout.predicting], layout.targets)  # [N]
         # A sum of some thousand nats has too few digits in float32: 1e-6 of a mean over a few hundred tokens.
         sums = [part.sum(dtype=torch.float64) for part in log_p.split(layout.answers)]
         # Pooled in float32: autocast has left the states in bfloat16.
-        pooled = layout.pool(hidden if layer is None else out.hidden_states[layer].flatten(0, 1))
+        pooled = layout.pool(hidden if pooled_layer is None else out.hidden_states[pooled_layer].flatten(0, 1))
         return Output(torch.stack(sums) if sums else log_p, pooled)
 
     def predict(self: Any, hidden: Tensor, targets: Tensor) -> Tensor:

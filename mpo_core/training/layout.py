@@ -54,6 +54,8 @@ class Layout(NamedTuple):
     pooled: list[tuple[int, ...]]
     """For chosen and rejected of each pooled item in turn, the spans that make up the sequence."""
     pooling: Pooling
+    layer: int | None = None
+    """Pools the states after this layer, from 1. Default: that of `forward.attach`."""
 
     def to(self, device: torch.device) -> Layout:
         """Returns the same layout with its tensors on another device."""

@@ -20,6 +20,7 @@ from transformers.trainer_utils import EvalLoopOutput
 from mpo_core.contract.errors import BadInputError
 from mpo_core.contract.training import Scores, TrainingMethod
 from mpo_core.training.collator import PairRow
+from mpo_core.training.consistency import Consistency
 from mpo_core.training.divergence import divergence, mismatched
 from mpo_core.training.forward import Output, adding_up, attach, can_pack
 from mpo_core.training.layout import Item, Layout, pack, pad
@@ -115,11 +116,18 @@ class MPOTrainer(Trainer):
         self._means = Means()
         self._layouts: dict[tuple[str, ...], Tensor] = {}
         attach(model, packed=self.packed, keep=settings.logit_memory * 2**20)
+        args = training_arguments(
+            settings, folder, len(rows), evaluates=bool(validation), use_cache=model.config.use_cache
+        )
+        self._consistency = None
+        if settings.consistency is not None and settings.consistency.weight > 0:
+            self._consistency = Consistency(
+                settings.consistency, rows, model, packed=self.packed, pad_id=pad_id, seed=settings.seed, args=args
+            )
+            callbacks = [self._consistency, *(callbacks or [])]  # before that which notes the files of a checkpoint
         super().__init__(
             model=model,
-            args=training_arguments(
-                settings, folder, len(rows), evaluates=bool(validation), use_cache=model.config.use_cache
-            ),
+            args=args,
             data_collator=self._step,  # type: ignore[arg-type]  # a Step is no dictionary
             train_dataset=rows,
             eval_dataset=validation or None,
@@ -306,7 +314,19 @@ class MPOTrainer(Trainer):
                     loss = self.share_of_loss(model, forward, step) * processes
                     self.accelerator.backward(loss)
                 total += loss.detach()
+        if self._consistency is not None:
+            total += self._consistency.step(
+                step.rows, self.state.global_step + 1, lambda layout: self._output(model, layout).pooled
+            )
         return total
+
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        """Adds the projection of the auxiliary loss to the weights that are trained."""
+        is_new = self.optimizer is None
+        optimizer: torch.optim.Optimizer = super().create_optimizer(model)
+        if self._consistency is not None and is_new:
+            optimizer.add_param_group({"params": list(self._consistency.projection.parameters()), "weight_decay": 0.0})
+        return optimizer
 
     @contextlib.contextmanager
     def _last_syncs(self, model: Any, *, last: bool) -> Iterator[None]:
@@ -366,6 +386,7 @@ class MPOTrainer(Trainer):
         """Adds the terms of the loss, means over the step's rows, to a step's log."""
         if "loss" in logs:
             logs.update(self._taken())
+            logs.update({} if self._consistency is None else self._consistency.take())
         super().log(logs, start_time)
 
     def _taken(self) -> dict[str, float]:

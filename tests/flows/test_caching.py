@@ -53,8 +53,9 @@ def test_what_cannot_change_an_answer_computes_nothing(warm, changes):
 
 def test_a_training_setting_computes_training_and_after(warm):
     root, _, _ = warm
-    _, ran = run_small(root, training__beta=1.25)
+    summary, ran = run_small(root, training__beta=1.25, training__consistency={"width": 16})
     assert is_training_and_after(ran, "en", "sw", "zh")
+    assert ["loss/consistency" in step for step in summary.training if "loss" in step] == [False, True, False, True]
 
 
 def test_a_new_language_computes_its_own_shards_and_what_joins_them(warm):

@@ -1,0 +1,201 @@
+"""Multi-lingual consistency (MLC, arXiv 2602.16660): the prompts of one source should be one direction to the model.
+
+An auxiliary loss for any method, after the code of its authors; docs/methods/mlc.md says what is ours.
+
+Shapes: L prompts of a group (one source prompt and its translations), D width of a hidden state, P of the projection.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from mpo_core.contract.errors import BadInputError
+from mpo_core.contract.training import ConsistencySettings
+from mpo_core.training.collator import PairRow
+from mpo_core.training.encoding import EncodedText
+from mpo_core.training.forward import inner
+from mpo_core.training.layout import Item, Layout, pack, pad
+
+_FILE = "consistency.pt"
+_TOKENS = 2048  # of a forward pass, unless a group has more
+
+
+class Group(NamedTuple):
+    """A source prompt and its translations, each as token ids; the source prompt comes first."""
+
+    prompts: list[list[int]]
+
+    @property
+    def tokens(self) -> int:
+        """Number of tokens of all prompts."""
+        return sum(map(len, self.prompts))
+
+
+def groups(rows: list[PairRow]) -> dict[tuple[int, ...], Group]:
+    """Returns the group of every source prompt that has a translation, by the ids of the source prompt.
+
+    A language counts once. A prompt that equals its source was not translated, would make the loss vanish, and is left
+    out.
+    """
+    translations: dict[tuple[int, ...], dict[str, list[int]]] = {}
+    for row in rows:
+        source, target = tuple(row.source.prompt), row.target.prompt
+        if target != row.source.prompt and len(target) > 1 < len(source):
+            translations.setdefault(source, {}).setdefault(row.language, target)
+    return {source: Group([list(source), *by_code.values()]) for source, by_code in translations.items()}
+
+
+def consistency_loss(vectors: Tensor, *, temperature: float, anchor: bool) -> Tensor:
+    """Computes the loss of one group: how far its vectors are from one direction.
+
+    With Z the vectors at unit length and s its singular values, largest first: q_j = s_j / stopgrad(s_1) / temperature,
+    and the loss is the cross entropy of q with the first class, -q_1 + log sum_j exp(q_j).
+
+    Args:
+        vectors: [L, P], that of the source prompt first.
+        temperature: see above.
+        anchor: no gradient goes through the source prompt.
+
+    Returns:
+        a scalar; log(1 + (L - 1) exp(-1 / temperature)) for equal directions, log L for orthogonal ones.
+    """
+    if anchor:
+        vectors = torch.cat([vectors[:1].detach(), vectors[1:]])
+    unit = vectors / (vectors.norm(dim=1, keepdim=True) + 1e-12)
+    s = torch.linalg.svdvals(unit)
+    q = s / s[0].detach() / temperature
+    loss: Tensor = q.logsumexp(0) - q[0]
+    return loss
+
+
+class Consistency(TrainerCallback):
+    """The auxiliary loss of a training: its groups, and the projection, which is trained and not part of the model.
+
+    As a callback it adds the projection to each checkpoint, and reads it where a training resumes.
+
+    Args:
+        settings: of the loss.
+        rows: the pairs of the training.
+        model: the policy.
+        packed: whether sequences go through the model packed.
+        pad_id: token id of the padding.
+        seed: of the projection's first weights.
+        args: of the training, whose device counts here.
+
+    Raises:
+        BadInputError: the model has no such layer, or no prompt has a translation.
+    """
+
+    def __init__(
+        self,
+        settings: ConsistencySettings,
+        rows: list[PairRow],
+        model: Any,
+        *,
+        packed: bool,
+        pad_id: int,
+        seed: int,
+        args: TrainingArguments,
+    ) -> None:
+        self.settings, self._groups = settings, groups(rows)
+        self._packed, self._pad_id = packed, pad_id
+        config = inner(model).config.get_text_config()
+        if settings.layer is not None and settings.layer > config.num_hidden_layers:
+            raise BadInputError(
+                f"there is no layer {settings.layer}; the model has {config.num_hidden_layers}",
+                where="training.consistency.layer",
+                fix=f"Name a layer from 1 to {config.num_hidden_layers}.",
+            )
+        if not self._groups:
+            raise BadInputError(
+                "no prompt of the pairs has a translation",
+                where="training.consistency",
+                fix="Give pairs whose prompts are translated, or set training.consistency to null.",
+            )
+        self._layer = None if settings.layer == config.num_hidden_layers else settings.layer
+        with torch.random.fork_rng(devices=[]):  # the training's own random numbers stay as they are
+            torch.manual_seed(seed)
+            self.projection = torch.nn.Linear(config.hidden_size, settings.width).to(args.device)
+        self._figure: float | None = None
+
+    def step(self, rows: list[PairRow], number: int, run: Callable[[Layout], Tensor]) -> Tensor:
+        """Adds the gradient of the loss to an optimiser step, and returns the weighted loss, a scalar.
+
+        Args:
+            rows: of the step.
+            number: of the step, from 1.
+            run: a forward pass of the policy that gives the pooled states.
+
+        Raises:
+            BadInputError: the loss is not finite.
+        """
+        self.projection.zero_grad()  # transformers clears the gradients of the model alone
+        passes = [] if number % self.settings.every else self.of_step(rows)
+        count, total = sum(map(len, passes)), torch.zeros((), device=self.projection.weight.device)
+        for of_pass in passes:
+            loss = self.loss(run(self.layout(of_pass)), of_pass) / count
+            loss.backward()
+            total += loss.detach()
+        if not bool(torch.isfinite(total)):
+            raise BadInputError(
+                "the consistency loss is not finite",
+                where=f"training, step {number}",
+                fix="Lower training.learning_rate or training.consistency.weight; the last checkpoint is kept.",
+            )
+        self._figure = float(total) / self.settings.weight if passes else None
+        return total
+
+    def of_step(self, rows: list[PairRow]) -> list[list[Group]]:
+        """Returns the groups of the step's source prompts, in forward passes of whole groups.
+
+        A group is whole whatever rows the step has of it.
+        """
+        passes: list[list[Group]] = []
+        for source in dict.fromkeys(tuple(row.source.prompt) for row in rows):
+            group = self._groups.get(source)
+            if group is None:
+                continue
+            if not passes or sum(other.tokens for other in passes[-1]) + group.tokens > _TOKENS:
+                passes.append([])
+            passes[-1].append(group)
+        return passes
+
+    def layout(self, of_pass: list[Group]) -> Layout:
+        """Returns the tensors of a forward pass whose pooled states are those at each prompt's last token, twice."""
+        # A pair whose two answers are the last token of its prompt: it is pooled as any pair is.
+        items = [
+            Item(EncodedText(ids[:-1], ids[-1:], ids[-1:]), scored=False, pooled=True)
+            for group in of_pass
+            for ids in group.prompts
+        ]
+        layout = pack(items, "last") if self._packed else pad(items, "last", self._pad_id)
+        return layout._replace(layer=self._layer)
+
+    def loss(self, states: Tensor, of_pass: list[Group]) -> Tensor:
+        """Computes the weighted sum of the losses of a pass's groups; states are [2n, D], pooled by `layout`."""
+        vectors = self.projection(states[0::2].float()).split([len(group.prompts) for group in of_pass])
+        settings = self.settings
+        losses = [consistency_loss(part, temperature=settings.temperature, anchor=settings.anchor) for part in vectors]
+        return settings.weight * torch.stack(losses).sum()
+
+    def take(self) -> dict[str, float]:
+        """Returns the loss of the last step, unweighted, for its log; nothing where it did not count."""
+        figure, self._figure = self._figure, None
+        return {} if figure is None else {"loss/consistency": figure}
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:  # noqa: ARG002
+        """Reads the projection of the checkpoint that the training resumes from."""
+        if state.global_step:
+            file = Path(str(args.output_dir)) / f"checkpoint-{state.global_step}" / _FILE
+            self.projection.load_state_dict(torch.load(file, weights_only=True))
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:  # noqa: ARG002
+        """Adds the projection to a checkpoint."""
+        folder = Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"
+        torch.save(self.projection.state_dict(), folder / _FILE)
