@@ -258,6 +258,8 @@ class Scores(NamedTuple):
     """Mean number of tokens that `prompt` sums, over all pairs of the optimiser step."""
     kl: float
     """Estimate of how far the policy is from the reference, over the optimiser step; 0 if the method needs none."""
+    progress: float = 0.0
+    """Share (0 to 1) of the training's optimiser steps that are done."""
 
     @property
     def gap(self) -> Tensor:

@@ -274,7 +274,7 @@ class MPOTrainer(Trainer):
     def _target_loss(self, out: Output, rows: list[PairRow], step: Step) -> Tensor:
         scores = _scores(out.log_p, rows, step)
         weights = scores.chosen.new_tensor([row.weight for row in rows])
-        loss = self.settings.loss(scores)
+        loss = self.settings.loss(scores._replace(progress=self.state.global_step / max(self.state.max_steps, 1)))
         _refuse_non_finite(loss, [row.pair_id for row in rows], self.state.global_step + 1)
         gap = scores.gap
         self._means.add(
