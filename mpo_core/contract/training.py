@@ -63,8 +63,6 @@ class TrainingSettings(Settings):
 
     lora: LoraSettings | None = None
     """Trains low-rank adapters instead of all weights. Default: none, all weights are trained."""
-    consistency: ConsistencySettings | None = None
-    """Also pulls the hidden states of a prompt and its translations together. Default: null, no such loss."""
     epochs: float = Field(2.0, gt=0.0)
     """How often training passes over all pairs; 0.5 is half of them once. Default: 2."""
     max_steps: int | None = Field(None, ge=1)
@@ -98,6 +96,8 @@ class TrainingSettings(Settings):
     order: Literal["grouped", "shuffled", "file"] = "grouped"
     """Order of the pairs: `grouped` shuffles dominant pairs and keeps the target pairs of each together, `shuffled`
     shuffles all pairs, `file` keeps the file's order. Default: `grouped`."""
+    consistency: ConsistencySettings | None = None
+    """Also pulls the hidden states of a prompt and its translations together. Default: null, no such loss."""
     layout: Literal["auto", "packed", "padded"] = Field("auto", json_schema_extra=OPERATIONAL)
     """How sequences go through the model: `packed`, without padding and with each prompt once for both answers, or
     `padded`. Default: `auto`, packed if the model supports it."""
