@@ -178,6 +178,9 @@ class TrainingMethod(TrainingSettings, abc.ABC):
     """Whether the frozen model's log-probabilities of the target pairs are needed (`Scores.reference_chosen`)."""
     needs_prompt_scores: ClassVar[bool] = False
     """Whether the log-probabilities of the prompts are needed (`Scores.prompt`)."""
+    needs_bare_reference: ClassVar[bool] = False
+    """Whether the frozen model's log-probabilities of the answers after an empty request are needed
+    (`Scores.bare_chosen`)."""
     needs_divergence: ClassVar[bool] = False
     """Whether the distance of the model from the frozen one is needed (`Scores.kl`)."""
 
@@ -223,7 +226,7 @@ class TrainingMethod(TrainingSettings, abc.ABC):
 
     @model_validator(mode="after")
     def _whole_model(self) -> Self:
-        if self.sharded and self.needs_divergence:
+        if self.sharded and (self.needs_divergence or self.needs_bare_reference):
             raise ValueError(f"`method: {self.method}` needs the whole model in each process: `parallel: ddp`")
         return self
 
@@ -260,6 +263,10 @@ class Scores(NamedTuple):
     """Estimate of how far the policy is from the reference, over the optimiser step; 0 if the method needs none."""
     progress: float = 0.0
     """Share (0 to 1) of the training's optimiser steps that are done."""
+    bare_chosen: Tensor | None = None
+    """`reference_chosen` after an empty request instead of the prompt; None if the method does not need it."""
+    bare_rejected: Tensor | None = None
+    """`reference_rejected` after an empty request instead of the prompt; None if the method does not need it."""
 
     @property
     def gap(self) -> Tensor:

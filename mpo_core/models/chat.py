@@ -73,7 +73,8 @@ def encode_filled(tokenizer: Any, contents: Sequence[str], rendered: Callable[[S
 
 def _rendered(tokenizer: Any, messages: list[dict[str, str]], *, thinking: bool) -> str:
     text = render(tokenizer, messages, thinking=thinking)
-    if thinking or text.rstrip().endswith(messages[-1]["content"].rstrip()):  # a mark in the request opens none
+    request = messages[-1]["content"].rstrip()
+    if thinking or (request and text.rstrip().endswith(request)):  # a mark in the request opens none
         return text
     return text + closing_of_open_thought(text)
 

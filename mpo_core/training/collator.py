@@ -12,6 +12,7 @@ from torch import Tensor
 from mpo_core.contract.errors import BadInputError
 from mpo_core.contract.tables import QUARANTINE
 from mpo_core.contract.training import TrainingMethod
+from mpo_core.models.chat import encode_prompt
 from mpo_core.training.cuts import Cuts
 from mpo_core.training.encoding import Cut, EncodedText, PairText, Rejection, encode_with_cut
 from mpo_core.training.reference import source_texts, target_texts
@@ -36,6 +37,8 @@ class PairRow(NamedTuple):
     """Summed log-probability of the target's chosen and rejected, where the method compares with it."""
     own_goal: bool = False
     """`anchor_gap` is the reference's gap of the target pair itself, not of the dominant one."""
+    bare: EncodedText | None = None
+    """The target's answers after an empty request, where the method compares with them."""
 
 
 class _Match(NamedTuple):
@@ -85,6 +88,7 @@ def join(
     sources = {name: source for name, (source, _) in encoded.items()}
     lost: dict[tuple[str, str], Cut] = {}
     states = _states(references, sources, settings)
+    empty = encode_prompt(tokenizer, "", system=system) if settings.needs_bare_reference else None
     rows: list[PairRow] = []
     rejected: list[dict[str, str]] = []
     meta = pairs.select(["source_id", "source_language", "weight"]).to_pylist()
@@ -113,6 +117,7 @@ def join(
                 states.get(source_id),
                 match.reference,
                 match.own_goal,
+                None if empty is None else match.target._replace(prompt=empty),
             )
         )
     for (language, _), cut in lost.items():

@@ -142,9 +142,12 @@ class MPOTrainer(Trainer):
         if settings.pooling == "padded_mean" and self._with_sources:
             self._remember_layouts(rows, validation or [])
         self._mismatched: dict[str, PairRow] = {}
-        if settings.needs_divergence:
-            for some in filter(None, (validation, rows)):
-                self._remember_mismatched(mismatched(some, settings.cutoff))
+        self._bare: dict[str, PairRow] = {}
+        for some in filter(None, (validation, rows)):
+            if settings.needs_divergence:
+                self._mismatched |= self._measured(mismatched(some, settings.cutoff))
+            if settings.needs_bare_reference:
+                self._bare |= self._measured([row._replace(target=row.bare or row.target) for row in some])
 
     # -- data -----------------------------------------------------------------------
 
@@ -188,11 +191,10 @@ class MPOTrainer(Trainer):
                 with torch.no_grad():
                     self._layouts[key] = self._run(model, forward).pooled.cpu()
 
-    def _remember_mismatched(self, rows: list[PairRow]) -> None:
-        """Measures the reference of the mismatched pairs, while the model is not trained yet."""
+    def _measured(self, rows: list[PairRow]) -> dict[str, PairRow]:
+        """Measures the reference of pairs that no stage has measured, while the model is not trained yet."""
         measured = self.log_probabilities(self.model, rows).tolist()
-        for row, (chosen, rejected) in zip(rows, measured, strict=True):
-            self._mismatched[row.pair_id] = row._replace(reference=(chosen, rejected))
+        return {row.pair_id: row._replace(reference=tuple(pair)) for row, pair in zip(rows, measured, strict=True)}
 
     def _steps(self, rows: list[PairRow]) -> list[Step]:
         """Yields rows in their order, in steps as large as those of the training."""
@@ -274,7 +276,11 @@ class MPOTrainer(Trainer):
     def _target_loss(self, out: Output, rows: list[PairRow], step: Step) -> Tensor:
         scores = _scores(out.log_p, rows, step)
         weights = scores.chosen.new_tensor([row.weight for row in rows])
-        loss = self.settings.loss(scores._replace(progress=self.state.global_step / max(self.state.max_steps, 1)))
+        scores = scores._replace(progress=self.state.global_step / max(self.state.max_steps, 1))
+        if self._bare:
+            bare = scores.chosen.new_tensor([self._bare[row.pair_id].reference for row in rows])
+            scores = scores._replace(bare_chosen=bare[:, 0], bare_rejected=bare[:, 1])
+        loss = self.settings.loss(scores)
         _refuse_non_finite(loss, [row.pair_id for row in rows], self.state.global_step + 1)
         gap = scores.gap
         self._means.add(

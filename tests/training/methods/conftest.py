@@ -77,7 +77,9 @@ def rows(reference: Any, count: int = 5, *, beta: float = 0.1, languages: str = 
         ids = EncodedText([BOS, *draw(2, 9)], [*draw(1, 12), EOS], [*draw(1, 12), EOS])
         measured = (log_p(reference, ids.prompt, ids.chosen), log_p(reference, ids.prompt, ids.rejected))
         language = languages.split()[number % len(languages.split())]
-        rows.append(PairRow(f"pair{number}", f"s{number}", language, ids, ids, 0.0, beta, 1.0, None, measured))
+        bare = ids._replace(prompt=[BOS, EOS + 1])
+        row = PairRow(f"pair{number}", f"s{number}", language, ids, ids, 0.0, beta, 1.0, None, measured, bare=bare)
+        rows.append(row)
     return rows
 
 

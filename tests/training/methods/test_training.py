@@ -19,7 +19,7 @@ from mpo_core.training.launch import train
 METHODS = sorted(TRAINING_METHODS.implementations.keys() - {"mpo", "epsilon_mpo"})
 WITHOUT_REFERENCE = {"sft", "cpo", "orpo", "simpo"}
 # Where policy and reference are one, all log-ratios are 0: log 2, (1 / (2 beta))^2, 1 - sigmoid(0).
-AT_THE_REFERENCE = {"dpo": 0.6931472, "rdpo": 0.6931472, "ipo": 25.0, "kto": 0.5}
+AT_THE_REFERENCE = {"dpo": 0.6931472, "balanced_dpo": 0.6931472, "rdpo": 0.6931472, "ipo": 25.0, "kto": 0.5}
 
 
 def steps(trainer: Any) -> list[dict[str, float]]:
