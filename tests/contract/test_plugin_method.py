@@ -53,8 +53,7 @@ def test_it_trains_on_a_file_of_pairs(write_pairs, tmp_path):  # noqa: F811
     [
         (
             {"beta": 1.0},
-            "`training.beta` is a setting of balanced_dpo, cpo, dpo, epsilon_mpo, ipo, kto, mpo, orpo, r_dpo, rdpo, simpo, "
-            "not of hinge",
+            "dpo, epsilon_mpo, ipo, kto, mpo, orpo, r_dpo, rdpo, simpo, not of hinge",
         ),
         (
             {"method": "dpo"},
