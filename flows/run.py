@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec
+from typing import Any, Concatenate, NamedTuple, ParamSpec
 
 import yaml
 from prefect import Task
@@ -27,6 +27,7 @@ from flows.registered import with_overrides
 from flows.temporary_server import temporary_address, watch
 from mpo_core.contract.artifacts import ArtifactRef, ArtifactStore, Shard
 from mpo_core.contract.errors import BadInputError
+from mpo_core.reporting import BenchmarkCard
 from mpo_core.settings import PipelineConfig, RunSettings
 from tasks.stage import Event, is_cached, listeners, on_root, open_store, policy_of, stopping
 
@@ -69,6 +70,13 @@ class Step:
         return self.future.result()
 
 
+class PlainText(NamedTuple):
+    """Parallel text that a run has read: its passages by language, and its card for the report."""
+
+    passages: list[ArtifactRef]
+    card: BenchmarkCard
+
+
 @dataclass
 class Run:
     """A run in progress: its settings and artifacts, and the tasks that it has submitted."""
@@ -80,6 +88,8 @@ class Run:
     steps: list[Step] = field(default_factory=list)
     sizes: dict[Future, int] = field(default_factory=dict)
     """About how many rows each task works on, by which the remaining time is estimated."""
+    plain_texts: dict[str, PlainText] = field(default_factory=dict)
+    """The parallel text that was read, by its source and languages."""
     flow_run: str = ""
     """Prefect's id of this run."""
     tag: str = ""

@@ -183,8 +183,9 @@ def _defaults(
 ) -> list[str]:
     """Returns the settings of languages and judge that the command line implies.
 
-    Without a profile the demo's settings apply, whose languages the user has not chosen, and whose judge reads the
-    demo's texts alone: on benchmarks, their own languages and `refusal_rules` take their place.
+    Without a profile the demo's settings apply, whose languages the user has not chosen, and whose judge and plain text
+    are of the demo's world: on benchmarks, their own languages and `refusal_rules` take their place, and beside another
+    judge the shipped text.
     """
     dominant, more = config.languages.dominant, []
     unset = profile is None and file is None
@@ -195,7 +196,11 @@ def _defaults(
         entries = [BENCHMARKS.parse(entry) for entry in sets]
         codes = [code for code in LANGUAGES if code != dominant and any(_has(entry, code) for entry in entries)]
         more.append(f"languages.targets={json.dumps(codes)}")
-    if unset and not any(change.startswith("judging") for change in changes):
+    judge_chosen = any(change.startswith("judging") for change in changes)
+    text_chosen = any(change.startswith("evaluation.parallel_text") for change in changes)
+    if profile is None and (unset or judge_chosen) and not text_chosen:
+        more.append("evaluation.parallel_text=shipped")
+    if unset and not judge_chosen:
         console.print(
             "Judge: refusal_rules, which knows phrases of refusal alone. --judge names a better one.", soft_wrap=True
         )

@@ -1,12 +1,9 @@
 """What a model can do beside refusing, measured in every evaluation: plain text, and its distance from the base."""
 
-from typing import NamedTuple
-
 import pyarrow as pa
 
-from flows.run import Future, Run
+from flows.run import Future, PlainText, Run
 from flows.stages.shards import Shards, Utility
-from mpo_core.contract.artifacts import ArtifactRef
 from mpo_core.contract.metric import ACCURACY, BITS_PER_BYTE, PARALLEL_TEXT
 from mpo_core.contract.tables import PASSAGES
 from mpo_core.evaluation.lm_eval import benchmark_name, require_lm_eval
@@ -16,33 +13,29 @@ from tasks.model import ModelFolder
 from tasks.utility import compare_utility, evaluate_utility, measure_divergence, score_items, score_text
 
 
-class PlainText(NamedTuple):
-    """The parallel text of a run: its passages by language, and its card for the report."""
-
-    passages: list[ArtifactRef]
-    card: BenchmarkCard
-
-
 def plain_text(run: Run) -> PlainText:
-    """Reads and stores the parallel text in the languages of the run.
+    """Returns the parallel text in the languages of the run, which is read and stored once.
 
     Raises:
         BadInputError: the file of `evaluation.parallel_text` cannot be read, or lacks a passage.
     """
-    config = run.config
-    languages = [config.languages.dominant, *sorted(config.languages.targets)]
-    own = "microworld" if config.judging.model_dump()["judge"] == "microworld" else "shipped"
-    text = read_parallel_text(config.evaluation.parallel_text or own, languages)
-    card = BenchmarkCard(
-        name=PARALLEL_TEXT,
-        label="Plain text",
-        metrics=[BITS_PER_BYTE],
-        origin=text.origin,
-        licence=text.licence,
-        missing=[code for code in languages if code not in text.tables],
-    )
-    stored = [run.store.write_table("passages", PASSAGES, table, language=code) for code, table in text.tables.items()]
-    return PlainText(stored, card)
+    source, languages = run.config.evaluation.parallel_text, _languages(run)
+    key = f"{source} {languages}"
+    if key not in run.plain_texts:
+        text = read_parallel_text(source, languages)
+        passages = [
+            run.store.write_table("passages", PASSAGES, table, language=code) for code, table in text.tables.items()
+        ]
+        card = BenchmarkCard(
+            name=PARALLEL_TEXT,
+            label="Plain text",
+            metrics=[BITS_PER_BYTE],
+            origin=text.origin,
+            licence=text.licence,
+            missing=[code for code in languages if code not in text.tables],
+        )
+        run.plain_texts[key] = PlainText(passages, card)
+    return run.plain_texts[key]
 
 
 def check_utility(run: Run) -> None:
@@ -69,9 +62,8 @@ def measure_utility(run: Run, name: str, model: ModelFolder, base: tuple[ModelFo
     passages, weights = plain_text(run).passages, config.training.weights
     text = [run.submit(score_text, model=model, passages=passages, weights=weights, label=name)]
     if config.evaluation.lm_eval is not None:
-        codes = [config.languages.dominant, *sorted(config.languages.targets)]
         tasks = config.evaluation.lm_eval
-        text.append(run.submit(score_items, model=model, settings=tasks, languages=codes, label=name))
+        text.append(run.submit(score_items, model=model, settings=tasks, languages=_languages(run), label=name))
     metrics = run.submit(
         evaluate_utility,
         scores=text[0],
@@ -97,15 +89,19 @@ def utility_cards(run: Run, metrics: pa.Table) -> list[BenchmarkCard]:
         run: the run.
         metrics: table METRICS, which shows the languages that a task of lm-eval lacks.
     """
-    settings, languages = run.config.evaluation.lm_eval, run.config.languages
+    settings = run.config.evaluation.lm_eval
     cards = [plain_text(run).card]
     for name in dict.fromkeys(map(benchmark_name, [] if settings is None else settings.tasks)):
         measured = {row["language"] for row in metrics.to_pylist() if row["benchmark"] == name}
-        missing = [code for code in [languages.dominant, *sorted(languages.targets)] if code not in measured]
+        missing = [code for code in _languages(run) if code not in measured]
         cards.append(
             BenchmarkCard(name=name, label=f"lm-eval {name}", metrics=[ACCURACY], origin="lm-eval", missing=missing)
         )
     return cards
+
+
+def _languages(run: Run) -> list[str]:
+    return [run.config.languages.dominant, *sorted(run.config.languages.targets)]
 
 
 def _diverge(run: Run, name: str, trained: ModelFolder, base: ModelFolder, answers: Shards) -> list[Future]:

@@ -99,10 +99,10 @@ class EvaluationSettings(Settings):
     `{benchmark: multijail, limit: 50}`. `held_out`, the prompts of `split`, is always among them, since the gate
     decides on it. Default: [held_out]."""
 
-    parallel_text: UserPath | None = Field(None, min_length=1, json_schema_extra=OPERATIONAL)
+    parallel_text: UserPath = Field("shipped", min_length=1, json_schema_extra=OPERATIONAL)
     """Plain text on which both models' bits per byte are measured in every language: `shipped` (40 passages in seven
-    languages), `microworld` (its held-out statements), or a CSV file with a column per language code and a row per
-    passage. Default: `microworld` for the judge `microworld`, else `shipped`."""
+    languages), `microworld` (held-out statements of that world, which its model can read), or a CSV file with a column
+    per language code and a row per passage. Default: `shipped`."""
 
     lm_eval: LmEvalSettings | None = None
     """Tasks of lm-eval, such as `{tasks: ["global_mmlu_{language}"], limit: 200}`. Default: none."""

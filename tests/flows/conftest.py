@@ -38,7 +38,7 @@ def small_settings(root, **changes):
             "cutoff": 128,
             "threads": 1,
         },
-        "evaluation": {"sampling": {"max_new_tokens": 32, "batch_size": 64}},
+        "evaluation": {"sampling": {"max_new_tokens": 32, "batch_size": 64}, "parallel_text": "microworld"},
     }
     for key, value in changes.items():
         *parents, leaf = key.split("__")
