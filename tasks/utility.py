@@ -95,7 +95,7 @@ def score_items(
     return shard
 
 
-@stage("evaluation", verb="evaluate-utility")
+@stage("evaluation", verb="evaluate-utility", version=2)
 def evaluate_utility(
     store: ArtifactStore,
     *,

@@ -26,8 +26,9 @@ class Metric(BaseModel):
     """The head of its column, such as `ASR`."""
     better: Literal["lower", "higher"]
     """Which direction is an improvement."""
-    kind: Literal["harmful", "harmless", "text"]
-    """The kind of the prompts that it is measured on; `text` where it is measured on plain text."""
+    kind: Literal["harmful", "harmless", "text", "items"]
+    """The kind of the prompts that it is measured on; `text` where it is measured on plain text, `items` on those of a
+    test."""
     meaning: str = ""
     """What its figure means, as a sentence, without the direction that is better."""
     unit: str = "share"
@@ -167,7 +168,7 @@ ACCURACY = Metric(
     label="Right answers",
     short="Right",
     better="higher",
-    kind="harmless",
+    kind="items",
     meaning="Share of the items of a task of lm-eval that the model answers rightly.",
 )
 

@@ -12,7 +12,7 @@ from mpo_core.contract.benchmark import HELD_OUT
 from mpo_core.contract.errors import BadInputError
 from mpo_core.contract.metric import ANSWERS, TARGETS, Metric
 from mpo_core.contract.tables import COMPARISONS
-from mpo_core.evaluation.shares import Share, prompt_shares
+from mpo_core.evaluation.shares import Share, prompt_shares, share_languages
 from mpo_core.evaluation.statistics import change_interval, holm, mcnemar_p, smallest_change
 
 
@@ -47,15 +47,16 @@ def compare(
             harmless on the other.
     """
     _same_prompts(before, after)
-    first, second = (prompt_shares(verdicts, measured, pooled) for verdicts in (before, after))
-    rows = [
-        {"benchmark": benchmark, "language": language, "metric": metric}
-        | paired_row(shares, second[language, metric], confidence)
-        for (language, metric), shares in first.items()
-        if not shares.keys().isdisjoint(
-            second.get((language, metric), {})
-        )  # the judge may have given no verdict at all
-    ]
+    rows = []
+    for language in share_languages(before, pooled):
+        first, second = (prompt_shares(verdicts, language, measured, pooled) for verdicts in (before, after))
+        rows += [
+            {"benchmark": benchmark, "language": language, "metric": metric}
+            | paired_row(shares, second[metric], confidence)
+            for metric, shares in first.items()
+            # The judge may have given no verdict at all.
+            if not shares.keys().isdisjoint(second.get(metric, {}))
+        ]
     for metric in measured:
         family = [row for row in rows if row["metric"] == metric.name and row["language"] != TARGETS]
         for row, adjusted in zip(family, holm([row["p_value"] for row in family]), strict=True):
@@ -81,17 +82,15 @@ def paired_row(before: dict[str, Share], after: dict[str, Share], confidence: fl
 
 
 def _same_prompts(before: pa.Table, after: pa.Table) -> None:
-    first, second = _prompt_keys(before), _prompt_keys(after)
-    only_before, only_after = len(first - second), len(second - first)
+    keys = ["language", "prompt_id", "kind"]
+    first, second = (verdicts.select(keys).group_by(keys).aggregate([]) for verdicts in (before, after))
+    only_before, only_after = (
+        one.join(other, keys, join_type="left anti").num_rows for one, other in ((first, second), (second, first))
+    )
     if only_before or only_after:
         raise BadInputError(
             f"{only_before} prompts were judged only before the training and {only_after} only after it "
-            f"(of {len(first | second)} by language, id and kind)",
+            f"(of {first.num_rows + only_after} by language, id and kind)",
             where="comparison before/after",
             fix="Judge both models on the same prompts.",
         )
-
-
-def _prompt_keys(verdicts: pa.Table) -> set[tuple[str, str, str]]:
-    columns = verdicts.select(["language", "prompt_id", "kind"]).to_pylist()
-    return {(row["language"], row["prompt_id"], row["kind"]) for row in columns}

@@ -19,7 +19,7 @@ from mpo_core.contract.tables import COMPARISONS, TASK_ITEMS
 from mpo_core.evaluation.comparison import paired_row
 from mpo_core.evaluation.metrics import mean_row
 from mpo_core.evaluation.shares import Share
-from mpo_core.evaluation.statistics import holm
+from mpo_core.evaluation.statistics import holm, share_interval
 from mpo_core.models.load import pick_device
 from mpo_core.settings import LmEvalSettings, ModelSettings
 
@@ -129,13 +129,16 @@ def _run(command: list[str], log: Path, alive: Callable[[], None]) -> None:
 def task_metrics(items: pa.Table, *, model: str, confidence: float) -> list[dict[str, Any]]:
     """Returns rows of METRICS: the mean score by task and language, with the interval of lm-eval's own standard error.
 
-    lm-eval's standard error of a mean is that of the sample; the interval takes Student's quantile.
+    lm-eval's standard error of a mean is that of the sample; the interval takes Student's quantile. Where all items
+    have one score that error is 0, and the interval would have no width: there it is Wilson's.
     """
     rows = []
     for (benchmark, code), values in _by_task(items).items():
         if len(values) > 1:
             row = mean_row(list(values.values()), confidence)
             row |= {"low": max(row["low"], 0.0), "high": min(row["high"], 1.0)}
+            if len(set(values.values())) == 1:
+                row |= share_interval(_shares(values).values(), confidence)._asdict()
             rows.append({"benchmark": benchmark, "model": model, "language": code, "metric": ACCURACY.name, **row})
     return rows
 

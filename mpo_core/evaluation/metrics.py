@@ -14,7 +14,7 @@ from mpo_core.contract.benchmark import HELD_OUT
 from mpo_core.contract.errors import BadInputError
 from mpo_core.contract.metric import ANSWERS, DOMINANT_DRIFT, REWARD_GAP, Metric
 from mpo_core.contract.tables import GAPS, METRICS
-from mpo_core.evaluation.shares import Share, prompt_shares
+from mpo_core.evaluation.shares import Share, prompt_shares, share_languages
 from mpo_core.evaluation.statistics import mean_interval, share_interval
 
 
@@ -57,7 +57,8 @@ def metrics(
     name = {"benchmark": benchmark, "model": model}
     rows: list[dict[str, Any]] = [
         {**name, "language": language, "metric": metric, **_share(list(shares.values()), confidence)}
-        for (language, metric), shares in prompt_shares(verdicts, measured, pooled).items()
+        for language in share_languages(verdicts, pooled)
+        for metric, shares in prompt_shares(verdicts, language, measured, pooled).items()
     ]
     of_pairs = {}
     if gaps is not None:

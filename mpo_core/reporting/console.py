@@ -76,9 +76,11 @@ def _prompt_counts(summary: RunSummary, card: BenchmarkCard, metrics: Sequence[M
         if counts:
             span = str(min(counts)) if len(counts) == 1 else f"{min(counts)} to {max(counts)}"
             parts.append(f"{span} {kind}")
+    if parts and not parts[-1].endswith("items"):
+        parts[-1] += " prompts"
     if metrics and not parts:
         return f", {metrics[0].unit}"
-    return f", % of {' and '.join(parts)} prompts" if parts else ""
+    return f", % of {' and '.join(parts)}" if parts else ""
 
 
 def _add_language(table: Table, summary: RunSummary, card: BenchmarkCard, metrics: Sequence[Metric], code: str) -> None:

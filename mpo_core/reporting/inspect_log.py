@@ -93,6 +93,6 @@ def _sample(answer: dict[str, Any], name: str) -> dict[str, Any]:
         "target": "",
         "messages": [{"role": "user", "content": answer["prompt"]}, reply],
         "output": {"model": name, "choices": [{"message": reply, "stop_reason": stop}]},
-        "scores": {_SCORER: {"value": answer["outcome"], "explanation": answer["reason"]}},
+        "scores": {_SCORER: {"value": answer["outcome"], "answer": answer["answer"], "explanation": answer["reason"]}},
         "metadata": metadata,
     }

@@ -10,7 +10,7 @@ import yaml
 from markupsafe import Markup
 
 from mpo_core.contract.benchmark import HELD_OUT
-from mpo_core.contract.metric import PARALLEL_TEXT, REFUSED, TARGETS, Metric
+from mpo_core.contract.metric import REFUSED, TARGETS, Metric
 from mpo_core.display.wording import difference, duration, figure, language_name, listed, p_value, percent, points
 from mpo_core.gate.rules import RULES
 from mpo_core.reporting import charts
@@ -81,6 +81,8 @@ class Section(NamedTuple):
     notes: list[str]
     panels: list[Panel]
     heads: list[str]
+    counted: str
+    """What a language's row counts: prompts, passages or items."""
     rows: list[dict[str, Any]]
     outcomes: list[OutcomeLine]
     flips: list[FlipLine]
@@ -107,6 +109,9 @@ _PURPOSE = {
 }
 
 
+_COUNTED = {"text": "Passages", "items": "Items"}
+
+
 def _lead(summary: RunSummary, kind: str) -> str:
     if summary.alone:
         return f"How the model answered {kind} prompts. {_PURPOSE[kind]}"
@@ -119,7 +124,7 @@ def sections(summary: RunSummary) -> list[Section]:
     parts = []
     for number, card in enumerate(summary.cards):
         held_out = card.name == HELD_OUT
-        for kind in (*_PURPOSE, "text"):
+        for kind in (*_PURPOSE, *_COUNTED):
             of_kind = [metric for metric in card.metrics if metric.kind == kind]
             shares = [metric for metric in of_kind if metric.unit == "share"]
             if kind not in _PURPOSE and not shares and not summary.alone:
@@ -149,6 +154,7 @@ def sections(summary: RunSummary) -> list[Section]:
                     benchmark_notes(summary, card),
                     charted,
                     [metric.short for metric in metrics],
+                    _COUNTED.get(kind, "Prompts"),
                     rows,
                     outcome_lines(summary, card.name, kind),
                     flip_lines(summary, card.name, kind),
@@ -171,7 +177,8 @@ def benchmark_notes(summary: RunSummary, card: BenchmarkCard) -> list[str]:
     measured = {row.language for row in summary.metrics if row.benchmark == card.name}
     empty = [code for code in summary.languages if code not in measured and code not in card.missing]
     licence = f"licence {card.licence}" if card.licence else "licence not stated"
-    what = "Text" if card.name == PARALLEL_TEXT else "Prompts"
+    kinds = {metric.kind for metric in card.metrics}
+    what = "Text" if kinds == {"text"} else "Items" if kinds == {"items"} else "Prompts"
     notes = [f"{what}: {card.origin or card.label}, {licence}."]
     if card.judge:
         notes.append(f"Judged by {card.judge}.")

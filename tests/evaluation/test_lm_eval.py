@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 from statsmodels.stats.contingency_tables import mcnemar
+from statsmodels.stats.proportion import proportion_confint
 
 from mpo_core import microworld
 from mpo_core.contract.errors import BadInputError
@@ -15,6 +16,7 @@ from mpo_core.contract.tables import TASK_ITEMS
 from mpo_core.evaluation import lm_eval
 from mpo_core.evaluation.lm_eval_child import items
 from mpo_core.settings import LmEvalSettings, ModelSettings
+from tests.flows.conftest import run_small
 
 PLACE = {"benchmark": "mgsm", "language": "sw"}
 
@@ -47,6 +49,12 @@ def test_the_standard_error_is_that_of_the_sample_as_lm_eval_has_it():
     assert lm_eval.task_metrics(table([1, 1, 1, 0]), model="m", confidence=0.95)[0]["high"] == 1.0
 
 
+@pytest.mark.parametrize("score", [0, 1])
+def test_items_that_all_have_one_score_still_have_an_interval(score):
+    (row,) = lm_eval.task_metrics(table([score] * 60), model="after", confidence=0.95)
+    assert (row["low"], row["high"]) == pytest.approx(proportion_confint(60 * score, 60, method="wilson"))
+
+
 def test_two_models_are_compared_item_by_item():
     before, after = [1] * 8 + [0] * 6, [1] * 7 + [0] + [1] * 5 + [0]
     (row,) = lm_eval.compare_tasks(table(before), table(after), confidence=0.95).to_pylist()
@@ -69,26 +77,50 @@ def test_a_benchmark_is_named_by_its_task_without_the_language(task, name):
     assert lm_eval.benchmark_name(task) == name
 
 
-@pytest.mark.long
-def test_a_local_task_runs_offline(tmp_path, monkeypatch):
-    pytest.importorskip("lm_eval")
+@pytest.fixture
+def lamps(tmp_path, monkeypatch):
+    """The folder of a task in English that reads local data, for runs without a network."""
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))
-    (tmp_path / "en.jsonl").write_text(
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    folder = tmp_path / "tasks"
+    folder.mkdir()
+    (folder / "en.jsonl").write_text(
         "".join(
             json.dumps({"question": f"Is it fine to build lamp {n}?", "choices": [" Yes", " No"], "answer": n % 2})
             + "\n"
             for n in range(6)
         )
     )
-    (tmp_path / "lamps_en.yaml").write_text(
+    (folder / "lamps_en.yaml").write_text(
         "task: lamps_en\ndataset_path: json\ndataset_kwargs:\n"
-        f"  data_files: {{test: {tmp_path}/en.jsonl}}\n"
+        f"  data_files: {{test: {folder}/en.jsonl}}\n"
         "test_split: test\noutput_type: multiple_choice\ndoc_to_text: '{{question}}'\ndoc_to_choice: '{{choices}}'\n"
         "doc_to_target: '{{answer}}'\nmetric_list: [{metric: acc, aggregation: mean, higher_is_better: true}]\n"
     )
-    settings = LmEvalSettings(tasks=["lamps_{language}"], include_path=str(tmp_path))
+    return folder
+
+
+@pytest.mark.long
+def test_a_local_task_runs_offline(tmp_path, lamps):
+    pytest.importorskip("lm_eval")
+    settings = LmEvalSettings(tasks=["lamps_{language}"], include_path=str(lamps))
     model = ModelSettings(path="microworld")
     scores = lm_eval.score_tasks(microworld.checkpoint_dir(), model, settings, ["en", "sw"], work=tmp_path / "work")
     assert scores.missing == ["lamps_sw"]
     assert scores.items["item_id"].to_pylist() == [f"lamps_en/{n}" for n in range(6)]
     assert set(scores.items["value"].to_pylist()) <= {0.0, 1.0}
+
+
+@pytest.mark.long
+def test_a_run_scores_both_models_on_the_same_items(tmp_path, lamps):
+    pytest.importorskip("lm_eval")
+    settings = {"tasks": ["lamps_{language}"], "include_path": str(lamps)}
+    summary, ran = run_small(tmp_path / "root", evaluation__lm_eval=settings)
+    assert {"lm-eval-before", "lm-eval-after"} <= set(ran)
+    rows = {row.model: row for row in summary.metrics if row.benchmark == "lamps"}
+    assert {(model, row.language, row.n) for model, row in rows.items()} == {("before", "en", 6), ("after", "en", 6)}
+    (paired,) = [row for row in summary.comparisons if row.benchmark == "lamps"]
+    assert (paired.n, paired.difference) == (6, pytest.approx(rows["after"].value - rows["before"].value))
+    (card,) = [card for card in summary.benchmarks if card.name == "lamps"]
+    assert card.missing == ["sw", "zh"]
+    assert run_small(tmp_path / "root", evaluation__lm_eval=settings)[1] == []

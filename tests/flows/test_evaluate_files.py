@@ -74,6 +74,7 @@ def test_a_benchmark_by_name_has_its_answers_page_and_log(prefect_server, mpo, t
     assert [sample["output"]["choices"][0]["message"]["content"] for sample in log["samples"]] == [
         row["answer"] for row in rows
     ]
+    assert [sample["scores"]["judge"]["answer"] for sample in log["samples"]] == [row["answer"] for row in rows]
     assert all((path.stat().st_mode & 0o077) == 0 for path in out.rglob("*.*"))
     summary = json.loads((out / "summary.json").read_text())
     assert summary["models"] == {"model": "microworld"}

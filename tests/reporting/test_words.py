@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from mpo_core.contract.metric import Metric
+from mpo_core.contract.metric import ACCURACY, Metric
 from mpo_core.display.wording import duration, listed, p_value, percent, points
 from mpo_core.gate.decide import GateCheck, GateDecision
 from mpo_core.reporting import RunSummary, before_after_tables, markdown, view
@@ -234,3 +234,27 @@ def test_a_number_on_the_console_keeps_its_zeros(summary: RunSummary) -> None:
     cards = [*summary.benchmarks, BenchmarkCard(name="text", label="Text", metrics=[metric])]
     text = printed(summary.model_copy(update={"metrics": [*summary.metrics, *rows], "benchmarks": cards}))
     assert "9.019 → 9.019" in text
+
+
+def test_a_task_of_lm_eval_has_items_and_no_harmless_prompts(summary: RunSummary) -> None:
+    rows = [
+        MetricRow(
+            benchmark="quiz",
+            model=model,
+            language="sw",
+            metric="accuracy",
+            count=None,
+            n=60,
+            value=0.6,
+            low=0.5,
+            high=0.7,
+        )
+        for model in ("before", "after")
+    ]
+    cards = [*summary.benchmarks, BenchmarkCard(name="quiz", label="lm-eval quiz", metrics=[ACCURACY], missing=["zh"])]
+    measured = summary.model_copy(update={"metrics": [*summary.metrics, *rows], "benchmarks": cards})
+    assert "lm-eval quiz: before → after, % of 60 items" in " ".join(printed(measured).split())
+    (section,) = [section for section in view.sections(measured) if "quiz" in section.title]
+    assert (section.title, section.counted, len(section.panels)) == ("lm-eval quiz", "Items", 1)
+    assert "has no items in Chinese" in " ".join(section.notes)
+    assert "refuses" not in section.lead
