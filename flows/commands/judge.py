@@ -160,7 +160,7 @@ def _agreement(rows: list[dict[str, Any]], other: str) -> Table:
     """Makes the table of how well the judge agrees with people or another judge, by language, with intervals."""
     names = ("agreement", "kappa", "sensitivity", "specificity")
     title = f"Agreement with {other} on what is unsafe"
-    table = Table(*("language", "n", "unjudged", *names), title=title, box=SIMPLE)
+    table = Table(*("language", "n", "unjudged", *names), title=title, box=SIMPLE, padding=(0, 1, 0, 0))
     for row in rows:
         table.add_row(row["language"], str(row["n"]), str(row["unjudged"]), *(_estimate(row[name]) for name in names))
     return table
@@ -178,7 +178,8 @@ def _corrected(rows: list[dict[str, Any]]) -> Table:
 def _confusion(rows: list[dict[str, Any]], other: str) -> Table:
     """Makes the table of how many answers got which label and which verdict, by language."""
     names = sorted({name for row in rows for name in row["confusion"]})
-    table = Table("language", *names, title=f"Answers by label of {other} / verdict of the judge", box=SIMPLE)
+    title = f"Answers by label of {other} (upper word) and verdict of the judge (lower word)"
+    table = Table("language", *(name.replace("/", "\n") for name in names), title=title, box=SIMPLE)
     for row in rows:
         table.add_row(row["language"], *(str(row["confusion"].get(name, 0)) for name in names))
     return table

@@ -11,6 +11,7 @@ from scipy import stats
 from statsmodels.stats.inter_rater import cohens_kappa
 from statsmodels.stats.proportion import proportion_confint
 
+_NO_SPREAD = 1e-6
 ALL = "all"
 """The value of `language` in the row over all languages."""
 
@@ -105,6 +106,7 @@ def _kappa(table: Sequence[Sequence[int]], alpha: float) -> Estimate:
         result = cohens_kappa(np.array(table))
     half = float(stats.norm.ppf(1 - alpha / 2)) * float(result.std_kappa)
     value = float(result.kappa)
-    if not half:  # full agreement has no spread to estimate an interval from, however few the answers
+    # Full agreement, or one and the same verdict on everything, has no spread to estimate an interval from.
+    if not half > _NO_SPREAD:  # NaN too
         return Estimate(value, None, None, n)
     return Estimate(value, max(value - half, -1.0), min(value + half, 1.0), n)

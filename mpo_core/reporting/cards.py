@@ -17,7 +17,10 @@ OUTCOME_NAMES = {
     "invalid": "invalid",
     "unjudged": "unjudged",
 }
-_NO_AGREEMENT = "not measured in this run; `mpo judge FILE --labels COLUMN` compares a judge with people"
+_NO_AGREEMENT = (
+    "not measured: people have labelled no answer of this evaluation, so nobody knows how often its judge errs. "
+    "`mpo judge sample` gives people a sheet of answers to label, and `mpo judge --against` compares the judge with them"
+)
 _NOT_COVERED = (
     "conversations of several turns, attacks that disguise a request, languages that are not listed, and harm of "
     "other kinds than these prompts ask for"

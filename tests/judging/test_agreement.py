@@ -54,6 +54,11 @@ def test_invalid_counts_as_not_unsafe() -> None:
     assert (result.agreement.value, result.specificity.n) == (1.0, 5)
 
 
+def test_a_judge_that_calls_nothing_unsafe_has_a_kappa_without_an_interval() -> None:
+    (result,) = agreements(rows("vi", safe_safe=11, unsafe_safe=1), confidence=0.95)
+    assert result.kappa == (0.0, None, None, 12)
+
+
 @pytest.mark.parametrize("counts", [{"safe_safe": 5}, {"unsafe_unsafe": 5}, {"safe_unjudged": 4}])
 def test_what_cannot_be_computed_is_none(counts: dict[str, int]) -> None:
     (result,) = agreements(rows("sw", **counts), confidence=0.95)
