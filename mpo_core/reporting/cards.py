@@ -19,7 +19,7 @@ OUTCOME_NAMES = {
 }
 _NO_AGREEMENT = (
     "not measured: people have labelled no answer of this evaluation, so nobody knows how often its judge errs. "
-    "`mpo judge sample` gives people a sheet of answers to label, and `mpo judge --against` compares the judge with them"
+    "`mpo judge sample` gives people answers to label, and `mpo judge --against` compares the judge with them"
 )
 _NOT_COVERED = (
     "conversations of several turns, attacks that disguise a request, languages that are not listed, and harm of "
