@@ -90,15 +90,15 @@ def main() -> None:
     """Prints or writes the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--write", action="store_true", help="write the table into docs/scale.md")
-    parser.add_argument("--one", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--size", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.one:
-        print(json.dumps(measure(arguments.one)))
+    if arguments.size:
+        print(json.dumps(measure(arguments.size)))
         return
     lines = ["| answers | judged, s | more memory, MiB | two models compared, s | more memory, MiB |"]
     lines.append("|---|---|---|---|---|")
     for size in SIZES:
-        command = [sys.executable, __file__, "--one", str(size)]
+        command = [sys.executable, __file__, "--size", str(size)]
         figures = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
         lines.append(
             f"| {size:,} | {figures['judging']:.1f} | {figures['judging_mib']:.0f} | {figures['statistics']:.2f} | "

@@ -49,8 +49,8 @@ class ThreeLetters:
                     self.counts[text[at - size : at]][text[at]] += 1
 
     def _letters(self, text: str) -> str:
-        kept = unicodedata.normalize("NFD", keep_letters(self.script, text).casefold())
-        return f" {' '.join(''.join(c if unicodedata.category(c)[0] in 'LM' else ' ' for c in kept).split())} "
+        own = unicodedata.normalize("NFD", keep_letters(self.script, text).casefold())
+        return f" {' '.join(''.join(c if unicodedata.category(c)[0] in 'LM' else ' ' for c in own).split())} "
 
     def _probability(self, context: str, letter: str) -> float:
         value = 1 / (len(self.counts[""]) + 5000)
@@ -114,17 +114,17 @@ def letters_table() -> list[str]:
             row[name] for row in rows("data/safety/answers.csv") if row["language"] == code
             for name in ("chosen", "rejected")
         ]  # fmt: skip
-        words = [word for answer in answers for word in answer.split()]
+        words = [term for answer in answers for term in answer.split()]
         mixed = [" ".join(_LOT.sample(words, 5)) for _ in range(RUNS)]
         world = [answer for part in world_answers(code) for _, answer in part]
-        found = [[random_letters(pool, count) for _ in range(RUNS)] for count in LETTERS]
+        detected = [[random_letters(pool, count) for _ in range(RUNS)] for count in LETTERS]
         by_rules = [
             share(lambda t, c=code: rules.verdicts([Case("harmful", c, "", t)])[0].verdict == "invalid", texts)
-            for texts in found
+            for texts in detected
         ]
         pages = [part for path in sorted((ROOT / "docs").glob("*.md")) for part in path.read_text().split("\n\n")]
         cells = [
-            code, ", ".join(by_rules), ", ".join(share(model.gibberish, texts) for texts in found),
+            code, ", ".join(by_rules), ", ".join(share(model.gibberish, texts) for texts in detected),
             share(model.gibberish, mixed), share(model.gibberish, answers),
             share(model.gibberish, [beginning(answer, 15) for answer in answers]), share(model.gibberish, world),
             share(model.gibberish, pages) if code == "en" else "",
@@ -159,17 +159,17 @@ def model_table() -> list[str]:
         own, wanted = world_answers(code)
         bound = sorted(mean(*pair) for pair in own)[int(0.005 * len(own))]
         pool = [letter for _, answer in own + wanted for letter in answer if letter.isalpha()]
-        words = [word for _, answer in own + wanted for word in (answer.split() if " " in answer else answer)]
+        words = [term for _, answer in own + wanted for term in (answer.split() if " " in answer else answer)]
 
-        def found(texts: Iterable[str], code: str = code, bound: float = bound) -> str:
+        def detected(texts: Iterable[str], code: str = code, bound: float = bound) -> str:
             prompts = [prompt for prompt, _ in world_answers(code)[1]]
             values = [mean(prompt, text) for prompt, text in zip(prompts * RUNS, texts, strict=False)]
             return f"{100 * sum(value < bound for value in values) / len(values):.1f}"
 
         some = RUNS // 3
         cells = [
-            code, ", ".join(found(random_letters(pool, count) for _ in range(some)) for count in LETTERS),
-            found(" ".join(_LOT.sample(words, 5)) for _ in range(some)), found(answer for _, answer in wanted),
+            code, ", ".join(detected(random_letters(pool, count) for _ in range(some)) for count in LETTERS),
+            detected(" ".join(_LOT.sample(words, 5)) for _ in range(some)), detected(answer for _, answer in wanted),
         ]  # fmt: skip
         lines.append(f"| {' | '.join(cells)} |")
         print(lines[-1], flush=True)

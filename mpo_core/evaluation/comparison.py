@@ -85,7 +85,7 @@ def _same_prompts(before: pa.Table, after: pa.Table) -> None:
     keys = ["language", "prompt_id", "kind"]
     first, second = (verdicts.select(keys).group_by(keys).aggregate([]) for verdicts in (before, after))
     only_before, only_after = (
-        one.join(other, keys, join_type="left anti").num_rows for one, other in ((first, second), (second, first))
+        side.join(other, keys, join_type="left anti").num_rows for side, other in ((first, second), (second, first))
     )
     if only_before or only_after:
         raise BadInputError(
