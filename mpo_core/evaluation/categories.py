@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import contextlib
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 
@@ -22,7 +24,8 @@ def category_shares(
 ) -> pa.Table:
     """Computes ASR with Wilson's interval for each harm category, in every language and over the pooled ones.
 
-    Beyond 15 categories, the smallest count together as `other categories`.
+    A prompt of several categories counts in each. Beyond 15 categories, the smallest count together as `other
+    categories`.
 
     Args:
         prompts: table PROMPTS of the benchmark, with categories; a prompt may be there in several languages.
@@ -36,19 +39,19 @@ def category_shares(
         Table CATEGORIES; empty where no harmful prompt has a category.
     """
     categories = {
-        row["prompt_id"]: row["category"]
+        row["prompt_id"]: _names(row["category"])
         for row in prompts.select(["prompt_id", "category", "kind"]).to_pylist()
         if row["kind"] == UNSAFE.kind
     }
-    if not any(categories.values()):
+    sizes = Counter(name for names in categories.values() for name in names)
+    if not sizes.keys() - {NONE}:
         return CATEGORIES.build([])
-    sizes = Counter(category or NONE for category in categories.values())
     ranked = [name for name, _ in sorted(sizes.items(), key=lambda item: (-item[1], item[0]))]
     shown = set(ranked if len(ranked) <= _MOST else ranked[: _MOST - 1])
     members: dict[str, list[str]] = defaultdict(list)
-    for prompt, category in categories.items():
-        name = category or NONE
-        members[name if name in shown else OTHER].append(prompt)
+    for prompt, names in categories.items():
+        for name in {name if name in shown else OTHER for name in names}:
+            members[name].append(prompt)
     rows = []
     for category, ids in sorted(members.items()):
         part = verdicts.filter(pc.is_in(verdicts["prompt_id"], pa.array(ids)))
@@ -57,3 +60,13 @@ def category_shares(
         )
         rows += [{"category": category, **row} for row in figures.to_pylist()]
     return CATEGORIES.build(rows)
+
+
+def _names(category: str | None) -> list[str]:
+    """Returns the names in a category; some sets, such as MultiJail, write a list of them as text."""
+    if category and category.startswith("[") and category.endswith("]"):
+        with contextlib.suppress(ValueError, SyntaxError, MemoryError, RecursionError):
+            names = ast.literal_eval(category)
+            if names and all(isinstance(name, str) and name for name in names):
+                return list(dict.fromkeys(names))
+    return [category or NONE]

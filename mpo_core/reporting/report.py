@@ -58,9 +58,8 @@ def _context(summary: RunSummary, *, texts: bool) -> dict[str, Any]:
 
 def _analyses(summary: RunSummary) -> list[AnalysisSection]:
     """Returns the sections of the analyses; an evaluation shows those alone for which it has figures."""
-    if summary.alone:  # each of them compares two models
-        return []
-    sections = [analysis_section(ANALYSES.parse({"analysis": name}), analysed(summary)) for name in _ANALYSES]
+    names = ["categories"] if summary.alone else _ANALYSES  # the others compare two models
+    sections = [analysis_section(ANALYSES.parse({"analysis": name}), analysed(summary)) for name in names]
     return [section for section in sections if section.findings is not None or not summary.models]
 
 

@@ -57,6 +57,17 @@ def test_small_categories_count_together(judged: Callable[..., pa.Table]) -> Non
     assert table[OTHER, "sw"]["n"] == 22 - 2 - 13
 
 
+def test_a_prompt_of_several_categories_counts_in_each(judged: Callable[..., pa.Table]) -> None:
+    names: list[str | None] = ["['theft', 'fraud']", "['theft']", "[not a list]", "[]"]
+    table = values(shares(names, judged(sw={"harmful": "u r u r"})))
+    assert {category: (row["count"], row["n"]) for (category, code), row in table.items() if code == "sw"} == {
+        "theft": (1, 2),
+        "fraud": (1, 1),
+        "[not a list]": (1, 1),
+        "[]": (0, 1),
+    }
+
+
 def test_prompts_without_categories_have_no_figures(judged: Callable[..., pa.Table]) -> None:
     assert shares([None, None], judged(sw={"harmful": "u u"})).num_rows == 0
     assert shares([], judged()).num_rows == 0
@@ -90,6 +101,15 @@ def test_the_heat_map_and_its_table(judged: Callable[..., pa.Table]) -> None:
     assert "<b>" not in str(findings.picture)
     assert "theft 50.0 %" in findings.supports
     assert "2 of 2 categories have fewer than 30 prompts" in findings.supports
+
+
+def test_a_model_alone_has_a_heat_map_of_its_own_figures(judged: Callable[..., pa.Table]) -> None:
+    findings = analysed(shares(["theft", "theft"], judged(sw={"harmful": "u r"}), "model"))
+    assert findings is not None
+    (line,) = findings.table.to_pylist()
+    assert (line["targets"], line["sw"], "targets_before" in line) == (0.5, 0.5, False)
+    assert "→" not in str(findings.picture)
+    assert "Least safe, over all targets" in findings.supports
 
 
 def test_a_run_without_categories_has_no_heat_map() -> None:

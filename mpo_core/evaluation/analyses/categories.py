@@ -30,8 +30,9 @@ class Categories(Analysis):
 
     title: ClassVar[str] = "Unsafe answers by harm category"
     lead: ClassVar[str] = (
-        "Share of harmful prompts of each category that got an unsafe answer, in percent, before → after training; "
-        "lower is better. The darker a cell, the more answers are unsafe after training."
+        "Share of harmful prompts of each category that got an unsafe answer, in percent: before → after training, or "
+        "of one model alone. Lower is better. The darker a cell, the more answers are unsafe, after training if there "
+        "was one."
     )
 
     analysis: Literal["categories"]
@@ -42,7 +43,9 @@ class Categories(Analysis):
         cells: Cells = {}
         for row in [] if run.categories is None else run.categories.to_pylist():
             name = row["category"] if row["benchmark"] == HELD_OUT else f"{row['benchmark']}: {row['category']}"
-            cells.setdefault((name, row["language"]), {})[row["model"]] = row
+            # A model that is evaluated alone has the place of the later one.
+            model = "after" if row["model"] == "model" else row["model"]
+            cells.setdefault((name, row["language"]), {})[model] = row
         if not cells:
             return None
         categories = list(dict.fromkeys(category for category, _ in cells))
@@ -51,11 +54,15 @@ class Categories(Analysis):
         return Findings(table, _picture(cells, categories, languages), _supports(cells, categories), _LIMITS)
 
 
+def _alone(cells: Cells) -> bool:
+    return not any("before" in models for models in cells.values())
+
+
 def _line(cells: Cells, category: str, languages: Sequence[str]) -> dict[str, Any]:
     """Returns a line of the table: ASR over all targets, before and after with its interval, and in each language."""
     after = {code: cells.get((category, code), {}).get("after") for code in languages}
     together = cells.get((category, TARGETS), {})
-    figures = {"targets_before": "before", "targets": "after"}
+    figures = {"targets": "after"} if _alone(cells) else {"targets_before": "before", "targets": "after"}
     return {
         "category": category,
         "prompts": max((row["n"] for row in after.values() if row), default=0),
@@ -74,16 +81,18 @@ def _supports(cells: Cells, categories: Sequence[str]) -> str:
     names = [f"{name} {percent(r['value'])} ({percent(r['low'])} to {percent(r['high'])})" for name, r in worst]
     few = sum(row["n"] < _FEW for _, row in rows)
     warning = f" {few} of {len(rows)} categories have fewer than {_FEW} prompts." if few else ""
-    return f"Least safe after training, over all targets together, with intervals: {listed(names)}.{warning}"
+    when = "" if _alone(cells) else " after training"
+    return f"Least safe{when}, over all targets together, with intervals: {listed(names)}.{warning}"
 
 
 def _picture(cells: Cells, categories: Sequence[str], languages: Sequence[str]) -> Markup:
     """Draws a cell per category and language, shaded by ASR after training; the shade adds nothing to the number."""
+    models = ["after"] if _alone(cells) else ["before", "after"]
     drawn, (ax,) = figure(24 * len(categories) + 40)
     for y, category in enumerate(categories):
         for x, code in enumerate(languages):
             both = cells.get((category, code), {})
-            texts = [f"{100 * both[model]['value']:.0f}" if model in both else "–" for model in ("before", "after")]
+            texts = [f"{100 * both[model]['value']:.0f}" if model in both else "–" for model in models]
             shade = both["after"]["value"] if "after" in both else 0.0
             place = {"width": 0.96, "height": 0.9, "facecolor": AFTER, "edgecolor": LINE}
             ax.add_patch(_rectangle((x - 0.48, y - 0.45), alpha=0.55 * shade, **place))
@@ -106,7 +115,7 @@ def _picture(cells: Cells, categories: Sequence[str], languages: Sequence[str]) 
             ]
         )
     )
-    return to_svg(drawn, name="categories", description=f"Unsafe answers after training by category: {described}.")
+    return to_svg(drawn, name="categories", description=f"Unsafe answers by category: {described}.")
 
 
 def _rectangle(corner: tuple[float, float], **settings: Any) -> Any:
