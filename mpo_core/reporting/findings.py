@@ -222,7 +222,7 @@ def _benchmark_cautions(summary: RunSummary) -> list[str]:
     for card in summary.cards:
         missing, translated = (listed(list(map(language_name, codes))) for codes in (card.missing, card.translated))
         if missing:
-            sentences.append(f"{card.label} has no prompts in {missing}, so nothing was measured there.")
+            sentences.append(f"{card.label} has no {card.content} in {missing}, so nothing was measured there.")
         if translated:
             sentences.append(
                 f"This run has translated {card.label} into {translated}: errors of translation count too."

@@ -163,6 +163,12 @@ class BenchmarkCard(Record):
         """Removes the function by which a metric counts, which cannot be written to a file."""
         return [metric.model_copy(update={"counts": None}) for metric in metrics]
 
+    @property
+    def content(self) -> str:
+        """What it consists of, in a word: prompts, the text that models read, or the items of a test."""
+        kinds = {metric.kind for metric in self.metrics}
+        return "text" if kinds == {"text"} else "items" if kinds == {"items"} else "prompts"
+
     def metric(self, name: str) -> Metric:
         """Returns a metric by its name; one that the card lacks is taken for a share, where lower is better."""
         words = name.replace("_", " ")

@@ -177,9 +177,7 @@ def benchmark_notes(summary: RunSummary, card: BenchmarkCard) -> list[str]:
     measured = {row.language for row in summary.metrics if row.benchmark == card.name}
     empty = [code for code in summary.languages if code not in measured and code not in card.missing]
     licence = f"licence {card.licence}" if card.licence else "licence not stated"
-    kinds = {metric.kind for metric in card.metrics}
-    what = "Text" if kinds == {"text"} else "Items" if kinds == {"items"} else "Prompts"
-    notes = [f"{what}: {card.origin or card.label}, {licence}."]
+    notes = [f"{card.content.capitalize()}: {card.origin or card.label}, {licence}."]
     if card.judge:
         notes.append(f"Judged by {card.judge}.")
     if card.translated:
@@ -188,7 +186,7 @@ def benchmark_notes(summary: RunSummary, card: BenchmarkCard) -> list[str]:
         )
     if card.missing:
         names = listed(list(map(language_name, card.missing)))
-        notes.append(f"Not measured, since the benchmark has no {what.lower()} in {names}.")
+        notes.append(f"Not measured, since the benchmark has no {card.content} in {names}.")
     if empty:
         names = listed(list(map(language_name, empty)))
         notes.append(f"Not measured, since every prompt was rejected on the way in {names}.")

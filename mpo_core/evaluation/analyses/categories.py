@@ -41,8 +41,11 @@ class Categories(Analysis):
     def analyse(self, run: AnalysedRun) -> Findings | None:
         """Returns ASR by category and language, with the interval over all targets together, and the heat map."""
         cells: Cells = {}
-        for row in [] if run.categories is None else run.categories.to_pylist():
-            name = row["category"] if row["benchmark"] == HELD_OUT else f"{row['benchmark']}: {row['category']}"
+        rows = [] if run.categories is None else run.categories.to_pylist()
+        several = len({row["benchmark"] for row in rows}) > 1
+        for row in rows:
+            plain = row["benchmark"] == HELD_OUT or not several
+            name = row["category"] if plain else f"{row['benchmark']}: {row['category']}"
             # A model that is evaluated alone has the place of the later one.
             model = "after" if row["model"] == "model" else row["model"]
             cells.setdefault((name, row["language"]), {})[model] = row
