@@ -178,7 +178,7 @@ def _corrected(rows: list[dict[str, Any]]) -> Table:
 def _confusion(rows: list[dict[str, Any]], other: str) -> Table:
     """Makes the table of how many answers got which label and which verdict, by language."""
     names = sorted({name for row in rows for name in row["confusion"]})
-    title = f"Answers by label of {other} (upper word) and verdict of the judge (lower word)"
+    title = f"Answers by label of {other} (above) and verdict of the judge (below)"
     table = Table("language", *(name.replace("/", "\n") for name in names), title=title, box=SIMPLE)
     for row in rows:
         table.add_row(row["language"], *(str(row["confusion"].get(name, 0)) for name in names))
