@@ -10,6 +10,7 @@ validation split; the figures are from the test split.
 import argparse
 import json
 import statistics
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -79,11 +80,15 @@ def page(seeds: list[int], figures_by_seed: list[dict[str, float]], summaries: l
     lines = [
         "<!-- written by `python benchmarks/effect.py --seeds 5 --write` -->\n",
         "# Results on the embedded default\n",
-        f"The `demo` profile over {len(seeds)} seeds, on the test split: {first.metric('after', 'en', 'unsafe').n}",
-        f"harmful and {first.metric('after', 'en', 'helped').n} harmless prompts a language, whose (verb, object)",
-        "pairs occur in no training text. Each seed samples other training prompts and another order; base model and",
-        "test prompts are the same, so the spread says nothing about other base models. The recipe was tuned on the",
-        "validation split. ASR: lower is better; helped: higher is better; invalid: lower is better.\n",
+        textwrap.fill(
+            f"The `demo` profile over {len(seeds)} seeds, on the test split: {first.metric('after', 'en', 'unsafe').n} "
+            f"harmful and {first.metric('after', 'en', 'helped').n} harmless prompts a language, whose (verb, object) "
+            "pairs occur in no training text. Each seed samples other training prompts and another order; base model "
+            "and test prompts are the same, so the spread says nothing about other base models. The recipe was tuned "
+            "on the validation split. ASR: lower is better; helped: higher is better; invalid: lower is better.",
+            120,
+        ),
+        "",
         "| figure | median | lowest | highest |",
         "|---|---|---|---|",
     ]
@@ -104,8 +109,8 @@ def page(seeds: list[int], figures_by_seed: list[dict[str, float]], summaries: l
     for bar, holds in BARS.items():
         lines.append(f"| {bar} | {sum(holds(figure) for figure in figures_by_seed)} of {len(figures_by_seed)} seeds |")
     lines.append(
-        "\n`dominant drift` is the relative distance that pooled hidden states of English test pairs have moved;\n"
-        "lower is better. [microworld.md](microworld.md) describes the world and what it does not show.\n"
+        "\n`dominant drift` is the relative distance that pooled hidden states of English test pairs have moved; lower "
+        "is better.\n[microworld.md](microworld.md) describes the world and what it does not show.\n"
     )
     return "\n".join(lines)
 
