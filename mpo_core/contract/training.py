@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Pooling = Literal["mean", "last", "padded_mean"]
+RetentionDistance = Literal["hidden_states", "kl"]
 _Positive = Annotated[float, Field(gt=0.0)]
 Beta = _Positive | dict[str, _Positive]
 """A positive factor: one for all languages, or one by language code (and `default`)."""
@@ -205,6 +206,11 @@ class TrainingMethod(TrainingSettings, abc.ABC):
     def pooling(self) -> Pooling:
         """How the hidden states of a dominant sequence become one vector."""
         return "mean"
+
+    @property
+    def retention_distance(self) -> RetentionDistance:
+        """What the retention loss (L2 in the MPO paper) compares with the frozen model."""
+        return "hidden_states"
 
     @property
     def references_targets(self) -> bool:

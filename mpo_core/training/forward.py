@@ -13,19 +13,23 @@ from torch import Tensor
 from mpo_core.contract.errors import BadInputError
 from mpo_core.training.attention import packable, use_packed_attention
 from mpo_core.training.encoding import EncodedText
-from mpo_core.training.head import Head, describe_head, log_probability
+from mpo_core.training.head import Frozen, Head, describe_head, divergence, log_probability
 from mpo_core.training.layout import Item, Layout, pack, pad
 
 KEEP = 256 * 2**20  # bytes of probabilities kept for backward, see head.py
 
 
 class Output(NamedTuple):
-    """What comes out of a forward over s scored and k pooled items; D width."""
+    """What comes out of a forward over s scored, k pooled and c compared items; D width, M tokens compared."""
 
     log_p: Tensor
     """[2s] in float64: summed log-probability of chosen and rejected of each item in turn; [3s] with prompts."""
     pooled: Tensor
     """[2k, D], in the same manner."""
+    divergence: Tensor
+    """[2c] in float64: summed KL(frozen ‖ policy) of chosen and rejected of each compared item in turn, nats."""
+    states: Tensor
+    """[M, D], hidden states of the compared answers, where the layout has nothing to compare them with."""
 
 
 def inner(model: Any) -> Any:
@@ -78,11 +82,19 @@ def attach(model: Any, *, packed: bool, keep: int = KEEP, layer: int | None = No
         sums = [part.sum(dtype=torch.float64) for part in log_p.split(layout.answers)]
         # Pooled in float32: autocast has left the states in bfloat16.
         pooled = layout.pool(hidden if pooled_layer is None else out.hidden_states[pooled_layer].flatten(0, 1))
-        return Output(torch.stack(sums) if sums else log_p, pooled)
+        kl, states = hidden.new_zeros(0), hidden.new_zeros(0)
+        if layout.frozen is not None:
+            each = self.get_output_embeddings()(hidden[layout.compared], layout.frozen)  # [M]
+            kl = torch.stack([part.sum(dtype=torch.float64) for part in each.split(layout.compared_answers)])
+        elif layout.compared_answers:
+            states = hidden[layout.compared]
+        return Output(torch.stack(sums) if sums else log_p, pooled, kl, states)
 
-    def predict(self: Any, hidden: Tensor, targets: Tensor) -> Tensor:
+    def predict(self: Any, hidden: Tensor, goal: Tensor | Frozen) -> Tensor:
         in_place = vars(self).get("_mpo_in_place", False)
-        return log_probability(hidden, self.weight, self.bias, targets, head, keep=keep, in_place=in_place)
+        if isinstance(goal, Frozen):
+            return divergence(hidden, self.weight, self.bias, goal, head, in_place=in_place)
+        return log_probability(hidden, self.weight, self.bias, goal, head, keep=keep, in_place=in_place)
 
     bare.forward = MethodType(forward, bare)
     out = bare.get_output_embeddings()
@@ -96,6 +108,15 @@ def detach(model: Any) -> None:
         vars(module).pop("forward", None)
     if "_mpo_attention" in vars(bare):
         bare.set_attn_implementation(vars(bare).pop("_mpo_attention"))
+
+
+def frozen_head(model: Any) -> Frozen:
+    """Returns the output layer of a model as it is now, without states; a copy of it where it is trained."""
+    out = inner(model).get_output_embeddings()
+    weight, bias = (
+        part.detach().clone() if part is not None and part.requires_grad else part for part in (out.weight, out.bias)
+    )
+    return Frozen(weight.new_empty(0), weight, bias)
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""Log-probabilities of response tokens from hidden states, without ever holding all logits.
+"""Log-probabilities and divergences of answer tokens from hidden states, without ever holding all logits.
 
 Logits are made chunk by chunk of tokens. The probabilities of the first chunks are kept for
 backward while they fit a budget; those of the others are computed again. So memory does not
@@ -25,6 +25,17 @@ class Head(NamedTuple):
     """Granite divides its logits by `logits_scaling`, Cohere multiplies by `logit_scale`."""
     softcap: float | None = None
     """Gemma-2: c * tanh(logits / c)."""
+
+
+class Frozen(NamedTuple):
+    """The frozen model's hidden states at the M places that are compared with it, and its output layer."""
+
+    states: Tensor
+    """[M, D]"""
+    weight: Tensor
+    """[V, D]"""
+    bias: Tensor | None
+    """[V], or none."""
 
 
 def describe_head(config: Any) -> Head:
@@ -66,6 +77,38 @@ def log_probability(
     return out
 
 
+def divergence(
+    hidden: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    frozen: Frozen,
+    head: Head,
+    *,
+    chunk: int = CHUNK,
+    in_place: bool = False,
+) -> Tensor:
+    """Computes KL(frozen ‖ policy) of the next token's distribution at each place, in float32 or wider.
+
+    Logits of both models exist for `chunk` places at a time, and are computed again for backward.
+
+    Args:
+        hidden: [M, D], last hidden states of the policy at these places.
+        weight: [V, D] of the policy's output layer.
+        bias: [V], or none.
+        frozen: the same of the frozen model; it gets no gradient.
+        head: the head's constants.
+        chunk: places whose logits exist at one time.
+        in_place: backward adds to `weight.grad`, if there is one, instead of making another [V, D].
+
+    Returns:
+        [M] in nats.
+    """
+    if torch.is_autocast_enabled(hidden.device.type):
+        hidden = hidden.to(torch.get_autocast_dtype(hidden.device.type))
+    out: Tensor = _Divergence.apply(hidden, weight, bias, frozen, head, chunk, in_place)  # type: ignore[no-untyped-call]
+    return out
+
+
 class _LogProbability(torch.autograd.Function):
     @staticmethod
     def forward(
@@ -103,11 +146,7 @@ class _LogProbability(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         hidden, weight, bias, targets = ctx.saved_tensors
         head = ctx.head
-        needs_hidden, needs_weight, needs_bias = ctx.needs_input_grad[:3]
-        d_hidden = torch.empty_like(hidden) if needs_hidden else None
-        adds = needs_weight and ctx.in_place and weight.grad is not None
-        d_weight = (weight.grad if adds else torch.zeros_like(weight)) if needs_weight else None
-        d_bias = torch.zeros_like(bias) if needs_bias else None
+        gradients = _Gradients.of(ctx, hidden, weight, bias)
         cast, scratch = weight.to(hidden.dtype), None
         for part in ctx.parts:
             rows, target_ids = hidden[part], targets[part]
@@ -125,20 +164,90 @@ class _LogProbability(torch.autograd.Function):
             slope[torch.arange(len(rows), device=rows.device), target_ids] -= 1
             if steep is not None:
                 slope.mul_(steep)
-            slope = slope.to(rows.dtype)
-            step = gradient[part] * -head.scale  # [n]
-            if d_hidden is not None:
-                torch.mm(slope, cast, out=d_hidden[part]).mul_(step[:, None])
-            if d_weight is not None:
-                scaled = (rows * step[:, None]).to(rows.dtype)
-                if d_weight.dtype == rows.dtype:
-                    d_weight.addmm_(slope.t(), scaled)
-                else:
-                    d_weight += slope.t() @ scaled
-            if d_bias is not None:
-                d_bias += (slope * step[:, None]).sum(0)
+            gradients.add(part, slope.to(rows.dtype), rows, cast, gradient[part] * -head.scale)
             del slope  # the saved ones go before the next are made
-        return d_hidden, None if adds else d_weight, d_bias, None, None, None, None, None
+        return *gradients.returned, None, None, None, None, None
+
+
+class _Divergence(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        frozen: Frozen,
+        head: Head,
+        chunk: int,
+        in_place: bool,  # noqa: FBT001 - apply() takes no keywords
+    ) -> Tensor:
+        ctx.head, ctx.in_place, ctx.frozen, ctx.parts = head, in_place, frozen, _parts(len(hidden), 0, chunk)
+        ctx.save_for_backward(hidden, weight, bias)
+        kl = hidden.new_empty(len(hidden), dtype=torch.promote_types(hidden.dtype, torch.float32))
+        cast, goal = weight.to(hidden.dtype), frozen.weight.to(hidden.dtype)
+        for part in ctx.parts:
+            log_q = _logits(hidden[part], cast, bias, head, None).log_softmax(-1)
+            log_p = _logits(frozen.states[part].to(hidden.dtype), goal, frozen.bias, head, None).log_softmax(-1)
+            kl[part] = log_q.neg_().add_(log_p).mul_(log_p.exp_()).sum(-1)
+        return kl
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        hidden, weight, bias = ctx.saved_tensors
+        head, frozen = ctx.head, ctx.frozen
+        gradients = _Gradients.of(ctx, hidden, weight, bias)
+        cast, goal = weight.to(hidden.dtype), frozen.weight.to(hidden.dtype)
+        for part in ctx.parts:
+            slope = _logits(hidden[part], cast, bias, head, None)
+            steep = None if head.softcap is None else 1 - (slope / head.softcap).square()
+            torch.softmax(slope, -1, out=slope)
+            # d KL(p ‖ q) / d z = q - p, with q the softmax of the logits z.
+            slope -= _logits(frozen.states[part].to(hidden.dtype), goal, frozen.bias, head, None).softmax(-1)
+            if steep is not None:
+                slope.mul_(steep)
+            gradients.add(part, slope.to(hidden.dtype), hidden[part], cast, gradient[part] * head.scale)
+        return *gradients.returned, None, None, None, None
+
+
+class _Gradients(NamedTuple):
+    """What a backward pass adds up, chunk by chunk; None for what needs no gradient."""
+
+    hidden: Tensor | None
+    weight: Tensor | None
+    bias: Tensor | None
+    adds: bool
+    """Whether `weight` is the parameter's own gradient, which is then not returned."""
+
+    @classmethod
+    def of(cls, ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None) -> _Gradients:
+        """Makes empty gradients for those of the three that need one."""
+        needs_hidden, needs_weight, needs_bias = ctx.needs_input_grad[:3]
+        adds = needs_weight and ctx.in_place and weight.grad is not None
+        return cls(
+            torch.empty_like(hidden) if needs_hidden else None,
+            (weight.grad if adds else torch.zeros_like(weight)) if needs_weight else None,
+            torch.zeros_like(bias) if needs_bias and bias is not None else None,
+            adds,
+        )
+
+    def add(self, part: slice, slope: Tensor, rows: Tensor, cast: Tensor, step: Tensor) -> None:
+        """Adds those of a chunk: `slope` is [n, V] over the logits, to be multiplied by `step`, [n]."""
+        if self.hidden is not None:
+            torch.mm(slope, cast, out=self.hidden[part]).mul_(step[:, None])
+        if self.weight is not None:
+            scaled = (rows * step[:, None]).to(rows.dtype)
+            if self.weight.dtype == rows.dtype:
+                self.weight.addmm_(slope.t(), scaled)
+            else:
+                self.weight.add_(slope.t() @ scaled)
+        if self.bias is not None:
+            self.bias.add_((slope * step[:, None]).sum(0))
+
+    @property
+    def returned(self) -> tuple[Tensor | None, ...]:
+        """Returns the three as autograd expects them."""
+        return self.hidden, None if self.adds else self.weight, self.bias
 
 
 def _parts(tokens: int, saved: int, chunk: int) -> list[slice]:

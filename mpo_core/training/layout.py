@@ -16,6 +16,7 @@ from torch import Tensor
 from mpo_core.contract.training import Pooling
 from mpo_core.training.attention import Segment
 from mpo_core.training.encoding import EncodedText
+from mpo_core.training.head import Frozen
 from mpo_core.training.objective import pool
 
 MULTIPLE = 8  # padded lengths are rounded up to this, as in the MPO authors' code
@@ -31,6 +32,8 @@ class Item(NamedTuple):
     """The pooled hidden states of its sequences."""
     with_prompt: bool = False
     """The likelihood of its prompt too, after the first token."""
+    compared: bool = False
+    """The distributions of its answers' tokens, to compare them with those of the frozen model."""
 
     @property
     def tokens(self) -> int:
@@ -39,7 +42,7 @@ class Item(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """The tensors of a forward: R rows, T tokens each, N answer tokens to score."""
+    """The tensors of a forward: R rows, T tokens each, N answer tokens to score, M to compare."""
 
     inputs: dict[str, Any]
     """Arguments of the backbone: `input_ids`, `position_ids` and `segments`, or `attention_mask`; [R, T]."""
@@ -54,13 +57,25 @@ class Layout(NamedTuple):
     pooled: list[tuple[int, ...]]
     """For chosen and rejected of each pooled item in turn, the spans that make up the sequence."""
     pooling: Pooling
+    compared: Tensor
+    """[M], positions in R * T whose next token is an answer token of a compared item."""
+    compared_answers: list[int]
+    """Lengths of the compared answers, chosen and rejected of each item in turn; M in all."""
+    frozen: Frozen | None = None
+    """What the compared tokens are compared with. Without it, their hidden states are what comes out."""
     layer: int | None = None
     """Pools the states after this layer, from 1. Default: that of `forward.attach`."""
 
     def to(self, device: torch.device) -> Layout:
         """Returns the same layout with its tensors on another device."""
         inputs = {name: value.to(device) if isinstance(value, Tensor) else value for name, value in self.inputs.items()}
-        return self._replace(inputs=inputs, predicting=self.predicting.to(device), targets=self.targets.to(device))
+        return self._replace(
+            inputs=inputs,
+            predicting=self.predicting.to(device),
+            targets=self.targets.to(device),
+            compared=self.compared.to(device),
+            frozen=self.frozen and self.frozen._replace(states=self.frozen.states.to(device)),
+        )
 
     def pool(self, hidden: Tensor) -> Tensor:
         """Returns [2k, D] of the k pooled items, chosen and rejected in turn; `hidden` is [R * T, D]."""
@@ -83,18 +98,24 @@ def pack(items: list[Item], pooling: Pooling) -> Layout:
     answers: list[int] = []
     spans: list[int] = []
     pooled: list[tuple[int, ...]] = []
-    for (prompt, *both), scored, wants_states, with_prompt in items:
+    compared: list[int] = []
+    compared_answers: list[int] = []
+    for (prompt, *both), scored, wants_states, with_prompt, compares in items:
         begin, prompt_span = len(ids), len(spans)
         ids += prompt
         positions += range(len(prompt))
         spans.append(len(prompt))
         for answer in both:
             start = len(ids)
+            # The prompt's last token predicts the first token of either answer.
+            places = [begin + len(prompt) - 1, *range(start, start + len(answer) - 1)]
             if scored:
-                # The prompt's last token predicts the first token of either answer.
-                predicting += [begin + len(prompt) - 1, *range(start, start + len(answer) - 1)]
+                predicting += places
                 targets += answer
                 answers.append(len(answer))
+            if compares:
+                compared += places
+                compared_answers.append(len(answer))
             if wants_states:
                 pooled.append((prompt_span, len(spans)))
             ids += answer
@@ -109,7 +130,9 @@ def pack(items: list[Item], pooling: Pooling) -> Layout:
         "position_ids": torch.tensor([positions]),
         "segments": [Segment(*map(len, item.ids)) for item in items],
     }
-    return Layout(inputs, _long(predicting), _long(targets), answers, spans, pooled, pooling)
+    return Layout(
+        inputs, _long(predicting), _long(targets), answers, spans, pooled, pooling, _long(compared), compared_answers
+    )
 
 
 def pad(items: list[Item], pooling: Pooling, pad_id: int) -> Layout:
@@ -137,14 +160,20 @@ def pad(items: list[Item], pooling: Pooling, pad_id: int) -> Layout:
     targets: list[int] = []
     answers: list[int] = []
     pooled: list[tuple[int, ...]] = []
+    compared: list[int] = []
+    compared_answers: list[int] = []
     for i, item in enumerate(items):
         for row in (i, n + i):
             prompt, answer = rows[row]
+            start = row * length + len(prompt) - 1
+            places = range(start, start + len(answer))
             if item.scored:
-                start = row * length + len(prompt) - 1
-                predicting += range(start, start + len(answer))
+                predicting += places
                 targets += answer
                 answers.append(len(answer))
+            if item.compared:
+                compared += places
+                compared_answers.append(len(answer))
             if item.pooled:
                 pooled.append((2 * row, 2 * row + 1) if pooling == "padded_mean" else (2 * row,))
         if item.with_prompt:
@@ -153,7 +182,9 @@ def pad(items: list[Item], pooling: Pooling, pad_id: int) -> Layout:
             targets += prompt[1:]
             answers.append(len(prompt) - 1)
     inputs = {"input_ids": input_ids, "attention_mask": attention_mask}
-    return Layout(inputs, _long(predicting), _long(targets), answers, spans, pooled, pooling)
+    return Layout(
+        inputs, _long(predicting), _long(targets), answers, spans, pooled, pooling, _long(compared), compared_answers
+    )
 
 
 def _long(numbers: list[int]) -> Tensor:

@@ -85,6 +85,19 @@ def retention_loss(pooled: Tensor, reference: Tensor) -> Tensor:
     return per_sequence.view(-1, 2).mean(-1)
 
 
+def divergence_loss(divergence: Tensor, tokens: Tensor) -> Tensor:
+    """Computes the retention loss of each pair as a divergence: the ablation of equation 5, in place of hidden states.
+
+    Args:
+        divergence: [2n], sum over an answer's tokens of KL(frozen ‖ policy) of the next token, on the dominant pairs.
+        tokens: [2n], number of tokens of the answer, the end token included.
+
+    Returns:
+        [n] in nats per token, chosen and rejected averaged; L2 is its mean.
+    """
+    return (_wide(divergence) / tokens).view(-1, 2).mean(-1)
+
+
 def weighted_mean(loss: Tensor, weights: Tensor, total: float) -> Tensor:
     """Computes what one forward pass adds to the loss of its optimiser step (equation 6), a weighted mean over pairs.
 

@@ -30,10 +30,14 @@ class Forward(NamedTuple):
     idle: bool = False
     """Whether the pass counts for nothing, and only lets this process run as many passes as the others."""
 
-    def layout(self, *, packed: bool, pooling: Pooling, pad_id: int, with_prompts: bool = False) -> Layout:
-        """Its tensors: the targets are scored, their prompts too if asked for; the sources pooled."""
+    def layout(
+        self, *, packed: bool, pooling: Pooling, pad_id: int, with_prompts: bool = False, compares: bool = False
+    ) -> Layout:
+        """Its tensors: the targets are scored, their prompts too if asked for; the sources pooled, or compared."""
         items = [Item(row.target, scored=True, pooled=False, with_prompt=with_prompts) for row in self.targets]
-        items += [Item(source.row.source, scored=False, pooled=True) for source in self.sources]
+        items += [
+            Item(source.row.source, scored=False, pooled=not compares, compared=compares) for source in self.sources
+        ]
         return pack(items, pooling) if packed else pad(items, pooling, pad_id)
 
 

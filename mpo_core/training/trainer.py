@@ -22,10 +22,11 @@ from mpo_core.contract.training import Scores, TrainingMethod
 from mpo_core.training.collator import PairRow
 from mpo_core.training.consistency import Consistency
 from mpo_core.training.divergence import divergence, mismatched
-from mpo_core.training.forward import Output, adding_up, attach, can_pack
+from mpo_core.training.forward import Output, adding_up, attach, can_pack, frozen_head
+from mpo_core.training.head import Frozen
 from mpo_core.training.layout import Item, Layout, pack, pad
 from mpo_core.training.noise import train_without_noise
-from mpo_core.training.objective import retention_loss, weighted_mean
+from mpo_core.training.objective import divergence_loss, retention_loss, weighted_mean
 from mpo_core.training.plan import Forward, by_rows, by_tokens, share
 from mpo_core.training.schedule import EpochSteps, total_steps, training_arguments
 from mpo_core.training.start import expected_of, require_reference
@@ -112,9 +113,12 @@ class MPOTrainer(Trainer):
         self.settings, self.pad_id = settings, pad_id
         self.packed = _packs(model, settings)
         self._with_sources = settings.retention_weight > 0
+        self._compares = self._with_sources and settings.retention_distance == "kl"
         self._with_prompts = settings.needs_prompt_scores
         self._means = Means()
         self._layouts: dict[tuple[str, ...], Tensor] = {}
+        self._frozen: Frozen | None = None
+        self._answers: dict[str, Tensor] = {}
         attach(model, packed=self.packed, keep=settings.logit_memory * 2**20)
         args = training_arguments(
             settings, folder, len(rows), evaluates=bool(validation), use_cache=model.config.use_cache
@@ -141,6 +145,8 @@ class MPOTrainer(Trainer):
         )
         if settings.pooling == "padded_mean" and self._with_sources:
             self._remember_layouts(rows, validation or [])
+        if self._compares:
+            self._remember_answers([*rows, *(validation or [])])
         self._mismatched: dict[str, PairRow] = {}
         self._bare: dict[str, PairRow] = {}
         for some in filter(None, (validation, rows)):
@@ -191,6 +197,24 @@ class MPOTrainer(Trainer):
                 with torch.no_grad():
                     self._layouts[key] = self._run(model, forward).pooled.cpu()
 
+    def _remember_answers(self, rows: list[PairRow]) -> None:
+        """Stores the states of the dominant answers' tokens, and the output layer, while the model is not trained yet.
+
+        The distributions of the frozen model are computed from them chunk by chunk, so no second model is in memory.
+        """
+        model: Any = self.model
+        model.eval()
+        measured: dict[str, Tensor] = {}
+        unique = list({row.source_id: row for row in rows}.values())
+        for forward in (Forward([], forward.sources) for forward in self._cut(unique) if forward.sources):
+            with torch.no_grad():
+                states = self._run(model, forward).states
+            lengths = [len(chosen + rejected) for _, chosen, rejected in (each.row.source for each in forward.sources)]
+            if self.settings.precision == "bfloat16":
+                states = states.bfloat16()  # as the output layer will read them
+            measured |= zip(_names(forward), states.cpu().split(lengths), strict=True)
+        self._frozen, self._answers = frozen_head(model), measured
+
     def _measured(self, rows: list[PairRow]) -> dict[str, PairRow]:
         """Measures the reference of pairs that no stage has measured, while the model is not trained yet."""
         measured = self.log_probabilities(self.model, rows).tolist()
@@ -215,7 +239,11 @@ class MPOTrainer(Trainer):
             pooling=self.settings.pooling,
             pad_id=self.pad_id,
             with_prompts=self._with_prompts,
+            compares=self._compares,
         )
+        if self._frozen is not None and forward.sources:
+            states = torch.cat([self._answers[name] for name in _names(forward)])
+            layout = layout._replace(frozen=self._frozen._replace(states=states))
         return self._output(model, layout, exact=exact)
 
     def _output(self, model: Any, layout: Layout, *, exact: bool = False) -> Output:
@@ -292,11 +320,14 @@ class MPOTrainer(Trainer):
         return weighted_mean(loss, weights, step.weight)
 
     def _retention(self, out: Output, forward: Forward, step: Step) -> Tensor:
-        if self.settings.pooling == "padded_mean":
-            reference = self._layouts[_names(forward)]
+        if self._compares:
+            answers = [answer for source in forward.sources for answer in source.row.source[1:]]
+            loss = divergence_loss(out.divergence, out.divergence.new_tensor([len(answer) for answer in answers]))
+        elif self.settings.pooling == "padded_mean":
+            loss = retention_loss(out.pooled, self._layouts[_names(forward)].to(out.pooled.device))
         else:
             reference = torch.stack([state for source in forward.sources for state in source.row.pooled or ()])
-        loss = retention_loss(out.pooled, reference.to(out.pooled.device))
+            loss = retention_loss(out.pooled, reference.to(out.pooled.device))
         _refuse_non_finite(loss, [source.row.pair_id for source in forward.sources], self.state.global_step + 1)
         weights = loss.new_tensor([source.weight for source in forward.sources])
         self._means.add(loss__retention=(loss, weights))

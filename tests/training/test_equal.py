@@ -162,6 +162,37 @@ def test_loss_and_gradients_are_the_plain_ones(
             assert (gradients[name] - slope).abs().max() <= gradient_bound * scale, (name, packed)
 
 
+@pytest.mark.parametrize("tied", [False, True])
+@hypothesis_settings(max_examples=6, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(some=rows, budget=st.integers(1, 300), batch=st.integers(1, 6))
+def test_retention_by_divergence_is_the_plain_one_between_two_models(
+    tied: bool, some: list[PairRow], budget: int, batch: int, tmp_path: Any
+) -> None:
+    reference, policy = tiny(torch.float64, tied=tied), tiny(torch.float64, tied=tied)
+    with torch.no_grad():
+        goals, _ = plain.gaps(reference, [row.source for row in some])
+    known = [row._replace(anchor_gap=goal) for row, goal in zip(some, goals.tolist(), strict=True)]
+    changed = {"retention": {"distance": "kl", "weight": 0.7}, "batch_size": batch, "tokens_per_forward": budget}
+    for layout in ("packed", "padded"):
+        settings = TRAINING_METHODS.parse({"method": "mpo", "device": "cpu", "layout": layout} | changed)
+        policy.load_state_dict(reference.state_dict())
+        trainer = MPOTrainer(policy, known, pad_id=0, settings=settings, folder=tmp_path)
+        torch.manual_seed(1)
+        with torch.no_grad():
+            for value in policy.parameters():
+                value.add_(torch.randn_like(value), alpha=0.05)
+        policy.zero_grad()
+        loss = trainer.training_step(policy, trainer._step(known))
+        gradients = {name: value.grad.clone() for name, value in policy.named_parameters()}
+        detach(policy)
+        expected = plain.loss(policy, reference, some, weight=0.7, kl=True)
+        assert loss.item() == pytest.approx(expected.item(), rel=1e-6)  # which training sums in float32
+        slopes = plain.gradients(policy, expected)
+        scale = max(slope.abs().max().item() for slope in slopes.values())
+        for name, slope in slopes.items():
+            assert (gradients[name] - slope).abs().max() <= 1e-12 * scale, (name, layout)
+
+
 words = st.lists(
     st.sampled_from(["tea", "bread", "rain", "hapana", "ndiyo", "에", "the moon"]), min_size=1, max_size=25
 )

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from mpo_core.training.head import Head, describe_head, log_probability
+from mpo_core.training.head import Frozen, Head, describe_head, divergence, log_probability
 
 HEADS = st.builds(
     Head, scale=st.sampled_from([1.0, 0.125, 3.0]), softcap=st.sampled_from([None, 0.5, 30.0])
@@ -20,11 +20,16 @@ HEADS = st.builds(
 
 def plain(hidden: Any, weight: Any, bias: Any, targets: Any, head: Head) -> torch.Tensor:
     """All logits at once."""
+    return every(hidden, weight, bias, head)[torch.arange(len(targets)), targets]
+
+
+def every(hidden: Any, weight: Any, bias: Any, head: Head) -> torch.Tensor:
+    """Log-probabilities of the whole vocabulary."""
     logits = hidden @ weight.t()
     logits = (logits if bias is None else logits + bias) * head.scale
     if head.softcap is not None:
         logits = head.softcap * torch.tanh(logits / head.softcap)
-    return logits.log_softmax(-1)[torch.arange(len(targets)), targets]
+    return logits.log_softmax(-1)
 
 
 def tensors(n: int, vocabulary: int, *, bias: bool, dtype: torch.dtype, spread: float = 1.0) -> list[Any]:
@@ -52,6 +57,25 @@ def test_chunks_and_memory_change_neither_value_nor_gradient(
     wanted = [tensor for tensor in inputs if tensor is not None]
     for a, b in zip(*(torch.autograd.grad(tensor, wanted, slope) for tensor in (ours, theirs)), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-12)
+
+
+@hypothesis_settings(max_examples=30)
+@given(n=st.integers(1, 20), chunk=st.integers(1, 21), bias=st.booleans(), head=HEADS, adds=st.booleans())
+def test_divergence_is_that_of_whole_distributions(n: int, chunk: int, bias: bool, head: Head, adds: bool) -> None:
+    inputs = tensors(n, 13, bias=bias, dtype=torch.float64)
+    frozen = Frozen(*(None if tensor is None else (tensor * 1.3).detach() for tensor in inputs))
+    slope = torch.randn(n, dtype=torch.float64)
+    ours = divergence(*inputs, frozen, head, chunk=chunk, in_place=adds)
+    p, q = (every(*tensors_of, head) for tensors_of in (frozen, inputs))
+    theirs = torch.nn.functional.kl_div(q, p, log_target=True, reduction="none").sum(-1)
+    torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-12)
+    wanted = [tensor for tensor in inputs if tensor is not None]
+    expected = torch.autograd.grad(theirs, wanted, slope)
+    inputs[1].grad = torch.ones_like(inputs[1])  # of other forwards of the step
+    ours.backward(slope)
+    inputs[1].grad -= 1
+    for tensor, gradient in zip(wanted, expected, strict=True):
+        torch.testing.assert_close(tensor.grad, gradient, rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize("wanted", [(True, False), (False, True), (False, False)])

@@ -14,7 +14,7 @@ from mpo_core.contract.tables import PAIRS
 from mpo_core.models import load_model
 from mpo_core.settings import LoraSettings
 from mpo_core.training.callbacks import Checkpoints, StopEarly, newest_checkpoint
-from mpo_core.training.forward import inner
+from mpo_core.training.forward import attach, detach, inner
 from tests.training import plain
 from tests.training.runs import equal, figures, steps, weights
 
@@ -84,6 +84,32 @@ def test_later_steps_keep_to_the_objective(build: Any, folder: Path, world: Any)
         [entry["loss/gap"] + 0.5 * entry["loss/retention"] for entry in steps(trainer)], rel=1e-6
     )
     assert min(entry["loss/retention"] for entry in steps(trainer)[1:]) > 1e-4
+
+
+@pytest.mark.parametrize("changes", [{}, {"lora": LoraSettings(rank=4)}, {"layout": "padded", "precision": "bfloat16"}])
+def test_retention_by_divergence_is_that_of_two_whole_models(
+    build: Any, folder: Path, world: Any, changes: dict[str, Any]
+) -> None:
+    kl = {"retention.distance": "kl", "retention.weight": 0.5}
+    trainer = build({"order": "file", "batch_size": 6, "max_steps": 3, "learning_rate": 0.01} | kl | changes)
+    reference = load_model(folder, world.MODEL)
+    expected = []
+
+    class Before(TrainerCallback):
+        def on_step_begin(self, *_: Any, model: Any, **__: Any) -> None:
+            detach(model)
+            rows = trainer.train_dataset[len(expected) % 2 * 6 :][:6]
+            with torch.no_grad():
+                expected.append(plain.loss(model, reference, rows, weight=0.5, kl=True).item())
+            attach(model, packed=trainer.packed)
+
+    trainer.add_callback(Before())
+    trainer.train()
+    exact = "precision" not in changes
+    assert [entry["loss"] for entry in steps(trainer)] == pytest.approx(expected, rel=1e-5 if exact else 0.05)
+    retention = [entry["loss/retention"] for entry in steps(trainer)]
+    assert retention[0] == pytest.approx(0.0, abs=1e-9 if exact else 1e-6)
+    assert min(retention[1:]) > 1e-4
 
 
 @pytest.mark.parametrize("order", ["grouped", "file"])

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from mpo_core.contract.settings import Settings
-from mpo_core.contract.training import Beta, Pooling, Scores, TrainingMethod
+from mpo_core.contract.training import Beta, Pooling, RetentionDistance, Scores, TrainingMethod
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,6 +24,10 @@ class RetentionSettings(Settings):
     pooling: Pooling = "mean"
     """How the hidden states of a sequence become one vector: their `mean`, that of the `last` token (as in the MPO
     paper), or the mean with the padding (`padded_mean`, as in the authors' code). Default: `mean`."""
+    distance: RetentionDistance = "hidden_states"
+    """What the retention loss compares with the frozen model: pooled `hidden_states` (as in the MPO paper), or, as an
+    ablation, the next token's distributions at the tokens of the dominant answers (`kl`: KL(frozen ‖ trained), nats per
+    token). `kl` holds the frozen model's hidden state of each of these tokens in memory. Default: `hidden_states`."""
 
 
 class Mpo(TrainingMethod):
@@ -65,6 +69,19 @@ class Mpo(TrainingMethod):
     def pooling(self) -> Pooling:
         """How the retention loss (L2 in the MPO paper) pools the hidden states of a sequence into one vector."""
         return self.retention.pooling
+
+    @property
+    def retention_distance(self) -> RetentionDistance:
+        """What the retention loss (L2 in the MPO paper) compares with the frozen model."""
+        return self.retention.distance
+
+    @model_validator(mode="after")
+    def _compares(self) -> Self:
+        if self.retention.distance == "kl" and self.pooling == "padded_mean":
+            raise ValueError("`retention.distance: kl` pools nothing; leave out `retention.pooling: padded_mean`")
+        if self.retention.distance == "kl" and self.sharded:
+            raise ValueError("`retention.distance: kl` needs the whole model in each process: `parallel: ddp`")
+        return self
 
     @model_validator(mode="after")
     def _pads(self) -> Self:
