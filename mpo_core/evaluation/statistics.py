@@ -17,12 +17,23 @@ from mpo_core.evaluation.shares import Share
 POWER = 0.8
 """Probability with which a test must find the smallest change that it is said to detect."""
 _FEWEST_OTHERS = 0.01  # share of the prompts that change the other way, at least
+_RESAMPLES = 1000  # of a bootstrap
+FEWEST_CLUSTERS = 4
+"""Number of clusters, such as languages, from which on a rank correlation is computed."""
 _STEPS = 14  # halvings of the search for the smallest change: to 0.01 points
 
 
 class Interval(NamedTuple):
     """The two ends of a confidence interval."""
 
+    low: float
+    high: float
+
+
+class Correlation(NamedTuple):
+    """Spearman's rank correlation with the ends of its 95 % interval."""
+
+    rho: float
     low: float
     high: float
 
@@ -84,6 +95,41 @@ def holm(p_values: Sequence[float]) -> list[float]:
     adjusted = np.empty(len(p_values))
     adjusted[order] = np.maximum.accumulate(np.asarray(p_values)[order] * np.arange(len(p_values), 0, -1))
     return [float(p) for p in np.minimum(adjusted, 1.0)]
+
+
+def spearman(clusters: Sequence[Sequence[tuple[float, float]]]) -> Correlation | None:
+    """Returns Spearman's rank correlation over all points, with a bootstrap interval that resamples whole clusters.
+
+    The points of one language under several models are one cluster, since they resemble each other.
+
+    Args:
+        clusters: the points (x, y) of each cluster.
+
+    Returns:
+        The correlation; None if there are fewer than four clusters, or if all values are equal.
+    """
+    rho = rank_correlation([point for cluster in clusters for point in cluster])
+    if len(clusters) < FEWEST_CLUSTERS or rho is None:
+        return None
+    generator = np.random.default_rng(0)
+    arrays = [np.array(cluster, dtype=np.float64) for cluster in clusters]
+    resamples = generator.integers(len(arrays), size=(_RESAMPLES, len(arrays)))
+    values = np.array([_rho(np.concatenate([arrays[index] for index in resample])) for resample in resamples])
+    low, high = np.quantile(values[np.isfinite(values)], [0.025, 0.975])
+    return Correlation(rho, float(low), float(high))
+
+
+def rank_correlation(points: Sequence[tuple[float, float]]) -> float | None:
+    """Returns Spearman's rank correlation of points (x, y); None if all values of x or of y are equal."""
+    rho = _rho(np.array(points, dtype=np.float64)) if points else math.nan
+    return rho if math.isfinite(rho) else None
+
+
+def _rho(points: Any) -> float:
+    x, y = stats.rankdata(points, axis=0).T
+    x, y = x - x.mean(), y - y.mean()
+    spread = math.sqrt((x @ x) * (y @ y))
+    return float(x @ y) / spread if spread else math.nan  # equal values have no order
 
 
 def smallest_change(n: int, others: float = 0.0, *, alpha: float) -> float | None:

@@ -10,7 +10,7 @@ import pyarrow as pa
 from markupsafe import Markup
 
 from mpo_core.contract.analysis import AnalysedRun, Findings, Study, Variant
-from mpo_core.contract.metric import HELPED, UNSAFE
+from mpo_core.contract.metric import HELPED, REWARD_GAP, UNSAFE
 from mpo_core.contract.tables import METHOD_RUNS
 from mpo_core.display.svg import AFTER, BEFORE, INK, LINE, PAPER, figure, label, shortened, to_svg
 from mpo_core.display.wording import listed, percent, points
@@ -48,10 +48,15 @@ def study_figures(metrics: pa.Table, *, dominant: str, targets: Sequence[str]) -
         Value by figure; `unsafe/sw` is the ASR in Swahili.
     """
     figures = method_figures(metrics, dominant=dominant, targets=targets)
-    for metric in (UNSAFE.name, HELPED.name):
+    for metric in (UNSAFE.name, HELPED.name, REWARD_GAP.name):
         of_metric = [row for row in metrics.to_pylist() if row["metric"] == metric]
         figures |= {f"{metric}/{row['language']}": row["value"] for row in of_metric}
     return figures
+
+
+def by_share(words: str, field: str, *shares: float) -> tuple[Variant, ...]:
+    """Returns a variant for each share that a field of `Variant` may have, named `40 %` and the words."""
+    return tuple(Variant.model_validate({"name": f"{100 * share:g} % {words}", field: share}) for share in shares)
 
 
 class Trainings:
@@ -91,6 +96,13 @@ class TargetStudy(Study):
 
     limits: ClassVar[str]
     """What this study does not show, beside what none does."""
+    trained: ClassVar[tuple[Variant, ...]]
+    """Its variants; the first is the one to compare the others with."""
+
+    def variants(self, targets: Sequence[str]) -> list[Variant]:
+        """Returns the variants, which are the same for all targets."""
+        del targets
+        return list(self.trained)
 
     def analyse(self, run: AnalysedRun) -> Findings | None:
         """Returns ASR and help of the targets, and figures of the dominant language, by variant."""

@@ -8,7 +8,7 @@ from scipy import stats
 
 from mpo_core.contract.analysis import ANALYSES, AnalysedRun
 from mpo_core.contract.tables import METRICS
-from mpo_core.evaluation.analyses.gap_vs_asr import spearman
+from mpo_core.evaluation.statistics import spearman
 
 
 def clusters(languages, *, slope, seed=1):

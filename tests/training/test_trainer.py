@@ -152,6 +152,17 @@ def test_same_seed_same_bytes_other_seed_other_order(build: Any) -> None:
     assert equal(runs[0][1], runs[1][1])
 
 
+def test_with_a_constant_rate_a_shorter_training_is_a_checkpoint_of_a_longer_one(build: Any) -> None:
+    # The study `gap_by_checkpoint` relies on it.
+    runs = []
+    for epochs in (0.5, 2.0):
+        trainer = build({"epochs": epochs, "max_steps": None, "schedule": "constant"})
+        trainer.train()
+        runs.append([(entry["step"], entry["loss"], entry["learning_rate"]) for entry in steps(trainer)])
+    assert [len(run) for run in runs] == [3, 12]
+    assert runs[1][:3] == runs[0]
+
+
 def test_padded_mean_starts_from_exactly_nothing(build: Any) -> None:
     trainer = build({"retention.pooling": "padded_mean", "batch_size": 4, "max_steps": 5})
     assert not trainer.packed

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import ClassVar, Literal
 
 from mpo_core.contract.analysis import Variant
@@ -18,11 +17,9 @@ class BetaStudy(TargetStudy):
         "smaller gap meets the goal, so the targets should end closer to the base model."
     )
     limits: ClassVar[str] = "The learning rate is that of beta 1; a larger beta also makes larger gradients."
+    trained: ClassVar[tuple[Variant, ...]] = tuple(
+        Variant(name=f"beta {beta:g}", training={"beta": beta}) for beta in (1.0, 0.5, 0.75, 1.5, 2.0)
+    )
 
     analysis: Literal["beta"]
     """Name of the analysis."""
-
-    def variants(self, targets: Sequence[str]) -> list[Variant]:
-        """Returns beta 1, the paper's value for one of its models, then smaller and larger ones."""
-        del targets
-        return [Variant(name=f"beta {beta:g}", training={"beta": beta}) for beta in (1.0, 0.5, 0.75, 1.5, 2.0)]

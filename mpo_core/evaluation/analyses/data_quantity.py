@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import ClassVar, Literal
 
 from mpo_core.contract.analysis import Variant
-from mpo_core.evaluation.studies import TargetStudy
+from mpo_core.evaluation.studies import TargetStudy, by_share
 
 
 class DataQuantity(TargetStudy):
@@ -21,12 +20,7 @@ class DataQuantity(TargetStudy):
         "Fewer prompts also mean fewer optimiser steps, since the number of epochs stays: the study does not tell the "
         "two apart."
     )
+    trained: ClassVar[tuple[Variant, ...]] = by_share("of the prompts", "share", 1.0, 0.75, 0.5, 0.25)
 
     analysis: Literal["data_quantity"]
     """Name of the analysis."""
-
-    def variants(self, targets: Sequence[str]) -> list[Variant]:
-        """Returns all prompts, then smaller shares of them."""
-        del targets
-        shares = (1.0, 0.75, 0.5, 0.25)
-        return [Variant(name=f"{share:.0%} of the prompts".replace("%", " %"), share=share) for share in shares]

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import ClassVar, Literal
 
 from mpo_core.contract.analysis import Variant
-from mpo_core.evaluation.studies import TargetStudy
+from mpo_core.evaluation.studies import TargetStudy, by_share
 
 
 class Noise(TargetStudy):
@@ -21,15 +20,11 @@ class Noise(TargetStudy):
         "The faulty pairs are sampled at random over all target languages; faults of a real judge or a real translator "
         "gather in some languages and topics. An untranslated pair is wholly in the dominant language."
     )
+    trained: ClassVar[tuple[Variant, ...]] = (
+        Variant(name="no faults"),
+        *by_share("swapped", "swapped", 0.2, 0.4),
+        *by_share("untranslated", "untranslated", 0.2, 0.4),
+    )
 
     analysis: Literal["noise"]
     """Name of the analysis."""
-
-    def variants(self, targets: Sequence[str]) -> list[Variant]:
-        """Returns sound pairs, then rising shares of either fault."""
-        del targets
-        swapped = [Variant(name=f"{share:.0%} swapped".replace("%", " %"), swapped=share) for share in (0.2, 0.4)]
-        plain = [
-            Variant(name=f"{share:.0%} untranslated".replace("%", " %"), untranslated=share) for share in (0.2, 0.4)
-        ]
-        return [Variant(name="no faults"), *swapped, *plain]
