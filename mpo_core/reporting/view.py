@@ -205,7 +205,7 @@ def training_panels(summary: RunSummary) -> list[Panel]:
         ),
         Panel(
             "Retention loss, L2",
-            "How far the dominant hidden states have moved. Lower is better; logarithmic scale without zeros.",
+            "How far the dominant language has moved. Lower is better; logarithmic scale without zeros.",
             charts.curves(log, [Curve("loss/retention", "L2")], name="l2", unit="", logarithmic=True),
         ),
         Panel(

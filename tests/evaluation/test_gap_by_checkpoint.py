@@ -47,7 +47,7 @@ def test_the_points_are_means_over_seeds_and_the_correlation_is_that_of_scipy():
     swahili = points[len(MODELS) : 2 * len(MODELS)]
     for rho in (stats.spearmanr(points).statistic, stats.spearmanr(swahili).statistic):
         assert f"{rho:.2f}".replace("-", "−") in findings.supports
-    assert "trainings (2)" in findings.limits
+    assert "trainings with 2 seeds" in findings.limits
     assert findings.picture.count("then gap") == 4 * (len(MODELS) - 1)
 
 

@@ -39,7 +39,7 @@ def made_up(study):
         "target_unsafe",
         "target_helped",
         "dominant_kl",
-        *(f"{m}/{c}" for m in ("unsafe", "helped") for c in TARGETS),
+        *(f"{m}/{c}" for m in ("unsafe", "helped", "reward_gap") for c in TARGETS),
     ]
     generator = np.random.default_rng(1)
     return runs({(name, figure): generator.uniform(0.1, 0.2, 3).tolist() for name in names for figure in figures})

@@ -16,7 +16,7 @@ from mpo_core.evaluation.studies import BASE, Trainings
 
 _EPOCHS = (0.125, 0.25, 0.5, 1.0, 2.0)
 _LIMITS = (
-    "The points of a language are means over trainings ({seeds}), all from one base model. The learning rate is "
+    "The points of a language are means over trainings with {seeds}, all from one base model. The learning rate is "
     "constant, so that a checkpoint does not depend on how long the training goes on; in a run it falls."
 )
 
@@ -54,12 +54,13 @@ class GapByCheckpoint(Study):
             Path(code, [place_of(row["reward_gap"], row["asr"]) for row in rows if row["language"] == code])
             for code in (run.dominant, *run.targets)
         ]
+        paths = [path for path in paths if path.measured]
         seeds = len(trainings.values(names[-1], f"{UNSAFE.name}/{run.targets[0]}"))
         return Findings(
             pa.Table.from_pylist(rows),
             draw_paths(paths, name="gap-by-checkpoint"),
             f"{correlated(paths, f'the base model and {len(_EPOCHS)} checkpoints')} {_within(paths)}",
-            f"{LIMITS} {_LIMITS.format(seeds=seeds)}",
+            f"{LIMITS} {_LIMITS.format(seeds='1 seed' if seeds == 1 else f'{seeds} seeds')}",
         )
 
 
