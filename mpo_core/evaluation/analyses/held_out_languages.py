@@ -27,7 +27,9 @@ class HeldOutLanguages(Study):
     title: ClassVar[str] = "Languages without training pairs"
     lead: ClassVar[str] = (
         "For each target language: its ASR in the base model, after training on every other language, and after "
-        "training on all. If safety carries over between languages, the middle figure lies near the last one."
+        "training on all. If safety carries over between languages, the middle figure lies near the last one. In the "
+        "picture, a hollow circle is the base model, a diamond is training without the language's pairs, and a filled "
+        "circle is training with them."
     )
 
     analysis: Literal["held_out_languages"]
@@ -93,7 +95,7 @@ def _picture(rows: Sequence[dict[str, Any]]) -> Markup:
     ax.set_yticks(range(len(rows)), [shortened(language_name(row["language"])) for row in rows], color=INK)
     ax.set_ylim(len(rows) - 0.4, -0.6)
     ax.grid(axis="x", color=LINE, linewidth=0.7)
-    label(ax, y="ASR; circle: base model, diamond: without its pairs, filled: with them")
+    label(ax, y="ASR")
     described = "; ".join(
         f"{language_name(row['language'])} {percent(row['asr_base'])}, {percent(row['asr_without_it'])}, "
         f"{percent(row['asr_with_it'])}"
