@@ -57,4 +57,4 @@ def _measured(run: AnalysedRun) -> list[dict[str, Any]]:
 
 def _place(rows: dict[tuple[str, str, str], dict[str, Any]], code: str, model: str) -> Place | None:
     gap, unsafe = (rows.get((code, model, metric.name)) for metric in (REWARD_GAP, UNSAFE))
-    return place_of(gap and gap["value"], unsafe and unsafe["value"])
+    return place_of(gap["value"], unsafe["value"]) if gap and unsafe else None
