@@ -36,10 +36,10 @@ def train_variants(config: PipelineConfig, variants: list[Variant], seeds: int) 
         trained = {(v.name, seed): _train(runs[seed], base, pairs[seed], v, seed) for v, seed in cells}
         before = {seed: evaluate(of_seed, BASE, base, pairs[seed]) for seed, of_seed in runs.items()}
         after = {
-            (name, seed): evaluate(
-                runs[seed], f"{name}-{seed}", trained_model(base, run.result(future)), pairs[seed], before[seed]
+            (v.name, seed): _evaluate(
+                runs[seed], trained_model(base, run.result(trained[v.name, seed])), pairs[seed], v, before[seed]
             )
-            for (name, seed), future in trained.items()
+            for v, seed in cells
         }
         run.write_settings()
         measured = {**{(BASE, seed): evaluation for seed, evaluation in before.items()}, **after}
@@ -72,6 +72,15 @@ def _train(run: Run, base: ModelFolder, pairs: Pairs, variant: Variant, seed: in
     references = stages.measure(run, base, learned, settings)
     label = f"{variant.name}-{seed}"
     return stages.edit(run, base, pairs.texts, stages.train(run, base, learned, references, settings, label), label)
+
+
+def _evaluate(run: Run, model: ModelFolder, pairs: Pairs, variant: Variant, before: Evaluation) -> Evaluation:
+    """Measures a trained model in the languages of its variant."""
+    if variant.without is not None:
+        languages = run.config.languages.model_copy(update={"targets": [variant.without]})
+        run = run.variant(run.config.model_copy(update={"languages": languages}), run.tag)
+        pairs = pairs.within({languages.dominant, variant.without})
+    return evaluate(run, variant.name, model, pairs, before)
 
 
 def _settings(base: TrainingMethod, variant: Variant, seed: int) -> TrainingMethod:

@@ -27,6 +27,12 @@ class Pairs(NamedTuple):
         """Returns the pairs of one split."""
         return Pairs(of_split(self.texts, name), of_split(self.source, name), of_split(self.target, name))
 
+    def within(self, codes: set[str]) -> "Pairs":
+        """Returns the pairs in some languages."""
+        return Pairs(
+            in_languages(self.texts, codes), in_languages(self.source, codes), in_languages(self.target, codes)
+        )
+
 
 class Measured(NamedTuple):
     """One model's result on a set of prompts: answers and verdicts by shard, and the metrics of all shards."""
@@ -93,6 +99,11 @@ class Change(NamedTuple):
 def split(block: ArtifactRef) -> str:
     """Returns the split (`train`, `validation` or `test`) of a block of prompts."""
     return (block.part or "").partition("-")[0]
+
+
+def in_languages(shards: Mapping[Key, T], codes: set[str]) -> dict[Key, T]:
+    """Returns the shards in some languages."""
+    return {key: shard for key, shard in shards.items() if key[0] in codes}
 
 
 def of_split(shards: Mapping[Key, T], name: str) -> dict[Key, T]:

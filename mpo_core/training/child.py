@@ -9,6 +9,7 @@ import ctypes
 import errno
 import fcntl
 import functools
+import gc
 import hashlib
 import importlib.util
 import json
@@ -127,6 +128,7 @@ def run(job: TrainingJob, channel: _Channel) -> TrainingResult:
     with (job.work / "lock").open("a+") as lock:
         if _first():
             _take(lock, job.work)
+        _import_libraries()
         _join(job.training)
         pairs = _read(job.pairs, PAIRS)
         validation = None if job.validation is None else _read(job.validation, PAIRS)
@@ -156,6 +158,18 @@ def run(job: TrainingJob, channel: _Channel) -> TrainingResult:
             seconds=time.monotonic() - started,
             peak_memory=peak_memory,
         )
+
+
+def _import_libraries() -> None:
+    """Imports what trains, and leaves it out of all garbage collections: nothing of it becomes garbage.
+
+    Going through all these modules again and again takes a fifth of a small training's time.
+    """
+    gc.disable()
+    from mpo_core.training import callbacks, collator, trainer  # noqa: F401
+
+    gc.freeze()
+    gc.enable()
 
 
 def _join(settings: TrainingSettings) -> None:
