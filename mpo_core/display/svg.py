@@ -100,4 +100,18 @@ def _embed(svg: str, name: str, description: str) -> str:
         svg = svg.replace(colour, f"var(--{variable})")
     # matplotlib names a font in every text; the page's style sheet sets it.
     svg = re.sub(r"font: (?:\w+ )?([\d.]+px) [^;\"]+", r"font-size: \1", svg)
-    return re.sub(r"\n\s*", "\n", svg).strip()
+    return shortened_svg(re.sub(r"\n\s*", "\n", svg).strip())
+
+
+def shortened_svg(svg: str) -> str:
+    """Cuts coordinates to hundredths of a point, and gives points that look alike their style together."""
+    svg = re.sub(r' (?:d|x|y)="[^"]*"', lambda match: re.sub(r"(\.\d\d)\d+", r"\1", match[0]), svg)
+    return re.sub(r"<g( clip-path=[^>]*)>\n((?:<use [^>]*/>\n)+)</g>", _alike, svg)
+
+
+def _alike(group: re.Match[str]) -> str:
+    points, styles = group[2], set(re.findall(r' style="[^"]*"', group[2]))
+    if len(styles) != 1:
+        return group[0]
+    style = styles.pop()
+    return f"<g{group[1]}{style}>\n{points.replace(style, '')}</g>"

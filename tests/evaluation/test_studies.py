@@ -12,6 +12,7 @@ from scipy import stats
 from mpo_core.contract.analysis import ANALYSES, AnalysedRun, Study
 from mpo_core.contract.artifacts import ArtifactStore
 from mpo_core.contract.tables import METHOD_RUNS, METRICS, PROMPT_STATES
+from mpo_core.display.svg import shortened_svg
 from mpo_core.evaluation.analyses.hidden_states import States, probe_accuracy
 from mpo_core.evaluation.studies import Trainings, study_figures
 from mpo_core.reporting import write_analysis
@@ -162,3 +163,13 @@ def test_hidden_states_by_language_before_and_after():
     assert analysis.analyse(analysed()) is None
     few = {name: table.slice(0, 6) for name, table in parts.items()}
     assert analysis.analyse(analysed(states=few)) is None
+
+
+def test_shorter_svgs_cut_coordinates_and_no_figures():
+    points = '<use x="1.23456" style="fill: red"/>\n<use x="7" style="fill: red"/>\n'
+    svg = f'<svg aria-label="0.0042"><text x="0.98765">0.0042</text><g clip-path="url(#a)">\n{points}</g></svg>'
+    assert shortened_svg(svg) == (
+        '<svg aria-label="0.0042"><text x="0.98">0.0042</text>'
+        '<g clip-path="url(#a)" style="fill: red">\n<use x="1.23"/>\n<use x="7"/>\n</g></svg>'
+    )
+    assert "blue" in shortened_svg(svg.replace('7" style="fill: red', '7" style="fill: blue'))
