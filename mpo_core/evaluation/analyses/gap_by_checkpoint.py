@@ -41,7 +41,7 @@ class GapByCheckpoint(Study):
         """
         del targets
         constant = {"schedule": "constant", "warmup": 0.0}
-        return [Variant(name=f"{epochs:g} epochs", training={"epochs": epochs, **constant}) for epochs in _EPOCHS]
+        return [Variant(name=f"epoch {epochs:g}", training={"epochs": epochs, **constant}) for epochs in _EPOCHS]
 
     def analyse(self, run: AnalysedRun) -> Findings | None:
         """Returns gap and ASR by language and checkpoint, with their correlation over all points and by language."""
