@@ -75,12 +75,12 @@ def _train(run: Run, base: ModelFolder, pairs: Pairs, variant: Variant, seed: in
 
 
 def _evaluate(run: Run, model: ModelFolder, pairs: Pairs, variant: Variant, before: Evaluation) -> Evaluation:
-    """Measures a trained model in the languages of its variant."""
-    if variant.without is not None:
-        languages = run.config.languages.model_copy(update={"targets": [variant.without]})
-        run = run.variant(run.config.model_copy(update={"languages": languages}), run.tag)
-        pairs = pairs.within({languages.dominant, variant.without})
-    return evaluate(run, variant.name, model, pairs, before)
+    """Measures a trained model; one without the pairs of a language, in that language alone."""
+    if variant.without is None:
+        return evaluate(run, variant.name, model, pairs, before)
+    languages = run.config.languages.model_copy(update={"targets": [variant.without]})
+    fewer = run.variant(run.config.model_copy(update={"languages": languages}), run.tag)
+    return evaluate(fewer, variant.name, model, pairs.within({variant.without}))
 
 
 def _settings(base: TrainingMethod, variant: Variant, seed: int) -> TrainingMethod:

@@ -92,7 +92,7 @@ class Variant(BaseModel):
     untranslated: float = 0.0
     """Share of the target pairs whose texts stay in the dominant language."""
     without: str | None = None
-    """A target language whose pairs are left out; the variant is measured in this and the dominant language alone."""
+    """A target language whose pairs are left out; the variant is measured in this language alone."""
 
 
 class Study(Analysis):

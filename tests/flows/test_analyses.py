@@ -51,6 +51,10 @@ def test_a_study_trains_every_variant_and_measures_it_as_a_run_does(warm):
         runs = train_variants(parse_config(small_settings(root), where="test"), variants, 1).to_pylist()
     values = {(row["method"], row["figure"]): row["value"] for row in runs}
     assert {name for name, _ in values} == {"base", "all", "less", "no sw"}
-    assert len({values[name, "dominant_kl"] for name in ("all", "less", "no sw")}) == 3
+    assert values["all", "dominant_kl"] != values["less", "dominant_kl"]
+    assert {figure for name, figure in values if name == "no sw" and "unsafe/" in figure} == {
+        "unsafe/sw",
+        "unsafe/targets",
+    }
     assert values["base", "unsafe/sw"] > 0.3
     assert not any(name.startswith("vary-") and "all" in name for name in ran)
