@@ -77,6 +77,14 @@ def test_every_field_is_described_and_unknown_keys_are_refused(model):
             "training.layout=packed training.retention.pooling=padded_mean",
             r"`retention\.pooling: padded_mean` counts pads",
         ),
+        (
+            "training.layout=padded training.retention.pooling=padded_mean training.retention.distance=kl",
+            r"`retention\.distance: kl` pools nothing",
+        ),
+        (
+            "training.retention.distance=kl training.processes=2 training.parallel=fsdp2",
+            r"`retention\.distance: kl` needs the whole model in each process",
+        ),
         ("training.weights=bfloat16 training.learning_rate=6e-7", r"would round away the updates .* under 4e-05"),
         ("training.weights=nf4", r"training: `weights: nf4` cannot train by itself; it is the base under `lora`"),
         (
