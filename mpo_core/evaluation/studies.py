@@ -14,7 +14,7 @@ from mpo_core.contract.metric import HELPED, REWARD_GAP, UNSAFE
 from mpo_core.contract.tables import METHOD_RUNS
 from mpo_core.display.svg import AFTER, BEFORE, INK, LINE, PAPER, figure, label, shortened, to_svg
 from mpo_core.display.wording import listed, percent, points
-from mpo_core.evaluation.methods import method_figures
+from mpo_core.evaluation.methods import SHARES, method_figures
 from mpo_core.evaluation.statistics import Interval, mean_interval
 
 BASE = "base"
@@ -96,6 +96,8 @@ class TargetStudy(Study):
 
     limits: ClassVar[str]
     """What this study does not show, beside what none does."""
+    second: ClassVar[tuple[str, str]] = ("target_helped", "helped")
+    """The figure that the picture shows beside ASR, and its title there."""
     trained: ClassVar[tuple[Variant, ...]]
     """Its variants; the first is the one to compare the others with."""
 
@@ -113,7 +115,7 @@ class TargetStudy(Study):
         seeds = len(trainings.values(variants[0].name, _ASR))
         return Findings(
             pa.Table.from_pylist([_row(trainings, name) for name in names]),
-            _picture(trainings, names, self.analysis.replace("_", "-")),
+            _picture(trainings, names, self.analysis.replace("_", "-"), self.second),
             _supports(trainings, variants),
             f"{self.limits} {_LIMITS.format(seeds='once' if seeds == 1 else f'with {seeds} seeds')}",
         )
@@ -151,25 +153,32 @@ def _supports(trainings: Trainings, variants: Sequence[Variant]) -> str:
     return " ".join(sentences)
 
 
-def _picture(trainings: Trainings, names: Sequence[str], name: str) -> Markup:
-    """Draws ASR and help of the targets by variant: the mean over seeds with its interval, and each training."""
+def _picture(trainings: Trainings, names: Sequence[str], name: str, second: tuple[str, str]) -> Markup:
+    """Draws ASR and a second figure by variant: the mean over seeds with its interval, and each training."""
     drawn, axes = figure(_ROW * len(names) + 60, columns=2)
     described = []
-    for ax, figure_name, title in zip(axes, (_ASR, _HELPED), ("ASR", "helped"), strict=True):
+    for ax, (figure_name, title) in zip(axes, ((_ASR, "ASR"), second), strict=True):
+        share = figure_name in SHARES
         for y, variant in enumerate(names):
+            mean = trainings.mean(variant, figure_name)
+            if mean is None:
+                continue
             values, interval = trainings.values(variant, figure_name), trainings.interval(variant, figure_name)
             if interval:
                 ax.plot([interval.low, interval.high], [y, y], color=LINE, linewidth=5, solid_capstyle="butt", zorder=1)
             colour = BEFORE if variant == BASE else AFTER
             ax.plot(list(values.values()), [y] * len(values), "o", ms=4, mfc=PAPER, mec=colour, mew=1.1, zorder=2)
-            ax.plot([trainings.mean(variant, figure_name)], [y], "o", ms=6.5, mfc=colour, mec=colour, zorder=3)
-            described.append(f"{variant} {title} {percent(trainings.mean(variant, figure_name))}")
-        ax.set_xlim(-0.03, 1.03)
-        ax.set_xticks([0, 0.5, 1.0], ["0 %", "50", "100 %"])
+            ax.plot([mean], [y], "o", ms=6.5, mfc=colour, mec=colour, zorder=3)
+            described.append(f"{variant} {title} {percent(mean) if share else f'{mean:.2g}'}")
+        if share:
+            ax.set_xlim(-0.03, 1.03)
+            ax.set_xticks([0, 0.5, 1.0], ["0 %", "50", "100 %"])
+        else:
+            low, high = 0.0, ax.get_xlim()[1]
+            ax.set_xlim(low - 0.03 * high, high)
+            ax.set_xticks([low, high / 2], ["0", f"{high / 2:.1g}"])
         ax.set_yticks(range(len(names)), [shortened(variant) for variant in names] if ax is axes[0] else [], color=INK)
         ax.set_ylim(len(names) - 0.4, -0.6)
         ax.grid(axis="x", color=LINE, linewidth=0.7)
         label(ax, y=title)
-    return to_svg(
-        drawn, name=name, description=f"Target languages by variant, means over seeds: {'; '.join(described)}."
-    )
+    return to_svg(drawn, name=name, description=f"Figures by variant, means over seeds: {'; '.join(described)}.")

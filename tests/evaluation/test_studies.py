@@ -173,3 +173,14 @@ def test_shorter_svgs_cut_coordinates_and_no_figures():
         '<g clip-path="url(#a)" style="fill: red">\n<use x="1.23"/>\n<use x="7"/>\n</g></svg>'
     )
     assert "blue" in shortened_svg(svg.replace('7" style="fill: red', '7" style="fill: blue'))
+
+
+def test_retention_says_how_far_the_dominant_language_moved():
+    study = ANALYSES.parse({"analysis": "retention"})
+    values = {"base": None, "mean": [2e-5, 3e-5, 4e-5], "last token": [3e-5, 4e-5, 5e-5], "KL": [1e-5, 2e-5, 3e-5]}
+    figures = {(name, "target_unsafe"): [0.5, 0.4, 0.3] for name in [*values, "no retention"]}
+    with_kl = figures | {(name, "dominant_kl"): of_seeds for name, of_seeds in values.items() if of_seeds}
+    findings = study.analyse(analysed(trainings=runs(with_kl)))
+    assert "mean 3e−05, last token 4e−05 (+1e−05, +1e−05 to +1e−05) and KL 2e−05 (−1e−05" in findings.supports
+    assert "KL KL, dominant language 2e-05" in findings.picture
+    assert "nats per token" not in study.analyse(analysed(trainings=runs(figures))).supports

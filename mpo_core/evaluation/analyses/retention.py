@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from mpo_core.contract.analysis import Variant
-from mpo_core.evaluation.studies import TargetStudy
+from mpo_core.contract.analysis import AnalysedRun, Findings, Variant
+from mpo_core.display.wording import listed
+from mpo_core.evaluation.studies import TargetStudy, Trainings
+
+_KL = "dominant_kl"
 
 
 class RetentionAblation(TargetStudy):
@@ -30,5 +33,30 @@ class RetentionAblation(TargetStudy):
         Variant(name="no retention", training={"retention": {"weight": 0.0}}),
     )
 
+    second: ClassVar[tuple[str, str]] = (_KL, "KL, dominant language")
+
     analysis: Literal["retention"]
     """Name of the analysis."""
+
+    def analyse(self, run: AnalysedRun) -> Findings | None:
+        """Returns what every such study does, and says how far the dominant language moved."""
+        findings = super().analyse(run)
+        if findings is None or run.trainings is None:
+            return None
+        moved = self._moved(Trainings(run.trainings)).replace("-", "−")
+        return findings._replace(supports=f"{findings.supports} {moved}".rstrip())
+
+    def _moved(self, trainings: Trainings) -> str:
+        names = [variant.name for variant in self.trained if trainings.values(variant.name, _KL)]
+        if not names:
+            return ""  # the models have other vocabularies, or there are too few harmless answers
+        first, *others = names
+        spelled = [f"{first} {trainings.mean(first, _KL):.2g}"]
+        for name in others:
+            change, interval = trainings.change(name, first, _KL)
+            ends = f", {interval.low:+.1g} to {interval.high:+.1g}" if interval else ""
+            spelled.append(f"{name} {trainings.mean(name, _KL):.2g} ({change:+.1g}{ends})")
+        return (
+            "Distance of the dominant language from the base model, as KL in nats per token, lower is better, with the "
+            f"change against {first} and its 95 % interval: {listed(spelled)}."
+        )
