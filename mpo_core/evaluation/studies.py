@@ -176,7 +176,8 @@ def _picture(trainings: Trainings, names: Sequence[str], name: str, second: tupl
         else:
             low, high = 0.0, ax.get_xlim()[1]
             ax.set_xlim(low - 0.03 * high, high)
-            ax.set_xticks([low, high / 2], ["0", f"{high / 2:.1g}"])
+            middle = f"{high / 2:.1g}"
+            ax.set_xticks([low, float(middle)], ["0", middle])
         ax.set_yticks(range(len(names)), [shortened(variant) for variant in names] if ax is axes[0] else [], color=INK)
         ax.set_ylim(len(names) - 0.4, -0.6)
         ax.grid(axis="x", color=LINE, linewidth=0.7)
