@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,8 +23,8 @@ from mpo_core.contract.training import Scores, TrainingMethod
 from mpo_core.training.collator import PairRow
 from mpo_core.training.consistency import Consistency
 from mpo_core.training.divergence import divergence, mismatched
-from mpo_core.training.forward import Output, adding_up, attach, can_pack, frozen_head
-from mpo_core.training.head import Frozen
+from mpo_core.training.forward import Output, adding_up, attach, can_pack
+from mpo_core.training.frozen_answers import FrozenAnswers
 from mpo_core.training.layout import Item, Layout, pack, pad
 from mpo_core.training.noise import train_without_noise
 from mpo_core.training.objective import divergence_loss, retention_loss, weighted_mean
@@ -117,8 +118,7 @@ class MPOTrainer(Trainer):
         self._with_prompts = settings.needs_prompt_scores
         self._means = Means()
         self._layouts: dict[tuple[str, ...], Tensor] = {}
-        self._frozen: Frozen | None = None
-        self._answers: dict[str, Tensor] = {}
+        self._answers: FrozenAnswers | None = None
         attach(model, packed=self.packed, keep=settings.logit_memory * 2**20)
         args = training_arguments(
             settings, folder, len(rows), evaluates=bool(validation), use_cache=model.config.use_cache
@@ -146,7 +146,10 @@ class MPOTrainer(Trainer):
         if settings.pooling == "padded_mean" and self._with_sources:
             self._remember_layouts(rows, validation or [])
         if self._compares:
-            self._remember_answers([*rows, *(validation or [])])
+            unique = {row.source_id: row for row in (*rows, *(validation or []))}
+            forwards, narrow = self._cut(list(unique.values())), settings.precision == "bfloat16"
+            run = functools.partial(self._run, self.model)
+            self._answers = FrozenAnswers(self.model, forwards, run, narrow=narrow)
         self._mismatched: dict[str, PairRow] = {}
         self._bare: dict[str, PairRow] = {}
         for some in filter(None, (validation, rows)):
@@ -197,24 +200,6 @@ class MPOTrainer(Trainer):
                 with torch.no_grad():
                     self._layouts[key] = self._run(model, forward).pooled.cpu()
 
-    def _remember_answers(self, rows: list[PairRow]) -> None:
-        """Stores the states of the dominant answers' tokens, and the output layer, while the model is not trained yet.
-
-        The distributions of the frozen model are computed from them chunk by chunk, so no second model is in memory.
-        """
-        model: Any = self.model
-        model.eval()
-        measured: dict[str, Tensor] = {}
-        unique = list({row.source_id: row for row in rows}.values())
-        for forward in (Forward([], forward.sources) for forward in self._cut(unique) if forward.sources):
-            with torch.no_grad():
-                states = self._run(model, forward).states
-            lengths = [len(chosen + rejected) for _, chosen, rejected in (each.row.source for each in forward.sources)]
-            if self.settings.precision == "bfloat16":
-                states = states.bfloat16()  # as the output layer will read them
-            measured |= zip(_names(forward), states.cpu().split(lengths), strict=True)
-        self._frozen, self._answers = frozen_head(model), measured
-
     def _measured(self, rows: list[PairRow]) -> dict[str, PairRow]:
         """Measures the reference of pairs that no stage has measured, while the model is not trained yet."""
         measured = self.log_probabilities(self.model, rows).tolist()
@@ -241,9 +226,8 @@ class MPOTrainer(Trainer):
             with_prompts=self._with_prompts,
             compares=self._compares,
         )
-        if self._frozen is not None and forward.sources:
-            states = torch.cat([self._answers[name] for name in _names(forward)])
-            layout = layout._replace(frozen=self._frozen._replace(states=states))
+        if self._answers is not None and forward.sources:
+            layout = layout._replace(frozen=self._answers.of(forward))
         return self._output(model, layout, exact=exact)
 
     def _output(self, model: Any, layout: Layout, *, exact: bool = False) -> Output:
