@@ -90,6 +90,10 @@ class TrainingSettings(Settings):
     weights: Literal["float32", "bfloat16", "nf4"] = "float32"
     """Number format of the weights. `bfloat16` and the 4-bit format `nf4` (QLoRA) are for the frozen base under `lora`.
     Default: float32."""
+    memory: Literal["full", "lean"] = "full"
+    """How weights and moments are kept in full fine-tuning. `full`: in float32, 16 bytes per parameter with gradients.
+    `lean`: weights exact but in two halves, moments in bfloat16, 8 bytes, and 2 more for gradients if `max_grad_norm`
+    is set or a step needs several forward passes; needs `precision: bfloat16`. Default: `full`."""
     gradient_checkpointing: bool = False
     """Computes activations a second time instead of storing them: less memory, more time. Default: false."""
     seed: int = Field(0, ge=0, lt=2**32)
@@ -147,6 +151,18 @@ class TrainingSettings(Settings):
             )
         if self.weights == "nf4" and self.lora is None:
             raise ValueError("`weights: nf4` cannot train by itself; it is the base under `lora`")
+        return self
+
+    @model_validator(mode="after")
+    def _lean(self) -> Self:
+        if self.memory == "full":
+            return self
+        if self.lora is not None or self.weights != "float32":
+            raise ValueError("`memory: lean` is for training all weights: leave out `lora` and `weights`")
+        if self.precision != "bfloat16":
+            raise ValueError("`memory: lean` computes in bfloat16: set `precision: bfloat16` too")
+        if self.processes > 1:
+            raise ValueError("`memory: lean` works in one process: `processes: 1`, or `memory: full`")
         return self
 
     @model_validator(mode="after")

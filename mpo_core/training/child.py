@@ -376,8 +376,10 @@ def _save(job: TrainingJob, trainer: Any, quarantine: pa.Table, cuts: Cuts) -> N
     The trainer loses its model: it is freed before the saved one is loaded.
     """
     from mpo_core.models import load_tokenizer
+    from mpo_core.training.lean import join
     from mpo_core.training.saved import device_for_check, measure_trained, release, require_same
 
+    join(trainer.model)
     trained = measure_trained(trainer)
     model = _whole(job, trainer)
     if not _first():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from accelerate import DistributedType, PartialState
@@ -16,6 +16,7 @@ from mpo_core.models import pick_device
 from mpo_core.settings import TrainingSettings
 
 Order = Literal["grouped", "shuffled", "file"]
+_BETAS, _EPSILON = (0.9, 0.999), 1e-8  # of AdamW
 
 
 def total_steps(settings: TrainingSettings, rows: int) -> int:
@@ -51,9 +52,9 @@ def training_arguments(
         lr_scheduler_type=schedule,
         warmup_steps=warmup,
         optim="adamw_torch_fused",
-        adam_beta1=0.9,
-        adam_beta2=0.999,
-        adam_epsilon=1e-8,
+        adam_beta1=_BETAS[0],
+        adam_beta2=_BETAS[1],
+        adam_epsilon=_EPSILON,
         weight_decay=settings.weight_decay,
         max_grad_norm=settings.max_grad_norm or 0.0,  # 0 is off there, and in DeepSpeed
         seed=settings.seed,
@@ -84,6 +85,11 @@ def training_arguments(
         # callbacks.StopEarly saves whatever evaluation is the best so far.
         arguments.load_best_model_at_end = True
     return arguments
+
+
+def lean_arguments(settings: TrainingSettings) -> dict[str, Any]:
+    """Translates our settings into the arguments of `LeanAdamW`, equal to those that AdamW gets without it."""
+    return {"lr": settings.learning_rate, "betas": _BETAS, "eps": _EPSILON, "seed": settings.seed}
 
 
 class EpochSteps(Sampler[list[int]]):

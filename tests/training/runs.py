@@ -10,7 +10,8 @@ from mpo_core.training.trainer import MPOTrainer
 
 
 def weights(model: Any) -> dict[str, torch.Tensor]:
-    return {name: value.detach().clone() for name, value in model.named_parameters()}
+    """Copies all that a checkpoint holds of a model, lower halves of weights included."""
+    return {name: value.detach().clone() for name, value in model.state_dict().items()}
 
 
 def equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:

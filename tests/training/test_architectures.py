@@ -186,3 +186,17 @@ def test_a_head_that_is_not_as_its_config_says_is_refused() -> None:
     ):
         attach(model, packed=False)
     assert "forward" not in vars(model)
+
+
+@pytest.mark.long  # test_lean.py trains a Llama
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_split_weights_train_and_are_saved_whole(name: str, world: Any, tokenizer: Any, tmp_path: Path) -> None:
+    initial = tiny(name, len(tokenizer))
+    changes = {"memory": "lean", "precision": "bfloat16", "max_grad_norm": None}
+    job, trainer, before = trained(initial, tmp_path, world, tokenizer, **changes)
+    _save(job, trainer, QUARANTINE.build([]), Cuts())
+    saved = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "out" / "model")
+    assert saved.state_dict().keys() == initial.state_dict().keys()
+    for key, value in saved.named_parameters():
+        assert value.dtype == torch.float32
+        assert not torch.equal(value, before[key]), key

@@ -36,8 +36,9 @@ class Crash(TrainerCallback):
         {"batch_size": 2, "gradient_accumulation": 2, "retention.pooling": "padded_mean", "order": "shuffled"},
         {"batch_size": 4, "lora": LoraSettings(rank=4), "consistency": {"width": 8, "every": 2}},
         {"batch_size": 4, "retention.distance": "kl"},
+        {"batch_size": 4, "memory": "lean", "precision": "bfloat16", "max_grad_norm": None},
     ],
-    ids=["full", "adapters", "four bits", "padded", "consistency", "divergence"],
+    ids=["full", "adapters", "four bits", "padded", "consistency", "divergence", "lean"],
 )
 def test_broken_off_at_any_step_and_resumed_it_ends_in_the_same_bytes(
     build: Any, method: dict[str, Any], tmp_path: Path

@@ -220,8 +220,13 @@ def test_a_loss_that_is_no_number_names_the_rows(build: Any, spoilt: str) -> Non
     assert not equal(weights(trainer.model), before)
 
 
-def test_a_gradient_that_is_no_number_stops_before_anything_is_saved(build: Any, tmp_path: Path) -> None:
-    trainer = build({"batch_size": 4, "order": "file", "save_every": 1}, callbacks=[Checkpoints()])
+@pytest.mark.parametrize(
+    "memory", [{}, {"memory": "lean", "precision": "bfloat16", "max_grad_norm": None}], ids=["full", "lean"]
+)
+def test_a_gradient_that_is_no_number_stops_before_anything_is_saved(
+    build: Any, tmp_path: Path, memory: dict[str, Any]
+) -> None:
+    trainer = build({"batch_size": 4, "order": "file", "save_every": 1} | memory, callbacks=[Checkpoints()])
     trainer.model.get_input_embeddings().weight.register_hook(
         lambda grad: grad * (float("nan") if trainer.state.global_step == 2 else 1.0)
     )
