@@ -5,9 +5,8 @@ as a buffer beside it. Both together are the exact float32 weight: an update of 
 it. Kahan compensation in bfloat16 takes as many bytes and loses digits; stochastic rounding of the weights takes 2
 bytes less, but at a learning rate of 6e-7 its noise is many times the update (`python benchmarks/lean.py`).
 
-The optimiser is our own. Those of torchao and bitsandbytes with 8-bit moments know no split weights, torchao's need a
-compiler, and moments of 8 bits share a scale in each block: where the gradients of a block differ widely, the small
-ones lose their direction. The benchmark measures that too.
+The optimiser is our own: those of torchao and bitsandbytes know no split weights, and torchao's need a compiler.
+Moments of 8 bits would take 2 bytes less, and cost more of the update's direction (measured there, too).
 """
 
 from __future__ import annotations
