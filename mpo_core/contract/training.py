@@ -159,6 +159,8 @@ class TrainingSettings(Settings):
             return self
         if self.lora is not None or self.weights != "float32":
             raise ValueError("`memory: lean` is for training all weights: leave out `lora` and `weights`")
+        if self.consistency is not None:
+            raise ValueError("`memory: lean` cannot train with `consistency`: leave it out, or `memory: full`")
         if self.precision != "bfloat16":
             raise ValueError("`memory: lean` computes in bfloat16: set `precision: bfloat16` too")
         if self.processes > 1:
@@ -174,6 +176,11 @@ class TrainingSettings(Settings):
         if self.sharded and self.weights == "nf4":
             raise ValueError("`weights: nf4` cannot be sharded: `parallel: ddp`")
         return self
+
+    @property
+    def updates_in_backward(self) -> bool:
+        """Whether the last backward pass of a step updates the weights, which clipping does not allow."""
+        return self.memory == "lean" and self.max_grad_norm is None
 
     @property
     def sharded(self) -> bool:

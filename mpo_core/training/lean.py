@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -78,43 +78,19 @@ class LeanAdamW(torch.optim.Optimizer):
     def __init__(self, params: Any, *, lr: float, betas: tuple[float, float], eps: float, seed: int) -> None:
         super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": 0.0})
         self._seed = seed
-        self._stepping = False
-        self._norms: list[Tensor] = []
+        self.in_backward = False
+        self.norms: list[Tensor] = []
         for number, (weight, _) in enumerate(self._weights()):
             weight.register_post_accumulate_grad_hook(lambda weight, number=number: self._on_gradient(weight, number))
 
     def _weights(self) -> Iterator[tuple[Tensor, dict[str, Any]]]:
         return ((weight, group) for group in self.param_groups for weight in group["params"])
 
-    @contextlib.contextmanager
-    def stepping(self, *, on: bool) -> Iterator[None]:
-        """Lets a backward pass update each weight, and free its gradient, as soon as that gradient is complete."""
-        self._stepping = on
-        try:
-            yield
-        finally:
-            self._stepping = False
-
     def _on_gradient(self, weight: Tensor, number: int) -> None:
-        if self._stepping:
+        if self.in_backward:
             group = next(group for other, group in self._weights() if other is weight)
-            self._norms.append(torch.linalg.vector_norm(_gradient(weight), dtype=torch.float32))
+            self.norms.append(_norm(weight))
             self._update(weight, number, group)
-
-    def norm(self, rest: Iterable[Tensor]) -> Tensor:
-        """Returns the norm of the step's gradient: of the weights that backward has updated, and of the rest.
-
-        Args:
-            rest: weights; those without a gradient count as zero.
-        """
-        norms = self._norms + [
-            torch.linalg.vector_norm(_gradient(weight), dtype=torch.float32)
-            for weight in rest
-            if weight.grad is not None
-        ]
-        self._norms = []
-        total: Tensor = torch.linalg.vector_norm(torch.stack(norms))
-        return total
 
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
         """Updates every weight that still has a gradient, and frees the gradient."""
@@ -137,6 +113,39 @@ class LeanAdamW(torch.optim.Optimizer):
         weight.grad = None
         for parts in zip(*(tensor.view(-1).split(_PART) for tensor in tensors), strict=True):
             _adamw(*parts, step=state["step"], random=random, **group)
+
+
+@contextlib.contextmanager
+def updating_in_backward(optimizer: Any, *, on: bool) -> Iterator[None]:
+    """Lets a backward pass update each weight, and free its gradient, as soon as that gradient is complete.
+
+    Args:
+        optimizer: accelerate's wrapper of a `LeanAdamW`, or of any other if not `on`.
+        on: whether it does so.
+    """
+    if not on:
+        yield
+        return
+    lean: LeanAdamW = optimizer.optimizer
+    lean.in_backward = True
+    try:
+        yield
+    finally:
+        lean.in_backward = False
+
+
+def norm_of_step(optimizer: Any, model: Any) -> Tensor:
+    """Returns the norm of a step's gradient: of the weights that backward has updated, and of those still to update."""
+    lean: LeanAdamW = optimizer.optimizer
+    norms = lean.norms + [_norm(weight) for weight in model.parameters() if weight.grad is not None]
+    lean.norms = []
+    total: Tensor = torch.linalg.vector_norm(torch.stack(norms))
+    return total
+
+
+def _norm(weight: Tensor) -> Tensor:
+    norm: Tensor = torch.linalg.vector_norm(_gradient(weight), dtype=torch.float32)
+    return norm
 
 
 def _gradient(weight: Tensor) -> Tensor:

@@ -26,7 +26,7 @@ from mpo_core.training.divergence import divergence, mismatched
 from mpo_core.training.forward import Output, adding_up, attach, can_pack
 from mpo_core.training.frozen_answers import FrozenAnswers
 from mpo_core.training.layout import Item, Layout, pack, pad
-from mpo_core.training.lean import LeanAdamW, split
+from mpo_core.training.lean import LeanAdamW, norm_of_step, split, updating_in_backward
 from mpo_core.training.noise import train_without_noise
 from mpo_core.training.objective import divergence_loss, retention_loss, weighted_mean
 from mpo_core.training.plan import Forward, by_rows, by_tokens, share
@@ -336,7 +336,8 @@ class MPOTrainer(Trainer):
         with adding_up(model) if alone else contextlib.nullcontext():
             for i, forward in enumerate(step.forwards):
                 last = i == len(step.forwards) - 1
-                with self._last_syncs(model, last=last), self._stepping(last=last):
+                updates = last and self.settings.updates_in_backward
+                with self._last_syncs(model, last=last), updating_in_backward(self.optimizer, on=updates):
                     loss = self.share_of_loss(model, forward, step) * processes
                     self.accelerator.backward(loss)
                 total += loss.detach()
@@ -363,20 +364,6 @@ class MPOTrainer(Trainer):
         with model.no_sync() if waits else contextlib.nullcontext():
             yield
 
-    @property
-    def _steps_in_backward(self) -> bool:
-        """Whether the last backward of a step updates the weights; clipping needs the whole gradient's norm before."""
-        return self.settings.memory == "lean" and self.settings.max_grad_norm is None
-
-    def _stepping(self, *, last: bool) -> Any:
-        """Lets the last backward of a step update the weights, where the settings allow that."""
-        return self._lean_optimizer.stepping(on=last) if self._steps_in_backward else contextlib.nullcontext()
-
-    @property
-    def _lean_optimizer(self) -> LeanAdamW:
-        optimizer: Any = self.optimizer
-        return optimizer.optimizer  # type: ignore[no-any-return]  # accelerate's wrapper
-
     # -- gradient -------------------------------------------------------------------
 
     def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> float:
@@ -389,8 +376,8 @@ class MPOTrainer(Trainer):
             BadInputError: the norm is not finite; names the rows. Checkpoints are as before this step, and so are the
                 weights unless backward has updated them.
         """
-        if self._steps_in_backward:
-            grad_norm = self._lean_optimizer.norm(model.parameters())
+        if self.settings.updates_in_backward:
+            grad_norm = norm_of_step(self.optimizer, model)
         norm = super()._get_grad_norm(model, grad_norm=grad_norm)  # type: ignore[no-untyped-call]
         norm = float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)
         if not math.isfinite(norm):
@@ -401,7 +388,7 @@ class MPOTrainer(Trainer):
         """Returns the step's rows whose own gradient is not finite; all rows where that cannot be told apart."""
         step = self._current
         # In a collective the others would wait; what backward has updated is no longer the model at fault.
-        if self.accelerator.distributed_type != DistributedType.NO or self._steps_in_backward:
+        if self.accelerator.distributed_type != DistributedType.NO or self.settings.updates_in_backward:
             return [row.pair_id for row in step.rows]
         at_fault: set[str] = set()
         for forward in self._pair_by_pair(step):

@@ -132,6 +132,7 @@ def test_the_norm_is_that_of_the_whole_gradient(build: Any) -> None:
         ({"lora": LoraSettings()}, "leave out `lora` and `weights`"),
         ({"lora": LoraSettings(), "weights": "nf4"}, "leave out `lora` and `weights`"),
         ({"precision": "float32"}, "set `precision: bfloat16` too"),
+        ({"consistency": {"every": 2}}, "cannot train with `consistency`"),
         ({"processes": 2, "parallel": "fsdp2"}, "works in one process"),
     ],
 )
