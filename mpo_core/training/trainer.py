@@ -27,6 +27,7 @@ from mpo_core.training.forward import Output, adding_up, attach, can_pack
 from mpo_core.training.frozen_answers import FrozenAnswers
 from mpo_core.training.layout import Item, Layout, pack, pad
 from mpo_core.training.lean import LeanAdamW, norm_of_step, split, updating_in_backward
+from mpo_core.training.means import Means
 from mpo_core.training.noise import train_without_noise
 from mpo_core.training.objective import divergence_loss, retention_loss, weighted_mean
 from mpo_core.training.plan import Forward, by_rows, by_tokens, share
@@ -58,31 +59,6 @@ class Step(NamedTuple):
     def mean_prompt_tokens(self) -> float:
         """Mean number of tokens of a prompt after its first one, weighted by the rows' weights."""
         return math.fsum(row.weight * (len(row.target.prompt) - 1) for row in self.rows) / self.weight
-
-
-class Means:
-    """Weighted means of the loss's terms over the pairs of all forward passes since the last `take`."""
-
-    NAMES = ("loss/gap", "loss/retention", "reward_gap/target", "reward_gap/dominant", "rewards/accuracies")
-
-    def __init__(self) -> None:
-        self.weight = 0.0
-        self.sums = torch.zeros(len(self.NAMES), dtype=torch.float64)
-
-    def add(self, **terms: tuple[Tensor, Tensor]) -> None:
-        """Counts in terms by name, each as ([n] figures, [n] weights)."""
-        for name, (figures, weights) in terms.items():
-            at = self.NAMES.index(name.replace("__", "/"))
-            self.sums[at] += (figures.detach().double() * weights.double()).sum().cpu()
-
-    def take(self, accelerator: Any) -> dict[str, float]:
-        """Returns the means over all processes, and starts anew."""
-        sums = self.sums
-        if accelerator.num_processes > 1:
-            sums = accelerator.reduce(sums.to(accelerator.device, torch.float32), "sum").double().cpu()
-        means = dict(zip(self.NAMES, (sums / max(self.weight, 1e-30)).tolist(), strict=True))
-        self.__init__()  # type: ignore[misc]
-        return means
 
 
 class MPOTrainer(Trainer):
