@@ -77,7 +77,7 @@ def _require_new(out: Path) -> None:
     if out.exists():
         raise BadInputError("this exists already", where=f"--out {out}", fix="Name a new folder.")
     if not can_be_written(out):
-        raise BadInputError("cannot write here", where=f"--out {out}", fix="Free space or choose another folder.")
+        raise BadInputError("cannot write here", where=f"--out {out}", fix="Make space, or choose another folder.")
 
 
 def _write(out: Path, make: Callable[[Path], object], origin: Path) -> None:
@@ -93,7 +93,7 @@ def _write(out: Path, make: Callable[[Path], object], origin: Path) -> None:
         raise BadInputError(
             f"cannot write here ({error.strerror or type(error).__name__})",
             where=f"--out {out}",
-            fix="Free space or choose another folder.",
+            fix="Make space, or choose another folder.",
         ) from None
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)

@@ -83,7 +83,7 @@ class OutFolder(NamedTuple):
             raise BadInputError(
                 f"cannot write ({error.strerror or type(error).__name__})",
                 where=f"--out {self.path}",
-                fix="Free space or name another new folder; finished work is saved.",
+                fix="Make space, or name another new folder; finished work is saved.",
             ) from None
 
     def _write(

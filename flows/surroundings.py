@@ -102,7 +102,7 @@ def lasting_streams() -> Iterator[None]:
         sys.stdout.flush()
         failure = sys.stdout.buffer.raw.failure  # type: ignore[attr-defined]
         if failure is not None and failure.errno != errno.EPIPE:
-            sys.stderr.write(f"mpo: stdout: cannot write ({failure.strerror}). Free space, or redirect the output.\n")
+            sys.stderr.write(f"mpo: stdout: cannot write ({failure.strerror}). Make space, or redirect the output.\n")
             sys.exit(2)
 
 

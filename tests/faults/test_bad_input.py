@@ -327,7 +327,7 @@ def test_a_full_disk(write_pairs, tmp_path, tmp_path_factory):
     )
     assert not (tmp_path / "out").exists()
     outcome = limited("pairs", "export", pairs, "--out", tmp_path / "new.json", size=500)
-    check_single_line(outcome, r"new\.json: cannot write \(File too large\)", "Free space")
+    check_single_line(outcome, r"new\.json: cannot write \(File too large\)", "Make space")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["pairs.parquet"]
 
 
@@ -340,7 +340,7 @@ def test_a_disk_that_fills_while_a_model_is_trained(prefect_server, monkeypatch,
     train = limited("train", "--pairs", write_pairs(), "--model", "microworld", "--out", out, *given, size=300_000)
     *progress, train.err = train.err.splitlines(keepends=True)
     assert all(line.startswith(("reference:", "train:")) for line in progress), progress
-    check_single_line(train, "cannot write", "Free space")
+    check_single_line(train, "cannot write", "Make space")
     assert not list(out.rglob("*.tmp"))
     assert not (out / "model").exists()
 
