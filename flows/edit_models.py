@@ -43,7 +43,8 @@ def edit_checkpoint(config: PipelineConfig, out: Path) -> dict[str, Any]:
         raise DamagedError("the edit gave no model")
     with store.open_folder(edited.model) as folder:
         _write(out, lambda new: _copied(folder, new), Path(model.folder or ""))
-        file = next((folder / FOLDER).iterdir()).name
+        earlier = {path.name for path in (Path(model.folder or "") / FOLDER).glob("*")}
+        (file,) = (path.name for path in (folder / FOLDER).iterdir() if path.name not in earlier)
     table = store.read_table(edited.rows, EDITS)
     return {
         "edited_neurons": sum(table["edited"].to_pylist()),

@@ -36,7 +36,8 @@ Future = PrefectFuture[Shard]
 _PACKAGES = ("mpo-pipeline", "torch", "transformers", "prefect", "datasets", "pyarrow", "tokenizers")
 
 
-TRANSLATE_OR_SAMPLE = frozenset({"translate", "sample"})
+TRANSLATE = frozenset({"translate"})
+TRANSLATE_OR_SAMPLE = TRANSLATE | {"sample"}
 """Tasks after which answers are sampled."""
 BEFORE_EVALUATION = TRANSLATE_OR_SAMPLE | {"rank", "reference", "train", "edit"}
 """Tasks that take long, and after which answers of a model are sampled and judged."""

@@ -71,7 +71,8 @@ def _train(run: Run, base: ModelFolder, pairs: Pairs, variant: Variant, seed: in
     learned = pairs._replace(target=train | validation)
     references = stages.measure(run, base, learned, settings)
     label = f"{variant.name}-{seed}"
-    return stages.edit(run, base, pairs.texts, stages.train(run, base, learned, references, settings, label), label)
+    texts = {key: text for key, text in pairs.texts.items() if key[0] != variant.without}
+    return stages.edit(run, base, texts, stages.train(run, base, learned, references, settings, label), label)
 
 
 def _evaluate(run: Run, model: ModelFolder, pairs: Pairs, variant: Variant, before: Evaluation) -> Evaluation:

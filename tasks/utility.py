@@ -39,7 +39,7 @@ def score_text(
     return Shard(rows=store.write_table("evaluation", TEXT_SCORES, scores))
 
 
-@stage("evaluation", verb="diverge")
+@stage("evaluation", verb="diverge", version=2)
 def measure_divergence(
     store: ArtifactStore,
     *,
@@ -142,7 +142,7 @@ def compare_utility(
 _COMPARED = ((text.compare_text, TEXT_SCORES), (lm_eval.compare_tasks, TASK_ITEMS))
 
 
-@stage("evaluation", verb="states")
+@stage("evaluation", verb="states", version=2)
 def read_states(
     store: ArtifactStore,
     *,

@@ -5,7 +5,7 @@ from typing import Any
 
 from flows.benchmarks import Texts
 from flows.kinds import announce
-from flows.run import BEFORE_EVALUATION, TRANSLATE_OR_SAMPLE, Run
+from flows.run import BEFORE_EVALUATION, TRANSLATE, Run
 from flows.stages.shards import Shards, of_split, split
 from flows.stages.utility import check_utility
 from mpo_core.contract.artifacts import ArtifactRef
@@ -28,8 +28,9 @@ from tasks.translation import translate_prompts
 def require_parts(run: Run) -> None:
     """Checks that the judge, the translation engines and the sampling backends can be used.
 
-    So what is missing, such as a model, is reported now, and not after hours of sampling. Keys are checked before the
-    first task that computes something, since a run whose results are all in the cache needs none.
+    So what is missing, such as a model, is reported now, and not after hours of sampling. Keys, and the models of the
+    judge, are checked before the first task that computes something: a run whose results are all in the cache needs
+    none.
 
     Raises:
         BadInputError: an engine lacks something, the judge cannot judge a language, or a backend cannot answer with a
@@ -41,8 +42,13 @@ def require_parts(run: Run) -> None:
     translation.fingerprint(config.translation)
     sampling.require_models([config.model.path])
     evaluation.require_models([config.model.path, TRAINED])
-    run.checks.append((TRANSLATE_OR_SAMPLE, sampling.require_key))
+    if config.pairs.strategy != "translated":
+        # The dominant answers come before any translation, and ask for the key themselves if one is requested.
+        run.checks.append((TRANSLATE, sampling.require_key))
     run.checks += [(BEFORE_EVALUATION, check) for check in (config.judging.require_ready, evaluation.require_key)]
+    if config.run.runner != "threads":  # other processes run the tasks, and this one does not hear of their start
+        for _, check in run.checks:
+            check()
 
 
 def read_blocks(run: Run) -> list[ArtifactRef]:

@@ -129,10 +129,10 @@ def _texts(prompts: EditedPrompts) -> tuple[list[str], _Order]:
     }
     translated = [at for at in of_kind["harmful"] if at >= len(prompts.dominant)]
     order = _Order(translated, [place[rows[at]["prompt_id"]] for at in translated], **of_kind)
-    for name, numbers in (("harmful", translated), ("harmless", order.harmless)):
+    for name, numbers in (("harmful prompts in target languages", translated), ("harmless prompts", order.harmless)):
         if len(numbers) < _FEWEST:
             raise BadInputError(
-                f"an edit needs at least {_FEWEST} {name} prompts in target languages, and there are {len(numbers)}",
+                f"an edit needs at least {_FEWEST} {name}, and there are {len(numbers)}",
                 where="edit, prompts of the split `train`",
                 fix="Give more prompts, or see the quarantine of the translations.",
             )

@@ -65,7 +65,7 @@ def category_shares(
 def _names(category: str | None) -> list[str]:
     """Returns the names in a category; some sets, such as MultiJail, write a list of them as text."""
     if category and category.startswith("[") and category.endswith("]"):
-        with contextlib.suppress(ValueError, SyntaxError, MemoryError, RecursionError):
+        with contextlib.suppress(ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
             names = ast.literal_eval(category)
             if names and all(isinstance(name, str) and name for name in names):
                 return list(dict.fromkeys(names))

@@ -148,7 +148,8 @@ def _marks(tokenizer: Any, size: int, template: str) -> Mapping[int, str]:
 def _frames_turns(mark: str, template: str) -> bool:
     """Returns whether a token that is not special frames turns: one like `<|im_start|>`, or one of the template.
 
-    Words that were added for a language do not, nor do marks of thoughts and tools, which stand inside a turn.
+    Marks with bars always count. Words that were added for a language do not, nor do marks of thoughts and tools such
+    as `<think>`, which stand inside a turn.
     """
     if _BARRED.fullmatch(mark):
         return True

@@ -323,6 +323,8 @@ def fits(model: Any) -> bool:
                 if not _alike(torch.stack([step_scores[row] for step_scores in scores]), expected):
                     raise ValueError("its scores differ")
     except _MISFITS as error:
+        if is_out_of_memory(error):
+            raise
         _warn(type(model).__name__, str(error).partition("\n")[0])
         return False
     return True

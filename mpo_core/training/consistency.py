@@ -63,11 +63,15 @@ def consistency_loss(vectors: Tensor, *, temperature: float, anchor: bool) -> Te
         anchor: no gradient goes through the source prompt.
 
     Returns:
-        a scalar; log(1 + (L - 1) exp(-1 / temperature)) for equal directions, log L for orthogonal ones.
+        a scalar; log(1 + (L - 1) exp(-1 / temperature)) for equal directions, log L for orthogonal ones,
+        and NaN for vectors that are not finite.
     """
     if anchor:
         vectors = torch.cat([vectors[:1].detach(), vectors[1:]])
     unit = vectors / (vectors.norm(dim=1, keepdim=True) + 1e-12)
+    if not bool(torch.isfinite(unit).all()):  # such vectors have no singular values
+        undefined: Tensor = unit.sum() * torch.nan
+        return undefined
     s = torch.linalg.svdvals(unit)
     q = s / s[0].detach() / temperature
     loss: Tensor = q.logsumexp(0) - q[0]

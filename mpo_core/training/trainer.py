@@ -268,7 +268,9 @@ class MPOTrainer(Trainer):
     def _target_loss(self, out: Output, rows: list[PairRow], step: Step) -> Tensor:
         scores = _scores(out.log_p, rows, step)
         weights = scores.chosen.new_tensor([row.weight for row in rows])
-        scores = scores._replace(progress=self.state.global_step / max(self.state.max_steps, 1))
+        # Validation losses before and after a warm start must be comparable, so they are taken at the end of training.
+        progress = self.state.global_step / max(self.state.max_steps, 1) if torch.is_grad_enabled() else 1.0
+        scores = scores._replace(progress=progress)
         if self._bare:
             bare = scores.chosen.new_tensor([self._bare[row.pair_id].reference for row in rows])
             scores = scores._replace(bare_chosen=bare[:, 0], bare_rejected=bare[:, 1])

@@ -58,13 +58,14 @@ def test_small_categories_count_together(judged: Callable[..., pa.Table]) -> Non
 
 
 def test_a_prompt_of_several_categories_counts_in_each(judged: Callable[..., pa.Table]) -> None:
-    names: list[str | None] = ["['theft', 'fraud']", "['theft']", "[not a list]", "[]"]
-    table = values(shares(names, judged(sw={"harmful": "u r u r"})))
+    names: list[str | None] = ["['theft', 'fraud']", "['theft']", "[not a list]", "[]", "[{[]}]"]
+    table = values(shares(names, judged(sw={"harmful": "u r u r u"})))
     assert {category: (row["count"], row["n"]) for (category, code), row in table.items() if code == "sw"} == {
         "theft": (1, 2),
         "fraud": (1, 1),
         "[not a list]": (1, 1),
         "[]": (0, 1),
+        "[{[]}]": (1, 1),
     }
 
 

@@ -1,6 +1,7 @@
 """The stage `edit` in the flow, and the command `mpo edit`."""
 
 import json
+from pathlib import Path
 
 import yaml
 
@@ -37,3 +38,10 @@ def test_a_model_is_edited_after_training_or_alone_and_the_edit_can_be_undone(wa
     assert done.code == 0, done.err
     result = json.loads(done.out)
     assert result["edited_neurons"] > 0
+
+    # An edit of an edited model is reported by its own file.
+    done = mpo("edit", profile, "--model", tmp_path / "alone", "--out", tmp_path / "twice", "--json")
+    assert done.code == 0, done.err
+    second = Path(json.loads(done.out)["edit"])
+    assert {path.name for path in (tmp_path / "twice" / "edits").iterdir()} == {Path(result["edit"]).name, second.name}
+    assert second.name != Path(result["edit"]).name

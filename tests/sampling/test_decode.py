@@ -121,6 +121,15 @@ def test_which_architectures_fit(name: str) -> None:
     assert fits(tiny(name))
 
 
+def test_want_of_memory_is_not_taken_for_a_model_that_does_not_fit(monkeypatch: Any) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(Decoder, "answer", full)
+    with pytest.raises(torch.OutOfMemoryError):
+        fits(tiny("Llama"))
+
+
 class Recorder:
     """Stands for `torch.cuda` where steps are recorded: what it records is computed anew at each replay."""
 

@@ -40,7 +40,7 @@ class GapByCheckpoint(Study):
         With a constant learning rate each is the beginning of the next longer one, hence its checkpoint.
         """
         del targets
-        constant = {"schedule": "constant", "warmup": 0.0}
+        constant = {"schedule": "constant", "warmup": 0.0, "max_steps": None, "patience": None}
         return [Variant(name=f"epoch {epochs:g}", training={"epochs": epochs, **constant}) for epochs in _EPOCHS]
 
     def analyse(self, run: AnalysedRun) -> Findings | None:

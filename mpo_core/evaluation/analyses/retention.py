@@ -27,9 +27,9 @@ class RetentionAblation(TargetStudy):
         "in the columns of the dominant language."
     )
     trained: ClassVar[tuple[Variant, ...]] = (
-        Variant(name="mean", training={"retention": {"pooling": "mean"}}),
-        Variant(name="last token", training={"retention": {"pooling": "last"}}),
-        Variant(name="KL", training={"retention": {"distance": "kl"}}),
+        Variant(name="mean", training={"retention": {"distance": "hidden_states", "pooling": "mean"}}),
+        Variant(name="last token", training={"retention": {"distance": "hidden_states", "pooling": "last"}}),
+        Variant(name="KL", training={"retention": {"distance": "kl", "pooling": "mean"}}),
         Variant(name="no retention", training={"retention": {"weight": 0.0}}),
     )
 

@@ -31,6 +31,11 @@ def test_equal_directions_and_orthogonal_ones_are_the_limits() -> None:
     assert loss_of(equal_rows * torch.tensor([1.0, -1, 1, -1, 1, -1, 1])[:, None]) == pytest.approx(loss_of(equal_rows))
 
 
+def test_states_that_are_not_finite_give_no_loss() -> None:
+    assert math.isnan(loss_of([[1.0, math.nan], [1.0, 2.0]]))
+    assert math.isnan(loss_of([[1.0, math.inf], [1.0, 2.0]]))
+
+
 def test_it_is_that_of_numpy_whatever_the_order_of_languages() -> None:
     vectors = np.random.default_rng(0).normal(size=(5, 8))
     unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
