@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from tests.contract.test_plugin_package import PACKAGE, ROOT, mpo, surroundings
+from tests.contract.test_plugin_package import PACKAGE, ROOT, mpo, mpo_in_turn, surroundings
 from tests.faults.conftest import write_pairs  # noqa: F401 - a fixture
 from tests.flows.conftest import small_settings
 
@@ -48,25 +48,21 @@ def test_it_trains_on_a_file_of_pairs(write_pairs, tmp_path):  # noqa: F811
     assert "loss/retention" not in steps[0]  # it does not need the dominant pairs
 
 
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        (
-            {"beta": 1.0},
-            "dpo, epsilon_mpo, ipo, kto, mpo, orpo, r_dpo, rdpo, simpo, not of hinge",
-        ),
+def test_its_settings_are_checked_like_ours(write_pairs, tmp_path):  # noqa: F811
+    cases = [
+        ({"beta": 1.0}, "dpo, epsilon_mpo, ipo, kto, mpo, orpo, r_dpo, rdpo, simpo, not of hinge"),
         (
             {"method": "dpo"},
-            "`training.margin` is a setting of hinge, not of dpo. Remove it, or set training.method to hi",
+            "`training.margin` is a setting of hinge, not of dpo. Remove it, or set training.method",
         ),
         ({"margin": -1}, "training.margin: Input should be greater than 0, given -1"),
-    ],
-)
-def test_its_settings_are_checked_like_ours(changes, message, write_pairs, tmp_path):  # noqa: F811
-    done = mpo(*train_command(write_pairs(), tmp_path / "out", **changes))
-    assert (done.returncode, done.stdout) == (2, "")
-    assert message in done.stderr
-    assert len(done.stderr.splitlines()) == 1
+    ]
+    pairs = write_pairs()
+    outcomes = mpo_in_turn(*(train_command(pairs, tmp_path / "out", **changes) for changes, _ in cases))
+    for outcome, (_, message) in zip(outcomes, cases, strict=True):
+        assert (outcome.code, outcome.out) == (2, "")
+        assert message in outcome.err
+        assert len(outcome.err.splitlines()) == 1
     assert not (tmp_path / "out").exists()
 
 

@@ -102,13 +102,6 @@ def test_a_judge_and_a_sampling_backend_of_another_package(tmp_path, prompts_csv
     }
 
 
-def test_its_settings_are_checked_like_ours(prompts_csv):
-    judge = json.dumps({"judge": "short_answers", "min_letters": 3})
-    done = mpo("evaluate", "--model", "microworld", "--prompts", prompts_csv, "--set", f"judging={judge}")
-    assert done.returncode == 2
-    assert "`judging.min_letters` is a setting of guard, openai, refusal_rules, not of short_answers." in done.stderr
-
-
 def test_a_prompt_source_of_another_package_brings_prompts(tmp_path):
     path = tmp_path / "lines.txt"
     path.write_text("Bake bread.\n\nPour tea.\n")
@@ -121,15 +114,20 @@ def test_a_prompt_source_of_another_package_brings_prompts(tmp_path):
     assert digests == [f"text_lines:{hashlib.sha256(path.read_bytes()).hexdigest()}"]
 
 
-def test_the_command_reports_its_mistakes(tmp_path):
+def test_the_command_reports_its_mistakes(tmp_path, prompts_csv):
     cases = (
         ({"path": str(tmp_path / "none.txt"), "kind": "harmless"}, "none.txt: cannot be read (No such file"),
         ({"path": "x", "kind": "harmless", "delimiter": ";"}, "`prompts.sources.0.delimiter` is a setting of"),
     )
     sources = [json.dumps([{"source": "text_lines"} | settings]) for settings, _ in cases]
     root = ["--set", f"run.root={tmp_path / 'root'}"]
-    outcomes = mpo_in_turn(*(["run", "--set", f"prompts.sources={source}", *root] for source in sources))
-    for outcome, (_, message) in zip(outcomes, cases, strict=True):
+    judge = json.dumps({"judge": "short_answers", "min_letters": 3})
+    outcomes = mpo_in_turn(
+        *(["run", "--set", f"prompts.sources={source}", *root] for source in sources),
+        ["evaluate", "--model", "microworld", "--prompts", prompts_csv, "--set", f"judging={judge}"],
+    )
+    of_judge = "`judging.min_letters` is a setting of guard, openai, refusal_rules, not of short_answers."
+    for outcome, message in zip(outcomes, (*(message for _, message in cases), of_judge), strict=True):
         assert outcome.code == 2, outcome
         assert message in outcome.err
 
