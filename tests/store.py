@@ -10,7 +10,7 @@ import pytest
 @pytest.fixture(scope="module")
 def bucket():
     """The URL of an empty bucket, on a server on loopback; other processes reach it by the environment."""
-    pytest.importorskip("s3fs")
+    s3fs = pytest.importorskip("s3fs")
     import boto3
     from moto.server import ThreadedMotoServer
 
@@ -22,6 +22,7 @@ def bucket():
     variables |= {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
     before = {name: os.environ.get(name) for name in variables}
     os.environ |= variables
+    s3fs.S3FileSystem.clear_instance_cache()  # it would go on with the server of an earlier file of tests
     name = f"mpo-{uuid.uuid4().hex[:8]}"
     boto3.client("s3").create_bucket(Bucket=name)
     yield f"s3://{name}"

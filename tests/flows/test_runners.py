@@ -143,7 +143,8 @@ def test_dask_workers_that_share_only_an_object_store_give_byte_equal_tables(buc
     assert artifacts(summary) == artifacts(threads)
     (trained,) = {Path(path).parts[1] for path in artifacts(threads) if not path.endswith(".parquet")}
     for ran, copies_here in ((first, copies), (second, copies_too)):
-        used_the_model = any(name.startswith(("sample-", "reference-")) and name.endswith("-after") for name in ran)
+        reads = ("sample-", "reference-", "read-text-", "diverge-")
+        used_the_model = any(name.startswith(reads) and name.endswith("-after") for name in ran)
         assert copies_here == [trained] * used_the_model  # who asks the trained model has a copy of its own
     assert {stage.state for stage in again.stages} == {"cached"}
 
