@@ -324,7 +324,7 @@ def fits(model: Any) -> bool:
                     raise ValueError("its scores differ")
     except _MISFITS as error:
         if is_out_of_memory(error):
-            raise
+            return True  # want of memory says nothing of the model; the batches meet it too, and deal with it
         _warn(type(model).__name__, str(error).partition("\n")[0])
         return False
     return True

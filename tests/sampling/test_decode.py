@@ -126,8 +126,7 @@ def test_want_of_memory_is_not_taken_for_a_model_that_does_not_fit(monkeypatch: 
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(Decoder, "answer", full)
-    with pytest.raises(torch.OutOfMemoryError):
-        fits(tiny("Llama"))
+    assert fits(tiny("Llama"))
 
 
 class Recorder:
