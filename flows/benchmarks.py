@@ -58,7 +58,7 @@ def _read(run: Run, benchmark: Benchmark) -> BenchmarkPrompts:
         )
     judge = benchmark.judging or run.config.judging
     judge.require_languages(judged)
-    run.checks.append((BEFORE_EVALUATION, judge.require_ready))
+    run.check_before(BEFORE_EVALUATION, judge.require_ready)
     texts: Texts = {(code, block): block for code in blocks for block in blocks[code]}
     texts |= {(code, block): _translate(run, block, code) for code in translated for block in blocks[dominant]}
     card = BenchmarkCard(

@@ -108,7 +108,7 @@ def evaluate_file(
     """
     with start_run(config) as run:
         for check in (config.judging.require_ready, config.evaluation.sampling.backend.require_key):
-            run.checks.append((TRANSLATE_OR_SAMPLE, check))
+            run.check_before(TRANSLATE_OR_SAMPLE, check)
         sets = read_benchmarks(run)
         if prompts is not None:
             sets.insert(0, stages.held_out_prompts(run, stages.translate(run, prompts.parts), name))

@@ -148,6 +148,16 @@ class Run:
         """Returns whether the cache has a record of a task with these inputs, all of which are values."""
         return is_cached(task, self.store, inspect.signature(task.fn).bind(self.store, *args, **inputs).arguments)
 
+    def check_before(self, verbs: frozenset[str], check: Callable[[], None]) -> None:
+        """Checks what a service needs before the first of these tasks computes something.
+
+        Where other processes run the tasks, this one does not hear of their start, and checks at once.
+        """
+        if self.config.run.runner == "threads":
+            self.checks.append((verbs, check))
+        else:
+            check()
+
     def check(self, event: Event) -> None:
         """Listens to the tasks of this process, and checks what services need.
 

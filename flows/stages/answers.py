@@ -44,11 +44,9 @@ def require_parts(run: Run) -> None:
     evaluation.require_models([config.model.path, TRAINED])
     if config.pairs.strategy != "translated":
         # The dominant answers come before any translation, and ask for the key themselves if one is requested.
-        run.checks.append((TRANSLATE, sampling.require_key))
-    run.checks += [(BEFORE_EVALUATION, check) for check in (config.judging.require_ready, evaluation.require_key)]
-    if config.run.runner != "threads":  # other processes run the tasks, and this one does not hear of their start
-        for _, check in run.checks:
-            check()
+        run.check_before(TRANSLATE, sampling.require_key)
+    for check in (config.judging.require_ready, evaluation.require_key):
+        run.check_before(BEFORE_EVALUATION, check)
 
 
 def read_blocks(run: Run) -> list[ArtifactRef]:
