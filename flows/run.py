@@ -26,7 +26,7 @@ from flows import interrupt, progress
 from flows.registered import with_overrides
 from flows.temporary_server import temporary_address, watch
 from mpo_core.contract.artifacts import ArtifactRef, ArtifactStore, Shard
-from mpo_core.contract.errors import BadInputError
+from mpo_core.contract.errors import BadInputError, installation
 from mpo_core.reporting import BenchmarkCard
 from mpo_core.settings import PipelineConfig, RunSettings
 from tasks.stage import Event, is_cached, listeners, on_root, open_store, policy_of, stopping
@@ -267,7 +267,7 @@ def _runner(settings: RunSettings) -> TaskRunner[Any]:
         raise BadInputError(
             f"{package.replace('_', '-')} is not installed",
             where=f"run.runner {settings.runner}",
-            fix=f"pip install 'mpo-pipeline[{settings.runner}]'.",
+            fix=installation(settings.runner),
         )
     if settings.runner == "dask":
         from prefect_dask.task_runners import DaskTaskRunner

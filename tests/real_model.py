@@ -30,7 +30,7 @@ class Lesson(NamedTuple):
 
 def gguf_file():
     """Returns the path of the model's GGUF file; skips the test where the packages are not installed."""
-    pytest.importorskip("gguf", reason="pip install -c constraints.txt 'mpo-pipeline[realmodel]'")
+    pytest.importorskip("gguf", reason="pip install -c constraints.txt -e '.[realmodel]'")
     try:
         package = importlib.metadata.distribution(PACKAGE)
     except importlib.metadata.PackageNotFoundError:

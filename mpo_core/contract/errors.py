@@ -5,6 +5,11 @@ from __future__ import annotations
 from mpo_core.contract.redact import redact
 
 
+def installation(extra: str) -> str:
+    """Returns the command that installs an optional part of mpo, as a sentence for `fix`."""
+    return f"In mpo's own folder: pip install -c constraints.txt -e '.[{extra}]'."
+
+
 class BadInputError(ValueError):
     """Bad input of the user's: what is wrong, where, and how to fix it, on one line.
 

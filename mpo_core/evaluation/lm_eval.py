@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from mpo_core.contract.errors import BadInputError
+from mpo_core.contract.errors import BadInputError, installation
 from mpo_core.contract.metric import ACCURACY
 from mpo_core.contract.tables import COMPARISONS, TASK_ITEMS
 from mpo_core.evaluation.comparison import paired_row
@@ -41,7 +41,7 @@ def require_lm_eval() -> None:
         BadInputError: it is not.
     """
     if importlib.util.find_spec("lm_eval") is None:
-        raise BadInputError("lm-eval is not installed", where=_WHERE, fix="pip install 'mpo-pipeline[lm-eval]'.")
+        raise BadInputError("lm-eval is not installed", where=_WHERE, fix=installation("lm-eval"))
 
 
 def score_tasks(

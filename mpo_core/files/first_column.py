@@ -6,7 +6,7 @@ import csv
 import io
 from pathlib import Path
 
-from mpo_core.contract.errors import BadInputError
+from mpo_core.contract.errors import BadInputError, installation
 from mpo_core.files.read import read_bytes, read_text
 
 _ZIP = b"PK\x03\x04"
@@ -42,7 +42,7 @@ def _workbook(path: Path) -> list[str]:
         raise BadInputError(
             "this is an Excel workbook, and openpyxl is not installed",
             where=str(path),
-            fix="pip install 'mpo-pipeline[xlsx]'.",
+            fix=installation("xlsx"),
         ) from None
     try:
         with path.open("rb") as file:  # the name may say something else than the content

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from mpo_core.contract.errors import BadInputError
+from mpo_core.contract.errors import BadInputError, installation
 from mpo_core.files.read import read_text
 from mpo_core.models.finite import refuse_not_finite
 from mpo_core.models.folder import read_weights
@@ -234,9 +234,7 @@ def _options(dtype: str, device: str) -> dict[str, Any]:
     if dtype != "nf4":
         return {"dtype": getattr(torch, dtype)}
     if importlib.util.find_spec("bitsandbytes") is None:
-        raise BadInputError(
-            "bitsandbytes is not installed", where="training.weights nf4", fix="pip install bitsandbytes."
-        )
+        raise BadInputError("bitsandbytes is not installed", where="training.weights nf4", fix=installation("qlora"))
     from transformers import BitsAndBytesConfig
 
     # Computed in float32, unless autocast says otherwise.

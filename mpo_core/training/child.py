@@ -28,7 +28,7 @@ from typing import Any
 import pyarrow as pa
 
 from mpo_core.contract.artifacts import write_parquet
-from mpo_core.contract.errors import BadInputError
+from mpo_core.contract.errors import BadInputError, installation
 from mpo_core.contract.tables import GAPS, PAIRS, QUARANTINE, TableSpec
 from mpo_core.files.read import read_parquet
 from mpo_core.settings import TrainingSettings
@@ -269,7 +269,7 @@ def _build(
         raise BadInputError(
             "TensorBoard is not installed",
             where="training.tensorboard",
-            fix="pip install tensorboard.",
+            fix=installation("tensorboard"),
         )
     check_folder(job.model_folder)
     tokenizer = load_tokenizer(job.model_folder, job.model)

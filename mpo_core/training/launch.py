@@ -127,7 +127,8 @@ def _command(job: TrainingJob) -> list[str]:
         raise BadInputError(
             "DeepSpeed is not installed",
             where=f"training.parallel {settings.parallel}",
-            fix="Use fsdp2, or pip install --no-build-isolation deepspeed.",
+            fix="Use fsdp2, or in mpo's own folder: "
+            "pip install --no-build-isolation -c constraints.txt -e '.[deepspeed]'.",
         )
     options = ["--config_file", str(CONFIGS / f"{settings.parallel}.yaml"), "--num_processes", str(settings.processes)]
     options += ["--main_process_port", "0"]  # a free one

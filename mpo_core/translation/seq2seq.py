@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from mpo_core.contract.artifacts import file_digests, folder_digest
-from mpo_core.contract.errors import BadInputError
+from mpo_core.contract.errors import BadInputError, installation
 from mpo_core.contract.translation import Keep, Reply, UnknownLanguageError
 from mpo_core.languages.known import engine_code
 from mpo_core.models import LOADING, forgetting, local_folder, pick_device
@@ -33,8 +33,8 @@ _MARK = re.compile(r"⟦(\d{1,3})⟧")
 _MARIAN = {"zh": ("cmn_Hans", "zho_Hans", "zho", "cmn"), "ar": ("ara", "arb"), "sw": ("swh", "swa")}
 _FIX_FAMILY = "Name an NLLB-200, M2M-100, MADLAD-400 or Marian model."
 _FIX_FOLDER = (
-    "Give a folder with config.json, tokenizer files and safetensors; "
-    "Marian and M2M-100 also need pip install 'mpo-pipeline[sentencepiece]'."
+    "Give a folder with config.json, tokenizer files and safetensors. "
+    f"Marian and M2M-100 also need sentencepiece. {installation('sentencepiece')}"
 )
 
 

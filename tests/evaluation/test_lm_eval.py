@@ -65,7 +65,8 @@ def test_two_models_are_compared_item_by_item():
 
 def test_without_lm_eval_one_message_says_how_to_install_it(monkeypatch):
     monkeypatch.setattr(lm_eval.importlib.util, "find_spec", lambda _: None)
-    with pytest.raises(BadInputError, match=r"lm-eval is not installed.*pip install 'mpo-pipeline\[lm-eval\]'"):
+    command = r"pip install -c constraints\.txt -e '\.\[lm-eval\]'"
+    with pytest.raises(BadInputError, match=rf"lm-eval is not installed.*{command}"):
         lm_eval.require_lm_eval()
 
 

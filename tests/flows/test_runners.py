@@ -26,7 +26,7 @@ from tests.store import bucket  # noqa: F401 - a fixture
 
 pytestmark = pytest.mark.long
 needs_ray = pytest.mark.skipif(
-    importlib.util.find_spec("prefect_ray") is None, reason="not installed: pip install 'mpo-pipeline[ray]'"
+    importlib.util.find_spec("prefect_ray") is None, reason="not installed: pip install -c constraints.txt -e '.[ray]'"
 )
 computed = []
 

@@ -401,7 +401,7 @@ def test_without_sentencepiece(folders: Folders, tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(AutoTokenizer, "from_pretrained", lacking)
     folder = tmp_path / "marian"
     shutil.copytree(folders("marian"), folder)
-    assert "pip install 'mpo-pipeline[sentencepiece]'" in refused(folder)
+    assert "pip install -c constraints.txt -e '.[sentencepiece]'" in refused(folder)
 
 
 def test_weights_that_are_nan_translate_nothing(folders: Folders, tmp_path: Path) -> None:
