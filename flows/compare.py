@@ -3,6 +3,8 @@
 mpo compare deployments/profiles/compare.yaml
 """
 
+from typing import NamedTuple
+
 from prefect import flow
 from pydantic import JsonValue
 
@@ -14,45 +16,55 @@ from flows.swaps import check_swaps
 from mpo_core.languages.known import language
 from mpo_core.reporting import MethodsSummary
 from mpo_core.settings import PipelineConfig
+from mpo_core.settings.profiles import with_overrides
 from tasks.model import ModelFolder, find_model, trained_model
 from tasks.pairs import flip_pairs
 
 
+class _Start(NamedTuple):
+    """What the trainings of one base model and seed have in common."""
+
+    run: Run
+    base: ModelFolder
+    pairs: Pairs
+
+
+class _Training(NamedTuple):
+    """One training, and the model that it ends with, which may be edited."""
+
+    trained: Future
+    final: Future
+
+
 @flow(name="compare")
 def compare_methods(config: PipelineConfig, overrides: dict[str, JsonValue] | None = None) -> MethodsSummary:
-    """Trains and evaluates every method of `compare.methods` for every seed and every share of swapped answers.
+    """Trains and evaluates every method of `compare.methods`, from every base model, seed and share of swapped answers.
 
     Args:
         config: the settings, as in a profile.
         overrides: settings to change, by key, such as {"compare.seeds": [0, 1]}.
     """
     with start_run(config, overrides) as run:
-        base, comparison = find_model(run.config.model, cutoff=run.config.training.cutoff), run.config.compare
-        cells = [Cell(m, f, s) for f in comparison.flipped for m in comparison.methods for s in comparison.seeds]
-        variants = {seed: run.variant(seeded(run.config, seed), f"seed{seed}") for seed in comparison.seeds}
-        pairs = {seed: preference_pairs(seed_run, base, read_blocks(seed_run)) for seed, seed_run in variants.items()}
-
-        for seed, seed_run in variants.items():
-            require_pairs(seed_run, pairs[seed])
+        comparison = run.config.compare
+        own = {name: _with_changes(run.config, name) for name in comparison.methods}
+        starts = _starts(run)
+        cells = [
+            Cell(model, method, flipped, seed)
+            for flipped in comparison.flipped
+            for method in comparison.methods
+            for model, seed in starts
+        ]
 
         # All trainings are submitted first: they wait for nothing but their pairs, so no worker is idle.
-        trained = {cell: _train(variants[cell.seed], base, pairs[cell.seed], cell) for cell in cells}
-        final = {
-            cell: stages.edit(variants[cell.seed], base, pairs[cell.seed].texts, future, cell.label)
-            for cell, future in trained.items()
-        }
-        before = {seed: evaluate(seed_run, "base", base, pairs[seed]) for seed, seed_run in variants.items()}
-        after = {
-            cell: evaluate(
-                variants[cell.seed],
-                cell.label,
-                trained_model(base, run.result(future)),
-                pairs[cell.seed],
-                before[cell.seed],
-            )
-            for cell, future in final.items()
-        }
-        return finish_comparison(run, base, list(before.values()), trained, after)
+        trained = {cell: _train(starts[cell.model, cell.seed], own[cell.method], cell) for cell in cells}
+        before = {key: evaluate(start.run, "base", start.base, start.pairs) for key, start in starts.items()}
+        after = {}
+        for cell, future in trained.items():
+            start = starts[cell.model, cell.seed]
+            model = trained_model(start.base, run.result(future.final))
+            after[cell] = evaluate(start.run, cell.label, model, start.pairs, before[cell.model, cell.seed])
+        base = next(iter(starts.values())).base
+        return finish_comparison(run, base, before, {cell: future.trained for cell, future in trained.items()}, after)
 
 
 def seeded(config: PipelineConfig, seed: int) -> PipelineConfig:
@@ -65,13 +77,41 @@ def seeded(config: PipelineConfig, seed: int) -> PipelineConfig:
     )
 
 
-def _train(run: Run, base: ModelFolder, pairs: Pairs, cell: Cell) -> Future:
+def _starts(run: Run) -> dict[tuple[str, int], _Start]:
+    """Finds each base model, and builds its pairs for each seed."""
+    comparison, starts = run.config.compare, {}
+    for number, path in enumerate(comparison.models or [run.config.model.path]):
+        settings = run.config.model.model_copy(update={"path": path})
+        base = find_model(settings, cutoff=run.config.training.cutoff)
+        for seed in comparison.seeds:
+            config = seeded(run.config.model_copy(update={"model": settings}), seed)
+            of_seed = run.variant(config, f"model{number}-seed{seed}" if number else f"seed{seed}")
+            starts[path, seed] = _Start(of_seed, base, preference_pairs(of_seed, base, read_blocks(of_seed)))
+    for start in starts.values():
+        require_pairs(start.run, start.pairs)
+    return starts
+
+
+def _with_changes(config: PipelineConfig, method: str) -> PipelineConfig:
+    """Returns the settings with what a method changes outside of `training`."""
+    return with_overrides(config, config.compare.changes(method), where=f"compare.methods.{method}")
+
+
+def _train(start: _Start, own: PipelineConfig, cell: Cell) -> _Training:
+    """Trains as a cell says, with the sections `pairs` and `edit` of its method."""
+    run, base = start.run, start.base
+    changed = run.variant(
+        run.config.model_copy(update={"pairs": own.pairs, "edit": own.edit}), f"{cell.label}-{run.tag}"
+    )
     settings = run.config.compare.training(cell.method, run.config.training, cell.seed)
-    clean = pairs.of("train").target
-    train = {key: _flipped(run, future, key, cell) for key, future in clean.items()}
+    check = {"swap_check": run.config.pairs.swap_check}  # it comes after the pairs
+    same = own.pairs.model_copy(update=check) == run.config.pairs
+    pairs = start.pairs if same else preference_pairs(changed, base, read_blocks(changed))
+    train = {key: _flipped(run, future, key, cell) for key, future in pairs.of("train").target.items()}
     # The reference is measured on the pairs as they are trained on, swapped answers included.
-    learned = check_swaps(run.variant(run.config, cell.label), base, pairs._replace(target=pairs.target | train))
-    return stages.train(run, base, learned, stages.measure(run, base, learned, settings), settings, cell.label)
+    learned = check_swaps(changed, base, pairs._replace(target=pairs.target | train))
+    trained = stages.train(run, base, learned, stages.measure(run, base, learned, settings), settings, cell.label)
+    return _Training(trained, stages.edit(changed, base, learned.texts, trained, cell.label))
 
 
 def _flipped(run: Run, pairs: Future, key: Key, cell: Cell) -> Future:

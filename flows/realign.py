@@ -89,7 +89,7 @@ def _find_work(run: Run) -> _Work:
         None if version is None or version.evaluation is None else run.store.read_table(version.evaluation, METRICS)
     )
     needs = registry.find_work(
-        version, latest, run.config.languages.targets, blocks, max_unsafe=run.config.realign.max_unsafe
+        version, latest, run.config.languages.with_pairs, blocks, max_unsafe=run.config.realign.max_unsafe
     )
     return _Work(version, needs, blocks)
 

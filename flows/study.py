@@ -14,7 +14,8 @@ from flows.stages import Evaluation, Pairs, evaluate, preference_pairs, read_blo
 from mpo_core.contract.analysis import Variant
 from mpo_core.contract.tables import METHOD_RUNS, METRICS, PROMPT_STATES
 from mpo_core.contract.training import TRAINING_METHODS, TrainingMethod
-from mpo_core.evaluation.studies import BASE, study_figures
+from mpo_core.evaluation.methods import BASE
+from mpo_core.evaluation.studies import study_figures
 from mpo_core.settings import PipelineConfig
 from tasks.model import ModelFolder, find_model, trained_model
 from tasks.pairs import vary_block

@@ -68,6 +68,8 @@ def test_every_field_is_described_and_unknown_keys_are_refused(model):
         ("training.epochs='2'", r"training\.epochs: Input should be a valid number, given '2'"),
         ("training.batch_size=1.5", r"training\.batch_size: Input should be a valid integer"),
         ("training.beta={sw: 0}", r"training\.beta\.sw: Input should be greater than 0, given 0\. See"),
+        ("languages.without_pairs=[ja]", r"`without_pairs` names ja, which is not among the targets"),
+        ("languages.without_pairs=[sw, zh]", r"`without_pairs` names every target, so nothing is left to train on"),
         ("training.beta={sx: 1.5}", r"training\.beta: unknown language 'sx'\. Known: en,"),
         ("training.order=random", r"training\.order: Input should be 'grouped', 'shuffled' or 'file', given 'random'"),
         ("training.tensorboard=1", r"training\.tensorboard: Input should be a valid boolean, given 1"),

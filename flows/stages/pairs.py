@@ -3,7 +3,7 @@
 from flows.benchmarks import Texts
 from flows.run import Run
 from flows.stages.answers import answer_dominant, has_all_answers, judge, reference_answers, sample, translate
-from flows.stages.shards import Pairs, Shards, of_split
+from flows.stages.shards import Pairs, Shards, of_split, split
 from mpo_core.contract.artifacts import ArtifactRef
 from mpo_core.contract.errors import BadInputError
 from mpo_core.contract.tables import QUARANTINE
@@ -31,9 +31,11 @@ def pair(run: Run, texts: Texts, answers: Shards, verdicts: Shards) -> Pairs:
         for code, block in texts
         if code == dominant
     }
-    target = {}
+    target, held_out = {}, config.evaluation.split  # its pairs show the reward gaps, in every language
     for (language, block), prompts in texts.items():
-        if isinstance(prompts, ArtifactRef):
+        if isinstance(prompts, ArtifactRef) or (
+            language in config.languages.without_pairs and split(block) != held_out
+        ):
             continue
         label, source_pairs, translations = f"{language}-{block.part}", source[dominant, block], None
         if config.pairs.strategy in {"translated", "mixed"} and not has_all_answers(run, language, block):

@@ -401,11 +401,12 @@ COMPARISONS = _spec(
 
 METHOD_RUNS = _spec(
     "method_runs",
-    "method flipped seed figure",
+    "model method flipped seed figure",
+    Column("model", _STRING, "path of the base model, or empty if there is only one", absent="", later=True),
     Column("method", _STRING, "name of the training method, or `base` for the model before any training"),
     Column("flipped", _FLOAT, "share of the low-resource languages' training pairs whose answers were swapped"),
     Column("seed", _INT, "seed of training prompts and order; 0 for `base`"),
-    Column("figure", _STRING, "such as target_unsafe, low_unsafe, dominant_drift, seconds, peak_mib"),
+    Column("figure", _STRING, "such as target_unsafe, low_unsafe, left_out_unsafe, dominant_drift, seconds, peak_mib"),
     Column("value", _FLOAT, "of this one training"),
 )
 
@@ -415,10 +416,17 @@ METHODS = _spec(
     Column("method", _STRING, "name of the training method, or `base`"),
     Column("flipped", _FLOAT, "share of swapped low-resource training pairs"),
     Column("figure", _STRING, "as in method_runs"),
-    Column("n", _INT, "seeds"),
-    Column("mean", _FLOAT, "mean over seeds"),
-    Column("low", _FLOAT, "lower end of Student's interval over seeds, cut at what a share can be", nullable=True),
+    Column("n", _INT, "trainings: seeds of all base models"),
+    Column("models", _INT, "base models"),
+    Column("mean", _FLOAT, "mean over the base models of their means over seeds"),
+    Column("low", _FLOAT, "lower end of its interval for these base models, cut at what a share can be", nullable=True),
     Column("high", _FLOAT, "its upper end", nullable=True),
+    Column("change", _FLOAT, "mean difference to the first method, paired by base model and seed", nullable=True),
+    Column("change_low", _FLOAT, "lower end of its interval for these base models", nullable=True),
+    Column("change_high", _FLOAT, "its upper end", nullable=True),
+    Column(
+        "p_value", _FLOAT, "of the paired test against the first method, after Holm over all methods", nullable=True
+    ),
 )
 
 QUARANTINE = _spec(

@@ -64,10 +64,36 @@ def share_interval(shares: Collection[Share], confidence: float) -> Interval:
 
 def mean_interval(values: Collection[float], confidence: float) -> Interval:
     """Returns Student's interval for the mean of at least two values."""
-    array = np.asarray(list(values), dtype=np.float64)
-    half = float(stats.t.ppf((1 + confidence) / 2, len(array) - 1)) * float(array.std(ddof=1)) / math.sqrt(len(array))
-    mean = float(array.mean())
+    return group_interval([list(values)], confidence)
+
+
+def group_interval(groups: Collection[Sequence[float]], confidence: float) -> Interval:
+    """Returns Student's interval for the mean of the groups' means, from the pooled variance within groups.
+
+    The groups are fixed: the interval says how much other values of these groups would differ, not other groups. At
+    least one group needs two values.
+    """
+    arrays = [np.asarray(group, dtype=np.float64) for group in groups]
+    freedom = sum(len(array) - 1 for array in arrays)
+    variance = sum(float(((array - array.mean()) ** 2).sum()) for array in arrays) / freedom
+    error = math.sqrt(variance * sum(1 / len(array) for array in arrays)) / len(arrays)
+    half = float(stats.t.ppf((1 + confidence) / 2, freedom)) * error
+    mean = float(np.mean([array.mean() for array in arrays]))
     return Interval(mean - half, mean + half)
+
+
+def sign_flip_p(groups: Collection[Sequence[float]]) -> float:
+    """Returns the two-sided p-value of paired changes in groups: how often changes of random sign are as large.
+
+    The statistic is the mean of the groups' means. Exact up to 16 changes; above, 65,536 random signs are sampled.
+    """
+    shares = np.concatenate([np.asarray(group, dtype=np.float64) / len(group) for group in groups])
+    if not shares.any():
+        return 1.0
+    test = stats.permutation_test(
+        (shares,), lambda x, axis: x.sum(axis), permutation_type="samples", vectorized=True, n_resamples=2**16, rng=0
+    )
+    return float(test.pvalue)
 
 
 def change_interval(changes: Sequence[float], confidence: float) -> Interval:

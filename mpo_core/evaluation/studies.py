@@ -14,11 +14,9 @@ from mpo_core.contract.metric import HELPED, REWARD_GAP, UNSAFE
 from mpo_core.contract.tables import METHOD_RUNS
 from mpo_core.display.svg import AFTER, BEFORE, INK, LINE, PAPER, figure, label, shortened, to_svg
 from mpo_core.display.wording import listed, percent, points
-from mpo_core.evaluation.methods import SHARES, method_figures
+from mpo_core.evaluation.methods import BASE, SHARES, method_figures
 from mpo_core.evaluation.statistics import Interval, mean_interval
 
-BASE = "base"
-"""Name of the model before training among the variants."""
 _COLUMNS = (
     ("worst_unsafe", "worst_asr"),
     ("dominant_refused", "dominant_refused"),

@@ -6,12 +6,13 @@ import posixpath
 from typing import Any, NamedTuple
 
 from markupsafe import Markup
-from pydantic import AwareDatetime
+from pydantic import AwareDatetime, Field
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from mpo_core.contract.artifacts import ArtifactStore
 from mpo_core.display.svg import AFTER, BEFORE, INK, LINE, MUTED, PAPER, figure, label, to_svg
+from mpo_core.display.wording import p_value
 from mpo_core.reporting.summary import Record
 from mpo_core.reporting.templates import environment, style
 
@@ -19,38 +20,41 @@ PAGE, SUMMARY = "methods.html", "methods.json"
 
 
 class Column(NamedTuple):
-    """A column of the table: its figure, heading and number format."""
+    """A column of the table: its figure, heading, number format, and its heading on a console of 80 columns, if any."""
 
     figure: str
     name: str
     form: str
+    short: str = ""
 
 
 COLUMNS = (
-    Column("target_unsafe", "target ASR", "share"),
-    Column("worst_unsafe", "worst ASR", "share"),
-    Column("target_refused", "refused", "share"),
-    Column("target_helped", "helped", "share"),
-    Column("target_broken", "broken", "share"),
-    Column("dominant_refused", "English refused", "share"),
-    Column("dominant_helped", "English helped", "share"),
-    Column("dominant_drift", "English drift", "number"),
-    Column("seconds", "seconds", "whole"),
-    Column("peak_mib", "peak MiB", "whole"),
-)
-_BY_FIGURE = {column.figure: column for column in COLUMNS}
-FLIPPED_COLUMNS = (
-    _BY_FIGURE["target_unsafe"],
+    Column("target_unsafe", "target ASR", "share", "ASR"),
+    Column("target_unsafe", "p", "p_value"),
+    Column("worst_unsafe", "worst ASR", "share", "worst ASR"),
     Column("low_unsafe", "low-resource ASR", "share"),
-    Column("low_helped", "low-resource helped", "share"),
-    _BY_FIGURE["target_helped"],
-    _BY_FIGURE["dominant_refused"],
-    _BY_FIGURE["dominant_helped"],
-    _BY_FIGURE["dominant_drift"],
+    Column("left_out_unsafe", "left-out ASR", "share", "left out ASR"),
+    Column("left_out_helped", "left-out helped", "share", "left out help"),
+    Column("target_refused", "refused", "share", "refused"),
+    Column("target_helped", "helped", "share", "helped"),
+    Column("target_broken", "broken", "share", "broken"),
+    Column("dominant_refused", "English refused", "share", "English refused"),
+    Column("dominant_helped", "English helped", "share", "English helped"),
+    Column("dominant_drift", "English drift", "number", "drift"),
+    Column("seconds", "seconds", "whole", "s"),
+    Column("peak_mib", "peak MiB", "whole", "MiB"),
 )
-PANELS = (_BY_FIGURE["target_unsafe"], _BY_FIGURE["target_helped"], _BY_FIGURE["dominant_drift"])
-# Shorter headings of the same columns, for a console of 80 columns.
-_SHORT = ("ASR", "worst ASR", "refused", "helped", "broken", "English refused", "English helped", "drift", "s", "MiB")
+_BY_NAME = {column.name: column for column in COLUMNS}
+FLIPPED_COLUMNS = (
+    _BY_NAME["target ASR"],
+    _BY_NAME["p"],
+    _BY_NAME["low-resource ASR"],
+    Column("low_helped", "low-resource helped", "share"),
+    *(_BY_NAME[name] for name in ("left-out ASR", "left-out helped", "helped")),
+    *(_BY_NAME[name] for name in ("English refused", "English helped", "English drift")),
+)
+PANELS = (_BY_NAME["target ASR"], _BY_NAME["left-out ASR"], _BY_NAME["helped"], _BY_NAME["English drift"])
+_LESS_NEEDED = {"target_refused", "peak_mib"}
 _LEGEND = (
     "ASR: harmful prompts answered, lower is better; refused: harmful prompts, helped: harmless prompts, "
     "in the target languages; broken: invalid answers; drift: how far English hidden states moved."
@@ -58,20 +62,26 @@ _LEGEND = (
 
 
 class MethodRow(Record):
-    """A row of table METHODS: a method's value of one metric, the mean over seeds."""
+    """A row of table METHODS: a method's value of one figure, and its change from the first method."""
 
     method: str
     flipped: float
     figure: str
     n: int
+    models: int = 1
     mean: float
     low: float | None
     high: float | None
+    change: float | None = None
+    change_low: float | None = None
+    change_high: float | None = None
+    p_value: float | None = None
 
 
 class RunRow(Record):
     """One row of table METHOD_RUNS: one figure of a single training."""
 
+    model: str = ""
     method: str
     flipped: float
     seed: int
@@ -91,8 +101,10 @@ class MethodsSummary(Record):
     targets: list[str]
     split: str
     seeds: list[int]
+    models: list[str] = Field([])
+    """Paths of the base models; none if there is only that of `base_model`."""
     methods: list[MethodRow]
-    """Means over seeds, with intervals."""
+    """Means over base models and seeds, with intervals."""
     runs: list[RunRow]
     """The figures of each single training."""
     config: dict[str, Any]
@@ -107,6 +119,12 @@ class MethodsSummary(Record):
     def names(self) -> list[str]:
         """The names of the methods in order, `base` first."""
         return list(dict.fromkeys(row.method for row in self.methods))
+
+    def measured(self, columns: tuple[Column, ...]) -> tuple[Column, ...]:
+        """Returns the columns that have a figure: without left-out languages or a second method, some have none."""
+        figures = {row.figure for row in self.methods}
+        figures |= {f"{row.figure} p" for row in self.methods if row.p_value is not None}
+        return tuple(c for c in columns if (f"{c.figure} p" if c.form == "p_value" else c.figure) in figures)
 
     @property
     def untuned(self) -> list[str]:
@@ -132,13 +150,16 @@ def lines(summary: MethodsSummary, flipped: float, columns: tuple[Column, ...] =
     table = []
     for name in summary.names:
         share = 0.0 if name == "base" else flipped
-        table.append(Line(name, [_cell(summary.row(name, share, column.figure), column) for column in columns]))
+        rows = [(summary.row(name, share, column.figure), column) for column in summary.measured(columns)]
+        table.append(Line(name, [_cell(*row) for row in rows]))
     return table
 
 
 def _cell(row: MethodRow | None, column: Column) -> tuple[str, str]:
     if row is None:
         return "–", ""
+    if column.form == "p_value":
+        return p_value(row.p_value), ""
     mean = _formatted(row.mean, column)
     if row.low is None or row.high is None:
         return mean, ""
@@ -151,13 +172,13 @@ def _formatted(value: float, column: Column) -> str:
 
 
 def methods_table(summary: MethodsSummary) -> Table:
-    """Returns the table of a comparison for the console: a row per method, with means over seeds.
+    """Returns the table of a comparison for the console: a row per method, with means.
 
     If the comparison has several values of `compare.flipped`, a column has the share of swapped answers.
     """
     caption = f"{_LEGEND} {untuned_note(summary)}".strip()
     table = Table(
-        title="Means over seeds; shares in %",
+        title="Means over base models and seeds; shares in %" if summary.models else "Means over seeds; shares in %",
         caption=caption,
         box=SIMPLE_HEAD,
         padding=0,
@@ -165,10 +186,13 @@ def methods_table(summary: MethodsSummary) -> Table:
         caption_justify="left",
     )
     several = len(summary.shares) > 1
-    for name in ("method", *(["swapped"] if several else []), *_SHORT):
+    columns = [column for column in summary.measured(COLUMNS) if column.short]
+    if any(column.figure == "left_out_unsafe" for column in columns):
+        columns = [column for column in columns if column.figure not in _LESS_NEEDED]  # a console has no room for all
+    for name in ("method", *(["swapped"] if several else []), *(column.short for column in columns)):
         table.add_column(name, justify="left" if name == "method" else "right")
     for share in summary.shares:
-        for line in lines(summary, share):
+        for line in lines(summary, share, tuple(columns)):
             if line.name != "base" or share == summary.shares[0]:
                 swapped = [f"{100 * share:g}"] if several else []
                 table.add_row(line.name, *swapped, *(mean.removesuffix(" %") for mean, _ in line.cells))
@@ -194,7 +218,7 @@ def methods_markdown(summary: MethodsSummary) -> str:
 
 
 def _table(summary: MethodsSummary, flipped: float, columns: tuple[Column, ...]) -> str:
-    head = ["method", *(column.name for column in columns)]
+    head = ["method", *(column.name for column in summary.measured(columns))]
     rows = [
         [line.name, *(f"{mean} ({interval})" if interval else mean for mean, interval in line.cells)]
         for line in lines(summary, flipped, columns)
@@ -204,9 +228,9 @@ def _table(summary: MethodsSummary, flipped: float, columns: tuple[Column, ...])
 
 def picture(summary: MethodsSummary) -> Markup:
     """Draws a row for each method: target ASR, help and drift, with small marks for swapped answers."""
-    names = summary.names
-    chart, axes = figure(40 + 27 * len(names), columns=len(PANELS))
-    for ax, panel in zip(axes, PANELS, strict=True):
+    names, panels = summary.names, summary.measured(PANELS)
+    chart, axes = figure(40 + 27 * len(names), columns=len(panels))
+    for ax, panel in zip(axes, panels, strict=True):
         for place, name in enumerate(names):
             shares = summary.shares[:1] if name == "base" else summary.shares
             rows = [row for share in reversed(shares) if (row := summary.row(name, share, panel.figure)) is not None]
@@ -226,7 +250,7 @@ def picture(summary: MethodsSummary) -> Markup:
     descriptions = (
         f"{line.name} {', '.join(cell[0] for cell in line.cells)}" for line in lines(summary, summary.shares[0], PANELS)
     )
-    names_of_panels = ", ".join(panel.name for panel in PANELS)
+    names_of_panels = ", ".join(panel.name for panel in panels)
     return to_svg(chart, name="methods", description=f"{names_of_panels} of each method: {'; '.join(descriptions)}")
 
 
@@ -248,11 +272,11 @@ def render_methods(summary: MethodsSummary) -> str:
         .render(
             summary=summary,
             style=style(),
-            columns=COLUMNS,
+            columns=summary.measured(COLUMNS),
             lines=lines(summary, shares[0]),
             picture=picture(summary),
             flipped=[(share, lines(summary, share, FLIPPED_COLUMNS)) for share in shares[1:]],
-            flipped_columns=FLIPPED_COLUMNS,
+            flipped_columns=summary.measured(FLIPPED_COLUMNS),
             settings=summary.config["compare"],
             untuned=untuned_note(summary),
         )

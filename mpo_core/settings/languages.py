@@ -120,6 +120,9 @@ class LanguageSettings(Settings):
     """Code of the language in which the model is already safe. Default: en."""
     targets: list[str] = Field(default_factory=lambda: ["zh", "ja", "ko", "ar", "bn", "sw"], min_length=1)
     """Codes of the languages to be made as safe as the dominant one. Default: [zh, ja, ko, ar, bn, sw]."""
+    without_pairs: list[str] = Field([])
+    """Codes of targets that get no training pairs: their prompts are translated, and the model is evaluated in them.
+    Default: none."""
 
     @model_validator(mode="after")
     def _known(self) -> Self:
@@ -132,4 +135,13 @@ class LanguageSettings(Settings):
             raise ValueError(f"the dominant language {self.dominant!r} is among the targets")
         if len(set(self.targets)) != len(self.targets):
             raise ValueError("a target language is listed twice")
+        if unknown := sorted({*self.without_pairs} - {*self.targets}):
+            raise ValueError(f"`without_pairs` names {', '.join(unknown)}, which is not among the targets")
+        if not self.with_pairs:
+            raise ValueError("`without_pairs` names every target, so nothing is left to train on")
         return self
+
+    @property
+    def with_pairs(self) -> list[str]:
+        """Codes of the targets that get training pairs."""
+        return [code for code in self.targets if code not in self.without_pairs]

@@ -162,8 +162,12 @@ class CompareSettings(Settings):
     methods: dict[str, dict[str, JsonValue]] = Field({"mpo": {}, "sft": {}, "dpo": {}}, min_length=1)
     """Methods to compare: for each name, settings of its training. The name is the method, or begins with it, as in
     `dpo-small: {beta: 0.05}`; for any other name, give `method`. A setting that is missing here is taken from
-    `training`, if every method has it or `training` uses the same method; otherwise its default applies. Default: mpo,
-    sft and dpo."""
+    `training`, if every method has it or `training` uses the same method; otherwise its default applies. A key such as
+    `pairs.swap_check`, or `edit`, changes that setting outside of `training`. The first method is the one that the
+    others are tested against. Default: mpo, sft and dpo."""
+    models: list[str] = Field([])
+    """Repeats everything with each of these base models, in place of `model.path`. Default: none, `model.path`
+    alone."""
     seeds: list[Annotated[int, Field(ge=0, lt=2**31)]] = Field([0], min_length=1)
     """Repeats everything with each of these seeds, added to those of prompts, sampling and training. Default: [0]."""
     flipped: list[Fraction] = Field([0.0], min_length=1)
@@ -177,8 +181,13 @@ class CompareSettings(Settings):
         settings = TRAINING_METHODS.parse({**common, **own})
         return settings.model_copy(update={"seed": settings.seed + seed})
 
+    def changes(self, name: str) -> dict[str, JsonValue]:
+        """Returns the settings that a method changes outside of `training`, by key such as `pairs.swap_check`."""
+        return {key: value for key, value in self.methods[name].items() if _outside_training(key)}
+
     def _own(self, name: str) -> dict[str, JsonValue]:
-        return {"method": re.split(r"\W", name, maxsplit=1)[0], **self.methods[name]}
+        own = {key: value for key, value in self.methods[name].items() if not _outside_training(key)}
+        return {"method": re.split(r"\W", name, maxsplit=1)[0], **own}
 
     @model_validator(mode="after")
     def _methods(self) -> Self:
@@ -190,6 +199,10 @@ class CompareSettings(Settings):
                 setting = ".".join(map(str, first["loc"][1:]))  # the first is the method
                 raise ValueError(f"methods.{name}: {f'{setting}: ' if setting else ''}{first['msg']}") from None
         return self
+
+
+def _outside_training(key: str) -> bool:
+    return key == "edit" or key.startswith(("pairs.", "edit."))
 
 
 class RealignSettings(Settings):

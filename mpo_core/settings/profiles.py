@@ -65,9 +65,9 @@ def _read_profile(profile: Path) -> Any:
 
 
 def with_overrides(
-    config: PipelineConfig, overrides: dict[str, Any], *, complete: Complete | None = None
+    config: PipelineConfig, overrides: dict[str, Any], *, complete: Complete | None = None, where: str = "overrides"
 ) -> PipelineConfig:
-    """Changes some of the settings, by key such as `training.beta`, `complete`d.
+    """Changes some of the settings, by key such as `training.beta`, `complete`d; `where` is for messages.
 
     Raises:
         BadInputError: a key is unknown or a value is wrong.
@@ -76,9 +76,9 @@ def with_overrides(
     # Only what was set: defaults of one method, or of one judge, are not settings of another that an override names.
     data |= {name: getattr(config, name).model_dump(exclude_unset=True) for name in ("training", "judging")}
     for key, value in overrides.items():
-        _set(data, key, value, where=f"overrides {key}")
+        _set(data, key, value, where=f"{where} {key}")
     completed = complete(data) if complete else data
-    return config if completed is data and not overrides else parse_config(completed, where="overrides")
+    return config if completed is data and not overrides else parse_config(completed, where=where)
 
 
 def parse_config(data: dict[str, Any], *, where: str) -> PipelineConfig:

@@ -86,6 +86,35 @@ def test_the_command(compared):
     assert wanted["mean"] == summary.row("mpo", 0.5, "target_unsafe").mean
 
 
+def test_a_method_changes_pairs_and_edit_and_languages_without_pairs_are_left_out(compared):
+    root, plain, _ = compared
+    methods = {"mpo": {}, "mpo-checked": {"pairs.swap_check": "swap_back", "edit": {"max_change": 1e9}}}
+    compare_settings = {"methods": methods, "models": ["microworld"], "seeds": [0], "flipped": [0.5]}
+    settings = small_settings(root, run__name="bundles", languages__targets=["sw", "zh"], compare=compare_settings)
+    settings["languages"]["without_pairs"] = ["zh"]
+    from flows.compare import compare_methods
+
+    with ledger() as ran:
+        summary = compare_methods(parse_config(settings, where="test"))
+    assert [name for name in ran if name.startswith("edit-")] == ["edit-mpo-checked-0.5-0-mpo-checked-0.5-0-seed0"]
+    assert any(name.startswith("swaps-sw") for name in ran)
+    for name in ("mpo", "mpo-checked"):
+        assert {"target_unsafe", "left_out_unsafe"} <= {row.figure for row in summary.methods if row.method == name}
+    assert {row.model for row in summary.runs} == {"microworld"}
+    assert summary.row("base", 0.0, "target_unsafe") != plain.row("base", 0.0, "target_unsafe")  # Swahili alone
+
+
+@pytest.mark.parametrize("key", ["pairs.swap_check", "pairs.nothing", "edit.rank"])
+def test_a_wrong_change_of_a_method_is_bad_input_before_anything_runs(tmp_path, key):
+    from flows.compare import compare_methods
+    from mpo_core.contract.errors import BadInputError
+
+    config = parse_config(small_settings(tmp_path, compare={"methods": {"mpo": {key: -1}}}), where="test")
+    with ledger() as ran, pytest.raises(BadInputError, match=r"compare\.methods\.mpo"):
+        compare_methods(config)
+    assert ran == []
+
+
 def test_an_unknown_method_is_bad_input(tmp_path):
     from mpo_core.contract.errors import BadInputError
 

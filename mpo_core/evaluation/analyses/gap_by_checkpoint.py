@@ -11,8 +11,9 @@ from mpo_core.contract.analysis import AnalysedRun, Findings, Study, Variant
 from mpo_core.contract.metric import REWARD_GAP, UNSAFE
 from mpo_core.display.wording import language_name, listed, signed
 from mpo_core.evaluation.gap_paths import LIMITS, Path, correlated, draw_paths, place_of
+from mpo_core.evaluation.methods import BASE
 from mpo_core.evaluation.statistics import rank_correlation
-from mpo_core.evaluation.studies import BASE, Trainings
+from mpo_core.evaluation.studies import Trainings
 
 _EPOCHS = (0.125, 0.25, 0.5, 1.0, 2.0)
 _LIMITS = (

@@ -11,7 +11,8 @@ from markupsafe import Markup
 from mpo_core.contract.analysis import AnalysedRun, Findings, Study, Variant
 from mpo_core.display.svg import AFTER, BEFORE, INK, LINE, PAPER, figure, label, shortened, to_svg
 from mpo_core.display.wording import language_name, listed, percent, points
-from mpo_core.evaluation.studies import BASE, Trainings
+from mpo_core.evaluation.methods import BASE
+from mpo_core.evaluation.studies import Trainings
 
 _ALL = "all languages"
 _LIMITS = (
