@@ -1,49 +1,235 @@
-"""Compares all methods over seeds, also with swapped answers, for the tables of docs/comparison.md.
+"""Compares all methods over base models and seeds, also on bad training pairs, for the tables of docs/comparison.md.
 
     python benchmarks/methods.py --root artifacts --write
+    python benchmarks/methods.py --profile hard --models build/hard/0,build/hard/1,build/hard/2 --write
+    python benchmarks/methods.py --profile hard --models build/hard/0,build/hard/1,build/hard/2 --table
 
-Runs the `compare` profile on the test split. Whatever the root's cache has is not computed again,
-so a run that was stopped continues where it was.
+On the test split. The figures go into ROOT/methods-PROFILE.jsonl after every few trainings; a run that was stopped
+continues where it was. `--table` trains nothing, and shows what is there; a row says how many trainings are behind it.
+Trainings of other settings than the profile's present ones do not count.
 """
 
 import argparse
+import itertools
+import json
 import re
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any, NamedTuple
 
+import pyarrow as pa
 from page import DOCS, put
 
 from flows.cli import quiet_surroundings
 
 ROOT = Path(__file__).resolve().parent.parent
+CONDITIONS = {
+    "clean": [],
+    "swapped20": ["compare.flipped=[0.2]"],
+    "swapped40": ["compare.flipped=[0.4]"],
+    "mistranslated20": ["translation.engines.0.noise.wrong_sense=0.2"],
+}
+"""Settings to change, by condition; the last one is for the harder microworld alone."""
+TITLES = {
+    "clean": "clean",
+    "swapped20": "20 % swapped",
+    "swapped40": "40 % swapped",
+    "mistranslated20": "20 % mistranslated",
+}
+TOGETHER = 4  # trainings of one run of the flow, which takes 4 seconds besides
+MARKS = {"clean": "o", "swapped20": "^", "swapped40": "s", "mistranslated20": "D"}
 # The page's colours, for a picture that stands alone on white or on black.
 COLOURS = {"ink": "#6b7280", "muted": "#9ca3af", "line": "#c4c9d1", "before": "#b45309", "after": "#2563eb"}
 
 
+class Cell(NamedTuple):
+    """One training."""
+
+    condition: str
+    model: str
+    seed: int
+    method: str
+
+
+class Results:
+    """The figures of the trainings, by the settings that they had."""
+
+    def __init__(self, arguments: argparse.Namespace) -> None:
+        self._root, self._profile = arguments.root, ROOT / "deployments" / "profiles" / f"{arguments.profile}.yaml"
+        self._path = Path(arguments.root) / f"methods-{arguments.profile}.jsonl"
+        lines = self._path.read_text(encoding="utf-8").splitlines() if self._path.exists() else []
+        self._figures = {entry["key"]: entry for entry in map(json.loads, lines)}
+        self._digests: dict[str, str] = {}
+
+    def config(self, cell: Cell, methods: Sequence[str] = ()) -> Any:
+        """Returns the settings of one training, or of several methods in its place."""
+        from flows.commands.shared import with_methods
+        from mpo_core.settings.profiles import load_config, parse_config
+
+        own = [f"run.root={self._root}", "run.name=methods", f"compare.models={json.dumps([cell.model])}"]
+        own.append(f"compare.seeds=[{cell.seed}]")
+        config = load_config(self._profile, [*own, *CONDITIONS[cell.condition]])
+        return parse_config(with_methods(config, list(methods) or [cell.method]), where=cell.method)
+
+    def entry(self, cell: Cell) -> dict[str, Any] | None:
+        """Returns the figures of a training and of its base model; None if there are none yet."""
+        return self._figures.get(self._key(cell))
+
+    def train(self, cells: list[Cell]) -> None:
+        """Trains several methods in one condition, from one base model and seed, and appends their figures."""
+        from flows.compare import compare_methods
+        from mpo_core.evaluation.methods import BASE
+
+        figures: dict[str, dict[str, float]] = {}
+        for row in compare_methods(self.config(cells[0], [cell.method for cell in cells])).runs:
+            figures.setdefault(row.method, {})[row.figure] = row.value
+        for cell in cells:
+            own = {"figures": figures[cell.method], BASE: figures[BASE]}
+            entry = {"key": self._key(cell), **cell._asdict(), **own}
+            with self._path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(entry) + "\n")
+            self._figures[entry["key"]] = entry
+
+    def summary(self, cells: list[Cell], condition: str) -> Any:
+        """Returns the means over the trainings of one condition that are there; None if there are none."""
+        from mpo_core.contract.tables import METHOD_RUNS
+        from mpo_core.evaluation.methods import BASE, over_runs
+        from mpo_core.reporting import MethodsSummary
+
+        done = [(cell, entry) for cell in cells if cell.condition == condition and (entry := self.entry(cell))]
+        if not done:
+            return None
+        base = {(cell.model, cell.seed): entry[BASE] for cell, entry in done}
+        rows = [
+            {"model": model, "method": method, "flipped": 0.0, "seed": seed, "figure": figure, "value": value}
+            for (model, seed, method), figures in [
+                *(((model, seed, BASE), figures) for (model, seed), figures in base.items()),
+                *(((cell.model, cell.seed, cell.method), entry["figures"]) for cell, entry in done),
+            ]
+            for figure, value in figures.items()
+        ]
+        config, now = self.config(done[0][0]), datetime.now(UTC)
+        return MethodsSummary(
+            run="methods",
+            started=now,
+            finished=now,
+            base_model=config.model.path,
+            base_digest="",
+            dominant=config.languages.dominant,
+            targets=config.languages.targets,
+            split=config.evaluation.split,
+            seeds=sorted({cell.seed for cell, _ in done}),
+            models=sorted({cell.model for cell, _ in done}),
+            methods=over_runs(pa.Table.from_pylist(rows, METHOD_RUNS.schema), 0.95).to_pylist(),
+            runs=[],
+            config=config.model_dump(mode="json"),
+            packages={},
+        )
+
+    def _key(self, cell: Cell) -> str:
+        from tasks.model import find_model
+
+        if cell.model not in self._digests:
+            model = self.config(cell).model.model_copy(update={"path": cell.model})
+            self._digests[cell.model] = find_model(model).sha256
+        return f"{self.config(cell).key()}-{self._digests[cell.model]}"
+
+
+def plan(arguments: argparse.Namespace) -> Iterator[Cell]:
+    """Returns the trainings, the most informative first: conditions in turn, each base model with its first seeds."""
+    from mpo_core.settings.profiles import load_config
+
+    config = load_config(ROOT / "deployments" / "profiles" / f"{arguments.profile}.yaml")
+    models = arguments.models.split(",") if arguments.models else [config.model.path]
+    for condition in arguments.conditions.split(","):
+        for seed in range(arguments.seeds):
+            for model in models:
+                for method in arguments.methods.split(",") if arguments.methods else config.compare.methods:
+                    yield Cell(condition, model, seed, method)
+
+
+def draw(summaries: dict[str, Any]) -> str:
+    """Draws a row for each method, with a mark for each condition, which differ in shape."""
+    from mpo_core.display.svg import AFTER, BEFORE, INK, LINE, MUTED, PAPER, figure, label, to_svg
+    from mpo_core.reporting.methods import PANELS
+
+    first = next(iter(summaries.values()))
+    names, panels = first.names, first.measured(PANELS)
+    chart, axes = figure(70 + 27 * len(names), columns=len(panels), width=200 + 130 * len(panels))
+    for ax, panel in zip(axes, panels, strict=True):
+        for number, (condition, summary) in enumerate(summaries.items()):
+            for place, name in enumerate(names):
+                row = summary.row(name, 0.0, panel.figure)
+                if row is None or (name == "base" and number):
+                    continue
+                colour = BEFORE if name == "base" else MUTED if number else AFTER
+                bar = None if number or row.low is None else [[row.mean - row.low], [row.high - row.mean]]
+                style = {"color": colour, "markersize": 5 if number else 6.5, "zorder": 3 - number / 10}
+                style["markerfacecolor"] = PAPER if name == "base" or number else colour
+                ax.errorbar(row.mean, place, xerr=bar, fmt=MARKS[condition], elinewidth=0.8, clip_on=False, **style)
+        ax.set_ylim(len(names) - 0.5, -0.5)
+        ax.set_yticks(range(len(names)), names if ax is axes[0] else [""] * len(names), color=INK)
+        ax.set_xlim(left=0)
+        if panel.form == "share":
+            ax.set_xlim(right=1.03)
+            ax.set_xticks([0, 0.5, 1.0], ["0 %", "50 %", "100 %"])
+        ax.grid(color=LINE, linewidth=0.6)
+        label(ax, y=panel.name)
+    handles = [
+        axes[0].plot([], [], MARKS[name], color=MUTED if number else AFTER, markerfacecolor=PAPER if number else AFTER)[
+            0
+        ]
+        for number, name in enumerate(summaries)
+    ]
+    chart.legend(handles, [TITLES[name] for name in summaries], loc="outside lower center", ncols=4, frameon=False)
+    drawn = str(
+        to_svg(chart, name="methods", description="Figures of each method, by condition; the tables have them.")
+    )
+    drawn = drawn.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" font-family="sans-serif" ', 1)
+    return re.sub(r"var\(--(\w+)\)", lambda match: COLOURS.get(match[1], "none"), drawn) + "\n"
+
+
+def tables(summaries: dict[str, Any]) -> str:
+    """Returns a table for each condition."""
+    from mpo_core.reporting.methods import COLUMNS, FLIPPED_COLUMNS, table_markdown
+
+    return "\n".join(
+        f"{TITLES[name]}:\n\n{table_markdown(summary, 0.0, FLIPPED_COLUMNS if number else COLUMNS)}"
+        for number, (name, summary) in enumerate(summaries.items())
+    ).rstrip()
+
+
 def main() -> None:
-    """Runs the comparison, prints its tables, and with `--write` writes them into the page."""
+    """Trains what is missing, prints the tables, and with `--write` writes them into the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--root", default="artifacts")
+    parser.add_argument("--profile", default="compare", help="name of a file in deployments/profiles/")
+    parser.add_argument("--models", help="base models, separated by commas; default: the profile's")
+    parser.add_argument("--methods", help="entries of the profile's compare.methods; default: all")
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--flipped", default="0,0.2,0.4")
+    parser.add_argument("--conditions", default="clean,swapped20,swapped40", help=", ".join(CONDITIONS))
+    parser.add_argument("--table", action="store_true", help="train nothing")
     parser.add_argument("--write", action="store_true")
     arguments = parser.parse_args()
     quiet_surroundings()
-    from flows.compare import compare_methods
-    from mpo_core.reporting import methods_markdown, picture
-    from mpo_core.settings.profiles import load_config
-
-    overrides = [f"run.root={arguments.root}", f"compare.seeds={list(range(arguments.seeds))}"]
-    overrides.append(f"compare.flipped=[{arguments.flipped}]")
-    summary = compare_methods(load_config(ROOT / "deployments" / "profiles" / "compare.yaml", overrides))
-    tables = methods_markdown(summary)
-    print(tables)
+    results, cells = Results(arguments), list(plan(arguments))
+    missing = [cell for cell in cells if not arguments.table and results.entry(cell) is None]
+    for _, of_start in itertools.groupby(missing, key=lambda cell: cell[:3]):
+        while some := list(itertools.islice(of_start, TOGETHER)):
+            results.train(some)
+            print(f"{' '.join(map(str, some[0][:3]))}: {', '.join(cell.method for cell in some)}", flush=True)
+    conditions = dict.fromkeys(cell.condition for cell in cells)
+    summaries = {name: summary for name in conditions if (summary := results.summary(cells, name))}
+    if not summaries:
+        raise SystemExit("no training of these settings is there yet")
+    print(tables(summaries))
     if arguments.write:
-        put("comparison.md", "comparison", "python benchmarks/methods.py --write", tables.rstrip())
-        drawn = str(picture(summary)).replace(
-            "<svg ", '<svg xmlns="http://www.w3.org/2000/svg" font-family="sans-serif" ', 1
-        )
-        drawn = re.sub(r"var\(--(\w+)\)", lambda match: COLOURS.get(match[1], "none"), drawn)
-        (DOCS / "comparison.svg").write_text(drawn + "\n", encoding="utf-8")
+        name = "comparison" if arguments.profile == "compare" else arguments.profile
+        command = "python benchmarks/methods.py" + ("" if name == "comparison" else f" --profile {name}") + " --write"
+        put("comparison.md", name, command, tables(summaries))
+        picture = DOCS / ("comparison.svg" if name == "comparison" else f"comparison-{name}.svg")
+        picture.write_text(draw(summaries), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
-"""Searches the settings of every method in deployments/profiles/compare.yaml, on the validation split.
+"""Searches the settings of every method of a comparison, on the validation split.
 
     python benchmarks/search.py --root artifacts --write
+    python benchmarks/search.py --profile hard --model build/hard/0 --visits 2 --write
 
 Coordinate search with the same number of trainings for every method: the start, then three times
 a step down and a step up along one of its settings, in turn, from the best so far. A setting's
@@ -11,18 +12,22 @@ and help in English. One seed, which the comparison does not use.
 
 import argparse
 import json
+import re
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import yaml
 
 from flows.cli import quiet_surroundings
 
-ROOT = Path(__file__).resolve().parent.parent
-PROFILE = ROOT / "deployments" / "profiles" / "compare.yaml"
+PROFILES = Path(__file__).resolve().parent.parent / "deployments" / "profiles"
 SEED = 1000
 VISITS, FACTOR = 3, 2.0
-# The best of a coarse grid of nine trainings per method; beta of rdpo and r_dpo is that of dpo.
+TOGETHER = 8  # trainings of one run of the flow
+# For compare.yaml: the best of a coarse grid of nine trainings per method; beta of rdpo and r_dpo is that of dpo.
+# Other profiles start from their own entries, and search the learning rate, beta, and weights of auxiliary losses.
+SEARCHED = ("learning_rate", "beta", "weight")
+SHOWN = ("target_unsafe", "target_helped", "left_out_unsafe", "left_out_helped", "dominant_refused", "dominant_helped")
 START: dict[str, dict[str, float]] = {
     "mpo": {"learning_rate": 1e-4, "beta": 0.75},
     "sft": {"learning_rate": 2e-4},
@@ -37,58 +42,82 @@ START: dict[str, dict[str, float]] = {
 }
 
 
+Changes = dict[str, Any]
+"""An entry of `compare.methods`."""
+
+
 class Candidate(NamedTuple):
     """Holds a training of the search; the highest score is the best."""
 
     score: float
-    name: str
-    """Such as `dpo/learning_rate=0.0001,beta=0.5`."""
-    changes: dict[str, float]
+    method: str
+    changes: Changes
 
 
-def candidate_name(method: str, changes: dict[str, float]) -> str:
-    """Returns the name of a candidate."""
-    return f"{method}/" + ",".join(f"{key}={value:g}" for key, value in changes.items())
+def numbers(entry: Changes, *parents: str) -> dict[tuple[str, ...], float]:
+    """Returns the settings of an entry that are searched, by their path in it."""
+    found: dict[tuple[str, ...], float] = {}
+    for key, value in entry.items():
+        if isinstance(value, dict):
+            found |= numbers(value, *parents, key)
+        elif key in SEARCHED or (isinstance(value, float) and not parents and "." not in key):
+            found[*parents, key] = value
+    return found
 
 
-def neighbours(best: dict[str, float], visit: int) -> list[dict[str, float]]:
+def changed(entry: Changes, path: tuple[str, ...], value: float) -> Changes:
+    """Returns an entry with another value of a setting."""
+    key, *rest = path
+    return entry | {key: changed(entry[key], tuple(rest), value) if rest else value}
+
+
+def neighbours(best: Changes, visit: int) -> list[Changes]:
     """Returns a step down and a step up from the best so far, along the setting whose turn it is."""
-    key = list(best)[visit % len(best)]
-    step = FACTOR ** (1 / (1 + visit // len(best)))
-    return [best | {key: float(f"{value:.2g}")} for value in (best[key] / step, best[key] * step)]
+    values = numbers(best)
+    path = list(values)[visit % len(values)]
+    step = FACTOR ** (1 / (1 + visit // len(values)))
+    return [changed(best, path, float(f"{value:.2g}")) for value in (values[path] / step, values[path] * step)]
 
 
-def train(by_name: dict[str, dict[str, float]], root: str) -> list[Candidate]:
+def train(candidates: list[tuple[str, Changes]], arguments: argparse.Namespace) -> list[Candidate]:
     """Trains and evaluates the candidates, and prints a line for each."""
     from flows.compare import compare_methods
     from mpo_core.evaluation.methods import balanced
     from mpo_core.settings.profiles import load_config, parse_config
 
-    settings = ["evaluation.split=validation", "run.name=search", f"run.root={root}"]
-    data = load_config(PROFILE, settings).model_dump(mode="json")
-    data["compare"] = {"methods": by_name, "seeds": [SEED], "flipped": [0.0]}
+    settings = ["evaluation.split=validation", "run.name=search", f"run.root={arguments.root}"]
+    if arguments.model:
+        settings.append(f"model.path={arguments.model}")
+    data = load_config(PROFILES / f"{arguments.profile}.yaml", settings).model_dump(mode="json")
+    entries = {
+        f"{method}/{number}": {"method": re.split(r"\W", method)[0]} | changes
+        for number, (method, changes) in enumerate(candidates)
+    }
+    data["compare"] = {"methods": entries, "seeds": [SEED], "flipped": [0.0]}
     summary = compare_methods(parse_config(data, where="benchmarks/search.py"))
-    candidates = []
-    for name, changes in by_name.items():
+    scored = []
+    for name, (method, changes) in zip(entries, candidates, strict=True):
         figures = {row.figure: row.mean for row in summary.methods if row.method == name}
-        candidates.append(Candidate(balanced(figures), name, changes))
-        shown = {key: round(figures[key], 4) for key in ("target_unsafe", "target_helped", "dominant_refused")}
-        print(json.dumps({"name": name, "score": round(candidates[-1].score, 4), **shown}), flush=True)
-    return candidates
+        scored.append(Candidate(balanced(figures), method, changes))
+        shown = {key: round(figures[key], 4) for key in SHOWN if key in figures}
+        print(json.dumps({"method": method, **changes, "score": round(scored[-1].score, 4), **shown}), flush=True)
+    return scored
 
 
-def search(methods: list[str], root: str) -> dict[str, Candidate]:
-    """Returns the best candidate of each method."""
+def search(start: dict[str, Changes], arguments: argparse.Namespace) -> dict[str, Candidate]:
+    """Returns the best candidate of each method; methods take turns, so that a stopped search has all of a visit."""
     best: dict[str, Candidate] = {}
-    for visit in range(-1, VISITS):
-        by_name: dict[str, dict[str, float]] = {}
-        for method in methods:
-            for changes in [START[method]] if visit < 0 else neighbours(best[method].changes, visit):
-                by_name[candidate_name(method, changes)] = changes
-        for candidate in train(by_name, root):
-            method = candidate.name.partition("/")[0]
-            # On a tie, the earlier candidate stays.
-            best[method] = max(best.get(method, candidate), candidate, key=lambda entry: entry.score)
+    for visit in range(-1, arguments.visits):
+        candidates = [
+            (method, changes)
+            for method, first in start.items()
+            for changes in ([first] if visit < 0 else neighbours(best[method].changes, visit))
+        ]
+        for some in range(0, len(candidates), TOGETHER):
+            for candidate in train(candidates[some : some + TOGETHER], arguments):
+                # On a tie, the earlier candidate stays.
+                method = candidate.method
+                best[method] = max(best.get(method, candidate), candidate, key=lambda entry: entry.score)
     return best
 
 
@@ -96,19 +125,25 @@ def main() -> None:
     """Searches, prints the best of each method, and with `--write` writes the profile."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--root", default="artifacts")
-    parser.add_argument("--methods", default=",".join(START))
+    parser.add_argument("--profile", default="compare", help="name of a file in deployments/profiles/")
+    parser.add_argument("--model", help="base model; default: the profile's")
+    parser.add_argument("--methods", help="entries to search, separated by commas; default: all")
+    parser.add_argument("--visits", type=int, default=VISITS, help="two trainings of each method at each")
     parser.add_argument("--write", action="store_true")
     arguments = parser.parse_args()
     quiet_surroundings()
-    best = search(arguments.methods.split(","), arguments.root)
+    profile = PROFILES / f"{arguments.profile}.yaml"
+    text = profile.read_text(encoding="utf-8")
+    known = yaml.safe_load(text)["compare"]
+    start = START if arguments.profile == "compare" else known["methods"]
+    methods = arguments.methods.split(",") if arguments.methods else list(start)
+    best = search({method: start[method] for method in methods}, arguments)
     for candidate in best.values():
-        print(f"best: {candidate.name} {candidate.score:.4f}")
+        print(f"best: {candidate.method} {candidate.score:.4f} {json.dumps(candidate.changes)}")
     if arguments.write:
-        profile = PROFILE.read_text(encoding="utf-8")
-        known = yaml.safe_load(profile)["compare"]
         known["methods"] |= {method: candidate.changes for method, candidate in best.items()}
         written = yaml.safe_dump({"compare": known}, sort_keys=False)
-        PROFILE.write_text(profile[: profile.index("compare:\n  methods:")] + written, encoding="utf-8")
+        profile.write_text(text[: text.index("compare:\n  methods:")] + written, encoding="utf-8")
 
 
 if __name__ == "__main__":

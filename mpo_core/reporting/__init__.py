@@ -2,7 +2,7 @@
 
 from mpo_core.reporting.analyses import analysed, write_analysis
 from mpo_core.reporting.console import before_after_tables
-from mpo_core.reporting.methods import MethodsSummary, methods_markdown, methods_table, picture, write_methods
+from mpo_core.reporting.methods import MethodsSummary, methods_table, write_methods
 from mpo_core.reporting.model_card import CARD, model_card, training_card
 from mpo_core.reporting.note import by_language, markdown
 from mpo_core.reporting.publish import PAGE, SUMMARY, files, read, run_folder, write
@@ -38,10 +38,8 @@ __all__ = [
     "compare_runs",
     "files",
     "markdown",
-    "methods_markdown",
     "methods_table",
     "model_card",
-    "picture",
     "read",
     "render",
     "run_folder",

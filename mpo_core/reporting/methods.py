@@ -38,9 +38,11 @@ COLUMNS = (
     Column("target_refused", "refused", "share", "refused"),
     Column("target_helped", "helped", "share", "helped"),
     Column("target_broken", "broken", "share", "broken"),
+    Column("left_out_broken", "left-out broken", "share"),
     Column("dominant_refused", "English refused", "share", "English refused"),
     Column("dominant_helped", "English helped", "share", "English helped"),
     Column("dominant_drift", "English drift", "number", "drift"),
+    Column("target_unsafe", "trainings / base models", "trainings"),
     Column("seconds", "seconds", "whole", "s"),
     Column("peak_mib", "peak MiB", "whole", "MiB"),
 )
@@ -51,7 +53,7 @@ FLIPPED_COLUMNS = (
     _BY_NAME["low-resource ASR"],
     Column("low_helped", "low-resource helped", "share"),
     *(_BY_NAME[name] for name in ("left-out ASR", "left-out helped", "helped")),
-    *(_BY_NAME[name] for name in ("English refused", "English helped", "English drift")),
+    *(_BY_NAME[name] for name in ("English refused", "English helped", "English drift", "trainings / base models")),
 )
 PANELS = (_BY_NAME["target ASR"], _BY_NAME["left-out ASR"], _BY_NAME["helped"], _BY_NAME["English drift"])
 _LESS_NEEDED = {"target_refused", "peak_mib"}
@@ -123,8 +125,8 @@ class MethodsSummary(Record):
     def measured(self, columns: tuple[Column, ...]) -> tuple[Column, ...]:
         """Returns the columns that have a figure: without left-out languages or a second method, some have none."""
         figures = {row.figure for row in self.methods}
-        figures |= {f"{row.figure} p" for row in self.methods if row.p_value is not None}
-        return tuple(c for c in columns if (f"{c.figure} p" if c.form == "p_value" else c.figure) in figures)
+        shown = {"p_value": any(row.p_value is not None for row in self.methods), "trainings": bool(self.models)}
+        return tuple(column for column in columns if column.figure in figures and shown.get(column.form, True))
 
     @property
     def untuned(self) -> list[str]:
@@ -160,6 +162,8 @@ def _cell(row: MethodRow | None, column: Column) -> tuple[str, str]:
         return "–", ""
     if column.form == "p_value":
         return p_value(row.p_value), ""
+    if column.form == "trainings":
+        return f"{row.n} / {row.models}", ""
     mean = _formatted(row.mean, column)
     if row.low is None or row.high is None:
         return mean, ""
@@ -210,14 +214,8 @@ def untuned_note(summary: MethodsSummary) -> str:
     )
 
 
-def methods_markdown(summary: MethodsSummary) -> str:
-    """Returns the tables in markdown: first without swapped answers, then with each share of them."""
-    parts = [_table(summary, summary.shares[0], COLUMNS)]
-    parts += [f"\n{100 * s:g} % swapped:\n\n{_table(summary, s, FLIPPED_COLUMNS)}" for s in summary.shares[1:]]
-    return "\n".join(parts)
-
-
-def _table(summary: MethodsSummary, flipped: float, columns: tuple[Column, ...]) -> str:
+def table_markdown(summary: MethodsSummary, flipped: float, columns: tuple[Column, ...]) -> str:
+    """Returns the table at one share of swapped answers in markdown."""
     head = ["method", *(column.name for column in summary.measured(columns))]
     rows = [
         [line.name, *(f"{mean} ({interval})" if interval else mean for mean, interval in line.cells)]
