@@ -56,13 +56,13 @@ class Candidate(NamedTuple):
 
 def numbers(entry: Changes, *parents: str) -> dict[tuple[str, ...], float]:
     """Returns the settings of an entry that are searched, by their path in it."""
-    found: dict[tuple[str, ...], float] = {}
+    values: dict[tuple[str, ...], float] = {}
     for key, value in entry.items():
         if isinstance(value, dict):
-            found |= numbers(value, *parents, key)
+            values |= numbers(value, *parents, key)
         elif key in SEARCHED or (isinstance(value, float) and not parents and "." not in key):
-            found[*parents, key] = value
-    return found
+            values[*parents, key] = value
+    return values
 
 
 def changed(entry: Changes, path: tuple[str, ...], value: float) -> Changes:
