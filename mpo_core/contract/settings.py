@@ -30,6 +30,11 @@ LOCATION: dict[str, JsonValue] = {**OPERATIONAL, "location": True}
 """Marks a setting that says where a model or a file is: cache keys hold the digest of its content instead."""
 
 
+def alike(*values: JsonValue) -> dict[str, JsonValue]:
+    """Marks a setting for which these values give the same results as its default: cache keys leave them out, too."""
+    return {"alike": list(values)}
+
+
 class Settings(BaseModel):
     """Base of all settings: unknown keys, wrong types and numbers that are not finite are rejected."""
 
@@ -73,4 +78,7 @@ def _operational(field: FieldInfo) -> bool:
 
 def _is_default(content: Any, field: FieldInfo) -> bool:
     # A required field, such as the name that tells one engine's settings from another's, always takes part.
-    return not field.is_required() and bool(content == _content(field.get_default(call_default_factory=True)))
+    extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
+    alike_values: Any = extra.get("alike", [])
+    default = _content(field.get_default(call_default_factory=True))
+    return not field.is_required() and bool(content == default or content in alike_values)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, NamedTuple, Self
 from pydantic import Field, model_validator
 
 from mpo_core.contract.extensions import ExtensionPoint
-from mpo_core.contract.settings import DEVICE, OPERATIONAL, Fraction, Settings
+from mpo_core.contract.settings import DEVICE, OPERATIONAL, Fraction, Settings, alike
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -94,8 +94,9 @@ class TrainingSettings(Settings):
     """How weights and moments are kept in full fine-tuning. `full`: in float32, 16 bytes per parameter with gradients.
     `lean`: weights exact but in two halves, moments in bfloat16, 8 bytes, and 2 more for gradients if `max_grad_norm`
     is set or a step needs several forward passes; needs `precision: bfloat16`. Default: `full`."""
-    gradient_checkpointing: bool = False
-    """Computes activations a second time instead of storing them: less memory, more time. Default: false."""
+    gradient_checkpointing: bool | Literal["auto"] = Field("auto", json_schema_extra=alike(False))
+    """Computes activations a second time instead of storing them: less memory, more time. Default: `auto`, on a GPU in
+    as many layers as its memory requires (with the packed layout and one process); otherwise in none."""
     seed: int = Field(0, ge=0, lt=2**32)
     """Random seed of the order of the pairs and of the adapters' first weights. Default: 0."""
     order: Literal["grouped", "shuffled", "file"] = "grouped"
@@ -108,7 +109,12 @@ class TrainingSettings(Settings):
     `padded`. Default: `auto`, packed if the model supports it."""
     tokens_per_forward: int | None = Field(None, ge=1, json_schema_extra=OPERATIONAL)
     """Maximum number of tokens in one forward pass of the packed layout; a larger one needs more memory. A longer pair
-    has a pass of its own. Default: 4096, on a CPU 1024."""
+    has a pass of its own. Where memory runs out in training, it is halved and the step repeated. Default: on a CPU
+    1024; on a GPU as many as fit into `memory_share`, which is measured before the first step (with several `processes`
+    4096)."""
+    memory_share: float = Field(0.9, gt=0.0, le=1.0, json_schema_extra=OPERATIONAL)
+    """Share (0 to 1) of a GPU's memory that training may fill where it chooses the size of its forward passes. Default:
+    0.9."""
     logit_memory: int = Field(256, ge=0, json_schema_extra=OPERATIONAL)
     """Memory in MiB for token probabilities that the backward pass needs; those that do not fit are computed a second
     time. Default: 256."""

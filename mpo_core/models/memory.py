@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -39,7 +40,7 @@ def halving(
         batch = waiting.popleft()
         size = len(batch) * tokens(batch[0])
         if len(batch) == 1 or limit is None or size <= limit:
-            result = _unless_out_of_memory(batch, compute)
+            result = unless_out_of_memory(functools.partial(compute, batch))
             if result is not None:
                 yield batch, result
                 continue
@@ -58,16 +59,16 @@ def is_out_of_memory(error: Exception) -> bool:
     return isinstance(error, torch.OutOfMemoryError) or bool(should_reduce_batch_size(error))
 
 
-def _unless_out_of_memory(batch: list[T], compute: Callable[[list[T]], R]) -> R | None:
-    """Returns the result of a batch, or None if the memory is too small for it."""
+def unless_out_of_memory(compute: Callable[[], R]) -> R | None:
+    """Returns what a function returns, or None, and frees what it left, if the memory is too small for it."""
     import torch
 
     try:
-        return compute(batch)
+        return compute()
     except RuntimeError as error:
         if not is_out_of_memory(error):
             raise
-    gc.collect()  # the traceback held the tensors of the batch
+    gc.collect()  # the traceback held its tensors
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     return None

@@ -30,6 +30,18 @@ class Forward(NamedTuple):
     idle: bool = False
     """Whether the pass counts for nothing, and only lets this process run as many passes as the others."""
 
+    @property
+    def pairs(self) -> int:
+        """Number of target and dominant pairs."""
+        return len(self.targets) + len(self.sources)
+
+    @property
+    def tokens(self) -> int:
+        """Number of tokens of the packed pass."""
+        return sum(sum(map(len, row.target)) for row in self.targets) + sum(
+            sum(map(len, source.row.source)) for source in self.sources
+        )
+
     def layout(
         self, *, packed: bool, pooling: Pooling, pad_id: int, with_prompts: bool = False, compares: bool = False
     ) -> Layout:

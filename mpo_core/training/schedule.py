@@ -59,8 +59,8 @@ def training_arguments(
         max_grad_norm=settings.max_grad_norm or 0.0,  # 0 is off there, and in DeepSpeed
         seed=settings.seed,
         use_cpu=pick_device(settings.device) == "cpu",
-        activation_checkpointing=settings.gradient_checkpointing,
-        activation_checkpointing_kwargs={"use_reentrant": False} if settings.gradient_checkpointing else None,
+        activation_checkpointing=settings.gradient_checkpointing is True,  # forward_size.py sees to `auto`
+        activation_checkpointing_kwargs={"use_reentrant": False},
         logging_steps=1,
         logging_nan_inf_filter=False,  # a NaN stops the run; the filter would hide it
         eval_strategy="no" if every is None else "steps",

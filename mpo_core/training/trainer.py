@@ -24,6 +24,7 @@ from mpo_core.training.collator import PairRow
 from mpo_core.training.consistency import Consistency
 from mpo_core.training.divergence import divergence, mismatched
 from mpo_core.training.forward import Output, adding_up, attach, can_pack
+from mpo_core.training.forward_size import ForwardSize
 from mpo_core.training.frozen_answers import FrozenAnswers
 from mpo_core.training.layout import Item, Layout, pack, pad
 from mpo_core.training.lean import LeanAdamW, norm_of_step, split, updating_in_backward
@@ -117,6 +118,7 @@ class MPOTrainer(Trainer):
         )
         if settings.memory == "lean":
             split(model)
+        self.size = ForwardSize(settings, self.args.device, adapts=self.packed and settings.processes == 1)
         self.order = EpochSteps(
             [row.source_id for row in rows],
             step_rows=settings.step_rows,
@@ -156,9 +158,7 @@ class MPOTrainer(Trainer):
 
     def _cut(self, rows: list[PairRow]) -> list[Forward]:
         if self.packed:
-            # On a CPU small forwards cost little time and save memory (docs/speed.md); a device would idle.
-            budget = self.settings.tokens_per_forward or (1024 if self.args.device.type == "cpu" else 4096)
-            return by_tokens(rows, budget, sources=self._with_sources)
+            return by_tokens(rows, self.size.tokens, sources=self._with_sources)
         return by_rows(rows, self.settings.batch_size, sources=self._with_sources)
 
     def _remember_layouts(self, rows: list[PairRow], validation: list[PairRow]) -> None:
@@ -301,11 +301,30 @@ class MPOTrainer(Trainer):
 
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Tensor:  # noqa: ARG002
         """Runs forward and backward of every part of an optimiser step; returns its loss."""
-        step = self._with_kl(model, inputs)
+        run, rows = functools.partial(self._add_up, model), inputs.rows
+
+        def attempt(rows: list[PairRow], forward: Forward) -> None:
+            run(Step(rows, [forward]), updates=False)
+
+        chosen = self.size.choose(model, self.train_dataset, self.state, attempt)  # type: ignore[arg-type]  # rows
+        step = self._with_kl(model, self._step(rows) if chosen else inputs)
         train_without_noise(model)
         if self.requires_reference and self.state.global_step == 0:
             self._require_reference(model, step)
-        self._means.weight += step.weight
+        total = self.size.until_it_fits(
+            model, step, run, cut=lambda: self._step(rows)._replace(kl=step.kl), state=self.state
+        )
+        if self._consistency is not None:
+            total += self._consistency.step(
+                rows, self.state.global_step + 1, lambda layout: self._output(model, layout).pooled
+            )
+        return total
+
+    def _add_up(self, model: Any, step: Step, *, updates: bool = True) -> Tensor:
+        """Adds up a step's gradients, and lets backward update the weights if the settings say so; returns the loss."""
+        train_without_noise(model)
+        self._means = Means()
+        self._means.weight = step.weight
         self._current = step
         # DDP, FSDP and DeepSpeed average gradients over the processes; a step's loss is a sum.
         processes = self.accelerator.num_processes
@@ -314,15 +333,11 @@ class MPOTrainer(Trainer):
         with adding_up(model) if alone else contextlib.nullcontext():
             for i, forward in enumerate(step.forwards):
                 last = i == len(step.forwards) - 1
-                updates = last and self.settings.updates_in_backward
-                with self._last_syncs(model, last=last), updating_in_backward(self.optimizer, on=updates):
+                on = last and updates and self.settings.updates_in_backward
+                with self._last_syncs(model, last=last), updating_in_backward(self.optimizer, on=on):
                     loss = self.share_of_loss(model, forward, step) * processes
                     self.accelerator.backward(loss)
                 total += loss.detach()
-        if self._consistency is not None:
-            total += self._consistency.step(
-                step.rows, self.state.global_step + 1, lambda layout: self._output(model, layout).pooled
-            )
         return total
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:

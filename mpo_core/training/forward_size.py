@@ -1,0 +1,330 @@
+"""Chooses how much goes through the model at once on a device, by measuring what a forward and backward pass take.
+
+The loss of a step is a sum over its pairs, so the cut into forward passes changes rounding alone, and activations that
+are computed again are the same ones. The choice is in the training's log: a resumed training finds it there.
+"""
+
+from __future__ import annotations
+
+import functools
+import gc
+import logging
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol, TypeVar
+
+import torch
+from torch import Tensor
+from transformers.modeling_layers import GradientCheckpointingLayer
+
+from mpo_core.contract.errors import BadInputError
+from mpo_core.contract.training import TrainingMethod
+from mpo_core.models.memory import unless_out_of_memory
+from mpo_core.training.collator import PairRow
+from mpo_core.training.forward import inner
+from mpo_core.training.plan import Forward, by_tokens
+
+ON_CPU = 1024  # tokens of a forward pass: there a small one costs little time and saves memory (docs/speed.md)
+ON_DEVICE = 4096  # a device idles in smaller ones; then its time is better spent on computing activations again
+_TRIALS = 8
+_CLOSE = 1.1  # a pass that could grow by less than this factor is large enough
+_TOKENS, _LAYERS = "forward/tokens", "forward/recomputed_layers"  # in the training's log
+
+_log = logging.getLogger(__name__)
+S = TypeVar("S", bound="Cut")
+
+
+class Cut(Protocol):
+    """An optimiser step, cut into forward passes."""
+
+    @property
+    def forwards(self) -> list[Forward]:
+        """The passes."""
+
+
+class State(Protocol):
+    """How far a training is."""
+
+    global_step: int
+    log_history: list[dict[str, float]]
+
+
+class Memory(Protocol):
+    """The memory of a device, in bytes."""
+
+    total: int
+
+    def free(self) -> int:
+        """Returns how much this process can still allocate."""
+
+    def peak(self, run: Callable[[], int]) -> tuple[int, int] | None:
+        """Returns what `run` returned, and the bytes it took beside those in use; None if there were not so many."""
+
+
+class CudaMemory:
+    """The memory of a CUDA device, measured by the statistics of torch's allocator."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self.total = torch.cuda.mem_get_info(device)[1]
+
+    def free(self) -> int:
+        """Returns what no process has reserved, and what this one has reserved and does not use."""
+        unused = torch.cuda.memory_reserved(self._device) - torch.cuda.memory_allocated(self._device)
+        return int(torch.cuda.mem_get_info(self._device)[0] + unused)
+
+    def peak(self, run: Callable[[], int]) -> tuple[int, int] | None:
+        """Runs it on an allocator without old blocks."""
+        gc.collect()
+        torch.cuda.empty_cache()
+        before = torch.cuda.memory_allocated(self._device)
+        torch.cuda.reset_peak_memory_stats(self._device)
+        result = unless_out_of_memory(run)
+        return None if result is None else (result, torch.cuda.max_memory_allocated(self._device) - before)
+
+
+class Size(NamedTuple):
+    """How much goes through the model at once."""
+
+    tokens: int
+    """Maximum number of tokens in a packed forward pass; a longer pair has a pass of its own."""
+    recomputed: int
+    """Number of layers, from the first, whose activations are computed again in backward."""
+
+
+Trial = Callable[[int, int], tuple[int, int] | None]
+"""Measures a pass of at most so many tokens and with so many layers computed again: its tokens and bytes."""
+
+
+def largest(trial: Trial, counts: list[int], *, room: int, longest: int, enough: int, most: int) -> Size | None:
+    """Finds the fewest layers to compute again with which `enough` tokens fit, and then the most tokens that fit.
+
+    Args:
+        trial: measures a pass; None where the memory ran out.
+        counts: how many layers may be computed again, in rising order.
+        room: bytes that a pass may take.
+        longest: tokens of the longest pair, which has to fit.
+        enough: tokens of a pass that need not be larger.
+        most: tokens of the largest possible pass.
+
+    Returns:
+        None if not even the longest pair fits.
+    """
+
+    @functools.cache
+    def fits(tokens: int, recomputed: int) -> tuple[int, int] | None:
+        taken = trial(tokens, recomputed)
+        return taken if taken is not None and taken[1] <= room else None
+
+    low, high = -1, len(counts) - 1  # the answer's place is above `low`, and at most `high`
+    middle = 0  # most models fit as they are
+    while high - low > 1:
+        low, high = (low, middle) if fits(enough, counts[middle]) else (middle, high)
+        middle = (low + high) // 2
+    recomputed, wanted = counts[high], enough
+    best, too_many = 0, most + 1
+    points: list[tuple[int, int]] = []
+    for _ in range(_TRIALS):
+        taken = fits(wanted, recomputed)
+        if taken is None:
+            if wanted <= longest:
+                return None
+            too_many, wanted = wanted, max(longest, (best + wanted) // 2)
+        elif wanted >= most:
+            return Size(most, recomputed)
+        else:
+            best = taken[0]
+            points.append(taken)
+            wanted = min(_expected(points, room), most, too_many - 1)
+        if wanted < _CLOSE * best:
+            break
+    return Size(best, recomputed) if best else None
+
+
+def _expected(points: list[tuple[int, int]], room: int) -> int:
+    """Returns the tokens that should fit, by a line through the last two measurements."""
+    tokens, taken = points[-1]
+    if len(points) == 1 or points[-2][0] >= tokens or points[-2][1] >= taken:
+        return 2 * tokens
+    return int(tokens + (room - taken) * (tokens - points[-2][0]) / (taken - points[-2][1]))
+
+
+class ForwardSize:
+    """The size of a training's forward passes: by the settings, or measured before the first step on a device.
+
+    Args:
+        settings: of the training.
+        device: where the model computes.
+        adapts: whether the size may change: the layout is packed, and one process trains alone.
+    """
+
+    def __init__(self, settings: TrainingMethod, device: torch.device, *, adapts: bool) -> None:
+        self._settings, self._device, self._adapts = settings, device, adapts
+        self.tokens = settings.tokens_per_forward or (ON_CPU if device.type == "cpu" else ON_DEVICE)
+        self._recomputed = 0
+        self.memory: Memory | None = CudaMemory(device) if device.type == "cuda" and adapts else None
+        """What the size is chosen by; None where it is not chosen."""
+
+    def choose(
+        self,
+        model: Any,
+        rows: list[PairRow],
+        state: State,
+        attempt: Callable[[list[PairRow], Forward], Any],
+    ) -> bool:
+        """Chooses the size before the first step, notes it in the log, and says whether it has done so just now.
+
+        Args:
+            model: the policy, on its device.
+            rows: of the whole training.
+            state: of the training.
+            attempt: adds up the gradients of one pass of a step of these rows.
+
+        Raises:
+            BadInputError: the memory is too small for the longest pair.
+        """
+        if self.memory is None:
+            return False
+        memory, self.memory = self.memory, None
+        noted = next((line for line in reversed(state.log_history) if _TOKENS in line), None)
+        if noted is not None and self._settings.tokens_per_forward is None:
+            self._set(model, Size(int(noted[_TOKENS]), int(noted[_LAYERS])))
+        else:
+            self._set(model, self._measured(model, rows, memory, attempt))
+            self._note(state)
+        return True
+
+    def _measured(
+        self, model: Any, rows: list[PairRow], memory: Memory, attempt: Callable[[list[PairRow], Forward], Any]
+    ) -> Size:
+        settings = self._settings
+        step = sorted(rows, key=lambda row: -sum(map(len, row.target)))[: settings.step_rows]
+        sources = settings.retention_weight > 0
+        lengths = [forward.tokens for forward in by_tokens(step, 1, sources=sources)]
+        most = max(lengths[0], min(sum(lengths), settings.tokens_per_forward or sum(lengths)))
+        trained = [weight for weight in model.parameters() if weight.requires_grad]
+        counts = self._counts(model)
+        moments = 2 * sum(weight.nbytes for weight in trained)
+
+        def trial(tokens: int, recomputed: int) -> tuple[int, int] | None:
+            forward = by_tokens(step, tokens, sources=sources)[0]
+            recompute(model, recomputed)
+
+            def run() -> int:
+                attempt(step, forward)
+                return forward.tokens
+
+            return memory.peak(run)
+
+        def largest_with(enough: int) -> Size | None:
+            room = memory.free() - moments - int((1 - settings.memory_share) * memory.total)
+            return largest(trial, counts, room=room, longest=lengths[0], enough=enough, most=most)
+
+        with torch.random.fork_rng([self._device] if self._device.type == "cuda" else []):
+            size = None
+            if settings.updates_in_backward:  # where a step is one pass, its gradients never exist all at once
+                hooks = [weight.register_post_accumulate_grad_hook(_forget_gradient) for weight in trained]
+                size = largest_with(most)
+                for hook in hooks:
+                    hook.remove()
+            if size is None or (settings.updates_in_backward and size.tokens < most):
+                trial(lengths[0], counts[-1])  # leaves its gradients, to which all later passes add
+                size = largest_with(min(most, max(lengths[0], settings.tokens_per_forward or ON_DEVICE)))
+        model.zero_grad()
+        if size is None:
+            raise _too_small(lengths[0])
+        return size._replace(tokens=min(size.tokens, settings.tokens_per_forward or size.tokens))
+
+    def _counts(self, model: Any) -> list[int]:
+        """Returns how many layers may be computed again, in rising order."""
+        layers = len(_layers(model))
+        if self._settings.gradient_checkpointing == "auto":
+            return list(range(layers + 1))
+        return [layers if self._settings.gradient_checkpointing else 0]
+
+    def until_it_fits(
+        self, model: Any, step: S, run: Callable[[S], Tensor], *, cut: Callable[[], S], state: State
+    ) -> Tensor:
+        """Runs a step; where memory runs out, from its beginning again in smaller forward passes.
+
+        Args:
+            model: the policy.
+            step: an optimiser step.
+            run: adds up its gradients, and returns its loss.
+            cut: cuts it anew.
+            state: of the training.
+
+        Raises:
+            BadInputError: the memory is too small for a single pair.
+        """
+        # What backward has updated cannot be run again, and other processes would wait for this one.
+        if not self._adapts or self._settings.updates_in_backward:
+            return run(step)
+        while True:
+            random = _random_states(self._device)
+            total = unless_out_of_memory(lambda step=step: run(step))  # type: ignore[misc]
+            if total is not None:
+                return total
+            _set_random_states(self._device, random)
+            model.zero_grad()
+            self._shrink(model, step.forwards)
+            self._note(state)
+            step = cut()
+
+    def _shrink(self, model: Any, forwards: list[Forward]) -> None:
+        """Halves the largest pass of several pairs; where there is none, lets all layers be computed again."""
+        tokens = max((forward.tokens for forward in forwards if forward.pairs > 1), default=0)
+        counts = self._counts(model)
+        if tokens:
+            self._set(model, Size(min(self.tokens, tokens // 2), self._recomputed))
+        elif self._recomputed < counts[-1]:
+            self._set(model, Size(self.tokens, counts[-1]))
+        else:
+            raise _too_small(max(forward.tokens for forward in forwards))
+        _log.warning("memory ran out; from here on forward passes have at most %d tokens", self.tokens)
+
+    def _set(self, model: Any, size: Size) -> None:
+        self.tokens, self._recomputed = size
+        recompute(model, size.recomputed)
+
+    def _note(self, state: State) -> None:
+        step = state.global_step + 1
+        log = state.log_history
+        if log and _TOKENS in log[-1] and log[-1]["step"] == step:
+            log.pop()
+        log.append({"step": step, _TOKENS: self.tokens, _LAYERS: self._recomputed})
+
+
+def recompute(model: Any, count: int) -> None:
+    """Lets the first layers of a model compute their activations again in backward, and the others store them."""
+    layers = _layers(model)
+    if count and not inner(model).is_gradient_checkpointing:
+        inner(model).activation_checkpointing_enable({"use_reentrant": False})
+    for number, layer in enumerate(layers):
+        layer.gradient_checkpointing = number < count
+
+
+def _layers(model: Any) -> list[GradientCheckpointingLayer]:
+    return [module for module in inner(model).modules() if isinstance(module, GradientCheckpointingLayer)]
+
+
+def _forget_gradient(weight: Tensor) -> None:
+    weight.grad = None
+
+
+def _random_states(device: torch.device) -> list[Tensor]:
+    cuda = [torch.cuda.get_rng_state(device)] if device.type == "cuda" else []
+    return [torch.get_rng_state(), *cuda]
+
+
+def _set_random_states(device: torch.device, states: list[Tensor]) -> None:
+    torch.set_rng_state(states[0])
+    for state in states[1:]:
+        torch.cuda.set_rng_state(state, device)
+
+
+def _too_small(tokens: int) -> BadInputError:
+    return BadInputError(
+        f"a forward and backward pass over the {tokens} tokens of one pair needs more memory than the device has free",
+        where="training",
+        fix="Set training.memory to lean, or train adapters (training.lora); or lower training.cutoff.",
+    )

@@ -1,0 +1,195 @@
+"""How much goes through the model at once: measured, lowered where memory runs out, the same after a stop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from mpo_core.contract.errors import BadInputError
+from mpo_core.settings import LoraSettings
+from mpo_core.training.forward import inner
+from mpo_core.training.forward_size import Size, largest
+from mpo_core.training.plan import by_tokens
+from tests.training.runs import equal, steps, weights
+
+PER_TOKEN, PER_LAYER, FIXED = 100, 40, 5_000  # bytes
+
+
+def taken(tokens: int, recomputed: int) -> int:
+    return FIXED + tokens * (PER_TOKEN - PER_LAYER * recomputed)
+
+
+def choose(room: int, *, layers: int = 2, longest: int = 50, enough: int = 400, most: int = 3_000) -> tuple[Any, int]:
+    """What is chosen where a pass takes `taken` bytes, and how many passes were tried."""
+    tried = []
+
+    def trial(tokens: int, recomputed: int) -> tuple[int, int] | None:
+        tried.append((tokens, recomputed))
+        filled = tokens // 50 * 50  # pairs of 50 tokens
+        needed = taken(filled, recomputed)
+        return None if needed > room + 20_000 else (filled, needed)  # memory runs out a bit later
+
+    counts = list(range(layers + 1))
+    return largest(trial, counts, room=room, longest=longest, enough=enough, most=most), len(tried)
+
+
+def test_the_most_tokens_and_the_fewest_layers_that_fit() -> None:
+    for room in range(6_000, 400_000, 700):
+        size, tries = choose(room)
+        assert tries <= 12
+        possible = [n for n in range(3) if taken(400, n) <= room]
+        if taken(50, 2) > room:
+            assert size is None
+            continue
+        recomputed = possible[0] if possible else 2
+        assert size.recomputed == recomputed
+        best = min(3_000, (room - FIXED) // (PER_TOKEN - PER_LAYER * recomputed) // 50 * 50)
+        assert taken(size.tokens, recomputed) <= room
+        assert size.tokens >= 0.8 * best, (room, size, best)
+
+
+def test_a_whole_step_that_fits_is_one_pass() -> None:
+    assert choose(taken(3_000, 0)) == (Size(3_000, 0), 3)
+    assert choose(taken(3_000, 0) - 1)[0].recomputed == 0
+    assert choose(taken(3_000, 1), enough=3_000)[0] == Size(3_000, 1)
+    assert choose(10**6, longest=3_000, enough=3_000)[0] == Size(3_000, 0)
+
+
+class Card:
+    """A device whose memory is a sum: so many bytes for each token, fewer for each layer that is computed again."""
+
+    def __init__(self, model: Any, total: int) -> None:
+        self.total, self.model = total, inner(model)
+        self.passes: list[int] = []
+
+    def free(self) -> int:
+        return self.total
+
+    def peak(self, run: Callable[[], int]) -> tuple[int, int] | None:
+        tokens = run()
+        self.passes.append(tokens)
+        recomputed = sum(layer.gradient_checkpointing for layer in self.model.model.layers)
+        return tokens, tokens * (PER_TOKEN - PER_LAYER * recomputed)
+
+
+CHANGES = {"batch_size": 12, "max_steps": 3, "memory_share": 1.0}
+
+
+def moments(model: Any) -> int:
+    return sum(2 * weight.nbytes for weight in model.parameters() if weight.requires_grad)
+
+
+def run(build: Any, changes: dict[str, Any], room: int | None, **options: Any) -> tuple[Any, Any]:
+    trainer = build(CHANGES | changes, **options)
+    card = None
+    if room is not None:
+        card = trainer.size.memory = Card(trainer.model, moments(trainer.model) + room)
+    trainer.train()
+    return trainer, card
+
+
+def sizes(trainer: Any) -> list[tuple[int, int, int]]:
+    return [
+        (line["step"], line["forward/tokens"], line["forward/recomputed_layers"])
+        for line in trainer.state.log_history
+        if "forward/tokens" in line
+    ]
+
+
+def test_training_with_a_measured_size_gives_the_same_model(build: Any) -> None:
+    plain, _ = run(build, {}, None)
+    assert sizes(plain) == []  # on a CPU nothing is measured
+    items = [forward.tokens for forward in by_tokens(plain.train_dataset, 1, sources=True)]
+    measured, card = run(build, {}, sum(items) * (PER_TOKEN - PER_LAYER))
+    assert sizes(measured) == [(1, sum(items), 1)]  # one of two layers is computed again
+    assert max(card.passes) == sum(items)
+    for ours, expected in zip(steps(measured), steps(plain), strict=True):
+        assert ours["loss"] == pytest.approx(expected["loss"], rel=1e-5)
+    for name, weight in weights(plain.model).items():
+        # AdamW's first updates have the size of the learning rate, however small the gradient.
+        assert torch.allclose(weights(measured.model)[name], weight, atol=3e-4)
+
+
+def test_measuring_draws_no_random_number(build: Any) -> None:
+    changes = {"lora": LoraSettings(rank=4, dropout=0.5), "order": "file"}
+    plain, _ = run(build, changes | {"tokens_per_forward": 10**6}, None)
+    measured, card = run(build, changes, 10**9)
+    assert len(card.passes) > 1
+    assert sizes(measured)[0][2] == 0
+    assert [line["loss"] for line in steps(measured)] == [line["loss"] for line in steps(plain)]
+    assert equal(weights(measured.model), weights(plain.model))
+
+
+def test_lean_training_whose_step_is_one_pass_needs_no_gradients(build: Any) -> None:
+    lean = {"memory": "lean", "max_grad_norm": None, "precision": "bfloat16"}
+    trainer, card = run(build, lean, 10**9)
+    assert sizes(trainer) == [(1, max(card.passes), 0)]
+    expected, _ = run(build, lean | {"tokens_per_forward": 10**6}, None)
+    assert equal(weights(trainer.model), weights(expected.model))
+
+
+def test_a_pair_that_does_not_fit_is_reported_before_the_first_step(build: Any) -> None:
+    with pytest.raises(BadInputError, match=r"tokens of one pair needs more memory than the device has free"):
+        run(build, {}, 10 * PER_TOKEN)
+
+
+def test_checkpointing_that_is_switched_off_stays_off(build: Any) -> None:
+    trainer, _ = run(build, {"gradient_checkpointing": False, "tokens_per_forward": 100}, 110 * PER_TOKEN)
+    assert sizes(trainer)[0][2] == 0
+    assert trainer.size.tokens <= 100
+
+
+def test_a_step_without_enough_memory_is_repeated_exactly_in_smaller_passes(build: Any, monkeypatch: Any) -> None:
+    changes = {"lora": LoraSettings(rank=4, dropout=0.5), "order": "file", "tokens_per_forward": 10**6}
+    trainer = build(CHANGES | changes)
+    whole = sum(forward.tokens for forward in by_tokens(trainer.train_dataset, 1, sources=True))
+    original = trainer.share_of_loss
+
+    def limited(model: Any, forward: Any, step: Any) -> Any:
+        loss = original(model, forward, step)  # draws random numbers, and adds to the figures of the log
+        if trainer.state.global_step == 1 and forward.tokens > whole // 2:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return loss
+
+    monkeypatch.setattr(trainer, "share_of_loss", limited)
+    trainer.train()
+    assert sizes(trainer) == [(2, whole // 2, 0)]
+
+    expected = build(CHANGES | changes)
+    training_step = expected.training_step
+
+    def smaller(model: Any, step: Any, *args: Any) -> Any:
+        expected.size.tokens = whole if expected.state.global_step == 0 else whole // 2
+        return training_step(model, expected._step(step.rows), *args)
+
+    monkeypatch.setattr(expected, "training_step", smaller)
+    expected.train()
+    for name in ("loss", "loss/gap", "loss/retention", "grad_norm"):
+        assert [line[name] for line in steps(trainer)] == [line[name] for line in steps(expected)]
+    assert equal(weights(trainer.model), weights(expected.model))
+
+
+def test_a_pass_of_one_pair_that_does_not_fit_ends_the_training(build: Any, monkeypatch: Any) -> None:
+    trainer = build(CHANGES)
+
+    def too_much(*_: Any) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(trainer, "share_of_loss", too_much)
+    with pytest.raises(BadInputError, match="needs more memory"):
+        trainer.train()
+
+
+def test_a_resumed_training_computes_with_the_size_of_its_log(build: Any, tmp_path: Any) -> None:
+    changes = {"max_steps": 4, "save_every": 2, "order": "file"}
+    whole, _ = run(build, changes, 15_000)
+    ((_, tokens, recomputed),) = sizes(whole)
+    resumed = build(CHANGES | changes)
+    resumed.size.memory = Card(resumed.model, 1)  # nothing would fit any more
+    resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoints" / "checkpoint-2"))
+    assert resumed.size.tokens == tokens
+    assert sizes(resumed) == [(1, tokens, recomputed)]
+    assert equal(weights(resumed.model), weights(whole.model))
