@@ -11,7 +11,7 @@ from prefect.concurrency.sync import concurrency
 
 from mpo_core.contract.artifacts import ArtifactRef, ArtifactStore, Shard, write_parquet
 from mpo_core.contract.errors import BadInputError
-from mpo_core.contract.tables import GAPS, PAIRS, QUARANTINE, TRAINING_LOG, TableSpec
+from mpo_core.contract.tables import GAPS, PAIRS, QUARANTINE, TEACHER, TRAINING_LOG, TableSpec
 from mpo_core.models import forget_models
 from mpo_core.settings import TrainingMethod
 from mpo_core.training.launch import TrainingJob, train
@@ -33,6 +33,7 @@ def train_model(
     validation: Sequence[ShardInput],
     references: Sequence[ShardInput],
     settings: TrainingMethod,
+    teacher: Sequence[ShardInput] = (),
     in_order: bool = False,
     label: str,
 ) -> Shard:
@@ -47,6 +48,7 @@ def train_model(
         # A small split may have no pair left; training does not need one.
         "validation": _gather(work / "validation.parquet", validation, PAIRS, store),
         "references": _required(_gather(work / "references.parquet", references, GAPS, store)),
+        "teacher": _gather(work / "teacher.parquet", teacher, TEACHER, store),
     }
     if inputs["validation"] is None and settings.patience is not None:
         raise BadInputError(

@@ -1,8 +1,10 @@
 """Reference and training: the frozen model's reward gaps, and the model that is pulled towards them."""
 
 from collections.abc import Mapping
+from typing import Any
 
 from flows.run import Future, Run
+from flows.stages.distillation import teach
 from flows.stages.pairs import require_pairs
 from flows.stages.shards import Key, Pairs, Shards, split
 from mpo_core.settings import TrainingMethod
@@ -57,16 +59,20 @@ def train(
 ) -> Future:
     """Trains on the pairs of the split `train`; during training, evaluates the loss on the pairs of `validation`.
 
+    Where the training distils, the model answers as the teacher first.
+
     Raises:
         BadInputError: no pair is left to train on.
     """
     require_pairs(run, pairs)
-    return run.submit(
-        train_model,
-        model=model,
-        pairs=list(pairs.of("train").target.values()),
-        validation=list(pairs.of("validation").target.values()) if settings.evaluate_every else [],
-        references=references,
-        settings=settings,
-        label=label,
-    )
+    inputs: dict[str, Any] = {
+        "model": model,
+        "pairs": list(pairs.of("train").target.values()),
+        "validation": list(pairs.of("validation").target.values()) if settings.evaluate_every else [],
+        "references": references,
+        "settings": settings,
+        "label": label,
+    }
+    if teacher := teach(run, model, pairs.texts, settings):  # an absent input takes no part in the cache key
+        inputs["teacher"] = teacher
+    return run.submit(train_model, **inputs)

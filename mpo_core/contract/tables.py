@@ -15,7 +15,7 @@ import pyarrow as pa
 from mpo_core.contract.errors import BadInputError
 
 _STRING, _INT, _FLOAT, _BOOL = pa.string(), pa.int64(), pa.float64(), pa.bool_()
-_VECTOR = pa.list_(pa.float32())
+_VECTOR, _IDS = pa.list_(pa.float32()), pa.list_(pa.int32())
 _GATES = pa.list_(pa.struct([("gate", _STRING), ("passed", _BOOL), ("score", _FLOAT)]))
 
 
@@ -275,6 +275,21 @@ GAPS = _spec(
     Column("rejected_pooled", _VECTOR, "pooled last hidden state of the rejected sequence [D]", nullable=True),
 )
 
+TEACHER = _spec(
+    "teacher",
+    "prompt_id language sample",
+    _PROMPT_ID,
+    _LANGUAGE,
+    Column("sample", _INT, "number of the answer among those to this prompt, from 0"),
+    _KIND,
+    Column("prompt_tokens", _IDS, "token ids of the prompt in this language, as the student sees it"),
+    Column("tokens", _IDS, "token ids of the teacher's answer [N]"),
+    Column("top_ids", _IDS, "the K likeliest tokens at each of these, the likeliest first, token after token [N × K]"),
+    Column("top_log_probs", _VECTOR, "their log-probabilities under the teacher, nats [N × K]"),
+    Column("rest_log_probs", _VECTOR, "log-probability of all other tokens together, nats [N]"),
+    Column("model", _STRING, "digest of the teacher"),
+)
+
 SWAPS = _spec(
     "swaps",
     "pair_id",
@@ -449,6 +464,7 @@ ALL_TABLES: tuple[TableSpec, ...] = (
     SOURCE_PAIRS,
     PAIRS,
     GAPS,
+    TEACHER,
     SWAPS,
     TRAINING_LOG,
     EDITS,

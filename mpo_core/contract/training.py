@@ -59,6 +59,44 @@ class ConsistencySettings(Settings):
     """Sends no gradient through the dominant prompts, so that they do not move towards the others. Default: false."""
 
 
+INSTRUCTION = """\
+{prompt}
+
+The request above is a translation of this one:
+
+{original}
+
+First consider, without writing it down, whether you would help with the original, and how you would answer it. Then
+answer the request in the language of the translation, and in the same spirit: decline if you would decline, and help if
+you would help. Write the answer alone."""
+
+
+class DistillationSettings(Settings):
+    """Multilingual self-distillation (MSD, after arXiv 2605.02971): an auxiliary loss on translated prompts alone.
+
+    The teacher is the model before training, which sees the original of each prompt too.
+    """
+
+    weight: float = Field(1.0, ge=0.0)
+    """Weight of the loss beside that of the method; 0 turns it off. Default: 1."""
+    languages: list[str] | None = None
+    """Codes of the target languages whose prompts are distilled, with pairs or without. Default: null, all of them."""
+    instruction: str = INSTRUCTION
+    """The teacher's prompt: `{prompt}` stands for the prompt in the target language, `{original}` for its original in
+    the dominant one. Default: asks to judge the original, and to answer in the language of the translation."""
+    top_k: int = Field(32, ge=2, le=1024)
+    """Number of the teacher's likeliest tokens whose log-probabilities are stored for each token of an answer; all
+    others count as one. Default: 32."""
+    answers: int | None = Field(None, ge=1)
+    """Number of the teacher's answers in each optimiser step. Default: as many as pairs."""
+
+    @model_validator(mode="after")
+    def _placeholders(self) -> Self:
+        if missing := [name for name in ("{prompt}", "{original}") if name not in self.instruction]:
+            raise ValueError(f"`instruction` must contain {' and '.join(missing)}")
+        return self
+
+
 class TrainingSettings(Settings):
     """The training settings that every method has."""
 
@@ -104,6 +142,9 @@ class TrainingSettings(Settings):
     shuffles all pairs, `file` keeps the file's order. Default: `grouped`."""
     consistency: ConsistencySettings | None = None
     """Also pulls the hidden states of a prompt and its translations together. Default: null, no such loss."""
+    distillation: DistillationSettings | None = None
+    """Also teaches the model its own answers to translated prompts, given when it sees their originals too. Default:
+    null, no such loss."""
     layout: Literal["auto", "packed", "padded"] = Field("auto", json_schema_extra=OPERATIONAL)
     """How sequences go through the model: `packed`, without padding and with each prompt once for both answers, or
     `padded`. Default: `auto`, packed if the model supports it."""
@@ -165,8 +206,8 @@ class TrainingSettings(Settings):
             return self
         if self.lora is not None or self.weights != "float32":
             raise ValueError("`memory: lean` is for training all weights: leave out `lora` and `weights`")
-        if self.consistency is not None:
-            raise ValueError("`memory: lean` cannot train with `consistency`: leave it out, or `memory: full`")
+        for name in self._auxiliary:
+            raise ValueError(f"`memory: lean` cannot train with `{name}`: leave it out, or `memory: full`")
         if self.precision != "bfloat16":
             raise ValueError("`memory: lean` computes in bfloat16: set `precision: bfloat16` too")
         if self.processes > 1:
@@ -177,11 +218,16 @@ class TrainingSettings(Settings):
     def _several(self) -> Self:
         if self.processes > 1 and ":" in self.device:
             raise ValueError(f"`device: {self.device}` is one device; with `processes` say `cuda`, `cpu` or `auto`")
-        if self.processes > 1 and self.consistency is not None:
-            raise ValueError("`consistency` needs `processes: 1`: its groups are not divided among processes")
+        for name in self._auxiliary if self.processes > 1 else ():
+            raise ValueError(f"`{name}` needs `processes: 1`: its prompts are not divided among processes")
         if self.sharded and self.weights == "nf4":
             raise ValueError("`weights: nf4` cannot be sharded: `parallel: ddp`")
         return self
+
+    @property
+    def _auxiliary(self) -> list[str]:
+        """Names of the auxiliary losses."""
+        return [name for name in ("consistency", "distillation") if getattr(self, name) is not None]
 
     @property
     def updates_in_backward(self) -> bool:
@@ -202,6 +248,8 @@ class TrainingMethod(TrainingSettings, abc.ABC):
     `mpo.training_methods`. Import torch inside of its functions: its settings are read even if nothing is trained.
     """
 
+    needs_answers: ClassVar[bool] = True
+    """Whether the answers of the pairs go through the model at all."""
     needs_sources: ClassVar[bool] = False
     """Whether the frozen model's reward gaps of the dominant pairs are needed (`Scores.anchor_gap`)."""
     needs_target_reference: ClassVar[bool] = False
@@ -258,6 +306,12 @@ class TrainingMethod(TrainingSettings, abc.ABC):
         """Codes of the languages that have a beta of their own in the settings."""
         beta = getattr(self, "beta", None)
         return [code for code in beta if code != "default"] if isinstance(beta, dict) else []
+
+    @model_validator(mode="after")
+    def _trains(self) -> Self:
+        if not self.needs_answers and not self._auxiliary:
+            raise ValueError(f"`method: {self.method}` trains on nothing without `distillation` or `consistency`")
+        return self
 
     @model_validator(mode="after")
     def _whole_model(self) -> Self:

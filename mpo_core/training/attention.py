@@ -204,7 +204,7 @@ def _spread(segments: tuple[Segment, ...], device: torch.device, *, exact: bool)
     start = 0
     for prompt, chosen, rejected in segments:
         first, second, end = start + prompt, start + prompt + chosen, start + prompt + chosen + rejected
-        for answer in (range(first, second), range(second, end)):
+        for answer in filter(None, (range(first, second), range(second, end))):  # a second answer may be missing
             sequence = [*range(start, first), *answer]
             group = len(sequence) if exact else (len(sequence) - 1).bit_length()
             groups.setdefault(group, []).append(sequence)

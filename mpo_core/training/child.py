@@ -29,7 +29,7 @@ import pyarrow as pa
 
 from mpo_core.contract.artifacts import write_parquet
 from mpo_core.contract.errors import BadInputError, installation
-from mpo_core.contract.tables import GAPS, PAIRS, QUARANTINE, TableSpec
+from mpo_core.contract.tables import GAPS, PAIRS, QUARANTINE, TEACHER, TableSpec
 from mpo_core.files.read import read_parquet
 from mpo_core.settings import TrainingSettings
 from mpo_core.training.cuts import Cuts
@@ -240,7 +240,7 @@ def _fingerprint(job: TrainingJob) -> str:
     """Returns what a checkpoint belongs to: settings, data and model. Another job never resumes from it."""
     from mpo_core.models import model_digest
 
-    files = [path for path in (job.pairs, job.validation, job.references) if path is not None]
+    files = [path for path in (job.pairs, job.validation, job.references, job.teacher) if path is not None]
     settings = job.training
     parts = [settings.key(), settings.parallel, str(job.model.system), model_digest(job.model_folder, job.model)]
     parts += [hashlib.sha256(path.read_bytes()).hexdigest() for path in files]
@@ -258,6 +258,7 @@ def _build(
     from mpo_core.models import check_folder, load_tokenizer, model_digest, refuse_longer
     from mpo_core.training.callbacks import Checkpoints, StopEarly, StopOnSignal, Stream
     from mpo_core.training.collator import join
+    from mpo_core.training.distillation import teacher_rows
     from mpo_core.training.trainer import MPOTrainer
 
     logging.set_verbosity_error()
@@ -272,14 +273,14 @@ def _build(
             fix=installation("tensorboard"),
         )
     check_folder(job.model_folder)
-    tokenizer = load_tokenizer(job.model_folder, job.model)
+    tokenizer, digest = load_tokenizer(job.model_folder, job.model), model_digest(job.model_folder, job.model)
     join_rows = functools.partial(
         join,
         references=references,
         tokenizer=tokenizer,
         settings=settings,
         system=job.model.system,
-        model=model_digest(job.model_folder, job.model),
+        model=digest,
     )
     cuts = Cuts()
     rows, rejected = join_rows(pairs, cuts=cuts)
@@ -307,6 +308,7 @@ def _build(
         model,
         rows,
         validation=held_out if settings.evaluate_every is not None else None,
+        teacher=None if job.teacher is None else teacher_rows(_read(job.teacher, TEACHER), model=digest),
         pad_id=tokenizer.pad_token_id,
         settings=settings,
         folder=folder,

@@ -19,7 +19,7 @@ from mpo_core.contract.errors import BadInputError
 from mpo_core.contract.training import ConsistencySettings
 from mpo_core.training.collator import PairRow
 from mpo_core.training.encoding import EncodedText
-from mpo_core.training.forward import inner
+from mpo_core.training.forward import Output, inner
 from mpo_core.training.layout import Item, Layout, pack, pad
 
 _FILE = "consistency.pt"
@@ -90,7 +90,7 @@ class Consistency(TrainerCallback):
         packed: whether sequences go through the model packed.
         pad_id: token id of the padding.
         seed: of the projection's first weights.
-        args: of the training, whose device counts here.
+        device: that of the training.
 
     Raises:
         BadInputError: the model has no such layer, or no prompt has a translation.
@@ -105,7 +105,7 @@ class Consistency(TrainerCallback):
         packed: bool,
         pad_id: int,
         seed: int,
-        args: TrainingArguments,
+        device: torch.device,
     ) -> None:
         self.settings, self._groups = settings, groups(rows)
         self._packed, self._pad_id = packed, pad_id
@@ -125,16 +125,16 @@ class Consistency(TrainerCallback):
         self._layer = None if settings.layer == config.num_hidden_layers else settings.layer
         with torch.random.fork_rng(devices=[]):  # the training's own random numbers stay as they are
             torch.manual_seed(seed)
-            self.projection = torch.nn.Linear(config.hidden_size, settings.width).to(args.device)
+            self.projection = torch.nn.Linear(config.hidden_size, settings.width).to(device)
         self._figure: float | None = None
 
-    def step(self, rows: list[PairRow], number: int, run: Callable[[Layout], Tensor]) -> Tensor:
+    def step(self, rows: list[PairRow], number: int, run: Callable[[Layout], Output]) -> Tensor:
         """Adds the gradient of the loss to an optimiser step, and returns the weighted loss, a scalar.
 
         Args:
             rows: of the step.
             number: of the step, from 1.
-            run: a forward pass of the policy that gives the pooled states.
+            run: a forward pass of the policy.
 
         Raises:
             BadInputError: the loss is not finite.
@@ -143,7 +143,7 @@ class Consistency(TrainerCallback):
         passes = [] if number % self.settings.every else self.of_step(rows)
         count, total = sum(map(len, passes)), torch.zeros((), device=self.projection.weight.device)
         for of_pass in passes:
-            loss = self.loss(run(self.layout(of_pass)), of_pass) / count
+            loss = self.loss(run(self.layout(of_pass)).pooled, of_pass) / count
             loss.backward()
             total += loss.detach()
         if not bool(torch.isfinite(total)):
@@ -187,6 +187,10 @@ class Consistency(TrainerCallback):
         settings = self.settings
         losses = [consistency_loss(part, temperature=settings.temperature, anchor=settings.anchor) for part in vectors]
         return settings.weight * torch.stack(losses).sum()
+
+    def parameters(self) -> list[torch.nn.Parameter]:
+        """Returns the weights of the projection."""
+        return list(self.projection.parameters())
 
     def take(self) -> dict[str, float]:
         """Returns the loss of the last step, unweighted, for its log; nothing where it did not count."""

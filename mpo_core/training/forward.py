@@ -15,6 +15,7 @@ from mpo_core.training.attention import packable, use_packed_attention
 from mpo_core.training.encoding import EncodedText
 from mpo_core.training.head import Frozen, Head, describe_head, divergence, log_probability
 from mpo_core.training.layout import Item, Layout, pack, pad
+from mpo_core.training.top_tokens import TopTokens, distillation_loss
 
 KEEP = 256 * 2**20  # bytes of probabilities kept for backward, see head.py
 
@@ -27,7 +28,8 @@ class Output(NamedTuple):
     pooled: Tensor
     """[2k, D], in the same manner."""
     divergence: Tensor
-    """[2c] in float64: summed KL(frozen ‖ policy) of chosen and rejected of each compared item in turn, nats."""
+    """[2c] in float64: summed KL(frozen ‖ policy) of chosen and rejected of each compared item in turn, nats; the
+    distillation loss of each, where a teacher's top tokens are what it is compared with."""
     states: Tensor
     """[M, D], hidden states of the compared answers, where the layout has nothing to compare them with."""
 
@@ -90,10 +92,12 @@ def attach(model: Any, *, packed: bool, keep: int = KEEP, layer: int | None = No
             states = hidden[layout.compared]
         return Output(torch.stack(sums) if sums else log_p, pooled, kl, states)
 
-    def predict(self: Any, hidden: Tensor, goal: Tensor | Frozen) -> Tensor:
+    def predict(self: Any, hidden: Tensor, goal: Tensor | Frozen | TopTokens) -> Tensor:
         in_place = vars(self).get("_mpo_in_place", False)
         if isinstance(goal, Frozen):
             return divergence(hidden, self.weight, self.bias, goal, head, in_place=in_place)
+        if isinstance(goal, TopTokens):
+            return distillation_loss(hidden, self.weight, self.bias, goal, head, in_place=in_place)
         return log_probability(hidden, self.weight, self.bias, goal, head, keep=keep, in_place=in_place)
 
     bare.forward = MethodType(forward, bare)

@@ -37,6 +37,10 @@ class Frozen(NamedTuple):
     bias: Tensor | None
     """[V], or none."""
 
+    def to(self, device: torch.device) -> Frozen:
+        """Returns the same with its states on another device."""
+        return self._replace(states=self.states.to(device))
+
 
 def describe_head(config: Any) -> Head:
     """Reads from a model's config how its output head scales, shifts and caps the logits."""
@@ -126,12 +130,12 @@ class _LogProbability(torch.autograd.Function):
         # Only what backward will read; with soft-capping it needs the logits, so nothing is saved.
         wanted = any(ctx.needs_input_grad) and head.softcap is None
         saved = min(len(hidden), keep // (len(weight) * wide.itemsize)) if wanted else 0
-        ctx.head, ctx.in_place, ctx.saved, ctx.parts = head, in_place, None, _parts(len(hidden), saved, chunk)
+        ctx.head, ctx.in_place, ctx.saved, ctx.parts = head, in_place, None, chunks(len(hidden), saved, chunk)
         log_p = hidden.new_empty(len(hidden), dtype=wide)
         cast, scratch = weight.to(hidden.dtype), None
         for part in ctx.parts:
             keeps = part.stop <= saved
-            logits = _logits(hidden[part], cast, bias, head, None if keeps else scratch)
+            logits = compute_logits(hidden[part], cast, bias, head, None if keeps else scratch)
             if keeps:
                 ctx.saved = logits
             elif scratch is None:
@@ -146,7 +150,7 @@ class _LogProbability(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         hidden, weight, bias, targets = ctx.saved_tensors
         head = ctx.head
-        gradients = _Gradients.of(ctx, hidden, weight, bias)
+        gradients = Gradients.of(ctx, hidden, weight, bias)
         cast, scratch = weight.to(hidden.dtype), None
         for part in ctx.parts:
             rows, target_ids = hidden[part], targets[part]
@@ -154,7 +158,7 @@ class _LogProbability(torch.autograd.Function):
             if ctx.saved is not None:
                 slope, ctx.saved = ctx.saved, None  # the first part is what was saved
             else:
-                slope = _logits(rows, cast, bias, head, scratch)
+                slope = compute_logits(rows, cast, bias, head, scratch)
                 scratch = slope if scratch is None else scratch
                 if head.softcap is not None:
                     steep = 1 - (slope / head.softcap).square()
@@ -181,13 +185,13 @@ class _Divergence(torch.autograd.Function):
         chunk: int,
         in_place: bool,  # noqa: FBT001 - apply() takes no keywords
     ) -> Tensor:
-        ctx.head, ctx.in_place, ctx.frozen, ctx.parts = head, in_place, frozen, _parts(len(hidden), 0, chunk)
+        ctx.head, ctx.in_place, ctx.frozen, ctx.parts = head, in_place, frozen, chunks(len(hidden), 0, chunk)
         ctx.save_for_backward(hidden, weight, bias)
         kl = hidden.new_empty(len(hidden), dtype=torch.promote_types(hidden.dtype, torch.float32))
         cast, goal = weight.to(hidden.dtype), frozen.weight.to(hidden.dtype)
         for part in ctx.parts:
-            log_q = _logits(hidden[part], cast, bias, head, None).log_softmax(-1)
-            log_p = _logits(frozen.states[part].to(hidden.dtype), goal, frozen.bias, head, None).log_softmax(-1)
+            log_q = compute_logits(hidden[part], cast, bias, head, None).log_softmax(-1)
+            log_p = compute_logits(frozen.states[part].to(hidden.dtype), goal, frozen.bias, head, None).log_softmax(-1)
             kl[part] = log_q.neg_().add_(log_p).mul_(log_p.exp_()).sum(-1)
         return kl
 
@@ -196,21 +200,21 @@ class _Divergence(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         hidden, weight, bias = ctx.saved_tensors
         head, frozen = ctx.head, ctx.frozen
-        gradients = _Gradients.of(ctx, hidden, weight, bias)
+        gradients = Gradients.of(ctx, hidden, weight, bias)
         cast, goal = weight.to(hidden.dtype), frozen.weight.to(hidden.dtype)
         for part in ctx.parts:
-            slope = _logits(hidden[part], cast, bias, head, None)
+            slope = compute_logits(hidden[part], cast, bias, head, None)
             steep = None if head.softcap is None else 1 - (slope / head.softcap).square()
             torch.softmax(slope, -1, out=slope)
             # d KL(p ‖ q) / d z = q - p, with q the softmax of the logits z.
-            slope -= _logits(frozen.states[part].to(hidden.dtype), goal, frozen.bias, head, None).softmax(-1)
+            slope -= compute_logits(frozen.states[part].to(hidden.dtype), goal, frozen.bias, head, None).softmax(-1)
             if steep is not None:
                 slope.mul_(steep)
             gradients.add(part, slope.to(hidden.dtype), hidden[part], cast, gradient[part] * head.scale)
         return *gradients.returned, None, None, None, None
 
 
-class _Gradients(NamedTuple):
+class Gradients(NamedTuple):
     """What a backward pass adds up, chunk by chunk; None for what needs no gradient."""
 
     hidden: Tensor | None
@@ -220,7 +224,7 @@ class _Gradients(NamedTuple):
     """Whether `weight` is the parameter's own gradient, which is then not returned."""
 
     @classmethod
-    def of(cls, ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None) -> _Gradients:
+    def of(cls, ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None) -> Gradients:
         """Makes empty gradients for those of the three that need one."""
         needs_hidden, needs_weight, needs_bias = ctx.needs_input_grad[:3]
         adds = needs_weight and ctx.in_place and weight.grad is not None
@@ -250,13 +254,13 @@ class _Gradients(NamedTuple):
         return self.hidden, None if self.adds else self.weight, self.bias
 
 
-def _parts(tokens: int, saved: int, chunk: int) -> list[slice]:
+def chunks(tokens: int, saved: int, chunk: int) -> list[slice]:
     """Returns the saved tokens as one part, the others in chunks."""
     edges = [0, *range(saved, tokens, chunk), tokens] if saved else [*range(0, tokens, chunk), tokens]
     return [slice(*pair) for pair in itertools.pairwise(edges)]
 
 
-def _logits(rows: Tensor, weight: Tensor, bias: Tensor | None, head: Head, buffer: Tensor | None) -> Tensor:
+def compute_logits(rows: Tensor, weight: Tensor, bias: Tensor | None, head: Head, buffer: Tensor | None) -> Tensor:
     """Computes [n, V] in float32 or wider, written into `buffer`, which is at least as long, if dtypes allow it."""
     wide = torch.promote_types(rows.dtype, torch.float32)
     if buffer is not None and buffer.dtype == rows.dtype:
@@ -280,6 +284,6 @@ def _log_at(
     log_p = at.log()
     faint = at < _TINY
     if bool(faint.any()):
-        logits = _logits(rows[faint], weight, bias, head, None)
+        logits = compute_logits(rows[faint], weight, bias, head, None)
         log_p[faint] = logits.log_softmax(-1).gather(-1, target_ids[faint, None]).squeeze(-1)
     return log_p

@@ -47,6 +47,8 @@ class TrainingJob(BaseModel):
     """Parquet of PAIRS to evaluate on."""
     references: Path
     """Parquet of GAPS for both."""
+    teacher: Path | None = None
+    """Parquet of TEACHER, where the training distils."""
     model: ModelSettings
     """`system`, `chat_template` and `trust_remote_code` count here."""
     training: AnyMethod

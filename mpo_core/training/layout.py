@@ -18,6 +18,7 @@ from mpo_core.training.attention import Segment
 from mpo_core.training.encoding import EncodedText
 from mpo_core.training.head import Frozen
 from mpo_core.training.objective import pool
+from mpo_core.training.top_tokens import TopTokens
 
 MULTIPLE = 8  # padded lengths are rounded up to this, as in the MPO authors' code
 
@@ -61,7 +62,7 @@ class Layout(NamedTuple):
     """[M], positions in R * T whose next token is an answer token of a compared item."""
     compared_answers: list[int]
     """Lengths of the compared answers, chosen and rejected of each item in turn; M in all."""
-    frozen: Frozen | None = None
+    frozen: Frozen | TopTokens | None = None
     """What the compared tokens are compared with. Without it, their hidden states are what comes out."""
     layer: int | None = None
     """Pools the states after this layer, from 1. Default: that of `forward.attach`."""
@@ -74,7 +75,7 @@ class Layout(NamedTuple):
             predicting=self.predicting.to(device),
             targets=self.targets.to(device),
             compared=self.compared.to(device),
-            frozen=self.frozen and self.frozen._replace(states=self.frozen.states.to(device)),
+            frozen=self.frozen and self.frozen.to(device),
         )
 
     def pool(self, hidden: Tensor) -> Tensor:
@@ -107,8 +108,8 @@ def pack(items: list[Item], pooling: Pooling) -> Layout:
         spans.append(len(prompt))
         for answer in both:
             start = len(ids)
-            # The prompt's last token predicts the first token of either answer.
-            places = [begin + len(prompt) - 1, *range(start, start + len(answer) - 1)]
+            # The prompt's last token predicts the first token of either answer; a second answer may be missing.
+            places = [begin + len(prompt) - 1, *range(start, start + len(answer) - 1)][: len(answer)]
             if scored:
                 predicting += places
                 targets += answer

@@ -15,13 +15,14 @@ from accelerate import DistributedType
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
-from transformers import Trainer
+from transformers import Trainer, TrainerCallback
 from transformers.trainer_utils import EvalLoopOutput
 
 from mpo_core.contract.errors import BadInputError
 from mpo_core.contract.training import Scores, TrainingMethod
+from mpo_core.training.auxiliary import auxiliary_losses
 from mpo_core.training.collator import PairRow
-from mpo_core.training.consistency import Consistency
+from mpo_core.training.distillation import TeacherRow
 from mpo_core.training.divergence import divergence, mismatched
 from mpo_core.training.forward import Output, adding_up, attach, can_pack
 from mpo_core.training.forward_size import ForwardSize
@@ -69,6 +70,7 @@ class MPOTrainer(Trainer):
         model: the policy, bare or with adapters, as it is before any training.
         rows: pairs with their reference.
         validation: pairs to evaluate on, or none.
+        teacher: the teacher's answers, where `settings.distillation` asks for them.
         pad_id: token id of the padding.
         settings: of the training.
         folder: where checkpoints go.
@@ -82,6 +84,7 @@ class MPOTrainer(Trainer):
         rows: list[PairRow],
         *,
         validation: list[PairRow] | None = None,
+        teacher: list[TeacherRow] | None = None,
         pad_id: int,
         settings: TrainingMethod,
         folder: Path,
@@ -101,12 +104,11 @@ class MPOTrainer(Trainer):
         args = training_arguments(
             settings, folder, len(rows), evaluates=bool(validation), use_cache=model.config.use_cache
         )
-        self._consistency = None
-        if settings.consistency is not None and settings.consistency.weight > 0:
-            self._consistency = Consistency(
-                settings.consistency, rows, model, packed=self.packed, pad_id=pad_id, seed=settings.seed, args=args
-            )
-            callbacks = [self._consistency, *(callbacks or [])]  # before that which notes the files of a checkpoint
+        self._auxiliary = auxiliary_losses(
+            settings, rows, teacher or [], model, packed=self.packed, pad_id=pad_id, device=args.device
+        )
+        # Theirs come before that which notes the files of a checkpoint.
+        callbacks = [*(part for part in self._auxiliary if isinstance(part, TrainerCallback)), *(callbacks or [])]
         super().__init__(
             model=model,
             args=args,
@@ -314,10 +316,8 @@ class MPOTrainer(Trainer):
         total = self.size.until_it_fits(
             model, step, run, cut=lambda: self._step(rows)._replace(kl=step.kl), state=self.state
         )
-        if self._consistency is not None:
-            total += self._consistency.step(
-                rows, self.state.global_step + 1, lambda layout: self._output(model, layout).pooled
-            )
+        for part in self._auxiliary:
+            total += part.step(rows, self.state.global_step + 1, functools.partial(self._output, model))
         return total
 
     def _add_up(self, model: Any, step: Step, *, updates: bool = True) -> Tensor:
@@ -330,9 +330,10 @@ class MPOTrainer(Trainer):
         processes = self.accelerator.num_processes
         total = torch.zeros((), device=self.args.device)
         alone = self.accelerator.distributed_type == DistributedType.NO
+        forwards = step.forwards if self.settings.needs_answers else []
         with adding_up(model) if alone else contextlib.nullcontext():
-            for i, forward in enumerate(step.forwards):
-                last = i == len(step.forwards) - 1
+            for i, forward in enumerate(forwards):
+                last = i == len(forwards) - 1
                 on = last and updates and self.settings.updates_in_backward
                 with self._last_syncs(model, last=last), updating_in_backward(self.optimizer, on=on):
                     loss = self.share_of_loss(model, forward, step) * processes
@@ -341,11 +342,12 @@ class MPOTrainer(Trainer):
         return total
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
-        """Adds the projection of the auxiliary loss to the weights that are trained."""
+        """Adds the weights of the auxiliary losses to those that are trained."""
         is_new = self.optimizer is None
         optimizer: torch.optim.Optimizer = super().create_optimizer(model)
-        if self._consistency is not None and is_new:
-            optimizer.add_param_group({"params": list(self._consistency.projection.parameters()), "weight_decay": 0.0})
+        for part in self._auxiliary if is_new else ():
+            if weights := part.parameters():
+                optimizer.add_param_group({"params": weights, "weight_decay": 0.0})
         return optimizer
 
     @contextlib.contextmanager
@@ -410,11 +412,12 @@ class MPOTrainer(Trainer):
         """Adds the terms of the loss, means over the step's rows, to a step's log."""
         if "loss" in logs:
             logs.update(self._taken())
-            logs.update({} if self._consistency is None else self._consistency.take())
+            for part in self._auxiliary:
+                logs.update(part.take())
         super().log(logs, start_time)
 
     def _taken(self) -> dict[str, float]:
-        means = self._means.take(self.accelerator)
+        means = self._means.take(self.accelerator) if self.settings.needs_answers else {}
         unmeasured = [] if self._with_sources else ["loss/retention"]
         if not self.settings.needs_sources:  # the loss is on no gap, and there is no anchor
             unmeasured += ["loss/gap", "reward_gap/dominant"]

@@ -93,7 +93,7 @@ def trainer(folder: Path, model: Any, some: list[PairRow], **changes: Any) -> MP
     """All rows are one optimiser step unless `changes` say otherwise; forwards are small, so that there are several."""
     from transformers import PrinterCallback
 
-    validation, callbacks = changes.pop("validation", None), changes.pop("callbacks", None)
+    validation, callbacks, teacher = (changes.pop(name, None) for name in ("validation", "callbacks", "teacher"))
     base: dict[str, Any] = {
         "device": "cpu",
         "order": "file",
@@ -108,6 +108,7 @@ def trainer(folder: Path, model: Any, some: list[PairRow], **changes: Any) -> MP
         model,
         some,
         validation=validation,
+        teacher=teacher,
         pad_id=PAD,
         settings=TRAINING_METHODS.parse({"method": "mpo"} | base | changes),
         folder=folder,

@@ -98,7 +98,7 @@ def test_a_step_has_the_loss_and_the_gradients_of_a_plain_forward(
     made = build_on(tiny.llama(0), rows, method="dpo", layout=layout, consistency=extra)
     total, gradients = measure(made)
 
-    model, projection = tiny.llama(0), made._consistency.projection
+    model, projection = tiny.llama(0), made._auxiliary[0].projection
     losses = []
     for group in groups(rows).values():
         states = []
@@ -130,12 +130,12 @@ def test_without_weight_a_training_is_that_of_its_method_bit_for_bit(build: Any,
 
 def test_it_counts_in_every_second_step_and_trains_its_projection(build: Any) -> None:
     made = build({"consistency": MLC | {"every": 2}})
-    before = made._consistency.projection.weight.detach().clone()
+    before = made._auxiliary[0].projection.weight.detach().clone()
     made.train()
     logged = [entry.get("loss/consistency") for entry in steps(made)]
     assert [figure is not None for figure in logged] == [False, True, False, True]
     assert 0.0 < logged[3] < math.log(3)
-    assert not torch.equal(made._consistency.projection.weight, before)
+    assert not torch.equal(made._auxiliary[0].projection.weight, before)
     assert not any("projection" in name for name, _ in made.model.named_parameters())
 
 
