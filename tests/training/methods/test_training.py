@@ -16,7 +16,7 @@ from mpo_core.training.callbacks import Checkpoints, StopOnSignal, newest_checkp
 from mpo_core.training.collator import join
 from mpo_core.training.launch import train
 
-METHODS = sorted(TRAINING_METHODS.implementations.keys() - {"mpo", "epsilon_mpo"})
+METHODS = sorted(TRAINING_METHODS.implementations.keys() - {"mpo", "epsilon_mpo", "none"})
 WITHOUT_REFERENCE = {"sft", "cpo", "orpo", "simpo"}
 # Where policy and reference are one, all log-ratios are 0: log 2, (1 / (2 beta))^2, 1 - sigmoid(0).
 AT_THE_REFERENCE = {"dpo": 0.6931472, "balanced_dpo": 0.6931472, "rdpo": 0.6931472, "ipo": 25.0, "kto": 0.5}
