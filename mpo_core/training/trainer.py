@@ -107,7 +107,6 @@ class MPOTrainer(Trainer):
         self._auxiliary = auxiliary_losses(
             settings, rows, teacher or [], model, packed=self.packed, pad_id=pad_id, device=args.device
         )
-        # Theirs come before that which notes the files of a checkpoint.
         callbacks = [*(part for part in self._auxiliary if isinstance(part, TrainerCallback)), *(callbacks or [])]
         super().__init__(
             model=model,
@@ -345,9 +344,8 @@ class MPOTrainer(Trainer):
         """Adds the weights of the auxiliary losses to those that are trained."""
         is_new = self.optimizer is None
         optimizer: torch.optim.Optimizer = super().create_optimizer(model)
-        for part in self._auxiliary if is_new else ():
-            if weights := part.parameters():
-                optimizer.add_param_group({"params": weights, "weight_decay": 0.0})
+        for weights in filter(None, (part.parameters() for part in self._auxiliary if is_new)):
+            optimizer.add_param_group({"params": weights, "weight_decay": 0.0})
         return optimizer
 
     @contextlib.contextmanager
