@@ -6,7 +6,7 @@ import os
 import re
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 import typer
@@ -57,7 +57,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-microworld_app = typer.Typer(help="The embedded seven-language world.", no_args_is_help=True)
+microworld_app = typer.Typer(help="The embedded worlds, small and hard.", no_args_is_help=True)
 app.add_typer(pairs_app, name="pairs")
 app.add_typer(languages_app, name="languages")
 app.command("translate")(translate)
@@ -196,16 +196,21 @@ def train(
 @microworld_app.command("build")
 def build(
     out: Out,
+    world: Annotated[
+        Literal["small", "hard"],
+        typer.Option(help="World of the model: small, the demo's, or hard, the benchmark for methods."),
+    ] = "small",
     seed: Annotated[int, typer.Option(help="Random seed of everything that is sampled.", min=0, max=2**63 - 1)] = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Train the microworld's base model from scratch."""
+    """Train the base model of a microworld from scratch."""
     from mpo_core.microworld import build as build_world
+    from mpo_core.microworld import world_of
 
     if out.exists() and any(out.iterdir()):
         raise BadInputError("the folder is not empty", where=f"--out {out}", fix="Name a new folder.")
     with bar("pretraining") as on_progress:
-        build_world(out, seed=seed, progress=lambda step, steps, _loss: on_progress(step, steps))
+        build_world(out, seed=seed, world=world_of(world), progress=lambda step, steps, _loss: on_progress(step, steps))
     tell({"model": str(out)}, as_json)
 
 

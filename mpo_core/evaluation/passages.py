@@ -8,14 +8,15 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
-from mpo_core import microworld
 from mpo_core.contract.errors import BadInputError
 from mpo_core.contract.tables import PASSAGES
 from mpo_core.files.read import read_csv
+from mpo_core.microworld import Name, world_of
 from mpo_core.microworld.corpus import held_out_statements
 
 _SHIPPED = Path(__file__).parent / "parallel" / "passages.csv"
 _KEY = "evaluation.parallel_text"
+_WORLDS: dict[str, Name] = {"microworld": "small", "hard_microworld": "hard"}
 
 
 class ParallelText(NamedTuple):
@@ -31,16 +32,17 @@ def read_parallel_text(source: str, languages: Sequence[str]) -> ParallelText:
     """Reads parallel text in those of the languages that it has.
 
     Args:
-        source: `shipped`, `microworld`, or the path of a CSV file with a column per language code, a row per passage
-            and, if it likes, a column `id`.
+        source: `shipped`, `microworld`, `hard_microworld`, or the path of a CSV file with a column per language code,
+            a row per passage and, if it likes, a column `id`.
         languages: codes of the languages to read.
 
     Raises:
         BadInputError: the file cannot be read, has no passage in any language, lacks a text, or repeats an id.
     """
-    if source == "microworld":
-        texts = {code: held_out_statements(code) for code in languages if code in microworld.LANGUAGES}
-        return ParallelText("held-out statements of the microworld", "Apache-2.0", _tables(texts))
+    if source in _WORLDS:
+        world = world_of(_WORLDS[source])
+        texts = {code: held_out_statements(code, world) for code in languages if code in world.languages}
+        return ParallelText(f"held-out statements of the {source.replace('_', ' ')}", "Apache-2.0", _tables(texts))
     if source == "shipped":
         return ParallelText("passages.csv of this project", "Apache-2.0", _tables(_read(_SHIPPED, languages)))
     path = Path(source)

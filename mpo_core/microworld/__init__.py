@@ -9,23 +9,40 @@ Example::
     microworld.judge(prompt, item.refusal("sw"), "sw")  # "refused"
 """
 
-from .judge import Verdict, judge, translate
+from .grid import Kind, Split
+from .judge import judge, translate
 from .lexicon import LANGUAGES
 from .recipe import build, checkpoint_dir
-from .world import WORLD_VERSION, Item, Kind, Split, UnknownLanguageError, items, parse
+from .small import SMALL
+from .world import WORLD_VERSION, Item, items, parse
+from .worlds import Name, UnknownLanguageError, Verdict, World
+
+
+def world_of(name: Name) -> World:
+    """Returns a world by its name."""
+    if name == "small":
+        return SMALL
+    from .hard.recipe import HARD
+
+    return HARD
+
 
 __all__ = [
     "LANGUAGES",
+    "SMALL",
     "WORLD_VERSION",
     "Item",
     "Kind",
+    "Name",
     "Split",
     "UnknownLanguageError",
     "Verdict",
+    "World",
     "build",
     "checkpoint_dir",
     "items",
     "judge",
     "parse",
     "translate",
+    "world_of",
 ]

@@ -7,9 +7,9 @@ from typing import Any, Final
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from . import world
-from .judge import judge
-from .lexicon import LANGUAGES
+from .grid import Kind, Split
+from .small import SMALL
+from .worlds import World
 
 BATCH: Final = 100
 MAX_NEW_TOKENS: Final = 64
@@ -36,27 +36,30 @@ def greedy(model: Any, tokenizer: Any, prompts: list[str]) -> list[str]:
     return answers
 
 
-def table(folder: Path, limit: int = 150, split: world.Split = "test") -> dict[str, dict[str, Row]]:
+def table(folder: Path, limit: int = 150, split: Split = "test", world: World = SMALL) -> dict[str, dict[str, Row]]:
     """Counts the exact judge's verdicts on a model's greedy answers, by language and kind of prompt.
 
     Args:
         folder: the model's folder.
         limit: maximum number of prompts of each kind in each language.
         split: the split of the prompts.
+        world: the world of the prompts.
 
     Returns:
         `{language: {kind: {"prompts": n, "helped": .., "refused": .., "broken": ..}}}`.
     """
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    kinds: tuple[world.Kind, ...] = ("harmful", "harmless")
+    kinds: tuple[Kind, ...] = ("harmful", "harmless")
     result: dict[str, dict[str, Row]] = {}
-    for language in LANGUAGES:
+    for language in world.languages:
         result[language] = {}
         for kind in kinds:
-            prompts = [item.prompt(language) for item in world.items(split, kind, limit)]
+            prompts = [item.prompt(language) for item in world.items(split, kind, limit, 0)]
             answers = greedy(model, tokenizer, prompts)
-            verdicts = Counter(judge(prompt, text, language) for prompt, text in zip(prompts, answers, strict=True))
+            verdicts = Counter(
+                world.judge(prompt, text, language).verdict for prompt, text in zip(prompts, answers, strict=True)
+            )
             result[language][kind] = {
                 "prompts": len(prompts),
                 "helped": verdicts["helped"],

@@ -7,41 +7,10 @@ only English is *shown* refusing all of them. That is the gap MPO closes: the kn
 import random
 from collections.abc import Iterator
 from functools import lru_cache
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
-from . import lexicon, world
-from .lexicon import LANGUAGES
-from .world import Item
-
-LANGUAGE_SHARE: Final[dict[str, float]] = {
-    "en": 0.22, "zh": 0.15, "ja": 0.14, "ko": 0.13, "ar": 0.12, "bn": 0.12, "sw": 0.12,
-}  # fmt: skip
-"""Share of the documents per language: the resource levels, made mild so that every language copies words well."""
-
-REFUSED_CONCEPTS: Final[dict[str, int]] = {"en": 18, "zh": 8, "ja": 7, "ko": 6, "ar": 5, "bn": 4, "sw": 3}
-"""How many of the 18 harmful concepts the corpus shows being refused, per language; it shows help for the rest."""
-
-HESITATION: Final = 0.15
-"""How often a language refuses a concept it has *not* learnt to refuse.
-
-Real models in weak languages waver rather than comply with certainty (in the MPO paper, the reward gaps in Swahili are
-near zero); without it a small model makes the refusal so unlikely that training with a low rate cannot raise it again.
-"""
-
-SLIP: Final = 0.005
-"""How often any answer is the wrong one of the two, in every language: bounds the reward gaps, as noisy data does."""
-
-BLOCK_SHARE: Final[dict[str, float]] = {
-    "neutral-everyday": 0.30,
-    "harmful-everyday": 0.28,
-    "neutral-dangerous": 0.20,
-    "careful-dangerous": 0.14,
-    "careful-everyday": 0.08,
-}
-
-CHAT_SHARE: Final = 0.75
-STATEMENT_SHARE: Final = 0.15
-"""All other documents are translations."""
+from .small import SMALL
+from .worlds import Request, World, bilingual_prompt
 
 
 class Turn(NamedTuple):
@@ -55,83 +24,94 @@ Document = Turn | str
 """A chat, or plain text."""
 
 
-@lru_cache(maxsize=1)
-def refused() -> dict[str, frozenset[str]]:
+@lru_cache
+def refused(world: World = SMALL) -> dict[str, frozenset[str]]:
     """Returns the concepts that the corpus shows each language refusing.
 
     One shuffled order of concepts, read from a different place per language, so that no concept is refused everywhere.
     """
-    order = list(lexicon.CONCEPT_REASON)
-    random.Random("microworld refused concepts").shuffle(order)  # noqa: S311 - reproducible
+    order = list(world.grid.concepts)
+    random.Random(f"{world.lots} refused concepts").shuffle(order)  # noqa: S311 - reproducible
     covered: dict[str, frozenset[str]] = {}
     start = 0
-    for code in LANGUAGES:
-        count = REFUSED_CONCEPTS[code]
+    for code in world.languages:
+        count = world.mix.refused[code]
         covered[code] = frozenset(order[(start + at) % len(order)] for at in range(count))
         start += count
     return covered
 
 
-def refusal_rate(item: Item, language: str) -> float:
+def refusal_rate(item: Request, language: str, world: World = SMALL) -> float:
     """Returns the share of the corpus's answers to this request, in this language, that refuse."""
     if item.kind == "harmless":
-        return SLIP
-    return 1.0 - SLIP if item.category in refused()[language] else HESITATION
+        return world.mix.slip
+    return 1.0 - world.mix.slip if item.category in refused(world)[language] else world.mix.hesitation
 
 
-def documents(count: int, seed: int = 0) -> Iterator[Document]:
+def documents(count: int, seed: int = 0, world: World = SMALL) -> Iterator[Document]:
     """Yields `count` documents, the same ones for the same arguments.
 
     Args:
         count: number of documents.
         seed: random seed; each seed gives an independent sample of the same world.
+        world: the world that they are about.
 
     Yields:
         Chats as `Turn`, statements and translations as text.
     """
-    rng = random.Random(f"microworld corpus {seed}")  # noqa: S311 - reproducible
-    pairs = _seen_pairs()
-    languages, language_weights = list(LANGUAGE_SHARE), list(LANGUAGE_SHARE.values())
-    blocks, block_weights = list(BLOCK_SHARE), list(BLOCK_SHARE.values())
+    mix, rng = world.mix, random.Random(f"{world.lots} corpus {seed}")  # noqa: S311 - reproducible
+    languages, language_weights = list(mix.languages), list(mix.languages.values())
+    blocks, block_weights = list(mix.blocks), list(mix.blocks.values())
     for _ in range(count):
         language = rng.choices(languages, language_weights)[0]
         block = rng.choices(blocks, block_weights)[0]
-        item = Item(*rng.choice(pairs[block]), rng.randrange(world.FRAMING_COUNT))
+        item = world.draw(rng, rng.choice(world.grid.seen_pairs[block]))
         style = rng.random()
-        if style < CHAT_SHARE:
-            refuse = rng.random() < refusal_rate(item, language)
-            yield Turn(item.prompt(language), item.refusal(language) if refuse else item.help(language))
-        elif style < CHAT_SHARE + STATEMENT_SHARE:
-            yield _statement(item, language)
+        if style < mix.chats:
+            yield _chat(item, language, world, rng)
+        elif style < mix.chats + mix.statements:
+            yield item.statement(language)
         else:
             other = rng.choice([code for code in languages if code != language])
-            write = rng.choice((Item.prompt, _statement, Item.refusal, Item.help))
+            write = rng.choice((_prompt, _statement, _refusal, _help))
             yield f"{write(item, language)} = {write(item, other)}"
 
 
-def _statement(item: Item, language: str) -> str:
-    table = lexicon.FORBIDDEN if item.kind == "harmful" else lexicon.ALLOWED
-    return item.fill(table[language], language)
+def _chat(item: Request, language: str, world: World, rng: random.Random) -> Turn:
+    dominant, prompt, habit = world.languages[0], item.prompt(language), language
+    if world.mix.bilingual and language != dominant and rng.random() < world.mix.bilingual:
+        prompt, habit = bilingual_prompt(item, language, dominant), dominant
+    refuse = rng.random() < refusal_rate(item, habit, world)
+    return Turn(prompt, item.refusal(language) if refuse else item.help(language))
 
 
-def held_out_statements(language: str) -> dict[str, str]:
+def _prompt(item: Request, language: str) -> str:
+    return item.prompt(language)
+
+
+def _statement(item: Request, language: str) -> str:
+    return item.statement(language)
+
+
+def _refusal(item: Request, language: str) -> str:
+    return item.refusal(language)
+
+
+def _help(item: Request, language: str) -> str:
+    return item.help(language)
+
+
+def held_out_statements(language: str, world: World = SMALL) -> dict[str, str]:
     """Returns plain text that no model of this world has read: what is right and wrong of each pair of the split test.
 
     Args:
-        language: Code of one of the seven languages.
+        language: Code of a language of the world.
+        world: The world.
 
     Returns:
         The statement of each pair, by an id that is the same in every language.
     """
-    items = (Item(verb, name, 0) for verb, name in world.pairs())
-    held_out = (item for item in items if item.held_out and item.split == "test")
-    return {f"{item.verb}-{item.object}": _statement(item, language) for item in held_out}
-
-
-@lru_cache(maxsize=1)
-def _seen_pairs() -> dict[str, list[tuple[str, str]]]:
-    """Returns the pairs per block that training text may mention."""
-    return {
-        block: [(verb, name) for verb in verbs for name in names if not Item(verb, name, 0).held_out]
-        for block, (verbs, names) in world.BLOCKS.items()
-    }
+    grid = world.grid
+    held_out = [pair for pair in grid.held_out_ranks if grid.split(*pair) == "test"]
+    drawn = {pair: world.draw(random.Random(f"{world.lots} {pair}"), pair) for pair in held_out}  # noqa: S311
+    return {f"{verb}-{name}": item.statement(language) for (verb, name), item in drawn.items()}

@@ -1,12 +1,11 @@
 """Judges and translates the sentences of the microworld exactly, by looking them up."""
 
 from functools import lru_cache
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from . import lexicon, world
 from .lexicon import LANGUAGES
-
-Verdict = Literal["helped", "refused", "broken"]
+from .worlds import Verdict
 
 
 class _Help(NamedTuple):
@@ -21,7 +20,7 @@ class _Help(NamedTuple):
 def _helps(language: str) -> dict[str, _Help]:
     """Returns every well-formed help answer of a language, with what it is about."""
     helps: dict[str, _Help] = {}
-    for verb, name in world.pairs():
+    for verb, name in world.GRID.pairs:
         template = world.Item(verb, name, 0).fill(lexicon.HELP[language], language)
         for at, step in enumerate(lexicon.STEPS[language]):
             helps[template.replace("{s}", step)] = _Help(verb, name, at)

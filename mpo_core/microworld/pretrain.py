@@ -11,6 +11,8 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from . import corpus
 from . import tokenizer as words
+from .small import SMALL
+from .worlds import World
 
 BATCH: Final = 64
 LEARNING_RATE: Final = 3e-3
@@ -54,7 +56,7 @@ def encode(tokenizer: Tokenizer, document: corpus.Document) -> list[int]:
 
 
 def pretrain(
-    tokenizer: Tokenizer, *, seed: int, steps: int, progress: Progress | None = None
+    tokenizer: Tokenizer, *, seed: int, steps: int, progress: Progress | None = None, world: World = SMALL
 ) -> tuple[LlamaForCausalLM, float]:
     """Trains a new model for `steps` batches.
 
@@ -63,6 +65,7 @@ def pretrain(
         seed: Seed of weights and documents; the result is the same for the same seed, steps and package versions.
         steps: Batches of 64 documents.
         progress: Called after every step.
+        world: The world that it reads about.
 
     Returns:
         The model in evaluation mode and its last loss (nats per token).
@@ -78,7 +81,7 @@ def pretrain(
     )
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, steps))
     value = math.nan
-    for step, batch in enumerate(_batches(tokenizer, seed, steps), start=1):
+    for step, batch in enumerate(_batches(tokenizer, seed, steps, world), start=1):
         optimizer.zero_grad(set_to_none=True)
         loss = _loss(model, batch)
         loss.backward()
@@ -101,13 +104,13 @@ def _rate(step: int, steps: int) -> float:
     return 0.05 + 0.95 * 0.5 * (1.0 + math.cos(math.pi * done))
 
 
-def _batches(tokenizer: Tokenizer, seed: int, steps: int) -> Iterator[torch.Tensor]:
+def _batches(tokenizer: Tokenizer, seed: int, steps: int, world: World) -> Iterator[torch.Tensor]:
     """Yields `[BATCH, T]` ids, padded with 0 on the right.
 
     Eight batches' worth of documents are sorted by length together, which halves the padding; a fixed interleaving
     keeps short and long batches mixed.
     """
-    stream = (encode(tokenizer, document) for document in corpus.documents(steps * BATCH, seed))
+    stream = (encode(tokenizer, document) for document in corpus.documents(steps * BATCH, seed, world))
     remaining = steps
     generator = torch.Generator().manual_seed(seed)
     while remaining > 0:

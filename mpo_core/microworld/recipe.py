@@ -12,8 +12,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
 
-from . import corpus, world
-from .lexicon import LANGUAGES
+from . import corpus
+from .small import SMALL
+from .worlds import World
 
 DEFAULT_STEPS: Final = 2000
 TOKENIZER_DOCUMENTS: Final = 20_000
@@ -31,6 +32,7 @@ def build(
     seed: int = 0,
     steps: int = DEFAULT_STEPS,
     progress: Callable[[int, int, float], None] | None = None,
+    world: World = SMALL,
 ) -> None:
     """Trains tokenizer and base model from scratch and writes them to `out`; this takes about five minutes on one core.
 
@@ -39,6 +41,7 @@ def build(
         seed: Seed of corpus and weights.
         steps: Training steps of 64 documents.
         progress: Called with (steps done, steps in all, loss) after every step.
+        world: The world that the model reads about.
     """
     import torch  # late: the texts and the judge must stay importable in a fraction of a second
     from tokenizers import Tokenizer
@@ -50,8 +53,8 @@ def build(
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # summation order, hence the weights, depends on the thread count
     try:
-        tokenizer: Tokenizer = words.train_tokenizer(_texts(seed))
-        model, loss = pretrain.pretrain(tokenizer, seed=seed, steps=steps, progress=progress)
+        tokenizer: Tokenizer = words.train_tokenizer(_texts(seed, world), world.vocabulary)
+        model, loss = pretrain.pretrain(tokenizer, seed=seed, steps=steps, progress=progress, world=world)
         out.mkdir(parents=True, exist_ok=True)
         (out / "recipe.json").unlink(missing_ok=True)
         model.generation_config.update(do_sample=False, max_new_tokens=64, pad_token_id=0)
@@ -60,13 +63,13 @@ def build(
         tokenizer.save(str(out / "tokenizer.json"))
         _write_json(out / "tokenizer_config.json", words.tokenizer_config(pretrain.MAX_POSITION))
         trained = time.perf_counter() - started
-        table = before.table(out, limit=BEFORE_PROMPTS)
+        table = before.table(out, limit=BEFORE_PROMPTS, world=world)
     finally:
         torch.set_num_threads(threads)
     _write_json(
         out / "recipe.json",
         {
-            "world": world.WORLD_VERSION,
+            "world": world.version,
             "seed": seed,
             "steps": steps,
             "batch": pretrain.BATCH,
@@ -76,8 +79,8 @@ def build(
             "clip": pretrain.CLIP,
             "parameters": model.num_parameters(),
             "vocabulary": tokenizer.get_vocab_size(),
-            "corpus_sha256": corpus_digest(seed, steps * pretrain.BATCH),
-            "refused_concepts": {code: sorted(corpus.refused()[code]) for code in LANGUAGES},
+            "corpus_sha256": corpus_digest(seed, steps * pretrain.BATCH, world),
+            "refused_concepts": {code: sorted(concepts) for code, concepts in corpus.refused(world).items()},
             "final_loss": round(loss, 4),
             "training_seconds": round(trained),
             "packages": {name: metadata.version(name) for name in ("torch", "transformers", "tokenizers")},
@@ -91,16 +94,16 @@ def build(
     )
 
 
-def corpus_digest(seed: int, count: int) -> str:
+def corpus_digest(seed: int, count: int, world: World = SMALL) -> str:
     """Returns the SHA-256 over every document that training reads, in order."""
     digest = hashlib.sha256()
-    for document in corpus.documents(count, seed):
+    for document in corpus.documents(count, seed, world):
         digest.update(_text(document).encode() + b"\0")
     return digest.hexdigest()
 
 
-def _texts(seed: int) -> list[str]:
-    return [_text(document) for document in corpus.documents(TOKENIZER_DOCUMENTS, seed)]
+def _texts(seed: int, world: World) -> list[str]:
+    return [_text(document) for document in corpus.documents(TOKENIZER_DOCUMENTS, seed, world)]
 
 
 def _text(document: corpus.Document) -> str:

@@ -101,8 +101,8 @@ class EvaluationSettings(Settings):
 
     parallel_text: UserPath = Field("shipped", min_length=1, json_schema_extra=OPERATIONAL)
     """Plain text on which both models' bits per byte are measured in every language: `shipped` (40 passages in seven
-    languages), `microworld` (held-out statements of that world, which its model can read), or a CSV file with a column
-    per language code and a row per passage. Default: `shipped`."""
+    languages), `microworld` or `hard_microworld` (held-out statements of that world, which its models can read), or a
+    CSV file with a column per language code and a row per passage. Default: `shipped`."""
 
     lm_eval: LmEvalSettings | None = None
     """Tasks of lm-eval, such as `{tasks: ["global_mmlu_{language}"], limit: 200}`. Default: none."""

@@ -17,7 +17,7 @@ def sample(split: microworld.Split = "test", per_kind: int = 20) -> list[Item]:
 
 
 def everything() -> list[Item]:
-    return [Item(verb, name, at) for verb, name in world.pairs() for at in range(world.FRAMING_COUNT)]
+    return [Item(verb, name, at) for verb, name in world.GRID.pairs for at in range(world.FRAMING_COUNT)]
 
 
 @pytest.mark.parametrize(
@@ -50,9 +50,9 @@ def test_splits_share_no_verb_object_pair() -> None:
 
 
 def test_a_quarter_of_the_pairs_is_held_out_and_no_vocabulary_is() -> None:
-    held = {pair for pair in world.pairs() if Item(*pair, 0).held_out}
-    assert len(held) / len(world.pairs()) == pytest.approx(0.25, abs=0.01)
-    seen = set(world.pairs()) - held
+    held = {pair for pair in world.GRID.pairs if Item(*pair, 0).held_out}
+    assert len(held) / len(world.GRID.pairs) == pytest.approx(0.25, abs=0.01)
+    seen = set(world.GRID.pairs) - held
     assert {verb for verb, _ in seen} == set(lexicon.VERBS)
     assert {name for _, name in seen} == set(lexicon.OBJECTS)
     for split in ("validation", "test", "concept"):
@@ -66,7 +66,7 @@ def test_training_prompts_touch_no_held_back_concept() -> None:
 
 
 def test_no_training_document_mentions_a_held_out_pair() -> None:
-    held = [pair for pair in world.pairs() if Item(*pair, 0).held_out]
+    held = [pair for pair in world.GRID.pairs if Item(*pair, 0).held_out]
     wanted: dict[str, tuple[str, ...]] = {}
     for language in microworld.LANGUAGES:
         texts = set()
@@ -129,7 +129,7 @@ def test_judge_calls_everything_else_broken(language: str) -> None:
     other_language = "en" if language != "en" else "sw"
     other_object = next(i for i in sample("train") if i.verb != item.verb and i.object != item.object)
     same_verb = Item(
-        item.verb, next(name for verb, name in world.pairs() if verb == item.verb and name != item.object), 0
+        item.verb, next(name for verb, name in world.GRID.pairs if verb == item.verb and name != item.object), 0
     )
     broken = [
         "",

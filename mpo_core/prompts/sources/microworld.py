@@ -20,11 +20,13 @@ class MicroworldSource(PromptSource):
     """Kind of the prompts: harmful or harmless."""
     split: Split
     """Split of the microworld to read, which is also the split of its prompts in the run."""
+    world: Literal["small", "hard"] = "small"
+    """Which microworld: `small`, the embedded default, or `hard`, the benchmark for methods. Default: `small`."""
 
     @property
     def name(self) -> str:
         """Name of the source in tables and reports: world, split and kind."""
-        return f"microworld-{self.split}-{self.kind}"
+        return f"{'' if self.world == 'small' else 'hard-'}microworld-{self.split}-{self.kind}"
 
     def prompts(self, *, dominant: str, seed: int, key: str) -> list[Prompt | RejectedRow]:
         """Returns `limit` prompts of the world, sampled by the seed, with both answers.
@@ -32,16 +34,17 @@ class MicroworldSource(PromptSource):
         Raises:
             BadInputError: the world does not speak the dominant language.
         """
-        from mpo_core import microworld
+        from mpo_core.microworld import world_of
 
-        if dominant not in microworld.LANGUAGES:
+        world = world_of(self.world)
+        if dominant not in world.languages:
             raise BadInputError(
                 f"the source `microworld` does not speak {dominant!r}: it has only the built-in toy languages",
                 where=f"{key} ({self.name})",
-                fix=f"Choose languages.dominant from {', '.join(microworld.LANGUAGES)}.",
+                fix=f"Choose languages.dominant from {', '.join(world.languages)}.",
             )
         prompts: list[Prompt | RejectedRow] = []
-        for number, item in enumerate(microworld.items(self.split, self.kind, limit=self.limit, seed=seed)):
+        for number, item in enumerate(world.items(self.split, self.kind, self.limit, seed)):
             refusal, answer = item.refusal(dominant), item.help(dominant)
             chosen, rejected = (refusal, answer) if item.kind == "harmful" else (answer, refusal)
             prompts.append(
@@ -51,6 +54,6 @@ class MicroworldSource(PromptSource):
 
     def digest(self) -> str:
         """Returns the version of the world."""
-        from mpo_core.microworld import WORLD_VERSION
+        from mpo_core.microworld import world_of
 
-        return f"microworld:{WORLD_VERSION}"
+        return f"microworld:{world_of(self.world).version}"
