@@ -56,14 +56,11 @@ def sentence(english: str, language: str) -> str:
             pieces.append(piece)
             continue
         ordered = _ordered(pieces, TONGUES[language])
-        clauses.append(" ".join(piece if piece[0] == "{" else word(piece, language) for piece in ordered) + piece)
+        clauses.append(
+            " ".join(piece if piece[0] == "{" else _words(language)[piece.lower()] for piece in ordered) + piece
+        )
         pieces = []
     return " ".join(clauses)
-
-
-def word(english: str, language: str) -> str:
-    """Returns a word of the sentences in a language."""
-    return _words(language)[english.lower()]
 
 
 def form(english: str, language: str, slot: Slot) -> str:
