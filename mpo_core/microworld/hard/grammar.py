@@ -54,9 +54,10 @@ def read_sentences(text: str, language: str) -> list[Filled | None]:
     return [read(part, language) for part in _BREAK.split(text)] if text else []
 
 
-def fillers(language: str) -> list[str]:
+@lru_cache(maxsize=len(LANGUAGES))
+def fillers(language: str) -> tuple[str, ...]:
     """Returns what may stand before a request in a language; the first is empty."""
-    return [tongues.sentence(filler, language) for filler in lexicon.FILLERS]
+    return tuple(tongues.sentence(filler, language) for filler in lexicon.FILLERS)
 
 
 class _Grammar(NamedTuple):
