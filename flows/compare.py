@@ -28,6 +28,11 @@ class _Start(NamedTuple):
     base: ModelFolder
     pairs: Pairs
 
+    @property
+    def held_out(self) -> Pairs:
+        """What models are evaluated on: without target pairs, whose reward gaps no figure of a comparison needs."""
+        return self.pairs._replace(target={})
+
 
 class _Training(NamedTuple):
     """One training, and the model that it ends with, which may be edited."""
@@ -57,12 +62,12 @@ def compare_methods(config: PipelineConfig, overrides: dict[str, JsonValue] | No
 
         # All trainings are submitted first: they wait for nothing but their pairs, so no worker is idle.
         trained = {cell: _train(starts[cell.model, cell.seed], own[cell.method], cell) for cell in cells}
-        before = {key: evaluate(start.run, "base", start.base, start.pairs) for key, start in starts.items()}
+        before = {key: evaluate(start.run, "base", start.base, start.held_out) for key, start in starts.items()}
         after = {}
         for cell, future in trained.items():
             start = starts[cell.model, cell.seed]
             model = trained_model(start.base, run.result(future.final))
-            after[cell] = evaluate(start.run, cell.label, model, start.pairs, before[cell.model, cell.seed])
+            after[cell] = evaluate(start.run, cell.label, model, start.held_out, before[cell.model, cell.seed])
         base = next(iter(starts.values())).base
         return finish_comparison(run, base, before, {cell: future.trained for cell, future in trained.items()}, after)
 
