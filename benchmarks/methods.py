@@ -28,7 +28,7 @@ CONDITIONS = {
     "clean": [],
     "swapped20": ["compare.flipped=[0.2]"],
     "swapped40": ["compare.flipped=[0.4]"],
-    "mistranslated20": ["translation.engines.0.noise.wrong_sense=0.2"],
+    "mistranslated20": ["translation.engines.0.noise={share: 0.2, kinds: [wrong_sense]}"],
 }
 """Settings to change, by condition; the last one is for the harder microworld alone."""
 TITLES = {
