@@ -11,6 +11,7 @@ from prefect import flow
 
 from flows import stages
 from flows.pair_files import counts, usable_pairs
+from flows.pair_prompts import pair_prompts
 from flows.prefect_api import require_server
 from flows.run import Future, open_root, start_run
 from flows.surroundings import can_be_written
@@ -33,6 +34,8 @@ class _Imported(NamedTuple):
     validation: Shard | None
     source: list[Shard]
     target: list[Shard]
+    texts: dict[stages.Key, Shard]
+    """The prompts in every target language, where the training distils."""
 
 
 class _Trained(NamedTuple):
@@ -134,16 +137,16 @@ def train_pairs(config: PipelineConfig, model: ModelFolder, imported: _Imported)
         references = stages.reference_gaps(run, model, source, "base", dominant=True)
         if config.training.references_targets:
             references |= stages.reference_gaps(run, model, settle(run, target, swaps), "base", dominant=False)
-        trained = run.submit(
-            train_model,
-            model=model,
-            pairs=settled[-1:] or [imported.pairs],
-            validation=[] if imported.validation is None else [imported.validation],
-            references=list(references.values()),
-            settings=config.training,
-            in_order=True,
-            label=config.training.method,
-        )
+        inputs: dict[str, Any] = {
+            "model": model,
+            "pairs": settled[-1:] or [imported.pairs],
+            "validation": [] if imported.validation is None else [imported.validation],
+            "references": list(references.values()),
+            "settings": config.training,
+            "in_order": True,
+            "label": config.training.method,
+        }
+        trained = run.submit(train_model, **inputs, **stages.teacher(run, model, imported.texts, config.training))
         return _Trained(
             run.result(trained),
             {code: run.result(of_language) for code, of_language in swaps.items()},
@@ -175,6 +178,7 @@ def _import(config: PipelineConfig, store: ArtifactStore, pairs: pa.Table, held_
         whole[1] if held_out is not None else None,
         _blocks(store, SOURCE_PAIRS, source.values(), size),
         _blocks(store, PAIRS, target.values(), size),
+        pair_prompts(config, store, tables[0]) if config.training.distils else {},
     )
 
 

@@ -1,6 +1,7 @@
 """The stages as the flows call them: which tasks, with which settings, under which label."""
 
 from flows.stages.answers import answer_dominant, judge, read_blocks, read_prompt_blocks, sample, translate
+from flows.stages.distillation import teacher
 from flows.stages.editing import edit, submit_edit
 from flows.stages.evaluation import (
     compare,
@@ -45,6 +46,7 @@ __all__ = [
     "sample",
     "split",
     "submit_edit",
+    "teacher",
     "train",
     "translate",
 ]

@@ -1,38 +1,36 @@
 """Self-distillation: what the model answers to translated prompts when it sees their originals too."""
 
-from flows.benchmarks import Texts
-from flows.run import Future, Run
-from flows.stages.shards import of_split
+from collections.abc import Mapping
+from typing import Any
+
+from flows.run import Run
+from flows.stages.shards import Key, of_split
 from mpo_core.contract.artifacts import ArtifactRef
 from mpo_core.contract.errors import BadInputError
 from mpo_core.settings import TrainingMethod
 from tasks.distillation import answer_as_teacher, measure_teacher
 from tasks.judging import judge_answers
 from tasks.model import ModelFolder
+from tasks.stage import ShardInput
+
+Texts = Mapping[Key, ArtifactRef | ShardInput]
 
 
-def teach(run: Run, model: ModelFolder, texts: Texts, training: TrainingMethod) -> list[Future]:
+def teacher(run: Run, model: ModelFolder, texts: Texts, training: TrainingMethod) -> dict[str, Any]:
     """Samples, judges and measures the teacher's answers to the prompts of the split `train`, if the training distils.
+
+    Returns:
+        the input `teacher` of the training; nothing where it does not distil, since an absent input takes no part in
+        its cache key.
 
     Raises:
         BadInputError: there is no prompt in a language that is to be distilled.
     """
     settings = training.distillation
-    if settings is None or settings.weight == 0:
-        return []
-    wanted = {
-        (language, block): translations
-        for (language, block), translations in of_split(texts, "train").items()
-        if not isinstance(translations, ArtifactRef) and language in (settings.languages or [language])
-    }
-    for language in set(settings.languages or []) - {language for language, _ in wanted}:
-        raise BadInputError(
-            f"no prompt of the split `train` is translated into {language}",
-            where="training.distillation.languages",
-            fix="Name languages of languages.targets.",
-        )
-    sampling, taught = run.config.sampling, []
-    for (language, block), translations in wanted.items():
+    if settings is None or not training.distils:
+        return {}
+    answers = []
+    for (language, block), translations in _wanted(run, texts, settings.languages).items():
         label = f"{language}-{block.part}"
         responses = run.submit(
             answer_as_teacher,
@@ -40,15 +38,15 @@ def teach(run: Run, model: ModelFolder, texts: Texts, training: TrainingMethod) 
             prompts=block,
             translations=translations,
             instruction=settings.instruction,
-            settings=sampling,
-            backend=sampling.backend.identity(model.name),
+            settings=run.config.sampling,
+            backend=run.config.sampling.backend.identity(model.name),
             language=language,
             label=label,
         )
         verdicts = run.submit(
             judge_answers, responses=responses, prompts=block, judge=run.config.judging, label=f"{label}-teacher"
         )
-        taught.append(
+        answers.append(
             run.submit(
                 measure_teacher,
                 model=model,
@@ -65,4 +63,21 @@ def teach(run: Run, model: ModelFolder, texts: Texts, training: TrainingMethod) 
                 label=label,
             )
         )
-    return taught
+    return {"teacher": answers}
+
+
+def _wanted(run: Run, texts: Texts, languages: list[str] | str | None) -> dict[Key, ShardInput]:
+    """Returns the translated prompts of the split `train` in the languages that the settings name."""
+    translated = {key: text for key, text in of_split(texts, "train").items() if not isinstance(text, ArtifactRef)}
+    if languages is None:
+        return translated
+    codes = run.config.languages.without_pairs if isinstance(languages, str) else languages
+    missing = sorted({*codes} - {code for code, _ in translated})
+    if missing or not codes:
+        what = f"no prompt of the split `train` is translated into {missing[0]}" if missing else "no language is named"
+        raise BadInputError(
+            what,
+            where="training.distillation.languages",
+            fix="Name languages of languages.targets; for `without_pairs`, name some in languages.without_pairs.",
+        )
+    return {key: text for key, text in translated.items() if key[0] in codes}

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from flows.run import Future, Run
-from flows.stages.distillation import teach
+from flows.stages.distillation import teacher
 from flows.stages.pairs import require_pairs
 from flows.stages.shards import Key, Pairs, Shards, split
 from mpo_core.settings import TrainingMethod
@@ -73,6 +73,4 @@ def train(
         "settings": settings,
         "label": label,
     }
-    if teacher := teach(run, model, pairs.texts, settings):  # an absent input takes no part in the cache key
-        inputs["teacher"] = teacher
-    return run.submit(train_model, **inputs)
+    return run.submit(train_model, **inputs, **teacher(run, model, pairs.texts, settings))

@@ -79,8 +79,9 @@ class DistillationSettings(Settings):
 
     weight: float = Field(1.0, ge=0.0)
     """Weight of the loss beside that of the method; 0 turns it off. Default: 1."""
-    languages: list[str] | None = None
-    """Codes of the target languages whose prompts are distilled, with pairs or without. Default: null, all of them."""
+    languages: list[str] | Literal["without_pairs"] | None = None
+    """Codes of the target languages whose prompts are distilled, or `without_pairs`: those that
+    `languages.without_pairs` names. Default: null, all target languages."""
     instruction: str = INSTRUCTION
     """The teacher's prompt: `{prompt}` stands for the prompt in the target language, `{original}` for its original in
     the dominant one. Default: asks to judge the original, and to answer in the language of the translation."""
@@ -228,6 +229,11 @@ class TrainingSettings(Settings):
     def _auxiliary(self) -> list[str]:
         """Names of the auxiliary losses."""
         return [name for name in ("consistency", "distillation") if getattr(self, name) is not None]
+
+    @property
+    def distils(self) -> bool:
+        """Whether the training needs a teacher's answers."""
+        return self.distillation is not None and self.distillation.weight > 0
 
     @property
     def updates_in_backward(self) -> bool:

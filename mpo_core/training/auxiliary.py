@@ -66,7 +66,7 @@ def auxiliary_losses(
                 settings.consistency, rows, model, packed=packed, pad_id=pad_id, seed=settings.seed, device=device
             )
         )
-    if settings.distillation is not None and settings.distillation.weight > 0:
+    if settings.distillation is not None and settings.distils:
         losses.append(
             Distillation(
                 settings.distillation,

@@ -1,0 +1,52 @@
+"""Self-distillation in the flow, with a language that gets no pairs, and in `mpo train`."""
+
+import json
+
+import pyarrow.parquet as pq
+
+from mpo_core.contract.artifacts import ArtifactStore
+from mpo_core.contract.tables import PAIRS, TEACHER
+from tests.faults.conftest import pair_rows
+from tests.flows.conftest import run_small
+
+MSD = {"instruction": "{original} {prompt}", "top_k": 8, "languages": "without_pairs"}
+
+
+def test_a_language_without_pairs_is_distilled(warm):
+    root, _, _ = warm
+    changes = {"languages__without_pairs": ["zh"], "training__distillation": MSD}
+    summary, ran = run_small(root, **changes)
+    assert {"-".join(name.split("-")[:2]) for name in ran if name.startswith(("teach", "distil"))} == {
+        "teach-zh",
+        "distil-zh",
+    }
+    store = ArtifactStore(str(root))
+    refs = [ref for ref in summary.artifacts if ref.stage == "distillation" and "quarantine" not in ref.path]
+    columns = [pq.read_schema(root / ref.path).names for ref in refs]
+    rows = store.read_tables(
+        [ref for ref, names in zip(refs, columns, strict=True) if "top_ids" in names], TEACHER
+    ).to_pylist()
+    assert rows
+    for row in rows:
+        assert len(row["top_ids"]) == len(row["top_log_probs"]) == 8 * len(row["tokens"])
+        assert len(row["rest_log_probs"]) == len(row["tokens"])
+    assert run_small(root, **changes)[1] == []
+
+
+def test_prompts_of_a_file_of_pairs_are_distilled(mpo, tmp_path, prefect_server):
+    out, pairs = tmp_path / "out", tmp_path / "pairs.parquet"
+    pq.write_table(PAIRS.build(pair_rows(4, language="zh", kind="harmless")), pairs)
+    settings = {
+        "training.method": "none",
+        "training.distillation": '{instruction: "{original} {prompt}", top_k: 8}',
+        "training.max_steps": 2,
+        "training.threads": 1,
+        "judging.judge": "microworld",
+    }
+    given = [part for name, value in settings.items() for part in ("--set", f"{name}={value}")]
+    done = mpo("train", "--pairs", pairs, "--model", "microworld", "--out", out, "--json", *given)
+    assert done.code == 0, done.err
+    log = json.loads((out / "trainer_state.json").read_text())["log_history"]
+    steps = [entry for entry in log if "loss" in entry]
+    assert [entry["loss"] for entry in steps] == [entry["loss/distillation"] for entry in steps]
+    assert len(steps) == 2
