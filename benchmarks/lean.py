@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest import mock
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -26,16 +27,16 @@ from page import put
 from swaps import world_pairs
 from torch import Tensor
 from training import table
-from transformers import LlamaConfig, LlamaForCausalLM, PrinterCallback, TrainerCallback
+from transformers import LlamaConfig, LlamaForCausalLM
 from workload import SMALL, Shape, write
 
 from mpo_core.contract.training import TRAINING_METHODS
 from mpo_core.models import load_model, load_tokenizer, pick_device, resolve
 from mpo_core.settings import ModelSettings
+from mpo_core.training import devices
 from mpo_core.training.collator import join as with_references
 from mpo_core.training.lean import LeanAdamW, join, read_halves, round_at_random, write_halves
 from mpo_core.training.reference import gaps, source_texts
-from mpo_core.training.schedule import lean_arguments
 from mpo_core.training.trainer import MPOTrainer
 
 RATE, STEP_ROWS = 6e-7, 8
@@ -134,7 +135,7 @@ class Trained(NamedTuple):
     """When each step ended."""
 
 
-class Watch(TrainerCallback):
+class Watch:
     """Notes when steps end, and how many bytes of gradients exist at one time."""
 
     def __init__(self, model: Any) -> None:
@@ -148,12 +149,8 @@ class Watch(TrainerCallback):
         """Notes how many bytes of gradients there are."""
         self.gradients = max(self.gradients, sum(size_of(weight.grad) for weight in self._weights))
 
-    def on_pre_optimizer_step(self, *_: Any, **__: Any) -> None:
-        """Looks once more, when the step's gradient is complete."""
-        self.look()
-
-    def on_step_end(self, *_: Any, **__: Any) -> None:
-        """Notes the time."""
+    def report(self, _: dict[str, Any]) -> None:
+        """Notes the time, at the end of a step."""
         if torch.cuda.is_available():
             torch.cuda.synchronize()
         self.ends.append(time.perf_counter())
@@ -184,12 +181,11 @@ def train(model: Any, tokenizer: Any, pairs: pa.Table, variant: Variant, steps: 
         model.bfloat16()
     with tempfile.TemporaryDirectory() as folder:
         trainer = MPOTrainer(model, rows, pad_id=tokenizer.pad_token_id, settings=settings, folder=Path(folder))
-        trainer.remove_callback(PrinterCallback)
-        if variant.optimiser is not None:
-            trainer.optimizer_cls_and_kwargs = (variant.optimiser, lean_arguments(settings))
         watch = Watch(model)  # before the optimiser, whose hook takes the gradient away
-        trainer.add_callback(watch)
-        trainer.train()
+        read = trainer.read_finite
+        trainer.read_finite = lambda *figures: watch.look() or read(*figures)  # when the step's gradient is complete
+        with mock.patch.object(devices, "LeanAdamW", variant.optimiser or LeanAdamW):
+            trainer.train(report=watch.report)
     optimizer: Any = trainer.optimizer
     weights = list(model.parameters())
     states = [value for state in optimizer.state.values() for value in state.values()]

@@ -60,7 +60,7 @@ def serve(address):
     import torch
 
     from mpo_core.models import load_model  # noqa: F401
-    from mpo_core.training import callbacks, child, collator, trainer  # noqa: F401
+    from mpo_core.training import child, collator, trainer  # noqa: F401
 
     torch.set_num_threads(1)
     gc.collect()

@@ -28,8 +28,8 @@ class Auxiliary(Protocol):
             run: a forward pass of the policy.
         """
 
-    def parameters(self) -> list[torch.nn.Parameter]:
-        """Returns the weights of its own that are trained with the model."""
+    def modules(self) -> dict[str, torch.nn.Module]:
+        """Returns what of its own is trained with the model and saved in checkpoints, by name."""
 
     def take(self) -> dict[str, float]:
         """Returns the figures of the last step, for its log."""

@@ -5,6 +5,7 @@ Of several processes, the first takes the lock, reports the figures and writes t
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import fcntl
@@ -22,6 +23,8 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +39,7 @@ from mpo_core.training.cuts import Cuts
 from mpo_core.training.launch import TrainingJob, TrainingResult
 
 _LOCK_WAIT = 15.0  # seconds: the child of a killed parent needs a moment to die
+_FORMAT = "2"  # of checkpoints; no training resumes from those of another
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4  # malloc.h of glibc
 _UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS)
 
@@ -133,16 +137,18 @@ def run(job: TrainingJob, channel: _Channel) -> TrainingResult:
         pairs = _read(job.pairs, PAIRS)
         validation = None if job.validation is None else _read(job.validation, PAIRS)
         references = _read(job.references, GAPS)
-        trainer, quarantine, cuts, stop = _build(job, pairs, validation, references, channel)
-        from mpo_core.training.callbacks import newest_checkpoint
+        trainer, quarantine, cuts = _build(job, pairs, validation, references)
+        from mpo_core.training.checkpoints import newest_checkpoint
+        from mpo_core.training.stop import Stop
 
         with trainer.accelerator.main_process_first():  # it removes the incomplete ones
-            checkpoint = newest_checkpoint(Path(trainer.args.output_dir))
+            checkpoint = newest_checkpoint(trainer.folder)
+        stop = Stop()
         stop.listen()
-        trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+        with _reporting(job, channel) as report:
+            trainer.train(checkpoint, report=report, stop=stop)
         state = trainer.state
-        early = job.training.patience is not None and any("eval_loss" in entry for entry in state.log_history)
-        if stop.stop_requested and state.global_step < state.max_steps:
+        if stop.requested and not state.is_over:
             raise _StoppedError(state.global_step)
         rows, peak_memory = len(trainer.train_dataset), _peak_memory()
         _save(job, trainer, quarantine, cuts)
@@ -154,7 +160,7 @@ def run(job: TrainingJob, channel: _Channel) -> TrainingResult:
             cuts=cuts,
             steps=state.global_step,
             resumed_from=None if checkpoint is None else int(checkpoint.name.rpartition("-")[2]),
-            best_step=state.best_global_step if early else None,
+            best_step=state.best_global_step,
             seconds=time.monotonic() - started,
             peak_memory=peak_memory,
         )
@@ -166,10 +172,29 @@ def _import_libraries() -> None:
     Going through all these modules again and again takes a fifth of a small training's time.
     """
     gc.disable()
-    from mpo_core.training import callbacks, collator, trainer  # noqa: F401
+    from mpo_core.training import collator, trainer  # noqa: F401
 
     gc.freeze()
     gc.enable()
+
+
+@contextlib.contextmanager
+def _reporting(job: TrainingJob, channel: _Channel) -> Iterator[Callable[[dict[str, Any]], None]]:
+    """Gives what reports a line of the log: to the parent process, and for TensorBoard if the settings ask for it."""
+    if not job.training.tensorboard or not _first():
+        yield lambda line: channel.send("step", line)
+        return
+    from torch.utils.tensorboard import SummaryWriter
+
+    with SummaryWriter(str(job.out / "tensorboard")) as writer:
+
+        def report(line: dict[str, Any]) -> None:
+            channel.send("step", line)
+            for name, value in line.items():
+                group, plain = ("eval", name[5:]) if name.startswith("eval_") else ("train", name)
+                writer.add_scalar(f"{group}/{plain}", value, line["step"])
+
+        yield report
 
 
 def _join(settings: TrainingSettings) -> None:
@@ -242,21 +267,26 @@ def _fingerprint(job: TrainingJob) -> str:
 
     files = [path for path in (job.pairs, job.validation, job.references, job.teacher) if path is not None]
     settings = job.training
-    parts = [settings.key(), settings.parallel, str(job.model.system), model_digest(job.model_folder, job.model)]
+    parts = [
+        _FORMAT,
+        settings.key(),
+        settings.parallel,
+        str(job.model.system),
+        model_digest(job.model_folder, job.model),
+    ]
     parts += [hashlib.sha256(path.read_bytes()).hexdigest() for path in files]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
 def _build(
-    job: TrainingJob, pairs: pa.Table, validation: pa.Table | None, references: pa.Table, channel: _Channel
-) -> tuple[Any, pa.Table, Cuts, Any]:
+    job: TrainingJob, pairs: pa.Table, validation: pa.Table | None, references: pa.Table
+) -> tuple[Any, pa.Table, Cuts]:
     import torch
     from accelerate import PartialState
-    from transformers import PrinterCallback, set_seed
+    from accelerate.utils import set_seed
     from transformers.utils import logging
 
     from mpo_core.models import check_folder, load_tokenizer, model_digest, refuse_longer
-    from mpo_core.training.callbacks import Checkpoints, StopEarly, StopOnSignal, Stream
     from mpo_core.training.collator import join
     from mpo_core.training.distillation import teacher_rows
     from mpo_core.training.trainer import MPOTrainer
@@ -299,11 +329,6 @@ def _build(
     refuse_longer(
         (max(row.source.longest, row.target.longest) for row in [*rows, *held_out]), model.config, settings.cutoff
     )
-    stop = StopOnSignal()
-    callbacks = [Checkpoints(), stop, Stream(lambda fields: channel.send("step", fields))]
-    if settings.patience is not None and held_out:
-        callbacks.append(StopEarly(settings.patience))
-    folder = job.work / _fingerprint(job)
     trainer = MPOTrainer(
         model,
         rows,
@@ -311,12 +336,10 @@ def _build(
         teacher=None if job.teacher is None else teacher_rows(_read(job.teacher, TEACHER), model=digest),
         pad_id=tokenizer.pad_token_id,
         settings=settings,
-        folder=folder,
-        callbacks=callbacks,
+        folder=job.work / _fingerprint(job),
         requires_reference=True,
     )
-    trainer.remove_callback(PrinterCallback)
-    return trainer, pa.concat_tables([rejected, rejected_held_out]), cuts, stop
+    return trainer, pa.concat_tables([rejected, rejected_held_out]), cuts
 
 
 def _load(job: TrainingJob, device: str, *, dequantised: bool = False) -> Any:
@@ -346,13 +369,13 @@ def _refuse_empty(rows: list[Any], quarantine: pa.Table, path: Path | None) -> N
 
 def _whole(job: TrainingJob, trainer: Any) -> Any:
     """Returns the trained model in one piece, in the first process; every process takes part."""
-    from transformers.integrations.deepspeed import unset_hf_deepspeed_config
-
     if job.training.processes == 1 or job.training.parallel == "ddp":
         return trainer.accelerator.unwrap_model(trainer.model)
     weights = trainer.accelerator.get_state_dict(trainer.model_wrapped)
     if not _first():
         return None
+    from transformers.integrations.deepspeed import unset_hf_deepspeed_config
+
     unset_hf_deepspeed_config()  # ZeRO-3 would shard this one too
     model = _load(job, "cpu")
     model.load_state_dict(weights)
@@ -401,7 +424,7 @@ def _save(job: TrainingJob, trainer: Any, quarantine: pa.Table, cuts: Cuts) -> N
         require_same(scratch, trained, job.training, where, packed=trainer.packed, pad_id=trainer.pad_id)
         write_parquet(job.out / "quarantine.parquet", QUARANTINE, quarantine)
         trainer.state.log_history.append({"step": trainer.state.global_step, **cuts.figures()})
-        trainer.state.save_to_json(str(job.out / "trainer_state.json"))
+        (job.out / "trainer_state.json").write_text(json.dumps(asdict(trainer.state), indent=2), encoding="utf-8")
         shutil.rmtree(final, ignore_errors=True)
         scratch.replace(final)  # last: where the model is, everything is
     except BaseException:

@@ -8,12 +8,10 @@ Shapes: L prompts of a group (one source prompt and its translations), D width o
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from mpo_core.contract.errors import BadInputError
 from mpo_core.contract.training import ConsistencySettings
@@ -22,7 +20,6 @@ from mpo_core.training.encoding import EncodedText
 from mpo_core.training.forward import Output, inner
 from mpo_core.training.layout import Item, Layout, pack, pad
 
-_FILE = "consistency.pt"
 _TOKENS = 2048  # of a forward pass, unless a group has more
 
 
@@ -78,10 +75,8 @@ def consistency_loss(vectors: Tensor, *, temperature: float, anchor: bool) -> Te
     return loss
 
 
-class Consistency(TrainerCallback):
+class Consistency:
     """The auxiliary loss of a training: its groups, and the projection, which is trained and not part of the model.
-
-    As a callback it adds the projection to each checkpoint, and reads it where a training resumes.
 
     Args:
         settings: of the loss.
@@ -90,7 +85,7 @@ class Consistency(TrainerCallback):
         packed: whether sequences go through the model packed.
         pad_id: token id of the padding.
         seed: of the projection's first weights.
-        device: that of the training.
+        device: where the model computes.
 
     Raises:
         BadInputError: the model has no such layer, or no prompt has a translation.
@@ -139,7 +134,6 @@ class Consistency(TrainerCallback):
         Raises:
             BadInputError: the loss is not finite.
         """
-        self.projection.zero_grad()  # transformers clears the gradients of the model alone
         passes = [] if number % self.settings.every else self.of_step(rows)
         count, total = sum(map(len, passes)), torch.zeros((), device=self.projection.weight.device)
         for of_pass in passes:
@@ -188,22 +182,11 @@ class Consistency(TrainerCallback):
         losses = [consistency_loss(part, temperature=settings.temperature, anchor=settings.anchor) for part in vectors]
         return settings.weight * torch.stack(losses).sum()
 
-    def parameters(self) -> list[torch.nn.Parameter]:
-        """Returns the weights of the projection."""
-        return list(self.projection.parameters())
+    def modules(self) -> dict[str, torch.nn.Module]:
+        """Returns the projection, by its name in a checkpoint."""
+        return {"consistency": self.projection}
 
     def take(self) -> dict[str, float]:
         """Returns the loss of the last step, unweighted, for its log; nothing where it did not count."""
         figure, self._figure = self._figure, None
         return {} if figure is None else {"loss/consistency": figure}
-
-    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:  # noqa: ARG002
-        """Reads the projection of the checkpoint that the training resumes from."""
-        if state.global_step:
-            file = Path(str(args.output_dir)) / f"checkpoint-{state.global_step}" / _FILE
-            self.projection.load_state_dict(torch.load(file, weights_only=True))
-
-    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:  # noqa: ARG002
-        """Adds the projection to a checkpoint."""
-        folder = Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"
-        torch.save(self.projection.state_dict(), folder / _FILE)

@@ -170,9 +170,9 @@ class Distillation:
         )
         return layout._replace(frozen=teacher)
 
-    def parameters(self) -> list[torch.nn.Parameter]:
-        """Returns no weights: nothing but the model is trained."""
-        return []
+    def modules(self) -> dict[str, torch.nn.Module]:
+        """Returns nothing: the model alone is trained."""
+        return {}
 
     def take(self) -> dict[str, float]:
         """Returns the unweighted loss of the last step, for its log."""

@@ -198,7 +198,6 @@ def _environment(job: TrainingJob) -> dict[str, str]:
         "DO_NOT_TRACK": "1",
         "TOKENIZERS_PARALLELISM": "false",
         "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
-        "TENSORBOARD_LOGGING_DIR": str(job.out / "tensorboard"),
         "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(int(GRACE)),  # of the processes of `accelerate launch`
     }
     # One process, one device: with several in sight, transformers would wrap the model in DataParallel. Of several

@@ -42,9 +42,7 @@ def measure_trained(trainer: Any) -> Measured:
 
 def release(trainer: Any) -> None:
     """Frees the device memory that a finished training holds, so that the saved model can be loaded there."""
-    trainer.model = trainer.model_wrapped = trainer.optimizer = trainer.lr_scheduler = None
-    callbacks = trainer.callback_handler  # its scheduler holds the optimizer too
-    callbacks.model = callbacks.optimizer = callbacks.lr_scheduler = None
+    trainer.model = trainer.model_wrapped = trainer.optimizer = None
     trainer.accelerator.free_memory()
     gc.collect()
     if torch.cuda.is_available():

@@ -1,22 +1,16 @@
-"""How long a training is, in which order it sees the rows, and our settings in transformers' words."""
+"""How long a training is, how fast it learns in each step, and in which order it sees the rows."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
-from accelerate import DistributedType, PartialState
-from torch.utils.data import Sampler
-from transformers import TrainingArguments
 
-from mpo_core.models import pick_device
 from mpo_core.settings import TrainingSettings
 
 Order = Literal["grouped", "shuffled", "file"]
-_BETAS, _EPSILON = (0.9, 0.999), 1e-8  # of AdamW
 
 
 def total_steps(settings: TrainingSettings, rows: int) -> int:
@@ -25,74 +19,27 @@ def total_steps(settings: TrainingSettings, rows: int) -> int:
     return settings.max_steps or math.ceil(settings.epochs * per_epoch)
 
 
-def training_arguments(
-    settings: TrainingSettings, folder: Path, rows: int, *, evaluates: bool, use_cache: bool
-) -> TrainingArguments:
-    """Translates our settings into the TrainingArguments of transformers.
+def learning_rate(settings: TrainingSettings, step: int, total: int) -> float:
+    """Returns the learning rate of an optimiser step: it rises during the warm-up, then falls as the schedule says.
 
     Args:
         settings: of the training.
-        folder: where checkpoints go.
-        rows: rows of training, for the length of the warm-up.
-        evaluates: there are validation rows.
-        use_cache: as the model's config has it; transformers would write False into the saved model.
+        step: number of the step, from 0.
+        total: steps of the whole training.
     """
-    warmup = math.ceil(settings.warmup * total_steps(settings, rows))
-    schedule = "constant_with_warmup" if settings.schedule == "constant" else settings.schedule
-    every = settings.evaluate_every if evaluates else None
-    arguments = TrainingArguments(
-        output_dir=str(folder),
-        # A batch of the loader is a whole optimiser step; the trainer cuts it into forwards by itself.
-        per_device_train_batch_size=settings.step_rows,
-        per_device_eval_batch_size=settings.step_rows,
-        gradient_accumulation_steps=1,
-        num_train_epochs=settings.epochs,
-        max_steps=settings.max_steps or -1,
-        learning_rate=settings.learning_rate,
-        lr_scheduler_type=schedule,
-        warmup_steps=warmup,
-        optim="adamw_torch_fused",
-        adam_beta1=_BETAS[0],
-        adam_beta2=_BETAS[1],
-        adam_epsilon=_EPSILON,
-        weight_decay=settings.weight_decay,
-        max_grad_norm=settings.max_grad_norm or 0.0,  # 0 is off there, and in DeepSpeed
-        seed=settings.seed,
-        use_cpu=pick_device(settings.device) == "cpu",
-        activation_checkpointing=settings.gradient_checkpointing is True,  # forward_size.py sees to `auto`
-        activation_checkpointing_kwargs={"use_reentrant": False},
-        logging_steps=1,
-        logging_nan_inf_filter=False,  # a NaN stops the run; the filter would hide it
-        eval_strategy="no" if every is None else "steps",
-        eval_steps=every,
-        save_strategy="steps",
-        save_steps=settings.save_every,
-        save_total_limit=None,  # callbacks.Checkpoints deletes the old ones once the new one is complete
-        remove_unused_columns=False,
-        use_cache=use_cache,
-        dataloader_pin_memory=False,
-        report_to=["tensorboard"] if settings.tensorboard else [],
-        disable_tqdm=True,
-        push_to_hub=False,
-    )
-    if settings.parallel == "fsdp2" and PartialState().distributed_type == DistributedType.MULTI_CPU:
-        # accelerate 1.15 shards over devices alone, though torch does over CPUs too: so they pass for devices.
-        PartialState().distributed_type = DistributedType.MULTI_GPU
-    if every is not None and settings.patience is not None:
-        arguments.metric_for_best_model = "eval_loss"
-        arguments.greater_is_better = False
-        # Set after construction: transformers 5.23 asks there that save_steps be a multiple of eval_steps, but
-        # callbacks.StopEarly saves whatever evaluation is the best so far.
-        arguments.load_best_model_at_end = True
-    return arguments
+    warmup = math.ceil(settings.warmup * total)
+    if step < warmup:
+        return settings.learning_rate * (step / max(1, warmup))
+    after = (step - warmup) / max(1, total - warmup)
+    shares = {
+        "cosine": max(0.0, 0.5 * (1.0 + math.cos(math.pi * after))),
+        "linear": max(0.0, (total - step) / max(1, total - warmup)),
+        "constant": 1.0,
+    }
+    return settings.learning_rate * shares[settings.schedule]
 
 
-def lean_arguments(settings: TrainingSettings) -> dict[str, Any]:
-    """Translates our settings into the arguments of `LeanAdamW`, equal to those that AdamW gets without it."""
-    return {"lr": settings.learning_rate, "betas": _BETAS, "eps": _EPSILON, "seed": settings.seed}
-
-
-class EpochSteps(Sampler[list[int]]):
+class EpochSteps:
     """The rows of each optimiser step of an epoch, over all processes.
 
     A function of seed and epoch alone, so that a resumed run finds the same order again.
@@ -106,16 +53,7 @@ class EpochSteps(Sampler[list[int]]):
     """
 
     def __init__(self, sources: list[str], *, step_rows: int, seed: int, order: Order) -> None:
-        self.sources, self.step_rows, self.seed, self.order, self.epoch = sources, step_rows, seed, order, 0
-
-    @property
-    def batch_sampler(self) -> EpochSteps:
-        """This sampler: transformers' Trainer calls `set_epoch` on the `batch_sampler` of a loader's sampler."""
-        return self
-
-    def set_epoch(self, epoch: int) -> None:
-        """Starts an epoch; the trainer calls it before each."""
-        self.epoch = epoch
+        self.sources, self.step_rows, self.seed, self.order = sources, step_rows, seed, order
 
     def rows(self, epoch: int) -> list[int]:
         """Returns the row numbers in the order of `epoch`."""
@@ -132,18 +70,16 @@ class EpochSteps(Sampler[list[int]]):
         return sorted(shuffled, key=lambda number: first[self.sources[number]])
 
     def steps(self, epoch: int) -> list[list[int]]:
-        """Yields the row numbers of each optimiser step of `epoch`."""
+        """Returns the row numbers of each optimiser step of `epoch`."""
         numbers = self.rows(epoch)
         return [numbers[start : start + self.step_rows] for start in range(0, len(numbers), self.step_rows)]
-
-    def __iter__(self) -> Iterator[list[int]]:
-        return iter(self.steps(self.epoch))
 
     def __len__(self) -> int:
         return math.ceil(len(self.sources) / self.step_rows)
 
-    def all_steps(self, total: int) -> Iterator[list[int]]:
-        """Yields the row numbers of the first `total` optimiser steps of the training."""
-        for step in range(total):
-            epoch, step_of_epoch = divmod(step, len(self))
-            yield self.steps(epoch)[step_of_epoch]
+    def all_steps(self, total: int, start: int = 0) -> Iterator[list[int]]:
+        """Yields the row numbers of the first `total` optimiser steps of the training, without the first `start`."""
+        for epoch in range(start // len(self), math.ceil(total / len(self))):
+            for number, rows in enumerate(self.steps(epoch), epoch * len(self)):
+                if start <= number < total:
+                    yield rows

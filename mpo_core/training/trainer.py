@@ -1,69 +1,48 @@
-"""MPOTrainer: the loop of transformers over whole optimiser steps, with a reference that is a table."""
+"""What is done in an optimiser step of training, on a model in one process or several; the loop is in loop.py."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
 import math
+import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
 import torch
 from accelerate import DistributedType
+from accelerate.utils import set_seed
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
-from torch.utils.data import DataLoader
-from transformers import Trainer, TrainerCallback
-from transformers.trainer_utils import EvalLoopOutput
 
 from mpo_core.contract.errors import BadInputError
-from mpo_core.contract.training import Scores, TrainingMethod
+from mpo_core.contract.training import TrainingMethod
+from mpo_core.training import loop
 from mpo_core.training.auxiliary import auxiliary_losses
+from mpo_core.training.checkpoints import Stateful
 from mpo_core.training.collator import PairRow
+from mpo_core.training.devices import accelerator_for, optimizer_for
 from mpo_core.training.distillation import TeacherRow
 from mpo_core.training.divergence import divergence, mismatched
+from mpo_core.training.figures import Reading, StepFigures
 from mpo_core.training.forward import Output, adding_up, attach, can_pack
 from mpo_core.training.forward_size import ForwardSize
 from mpo_core.training.frozen_answers import FrozenAnswers
 from mpo_core.training.layout import Item, Layout, pack, pad
-from mpo_core.training.lean import LeanAdamW, norm_of_step, split, updating_in_backward
-from mpo_core.training.means import Means
+from mpo_core.training.lean import norm_of_step, split, updating_in_backward
 from mpo_core.training.noise import train_without_noise
 from mpo_core.training.objective import divergence_loss, retention_loss, weighted_mean
 from mpo_core.training.plan import Forward, by_rows, by_tokens, share
-from mpo_core.training.schedule import EpochSteps, lean_arguments, total_steps, training_arguments
+from mpo_core.training.schedule import EpochSteps, learning_rate, total_steps
 from mpo_core.training.start import expected_of, require_reference
+from mpo_core.training.step import Step, scores
+from mpo_core.training.stop import Stop
 
 _NAMED = 16  # pairs in a message
 
 
-class Step(NamedTuple):
-    """An optimiser step: all its rows, and this process's share of them in forwards."""
-
-    rows: list[PairRow]
-    forwards: list[Forward]
-    kl: float = 0.0
-    """See `Scores`."""
-
-    @property
-    def weight(self) -> float:
-        """Sum of the rows' weights."""
-        return math.fsum(row.weight for row in self.rows)
-
-    @property
-    def mean_chosen_tokens(self) -> float:
-        """Mean number of tokens of a chosen answer, weighted by the rows' weights."""
-        return math.fsum(row.weight * len(row.target.chosen) for row in self.rows) / self.weight
-
-    @property
-    def mean_prompt_tokens(self) -> float:
-        """Mean number of tokens of a prompt after its first one, weighted by the rows' weights."""
-        return math.fsum(row.weight * (len(row.target.prompt) - 1) for row in self.rows) / self.weight
-
-
-class MPOTrainer(Trainer):
+class MPOTrainer:
     """Trains on `PairRow`s; the reference is in the rows, not in memory.
 
     Args:
@@ -74,7 +53,6 @@ class MPOTrainer(Trainer):
         pad_id: token id of the padding.
         settings: of the training.
         folder: where checkpoints go.
-        callbacks: see `callbacks`.
         requires_reference: compare the model with the rows' reference before the first step; see `start`.
     """
 
@@ -88,38 +66,37 @@ class MPOTrainer(Trainer):
         pad_id: int,
         settings: TrainingMethod,
         folder: Path,
-        callbacks: list[Any] | None = None,
         requires_reference: bool = False,
     ) -> None:
         self.requires_reference = requires_reference
-        self.settings, self.pad_id = settings, pad_id
+        self.settings, self.pad_id, self.folder = settings, pad_id, folder
+        self.train_dataset, self.eval_dataset = rows, validation or []
+        self.state = loop.Progress(total_steps(settings, len(rows)))
         self.packed = _packs(model, settings)
         self._with_sources = settings.retention_weight > 0
         self._compares = self._with_sources and settings.retention_distance == "kl"
         self._with_prompts = settings.needs_prompt_scores
-        self._means = Means()
         self._layouts: dict[tuple[str, ...], Tensor] = {}
         self._answers: FrozenAnswers | None = None
         attach(model, packed=self.packed, keep=settings.logit_memory * 2**20)
-        args = training_arguments(
-            settings, folder, len(rows), evaluates=bool(validation), use_cache=model.config.use_cache
-        )
+        self.accelerator = accelerator_for(settings)
+        self.device: torch.device = self.accelerator.device
+        self.extras: dict[str, Stateful] = {}
+        """What checkpoints hold beside model and optimiser."""
         self._auxiliary = auxiliary_losses(
-            settings, rows, teacher or [], model, packed=self.packed, pad_id=pad_id, device=args.device
+            settings, rows, teacher or [], model, packed=self.packed, pad_id=pad_id, device=self.device
         )
-        callbacks = [*(part for part in self._auxiliary if isinstance(part, TrainerCallback)), *(callbacks or [])]
-        super().__init__(
-            model=model,
-            args=args,
-            data_collator=self._step,  # type: ignore[arg-type]  # a Step is no dictionary
-            train_dataset=rows,
-            eval_dataset=validation or None,
-            callbacks=callbacks,
-            optimizer_cls_and_kwargs=(LeanAdamW, lean_arguments(settings)) if settings.memory == "lean" else None,
-        )
+        for part in self._auxiliary:
+            self.extras |= part.modules()
+        set_seed(settings.seed)
+        whole = self.accelerator.distributed_type not in (DistributedType.FSDP, DistributedType.DEEPSPEED)
+        if whole and settings.weights != "nf4":  # four bits stay where they were made
+            model.to(self.device)
         if settings.memory == "lean":
             split(model)
-        self.size = ForwardSize(settings, self.args.device, adapts=self.packed and settings.processes == 1)
+        self.model = self.model_wrapped = model
+        self.optimizer: Any = None
+        self.size = ForwardSize(settings, self.device, adapts=self.packed and settings.processes == 1)
         self.order = EpochSteps(
             [row.source_id for row in rows],
             step_rows=settings.step_rows,
@@ -127,7 +104,7 @@ class MPOTrainer(Trainer):
             order=settings.order,
         )
         if settings.pooling == "padded_mean" and self._with_sources:
-            self._remember_layouts(rows, validation or [])
+            self._remember_layouts()
         if self._compares:
             unique = {row.source_id: row for row in (*rows, *(validation or []))}
             forwards, narrow = self._cut(list(unique.values())), settings.precision == "bfloat16"
@@ -143,10 +120,9 @@ class MPOTrainer(Trainer):
 
     # -- data -----------------------------------------------------------------------
 
-    def get_train_dataloader(self) -> DataLoader[Any]:
-        """Yields whole optimiser steps in the order of `EpochSteps`; each process takes its share by itself."""
-        rows: Any = self.train_dataset
-        return DataLoader(rows, batch_sampler=self.order, collate_fn=self._step)
+    def step_of(self, numbers: list[int]) -> Step:
+        """Returns the step over the rows of training with these numbers."""
+        return self._step([self.train_dataset[number] for number in numbers])
 
     def _step(self, rows: list[PairRow]) -> Step:
         """Cuts a step into this process's forwards, as many as any other process has."""
@@ -155,14 +131,16 @@ class MPOTrainer(Trainer):
         mine = shares[rank]
         # The collectives of FSDP and DeepSpeed need equally many forwards everywhere.
         shortest = min(rows, key=lambda row: sum(map(len, row.target)))
-        return Step(rows, mine + [Forward([shortest], [], idle=True)] * (max(map(len, shares)) - len(mine)))
+        idle = [Forward([shortest], [], idle=True)] * (max(map(len, shares)) - len(mine))
+        figures = StepFigures([row.pair_id for row in rows], math.fsum(row.weight for row in rows), self.device)
+        return Step(rows, mine + idle, figures)
 
     def _cut(self, rows: list[PairRow]) -> list[Forward]:
         if self.packed:
             return by_tokens(rows, self.size.tokens, sources=self._with_sources)
         return by_rows(rows, self.settings.batch_size, sources=self._with_sources)
 
-    def _remember_layouts(self, rows: list[PairRow], validation: list[PairRow]) -> None:
+    def _remember_layouts(self) -> None:
         """Measures the reference states of `padded_mean`, in the very forwards of the training.
 
         Pads count in that mean, so it belongs to a batch. One pass of the model, not trained
@@ -170,9 +148,8 @@ class MPOTrainer(Trainer):
         first step exactly 0. (Rounding instead of 0 would be a gradient of noise, which AdamW's
         first step turns into updates of up to the learning rate.)
         """
-        total = total_steps(self.settings, len(rows))
-        steps = [self._step([rows[i] for i in numbers]) for numbers in self.order.all_steps(total)]
-        steps += self._steps(validation)
+        steps = [self.step_of(numbers) for numbers in self.order.all_steps(self.state.max_steps)]
+        steps += self._steps(self.eval_dataset)
         model: Any = self.model
         model.eval()
         for forward in (forward for step in steps for forward in step.forwards if forward.sources):
@@ -197,7 +174,7 @@ class MPOTrainer(Trainer):
         # Not left to accelerate, which under FSDP would cast weights and figures instead. No weight is read twice in
         # a forward, so a cache of them would only hold memory.
         bfloat16 = self.settings.precision == "bfloat16" and not exact
-        return torch.autocast(self.args.device.type, torch.bfloat16, enabled=bfloat16, cache_enabled=False)
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=bfloat16, cache_enabled=False)
 
     def _run(self, model: Any, forward: Forward, *, exact: bool = False) -> Output:
         layout = forward.layout(
@@ -213,7 +190,7 @@ class MPOTrainer(Trainer):
 
     def _output(self, model: Any, layout: Layout, *, exact: bool = False) -> Output:
         with self._autocast(exact=exact):
-            out: Output = model(layout=layout.to(self.args.device))
+            out: Output = model(layout=layout.to(self.device))
         return out
 
     def _require_reference(self, model: Any, step: Step) -> None:
@@ -234,7 +211,7 @@ class MPOTrainer(Trainer):
 
         Processes share the work; `exact` computes in the precision of the weights, whatever `training.precision` is.
         """
-        sums = torch.zeros(len(rows), 2, dtype=torch.float64, device=self.args.device)
+        sums = torch.zeros(len(rows), 2, dtype=torch.float64, device=self.device)
         place = {row.pair_id: i for i, row in enumerate(rows)}
         model.eval()
         for forward in (forward for step in self._steps(rows) for forward in step.forwards):
@@ -267,21 +244,21 @@ class MPOTrainer(Trainer):
         return loss
 
     def _target_loss(self, out: Output, rows: list[PairRow], step: Step) -> Tensor:
-        scores = _scores(out.log_p, rows, step)
-        weights = scores.chosen.new_tensor([row.weight for row in rows])
+        of_rows = scores(out.log_p, rows, step)
+        weights = of_rows.chosen.new_tensor([row.weight for row in rows])
         # Validation losses before and after a warm start must be comparable, so they are taken at the end of training.
         progress = self.state.global_step / max(self.state.max_steps, 1) if torch.is_grad_enabled() else 1.0
-        scores = scores._replace(progress=progress)
+        of_rows = of_rows._replace(progress=progress)
         if self._bare:
-            bare = scores.chosen.new_tensor([self._bare[row.pair_id].reference for row in rows])
-            scores = scores._replace(bare_chosen=bare[:, 0], bare_rejected=bare[:, 1])
-        loss = self.settings.loss(scores)
-        _refuse_non_finite(loss, [row.pair_id for row in rows], self.state.global_step + 1)
-        gap = scores.gap
-        self._means.add(
+            bare = of_rows.chosen.new_tensor([self._bare[row.pair_id].reference for row in rows])
+            of_rows = of_rows._replace(bare_chosen=bare[:, 0], bare_rejected=bare[:, 1])
+        loss = self.settings.loss(of_rows)
+        step.figures.check(loss, [row.pair_id for row in rows])
+        gap = of_rows.gap
+        step.figures.add(
             loss__gap=(loss, weights),
             reward_gap__target=(gap, weights),
-            reward_gap__dominant=(scores.anchor_gap, weights),
+            reward_gap__dominant=(of_rows.anchor_gap, weights),
             rewards__accuracies=(gap > 0, weights),
         )
         return weighted_mean(loss, weights, step.weight)
@@ -295,39 +272,66 @@ class MPOTrainer(Trainer):
         else:
             reference = torch.stack([state for source in forward.sources for state in source.row.pooled or ()])
             loss = retention_loss(out.pooled, reference.to(out.pooled.device))
-        _refuse_non_finite(loss, [source.row.pair_id for source in forward.sources], self.state.global_step + 1)
+        step.figures.check(loss, [source.row.pair_id for source in forward.sources])
         weights = loss.new_tensor([source.weight for source in forward.sources])
-        self._means.add(loss__retention=(loss, weights))
+        step.figures.add(loss__retention=(loss, weights))
         return weighted_mean(loss, weights, step.weight)
 
-    def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Tensor:  # noqa: ARG002
-        """Runs forward and backward of every part of an optimiser step; returns its loss."""
-        run, rows = functools.partial(self._add_up, model), inputs.rows
+    # -- step -----------------------------------------------------------------------
+
+    def train(
+        self, checkpoint: Path | None = None, *, report: loop.Report = lambda _line: None, stop: Stop | None = None
+    ) -> None:
+        """Trains, see `loop.train`."""
+        loop.train(self, checkpoint, report=report, stop=stop or Stop())
+
+    def prepare(self) -> None:
+        """Spreads the model over the processes, and makes the optimiser of what is there then."""
+        if self.settings.gradient_checkpointing is True:  # forward_size.py sees to `auto`
+            self.model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
+        optimizer = optimizer_for(self.model, self.settings)
+        for module in (module for part in self._auxiliary for module in part.modules().values()):
+            optimizer.add_param_group({"params": list(module.parameters()), "weight_decay": 0.0})
+        self.model_wrapped, self.optimizer = self.accelerator.prepare(self.model, optimizer)
+        if self.accelerator.distributed_type == DistributedType.FSDP:
+            self.model = self.model_wrapped
+
+    def set_learning_rate(self) -> float:
+        """Sets the learning rate of the step to come, and returns it."""
+        rate = learning_rate(self.settings, self.state.global_step, self.state.max_steps)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        return rate
+
+    def forward_and_backward(self, step: Step) -> Tensor:
+        """Runs every forward of an optimiser step and its backward; returns this process's share of the step's loss."""
+        model, number = self.model_wrapped, self.state.global_step + 1
+
+        def cut(kl: float = 0.0) -> Step:
+            return self._step(step.rows)._replace(figures=step.figures, kl=kl)
 
         def attempt(rows: list[PairRow], forward: Forward) -> None:
-            run(Step(rows, [forward]), updates=False)
+            self._add_up(model, self._step(rows)._replace(forwards=[forward]), updates=False)
 
-        chosen = self.size.choose(model, self.train_dataset, self.state, attempt)  # type: ignore[arg-type]  # rows
-        step = self._with_kl(model, self._step(rows) if chosen else inputs)
+        chosen = self.size.choose(model, self.train_dataset, self.state, attempt)
+        whole = self._with_kl(model, cut() if chosen else step)
         train_without_noise(model)
-        if self.requires_reference and self.state.global_step == 0:
-            self._require_reference(model, step)
-        total = self.size.until_it_fits(
-            model, step, run, cut=lambda: self._step(rows)._replace(kl=step.kl), state=self.state
-        )
-        for part in self._auxiliary:
-            total += part.step(rows, self.state.global_step + 1, functools.partial(self._output, model))
+        if self.requires_reference and number == 1:
+            self._require_reference(model, whole)
+        run = functools.partial(self._add_up, model)
+        total = self.size.until_it_fits(model, whole, run, cut=lambda: cut(whole.kl), state=self.state)
+        for part in self._auxiliary:  # every process computes all of it
+            loss = part.step(step.rows, number, functools.partial(self._output, model))
+            total += loss / self.accelerator.num_processes
         return total
 
     def _add_up(self, model: Any, step: Step, *, updates: bool = True) -> Tensor:
         """Adds up a step's gradients, and lets backward update the weights if the settings say so; returns the loss."""
         train_without_noise(model)
-        self._means = Means()
-        self._means.weight = step.weight
-        self._current = step
+        step.figures.clear()
         # DDP, FSDP and DeepSpeed average gradients over the processes; a step's loss is a sum.
         processes = self.accelerator.num_processes
-        total = torch.zeros((), device=self.args.device)
+        total = torch.zeros((), device=self.device)
         alone = self.accelerator.distributed_type == DistributedType.NO
         forwards = step.forwards if self.settings.needs_answers else []
         with adding_up(model) if alone else contextlib.nullcontext():
@@ -335,18 +339,10 @@ class MPOTrainer(Trainer):
                 last = i == len(forwards) - 1
                 on = last and updates and self.settings.updates_in_backward
                 with self._last_syncs(model, last=last), updating_in_backward(self.optimizer, on=on):
-                    loss = self.share_of_loss(model, forward, step) * processes
-                    self.accelerator.backward(loss)
+                    loss = self.share_of_loss(model, forward, step)
+                    self.accelerator.backward(loss * processes)
                 total += loss.detach()
         return total
-
-    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
-        """Adds the weights of the auxiliary losses to those that are trained."""
-        is_new = self.optimizer is None
-        optimizer: torch.optim.Optimizer = super().create_optimizer(model)
-        for weights in filter(None, (part.parameters() for part in self._auxiliary if is_new)):
-            optimizer.add_param_group({"params": weights, "weight_decay": 0.0})
-        return optimizer
 
     @contextlib.contextmanager
     def _last_syncs(self, model: Any, *, last: bool) -> Iterator[None]:
@@ -357,29 +353,32 @@ class MPOTrainer(Trainer):
         with model.no_sync() if waits else contextlib.nullcontext():
             yield
 
-    # -- gradient -------------------------------------------------------------------
+    def clip_gradient(self) -> Tensor | float:
+        """Scales the gradient down to `max_grad_norm`; returns the norm that it had."""
+        if self.settings.updates_in_backward:
+            return norm_of_step(self.optimizer, self.model)
+        limit = self.settings.max_grad_norm or math.inf
+        norm = self.accelerator.clip_grad_norm_(self.model_wrapped.parameters(), limit)
+        whole: Tensor | float = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
+        return whole
 
-    def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> float:
-        """Returns the norm of the gradient as transformers has it, which must be finite before a step is taken with it.
-
-        Private in transformers 5.23, whose callbacks get no norm before the step (`on_pre_optimizer_step` has none):
-        this can become a callback once they do. (DeepSpeed has taken its step by now; nothing of it has been saved.)
+    def read_finite(self, step: Step, loss: Tensor, norm: Tensor | float) -> Reading:
+        """Reads the figures of a step, before an update is made of it.
 
         Raises:
-            BadInputError: the norm is not finite; names the rows. Checkpoints are as before this step, and so are the
-                weights unless backward has updated them.
+            BadInputError: a loss or the gradient is not finite; names the rows. Checkpoints are as before this step,
+                and so are the weights unless backward has updated them, as DeepSpeed's and that of `memory: lean` do.
         """
-        if self.settings.updates_in_backward:
-            grad_norm = norm_of_step(self.optimizer, model)
-        norm = super()._get_grad_norm(model, grad_norm=grad_norm)  # type: ignore[no-untyped-call]
-        norm = float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)
-        if not math.isfinite(norm):
-            raise _diverged("the gradient is not finite", self._rows_at_fault(model), self.state.global_step + 1)
-        return norm
+        figures = step.figures.read(self.accelerator, loss, norm)
+        if figures.not_finite:
+            raise _diverged("the loss is not finite", figures.not_finite, self.state.global_step + 1)
+        if not math.isfinite(figures.norm):
+            raise _diverged("the gradient is not finite", self._rows_at_fault(step), self.state.global_step + 1)
+        return figures
 
-    def _rows_at_fault(self, model: Any) -> list[str]:
+    def _rows_at_fault(self, step: Step) -> list[str]:
         """Returns the step's rows whose own gradient is not finite; all rows where that cannot be told apart."""
-        step = self._current
+        model = self.model_wrapped
         # In a collective the others would wait; what backward has updated is no longer the model at fault.
         if self.accelerator.distributed_type != DistributedType.NO or self.settings.updates_in_backward:
             return [row.pair_id for row in step.rows]
@@ -406,52 +405,36 @@ class MPOTrainer(Trainer):
 
     # -- figures --------------------------------------------------------------------
 
-    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Adds the terms of the loss, means over the step's rows, to a step's log."""
-        if "loss" in logs:
-            logs.update(self._taken())
-            for part in self._auxiliary:
-                logs.update(part.take())
-        super().log(logs, start_time)
+    def log_line(self, figures: Reading, rate: float) -> dict[str, float]:
+        """Returns a step's line of the log: loss, norm of the gradient, learning rate, and the terms of the loss."""
+        line = {"loss": figures.loss, "grad_norm": figures.norm, "learning_rate": rate} | self._meant(figures.means)
+        return functools.reduce(dict.__or__, (part.take() for part in self._auxiliary), line)
 
-    def _taken(self) -> dict[str, float]:
-        means = self._means.take(self.accelerator) if self.settings.needs_answers else {}
+    def _meant(self, means: dict[str, float]) -> dict[str, float]:
+        if not self.settings.needs_answers:
+            return {}
         unmeasured = [] if self._with_sources else ["loss/retention"]
         if not self.settings.needs_sources:  # the loss is on no gap, and there is no anchor
             unmeasured += ["loss/gap", "reward_gap/dominant"]
         return {name: value for name, value in means.items() if name not in unmeasured}
 
-    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:  # noqa: FBT001, FBT002
-        """Saves as transformers does, but makes the folder first: transformers looks for it before it writes."""
-        Path(output_dir or str(self.args.output_dir)).mkdir(parents=True, exist_ok=True)
-        super().save_model(output_dir, _internal_call)
-
-    def evaluation_loop(
-        self,
-        dataloader: DataLoader[Any],
-        description: str,  # noqa: ARG002
-        prediction_loss_only: bool | None = None,  # noqa: ARG002, FBT001
-        ignore_keys: list[str] | None = None,  # noqa: ARG002
-        metric_key_prefix: str = "eval",
-    ) -> EvalLoopOutput:
-        """Computes the terms of the loss on the validation pairs."""
-        rows: list[PairRow] = list(dataloader.dataset)  # type: ignore[call-overload]
+    def evaluate(self) -> dict[str, float]:
+        """Computes the terms of the loss on the validation pairs, and returns them as a line of the log."""
+        began = time.monotonic()
         model = self.model_wrapped
         model.eval()
-        self._means = Means()
-        loss, weight = 0.0, 0.0
-        for step in (self._with_kl(model, step) for step in self._steps(rows)):
-            for forward in step.forwards:
-                with torch.no_grad():
-                    loss += float(self.share_of_loss(model, forward, step)) * step.weight
-            weight += step.weight
-        if self.accelerator.num_processes > 1:
-            loss = float(self.accelerator.reduce(torch.tensor(loss, device=self.args.device), "sum"))
-        self._means.weight = weight
-        taken = self._taken() | {"loss": loss / weight}
-        taken.pop("reward_gap/dominant", None)
-        metrics = {f"{metric_key_prefix}_{name}": value for name, value in taken.items()}
-        return EvalLoopOutput(predictions=np.empty(0), label_ids=None, metrics=metrics, num_samples=len(rows))
+        sums: dict[str, float] = {}
+        total = 0.0
+        for step in (self._with_kl(model, step) for step in self._steps(self.eval_dataset)):
+            with torch.no_grad():
+                loss = sum((self.share_of_loss(model, forward, step) for forward in step.forwards), torch.zeros(()))
+            figures = self.read_finite(step, loss, 0.0)
+            for name, value in {**self._meant(figures.means), "loss": figures.loss}.items():
+                sums[name] = sums.get(name, 0.0) + value * step.weight
+            total += step.weight
+        sums.pop("reward_gap/dominant", None)
+        line = {f"eval_{name}": value / total for name, value in sums.items()}
+        return line | {"eval_runtime": round(time.monotonic() - began, 4)}
 
 
 def _packs(model: Any, settings: TrainingMethod) -> bool:
@@ -464,31 +447,6 @@ def _packs(model: Any, settings: TrainingMethod) -> bool:
 
 def _names(forward: Forward) -> tuple[str, ...]:
     return tuple(source.row.source_id for source in forward.sources)
-
-
-def _scores(log_p: Tensor, rows: list[PairRow], step: Step) -> Scores:
-    chosen, rejected, *prompt = log_p.view(len(rows), -1).unbind(1)
-    return Scores(
-        chosen=chosen,
-        rejected=rejected,
-        prompt=prompt[0] if prompt else torch.zeros_like(chosen),
-        chosen_tokens=chosen.new_tensor([len(row.target.chosen) for row in rows]),
-        rejected_tokens=chosen.new_tensor([len(row.target.rejected) for row in rows]),
-        beta=chosen.new_tensor([row.beta for row in rows]),
-        anchor_gap=chosen.new_tensor([row.anchor_gap for row in rows]),
-        reference_chosen=chosen.new_tensor([row.reference[0] if row.reference else 0.0 for row in rows]),
-        reference_rejected=chosen.new_tensor([row.reference[1] if row.reference else 0.0 for row in rows]),
-        mean_chosen_tokens=step.mean_chosen_tokens,
-        mean_prompt_tokens=step.mean_prompt_tokens,
-        kl=step.kl,
-    )
-
-
-def _refuse_non_finite(loss: Tensor, names: list[str], step: int) -> None:
-    finite = torch.isfinite(loss)
-    if not bool(finite.all()):
-        bad = [name for name, good in zip(names, finite.tolist(), strict=True) if not good]
-        raise _diverged("the loss is not finite", bad, step)
 
 
 def _diverged(what: str, pair_ids: list[str], step: int) -> BadInputError:

@@ -5,7 +5,6 @@ import torch
 
 from mpo_core.contract.errors import BadInputError
 from mpo_core.settings import LoraSettings
-from mpo_core.training.callbacks import Checkpoints
 from tests.training.conftest import build, folder, tokenizer  # noqa: F401 - fixtures
 from tests.training.runs import equal, weights
 
@@ -50,12 +49,12 @@ QUICK = ["packed", "padded_mean", "adapters"]
 def test_the_step_is_not_taken_and_the_row_is_named(build, tmp_path, name, value):  # noqa: F811
     changes = WAYS[name]
     options = {"batch_size": 4, "order": "file", "save_every": 1, "max_steps": 3} | changes
-    trainer = build(options, callbacks=[Checkpoints()])
+    trainer = build(options)
     rows = trainer.train_dataset
     _explode_on(trainer, rows[5].pair_id, 2, value)
     after_first = {}
-    step = trainer.training_step
-    trainer.training_step = lambda *args: after_first.update(weights(trainer.model)) or step(*args)
+    step = trainer.forward_and_backward
+    trainer.forward_and_backward = lambda *args: after_first.update(weights(trainer.model)) or step(*args)
     with pytest.raises(BadInputError, match="the gradient is not finite") as caught:
         trainer.train()
     assert caught.value.where == "training, step 2"
@@ -72,7 +71,7 @@ def test_the_step_is_not_taken_and_the_row_is_named(build, tmp_path, name, value
 @pytest.mark.parametrize("accumulation", [1, 4])
 def test_a_loss_that_is_no_number_changes_no_weight(build, tmp_path, accumulation):  # noqa: F811
     changes = {"batch_size": 4 // accumulation, "gradient_accumulation": accumulation, "order": "file", "save_every": 1}
-    trainer = build(changes | {"layout": "padded"}, callbacks=[Checkpoints()])
+    trainer = build(changes | {"layout": "padded"})
     rows = trainer.train_dataset
     rows[3] = rows[3]._replace(anchor_gap=float("inf"))
     before = weights(trainer.model)

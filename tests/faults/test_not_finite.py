@@ -80,8 +80,6 @@ def test_a_number_that_came_in_past_the_checks_never_becomes_the_default():
 
 def test_clipping_can_be_switched_off(mpo, profile):
     from mpo_core.settings.profiles import load_config
-    from mpo_core.training.schedule import training_arguments
 
     training = load_config(profile, ["training.max_grad_norm=null", "training.device=cpu"]).training
     assert training.max_grad_norm is None
-    assert training_arguments(training, profile.parent, 8, evaluates=False, use_cache=True).max_grad_norm == 0.0

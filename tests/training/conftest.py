@@ -182,8 +182,6 @@ def make_job(
 @pytest.fixture
 def build(folder: Path, tokenizer: Any, tmp_path: Path) -> Any:
     """Makes a trainer on the tiny model, in this process: `build({"beta": 1.5})`."""
-    from transformers import PrinterCallback
-
     from mpo_core.training.adapters import add_adapters
     from mpo_core.training.collator import join
     from mpo_core.training.trainer import MPOTrainer
@@ -194,7 +192,6 @@ def build(folder: Path, tokenizer: Any, tmp_path: Path) -> Any:
         pairs: Any = None,
         rows: int = 12,
         validation: Any = None,
-        callbacks: Any = (),
     ) -> MPOTrainer:
         training = settings(**(changes or {}))
         pairs = pairs_table() if pairs is None else pairs
@@ -209,17 +206,14 @@ def build(folder: Path, tokenizer: Any, tmp_path: Path) -> Any:
         if training.lora is not None:
             torch.manual_seed(0)
             model = add_adapters(model, training.lora)
-        trainer = MPOTrainer(
+        return MPOTrainer(
             model,
             train_rows[:rows],
             validation=held_out,
             pad_id=tokenizer.pad_token_id,
             settings=training,
             folder=tmp_path / "checkpoints",
-            callbacks=list(callbacks),
         )
-        trainer.remove_callback(PrinterCallback)
-        return trainer
 
     return make
 

@@ -96,7 +96,6 @@ def trained(
         policy = add_adapters(policy, settings.lora)
     before = {name: value.detach().clone() for name, value in policy.named_parameters()}
     trainer = MPOTrainer(policy, rows, pad_id=tokenizer.pad_token_id, settings=settings, folder=root / "checkpoints")
-    trainer.remove_callback(transformers.PrinterCallback)
     trainer.train()
     job = TrainingJob(
         model_folder=folder, pairs=folder, references=folder, model=world.MODEL, training=settings,

@@ -159,13 +159,13 @@ def test_a_step_without_enough_memory_is_repeated_exactly_in_smaller_passes(buil
     assert sizes(trainer) == [(2, whole // 2, 0)]
 
     expected = build(CHANGES | changes)
-    training_step = expected.training_step
+    forward_and_backward = expected.forward_and_backward
 
-    def smaller(model: Any, step: Any, *args: Any) -> Any:
+    def smaller(step: Any) -> Any:
         expected.size.tokens = whole if expected.state.global_step == 0 else whole // 2
-        return training_step(model, expected._step(step.rows), *args)
+        return forward_and_backward(expected._step(step.rows)._replace(figures=step.figures))
 
-    monkeypatch.setattr(expected, "training_step", smaller)
+    monkeypatch.setattr(expected, "forward_and_backward", smaller)
     expected.train()
     for name in ("loss", "loss/gap", "loss/retention", "grad_norm"):
         assert [line[name] for line in steps(trainer)] == [line[name] for line in steps(expected)]
@@ -189,7 +189,7 @@ def test_a_resumed_training_computes_with_the_size_of_its_log(build: Any, tmp_pa
     ((_, tokens, recomputed),) = sizes(whole)
     resumed = build(CHANGES | changes)
     resumed.size.memory = Card(resumed.model, 1)  # nothing would fit any more
-    resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoints" / "checkpoint-2"))
+    resumed.train(tmp_path / "checkpoints" / "checkpoint-2")
     assert resumed.size.tokens == tokens
     assert sizes(resumed) == [(1, tokens, recomputed)]
     assert equal(weights(resumed.model), weights(whole.model))

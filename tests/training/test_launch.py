@@ -121,7 +121,7 @@ def test_references_of_another_model_are_refused(world: Any, folder: Path, tmp_p
     with pytest.raises(BadInputError, match="the references were measured on another model") as caught:
         _build(
             job.model_copy(update={"model_folder": tmp_path / "other"}),
-            pairs, None, pq.read_table(job.references), channel=None,  # type: ignore[arg-type]
+            pairs, None, pq.read_table(job.references),
         )  # fmt: skip
     assert "\n" not in str(caught.value)
 

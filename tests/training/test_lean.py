@@ -10,7 +10,6 @@ import torch
 from pydantic import ValidationError
 from safetensors.torch import load_file
 from torch import Tensor
-from transformers import TrainerCallback
 
 from mpo_core.settings import LoraSettings
 from mpo_core.training.launch import train
@@ -98,18 +97,22 @@ def test_losses_and_update_are_those_of_float32_weights(build: Any, clipping: di
 def test_without_clipping_a_step_of_one_forward_never_holds_all_gradients(build: Any) -> None:
     held: list[int] = []
 
-    class Watch(TrainerCallback):
-        def on_train_begin(self, *_: Any, model: Any, **__: Any) -> None:
-            weights = list(model.parameters())
-            for weight in weights:
-                weight.register_post_accumulate_grad_hook(
-                    lambda _: held.append(sum(weight.grad is not None for weight in weights))
-                )
+    trainer = build(LEAN | {"max_grad_norm": None, "max_steps": 1})
+    prepare, read = trainer.prepare, trainer.read_finite
 
-        def on_pre_optimizer_step(self, *_: Any, model: Any, **__: Any) -> None:
-            assert all(weight.grad is None for weight in model.parameters())
+    def prepare_and_watch() -> None:
+        prepare()
+        weights = list(trainer.model.parameters())
+        for weight in weights:
+            weight.register_post_accumulate_grad_hook(
+                lambda _: held.append(sum(weight.grad is not None for weight in weights))
+            )
 
-    trainer = build(LEAN | {"max_grad_norm": None, "max_steps": 1}, callbacks=[Watch()])
+    def read_and_check(*arguments: Any) -> Any:
+        assert all(weight.grad is None for weight in trainer.model.parameters())
+        return read(*arguments)
+
+    trainer.prepare, trainer.read_finite = prepare_and_watch, read_and_check
     trainer.train()
     assert len(held) == len(list(trainer.model.parameters()))
     assert max(held) <= 1

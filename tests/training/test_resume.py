@@ -4,27 +4,27 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from transformers import TrainerCallback
 
 from mpo_core.settings import LoraSettings
-from mpo_core.training.callbacks import Checkpoints, StopEarly, StopOnSignal, Stream, newest_checkpoint
+from mpo_core.training.checkpoints import newest_checkpoint
+from mpo_core.training.stop import Stop
 from mpo_core.training.trainer import MPOTrainer
 from tests.training.runs import equal, figures, weights
 
 
-class Crash(TrainerCallback):
+def crash(at: int) -> Callable[[dict[str, Any]], None]:
     """Breaks the training off after a step, before it is saved."""
 
-    def __init__(self, at: int) -> None:
-        self.at = at
-
-    def on_step_end(self, _args: Any, state: Any, *_: Any, **__: Any) -> None:
-        if state.global_step == self.at:
+    def report(line: dict[str, Any]) -> None:
+        if line["step"] == at:
             raise KeyboardInterrupt
+
+    return report
 
 
 @pytest.mark.parametrize(
@@ -46,17 +46,16 @@ def test_broken_off_at_any_step_and_resumed_it_ends_in_the_same_bytes(
     # 12 rows, 4 a step: three steps an epoch, so that breaks fall within and between epochs.
     changes = method | {"max_steps": 5, "save_every": 2}
 
-    def run(*callbacks: Any) -> MPOTrainer:
-        trainer = build(changes, callbacks=[Checkpoints(), *callbacks])
-        checkpoint = newest_checkpoint(tmp_path / "checkpoints")
-        trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    def run(report: Callable[[dict[str, Any]], None] = lambda _line: None) -> MPOTrainer:
+        trainer = build(changes)
+        trainer.train(newest_checkpoint(tmp_path / "checkpoints"), report=report)
         return trainer
 
     whole = run()
     for at in range(1, 5):
         shutil.rmtree(tmp_path / "checkpoints")
         with pytest.raises(KeyboardInterrupt):
-            run(Crash(at))
+            run(crash(at))
         resumed = run()
         assert figures(resumed) == figures(whole), at
         assert equal(weights(resumed.model), weights(whole.model)), at
@@ -64,12 +63,10 @@ def test_broken_off_at_any_step_and_resumed_it_ends_in_the_same_bytes(
 
 def test_a_stop_in_the_middle_loses_nothing(build: Any, world: Any, tmp_path: Path) -> None:
     def run(stop_at: int | None, resume: bool) -> MPOTrainer:
-        stop = StopOnSignal()
-        watch = Stream(lambda line: stop.request_stop() if line["step"] == stop_at and "loss" in line else None)
-        callbacks = [Checkpoints(), stop, watch, StopEarly(30)]
-        trainer = build(changes, validation=validation, callbacks=callbacks)
-        folder = Path(str(trainer.args.output_dir))
-        trainer.train(resume_from_checkpoint=str(newest_checkpoint(folder)) if resume else None)
+        stop = Stop()
+        trainer = build(changes, validation=validation)
+        checkpoint = newest_checkpoint(trainer.folder) if resume else None
+        trainer.train(checkpoint, report=lambda line: stop.request() if line["step"] == stop_at else None, stop=stop)
         return trainer
 
     changes = {
@@ -84,7 +81,7 @@ def test_a_stop_in_the_middle_loses_nothing(build: Any, world: Any, tmp_path: Pa
     whole = run(None, resume=False)
     shutil.rmtree(tmp_path / "checkpoints")
     halved = run(4, resume=False)
-    assert halved.state.global_step == 5  # asked while step 4 was told, so the step after it is the last
+    assert halved.state.global_step == 4
     resumed = run(None, resume=True)
     assert figures(resumed) == figures(whole)
     assert equal(weights(resumed.model), weights(whole.model))

@@ -7,13 +7,12 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import TrainerCallback
 
 from mpo_core.contract.errors import BadInputError
 from mpo_core.contract.tables import PAIRS
 from mpo_core.models import load_model
 from mpo_core.settings import LoraSettings
-from mpo_core.training.callbacks import Checkpoints, StopEarly, newest_checkpoint
+from mpo_core.training.checkpoints import newest_checkpoint
 from mpo_core.training.forward import attach, detach, inner
 from tests.training import plain
 from tests.training.runs import equal, figures, steps, weights
@@ -69,15 +68,16 @@ def test_later_steps_keep_to_the_objective(build: Any, folder: Path, world: Any)
     reference = load_model(folder, world.MODEL)
     expected = []
 
-    class Before(TrainerCallback):
-        def on_step_begin(self, *_: Any, model: Any, **__: Any) -> None:
-            policy = load_model(folder, world.MODEL)
-            policy.load_state_dict(model.state_dict())
-            at = len(expected) % 2 * 6
-            with torch.no_grad():
-                expected.append(plain.loss(policy, reference, trainer.train_dataset[at : at + 6], weight=0.5).item())
+    step = trainer.forward_and_backward
 
-    trainer.add_callback(Before())
+    def measure_and_step(of: Any) -> torch.Tensor:
+        policy = load_model(folder, world.MODEL)
+        policy.load_state_dict(trainer.model.state_dict())
+        with torch.no_grad():
+            expected.append(plain.loss(policy, reference, of.rows, weight=0.5).item())
+        return step(of)
+
+    trainer.forward_and_backward = measure_and_step
     trainer.train()
     assert [entry["loss"] for entry in steps(trainer)] == pytest.approx(expected, rel=1e-5)
     assert [entry["loss"] for entry in steps(trainer)] == pytest.approx(
@@ -95,15 +95,16 @@ def test_retention_by_divergence_is_that_of_two_whole_models(
     reference = load_model(folder, world.MODEL)
     expected = []
 
-    class Before(TrainerCallback):
-        def on_step_begin(self, *_: Any, model: Any, **__: Any) -> None:
-            detach(model)
-            rows = trainer.train_dataset[len(expected) % 2 * 6 :][:6]
-            with torch.no_grad():
-                expected.append(plain.loss(model, reference, rows, weight=0.5, kl=True).item())
-            attach(model, packed=trainer.packed)
+    step = trainer.forward_and_backward
 
-    trainer.add_callback(Before())
+    def measure_and_step(of: Any) -> torch.Tensor:
+        detach(trainer.model)
+        with torch.no_grad():
+            expected.append(plain.loss(trainer.model, reference, of.rows, weight=0.5, kl=True).item())
+        attach(trainer.model, packed=trainer.packed)
+        return step(of)
+
+    trainer.forward_and_backward = measure_and_step
     trainer.train()
     exact = "precision" not in changes
     assert [entry["loss"] for entry in steps(trainer)] == pytest.approx(expected, rel=1e-5 if exact else 0.05)
@@ -226,7 +227,7 @@ def test_a_loss_that_is_no_number_names_the_rows(build: Any, spoilt: str) -> Non
 def test_a_gradient_that_is_no_number_stops_before_anything_is_saved(
     build: Any, tmp_path: Path, memory: dict[str, Any]
 ) -> None:
-    trainer = build({"batch_size": 4, "order": "file", "save_every": 1} | memory, callbacks=[Checkpoints()])
+    trainer = build({"batch_size": 4, "order": "file", "save_every": 1} | memory)
     trainer.model.get_input_embeddings().weight.register_hook(
         lambda grad: grad * (float("nan") if trainer.state.global_step == 2 else 1.0)
     )
@@ -242,7 +243,6 @@ def test_early_stopping_restores_the_best(build: Any, world: Any, folder: Path) 
     trainer = build(
         {"evaluate_every": 1, "patience": 2, "max_steps": 40, "learning_rate": 0.05, "schedule": "constant"},
         validation=validation,
-        callbacks=[Checkpoints(), StopEarly(2)],
     )
     trainer.train()
     evaluations = [entry for entry in trainer.state.log_history if "eval_loss" in entry]

@@ -91,9 +91,7 @@ def log_p(model: Any, prompt: list[int], answer: list[int]) -> float:
 
 def trainer(folder: Path, model: Any, some: list[PairRow], **changes: Any) -> MPOTrainer:
     """All rows are one optimiser step unless `changes` say otherwise; forwards are small, so that there are several."""
-    from transformers import PrinterCallback
-
-    validation, callbacks, teacher = (changes.pop(name, None) for name in ("validation", "callbacks", "teacher"))
+    validation, teacher = (changes.pop(name, None) for name in ("validation", "teacher"))
     base: dict[str, Any] = {
         "device": "cpu",
         "order": "file",
@@ -104,7 +102,7 @@ def trainer(folder: Path, model: Any, some: list[PairRow], **changes: Any) -> MP
         "schedule": "constant",
         "learning_rate": 1e-3,
     }
-    made = MPOTrainer(
+    return MPOTrainer(
         model,
         some,
         validation=validation,
@@ -112,10 +110,7 @@ def trainer(folder: Path, model: Any, some: list[PairRow], **changes: Any) -> MP
         pad_id=PAD,
         settings=TRAINING_METHODS.parse({"method": "mpo"} | base | changes),
         folder=folder,
-        callbacks=callbacks,
     )
-    made.remove_callback(PrinterCallback)
-    return made
 
 
 def loss_and_gradients(made: MPOTrainer, policy: Any = None) -> tuple[float, dict[str, torch.Tensor]]:
@@ -123,7 +118,7 @@ def loss_and_gradients(made: MPOTrainer, policy: Any = None) -> tuple[float, dic
     if policy is not None:
         made.model.load_state_dict(policy.state_dict())
     made.model.zero_grad()
-    loss = float(made.training_step(made.model, made._step(list(made.train_dataset))))
+    loss = float(made.forward_and_backward(made.step_of(list(range(len(made.train_dataset))))))
     return loss, {name: weight.grad.clone() for name, weight in made.model.named_parameters()}
 
 

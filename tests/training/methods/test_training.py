@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import TrainerCallback
 
 from mpo_core.contract.tables import GAPS
 from mpo_core.contract.training import TRAINING_METHODS
-from mpo_core.training.callbacks import Checkpoints, StopOnSignal, newest_checkpoint
+from mpo_core.training.checkpoints import newest_checkpoint
 from mpo_core.training.collator import join
 from mpo_core.training.launch import train
+from mpo_core.training.stop import Stop
 
 METHODS = sorted(TRAINING_METHODS.implementations.keys() - {"mpo", "epsilon_mpo", "none"})
 WITHOUT_REFERENCE = {"sft", "cpo", "orpo", "simpo"}
@@ -28,17 +28,6 @@ def steps(trainer: Any) -> list[dict[str, float]]:
 
 def losses(trainer: Any) -> list[float]:
     return [entry["loss"] for entry in steps(trainer)]
-
-
-class AskToStop(TrainerCallback):
-    """SIGTERM in the middle of a step."""
-
-    def __init__(self, stop: StopOnSignal, step: int) -> None:
-        self.stop, self.step = stop, step
-
-    def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        if state.global_step == self.step - 1:
-            self.stop.request_stop()
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -93,20 +82,20 @@ def test_who_needs_a_reference(method: str, world: Any, tokenizer: Any) -> None:
 
 def test_kto_resumes_to_the_same_weights(tiny: Any, build_on: Any) -> None:
     # Batches differ from epoch to epoch, and a resumed run has to measure the untouched model, not the checkpoint.
-    def make(*callbacks: Any) -> Any:
+    def make() -> Any:
         model = tiny.llama(0)
         rows = tiny.rows(model, 7, languages="sw ko")
-        changes = {"order": "shuffled", "batch_size": 3, "max_steps": 7, "callbacks": list(callbacks)}
+        changes = {"order": "shuffled", "batch_size": 3, "max_steps": 7}
         return build_on(model, rows, method="kto", **changes)
 
     whole = make()
     whole.train()
-    stop = StopOnSignal()
-    stopped = make(Checkpoints(), stop, AskToStop(stop, 4))
-    stopped.train()
+    stop = Stop()
+    stopped = make()
+    stopped.train(report=lambda line: stop.request() if line["step"] == 4 else None, stop=stop)
     assert stopped.state.global_step == 4
-    resumed = make(Checkpoints())
-    resumed.train(resume_from_checkpoint=str(newest_checkpoint(Path(resumed.args.output_dir))))
+    resumed = make()
+    resumed.train(newest_checkpoint(resumed.folder))
     assert losses(resumed) == losses(whole)
     assert len(set(losses(whole))) == 7
     expected = dict(whole.model.named_parameters())
