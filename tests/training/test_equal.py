@@ -109,7 +109,7 @@ class Models:
             with torch.no_grad():
                 shares = [self.trainer.share_of_loss(self.policy, forward, step) for forward in step.forwards]
             self.policy.zero_grad()
-            logged = self.trainer.training_step(self.policy, step)
+            logged = self.trainer.forward_and_backward(step)
             torch.testing.assert_close(logged.double(), sum(shares).double(), rtol=1e-6, atol=0)  # type: ignore[union-attr]
             return sum(shares), {name: value.grad.clone() for name, value in self.policy.named_parameters()}  # type: ignore[return-value]
         finally:
@@ -182,7 +182,7 @@ def test_retention_by_divergence_is_the_plain_one_between_two_models(
             for value in policy.parameters():
                 value.add_(torch.randn_like(value), alpha=0.05)
         policy.zero_grad()
-        loss = trainer.training_step(policy, trainer._step(known))
+        loss = trainer.forward_and_backward(trainer._step(known))
         gradients = {name: value.grad.clone() for name, value in policy.named_parameters()}
         detach(policy)
         expected = plain.loss(policy, reference, some, weight=0.7, kl=True)
