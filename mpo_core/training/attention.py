@@ -17,7 +17,6 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.attention.varlen import varlen_attn
 from torch.nn.functional import scaled_dot_product_attention
 
 NAME = "mpo_packed"
@@ -150,6 +149,8 @@ def _bounds(segments: tuple[Segment, ...], device: torch.device) -> _Bounds:
 
 def _at_once(rows: list[Tensor], segments: tuple[Segment, ...], options: _Options) -> Tensor:
     """Returns [T, H, d]: the prompt's queries run once, its keys are there for both answers."""
+    from torch.nn.attention.varlen import varlen_attn  # here, because it imports torch's compiler
+
     query, *others = rows
     bounds = _bounds(segments, query.device)
     key, value = (t.index_select(0, bounds.take) for t in others)

@@ -187,6 +187,15 @@ def test_a_resumed_training_computes_with_the_size_of_its_log(build: Any, tmp_pa
     changes = {"max_steps": 4, "save_every": 2, "order": "file"}
     whole, _ = run(build, changes, 15_000)
     ((_, tokens, recomputed),) = sizes(whole)
+
+    def break_off(line: dict[str, Any]) -> None:
+        if line["step"] == 3:
+            raise KeyboardInterrupt
+
+    cut = build(CHANGES | changes)
+    cut.size.memory = Card(cut.model, moments(cut.model) + 15_000)
+    with pytest.raises(KeyboardInterrupt):
+        cut.train(report=break_off)
     resumed = build(CHANGES | changes)
     resumed.size.memory = Card(resumed.model, 1)  # nothing would fit any more
     resumed.train(tmp_path / "checkpoints" / "checkpoint-2")
