@@ -10,6 +10,7 @@ Trainings of other settings than the profile's present ones do not count.
 """
 
 import argparse
+import contextlib
 import itertools
 import json
 import re
@@ -20,6 +21,7 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 from page import DOCS, put
+from side_by_side import forked
 
 from flows.cli import quiet_surroundings
 
@@ -215,10 +217,11 @@ def main() -> None:
     quiet_surroundings()
     results, cells = Results(arguments), list(plan(arguments))
     missing = [cell for cell in cells if not arguments.table and results.entry(cell) is None]
-    for _, of_start in itertools.groupby(missing, key=lambda cell: cell[:3]):
-        while some := list(itertools.islice(of_start, TOGETHER)):
-            results.train(some)
-            print(f"{' '.join(map(str, some[0][:3]))}: {', '.join(cell.method for cell in some)}", flush=True)
+    with forked() if missing else contextlib.nullcontext():
+        for _, of_start in itertools.groupby(missing, key=lambda cell: cell[:3]):
+            while some := list(itertools.islice(of_start, TOGETHER)):
+                results.train(some)
+                print(f"{' '.join(map(str, some[0][:3]))}: {', '.join(cell.method for cell in some)}", flush=True)
     conditions = dict.fromkeys(cell.condition for cell in cells)
     summaries = {name: summary for name in conditions if (summary := results.summary(cells, name))}
     if not summaries:

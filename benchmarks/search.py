@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
+from side_by_side import forked
 
 from flows.cli import quiet_surroundings
 
@@ -137,7 +138,8 @@ def main() -> None:
     known = yaml.safe_load(text)["compare"]
     start = START if arguments.profile == "compare" else known["methods"]
     methods = arguments.methods.split(",") if arguments.methods else list(start)
-    best = search({method: start[method] for method in methods}, arguments)
+    with forked():
+        best = search({method: start[method] for method in methods}, arguments)
     for candidate in best.values():
         print(f"best: {candidate.method} {candidate.score:.4f} {json.dumps(candidate.changes)}")
     if arguments.write:

@@ -1,8 +1,12 @@
-"""Trains MPO in several ways through the `compare` profile, and makes one table of them.
+"""Trains MPO in several ways through the `compare` profile, and makes one table of them; forks trainings.
 
 What the root's cache has is not computed again, so a benchmark that was stopped continues where it was.
 """
 
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +19,19 @@ FIGURES = {
     "dominant_refused": "English refused",
     "dominant_helped": "English helped",
 }
+
+
+@contextlib.contextmanager
+def forked() -> Iterator[None]:
+    """Forks trainings from a process that has their libraries, as short tests do: each saves the imports."""
+    server = os.environ.get("PREFECT_API_URL")
+    sys.path.insert(0, str(PROFILE.parents[2]))
+    from tests.session import forked_trainings  # takes the address of a server out of the environment
+
+    if server is not None:
+        os.environ["PREFECT_API_URL"] = server
+    with forked_trainings():
+        yield
 
 
 def compared(name: str, root: str, seeds: int, changes: list[str], flipped: str = "0") -> Any:
