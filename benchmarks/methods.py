@@ -1,7 +1,7 @@
 """Compares all methods over base models and seeds, also on bad training pairs, for the tables of docs/comparison.md.
 
-    python benchmarks/methods.py --root artifacts --write
-    python benchmarks/methods.py --profile hard --models build/hard/0,build/hard/1,build/hard/2 --write
+    python benchmarks/methods.py --write comparison
+    python benchmarks/methods.py --methods mpo,epsilon_mpo --conditions swapped20,swapped40 --write swaps-and-epsilon
     python benchmarks/methods.py --profile hard --models build/hard/0,build/hard/1,build/hard/2 --table
 
 On the test split. The figures go into ROOT/methods-PROFILE.jsonl after every few trainings; a run that was stopped
@@ -14,6 +14,7 @@ import contextlib
 import itertools
 import json
 import re
+import sys
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -212,7 +213,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--conditions", default="clean,swapped20,swapped40", help=", ".join(CONDITIONS))
     parser.add_argument("--table", action="store_true", help="train nothing")
-    parser.add_argument("--write", action="store_true")
+    parser.add_argument("--write", metavar="BLOCK", help="block of docs/comparison.md to write; its picture too")
     arguments = parser.parse_args()
     quiet_surroundings()
     results, cells = Results(arguments), list(plan(arguments))
@@ -228,11 +229,9 @@ def main() -> None:
         raise SystemExit("no training of these settings is there yet")
     print(tables(summaries))
     if arguments.write:
-        name = "comparison" if arguments.profile == "compare" else arguments.profile
-        command = "python benchmarks/methods.py" + ("" if name == "comparison" else f" --profile {name}") + " --write"
-        put("comparison.md", name, command, tables(summaries))
-        picture = DOCS / ("comparison.svg" if name == "comparison" else f"comparison-{name}.svg")
-        picture.write_text(draw(summaries), encoding="utf-8")
+        shown = [argument for argument in sys.argv[1:] if argument not in {"--table", "--root", arguments.root}]
+        put("comparison.md", arguments.write, f"python benchmarks/methods.py {' '.join(shown)}", tables(summaries))
+        (DOCS / f"{arguments.write}.svg").write_text(draw(summaries), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -11,11 +11,10 @@ def put(page: str, name: str, command: str, block: str) -> None:
     Args:
         page: file name.
         name: name of the block, as in both marks.
-        command: the command that writes the block, as in the opening mark.
+        command: the command that writes the block, for the opening mark.
         block: the new text, in markdown.
     """
-    begin, end = f"<!-- {name}: written by `{command}` -->", f"<!-- end {name} -->"
     path = DOCS / page
     text = path.read_text(encoding="utf-8")
-    before, rest = text[: text.index(begin)], text[text.index(end) :]
-    path.write_text(f"{before}{begin}\n\n{block}\n\n{rest}", encoding="utf-8")
+    before, rest = text[: text.index(f"<!-- {name}: written by ")], text[text.index(f"<!-- end {name} -->") :]
+    path.write_text(f"{before}<!-- {name}: written by `{command}` -->\n\n{block}\n\n{rest}", encoding="utf-8")
