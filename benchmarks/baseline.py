@@ -27,7 +27,7 @@ class Baseline:
     """The released trainer's computation.
 
     Args:
-        folder: of the model.
+        folder: of the model; or policy and reference, loaded.
         learning_rate: of AdamW.
         beta: factor of the target gap.
         pad_id: token id of the padding.
@@ -40,7 +40,7 @@ class Baseline:
 
     def __init__(
         self,
-        folder: Path,
+        folder: Path | tuple[Any, Any],
         *,
         learning_rate: float,
         beta: float,
@@ -55,8 +55,11 @@ class Baseline:
         def load() -> Any:
             return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).to(device)
 
-        self.policy = load().train()
-        self.reference = None if table or lean else load().eval().requires_grad_(False)
+        if isinstance(folder, tuple):
+            self.policy, self.reference = folder
+        else:
+            self.policy = load().train()
+            self.reference = None if table or lean else load().eval().requires_grad_(False)
         self.lean = lean
         if checkpointing:
             self.policy.gradient_checkpointing_enable({"use_reentrant": False})

@@ -3,6 +3,7 @@
     python benchmarks/training.py           # ours over the baseline at two vocabularies, three times each
     python benchmarks/training.py --quick   # once each
     python benchmarks/training.py bars tricks lengths memory --write   # all of docs/speed.md; more than an hour
+    python benchmarks/training.py card --device cuda --out card.json   # large models on one GPU; ten minutes at most
 
 Each measured side is a process of its own with one thread, and the sides take turns. Seconds are
 those that the process had its core (on a CUDA device: on the wall), from the end of the first
@@ -22,6 +23,7 @@ import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import card
 from page import put
 from workload import LARGE, SMALL, Row, matmul_rate, read, useful_flops, write
 
@@ -244,12 +246,14 @@ def memory(plan: Plan) -> str:
 def main() -> None:
     """Measures, prints, and writes the page if asked."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("tables", nargs="*", default=["bars"], help="of bars, tricks, lengths, memory")
+    parser.add_argument("tables", nargs="*", help="of bars, tricks, lengths, memory, card. Default: bars; on cuda card")
     parser.add_argument("--vocabulary", type=int, nargs="+", default=list(VOCABULARIES), help="of bars and tricks")
     parser.add_argument("--scale", type=float, default=1.0, help="factor of the bars' lengths")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--quick", action="store_true", help="as --repeats 1")
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
+    parser.add_argument("--tiny", action="store_true", help="of card: tiny models, to try the command itself")
+    parser.add_argument("--out", type=Path, help="of card: a file for the figures, as JSON")
     parser.add_argument("--json", action="store_true", help="print the bars as one object, the last line")
     parser.add_argument("--write", action="store_true", help="write the tables into docs/speed.md")
     arguments = parser.parse_args()
@@ -263,7 +267,12 @@ def main() -> None:
     result: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as scratch:
         plan = Plan(Path(scratch), device, repeats, arguments.vocabulary, arguments.scale)
-        for name in arguments.tables:
+        for name in arguments.tables or ["card" if device == "cuda" else "bars"]:
+            if name == "card":
+                limit = 3600.0 if arguments.tiny else card.SECONDS  # tiny models measure nothing, so let each end
+                for line in card.measured(device, tiny=arguments.tiny, out=arguments.out, seconds=limit):
+                    print(line, flush=True)
+                continue
             if name == "bars":
                 block, result = bars_of_all(plan)
             else:

@@ -87,7 +87,7 @@ def _starts(run: Run) -> dict[tuple[str, int], _Start]:
     comparison, starts = run.config.compare, {}
     for number, path in enumerate(comparison.models or [run.config.model.path]):
         settings = run.config.model.model_copy(update={"path": path})
-        base = find_model(settings, cutoff=run.config.training.cutoff)
+        base = find_model(settings, training=run.config.training)
         for seed in comparison.seeds:
             config = seeded(run.config.model_copy(update={"model": settings}), seed)
             of_seed = run.variant(config, f"model{number}-seed{seed}" if number else f"seed{seed}")

@@ -26,7 +26,7 @@ def full_pipeline(config: PipelineConfig, overrides: dict[str, JsonValue] | None
     """
     with start_run(config, overrides) as run:
         training = run.config.training
-        base = find_model(run.config.model, cutoff=training.cutoff)
+        base = find_model(run.config.model, training=training)
 
         # 1. Prompts: the harmful and harmless requests of every source, in blocks of one split.
         blocks, benchmarks = stages.read_blocks(run), read_benchmarks(run)

@@ -55,7 +55,7 @@ def realign(config: PipelineConfig, overrides: dict[str, JsonValue] | None = Non
     """
     with start_run(config, overrides) as plain_run:
         run = plain_run.variant(with_registered(plain_run), "")
-        base = find_model(run.config.model, cutoff=run.config.training.cutoff)
+        base = find_model(run.config.model, training=run.config.training)
         work = _find_work(run)
         _tell(run, work)
         if not work.needs:

@@ -69,7 +69,7 @@ def train_file(
     Raises:
         BadInputError: pairs, model or folder cannot be used; nothing is left in `out` then.
     """
-    model = find_model(config.model, cutoff=config.training.cutoff)
+    model = find_model(config.model, training=config.training)
     if (out / "model").exists():
         raise BadInputError("the folder holds a trained model already", where=f"--out {out}", fix="Name a new folder.")
     if not can_be_written(out):

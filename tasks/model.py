@@ -12,7 +12,8 @@ from mpo_core.contract.artifacts import ArtifactRef, ArtifactStore, Shard
 from mpo_core.contract.errors import BadInputError, DamagedError
 from mpo_core.contract.sampling import TRAINED
 from mpo_core.models import model_digest, resolve, shared_model
-from mpo_core.settings import ModelSettings
+from mpo_core.models.training_memory import warn_if_too_large
+from mpo_core.settings import ModelSettings, TrainingSettings
 
 
 class ModelFolder(BaseModel):
@@ -56,13 +57,19 @@ class ModelFolder(BaseModel):
                 yield model, tokenizer
 
 
-def find_model(settings: ModelSettings, *, cutoff: int | None = None) -> ModelFolder:
-    """Finds the model that a run starts from; `cutoff` is `training.cutoff`, if the run trains.
+def find_model(settings: ModelSettings, *, training: TrainingSettings | None = None) -> ModelFolder:
+    """Finds the model that a run starts from, and warns if this machine's device is too small for its training.
+
+    Args:
+        settings: of the model.
+        training: how it is trained, if it is.
 
     Raises:
-        BadInputError: it cannot be found or cannot be used, or its context is shorter than `cutoff`.
+        BadInputError: it cannot be found or cannot be used, or its context is shorter than the training's cutoff.
     """
-    folder = resolve(settings, cutoff=cutoff).resolve()
+    folder = resolve(settings, cutoff=training.cutoff if training else None).resolve()
+    if training is not None and settings.path != "microworld":
+        warn_if_too_large(folder, training)
     return ModelFolder(settings=settings, sha256=model_digest(folder, settings), folder=str(folder))
 
 

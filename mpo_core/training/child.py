@@ -287,6 +287,7 @@ def _build(
     from transformers.utils import logging
 
     from mpo_core.models import check_folder, load_tokenizer, model_digest, refuse_longer
+    from mpo_core.models.training_memory import refuse_too_large
     from mpo_core.training.collator import join
     from mpo_core.training.distillation import teacher_rows
     from mpo_core.training.trainer import MPOTrainer
@@ -303,6 +304,7 @@ def _build(
             fix=installation("tensorboard"),
         )
     check_folder(job.model_folder)
+    refuse_too_large(job.model_folder, settings)
     tokenizer, digest = load_tokenizer(job.model_folder, job.model), model_digest(job.model_folder, job.model)
     join_rows = functools.partial(
         join,

@@ -297,7 +297,7 @@ class ForwardSize:
 def recompute(model: Any, count: int) -> None:
     """Lets the first layers of a model compute their activations again in backward, and the others store them."""
     layers = _layers(model)
-    if count and not inner(model).is_gradient_checkpointing:
+    if count and not inner(model).is_activation_checkpointing:
         inner(model).activation_checkpointing_enable({"use_reentrant": False})
     for number, layer in enumerate(layers):
         layer.gradient_checkpointing = number < count
