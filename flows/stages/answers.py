@@ -58,8 +58,9 @@ def read_blocks(run: Run) -> list[ArtifactRef]:
     config = run.config
     require_parts(run)
     blocks = read_prompt_blocks(run)
-    for name in ("train", config.evaluation.split, *(["validation"] if config.training.evaluate_every else [])):
-        require_split(blocks, name, " or set training.evaluate_every to null." if name == "validation" else "")
+    for name in ("train", config.evaluation.split, *(["validation"] if config.training.needs_validation else [])):
+        needs = " or leave out training.evaluate_every and training.weighting."
+        require_split(blocks, name, needs if name == "validation" else "")
     if not all(run.cached(translate_prompts, **inputs) for inputs in _translations(run, blocks).values()):
         translation.require_keys(config.translation)
     check_utility(run)  # it writes to the root, so it comes after the prompts are known to be good

@@ -57,7 +57,7 @@ def reference_gaps(
 def train(
     run: Run, model: ModelFolder, pairs: Pairs, references: list[Future], settings: TrainingMethod, label: str = "mpo"
 ) -> Future:
-    """Trains on the pairs of the split `train`; during training, evaluates the loss on the pairs of `validation`.
+    """Trains on the pairs of the split `train`; the pairs of `validation` are for its evaluations and learned weights.
 
     Where the training distils, the model answers as the teacher first.
 
@@ -68,7 +68,7 @@ def train(
     inputs: dict[str, Any] = {
         "model": model,
         "pairs": list(pairs.of("train").target.values()),
-        "validation": list(pairs.of("validation").target.values()) if settings.evaluate_every else [],
+        "validation": list(pairs.of("validation").target.values()) if settings.needs_validation else [],
         "references": references,
         "settings": settings,
         "label": label,

@@ -98,6 +98,23 @@ class DistillationSettings(Settings):
         return self
 
 
+WEIGHT = "weight/"
+"""Figures of a step with this beginning are learned weights; the code of the language follows."""
+
+
+class WeightingSettings(Settings):
+    """Learned weights of languages or pairs in the loss of any method."""
+
+    kind: Literal["barfi", "group_dro"] = "barfi"
+    """How weights are learned. `barfi` (after arXiv 2310.19007): by how much a language helps on the validation pairs,
+    which people must have checked, and which share no prompt with training. `group_dro`: the larger its loss, the more
+    a language counts. Default: `barfi`."""
+    per: Literal["language", "row"] = "language"
+    """What has a weight of its own: each language, or each pair. Default: `language`."""
+    rate: float = Field(0.1, gt=0.0)
+    """How far the weights move: the step of `barfi`, and the factor of the loss for `group_dro`. Default: 0.1."""
+
+
 class TrainingSettings(Settings):
     """The training settings that every method has."""
 
@@ -146,6 +163,8 @@ class TrainingSettings(Settings):
     distillation: DistillationSettings | None = None
     """Also teaches the model its own answers to translated prompts, given when it sees their originals too. Default:
     null, no such loss."""
+    weighting: WeightingSettings | None = None
+    """Also learns how much each language, or each pair, counts in the loss. Default: null, as their weights say."""
     layout: Literal["auto", "packed", "padded"] = Field("auto", json_schema_extra=OPERATIONAL)
     """How sequences go through the model: `packed`, without padding and with each prompt once for both answers, or
     `padded`. Default: `auto`, packed if the model supports it."""
@@ -207,7 +226,7 @@ class TrainingSettings(Settings):
             return self
         if self.lora is not None or self.weights != "float32":
             raise ValueError("`memory: lean` is for training all weights: leave out `lora` and `weights`")
-        for name in self._auxiliary:
+        for name in self._of_whole_steps:
             raise ValueError(f"`memory: lean` cannot train with `{name}`: leave it out, or `memory: full`")
         if self.precision != "bfloat16":
             raise ValueError("`memory: lean` computes in bfloat16: set `precision: bfloat16` too")
@@ -219,8 +238,8 @@ class TrainingSettings(Settings):
     def _several(self) -> Self:
         if self.processes > 1 and ":" in self.device:
             raise ValueError(f"`device: {self.device}` is one device; with `processes` say `cuda`, `cpu` or `auto`")
-        for name in self._auxiliary if self.processes > 1 else ():
-            raise ValueError(f"`{name}` needs `processes: 1`: its prompts are not divided among processes")
+        for name in self._of_whole_steps if self.processes > 1 else ():
+            raise ValueError(f"`{name}` needs `processes: 1`: it is not divided among processes")
         if self.sharded and self.weights == "nf4":
             raise ValueError("`weights: nf4` cannot be sharded: `parallel: ddp`")
         return self
@@ -231,9 +250,19 @@ class TrainingSettings(Settings):
         return [name for name in ("consistency", "distillation") if getattr(self, name) is not None]
 
     @property
+    def _of_whole_steps(self) -> list[str]:
+        """Names of the settings that need a whole optimiser step in one process."""
+        return [*self._auxiliary, *(["weighting"] if self.weighting is not None else [])]
+
+    @property
     def distils(self) -> bool:
         """Whether the training needs a teacher's answers."""
         return self.distillation is not None and self.distillation.weight > 0
+
+    @property
+    def needs_validation(self) -> bool:
+        """Whether the training needs the validation pairs."""
+        return self.evaluate_every is not None or (self.weighting is not None and self.weighting.kind == "barfi")
 
     @property
     def updates_in_backward(self) -> bool:
@@ -317,6 +346,8 @@ class TrainingMethod(TrainingSettings, abc.ABC):
     def _trains(self) -> Self:
         if not self.needs_answers and not self._auxiliary:
             raise ValueError(f"`method: {self.method}` trains on nothing without `distillation` or `consistency`")
+        if not self.needs_answers and self.weighting is not None:
+            raise ValueError(f"`method: {self.method}` has no loss on pairs that `weighting` could weigh")
         return self
 
     @model_validator(mode="after")

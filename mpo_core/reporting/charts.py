@@ -13,6 +13,8 @@ from mpo_core.display.wording import language_name, percent
 from mpo_core.reporting.summary import MetricRow, Pair, RunSummary
 
 _ROW = 27
+_FEW_CURVES = 2  # their names stand at the lines
+_NAME_HEIGHT = 0.1  # of a curve's name, as a share of the chart's
 _MOST_PANELS = 5
 _MANY_DECADES = 500.0  # highest over lowest value above which only powers of ten are marked
 
@@ -111,7 +113,7 @@ def curves(
             if series:
                 marks = {"marker": "o", "ms": 3} if len(series) == 1 or style == "--" else {}
                 ax.plot(*zip(*series, strict=True), style, color=colour, linewidth=1.6, **marks)
-        if len(series_by_curve) > 1:
+        if len(series_by_curve) == _FEW_CURVES:
             ax.annotate(
                 curve.name,
                 ended[-1],
@@ -130,8 +132,32 @@ def curves(
     ax.xaxis.get_major_locator().set_params(integer=True)
     ax.grid(axis="y", color=LINE, linewidth=0.7)
     ax.margins(x=0.02, y=0.14)
+    if len(series_by_curve) > _FEW_CURVES:
+        names = [curve.name for curve, *_ in series_by_curve]
+        last = [(training or validation)[-1] for _, training, validation in series_by_curve]
+        _name_at_the_end(ax, list(zip(names, last, strict=True)))
     label(ax, x="step", y=unit)
     return to_svg(chart, name=name, description=f"By training step: {'; '.join(descriptions)}.")
+
+
+def _name_at_the_end(ax: Any, ends: Sequence[tuple[str, tuple[float, float]]]) -> None:
+    """Writes the name of each curve to the right of its end, and moves names apart that would lie on each other."""
+    low, high = ax.get_ylim()
+    left, right = ax.get_xlim()
+    gap, below = _NAME_HEIGHT * (high - low), float("-inf")
+    for name, (step, value) in sorted(ends, key=lambda end: end[1][1]):
+        below = max(value, below + gap)
+        ax.annotate(
+            shortened(name),
+            (step, value),
+            xytext=(right + 0.02 * (right - left), below),
+            textcoords="data",
+            annotation_clip=False,
+            va="center",
+            color=INK,
+            fontsize=11,
+            arrowprops={"arrowstyle": "-", "color": LINE, "shrinkA": 0, "shrinkB": 2},
+        )
 
 
 def _logarithmic(ax: Any) -> None:

@@ -11,6 +11,7 @@ from markupsafe import Markup
 
 from mpo_core.contract.benchmark import HELD_OUT
 from mpo_core.contract.metric import REFUSED, TARGETS, Metric
+from mpo_core.contract.training import WEIGHT
 from mpo_core.display.wording import difference, duration, figure, language_name, listed, p_value, percent, points
 from mpo_core.gate.rules import RULES
 from mpo_core.reporting import charts
@@ -194,9 +195,11 @@ def benchmark_notes(summary: RunSummary, card: BenchmarkCard) -> list[str]:
 
 
 def training_panels(summary: RunSummary) -> list[Panel]:
-    """Returns charts of the gap loss (L1), the retention loss (L2), the reward gaps and the accuracy, where logged."""
+    """Returns charts of the two losses, the reward gaps, the accuracy and the learned weights, where logged."""
     log = summary.training
     gaps = [Curve("reward_gap/target", "target"), Curve("reward_gap/dominant", "dominant, base model", muted=True)]
+    codes = sorted({key.removeprefix(WEIGHT) for entry in log for key in entry if key.startswith(WEIGHT)})
+    learned = [Curve(f"{WEIGHT}{code}", language_name(code)) for code in codes]
     charted = [
         Panel(
             "Gap loss, L1",
@@ -217,6 +220,11 @@ def training_panels(summary: RunSummary) -> list[Panel]:
             "Chosen answer preferred",
             "Share of pairs whose chosen answer has the higher reward. Higher is better.",
             charts.curves(log, [Curve("rewards/accuracies", "accuracy")], name="accuracy", unit=""),
+        ),
+        Panel(
+            "Learned weights",
+            "How much each language counts in the loss. At 1, it counts as if no weights were learned.",
+            charts.curves(log, learned, name="weights", unit=""),
         ),
     ]
     return [panel for panel in charted if panel.chart is not None]

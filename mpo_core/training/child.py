@@ -318,7 +318,7 @@ def _build(
     rows, rejected = join_rows(pairs, cuts=cuts)
     held_out, rejected_held_out = join_rows(validation or pairs.slice(0, 0))
     _refuse_empty(rows, rejected, job.pairs)
-    if settings.evaluate_every is not None and validation is not None:
+    if settings.needs_validation and validation is not None:
         _refuse_empty(held_out, rejected_held_out, job.validation)
     set_seed(settings.seed)  # before the adapters get their random weights
     # Master weights in fp32: at lr 6e-7 a bf16 weight of magnitude 3e-4 or more would not change at all.
@@ -335,6 +335,7 @@ def _build(
         model,
         rows,
         validation=held_out if settings.evaluate_every is not None else None,
+        trusted=held_out if settings.weighting is not None else None,
         teacher=None if job.teacher is None else teacher_rows(_read(job.teacher, TEACHER), model=digest),
         pad_id=tokenizer.pad_token_id,
         settings=settings,

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from mpo_core.contract.errors import BadInputError
-from mpo_core.contract.training import TrainingMethod
+from mpo_core.contract.training import Scores, TrainingMethod
 from mpo_core.training import loop
 from mpo_core.training.auxiliary import auxiliary_losses
 from mpo_core.training.checkpoints import Stateful
@@ -38,6 +38,7 @@ from mpo_core.training.schedule import EpochSteps, learning_rate, total_steps
 from mpo_core.training.start import expected_of, require_reference
 from mpo_core.training.step import Step, scores
 from mpo_core.training.stop import Stop
+from mpo_core.training.weighting import learned_weights
 
 _NAMED = 16  # pairs in a message
 
@@ -50,6 +51,7 @@ class MPOTrainer:
         rows: pairs with their reference.
         validation: pairs to evaluate on, or none.
         teacher: the teacher's answers, where `settings.distillation` asks for them.
+        trusted: pairs in which people have checked the answers, where `settings.weighting` asks for them.
         pad_id: token id of the padding.
         settings: of the training.
         folder: where checkpoints go.
@@ -63,6 +65,7 @@ class MPOTrainer:
         *,
         validation: list[PairRow] | None = None,
         teacher: list[TeacherRow] | None = None,
+        trusted: list[PairRow] | None = None,
         pad_id: int,
         settings: TrainingMethod,
         folder: Path,
@@ -88,6 +91,9 @@ class MPOTrainer:
         )
         for part in self._auxiliary:
             self.extras |= part.modules()
+        self._weighting = learned_weights(settings, rows, trusted or [], model)
+        if self._weighting is not None:
+            self.extras["weighting"] = self._weighting
         set_seed(settings.seed)
         whole = self.accelerator.distributed_type not in (DistributedType.FSDP, DistributedType.DEEPSPEED)
         if whole and settings.weights != "nf4":  # four bits stay where they were made
@@ -112,7 +118,7 @@ class MPOTrainer:
             self._answers = FrozenAnswers(self.model, forwards, run, narrow=narrow)
         self._mismatched: dict[str, PairRow] = {}
         self._bare: dict[str, PairRow] = {}
-        for some in filter(None, (validation, rows)):
+        for some in filter(None, (validation, trusted, rows)):
             if settings.needs_divergence:
                 self._mismatched |= self._measured(mismatched(some, settings.cutoff))
             if settings.needs_bare_reference:
@@ -135,10 +141,11 @@ class MPOTrainer:
         figures = StepFigures([row.pair_id for row in rows], math.fsum(row.weight for row in rows), self.device)
         return Step(rows, mine + idle, figures)
 
-    def _cut(self, rows: list[PairRow]) -> list[Forward]:
+    def _cut(self, rows: list[PairRow], *, targets_alone: bool = False) -> list[Forward]:
+        sources = self._with_sources and not targets_alone
         if self.packed:
-            return by_tokens(rows, self.size.tokens, sources=self._with_sources)
-        return by_rows(rows, self.settings.batch_size, sources=self._with_sources)
+            return by_tokens(rows, self.size.tokens, sources=sources)
+        return by_rows(rows, self.settings.batch_size, sources=sources)
 
     def _remember_layouts(self) -> None:
         """Measures the reference states of `padded_mean`, in the very forwards of the training.
@@ -244,15 +251,8 @@ class MPOTrainer:
         return loss
 
     def _target_loss(self, out: Output, rows: list[PairRow], step: Step) -> Tensor:
-        of_rows = scores(out.log_p, rows, step)
+        loss, of_rows = self._losses(out, rows, step)
         weights = of_rows.chosen.new_tensor([row.weight for row in rows])
-        # Validation losses before and after a warm start must be comparable, so they are taken at the end of training.
-        progress = self.state.global_step / max(self.state.max_steps, 1) if torch.is_grad_enabled() else 1.0
-        of_rows = of_rows._replace(progress=progress)
-        if self._bare:
-            bare = of_rows.chosen.new_tensor([self._bare[row.pair_id].reference for row in rows])
-            of_rows = of_rows._replace(bare_chosen=bare[:, 0], bare_rejected=bare[:, 1])
-        loss = self.settings.loss(of_rows)
         step.figures.check(loss, [row.pair_id for row in rows])
         gap = of_rows.gap
         step.figures.add(
@@ -261,7 +261,27 @@ class MPOTrainer:
             reward_gap__dominant=(of_rows.anchor_gap, weights),
             rewards__accuracies=(gap > 0, weights),
         )
+        if self._weighting is not None and torch.is_grad_enabled():  # validation losses must be comparable
+            self._weighting.note(rows, loss)
+            weights = weights * self._weighting.factors(rows).to(weights)
         return weighted_mean(loss, weights, step.weight)
+
+    def _losses(self, out: Output, rows: list[PairRow], step: Step) -> tuple[Tensor, Scores]:
+        """Computes the method's loss of each row, [rows], from the scores that are returned with it."""
+        of_rows = scores(out.log_p, rows, step)
+        # Validation losses before and after a warm start must be comparable, so they are taken at the end of training.
+        progress = self.state.global_step / max(self.state.max_steps, 1) if torch.is_grad_enabled() else 1.0
+        of_rows = of_rows._replace(progress=progress)
+        if self._bare:
+            bare = of_rows.chosen.new_tensor([self._bare[row.pair_id].reference for row in rows])
+            of_rows = of_rows._replace(bare_chosen=bare[:, 0], bare_rejected=bare[:, 1])
+        return self.settings.loss(of_rows), of_rows
+
+    def _row_losses(self, model: Any, step: Step, rows: list[PairRow]) -> Iterator[tuple[list[PairRow], Tensor]]:
+        """Computes the losses of rows as if they were the step's, forward by forward."""
+        for forward in self._cut(rows, targets_alone=True):
+            loss, _ = self._losses(self._run(model, forward), forward.targets, step._replace(rows=rows))
+            yield forward.targets, loss
 
     def _retention(self, out: Output, forward: Forward, step: Step) -> Tensor:
         if self._compares:
@@ -318,8 +338,12 @@ class MPOTrainer:
         train_without_noise(model)
         if self.requires_reference and number == 1:
             self._require_reference(model, whole)
+        if self._weighting is not None:
+            self._weighting.begin(whole.rows, number, functools.partial(self._row_losses, model, whole))
         run = functools.partial(self._add_up, model)
         total = self.size.until_it_fits(model, whole, run, cut=lambda: cut(whole.kl), state=self.state)
+        if self._weighting is not None:
+            self._weighting.finish()
         for part in self._auxiliary:  # every process computes all of it
             loss = part.step(step.rows, number, functools.partial(self._output, model))
             total += loss / self.accelerator.num_processes
@@ -408,6 +432,7 @@ class MPOTrainer:
     def log_line(self, figures: Reading, rate: float) -> dict[str, float]:
         """Returns a step's line of the log: loss, norm of the gradient, learning rate, and the terms of the loss."""
         line = {"loss": figures.loss, "grad_norm": figures.norm, "learning_rate": rate} | self._meant(figures.means)
+        line |= {} if self._weighting is None else self._weighting.figures()
         return functools.reduce(dict.__or__, (part.take() for part in self._auxiliary), line)
 
     def _meant(self, means: dict[str, float]) -> dict[str, float]:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import re
 from concurrent.futures import ThreadPoolExecutor
 from html.parser import HTMLParser
@@ -8,6 +9,7 @@ from typing import Any
 from mpo_core.display.wording import language_name
 from mpo_core.reporting import RunSummary, StageSummary, render
 from mpo_core.reporting.summary import FlipRow, OutcomeRow
+from mpo_core.reporting.view import training_panels
 
 VOID = {"meta", "br", "img", "link", "input", "hr"}
 LOADING = {"src", "href", "srcset", "data", "action", "formaction", "poster", "xlink:href", "background"}
@@ -179,3 +181,21 @@ def test_a_realignment_shows_what_changed_since_the_version_before(summary):
     table = table[: table.index("</table>")]
     assert table.count("<td>Swahili</td>") == sum(row.difference != 0 for row in rows) > 0
     assert 'aria-label="Since' not in render(summary)
+
+
+def test_learned_weights_are_drawn_with_the_names_of_the_languages_apart(summary: RunSummary) -> None:
+    ends = {"sw": 1.4, "ko": 1.02, "zh": 1.0, "ar": 0.98, "bn": 0.6}
+    log = [
+        {"step": float(step), **{f"weight/{code}": 1 + (end - 1) * step / 10 for code, end in ends.items()}}
+        for step in (1, 10)
+    ]
+    (panel,) = (
+        panel
+        for panel in training_panels(summary.model_copy(update={"training": log}))
+        if panel.title == "Learned weights"
+    )
+    assert "Swahili from 1.04 at step 1 to 1.4" in panel.chart
+    names = ("Swahili", "Korean", "Chinese", "Arabic", "Bengali")
+    heights = [float(re.search(rf'y="([0-9.]+)"[^>]*>\s*{name}', panel.chart)[1]) for name in names]
+    assert all(lower - upper >= 12 for upper, lower in itertools.pairwise(heights))
+    assert not any(panel.title == "Learned weights" for panel in training_panels(summary))

@@ -91,7 +91,7 @@ def log_p(model: Any, prompt: list[int], answer: list[int]) -> float:
 
 def trainer(folder: Path, model: Any, some: list[PairRow], **changes: Any) -> MPOTrainer:
     """All rows are one optimiser step unless `changes` say otherwise; forwards are small, so that there are several."""
-    validation, teacher = (changes.pop(name, None) for name in ("validation", "teacher"))
+    validation, teacher, trusted = (changes.pop(name, None) for name in ("validation", "teacher", "trusted"))
     base: dict[str, Any] = {
         "device": "cpu",
         "order": "file",
@@ -107,6 +107,7 @@ def trainer(folder: Path, model: Any, some: list[PairRow], **changes: Any) -> MP
         some,
         validation=validation,
         teacher=teacher,
+        trusted=trusted,
         pad_id=PAD,
         settings=TRAINING_METHODS.parse({"method": "mpo"} | base | changes),
         folder=folder,

@@ -10,8 +10,10 @@ import torch
 
 from mpo_core.contract.errors import BadInputError
 from mpo_core.contract.training import TRAINING_METHODS
+from mpo_core.training.checkpoints import newest_checkpoint
 from mpo_core.training.distillation import TeacherRow
 from mpo_core.training.head import Head
+from mpo_core.training.stop import Stop
 from mpo_core.training.teaching import objection, teacher_prompt
 from mpo_core.training.top_tokens import TopTokens, distillation_loss, token_weights, top_tokens
 from tests.training.runs import equal, steps, weights
@@ -151,6 +153,21 @@ def test_answers_come_in_an_order_of_seed_and_step_alone(tiny: Any, build_on: An
     assert sorted(names(1) + names(2) + names(3)) == sorted(row.row_id for row in teacher)
     assert sorted(names(4) + names(5) + names(6)) == sorted(row.row_id for row in teacher)
     assert [names(step) for step in (1, 2, 3)] != [names(step) for step in (4, 5, 6)]
+
+
+def test_a_training_that_was_broken_off_resumes_to_the_same_bytes(tiny: Any, build_on: Any) -> None:
+    def make() -> Any:
+        rows, teacher = tiny.rows(tiny.llama(1)), taught(tiny, tiny.llama(2))
+        more = {"max_steps": 5, "distillation": {"top_k": K, "answers": 2}}
+        return build_on(tiny.llama(0), rows, teacher=teacher, method="dpo", **more)
+
+    whole, stop, stopped = make(), Stop(), make()
+    whole.train()
+    stopped.train(report=lambda line: stop.request() if line["step"] == 2 else None, stop=stop)
+    resumed = make()
+    resumed.train(newest_checkpoint(resumed.folder))
+    assert equal(weights(whole.model), weights(resumed.model))
+    assert steps(whole) == steps(resumed)
 
 
 def test_without_answers_of_the_teacher_a_training_says_so(tiny: Any, build_on: Any) -> None:
