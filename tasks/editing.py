@@ -4,7 +4,7 @@ import shutil
 from collections.abc import Sequence
 
 from mpo_core.contract.artifacts import ArtifactRef, ArtifactStore, Shard
-from mpo_core.contract.tables import EDITS, PROMPTS, TRANSLATIONS
+from mpo_core.contract.tables import EDITS, PROMPTS, QUARANTINE, TRANSLATIONS
 from mpo_core.settings import EditSettings
 from tasks.model import ModelFolder, trained_model
 from tasks.stage import ShardInput, current_key, read_rows, shard_of, stage, tell_progress
@@ -32,7 +32,7 @@ def edit_model(
     work = store.scratch(f"edit/.work/{current_key()}")
     shutil.rmtree(work, ignore_errors=True)
     with edited.open(store) as folder, edited.loaded(store) as (network, tokenizer):
-        table = edit_folder(
+        table, rejected = edit_folder(
             folder,
             network,
             tokenizer,
@@ -44,8 +44,12 @@ def edit_model(
         )
     shard = Shard(
         rows=store.write_table("edit", EDITS, table),
+        quarantine=store.write_table("edit", QUARANTINE, rejected) if rejected.num_rows else None,
         model=store.write_folder("edit", work / "model"),
-        counts={"neurons": sum(table["edited"].to_pylist())},
+        counts={
+            "neurons": sum(table["edited"].to_pylist()),
+            **({"rejected": rejected.num_rows} if rejected.num_rows else {}),
+        },
     )
     shutil.rmtree(work)
     return shard

@@ -13,10 +13,11 @@ from torch import Tensor
 
 from mpo_core.contract.errors import BadInputError
 from mpo_core.contract.progress import Progress
-from mpo_core.contract.tables import EDITS
+from mpo_core.contract.tables import EDITS, QUARANTINE
 from mpo_core.editing.bits import Change, Matrix, change_model, change_of, matrices, write_change
 from mpo_core.editing.measure import PROJECTIONS, Mlp, gated_mlps, mlp_inputs
 from mpo_core.editing.solve import Inputs, select_neurons, solve
+from mpo_core.models.chat import encode_prompt
 from mpo_core.settings.edit import EditSettings
 
 _DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
@@ -30,6 +31,15 @@ class EditedPrompts(NamedTuple):
     """Rows of PROMPTS."""
     translated: list[dict[str, Any]]
     """Rows of TRANSLATIONS of these prompts, in the target languages."""
+
+
+class Edited(NamedTuple):
+    """What an edit has changed, and the prompts that it could not use."""
+
+    rows: pa.Table
+    """Table EDITS."""
+    rejected: pa.Table
+    """Table QUARANTINE: prompts that the tokenizer or the chat template fails on (`not_encodable`)."""
 
 
 class _Matrix(NamedTuple):
@@ -58,7 +68,7 @@ def edit_folder(
     *,
     system: str | None,
     progress: Progress,
-) -> pa.Table:
+) -> Edited:
     """Copies a model folder with an edit, whose file is in its folder `edits`.
 
     All layers are measured once, on the unedited model.
@@ -73,9 +83,6 @@ def edit_folder(
         system: system message before each prompt.
         progress: called with (done, all) while prompts are measured.
 
-    Returns:
-        Table EDITS.
-
     Raises:
         BadInputError: the model cannot be edited, there are too few prompts, or the change is too large; nothing is
             written then.
@@ -83,8 +90,9 @@ def edit_folder(
     mlps = gated_mlps(model)
     chosen = _layers(len(mlps), settings)
     places = _places(folder, mlps, chosen)
-    texts, order = _texts(prompts)
-    states = mlp_inputs(model, [mlps[at] for at in chosen], tokenizer, texts, system=system, progress=progress)
+    ids, usable, rejected = _encoded(prompts, tokenizer, system)
+    texts, order = _texts(usable)
+    states = mlp_inputs(model, [mlps[at] for at in chosen], [ids[text] for text in texts], progress=progress)
     done = [
         figures
         for at, of_layer in zip(chosen, states, strict=True)
@@ -102,7 +110,7 @@ def edit_folder(
     edit = out.with_suffix(".edit")
     write_change(edit, changes)
     change_model(folder, edit, out)
-    return EDITS.build(figures.row for figures in done)
+    return Edited(EDITS.build(figures.row for figures in done), QUARANTINE.build(rejected))
 
 
 class _Order(NamedTuple):
@@ -118,12 +126,36 @@ class _Order(NamedTuple):
         return Inputs(*(states[numbers].to(device, torch.float64) for numbers in self))
 
 
+def _encoded(
+    prompts: EditedPrompts, tokenizer: Any, system: str | None
+) -> tuple[dict[str, list[int]], EditedPrompts, list[dict[str, Any]]]:
+    """Returns the token ids of each text, the prompts that have some, and rows of QUARANTINE for the others.
+
+    A prompt that cannot be read in the dominant language takes its translations along: they are compared with it.
+    """
+    ids: dict[str, list[int]] = {}
+    rejected: list[dict[str, Any]] = []
+
+    def encodes(row: dict[str, Any]) -> bool:
+        try:
+            ids[row["text"]] = encode_prompt(tokenizer, row["text"], system=system)
+        except BadInputError as error:
+            about = {"row_id": row["prompt_id"], "language": row.get("language")}
+            rejected.append(about | {"reason": "not_encodable", "detail": error.where})
+            return False
+        return True
+
+    dominant = [row for row in prompts.dominant if encodes(row)]
+    known = {row["prompt_id"] for row in dominant}
+    mirrored = [row for row in prompts.translated if row["role"] == "prompt" and row["prompt_id"] in known]
+    return ids, EditedPrompts(dominant, [row for row in mirrored if encodes(row)]), rejected
+
+
 def _texts(prompts: EditedPrompts) -> tuple[list[str], _Order]:
     """Returns every text to measure, and which of them belong together."""
     place = {row["prompt_id"]: at for at, row in enumerate(prompts.dominant)}
     kind = {row["prompt_id"]: row["kind"] for row in prompts.dominant}
-    mirrored = [row for row in prompts.translated if row["role"] == "prompt"]
-    rows = [*prompts.dominant, *mirrored]
+    rows = [*prompts.dominant, *prompts.translated]
     of_kind = {
         name: [at for at, row in enumerate(rows) if kind[row["prompt_id"]] == name] for name in ("harmful", "harmless")
     }

@@ -12,7 +12,6 @@ from torch import Tensor
 from mpo_core.contract.errors import BadInputError
 from mpo_core.contract.progress import Progress
 from mpo_core.models.batches import batches
-from mpo_core.models.chat import encode_prompt
 from mpo_core.models.context import context_length
 
 PROJECTIONS = ("gate_proj", "up_proj")
@@ -45,34 +44,30 @@ def gated_mlps(model: Any) -> list[Mlp]:
     return mlps
 
 
-def mlp_inputs(
-    model: Any, mlps: list[Mlp], tokenizer: Any, texts: list[str], *, system: str | None, progress: Progress
-) -> list[Tensor]:
+def mlp_inputs(model: Any, mlps: list[Mlp], prompts: list[list[int]], *, progress: Progress) -> list[Tensor]:
     """Reads the inputs of each MLP at the last token of each rendered prompt, where the answer begins.
 
     Args:
         model: a causal language model.
         mlps: see `gated_mlps`.
-        tokenizer: its tokenizer.
-        texts: the N prompts. One that is longer than the model's context is read at its end.
-        system: system message before each prompt.
+        prompts: token ids of the N rendered prompts. One that is longer than the model's context is read at its end.
         progress: called with (done, all) after each batch.
 
     Returns:
         [N, D] on the CPU for each MLP, in the model's number format.
     """
     limit = context_length(model.config) or 0
-    ids = [encode_prompt(tokenizer, text, system=system)[-limit:] for text in texts]
+    ids = [prompt[-limit:] for prompt in prompts]
     states = [torch.empty(0)] * len(mlps)
     done = 0
     for batch in batches(ids, model.device):
         for at, inputs in enumerate(_inputs(model, mlps, batch.inputs)):
             last = batch.last(inputs).cpu()
             if not done:
-                states[at] = last.new_empty(len(texts), last.shape[1])
+                states[at] = last.new_empty(len(ids), last.shape[1])
             states[at][batch.places] = last
         done += len(batch.places)
-        progress(done, len(texts))
+        progress(done, len(ids))
     return states
 
 

@@ -9,6 +9,7 @@ from mpo_core import microworld
 from mpo_core.contract.artifacts import file_digests
 from mpo_core.contract.errors import BadInputError
 from mpo_core.contract.progress import ignore_progress
+from mpo_core.editing import edit
 from mpo_core.editing.bits import change_model
 from mpo_core.editing.edit import EditedPrompts, edit_folder
 from mpo_core.models import load_tokenizer
@@ -50,7 +51,7 @@ def saved(folder, tokenizer, name="Llama", dtype=torch.float32, shards=None, **m
 def edited(folder, model, tokenizer, prompts, out, settings=BOLD):
     return edit_folder(
         folder, model, tokenizer, prompts, settings, out, system=None, progress=ignore_progress
-    ).to_pylist()
+    ).rows.to_pylist()
 
 
 def weights_of(folder):
@@ -161,3 +162,34 @@ def test_an_edit_of_another_model_or_applied_twice_is_refused(tmp_path, tokenize
     with pytest.raises(BadInputError, match="this is no file of an edit"):
         change_model(tmp_path / "model", tmp_path / "model" / "model.safetensors", tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_prompt_that_cannot_be_encoded_is_rejected_with_its_translations(tmp_path, tokenizer, prompts, monkeypatch):
+    model = saved(tmp_path / "model", tokenizer)
+    broken = {prompts.dominant[0]["text"], prompts.translated[-2]["text"]}
+    whole = edit.encode_prompt
+
+    def encode(tokenizer, text, **more):
+        if text in broken:
+            raise BadInputError("the chat template fails on this prompt", where="chat template", fix="Change it.")
+        return whole(tokenizer, text, **more)
+
+    monkeypatch.setattr(edit, "encode_prompt", encode)
+    done = edit_folder(
+        tmp_path / "model", model, tokenizer, prompts, BOLD, tmp_path / "new", system=None, progress=ignore_progress
+    )
+    assert [(row["row_id"], row["language"], row["reason"]) for row in done.rejected.to_pylist()] == [
+        ("harmful-0", None, "not_encodable"),
+        (prompts.translated[-2]["prompt_id"], prompts.translated[-2]["language"], "not_encodable"),
+    ]
+    monkeypatch.undo()
+    fewer = EditedPrompts(
+        prompts.dominant[1:],
+        [
+            row
+            for row in prompts.translated
+            if row["prompt_id"] != "harmful-0" and (row["role"] != "prompt" or row["text"] not in broken)
+        ],
+    )
+    expected = edited(tmp_path / "model", model, tokenizer, fewer, tmp_path / "fewer")
+    assert done.rows.to_pylist() == expected

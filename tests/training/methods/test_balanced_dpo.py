@@ -9,24 +9,11 @@ import pytest
 import torch
 
 from mpo_core.contract.training import TRAINING_METHODS, Scores
+from tests.training.methods import two_pairs
 
 
 def scores(bare_chosen: list[float], bare_rejected: list[float]) -> Scores:
-    lists = {
-        "chosen": [-8.0, -5.0],
-        "rejected": [-6.0, -10.0],
-        "prompt": [0.0, 0.0],
-        "chosen_tokens": [4.0, 2.0],
-        "rejected_tokens": [2.0, 5.0],
-        "beta": [0.5, 0.25],
-        "anchor_gap": [0.0, 0.0],
-        "reference_chosen": [-9.0, -4.0],
-        "reference_rejected": [-4.0, -13.0],
-        "bare_chosen": bare_chosen,
-        "bare_rejected": bare_rejected,
-    }
-    tensors: dict[str, Any] = {name: torch.tensor(values, dtype=torch.float64) for name, values in lists.items()}
-    return Scores(**tensors, mean_chosen_tokens=3.0, mean_prompt_tokens=0.0, kl=0.0)
+    return two_pairs.scores(torch.float64, bare_chosen=bare_chosen, bare_rejected=bare_rejected)
 
 
 def loss(some: Scores, **changes: Any) -> Any:

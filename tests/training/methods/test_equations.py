@@ -9,24 +9,7 @@ import pytest
 import torch
 
 from mpo_core.contract.training import TRAINING_METHODS, Scores
-
-
-def scores(**changes: Any) -> Scores:
-    """Two pairs: h(y_w) = 1, -1; h(y_l) = -2, 3; four against two answer tokens, then two against five."""
-    lists: dict[str, list[float]] = {
-        "chosen": [-8.0, -5.0],
-        "rejected": [-6.0, -10.0],
-        "prompt": [0.0, 0.0],
-        "chosen_tokens": [4.0, 2.0],
-        "rejected_tokens": [2.0, 5.0],
-        "beta": [0.5, 0.25],
-        "anchor_gap": [0.0, 0.0],
-        "reference_chosen": [-9.0, -4.0],
-        "reference_rejected": [-4.0, -13.0],
-    }
-    rest = {"mean_chosen_tokens": 3.0, "mean_prompt_tokens": 0.0, "kl": 0.0}
-    tensors = {name: torch.tensor(values) for name, values in lists.items()}
-    return Scores(**(tensors | rest | changes))
+from tests.training.methods.two_pairs import scores
 
 
 def loss(method: str, some: Scores, **changes: Any) -> list[float]:
