@@ -69,7 +69,13 @@ MODELS: dict[str, dict[str, Any]] = {
     "7 B (Qwen2.5)": llama(Shape(3584, 18_944, 28, 28, 4), 152_064) | {"model_type": "qwen2"},
     "8 B (Llama 3.1)": llama(Shape(4096, 14_336, 32, 32, 8), 128_256),
     "9 B (Gemma 2)": llama(Shape(3584, 14_336, 42, 16, 8), 256_000, tied=True)
-    | {"model_type": "gemma2", "head_dim": 256, "attn_logit_softcapping": 50.0, "final_logit_softcapping": 30.0},
+    | {
+        "model_type": "gemma2",
+        "head_dim": 256,
+        "pad_token_id": None,
+        "attn_logit_softcapping": 50.0,
+        "final_logit_softcapping": 30.0,
+    },
     "70 B (Llama 3.1)": llama(Shape(8192, 28_672, 80, 64, 8), 128_256),
 }
 _BFLOAT16 = {"precision": "bfloat16"}
@@ -162,7 +168,7 @@ def peak_beside_state(shape: dict[str, Any], settings: Any, tokens: int, layers:
     """The most bytes of two forward and backward passes, beside weights and gradients; run where it is called."""
     narrow = settings.weights != "float32"  # nf4 computes as the base in bfloat16 does
     torch.set_default_dtype(torch.bfloat16 if narrow else torch.float32)
-    model = AutoModelForCausalLM.from_config(config_of(shape, layers), attn_implementation="sdpa")
+    model = AutoModelForCausalLM.from_config(config_of(shape, layers))
     torch.set_default_dtype(torch.float32)
     if settings.lora is not None:
         model = add_adapters(model, settings.lora)

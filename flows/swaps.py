@@ -59,7 +59,7 @@ def _states(run: Run, model: ModelFolder, pairs: Inputs, *, dominant: bool) -> S
             weights=training.weights,
             language=language,
             dominant=dominant,
-            tokens_per_forward=training.tokens_per_forward or 4096,
+            tokens_per_forward=training.tokens_per_forward,
             label=f"{language}-{block.part}",
         )
         for (language, block), shard in pairs.items()

@@ -23,7 +23,7 @@ def measure_gaps(
     precision: str,
     weights: str,
     language: str,
-    tokens_per_forward: int,
+    tokens_per_forward: int | None,
     label: str,
 ) -> Shard:
     """Measures the reward gap of every pair of a block; with `pooling`, for dominant pairs, the pooled states too."""
@@ -45,7 +45,7 @@ def measure_states(
     weights: str,
     language: str,
     dominant: bool,
-    tokens_per_forward: int,
+    tokens_per_forward: int | None,
     label: str,
 ) -> Shard:
     """Measures the state after the last token of every answer of a block, from the model's middle layer."""
@@ -75,7 +75,7 @@ def rank_answers(
     precision: str,
     weights: str,
     language: str,
-    tokens_per_forward: int,
+    tokens_per_forward: int | None,
     label: str,
 ) -> Shard:
     """Renumbers the sampled answers of a block by their rewards under the model, the highest first."""

@@ -186,7 +186,7 @@ def _candidates(run: Run, model: ModelFolder, texts: Texts) -> Shards:
             precision=training.precision,
             weights=training.weights,
             language=language,
-            tokens_per_forward=training.tokens_per_forward or 4096,
+            tokens_per_forward=training.tokens_per_forward,
             label=f"{language}-{block.part}",
         )
         for (language, block), responses in answers.items()

@@ -47,7 +47,7 @@ def reference_gaps(
             precision=training.precision,
             weights=training.weights,
             language=language,
-            tokens_per_forward=training.tokens_per_forward or 4096,
+            tokens_per_forward=training.tokens_per_forward,
             label=f"{language}-{block.part}-{purpose}",
         )
         for (language, block), shard in pairs.items()

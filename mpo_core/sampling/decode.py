@@ -134,6 +134,7 @@ class Decoder:
         self._tokens = max((math.prod(padded(*batch, coarse=coarse)) for batch in batches), default=0)
         on_gpu = torch.device(model.device).type == "cuda"
         self._graphs: dict[Shape, tuple[Any, torch.Tensor]] | None = {} if coarse and on_gpu else None
+        self._most_rows = max((padded(*batch, coarse=coarse)[0] for batch in batches), default=0)
         self._allocate(0)
 
     def _allocate(self, tokens: int) -> None:
@@ -147,6 +148,7 @@ class Decoder:
 
         self._cache = Cache(layer_class_to_replicate=cast("type[_Layer]", add_layer))
         self._ids, self._positions, self._mask = place.slot.new_zeros(3, tokens)
+        self._shared_scores = torch.empty(0)
         if self._graphs is not None:
             self._graphs = {}
 
@@ -272,11 +274,15 @@ class Decoder:
         with torch.cuda.stream(side_stream):  # the first call of a library cannot be recorded
             expected = self._computed()
         torch.cuda.current_stream().wait_stream(side_stream)
+        if self._shared_scores.numel() < expected.numel():  # scores [B, V] of its own for each graph would add up
+            rows, vocabulary = expected.shape
+            self._shared_scores = expected.new_empty(max(rows, self._most_rows) * vocabulary)
+        scores = _view(self._shared_scores, *expected.shape)
         graph, reason = torch.cuda.CUDAGraph(), "its scores differ"
         try:
             pool = next((other.pool() for other, _ in graphs.values()), None)
             with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
-                scores = self._computed()
+                scores.copy_(self._computed())
             graph.replay()
             if _alike(scores, expected):
                 graphs[self._place.shape] = graph, scores

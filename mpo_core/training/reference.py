@@ -11,10 +11,14 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
+from mpo_core.contract.errors import BadInputError
 from mpo_core.contract.tables import GAPS, QUARANTINE
 from mpo_core.contract.training import Pooling
 from mpo_core.models import refuse_longer
+from mpo_core.models.memory import halving
 from mpo_core.training.encoding import EncodedText, PairText, Rejection, encode_text
+
+_ON_CPU, _ON_DEVICE = 4096, 32_768  # tokens of a forward pass, which has no gradient and keeps no activations
 
 
 def source_texts(pairs: pa.Table) -> list[PairText]:
@@ -41,7 +45,7 @@ def gaps(
     middle: bool = False,
     digest: str = "",
     precision: str = "float32",
-    tokens_per_forward: int = 4096,
+    tokens_per_forward: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[pa.Table, pa.Table]:
     """Measures the reward gap (equation 2 of the MPO paper) and the pooled hidden states of each pair under `model`.
@@ -60,7 +64,8 @@ def gaps(
         middle: pools the states of the middle layer instead of the last one: what is said, less than the next word.
         digest: of the model, written beside each figure; training refuses those of another.
         precision: `bfloat16` computes under autocast, as training does, so that the retention loss starts near zero.
-        tokens_per_forward: maximum number of tokens in a forward pass; a longer pair has a pass of its own.
+        tokens_per_forward: maximum number of tokens in a forward pass; a longer pair has a pass of its own. Where
+            memory runs out, it is halved. Default: 4096 on a CPU, on a device 32,768.
         progress: called with (done, all) after each forward.
 
     Returns:
@@ -68,7 +73,7 @@ def gaps(
         `over_long`, `not_finite`.
 
     Raises:
-        BadInputError: a text is longer than the model's context.
+        BadInputError: a text is longer than the model's context, or the memory is too small for a single pair.
     """
     from mpo_core.training.forward import can_pack, scoring
 
@@ -78,9 +83,15 @@ def gaps(
     packed, done = can_pack(model), 0
     model.eval()
     layer = (model.config.get_text_config().num_hidden_layers + 1) // 2 if middle else None
+    budget = tokens_per_forward or (_ON_CPU if model.device.type == "cpu" else _ON_DEVICE)
+
+    def compute(batch: list[_Encoded]) -> list[dict[str, Any]]:
+        return _measure(model, tokenizer.pad_token_id, batch, pooling, precision, packed=packed)
+
     with scoring(model, packed=packed, keep=0, layer=layer):
-        for batch in _batches(items, tokens_per_forward, packed=packed):
-            for row in _measure(model, tokenizer.pad_token_id, batch, pooling, precision, packed=packed):
+        batches = _batches(items, budget, packed=packed)
+        for batch, measured in halving(batches, compute, tokens=_tokens, too_small=_too_small):
+            for row in measured:
                 if math.isfinite(row["chosen_reward"]) and math.isfinite(row["rejected_reward"]):
                     rows[row["text_id"]] = row | {"model": digest}
                 else:
@@ -96,6 +107,18 @@ def gaps(
 class _Encoded(NamedTuple):
     text: PairText
     ids: EncodedText
+
+
+def _tokens(item: _Encoded) -> int:
+    return sum(map(len, item.ids))
+
+
+def _too_small(item: _Encoded) -> BadInputError:
+    return BadInputError(
+        f"the memory is too small for the {_tokens(item)} tokens of pair {item.text.text_id}",
+        where="reference",
+        fix="Lower training.cutoff, or set training.weights to bfloat16 (with training.lora).",
+    )
 
 
 def _encode(
@@ -115,10 +138,10 @@ def _batches(items: list[_Encoded], budget: int, *, packed: bool) -> list[list[_
     """Groups items of similar length, the longest first: little padding, and memory runs out at once or never."""
     batches: list[list[_Encoded]] = []
     cost = 0
-    for item in sorted(items, key=lambda item: -sum(map(len, item.ids))):
+    for item in sorted(items, key=lambda item: -_tokens(item)):
         # A padded pair takes twice the tokens of the longest sequence of its batch.
         longest = (batches[-1] if batches and cost else [item])[0].ids
-        tokens = sum(map(len, item.ids)) if packed else 2 * (len(longest.prompt) + max(map(len, longest[1:])))
+        tokens = _tokens(item) if packed else 2 * (len(longest.prompt) + max(map(len, longest[1:])))
         if not batches or cost + tokens > budget:
             batches.append([])
             cost = 0

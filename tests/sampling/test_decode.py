@@ -175,6 +175,10 @@ def test_a_step_of_each_size_is_recorded_once_and_replayed_in_all_batches(model:
         assert decoder.answer(prompts, NEW, [-1], likeliest) == [alone(model, tokens, []) for tokens in prompts]
     assert recorder.recorded == len(decoder.shapes) == 2  # of 3 and of 2 rows
     assert recorder.replayed == 3 * (NEW - 1)
+    # All write their scores into the same memory, that of the most rows.
+    memories = {scores.untyped_storage().data_ptr() for _, scores in decoder._graphs.values()}
+    assert memories == {decoder._shared_scores.data_ptr()}
+    assert decoder._shared_scores.numel() == padded(3, 1, coarse=True)[0] * model.config.vocab_size
 
 
 def test_where_a_step_cannot_be_recorded_it_is_computed(model: Any, monkeypatch: Any, caplog: Any) -> None:

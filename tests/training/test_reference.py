@@ -10,7 +10,8 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from mpo_core.training import forward
+from mpo_core.contract.errors import BadInputError
+from mpo_core.training import forward, reference
 from mpo_core.training.encoding import EncodedText, PairText, encode_text
 from mpo_core.training.layout import Item, pack
 from mpo_core.training.reference import gaps, source_texts, target_texts
@@ -47,6 +48,26 @@ def test_states_of_the_middle_layer(world: Any, model: Any, tokenizer: Any, monk
             with torch.no_grad():
                 expected = model(input_ids=tokens, output_hidden_states=True).hidden_states[middle][0, -1]
             assert states == pytest.approx(expected.tolist(), abs=1e-5)
+
+
+def test_where_memory_runs_out_passes_are_halved(world: Any, model: Any, tokenizer: Any, monkeypatch: Any) -> None:
+    texts = target_texts(world.pairs_table(4))
+    expected, _ = measure(model, tokenizer, texts, tokens_per_forward=1)
+    original, sizes, limit = reference._measure, [], 2
+
+    def limited(model: Any, pad_id: int, batch: Any, *args: Any, **options: Any) -> Any:
+        sizes.append(len(batch))
+        if len(batch) > limit:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return original(model, pad_id, batch, *args, **options)
+
+    monkeypatch.setattr(reference, "_measure", limited)
+    table, _ = measure(model, tokenizer, texts)
+    assert sizes == [8, 4, 2, 2, 2, 2]
+    assert table["gap"].to_pylist() == pytest.approx(expected["gap"].to_pylist(), abs=1e-6)
+    limit = 0
+    with pytest.raises(BadInputError, match="memory is too small for the"):
+        measure(model, tokenizer, texts)
 
 
 @pytest.mark.parametrize("tokens_per_forward", [1, 100, 4096])
