@@ -185,7 +185,14 @@ def draw(summaries: dict[str, Any]) -> str:
         ]
         for number, name in enumerate(summaries)
     ]
-    chart.legend(handles, [TITLES[name] for name in summaries], loc="outside lower center", ncols=4, frameon=False)
+    chart.legend(
+        handles,
+        [TITLES[name] for name in summaries],
+        loc="outside lower center",
+        ncols=4,
+        frameon=False,
+        labelcolor=INK,
+    )
     drawn = str(
         to_svg(chart, name="methods", description="Figures of each method, by condition; the tables have them.")
     )
