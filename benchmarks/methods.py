@@ -220,7 +220,9 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--conditions", default="clean,swapped20,swapped40", help=", ".join(CONDITIONS))
     parser.add_argument("--table", action="store_true", help="train nothing")
-    parser.add_argument("--write", metavar="BLOCK", help="block of docs/comparison.md to write; its picture too")
+    parser.add_argument(
+        "--write", metavar="BLOCK", help="block of docs/comparison.md to write, and its picture if it has one"
+    )
     arguments = parser.parse_args()
     quiet_surroundings()
     results, cells = Results(arguments), list(plan(arguments))
@@ -238,7 +240,8 @@ def main() -> None:
     if arguments.write:
         shown = [argument for argument in sys.argv[1:] if argument not in {"--table", "--root", arguments.root}]
         put("comparison.md", arguments.write, f"python benchmarks/methods.py {' '.join(shown)}", tables(summaries))
-        (DOCS / f"{arguments.write}.svg").write_text(draw(summaries), encoding="utf-8")
+        if (DOCS / "comparison.md").read_text(encoding="utf-8").count(f"({arguments.write}.svg)"):
+            (DOCS / f"{arguments.write}.svg").write_text(draw(summaries), encoding="utf-8")
 
 
 if __name__ == "__main__":
