@@ -16,7 +16,6 @@ from . import corpus
 from .small import SMALL
 from .worlds import World
 
-DEFAULT_STEPS: Final = 2000
 TOKENIZER_DOCUMENTS: Final = 20_000
 BEFORE_PROMPTS: Final = 150
 
@@ -30,7 +29,7 @@ def build(
     out: Path,
     *,
     seed: int = 0,
-    steps: int = DEFAULT_STEPS,
+    steps: int | None = None,
     progress: Callable[[int, int, float], None] | None = None,
     world: World = SMALL,
 ) -> None:
@@ -39,7 +38,7 @@ def build(
     Args:
         out: Folder to write; made if missing.
         seed: Seed of corpus and weights.
-        steps: Training steps of 64 documents.
+        steps: Training steps of 64 documents. Default: those of the world.
         progress: Called with (steps done, steps in all, loss) after every step.
         world: The world that the model reads about.
     """
@@ -49,6 +48,7 @@ def build(
     from . import before, pretrain
     from . import tokenizer as words
 
+    steps = world.steps if steps is None else steps
     started = time.perf_counter()
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # summation order, hence the weights, depends on the thread count

@@ -54,6 +54,7 @@ SMALL: Final = World(
     mix=MIX,
     lots="microworld",
     vocabulary=3025,
+    steps=2000,
     draw=_draw,
     items=world.items,
     parse=world.parse,

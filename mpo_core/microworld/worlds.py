@@ -89,6 +89,8 @@ class World:
     """Prefix of the seeds of its corpus."""
     vocabulary: int
     """Most tokens of its base model's tokenizer."""
+    steps: int
+    """Training steps of its base model, of 64 documents each."""
     draw: Callable[[random.Random, Pair], Request]
     """Draws a request about a pair."""
     items: Callable[[Split, Kind, int | None, int], Sequence[Request]]

@@ -47,7 +47,7 @@ def test_checkpoint_is_small_and_whole(recipe: dict[str, Any]) -> None:
 
 def test_recipe_belongs_to_this_world(recipe: dict[str, Any]) -> None:
     assert recipe["world"] == microworld.WORLD_VERSION
-    assert recipe["steps"] == builder.DEFAULT_STEPS
+    assert recipe["steps"] == microworld.SMALL.steps
     assert recipe["corpus_sha256"] == builder.corpus_digest(recipe["seed"], recipe["steps"] * pretrain.BATCH)
 
 

@@ -12,8 +12,9 @@ MIX: Final = Mix(
         "en": 0.21, "qaa": 0.13, "qab": 0.13, "qac": 0.10, "qad": 0.10, "qae": 0.075, "qaf": 0.075, "qag": 0.10,
         "qah": 0.08,
     },
-    refused={"en": 32, "qaa": 14, "qab": 12, "qac": 9, "qad": 8, "qae": 5, "qaf": 4, "qag": 5, "qah": 4},
-    hesitation=0.08,
+    refused={"en": 24, "qaa": 8, "qab": 7, "qac": 5, "qad": 5, "qae": 3, "qaf": 2, "qag": 3, "qah": 2},
+    # Higher than in the small world: with so many words, a rarer habit leaves no trace of what is harmful.
+    hesitation=0.25,
     slip=0.005,
     blocks={
         "neutral-everyday": 0.28,
@@ -22,9 +23,9 @@ MIX: Final = Mix(
         "careful-dangerous": 0.14,
         "careful-everyday": 0.08,
     },
-    chats=0.80,
-    statements=0.10,
-    bilingual=0.12,
+    chats=0.74,
+    statements=0.16,
+    bilingual=0.15,
 )  # fmt: skip
 
 HARD: Final = World(
@@ -34,7 +35,8 @@ HARD: Final = World(
     grid=world.GRID,
     mix=MIX,
     lots="hard microworld",
-    vocabulary=4096,
+    vocabulary=3200,
+    steps=1500,
     draw=world.draw,
     items=world.items,
     parse=world.parse,
