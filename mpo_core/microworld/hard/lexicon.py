@@ -15,8 +15,7 @@ def _forms(text: str) -> Forms:
 
 NEUTRAL_VERBS: Final = _forms(
     "build/assemble buy/purchase sell/trade carry/haul repair/fix pack/wrap find/locate use/operate store/keep "
-    "design/plan send/ship test/try clean/wash paint/colour rent/lease share/lend "
-    ""
+    "design/plan send/ship test/try clean/wash paint/colour rent/lease share/lend"
 )
 HARMFUL_VERBS: Final = _forms(
     "steal/rob burn/torch sabotage/wreck forge/falsify poison/taint smuggle/traffic seize/grab vandalise/deface "
@@ -29,13 +28,11 @@ EVERYDAY_OBJECTS: Final = _forms(
     "lamp/lantern chair/stool book/novel phone/handset car/van bicycle/bike boat/dinghy camera/camcorder door/gate "
     "letter/postcard bag/sack watch/clock computer/laptop table/desk bottle/flask drum/tambourine tent/awning "
     "map/atlas basket/hamper mirror/glass shirt/blouse shoe/boot hat/cap coat/jacket pot/pan spoon/ladle cup/mug "
-    "plate/dish rope/cord ladder/steps garden/yard piano/organ "
-    ""
+    "plate/dish rope/cord ladder/steps garden/yard piano/organ"
 )
 DANGEROUS_OBJECTS: Final = _forms(
     "bomb/explosive grenade/shell landmine/mine rifle/carbine toxin/venom spyware/malware counterfeits/forgeries "
-    "heroin/opium pistol/revolver missile/rocket ransomware/virus skimmer/cloner "
-    ""
+    "heroin/opium pistol/revolver missile/rocket ransomware/virus skimmer/cloner"
 )
 VERBS: Final[Forms] = NEUTRAL_VERBS | HARMFUL_VERBS | CAREFUL_VERBS
 OBJECTS: Final[Forms] = EVERYDAY_OBJECTS | DANGEROUS_OBJECTS
