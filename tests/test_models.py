@@ -133,6 +133,8 @@ def test_a_model_is_loaded_once_and_in_the_precision_that_is_wanted(folder):
 
     first, tokenizer, lock = shared_model(folder, SETTINGS)
     assert shared_model(folder, SETTINGS) == (first, tokenizer, lock)
+    # Sampling names no precision, and the reference that of training: the same one is the same model.
+    assert shared_model(folder, SETTINGS, "float32") == (first, tokenizer, lock)
     assert not first.training
     assert {parameter.dtype for parameter in first.parameters()} == {torch.float32}
     half = load_model(folder, SETTINGS.model_copy(update={"dtype": "bfloat16"}))

@@ -17,7 +17,7 @@ forgetting: list[Callable[[], None]] = []
 
 @functools.lru_cache(maxsize=2)
 def _loaded(
-    folder: Path, settings_json: str, dtype: str | None, attention: str | None, device_map: str | None
+    folder: Path, settings_json: str, dtype: str, attention: str | None, device_map: str | None
 ) -> tuple[Any, Any, threading.Lock]:
     settings = ModelSettings.model_validate_json(settings_json)
     model = load_model(folder, settings, dtype=dtype, attention=attention, device_map=device_map)
@@ -41,7 +41,7 @@ def shared_model(
     `load_model`.
     """
     with _CACHE:
-        return _loaded(folder, settings.model_dump_json(), dtype, attention, device_map)
+        return _loaded(folder, settings.model_dump_json(), dtype or settings.dtype, attention, device_map)
 
 
 def forget_models() -> None:
