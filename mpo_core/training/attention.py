@@ -19,6 +19,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
+from mpo_core.training.transfer import move
+
 NAME = "mpo_packed"
 _LAYERS = frozenset({"full_attention", "sliding_attention"})
 
@@ -143,8 +145,9 @@ def _bounds(segments: tuple[Segment, ...], device: torch.device) -> _Bounds:
         take += [*range(start, start + prompt), *range(second, end)]
         keys.append(len(take))
     most_queries, most_keys = (max(end - start for start, end in itertools.pairwise(of)) for of in (queries, keys))
-    ends = [torch.tensor(of, dtype=torch.int32, device=device) for of in (queries, keys)]
-    return _Bounds(ends[0], ends[1], torch.tensor(take, device=device), most_queries, most_keys)
+    ends = [torch.tensor(of, dtype=torch.int32) for of in (queries, keys)]
+    first, second, places = move([*ends, torch.tensor(take)], device)
+    return _Bounds(first, second, places, most_queries, most_keys)
 
 
 def _at_once(rows: list[Tensor], segments: tuple[Segment, ...], options: _Options) -> Tensor:
@@ -220,7 +223,7 @@ def _spread(segments: tuple[Segment, ...], device: torch.device, *, exact: bool)
             for place, token in enumerate(sequence, len(take)):
                 back[token] = place
             take += sequence + [0] * (length - len(sequence))
-    return _Spread(shapes, torch.tensor(take, device=device), torch.tensor(back, device=device))
+    return _Spread(shapes, *move([torch.tensor(take), torch.tensor(back)], device))
 
 
 def _attend(query: Tensor, key: Tensor, value: Tensor, options: _Options) -> Tensor:

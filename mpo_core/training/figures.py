@@ -34,8 +34,7 @@ class StepFigures:
     """
 
     def __init__(self, pair_ids: list[str], weight: float, device: torch.device) -> None:
-        self._places = {name: place for place, name in enumerate(pair_ids)}
-        self._weight = weight
+        self._pair_ids, self._weight = pair_ids, weight
         self._sums = torch.zeros(len(NAMES), dtype=torch.float64, device=device)
         self._bad = torch.zeros(len(pair_ids), dtype=torch.float64, device=device)
 
@@ -50,9 +49,8 @@ class StepFigures:
             at = NAMES.index(name.replace("__", "/"))
             self._sums[at] += (figures.detach().double() * weights.double()).sum()
 
-    def check(self, loss: Tensor, pair_ids: list[str]) -> None:
-        """Notes which of the losses of these rows, [n], are NaN or infinite."""
-        places = torch.tensor([self._places[name] for name in pair_ids], device=loss.device)
+    def check(self, loss: Tensor, places: Tensor) -> None:
+        """Notes which losses, [n], of the rows with these numbers in the step are NaN or infinite."""
         self._bad.index_add_(0, places, (~torch.isfinite(loss.detach())).double())
 
     def read(self, accelerator: Any, loss: Tensor, norm: Tensor | float = 0.0) -> Reading:
@@ -73,5 +71,5 @@ class StepFigures:
             total,
             size,
             {name: value / self._weight for name, value in zip(NAMES, sums, strict=True)},
-            [name for name, count in zip(self._places, bad, strict=True) if count],
+            [name for name, count in zip(self._pair_ids, bad, strict=True) if count],
         )

@@ -93,12 +93,12 @@ def attach(model: Any, *, packed: bool, keep: int = KEEP, layer: int | None = No
         return Output(torch.stack(sums) if sums else log_p, pooled, kl, states)
 
     def predict(self: Any, hidden: Tensor, goal: Tensor | Frozen | TopTokens) -> Tensor:
-        in_place = vars(self).get("_mpo_in_place", False)
+        in_place, cast = vars(self).get("_mpo_in_place", False), vars(self).get("_mpo_cast")
         if isinstance(goal, Frozen):
             return divergence(hidden, self.weight, self.bias, goal, head, in_place=in_place)
         if isinstance(goal, TopTokens):
             return distillation_loss(hidden, self.weight, self.bias, goal, head, in_place=in_place)
-        return log_probability(hidden, self.weight, self.bias, goal, head, keep=keep, in_place=in_place)
+        return log_probability(hidden, self.weight, self.bias, goal, head, keep=keep, in_place=in_place, cast=cast)
 
     bare.forward = MethodType(forward, bare)
     out = bare.get_output_embeddings()
@@ -124,23 +124,32 @@ def frozen_head(model: Any) -> Frozen:
 
 
 @contextlib.contextmanager
-def adding_up(model: Any) -> Iterator[None]:
-    """Lets backward passes add to the gradients of the embeddings without a new [V, D] tensor for each pass.
+def adding_up(model: Any, narrow: torch.dtype | None = None) -> Iterator[None]:
+    """Lets passes share copies and gradients of weights, so that none of [V, D] is made for each of them.
 
     Gradients of the output embeddings are added in place; of the input embeddings, only the rows of tokens that
     occurred are stored, and added at the end of the context. It is for training in a single process: DDP, FSDP and
     DeepSpeed must see the gradients of each pass.
+
+    Args:
+        model: the policy.
+        narrow: number format that all passes compute in under autocast; None shares no copies of weights.
     """
     bare = inner(model)
     table, out = bare.get_input_embeddings(), bare.get_output_embeddings()
     plain = isinstance(table, torch.nn.Embedding)  # not inside an adapter
     out._mpo_in_place = True  # noqa: SLF001
+    shared: Any = contextlib.nullcontext()
+    if narrow is not None:
+        out._mpo_cast = out.weight.detach().to(narrow)  # noqa: SLF001
+        shared = torch.autocast(out.weight.device.type, enabled=False)  # the cache lasts until the outermost one ends
     if plain:
         table.sparse = True
     try:
-        yield
+        with shared:
+            yield
     finally:
-        out._mpo_in_place = False  # noqa: SLF001
+        out._mpo_in_place, out._mpo_cast = False, None  # noqa: SLF001
         if plain:
             table.sparse = False
             if table.weight.grad is not None:

@@ -59,6 +59,7 @@ def log_probability(
     keep: int,
     chunk: int = CHUNK,
     in_place: bool = False,
+    cast: Tensor | None = None,
 ) -> Tensor:
     """Computes the logarithm of pi of each target token, in float32 or wider.
 
@@ -71,13 +72,14 @@ def log_probability(
         keep: bytes of probabilities that may be kept for backward.
         chunk: tokens whose logits exist at one time, beside those that are kept.
         in_place: backward adds to `weight.grad`, if there is one, instead of making another [V, D].
+        cast: [V, D], the weight in the number format of the computation, if there is such a copy.
 
     Returns:
         [N] in nats.
     """
     if torch.is_autocast_enabled(hidden.device.type):
         hidden = hidden.to(torch.get_autocast_dtype(hidden.device.type))
-    out: Tensor = _LogProbability.apply(hidden, weight, bias, targets, head, keep, chunk, in_place)  # type: ignore[no-untyped-call]
+    out: Tensor = _LogProbability.apply(hidden, weight, bias, targets, head, keep, chunk, in_place, cast)  # type: ignore[no-untyped-call]
     return out
 
 
@@ -125,6 +127,7 @@ class _LogProbability(torch.autograd.Function):
         keep: int,
         chunk: int,
         in_place: bool,  # noqa: FBT001 - apply() takes no keywords
+        cast: Tensor | None,
     ) -> Tensor:
         wide = torch.promote_types(hidden.dtype, torch.float32)
         # Only what backward will read; with soft-capping it needs the logits, so nothing is saved.
@@ -132,16 +135,19 @@ class _LogProbability(torch.autograd.Function):
         saved = min(len(hidden), keep // (len(weight) * wide.itemsize)) if wanted else 0
         ctx.head, ctx.in_place, ctx.saved, ctx.parts = head, in_place, None, chunks(len(hidden), saved, chunk)
         log_p = hidden.new_empty(len(hidden), dtype=wide)
-        cast, scratch = weight.to(hidden.dtype), None
+        ctx.cast, scratch = cast, None
+        narrow = weight.to(hidden.dtype) if cast is None else cast
         for part in ctx.parts:
             keeps = part.stop <= saved
-            logits = compute_logits(hidden[part], cast, bias, head, None if keeps else scratch)
+            logits = compute_logits(hidden[part], narrow, bias, head, None if keeps else scratch)
             if keeps:
                 ctx.saved = logits
             elif scratch is None:
                 scratch = logits
+            at = targets[part][:, None]
+            below_best = logits.gather(-1, at) - logits.amax(-1, keepdim=True)
             torch.softmax(logits, -1, out=logits)
-            log_p[part] = _log_at(logits, targets[part], hidden[part], cast, bias, head)
+            log_p[part] = _log_at(logits, at, below_best).squeeze(-1)
         ctx.save_for_backward(hidden, weight, bias, targets)
         return log_p
 
@@ -151,7 +157,7 @@ class _LogProbability(torch.autograd.Function):
         hidden, weight, bias, targets = ctx.saved_tensors
         head = ctx.head
         gradients = Gradients.of(ctx, hidden, weight, bias)
-        cast, scratch = weight.to(hidden.dtype), None
+        cast, scratch = weight.to(hidden.dtype) if ctx.cast is None else ctx.cast, None
         for part in ctx.parts:
             rows, target_ids = hidden[part], targets[part]
             steep = None
@@ -170,7 +176,7 @@ class _LogProbability(torch.autograd.Function):
                 slope.mul_(steep)
             gradients.add(part, slope.to(rows.dtype), rows, cast, gradient[part] * -head.scale)
             del slope  # the saved ones go before the next are made
-        return *gradients.returned, None, None, None, None, None
+        return *gradients.returned, None, None, None, None, None, None
 
 
 class _Divergence(torch.autograd.Function):
@@ -276,14 +282,13 @@ def compute_logits(rows: Tensor, weight: Tensor, bias: Tensor | None, head: Head
     return logits
 
 
-def _log_at(
-    probabilities: Tensor, target_ids: Tensor, rows: Tensor, weight: Tensor, bias: Tensor | None, head: Head
-) -> Tensor:
-    """Computes log p at the target tokens; where p is too small for its digits, from the logits again."""
-    at = probabilities.gather(-1, target_ids[:, None]).squeeze(-1)
-    log_p = at.log()
-    faint = at < _TINY
-    if bool(faint.any()):
-        logits = compute_logits(rows[faint], weight, bias, head, None)
-        log_p[faint] = logits.log_softmax(-1).gather(-1, target_ids[faint, None]).squeeze(-1)
-    return log_p
+def _log_at(probabilities: Tensor, at: Tensor, below_best: Tensor) -> Tensor:
+    """Computes log p of each target token, [n, 1]; where p is too small for its digits, from the best token's.
+
+    Args:
+        probabilities: [n, V].
+        at: [n, 1], the target tokens.
+        below_best: [n, 1], how far their logits are from the largest ones; at most 0.
+    """
+    p = probabilities.gather(-1, at)
+    return torch.where(p < _TINY, below_best + probabilities.amax(-1, keepdim=True).log(), p.log())

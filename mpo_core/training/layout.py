@@ -7,7 +7,9 @@ the code that the authors of the MPO paper released.
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -19,6 +21,7 @@ from mpo_core.training.encoding import EncodedText
 from mpo_core.training.head import Frozen
 from mpo_core.training.objective import pool
 from mpo_core.training.top_tokens import TopTokens
+from mpo_core.training.transfer import move
 
 MULTIPLE = 8  # padded lengths are rounded up to this, as in the MPO authors' code
 
@@ -69,14 +72,20 @@ class Layout(NamedTuple):
 
     def to(self, device: torch.device) -> Layout:
         """Returns the same layout with its tensors on another device."""
-        inputs = {name: value.to(device) if isinstance(value, Tensor) else value for name, value in self.inputs.items()}
-        return self._replace(
-            inputs=inputs,
-            predicting=self.predicting.to(device),
-            targets=self.targets.to(device),
-            compared=self.compared.to(device),
-            frozen=self.frozen and self.frozen.to(device),
-        )
+        moved = self.with_tensors(iter(move(self.tensors, device)))
+        return moved._replace(frozen=self.frozen and self.frozen.to(device))
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        """Its tensors, but for those of `frozen`."""
+        inputs = [value for value in self.inputs.values() if isinstance(value, Tensor)]
+        return [*inputs, self.predicting, self.targets, self.compared]
+
+    def with_tensors(self, tensors: Iterator[Tensor]) -> Layout:
+        """Returns the same layout with others in the place of `tensors`."""
+        inputs = {name: next(tensors) if isinstance(value, Tensor) else value for name, value in self.inputs.items()}
+        predicting, targets, compared = itertools.islice(tensors, 3)
+        return self._replace(inputs=inputs, predicting=predicting, targets=targets, compared=compared)
 
     def pool(self, hidden: Tensor) -> Tensor:
         """Returns [2k, D] of the k pooled items, chosen and rejected in turn; `hidden` is [R * T, D]."""

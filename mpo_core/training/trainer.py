@@ -36,7 +36,7 @@ from mpo_core.training.objective import divergence_loss, retention_loss, weighte
 from mpo_core.training.plan import Forward, by_rows, by_tokens, share
 from mpo_core.training.schedule import EpochSteps, learning_rate, total_steps
 from mpo_core.training.start import expected_of, require_reference
-from mpo_core.training.step import Step, scores
+from mpo_core.training.step import Part, RowFigures, SourceFigures, Step, parts, scores
 from mpo_core.training.stop import Stop
 from mpo_core.training.weighting import learned_weights
 
@@ -178,12 +178,13 @@ class MPOTrainer:
     # -- loss -----------------------------------------------------------------------
 
     def _autocast(self, *, exact: bool = False) -> Any:
-        # Not left to accelerate, which under FSDP would cast weights and figures instead. No weight is read twice in
-        # a forward, so a cache of them would only hold memory.
+        # Not left to accelerate, which under FSDP would cast weights and figures instead. Inside of `adding_up` the
+        # cache lasts for a step; elsewhere no weight is read twice, so a cache would only hold memory.
         bfloat16 = self.settings.precision == "bfloat16" and not exact
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=bfloat16, cache_enabled=False)
+        cached = torch.is_grad_enabled() and self.accelerator.distributed_type == DistributedType.NO
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=bfloat16, cache_enabled=cached)
 
-    def _run(self, model: Any, forward: Forward, *, exact: bool = False) -> Output:
+    def _layout(self, forward: Forward) -> Layout:
         layout = forward.layout(
             packed=self.packed,
             pooling=self.settings.pooling,
@@ -193,7 +194,22 @@ class MPOTrainer:
         )
         if self._answers is not None and forward.sources:
             layout = layout._replace(frozen=self._answers.of(forward))
-        return self._output(model, layout, exact=exact)
+        return layout
+
+    def _run(self, model: Any, forward: Forward, *, exact: bool = False) -> Output:
+        return self._output(model, self._layout(forward), exact=exact)
+
+    def parts(self, step: Step) -> list[Part]:
+        """Returns the forward passes of a step with all that they compute with."""
+        layouts = [self._layout(forward) for forward in step.forwards]
+        return parts(step, layouts, self.device, pooled=self._pooled, bare=self._bare)
+
+    def _pooled(self, forward: Forward) -> Tensor:
+        """Returns the reference's states of the dominant pairs in a forward pass, [2k, D]."""
+        if self.settings.pooling == "padded_mean" and forward.sources:
+            return self._layouts[_names(forward)]
+        states = [state for source in forward.sources for state in source.row.pooled or ()]
+        return torch.stack(states) if states else torch.empty(0)
 
     def _output(self, model: Any, layout: Layout, *, exact: bool = False) -> Output:
         with self._autocast(exact=exact):
@@ -238,62 +254,54 @@ class MPOTrainer:
         reference = log_p.new_tensor([row.reference for row in rows])
         return step._replace(kl=divergence(log_p, reference, log_p.new_tensor([row.weight for row in rows])))
 
-    def share_of_loss(self, model: Any, forward: Forward, step: Step) -> Tensor:
+    def share_of_loss(self, model: Any, part: Part, step: Step) -> Tensor:
         """Computes what a forward pass adds to the loss of its step (equation 6 of the MPO paper), a scalar."""
-        out = self._run(model, forward)
+        out = self._output(model, part.layout)
         loss = 0.0 * (out.log_p.sum() + out.pooled.sum())
-        if forward.idle:
+        if part.forward.idle:
             return loss
-        if forward.targets:
-            loss = loss + self._target_loss(out, forward.targets, step)
-        if forward.sources:
-            loss = loss + self.settings.retention_weight * self._retention(out, forward, step)
+        if part.forward.targets:
+            loss = loss + self._target_loss(out, part, step)
+        if part.forward.sources:
+            loss = loss + self.settings.retention_weight * self._retention(out, part.sources, step)
         return loss
 
-    def _target_loss(self, out: Output, rows: list[PairRow], step: Step) -> Tensor:
+    def _target_loss(self, out: Output, part: Part, step: Step) -> Tensor:
+        rows, weights = part.rows, part.rows.weight
         loss, of_rows = self._losses(out, rows, step)
-        weights = of_rows.chosen.new_tensor([row.weight for row in rows])
-        step.figures.check(loss, [row.pair_id for row in rows])
-        gap = of_rows.gap
+        step.figures.check(loss, rows.place)
         step.figures.add(
             loss__gap=(loss, weights),
-            reward_gap__target=(gap, weights),
-            reward_gap__dominant=(of_rows.anchor_gap, weights),
-            rewards__accuracies=(gap > 0, weights),
+            reward_gap__target=(of_rows.gap, weights),
+            reward_gap__dominant=(rows.anchor_gap, weights),
+            rewards__accuracies=(of_rows.gap > 0, weights),
         )
         if self._weighting is not None and torch.is_grad_enabled():  # validation losses must be comparable
-            self._weighting.note(rows, loss)
-            weights = weights * self._weighting.factors(rows).to(weights)
+            self._weighting.note(part.forward.targets, loss)
+            weights = weights * self._weighting.factors(part.forward.targets).to(weights)
         return weighted_mean(loss, weights, step.weight)
 
-    def _losses(self, out: Output, rows: list[PairRow], step: Step) -> tuple[Tensor, Scores]:
+    def _losses(self, out: Output, rows: RowFigures, step: Step) -> tuple[Tensor, Scores]:
         """Computes the method's loss of each row, [rows], from the scores that are returned with it."""
-        of_rows = scores(out.log_p, rows, step)
         # Validation losses before and after a warm start must be comparable, so they are taken at the end of training.
         progress = self.state.global_step / max(self.state.max_steps, 1) if torch.is_grad_enabled() else 1.0
-        of_rows = of_rows._replace(progress=progress)
-        if self._bare:
-            bare = of_rows.chosen.new_tensor([self._bare[row.pair_id].reference for row in rows])
-            of_rows = of_rows._replace(bare_chosen=bare[:, 0], bare_rejected=bare[:, 1])
+        of_rows = scores(out.log_p, rows, step, progress=progress, with_bare=bool(self._bare))
         return self.settings.loss(of_rows), of_rows
 
     def _row_losses(self, model: Any, step: Step, rows: list[PairRow]) -> Iterator[tuple[list[PairRow], Tensor]]:
         """Computes the losses of rows as if they were the step's, forward by forward."""
-        for forward in self._cut(rows, targets_alone=True):
-            loss, _ = self._losses(self._run(model, forward), forward.targets, step._replace(rows=rows))
-            yield forward.targets, loss
+        others = step._replace(rows=rows, forwards=self._cut(rows, targets_alone=True))
+        for part in self.parts(others):
+            loss, _ = self._losses(self._output(model, part.layout), part.rows, others)
+            yield part.forward.targets, loss
 
-    def _retention(self, out: Output, forward: Forward, step: Step) -> Tensor:
+    def _retention(self, out: Output, sources: SourceFigures, step: Step) -> Tensor:
         if self._compares:
-            answers = [answer for source in forward.sources for answer in source.row.source[1:]]
-            loss = divergence_loss(out.divergence, out.divergence.new_tensor([len(answer) for answer in answers]))
-        elif self.settings.pooling == "padded_mean":
-            loss = retention_loss(out.pooled, self._layouts[_names(forward)].to(out.pooled.device))
+            loss = divergence_loss(out.divergence, sources.tokens)
         else:
-            reference = torch.stack([state for source in forward.sources for state in source.row.pooled or ()])
-            loss = retention_loss(out.pooled, reference.to(out.pooled.device))
-        step.figures.check(loss, [source.row.pair_id for source in forward.sources])
-        weights = loss.new_tensor([source.weight for source in forward.sources])
+            loss = retention_loss(out.pooled, sources.pooled)
+        step.figures.check(loss, sources.place)
+        weights = sources.weight.to(loss.dtype)
         step.figures.add(loss__retention=(loss, weights))
         return weighted_mean(loss, weights, step.weight)
 
@@ -357,13 +365,14 @@ class MPOTrainer:
         processes = self.accelerator.num_processes
         total = torch.zeros((), device=self.device)
         alone = self.accelerator.distributed_type == DistributedType.NO
-        forwards = step.forwards if self.settings.needs_answers else []
-        with adding_up(model) if alone else contextlib.nullcontext():
-            for i, forward in enumerate(forwards):
-                last = i == len(forwards) - 1
+        passes = self.parts(step) if self.settings.needs_answers else []
+        narrow = torch.bfloat16 if self.settings.precision == "bfloat16" else None
+        with adding_up(model, narrow if len(passes) > 1 else None) if alone else contextlib.nullcontext():
+            for i, part in enumerate(passes):
+                last = i == len(passes) - 1
                 on = last and updates and self.settings.updates_in_backward
                 with self._last_syncs(model, last=last), updating_in_backward(self.optimizer, on=on):
-                    loss = self.share_of_loss(model, forward, step)
+                    loss = self.share_of_loss(model, part, step)
                     self.accelerator.backward(loss * processes)
                 total += loss.detach()
         return total
@@ -407,12 +416,13 @@ class MPOTrainer:
         if self.accelerator.distributed_type != DistributedType.NO or self.settings.updates_in_backward:
             return [row.pair_id for row in step.rows]
         at_fault: set[str] = set()
-        for forward in self._pair_by_pair(step):
+        for part in self.parts(step._replace(forwards=self._pair_by_pair(step))):
+            forward = part.forward
             sources = {source.row.source_id for source in forward.sources}
             names = {row.pair_id for row in forward.targets}
             names |= {row.pair_id for row in step.rows if row.source_id in sources}
             model.zero_grad()
-            self.share_of_loss(model, forward, step).backward()
+            self.share_of_loss(model, part, step).backward()
             gradients = (weight.grad for weight in model.parameters() if weight.grad is not None)
             if not all(bool(gradient.isfinite().all()) for gradient in gradients):
                 at_fault |= names
@@ -452,7 +462,7 @@ class MPOTrainer:
         total = 0.0
         for step in (self._with_kl(model, step) for step in self._steps(self.eval_dataset)):
             with torch.no_grad():
-                loss = sum((self.share_of_loss(model, forward, step) for forward in step.forwards), torch.zeros(()))
+                loss = sum((self.share_of_loss(model, part, step) for part in self.parts(step)), torch.zeros(()))
             figures = self.read_finite(step, loss, 0.0)
             for name, value in {**self._meant(figures.means), "loss": figures.loss}.items():
                 sums[name] = sums.get(name, 0.0) + value * step.weight

@@ -25,9 +25,9 @@ def _explode_on(trainer, pair_id, step, value):
     """Makes the gradient of one row's loss no number from some step on; the loss stays one."""
     own = type(trainer)._target_loss
 
-    def target_loss(out, rows, current):
-        loss = own(trainer, out, rows, current)
-        hit = trainer.state.global_step + 1 >= step and any(row.pair_id == pair_id for row in rows)
+    def target_loss(out, part, current):
+        loss = own(trainer, out, part, current)
+        hit = trainer.state.global_step + 1 >= step and pair_id in [current.rows[at].pair_id for at in part.rows.place]
         if hit and loss.requires_grad:
             loss.register_hook(lambda gradient: gradient * value)
         return loss

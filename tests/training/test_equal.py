@@ -107,7 +107,7 @@ class Models:
         try:
             step = self.trainer._step(some)
             with torch.no_grad():
-                shares = [self.trainer.share_of_loss(self.policy, forward, step) for forward in step.forwards]
+                shares = [self.trainer.share_of_loss(self.policy, part, step) for part in self.trainer.parts(step)]
             self.policy.zero_grad()
             logged = self.trainer.forward_and_backward(step)
             torch.testing.assert_close(logged.double(), sum(shares).double(), rtol=1e-6, atol=0)  # type: ignore[union-attr]

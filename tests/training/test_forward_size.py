@@ -148,9 +148,9 @@ def test_a_step_without_enough_memory_is_repeated_exactly_in_smaller_passes(buil
     whole = sum(forward.tokens for forward in by_tokens(trainer.train_dataset, 1, sources=True))
     original = trainer.share_of_loss
 
-    def limited(model: Any, forward: Any, step: Any) -> Any:
-        loss = original(model, forward, step)  # draws random numbers, and adds to the figures of the log
-        if trainer.state.global_step == 1 and forward.tokens > whole // 2:
+    def limited(model: Any, part: Any, step: Any) -> Any:
+        loss = original(model, part, step)  # draws random numbers, and adds to the figures of the log
+        if trainer.state.global_step == 1 and part.forward.tokens > whole // 2:
             raise torch.OutOfMemoryError("CUDA out of memory.")
         return loss
 
