@@ -146,8 +146,8 @@ def _bounds(segments: tuple[Segment, ...], device: torch.device) -> _Bounds:
         keys.append(len(take))
     most_queries, most_keys = (max(end - start for start, end in itertools.pairwise(of)) for of in (queries, keys))
     ends = [torch.tensor(of, dtype=torch.int32) for of in (queries, keys)]
-    first, second, places = move([*ends, torch.tensor(take)], device)
-    return _Bounds(first, second, places, most_queries, most_keys)
+    of_queries, of_keys, places = move([*ends, torch.tensor(take)], device)
+    return _Bounds(of_queries, of_keys, places, most_queries, most_keys)
 
 
 def _at_once(rows: list[Tensor], segments: tuple[Segment, ...], options: _Options) -> Tensor:
