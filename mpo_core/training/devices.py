@@ -24,7 +24,7 @@ def accelerator_for(settings: TrainingSettings) -> Accelerator:
         # accelerate 1.15 shards over devices alone, though torch does over CPUs too: so they pass for devices.
         state.distributed_type = DistributedType.MULTI_GPU
     unused = DistributedDataParallelKwargs(find_unused_parameters=not settings.gradient_checkpointing)
-    accelerator = Accelerator(cpu=on_cpu, kwargs_handlers=[unused])
+    accelerator = Accelerator(kwargs_handlers=[unused])  # given the CPU here, it would leave DeepSpeed out
     if accelerator.distributed_type == DistributedType.DEEPSPEED:
         # The trainer cuts a step by itself, and clips; DeepSpeed wants a size of batches all the same.
         options = {"train_micro_batch_size_per_gpu": 1, "gradient_clipping": settings.max_grad_norm or 0.0}
