@@ -149,7 +149,7 @@ def test_microworld_is_exact_in_every_language() -> None:
     from mpo_core import microworld
 
     items = microworld.items("validation", "harmful", limit=5) + microworld.items("validation", "harmless", limit=5)
-    engine = MicroworldEngine()
+    engine = MicroworldEngine(MicroworldSource(engine="microworld"))
     for code in microworld.LANGUAGES[1:]:
         texts = [text for item in items for text in (item.prompt("en"), item.refusal("en"), item.help("en"))]
         wanted = [text for item in items for text in (item.prompt(code), item.refusal(code), item.help(code))]
