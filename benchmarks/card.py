@@ -285,7 +285,7 @@ def _part_in_time(name: str, device: str, *, tiny: bool, limit: float) -> tuple[
         errors.seek(0)
         figures: dict[str, Any] = {}
         for line in output:
-            if line.startswith("{"):
+            if line.startswith('{"'):  # TRL prints dictionaries of Python
                 figures |= json.loads(line)
         if "steps" in figures:
             return figures, ""

@@ -68,7 +68,11 @@ def train(
     inputs: dict[str, Any] = {
         "model": model,
         "pairs": list(pairs.of("train").target.values()),
-        "validation": list(pairs.of("validation").target.values()) if settings.needs_validation else [],
+        "validation": [
+            future
+            for (code, _), future in pairs.of("validation").target.items()
+            if settings.needs_validation and code in run.config.languages.with_pairs
+        ],
         "references": references,
         "settings": settings,
         "label": label,

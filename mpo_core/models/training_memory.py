@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mpo_core.contract.errors import BadInputError
-from mpo_core.models.folder import read_weights
+from mpo_core.models.folder import json_object, read_weights
 from mpo_core.settings import TrainingSettings
 
 _log = logging.getLogger(__name__)
@@ -81,6 +81,8 @@ def _problem(folder: Path, training: TrainingSettings) -> BadInputError | None:
     import torch
 
     if training.device == "cpu" or not torch.cuda.is_available():
+        return None
+    if "quantization_config" in json_object(folder, "config.json"):  # its shapes are those of packed numbers
         return None
     memory = torch.cuda.mem_get_info()[1]
     state = state_bytes(read_weights(folder).shapes, training)

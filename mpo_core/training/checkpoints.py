@@ -167,5 +167,5 @@ def _random_states() -> dict[str, Tensor]:
 
 def _set_random_states(states: dict[str, Tensor]) -> None:
     torch.set_rng_state(states["cpu"])
-    if torch.cuda.is_available():
+    if "cuda" in states and torch.cuda.is_available():  # a training may go on on another device
         torch.cuda.set_rng_state(states["cuda"])

@@ -146,9 +146,9 @@ def run(job: TrainingJob, channel: _Channel) -> TrainingResult:
         stop = Stop()
         stop.listen()
         with _reporting(job, channel) as report:
-            trainer.train(checkpoint, report=report, stop=stop)
+            stopped = trainer.train(checkpoint, report=report, stop=stop)
         state = trainer.state
-        if stop.requested and not state.is_over:
+        if stopped:
             raise _StoppedError(state.global_step)
         rows, peak_memory = len(trainer.train_dataset), _peak_memory()
         _save(job, trainer, quarantine, cuts)

@@ -23,7 +23,7 @@ def accelerator_for(settings: TrainingSettings) -> Accelerator:
     if settings.parallel == "fsdp2" and state.distributed_type == DistributedType.MULTI_CPU:
         # accelerate 1.15 shards over devices alone, though torch does over CPUs too: so they pass for devices.
         state.distributed_type = DistributedType.MULTI_GPU
-    unused = DistributedDataParallelKwargs(find_unused_parameters=not settings.gradient_checkpointing)
+    unused = DistributedDataParallelKwargs(find_unused_parameters=settings.gradient_checkpointing is not True)
     accelerator = Accelerator(kwargs_handlers=[unused])  # given the CPU here, it would leave DeepSpeed out
     if accelerator.distributed_type == DistributedType.DEEPSPEED:
         # The trainer cuts a step by itself, and clips; DeepSpeed wants a size of batches all the same.

@@ -186,8 +186,9 @@ class ForwardSize:
             return False
         memory, self.memory = self.memory, None
         noted = next((line for line in reversed(state.log_history) if _TOKENS in line), None)
-        if noted is not None and self._settings.tokens_per_forward is None:
-            self._set(model, Size(int(noted[_TOKENS]), int(noted[_LAYERS])))
+        if noted is not None:  # to measure again would count moments twice, which the checkpoint has brought
+            most = self._settings.tokens_per_forward or int(noted[_TOKENS])
+            self._set(model, Size(min(int(noted[_TOKENS]), most), int(noted[_LAYERS])))
         else:
             self._set(model, self._measured(model, rows, memory, attempt))
             self._note(state)
@@ -301,6 +302,11 @@ def recompute(model: Any, count: int) -> None:
         inner(model).activation_checkpointing_enable({"use_reentrant": False})
     for number, layer in enumerate(layers):
         layer.gradient_checkpointing = number < count
+
+
+def recomputes(model: Any) -> bool:
+    """Says whether any layer of a model computes its activations again in backward."""
+    return any(layer.gradient_checkpointing for layer in _layers(model))
 
 
 def _layers(model: Any) -> list[GradientCheckpointingLayer]:

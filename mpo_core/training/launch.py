@@ -142,7 +142,7 @@ def _follow(
 ) -> TrainingResult:
     assert child.stdout is not None  # noqa: S101 - PIPE was asked for
     for line in child.stdout:
-        if not line.startswith(b"{"):  # of a library that the launcher imports; DeepSpeed's log goes there
+        if not line.startswith(b'{"'):  # of a library that the launcher imports; DeepSpeed's log goes there
             with log.open("ab") as file:
                 file.write(line)
             continue

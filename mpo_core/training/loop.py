@@ -54,8 +54,8 @@ class Progress:
         return len(losses) - 1 - losses.index(min(losses)) if losses else 0
 
 
-def train(trainer: MPOTrainer, checkpoint: Path | None, *, report: Report, stop: Stop) -> None:
-    """Trains to the last step, to a stop, or until validation gets no better.
+def train(trainer: MPOTrainer, checkpoint: Path | None, *, report: Report, stop: Stop) -> bool:
+    """Trains to the last step, to a stop, or until validation gets no better; says whether a stop was requested before.
 
     Args:
         trainer: what is done in a step, and with what.
@@ -102,8 +102,9 @@ def train(trainer: MPOTrainer, checkpoint: Path | None, *, report: Report, stop:
         if is_best or stops or state.is_over or state.global_step % settings.save_every == 0:
             checkpoints.save(asdict(state), state.global_step, state.best_global_step)
         if stops and not state.is_over:
-            return
+            return True
 
     log({"train_runtime": round(time.monotonic() - began, 4)})
     if state.best_global_step is not None:
         checkpoints.load_weights(checkpoints.of_step(state.best_global_step))
+    return False

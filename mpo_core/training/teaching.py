@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyarrow as pa
 
+from mpo_core.contract.errors import BadInputError
 from mpo_core.contract.progress import Progress
 from mpo_core.contract.tables import QUARANTINE, TEACHER
 from mpo_core.models import refuse_longer
 from mpo_core.models.chat import encode_prompt, encode_response
+from mpo_core.models.memory import halving
 from mpo_core.training.encoding import EncodedText
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def teacher_prompt(instruction: str, *, prompt: str, original: str) -> str:
@@ -98,15 +103,20 @@ def distributions(
     refuse_longer((answer.ids.longest for answer in answers), model.config, cutoff)
     rows, packed, out, done = [], can_pack(model), inner(model).get_output_embeddings(), 0
     autocast = torch.autocast(model.device.type, torch.bfloat16, enabled=precision == "bfloat16")
+
+    def compute(batch: list[_Answer]) -> list[Tensor]:
+        items = [Item(answer.ids, scored=False, pooled=False, compared=True) for answer in batch]
+        layout = pack(items, "mean") if packed else pad(items, "mean", tokenizer.pad_token_id)
+        states = model(layout=layout.to(model.device)).states
+        top = top_tokens(states, out.weight, out.bias, describe_head(model.config), min(top_k, len(out.weight) - 1))
+        return [part.cpu() for part in top]
+
     model.eval()
     with scoring(model, packed=packed, keep=0), torch.no_grad(), autocast:
-        for batch in _batches(answers, tokens_per_forward):
-            items = [Item(answer.ids, scored=False, pooled=False, compared=True) for answer in batch]
-            layout = pack(items, "mean") if packed else pad(items, "mean", tokenizer.pad_token_id)
-            states = model(layout=layout.to(model.device)).states
-            top = top_tokens(states, out.weight, out.bias, describe_head(model.config), min(top_k, len(out.weight) - 1))
+        batches = list(_batches(answers, tokens_per_forward))
+        for batch, top in halving(batches, compute, tokens=lambda answer: answer.ids.longest, too_small=_too_small):
             lengths = [len(answer.ids.chosen) for answer in batch]
-            for answer, ids, log_p, rest in zip(batch, *(part.cpu().split(lengths) for part in top), strict=True):
+            for answer, ids, log_p, rest in zip(batch, *(part.split(lengths) for part in top), strict=True):
                 if bool(log_p.isfinite().all()):
                     figures = {"top_ids": ids.flatten(), "top_log_probs": log_p.flatten(), "rest_log_probs": rest}
                     rows.append(answer.row | {name: values.tolist() for name, values in figures.items()})
@@ -115,6 +125,14 @@ def distributions(
             done += len(batch)
             progress(done, len(answers))
     return TEACHER.build(sorted(rows, key=_key)), QUARANTINE.build(rejected)
+
+
+def _too_small(answer: _Answer) -> BadInputError:
+    return BadInputError(
+        f"the memory is too small for the {answer.ids.longest} tokens of an answer",
+        where=f"distillation, prompt {answer.row['prompt_id']}",
+        fix="Lower training.cutoff, or set training.weights to bfloat16 (with training.lora).",
+    )
 
 
 def _encoded(

@@ -27,7 +27,7 @@ from mpo_core.training.distillation import TeacherRow
 from mpo_core.training.divergence import divergence, mismatched
 from mpo_core.training.figures import Reading, StepFigures
 from mpo_core.training.forward import Output, adding_up, attach, can_pack
-from mpo_core.training.forward_size import ForwardSize
+from mpo_core.training.forward_size import ForwardSize, recomputes
 from mpo_core.training.frozen_answers import FrozenAnswers
 from mpo_core.training.layout import Item, Layout, pack, pad
 from mpo_core.training.lean import norm_of_step, split, updating_in_backward
@@ -309,9 +309,9 @@ class MPOTrainer:
 
     def train(
         self, checkpoint: Path | None = None, *, report: loop.Report = lambda _line: None, stop: Stop | None = None
-    ) -> None:
+    ) -> bool:
         """Trains, see `loop.train`."""
-        loop.train(self, checkpoint, report=report, stop=stop or Stop())
+        return loop.train(self, checkpoint, report=report, stop=stop or Stop())
 
     def prepare(self) -> None:
         """Spreads the model over the processes, and makes the optimiser of what is there then."""
@@ -366,8 +366,9 @@ class MPOTrainer:
         total = torch.zeros((), device=self.device)
         alone = self.accelerator.distributed_type == DistributedType.NO
         passes = self.parts(step) if self.settings.needs_answers else []
-        narrow = torch.bfloat16 if self.settings.precision == "bfloat16" else None
-        with adding_up(model, narrow if len(passes) > 1 else None) if alone else contextlib.nullcontext():
+        # One copy of the weights serves all passes, but layers that are computed again would not hold theirs so long.
+        shares = self.settings.precision == "bfloat16" and len(passes) > 1 and not recomputes(model)
+        with adding_up(model, torch.bfloat16 if shares else None) if alone else contextlib.nullcontext():
             for i, part in enumerate(passes):
                 last = i == len(passes) - 1
                 on = last and updates and self.settings.updates_in_backward
