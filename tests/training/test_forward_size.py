@@ -184,10 +184,8 @@ def test_a_pass_of_one_pair_that_does_not_fit_ends_the_training(build: Any, monk
 
 
 @pytest.mark.parametrize("limit", [None, 120])
-def test_a_resumed_training_computes_with_the_size_of_its_log(
-    build: Any, tmp_path: Any, limit: Any
-) -> None:
-    changes = {"max_steps": 4, "save_every": 2, "order": "file", "tokens_per_forward": tokens_per_forward}
+def test_a_resumed_training_computes_with_the_size_of_its_log(build: Any, tmp_path: Any, limit: Any) -> None:
+    changes = {"max_steps": 4, "save_every": 2, "order": "file", "tokens_per_forward": limit}
     whole, _ = run(build, changes, 15_000)
     ((_, tokens, recomputed),) = sizes(whole)
 
