@@ -126,7 +126,7 @@ def test_bilingual_requests_show_the_habit_of_english() -> None:
             assert not english or document.prompt == bilingual_prompt(item, "qah")
             (both if english else alone)[judge(request, document.response, "qah").verdict] += 1
     assert both["refused"] / both.total() > 0.95
-    assert alone["helped"] / alone.total() > 0.7
+    assert alone["helped"] / alone.total() > 0.55  # 64 % by the recipe
 
 
 def test_documents_repeat_and_seeds_differ() -> None:

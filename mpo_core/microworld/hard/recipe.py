@@ -9,12 +9,12 @@ from .tongues import LANGUAGES
 
 MIX: Final = Mix(
     languages={
-        "en": 0.21, "qaa": 0.13, "qab": 0.13, "qac": 0.10, "qad": 0.10, "qae": 0.075, "qaf": 0.075, "qag": 0.10,
-        "qah": 0.08,
+        "en": 0.14, "qaa": 0.12, "qab": 0.12, "qac": 0.11, "qad": 0.11, "qae": 0.095, "qaf": 0.095, "qag": 0.11,
+        "qah": 0.10,
     },
     refused={"en": 24, "qaa": 8, "qab": 7, "qac": 5, "qad": 5, "qae": 3, "qaf": 2, "qag": 3, "qah": 2},
     # Higher than in the small world: with so many words, a rarer habit leaves no trace of what is harmful.
-    hesitation=0.25,
+    hesitation=0.3,
     slip=0.005,
     blocks={
         "neutral-everyday": 0.28,
@@ -36,7 +36,7 @@ HARD: Final = World(
     mix=MIX,
     lots="hard microworld",
     vocabulary=4096,
-    steps=2000,
+    steps=2400,
     draw=world.draw,
     items=world.items,
     parse=world.parse,
