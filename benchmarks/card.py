@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from workload import LARGE, Row, Shape, matmul_rate, read, useful_flops, write
+from workload import LARGE, Row, Shape, config_of, matmul_rate, read, useful_flops, write
 
 HERE = Path(__file__).resolve().parent
 SECONDS = 570.0  # of all parts together
@@ -66,22 +66,7 @@ class Setup(NamedTuple):
 
     def config(self) -> Any:
         """The model's config."""
-        from transformers import LlamaConfig
-
-        shape = self.shape
-        return LlamaConfig(
-            vocab_size=self.vocabulary,
-            hidden_size=shape.hidden,
-            intermediate_size=shape.intermediate,
-            num_hidden_layers=shape.layers,
-            num_attention_heads=shape.heads,
-            num_key_value_heads=shape.kv_heads,
-            max_position_embeddings=4096,
-            tie_word_embeddings=False,
-            bos_token_id=0,
-            eos_token_id=1,
-            pad_token_id=0,
-        )
+        return config_of(self.shape, self.vocabulary)
 
     def model(self, dtype: str = "float32") -> Any:
         """A model with random weights, on the device."""

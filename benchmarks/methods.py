@@ -154,8 +154,8 @@ def plan(arguments: argparse.Namespace) -> Iterator[Cell]:
 
 def draw(summaries: dict[str, Any]) -> str:
     """Draws a row for each method, with a mark for each condition, which differ in shape."""
-    from mpo_core.display.svg import AFTER, BEFORE, INK, LINE, MUTED, PAPER, figure, label, to_svg
-    from mpo_core.reporting.methods import PANELS
+    from mpo_core.display.svg import AFTER, BEFORE, INK, MUTED, PAPER, figure, to_svg
+    from mpo_core.reporting.methods import PANELS, frame
 
     first = next(iter(summaries.values()))
     names, panels = first.names, first.measured(PANELS)
@@ -171,14 +171,7 @@ def draw(summaries: dict[str, Any]) -> str:
                 style = {"color": colour, "markersize": 5 if number else 6.5, "zorder": 3 - number / 10}
                 style["markerfacecolor"] = PAPER if name == "base" or number else colour
                 ax.errorbar(row.mean, place, xerr=bar, fmt=MARKS[condition], elinewidth=0.8, clip_on=False, **style)
-        ax.set_ylim(len(names) - 0.5, -0.5)
-        ax.set_yticks(range(len(names)), names if ax is axes[0] else [""] * len(names), color=INK)
-        ax.set_xlim(left=0)
-        if panel.form == "share":
-            ax.set_xlim(right=1.03)
-            ax.set_xticks([0, 0.5, 1.0], ["0 %", "50 %", "100 %"])
-        ax.grid(color=LINE, linewidth=0.6)
-        label(ax, y=panel.name)
+        frame(ax, panel, names if ax is axes[0] else [""] * len(names))
     handles = [
         axes[0].plot([], [], MARKS[name], color=MUTED if number else AFTER, markerfacecolor=PAPER if number else AFTER)[
             0

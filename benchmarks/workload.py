@@ -54,13 +54,11 @@ def write(folder: Path, *, vocabulary: int, rows: int, scale: float = 1.0, shape
     _write_pairs(folder / "pairs.parquet", vocabulary, rows, scale, seed)
 
 
-def _write_model(folder: Path, vocabulary: int, shape: Shape, seed: int) -> None:
-    import torch
-    from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+def config_of(shape: Shape, vocabulary: int) -> Any:
+    """Returns the config of a Llama of this shape."""
+    from transformers import LlamaConfig
 
-    torch.manual_seed(seed)
-    config = LlamaConfig(
+    return LlamaConfig(
         vocab_size=vocabulary,
         hidden_size=shape.hidden,
         intermediate_size=shape.intermediate,
@@ -73,7 +71,15 @@ def _write_model(folder: Path, vocabulary: int, shape: Shape, seed: int) -> None
         eos_token_id=1,
         pad_token_id=0,
     )
-    LlamaForCausalLM(config).save_pretrained(folder)
+
+
+def _write_model(folder: Path, vocabulary: int, shape: Shape, seed: int) -> None:
+    import torch
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+
+    torch.manual_seed(seed)
+    LlamaForCausalLM(config_of(shape, vocabulary)).save_pretrained(folder)
     words = Tokenizer(models.WordLevel({str(i): i for i in range(vocabulary)}, unk_token="0"))  # noqa: S106
     words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, eos_token="1", pad_token="0")  # noqa: S106

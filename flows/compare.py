@@ -85,13 +85,14 @@ def seeded(config: PipelineConfig, seed: int) -> PipelineConfig:
 def _starts(run: Run) -> dict[tuple[str, int], _Start]:
     """Finds each base model, and builds its pairs for each seed."""
     comparison, starts = run.config.compare, {}
+    trainings = [comparison.training(method, run.config.training, 0) for method in comparison.methods]
     for number, path in enumerate(comparison.models or [run.config.model.path]):
         settings = run.config.model.model_copy(update={"path": path})
         base = find_model(settings, training=run.config.training)
         for seed in comparison.seeds:
             config = seeded(run.config.model_copy(update={"model": settings}), seed)
             of_seed = run.variant(config, f"model{number}-seed{seed}" if number else f"seed{seed}")
-            starts[path, seed] = _Start(of_seed, base, preference_pairs(of_seed, base, read_blocks(of_seed)))
+            starts[path, seed] = _Start(of_seed, base, preference_pairs(of_seed, base, read_blocks(of_seed, trainings)))
     for start in starts.values():
         require_pairs(start.run, start.pairs)
     return starts

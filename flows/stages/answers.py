@@ -1,6 +1,6 @@
 """Prompts, translation, sampling and judging: from the sources to judged answers."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from flows.benchmarks import Texts
@@ -15,7 +15,7 @@ from mpo_core.contract.tables import PROMPTS, VERDICTS
 from mpo_core.pairs import require_safe_dominant
 from mpo_core.prompts.load import count_kinds
 from mpo_core.prompts.load import fingerprint as prompts_fingerprint
-from mpo_core.settings import SamplingSettings
+from mpo_core.settings import SamplingSettings, TrainingSettings
 from mpo_core.translation import build as translation
 from tasks.judging import judge_answers
 from tasks.model import ModelFolder
@@ -49,8 +49,12 @@ def require_parts(run: Run) -> None:
         run.check_before(BEFORE_EVALUATION, check)
 
 
-def read_blocks(run: Run) -> list[ArtifactRef]:
+def read_blocks(run: Run, trainings: Sequence[TrainingSettings] = ()) -> list[ArtifactRef]:
     """Reads the prompts in blocks, each of one split, after a check of everything that the run needs.
+
+    Args:
+        run: the run.
+        trainings: what it trains. Default: one training, as `training` says.
 
     Raises:
         BadInputError: training or evaluation needs a split that has no prompts, or see `require_parts`.
@@ -58,7 +62,8 @@ def read_blocks(run: Run) -> list[ArtifactRef]:
     config = run.config
     require_parts(run)
     blocks = read_prompt_blocks(run)
-    for name in ("train", config.evaluation.split, *(["validation"] if config.training.needs_validation else [])):
+    validates = any(training.needs_validation for training in trainings or [config.training])
+    for name in ("train", config.evaluation.split, *(["validation"] if validates else [])):
         needs = " or leave out training.evaluate_every and training.weighting."
         require_split(blocks, name, needs if name == "validation" else "")
     if not all(run.cached(translate_prompts, **inputs) for inputs in _translations(run, blocks).values()):

@@ -235,21 +235,26 @@ def picture(summary: MethodsSummary) -> Markup:
             ax.plot([row.mean for row in rows], [place] * len(rows), color=LINE, linewidth=1.2, zorder=1)
             for row in rows:
                 _point(ax, row, place, clean=row.flipped == shares[0])
-        ax.set_ylim(len(names) - 0.5, -0.5)
-        ax.set_yticks(range(len(names)), names if ax is axes[0] else [""] * len(names), color=INK)
-        ax.set_xlim(left=0)
-        if panel.form == "share":
-            ax.set_xlim(right=1.03)
-            ax.set_xticks([0, 0.5, 1.0], ["0 %", "50 %", "100 %"])
-        else:
-            ax.locator_params(axis="x", nbins=3)
-        ax.grid(color=LINE, linewidth=0.6)
-        label(ax, y=panel.name)
+        frame(ax, panel, names if ax is axes[0] else [""] * len(names))
     descriptions = (
         f"{line.name} {', '.join(cell[0] for cell in line.cells)}" for line in lines(summary, summary.shares[0], PANELS)
     )
     names_of_panels = ", ".join(panel.name for panel in panels)
     return to_svg(chart, name="methods", description=f"{names_of_panels} of each method: {'; '.join(descriptions)}")
+
+
+def frame(ax: Any, panel: Column, names: list[str]) -> None:
+    """Gives the axes of a figure a row for each name, and the figure's unit and name."""
+    ax.set_ylim(len(names) - 0.5, -0.5)
+    ax.set_yticks(range(len(names)), names, color=INK)
+    ax.set_xlim(left=0)
+    if panel.form == "share":
+        ax.set_xlim(right=1.03)
+        ax.set_xticks([0, 0.5, 1.0], ["0 %", "50 %", "100 %"])
+    else:
+        ax.locator_params(axis="x", nbins=3)
+    ax.grid(color=LINE, linewidth=0.6)
+    label(ax, y=panel.name)
 
 
 def _point(ax: Any, row: MethodRow, place: int, *, clean: bool) -> None:

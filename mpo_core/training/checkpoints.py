@@ -83,7 +83,7 @@ class Checkpoints:
         """Saves a checkpoint, marks it complete, then deletes the older ones.
 
         Args:
-            progress: of the training, to be found in `PROGRESS`.
+            progress: how far the training is; the file `PROGRESS` holds it.
             step: number of the last step.
             best: step of another checkpoint that stays.
         """

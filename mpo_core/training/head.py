@@ -77,10 +77,15 @@ def log_probability(
     Returns:
         [N] in nats.
     """
-    if torch.is_autocast_enabled(hidden.device.type):
-        hidden = hidden.to(torch.get_autocast_dtype(hidden.device.type))
+    hidden = to_autocast(hidden)
     out: Tensor = _LogProbability.apply(hidden, weight, bias, targets, head, keep, chunk, in_place, cast)  # type: ignore[no-untyped-call]
     return out
+
+
+def to_autocast(hidden: Tensor) -> Tensor:
+    """Returns the states in the number format of autocast, which does not reach into a function of our own."""
+    kind = hidden.device.type
+    return hidden.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else hidden
 
 
 def divergence(
@@ -109,8 +114,7 @@ def divergence(
     Returns:
         [M] in nats.
     """
-    if torch.is_autocast_enabled(hidden.device.type):
-        hidden = hidden.to(torch.get_autocast_dtype(hidden.device.type))
+    hidden = to_autocast(hidden)
     out: Tensor = _Divergence.apply(hidden, weight, bias, frozen, head, chunk, in_place)  # type: ignore[no-untyped-call]
     return out
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from mpo_core.training.head import CHUNK, Gradients, Head, chunks, compute_logits
+from mpo_core.training.head import CHUNK, Gradients, Head, chunks, compute_logits, to_autocast
 
 
 class TopTokens(NamedTuple):
@@ -102,8 +102,7 @@ def distillation_loss(
     Returns:
         [M] in nats; summed over an answer it is the answer's loss.
     """
-    if torch.is_autocast_enabled(hidden.device.type):
-        hidden = hidden.to(torch.get_autocast_dtype(hidden.device.type))
+    hidden = to_autocast(hidden)
     kl, likelihood = _TopDivergence.apply(hidden, weight, bias, teacher, head, chunk, in_place)  # type: ignore[no-untyped-call]
     weights = token_weights(teacher.log_p, likelihood, teacher.lengths)
     lengths = torch.tensor(teacher.lengths, device=kl.device)

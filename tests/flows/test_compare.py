@@ -5,6 +5,7 @@ import json
 import pytest
 from typer.testing import CliRunner
 
+from mpo_core.contract.errors import BadInputError
 from mpo_core.settings.profiles import parse_config
 from tests.flows.conftest import ledger, small_settings
 
@@ -120,3 +121,13 @@ def test_an_unknown_method_is_bad_input(tmp_path):
 
     with pytest.raises(BadInputError, match="method"):
         parse_config(small_settings(tmp_path, compare={"methods": {"ppo": {}}}), where="test")
+
+
+def test_a_method_that_learns_weights_needs_validation_prompts_before_anything_is_computed(prefect_server, tmp_path):
+    from flows.compare import compare_methods
+
+    methods = {"mpo": {}, "weighted": {"method": "mpo", "weighting": {}}}
+    settings = small_settings(tmp_path, compare={"methods": methods})  # without prompts of the split `validation`
+    with ledger() as ran, pytest.raises(BadInputError, match="validation"):
+        compare_methods(parse_config(settings, where="test"))
+    assert {name.partition("-")[0] for name in ran} == {"prompts"}
