@@ -9,7 +9,7 @@ from .tongues import LANGUAGES
 
 MIX: Final = Mix(
     languages={
-        "en": 0.14, "qaa": 0.12, "qab": 0.12, "qac": 0.11, "qad": 0.11, "qae": 0.095, "qaf": 0.095, "qag": 0.11,
+        "en": 0.12, "qaa": 0.12, "qab": 0.12, "qac": 0.11, "qad": 0.11, "qae": 0.105, "qaf": 0.105, "qag": 0.11,
         "qah": 0.10,
     },
     refused={"en": 24, "qaa": 8, "qab": 7, "qac": 5, "qad": 5, "qae": 3, "qaf": 2, "qag": 3, "qah": 2},
@@ -36,7 +36,7 @@ HARD: Final = World(
     mix=MIX,
     lots="hard microworld",
     vocabulary=4096,
-    steps=2400,
+    steps=6000,
     draw=world.draw,
     items=world.items,
     parse=world.parse,
