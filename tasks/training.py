@@ -11,9 +11,10 @@ from prefect.concurrency.sync import concurrency
 
 from mpo_core.contract.artifacts import ArtifactRef, ArtifactStore, Shard, write_parquet
 from mpo_core.contract.errors import BadInputError
-from mpo_core.contract.tables import GAPS, PAIRS, QUARANTINE, TEACHER, TRAINING_LOG, TableSpec
+from mpo_core.contract.tables import GAPS, PAIRS, QUARANTINE, TEACHER, TRAINING_LOG, TRANSLATIONS, TableSpec
 from mpo_core.models import forget_models
 from mpo_core.settings import TrainingMethod
+from mpo_core.training.encoding import TRANSLATIONS_FILE
 from mpo_core.training.launch import TrainingJob, train
 from tasks.model import ModelFolder
 from tasks.stage import ShardInput, current_key, read_rows, stage, tell_progress
@@ -34,12 +35,14 @@ def train_model(
     references: Sequence[ShardInput],
     settings: TrainingMethod,
     teacher: Sequence[ShardInput] = (),
+    translations: Sequence[ShardInput] = (),
     in_order: bool = False,
     label: str,
 ) -> Shard:
     """Trains on the pairs of every language; an interrupted training resumes from its last checkpoint.
 
     The pairs are sorted by their ids; with `in_order`, they stay in the order of the shards and of their rows.
+    `translations` are the pairs' prompts in languages that have no pairs, where the training compares them.
     """
     del label
     work = store.scratch(f"training/.work/{current_key()}")
@@ -50,6 +53,7 @@ def train_model(
         "references": _required(_gather(work / "references.parquet", references, GAPS, store)),
         "teacher": _gather(work / "teacher.parquet", teacher, TEACHER, store),
     }
+    _gather(work / TRANSLATIONS_FILE, translations, TRANSLATIONS, store)
     if inputs["validation"] is None and settings.patience is not None:
         raise BadInputError(
             "early stopping is set, but no pair is left in the split `validation`",

@@ -6,7 +6,7 @@ from typing import Any
 from flows.run import Future, Run
 from flows.stages.distillation import teacher
 from flows.stages.pairs import require_pairs
-from flows.stages.shards import Key, Pairs, Shards, split
+from flows.stages.shards import Key, Pairs, Shards, in_languages, split
 from mpo_core.settings import TrainingMethod
 from tasks.model import ModelFolder
 from tasks.reference import measure_gaps
@@ -59,7 +59,8 @@ def train(
 ) -> Future:
     """Trains on the pairs of the split `train`; the pairs of `validation` are for its evaluations and learned weights.
 
-    Where the training distils, the model answers as the teacher first.
+    Where the training distils, the model answers as the teacher first. Where it compares prompts, it also gets those of
+    the languages without pairs.
 
     Raises:
         BadInputError: no pair is left to train on.
@@ -76,5 +77,13 @@ def train(
         "references": references,
         "settings": settings,
         "label": label,
+        **_translations(run, pairs, settings),
     }
     return run.submit(train_model, **inputs, **teacher(run, model, pairs.texts, settings))
+
+
+def _translations(run: Run, pairs: Pairs, settings: TrainingMethod) -> dict[str, Any]:
+    """Returns the input `translations` of the training; nothing where it would be empty, as `teacher` does."""
+    codes = {*run.config.languages.without_pairs} if settings.compares_prompts else set()
+    prompts = list(in_languages(pairs.of("train").texts, codes).values())
+    return {"translations": prompts} if prompts else {}

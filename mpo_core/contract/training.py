@@ -260,6 +260,11 @@ class TrainingSettings(Settings):
         return self.distillation is not None and self.distillation.weight > 0
 
     @property
+    def compares_prompts(self) -> bool:
+        """Whether the training compares a prompt with its translations, which need no pairs of their own."""
+        return self.consistency is not None and self.consistency.weight > 0
+
+    @property
     def needs_validation(self) -> bool:
         """Whether the training needs the validation pairs."""
         return self.evaluate_every is not None or (self.weighting is not None and self.weighting.kind == "barfi")

@@ -32,10 +32,11 @@ import pyarrow as pa
 
 from mpo_core.contract.artifacts import write_parquet
 from mpo_core.contract.errors import BadInputError, installation
-from mpo_core.contract.tables import GAPS, PAIRS, QUARANTINE, TEACHER, TableSpec
+from mpo_core.contract.tables import GAPS, PAIRS, QUARANTINE, TEACHER, TRANSLATIONS, TableSpec
 from mpo_core.files.read import read_parquet
 from mpo_core.settings import TrainingSettings
 from mpo_core.training.cuts import Cuts
+from mpo_core.training.encoding import TRANSLATIONS_FILE
 from mpo_core.training.launch import TrainingJob, TrainingResult
 
 _LOCK_WAIT = 15.0  # seconds: the child of a killed parent needs a moment to die
@@ -261,11 +262,18 @@ def _read(path: Path, spec: TableSpec) -> pa.Table:
     return spec.check(read_parquet(path, fix=f"Give a Parquet file of {spec.name}."), where=str(path))
 
 
+def _translations(job: TrainingJob) -> Path | None:
+    """Returns the file of prompts in languages that have no pairs, where the training compares them."""
+    path = job.pairs.with_name(TRANSLATIONS_FILE)
+    return path if job.training.compares_prompts and path.exists() else None
+
+
 def _fingerprint(job: TrainingJob) -> str:
     """Returns what a checkpoint belongs to: settings, data and model. Another job never resumes from it."""
     from mpo_core.models import model_digest
 
-    files = [path for path in (job.pairs, job.validation, job.references, job.teacher) if path is not None]
+    paths = (job.pairs, job.validation, job.references, job.teacher, _translations(job))
+    files = [path for path in paths if path is not None]
     settings = job.training
     parts = [
         _FORMAT,
@@ -315,7 +323,8 @@ def _build(
         model=digest,
     )
     cuts = Cuts()
-    rows, rejected = join_rows(pairs, cuts=cuts)
+    others = _translations(job)
+    rows, rejected = join_rows(pairs, cuts=cuts, translations=others and _read(others, TRANSLATIONS))
     held_out, rejected_held_out = join_rows(validation or pairs.slice(0, 0))
     _refuse_empty(rows, rejected, job.pairs)
     if settings.needs_validation and validation is not None:
@@ -328,9 +337,7 @@ def _build(
     if several and settings.weights == "nf4":  # four bits are made where they stay
         home = str(PartialState().device)
     model = _load(job, home)
-    refuse_longer(
-        (max(row.source.longest, row.target.longest) for row in [*rows, *held_out]), model.config, settings.cutoff
-    )
+    refuse_longer((row.longest for row in [*rows, *held_out]), model.config, settings.cutoff)
     trainer = MPOTrainer(
         model,
         rows,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -14,7 +15,15 @@ from mpo_core.contract.tables import QUARANTINE
 from mpo_core.contract.training import TrainingMethod
 from mpo_core.models.chat import encode_prompt
 from mpo_core.training.cuts import Cuts
-from mpo_core.training.encoding import Cut, EncodedText, PairText, Rejection, encode_with_cut
+from mpo_core.training.encoding import (
+    Cut,
+    EncodedText,
+    PairText,
+    Rejection,
+    Translation,
+    encode_translations,
+    encode_with_cut,
+)
 from mpo_core.training.reference import source_texts, target_texts
 
 
@@ -39,6 +48,13 @@ class PairRow(NamedTuple):
     """`anchor_gap` is the reference's gap of the target pair itself, not of the dominant one."""
     bare: EncodedText | None = None
     """The target's answers after an empty request, where the method compares with them."""
+    translations: Sequence[Translation] = ()
+    """The prompt in languages that have no pairs, where the training compares them."""
+
+    @property
+    def longest(self) -> int:
+        """Number of tokens of the longest sequence that goes through the model."""
+        return max(self.source.longest, self.target.longest, *(len(ids) for _, ids in self.translations))
 
 
 class _Match(NamedTuple):
@@ -58,6 +74,7 @@ def join(
     system: str | None,
     model: str | None = None,
     cuts: Cuts | None = None,
+    translations: pa.Table | None = None,
 ) -> tuple[list[PairRow], pa.Table]:
     """Makes the rows of the training in the order of `pairs`, and rejects pairs that cannot be trained on.
 
@@ -71,6 +88,7 @@ def join(
         system: system message before each prompt.
         model: digest of the initial model, which the references must be of; None checks nothing.
         cuts: counts what the cut-off took from the rows and their dominant pairs.
+        translations: table TRANSLATIONS of the prompts into languages that have no pairs.
 
     Returns:
         rows, and QUARANTINE with reasons `empty_response`, `over_long`, `no_reference`, `no_weight`.
@@ -91,7 +109,10 @@ def join(
     empty = encode_prompt(tokenizer, "", system=system) if settings.needs_bare_reference else None
     rows: list[PairRow] = []
     rejected: list[dict[str, str]] = []
-    meta = pairs.select(["source_id", "source_language", "weight"]).to_pylist()
+    others: dict[str, list[Translation]] = {}
+    if translations is not None:
+        others, rejected = encode_translations(tokenizer, translations, cutoff=settings.cutoff, system=system)
+    meta = pairs.select(["source_id", "prompt_id", "source_language", "weight"]).to_pylist()
     for text, about in zip(target_texts(pairs), meta, strict=True):
         source_id = about["source_id"]
         target, cut = encode_with_cut(tokenizer, text, cutoff=settings.cutoff, system=system)
@@ -118,6 +139,7 @@ def join(
                 match.reference,
                 match.own_goal,
                 None if empty is None else match.target._replace(prompt=empty),
+                others.get(about["prompt_id"], ()),
             )
         )
     for (language, _), cut in lost.items():

@@ -37,14 +37,15 @@ class Group(NamedTuple):
 def groups(rows: list[PairRow]) -> dict[tuple[int, ...], Group]:
     """Returns the group of every source prompt that has a translation, by the ids of the source prompt.
 
-    A language counts once. A prompt that equals its source was not translated, would make the loss vanish, and is left
-    out.
+    A language counts once, also one that has no pairs (`PairRow.translations`). A prompt that equals its source was not
+    translated, would make the loss vanish, and is left out.
     """
     translations: dict[tuple[int, ...], dict[str, list[int]]] = {}
     for row in rows:
-        source, target = tuple(row.source.prompt), row.target.prompt
-        if target != row.source.prompt and len(target) > 1 < len(source):
-            translations.setdefault(source, {}).setdefault(row.language, target)
+        source = tuple(row.source.prompt)
+        for language, target in [(row.language, row.target.prompt), *row.translations]:
+            if target != row.source.prompt and len(target) > 1 < len(source):
+                translations.setdefault(source, {}).setdefault(language, target)
     return {source: Group([list(source), *by_code.values()]) for source, by_code in translations.items()}
 
 

@@ -5,7 +5,12 @@ from __future__ import annotations
 import hashlib
 from typing import Any, NamedTuple
 
+import pyarrow as pa
+
 from mpo_core.models.chat import encode_prompt, encode_response
+
+TRANSLATIONS_FILE = "translations.parquet"
+"""Name of the file beside a training's pairs that holds their prompts' translations into languages without pairs."""
 
 
 class PairText(NamedTuple):
@@ -101,3 +106,26 @@ def encode_with_cut(
     cut = Cut(prompt_length < len(prompt), answer_length < longer - 1, answer_length < longer)
     chosen, rejected = (answer[:answer_length] for answer in answers)
     return EncodedText(prompt[:prompt_length], chosen, rejected), cut
+
+
+Translation = tuple[str, list[int]]
+"""Language and token ids of a translated prompt."""
+
+
+def encode_translations(
+    tokenizer: Any, translations: pa.Table, *, cutoff: int, system: str | None
+) -> tuple[dict[str, list[Translation]], list[dict[str, str]]]:
+    """Returns the translations of each prompt by its id, and rows of QUARANTINE for those beyond the cut-off.
+
+    They are not cut: the end of a prompt is what a training compares.
+    """
+    by_prompt: dict[str, list[Translation]] = {}
+    rejected = []
+    for row in translations.to_pylist():
+        ids = encode_prompt(tokenizer, row["text"], system=system)
+        if len(ids) <= cutoff:
+            by_prompt.setdefault(row["prompt_id"], []).append((row["language"], ids))
+        else:
+            name = {"row_id": f"{row['prompt_id']}/{row['language']}", "language": row["language"]}
+            rejected.append(name | {"reason": "over_long", "detail": f"prompt {len(ids)}, cutoff {cutoff} tokens"})
+    return by_prompt, rejected
