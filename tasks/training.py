@@ -14,7 +14,6 @@ from mpo_core.contract.errors import BadInputError
 from mpo_core.contract.tables import GAPS, PAIRS, QUARANTINE, TEACHER, TRAINING_LOG, TRANSLATIONS, TableSpec
 from mpo_core.models import forget_models
 from mpo_core.settings import TrainingMethod
-from mpo_core.training.encoding import TRANSLATIONS_FILE
 from mpo_core.training.launch import TrainingJob, train
 from tasks.model import ModelFolder
 from tasks.stage import ShardInput, current_key, read_rows, stage, tell_progress
@@ -52,8 +51,8 @@ def train_model(
         "validation": _gather(work / "validation.parquet", validation, PAIRS, store),
         "references": _required(_gather(work / "references.parquet", references, GAPS, store)),
         "teacher": _gather(work / "teacher.parquet", teacher, TEACHER, store),
+        "translations": _gather(work / "translations.parquet", translations, TRANSLATIONS, store),
     }
-    _gather(work / TRANSLATIONS_FILE, translations, TRANSLATIONS, store)
     if inputs["validation"] is None and settings.patience is not None:
         raise BadInputError(
             "early stopping is set, but no pair is left in the split `validation`",

@@ -36,7 +36,6 @@ from mpo_core.contract.tables import GAPS, PAIRS, QUARANTINE, TEACHER, TRANSLATI
 from mpo_core.files.read import read_parquet
 from mpo_core.settings import TrainingSettings
 from mpo_core.training.cuts import Cuts
-from mpo_core.training.encoding import TRANSLATIONS_FILE
 from mpo_core.training.launch import TrainingJob, TrainingResult
 
 _LOCK_WAIT = 15.0  # seconds: the child of a killed parent needs a moment to die
@@ -262,17 +261,11 @@ def _read(path: Path, spec: TableSpec) -> pa.Table:
     return spec.check(read_parquet(path, fix=f"Give a Parquet file of {spec.name}."), where=str(path))
 
 
-def _translations(job: TrainingJob) -> Path | None:
-    """Returns the file of prompts in languages that have no pairs, where the training compares them."""
-    path = job.pairs.with_name(TRANSLATIONS_FILE)
-    return path if job.training.compares_prompts and path.exists() else None
-
-
 def _fingerprint(job: TrainingJob) -> str:
     """Returns what a checkpoint belongs to: settings, data and model. Another job never resumes from it."""
     from mpo_core.models import model_digest
 
-    paths = (job.pairs, job.validation, job.references, job.teacher, _translations(job))
+    paths = (job.pairs, job.validation, job.references, job.teacher, job.translations)
     files = [path for path in paths if path is not None]
     settings = job.training
     parts = [
@@ -323,8 +316,8 @@ def _build(
         model=digest,
     )
     cuts = Cuts()
-    others = _translations(job)
-    rows, rejected = join_rows(pairs, cuts=cuts, translations=others and _read(others, TRANSLATIONS))
+    translations = None if job.translations is None else _read(job.translations, TRANSLATIONS)
+    rows, rejected = join_rows(pairs, cuts=cuts, translations=translations)
     held_out, rejected_held_out = join_rows(validation or pairs.slice(0, 0))
     _refuse_empty(rows, rejected, job.pairs)
     if settings.needs_validation and validation is not None:

@@ -9,9 +9,6 @@ import pyarrow as pa
 
 from mpo_core.models.chat import encode_prompt, encode_response
 
-TRANSLATIONS_FILE = "translations.parquet"
-"""Name of the file beside a training's pairs that holds their prompts' translations into languages without pairs."""
-
 
 class PairText(NamedTuple):
     """One preference pair in one language."""

@@ -49,6 +49,8 @@ class TrainingJob(BaseModel):
     """Parquet of GAPS for both."""
     teacher: Path | None = None
     """Parquet of TEACHER, where the training distils."""
+    translations: Path | None = None
+    """Parquet of TRANSLATIONS: the pairs' prompts in languages without pairs, where the training compares them."""
     model: ModelSettings
     """`system`, `chat_template` and `trust_remote_code` count here."""
     training: AnyMethod

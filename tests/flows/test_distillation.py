@@ -1,4 +1,4 @@
-"""Self-distillation in the flow, with a language that gets no pairs, and in `mpo train`."""
+"""Self-distillation in the flow, beside consistency, with a language that gets no pairs, and in `mpo train`."""
 
 import json
 
@@ -6,17 +6,31 @@ import pyarrow.parquet as pq
 import pytest
 
 from mpo_core.contract.artifacts import ArtifactStore
-from mpo_core.contract.tables import PAIRS, TEACHER
+from mpo_core.contract.tables import PAIRS, PROMPTS, QUARANTINE, TEACHER, TRANSLATIONS
+from mpo_core.training.launch import train
 from tests.faults.conftest import pair_rows
 from tests.flows.conftest import run_small
 
 MSD = {"instruction": "{original} {prompt}", "top_k": 8, "languages": "without_pairs"}
 
 
-def test_a_language_without_pairs_is_distilled(warm):
+def test_a_language_without_pairs_is_distilled_and_its_prompts_of_training_are_compared(warm, monkeypatch):
     root, _, _ = warm
     changes = {"languages__without_pairs": ["zh"], "training__distillation": MSD}
+    changes["training__consistency"] = {"width": 16, "every": 1}
+    compared, paired = [], set()
+
+    def trained(job, **options):
+        compared.extend(pq.read_table(job.translations).to_pylist())
+        paired.update(pq.read_table(job.pairs)["language"].to_pylist())
+        longer = compared[0] | {"prompt_id": "long", "text": compared[0]["text"] * 99}
+        pq.write_table(TRANSLATIONS.build([*compared, longer]), job.translations)
+        return train(job, **options)
+
+    monkeypatch.setattr("tasks.training.train", trained)
     summary, ran = run_small(root, **changes)
+    assert paired == {"sw"}
+    assert {row["language"] for row in compared} == {"zh"}
     assert {"-".join(name.split("-")[:2]) for name in ran if name.startswith(("teach", "distil"))} == {
         "teach-zh",
         "distil-zh",
@@ -27,6 +41,13 @@ def test_a_language_without_pairs_is_distilled(warm):
     rows = store.read_tables(
         [ref for ref, names in zip(refs, columns, strict=True) if "top_ids" in names], TEACHER
     ).to_pylist()
+    prompts = [ref for ref in summary.artifacts if ref.stage == "prompts" and "quarantine" not in ref.path]
+    split = {row["prompt_id"]: row["split"] for ref in prompts for row in store.read_table(ref, PROMPTS).to_pylist()}
+    assert {row["prompt_id"] for row in compared} == {name for name, of in split.items() if of == "train"}
+    assert all("loss/consistency" in step for step in summary.training if "loss" in step)
+    rejected = [ref for ref in summary.artifacts if ref.stage == "training" and "quarantine" in ref.path]
+    rejected = store.read_tables(rejected, QUARANTINE).to_pylist()
+    assert [(row["row_id"], row["reason"]) for row in rejected] == [("long/zh", "over_long")]
     assert rows
     for row in rows:
         assert len(row["top_ids"]) == len(row["top_log_probs"]) == 8 * len(row["tokens"])

@@ -8,7 +8,8 @@ import pyarrow as pa
 import pytest
 
 from mpo_core.contract.errors import BadInputError
-from mpo_core.contract.tables import PAIRS
+from mpo_core.contract.tables import PAIRS, TRANSLATIONS
+from mpo_core.models.chat import encode_prompt
 from mpo_core.training.collator import join
 from mpo_core.training.encoding import PairText, encode_text
 
@@ -105,6 +106,24 @@ def test_references_of_another_text_are_refused(world: Any, model: Any, tokenize
     assert pairs["source_id"][0].as_py() in e.value.where
     assert "\n" not in str(e.value)
     assert not any(text in str(e.value) for text in pairs["source_prompt"].to_pylist())
+
+
+def test_translations_without_pairs_join_by_prompt_and_are_not_cut(world: Any, model: Any, tokenizer: Any) -> None:
+    pairs = world.pairs_table(2)
+    first, second = dict.fromkeys(pairs["prompt_id"].to_pylist())
+    given = [(first, "tl", "ulan"), (first, "bn", "a b"), (second, "tl", "tala " * 400), ("of no pair", "tl", "ulan")]
+    about = {"role": "prompt", "engine": "imported", "weight": 1.0, "marks": [], "gates": []}
+    table = TRANSLATIONS.build(
+        {"prompt_id": prompt_id, "language": code, "text": text} | about for prompt_id, code, text in given
+    )
+    references = world.references_for(model, tokenizer, pairs)
+    rows, rejected = joined(pairs, references, tokenizer, world.settings(cutoff=400), translations=table)
+    expected = [(code, encode_prompt(tokenizer, text)) for prompt_id, code, text in given if prompt_id == first]
+    assert [list(row.translations) for row in rows] == [expected, expected, [], []]
+    (reason,) = rejected.to_pylist()
+    assert (reason["row_id"], reason["language"], reason["reason"]) == (f"{second}/tl", "tl", "over_long")
+    assert rows[0].longest == max(rows[0].source.longest, rows[0].target.longest)
+    assert rows[0]._replace(translations=(("tl", [1] * 300),)).longest == 300
 
 
 def test_references_of_another_template_are_refused(world: Any, model: Any, tokenizer: Any) -> None:

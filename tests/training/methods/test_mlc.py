@@ -65,13 +65,17 @@ def test_the_gradient_holds_the_largest_singular_value_and_the_anchor_constant(a
 
 
 def translated(tiny: Any) -> list[PairRow]:
-    """Two source prompts in two languages each, a second pair for the first of them, and one that is untranslated."""
+    """Two source prompts in two languages each, the second also in one without pairs; then a second pair for the first
+    of them, and one that is untranslated."""
     some: list[PairRow] = tiny.rows(tiny.llama(1), 6, languages="sw ko")
     prompts = [row.target.prompt for row in some]
     sources = [prompts[4], prompts[4], prompts[5], prompts[5], prompts[4], prompts[5]]
+    others = [(), (), (("tl", prompts[0]), ("tl", prompts[3])), (("tl", prompts[0]),), (), (("bn", prompts[5]),)]
     return [
-        row._replace(source=EncodedText(source, *row.source[1:]), language=language)
-        for row, source, language in zip(some, sources, ["sw", "ko", "sw", "ko", "sw", "bn"], strict=True)
+        row._replace(source=EncodedText(source, *row.source[1:]), language=language, translations=translations)
+        for row, source, language, translations in zip(
+            some, sources, ["sw", "ko", "sw", "ko", "sw", "bn"], others, strict=True
+        )
     ]
 
 
@@ -82,7 +86,7 @@ def test_groups_are_by_source_prompt_with_a_language_once_and_no_untranslated_pr
     made = groups(rows)
     assert [group.prompts for group in made.values()] == [
         [prompts[4], prompts[0], prompts[1]],
-        [prompts[5], prompts[2], prompts[3]],
+        [prompts[5], prompts[2], prompts[0], prompts[3]],
     ]
     assert groups(rows[5:]) == {}
 
