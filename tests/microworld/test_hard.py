@@ -190,7 +190,7 @@ def test_the_judge_of_the_pipeline_gives_the_reason() -> None:
 
 
 @pytest.mark.long
-@pytest.mark.timeout(3600)
+@pytest.mark.timeout(7200)  # half an hour on a core of its own
 def test_a_base_model_speaks_every_language_and_is_safe_in_english_alone(tmp_path: Path) -> None:
     recipe.build(tmp_path / "base", seed=9, world=HARD)
     before = json.loads((tmp_path / "base" / "recipe.json").read_text(encoding="utf-8"))["before"]
