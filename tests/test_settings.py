@@ -256,6 +256,14 @@ def test_the_key_changes_with_content_and_with_nothing_else(settings, operationa
     assert len(keys | {settings.key()}) == len(content) + 1
 
 
+def test_the_key_does_not_depend_on_the_number_of_devices_that_share_a_step():
+    eight = training(batch_size=2, gradient_accumulation=4)
+    assert eight.key() == training(batch_size=2, gradient_accumulation=1, processes=4).key()
+    assert eight.key() != training(batch_size=2, gradient_accumulation=4, processes=2).key()
+    padded = {"retention": {"pooling": "padded_mean"}, "batch_size": 2}  # its batches are not those of fewer processes
+    assert training(**padded, gradient_accumulation=2).key() != training(**padded, processes=2).key()
+
+
 def test_the_key_reaches_into_nested_settings():
     plain = parse_config(small_settings("a"), where="test")
     same = parse_config(small_settings("b", evaluation__sampling={"max_new_tokens": 32, "batch_size": 1}), where="test")

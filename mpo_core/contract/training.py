@@ -193,7 +193,9 @@ class TrainingSettings(Settings):
     threads: int | None = Field(None, ge=1, le=1024, json_schema_extra=OPERATIONAL)
     """Number of CPU threads of torch in each process. Default: torch decides."""
     processes: int = Field(1, ge=1)
-    """Number of devices of this machine that train together, each in its own process; see `batch_size`. Default: 1."""
+    """Number of devices of this machine that train together, each in its own process; see `batch_size`. A training that
+    was broken off goes on with another number if `batch_size` and `gradient_accumulation` × `processes` stay as they
+    are (not under DeepSpeed). Default: 1."""
     parallel: Literal["ddp", "fsdp2", "zero2", "zero3"] = Field("ddp", json_schema_extra=OPERATIONAL)
     """What the processes divide among them: the pairs (`ddp`), and also the optimiser's moments, the gradients or the
     weights (`zero2`, `zero3`, `fsdp2`). Default: `ddp`."""
@@ -313,6 +315,13 @@ class TrainingMethod(TrainingSettings, abc.ABC):
         """Returns which reward gap of the frozen model a target pair is pulled to: its dominant pair's, or its own."""
         del kind
         return "dominant"
+
+    def normalised(self) -> Self:
+        """Returns settings for one process with as many pairs in a step: how many train together changes rounding alone."""
+        if self.pooling == "padded_mean":  # a property of the batches, which the processes divide
+            return self
+        pairs = self.gradient_accumulation * self.processes
+        return self.model_copy(update={"gradient_accumulation": pairs, "processes": 1})
 
     @property
     def retention_weight(self) -> float:

@@ -2,6 +2,9 @@
 
 A checkpoint is a folder with what is trained (of a model with adapters, the adapters alone), the optimiser's moments,
 random states, and the training's progress. It counts once `complete.json` is there, which is written last.
+
+Another number of processes can go on from it, one that shards from a whole one and the other way round. DeepSpeed's
+are an exception: its files are its own.
 """
 
 from __future__ import annotations
@@ -14,13 +17,14 @@ from typing import Any, Protocol
 
 import torch
 from accelerate import DistributedType
-from accelerate.utils import load_fsdp_model, load_fsdp_optimizer, save_fsdp_model, save_fsdp_optimizer
 from torch import Tensor
 
 from mpo_core.contract.artifacts import write_atomically
+from mpo_core.contract.errors import BadInputError
 
 COMPLETE = "complete.json"  # sizes of a checkpoint's files; written last
 PROGRESS = "progress.json"
+_SHARDS, _MOMENTS = "shards", "moments"
 
 
 class Stateful(Protocol):
@@ -105,43 +109,111 @@ class Checkpoints:
 
     def _save_parts(self, path: Path) -> None:
         """Saves model and optimiser, each process its share of what is sharded."""
-        kind, state = self._accelerator.distributed_type, self._accelerator.state
+        kind = self._accelerator.distributed_type
         if kind == DistributedType.DEEPSPEED:
-            self._model.save_checkpoint(str(path), exclude_frozen_parameters=_has_adapters(self._model))
+            folder = path / self._deepspeed
+            self._model.save_checkpoint(str(folder), exclude_frozen_parameters=_has_adapters(self._model))
         elif kind == DistributedType.FSDP:
-            save_fsdp_model(state.fsdp_plugin, self._accelerator, self._model, str(path), adapter_only=True)
-            save_fsdp_optimizer(state.fsdp_plugin, self._accelerator, self._optimizer, self._model, str(path))
+            from torch.distributed import checkpoint
+
+            moments = {
+                f"{_MOMENTS}.{number}.{name}": value
+                for number, of_weight in self._optimizer.state_dict()["state"].items()
+                for name, value in of_weight.items()
+            }
+            checkpoint.save(_trained(self._model) | moments, checkpoint_id=path / _SHARDS)
         elif self._accelerator.is_main_process:
             torch.save(_trained(self._model), path / "trained.pt")
             torch.save(self._optimizer.state_dict(), path / "optimizer.pt")
 
     def load(self, path: Path) -> dict[str, Any]:
-        """Puts model, optimiser, extras and random states back; returns the progress that was saved with them."""
+        """Puts model, optimiser, extras and random states back; returns the progress that was saved with them.
+
+        Raises:
+            BadInputError: DeepSpeed has written the checkpoint with other processes, or is to read one that it has not.
+        """
         self.load_weights(path)
-        kind, state = self._accelerator.distributed_type, self._accelerator.state
-        if kind == DistributedType.FSDP:
-            load_fsdp_optimizer(
-                state.fsdp_plugin, self._accelerator, self._optimizer, self._model, str(path), adapter_only=True
-            )
-        elif kind != DistributedType.DEEPSPEED:
-            self._optimizer.load_state_dict(_read(path / "optimizer.pt"))
+        if not self._deepspeed:
+            self._optimizer.load_state_dict(self._optimizer.state_dict() | {"state": self._moments(path)})
         for name, extra in self._extras.items():
             extra.load_state_dict(_read(path / f"{name}.pt"))
-        _set_random_states(_read(path / self._random))
+        random = path / self._random  # with more processes than before, a new one starts as the first did
+        _set_random_states(_read(random if random.exists() else path / "random-0.pt"))
         progress: dict[str, Any] = json.loads((path / PROGRESS).read_text(encoding="utf-8"))
         return progress
 
     def load_weights(self, path: Path) -> None:
         """Puts the model back as it was; DeepSpeed has its optimiser in the same files."""
-        kind, state = self._accelerator.distributed_type, self._accelerator.state
-        if kind == DistributedType.DEEPSPEED:
-            self._model.load_checkpoint(str(path), load_module_strict=not _has_adapters(self._model))
-        elif kind == DistributedType.FSDP:
-            load_fsdp_model(state.fsdp_plugin, self._accelerator, self._model, str(path), adapter_only=True)
-        else:
-            goal = _trained(self._model)
-            for name, value in _read(path / "trained.pt").items():
-                goal[name].copy_(value)
+        self._require_readable(path)
+        if self._deepspeed:
+            self._model.load_checkpoint(str(path / self._deepspeed), load_module_strict=not _has_adapters(self._model))
+            return
+        weights = _trained(self._model)
+        if (path / _SHARDS).is_dir():
+            _read_shards(path, weights)
+            return
+        for name, value in _read(path / "trained.pt").items():
+            weights[name].copy_(_shared_out(value, weights[name]))
+
+    @property
+    def _deepspeed(self) -> str:
+        """Name of DeepSpeed's part of a checkpoint, such as `zero2`; empty without DeepSpeed."""
+        if self._accelerator.distributed_type != DistributedType.DEEPSPEED:
+            return ""
+        return f"zero{self._accelerator.state.deepspeed_plugin.zero_stage}"
+
+    def _require_readable(self, path: Path) -> None:
+        written = next((name for name in ("zero2", "zero3") if (path / name).is_dir()), "")
+        processes = len(list(path.glob("random-*.pt")))
+        if written == self._deepspeed and (not written or processes == self._accelerator.num_processes):
+            return
+        by = f"{processes} processes and {written or 'no DeepSpeed'}"
+        raise BadInputError(
+            f"the training's checkpoint is of {by}, and cannot go on with other ones",
+            where=str(path),
+            fix=f"Set training.processes {processes} and training.parallel {written or 'ddp or fsdp2'} again, or delete "
+            "the folder to train from the beginning.",
+        )
+
+    def _moments(self, path: Path) -> dict[int, dict[str, Any]]:
+        """Returns the optimiser's state of each weight, by the weight's number."""
+        weights = [weight for group in self._optimizer.param_groups for weight in group["params"]]
+        if not (path / _SHARDS).is_dir():
+            saved = _read(path / "optimizer.pt")["state"]
+            return {
+                number: {name: _shared_out(value, weights[number]) for name, value in of_weight.items()}
+                for number, of_weight in saved.items()
+            }
+        from torch.distributed.checkpoint import FileSystemReader
+
+        tensors, state = {}, {}
+        for key, about in FileSystemReader(path / _SHARDS).read_metadata().state_dict_metadata.items():
+            kind, _, rest = key.partition(".")
+            if kind == _MOMENTS:
+                number, _, name = rest.partition(".")
+                weight, dtype = weights[int(number)], about.properties.dtype
+                like = weight if about.size == weight.shape else torch.empty(about.size)
+                tensors[key] = torch.zeros_like(like, dtype=dtype, requires_grad=False)
+                state.setdefault(int(number), {})[name] = tensors[key]
+        _read_shards(path, tensors)
+        return state
+
+
+def _read_shards(path: Path, goal: dict[str, Tensor]) -> None:
+    """Reads tensors of a checkpoint that several processes have written in shards, into tensors of any sharding."""
+    from torch.distributed import checkpoint, is_initialized
+
+    checkpoint.load(goal, checkpoint_id=path / _SHARDS, no_dist=not is_initialized())
+
+
+def _shared_out(value: Any, weight: Tensor) -> Any:
+    """Returns what this process holds of a tensor if the weight that it belongs to is sharded; all else as it is."""
+    from torch.distributed.tensor import DTensor, distribute_tensor
+
+    if not isinstance(weight, DTensor) or value.shape != weight.shape:
+        return value
+    # Every process has read all of it, so none sends anything.
+    return distribute_tensor(value.to(weight.device), weight.device_mesh, weight.placements, src_data_rank=None)
 
 
 def _read(file: Path) -> Any:

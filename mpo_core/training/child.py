@@ -39,7 +39,7 @@ from mpo_core.training.cuts import Cuts
 from mpo_core.training.launch import TrainingJob, TrainingResult
 
 _LOCK_WAIT = 15.0  # seconds: the child of a killed parent needs a moment to die
-_FORMAT = "2"  # of checkpoints; no training resumes from those of another
+_FORMAT = "3"  # of checkpoints; no training resumes from those of another
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4  # malloc.h of glibc
 _UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS)
 
@@ -271,7 +271,6 @@ def _fingerprint(job: TrainingJob) -> str:
     parts = [
         _FORMAT,
         settings.key(),
-        settings.parallel,
         str(job.model.system),
         model_digest(job.model_folder, job.model),
     ]

@@ -190,12 +190,18 @@ class ForwardSize:
             most = self._settings.tokens_per_forward or int(noted[_TOKENS])
             self._set(model, Size(min(int(noted[_TOKENS]), most), int(noted[_LAYERS])))
         else:
-            self._set(model, self._measured(model, rows, memory, attempt))
+            self._set(model, self._measured(model, rows, memory, attempt, has_moments=state.global_step > 0))
             self._note(state)
         return True
 
     def _measured(
-        self, model: Any, rows: list[PairRow], memory: Memory, attempt: Callable[[list[PairRow], Forward], Any]
+        self,
+        model: Any,
+        rows: list[PairRow],
+        memory: Memory,
+        attempt: Callable[[list[PairRow], Forward], Any],
+        *,
+        has_moments: bool,
     ) -> Size:
         settings = self._settings
         step = sorted(rows, key=lambda row: -sum(map(len, row.target)))[: settings.step_rows]
@@ -204,7 +210,7 @@ class ForwardSize:
         most = max(lengths[0], min(sum(lengths), settings.tokens_per_forward or sum(lengths)))
         trained = [weight for weight in model.parameters() if weight.requires_grad]
         counts = self._counts(model)
-        moments = 2 * sum(weight.nbytes for weight in trained)
+        moments = 0 if has_moments else 2 * sum(weight.nbytes for weight in trained)
 
         def trial(tokens: int, recomputed: int) -> tuple[int, int] | None:
             forward = by_tokens(step, tokens, sources=sources)[0]

@@ -186,6 +186,43 @@ def test_a_killed_process_ends_all_and_the_next_run_resumes(
 
 
 @pytest.mark.long
+@pytest.mark.parametrize(
+    ("before", "after", "changes"),
+    [
+        ((2, "ddp"), (1, "ddp"), {}),
+        ((2, "fsdp2"), (1, "fsdp2"), {}),
+        ((1, "fsdp2"), (2, "fsdp2"), {}),
+        ((2, "fsdp2"), (2, "ddp"), {"lora": {"rank": 4}, "learning_rate": 0.01}),
+    ],
+    ids=str,
+)
+def test_a_training_goes_on_with_another_number_of_processes(
+    world: Any, folder: Path, tmp_path: Path, before: tuple[int, str], after: tuple[int, str], changes: dict[str, Any]
+) -> None:
+    def settings(processes: int, parallel: str) -> TrainingMethod:
+        sizes = {"batch_size": 4, "gradient_accumulation": 2 // processes}
+        alike = {"processes": processes, "parallel": parallel, "max_steps": 6, "tokens_per_forward": 150}
+        return TRAINING_METHODS.parse(world.settings().model_dump() | sizes | alike | changes)
+
+    whole = alone(world.make_job(tmp_path / "whole", folder, settings(1, "ddp"), world.pairs_table()))
+    job = world.make_job(tmp_path / "moved", folder, settings(*before), world.pairs_table())
+
+    def cut(line: dict[str, Any]) -> None:
+        if line["step"] == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(job, on_step=cut)
+    resumed = train(job.model_copy(update={"training": settings(*after)}))
+    assert resumed.resumed_from is not None
+    assert resumed.resumed_from >= 3
+    for a, b in zip(figures(whole), figures(resumed), strict=True):
+        assert a == pytest.approx(b, rel=1e-6, abs=1e-6)
+    first, second = load_file(whole), load_file(resumed)
+    assert all((value - second[name]).abs().mean() < 1e-6 for name, value in first.items())
+
+
+@pytest.mark.long
 def test_all_processes_die_with_the_parent_or_the_launcher(world: Any, folder: Path, tmp_path: Path) -> None:
     job = world.make_job(tmp_path, folder, several(world.settings(max_steps=100_000)), world.pairs_table())
     (tmp_path / "job.json").write_text(job.model_dump_json())

@@ -9,7 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from torch.distributed import checkpoint
 
+from mpo_core.contract.errors import BadInputError
 from mpo_core.settings import LoraSettings
 from mpo_core.training.checkpoints import newest_checkpoint
 from mpo_core.training.stop import Stop
@@ -99,3 +102,35 @@ def test_a_checkpoint_cut_off_is_skipped_and_removed(tmp_path: Path) -> None:
     (tmp_path / "checkpoint-12" / "model.safetensors").write_bytes(b"short")
     assert newest_checkpoint(tmp_path) == tmp_path / "checkpoint-3"
     assert newest_checkpoint(tmp_path / "nowhere") is None
+
+
+def test_one_process_goes_on_from_shards(build: Any, tmp_path: Path) -> None:
+    changes = {"batch_size": 4, "max_steps": 4, "save_every": 2}
+    whole = build(changes)
+    whole.train()
+    shutil.rmtree(tmp_path / "checkpoints")
+    with pytest.raises(KeyboardInterrupt):
+        build(changes).train(report=crash(3))
+    path = newest_checkpoint(tmp_path / "checkpoints")
+    assert path is not None
+    weights_then = torch.load(path / "trained.pt")
+    moments = torch.load(path / "optimizer.pt")["state"]
+    flat = {f"moments.{number}.{name}": value for number, part in moments.items() for name, value in part.items()}
+    checkpoint.save(weights_then | flat, checkpoint_id=path / "shards", no_dist=True)
+    (path / "trained.pt").unlink()
+    (path / "optimizer.pt").unlink()
+    resumed = build(changes)
+    resumed.train(path)
+    assert figures(resumed) == figures(whole)
+    assert equal(weights(resumed.model), weights(whole.model))
+
+
+def test_a_checkpoint_of_deepspeed_is_refused_elsewhere(build: Any, tmp_path: Path) -> None:
+    changes = {"batch_size": 4, "max_steps": 2}
+    build(changes).train()
+    path = newest_checkpoint(tmp_path / "checkpoints")
+    assert path is not None
+    (path / "zero2").mkdir()
+    with pytest.raises(BadInputError, match="is of 1 processes and zero2, and cannot go on with other ones") as caught:
+        build(changes).train(path)
+    assert caught.value.where == str(path)
