@@ -231,7 +231,8 @@ def test_a_missing_profile(tmp_path):
         (
             training(evaluate_every=5),
             {"save_every": 7, "tensorboard": True, "device": "cpu", "threads": 3, "layout": "padded"}
-            | {"tokens_per_forward": 9, "logit_memory": 0, "memory_share": 0.5, "gradient_checkpointing": False},
+            | {"tokens_per_forward": 9, "logit_memory": 0, "memory_share": 0.5, "gradient_checkpointing": False}
+            | {"compile_layers": True},
             {"beta": 2.0, "learning_rate": 1e-3, "seed": 1, "anchor_gap": "own", "patience": 3, "epochs": 1.0}
             | {"order": "file", "weights": "bfloat16", "gradient_checkpointing": True},
         ),

@@ -153,6 +153,9 @@ class TrainingSettings(Settings):
     gradient_checkpointing: bool | Literal["auto"] = Field("auto", json_schema_extra=alike(False))
     """Computes activations a second time instead of storing them: less memory, more time. Default: `auto`, on a GPU in
     as many layers as its memory requires (with the packed layout and one process); otherwise in none."""
+    compile_layers: bool = Field(False, json_schema_extra=OPERATIONAL)
+    """Compiles the model's layers with torch.compile, which makes norms, rotation and activation a few kernels: faster
+    on a GPU, after a minute or so. Needs a C++ compiler. Results change by rounding alone. Default: false."""
     seed: int = Field(0, ge=0, lt=2**32)
     """Random seed of the order of the pairs and of the adapters' first weights. Default: 0."""
     order: Literal["grouped", "shuffled", "file"] = "grouped"
@@ -317,7 +320,7 @@ class TrainingMethod(TrainingSettings, abc.ABC):
         return "dominant"
 
     def normalised(self) -> Self:
-        """Returns settings for one process with as many pairs in a step: how many train together changes rounding alone."""
+        """Returns settings for one process with as many pairs in a step: how many share them changes rounding alone."""
         if self.pooling == "padded_mean":  # a property of the batches, which the processes divide
             return self
         pairs = self.gradient_accumulation * self.processes

@@ -114,14 +114,14 @@ class Checkpoints:
             folder = path / self._deepspeed
             self._model.save_checkpoint(str(folder), exclude_frozen_parameters=_has_adapters(self._model))
         elif kind == DistributedType.FSDP:
-            from torch.distributed import checkpoint
+            from torch.distributed.checkpoint.state_dict_saver import save
 
             moments = {
                 f"{_MOMENTS}.{number}.{name}": value
                 for number, of_weight in self._optimizer.state_dict()["state"].items()
                 for name, value in of_weight.items()
             }
-            checkpoint.save(_trained(self._model) | moments, checkpoint_id=path / _SHARDS)
+            save(_trained(self._model) | moments, checkpoint_id=path / _SHARDS)
         elif self._accelerator.is_main_process:
             torch.save(_trained(self._model), path / "trained.pt")
             torch.save(self._optimizer.state_dict(), path / "optimizer.pt")
@@ -171,23 +171,24 @@ class Checkpoints:
         raise BadInputError(
             f"the training's checkpoint is of {by}, and cannot go on with other ones",
             where=str(path),
-            fix=f"Set training.processes {processes} and training.parallel {written or 'ddp or fsdp2'} again, or delete "
-            "the folder to train from the beginning.",
+            fix=f"Set training.processes {processes} and training.parallel {written or 'ddp or fsdp2'} again, or "
+            "delete the folder to train from the beginning.",
         )
 
     def _moments(self, path: Path) -> dict[int, dict[str, Any]]:
         """Returns the optimiser's state of each weight, by the weight's number."""
         weights = [weight for group in self._optimizer.param_groups for weight in group["params"]]
         if not (path / _SHARDS).is_dir():
-            saved = _read(path / "optimizer.pt")["state"]
             return {
                 number: {name: _shared_out(value, weights[number]) for name, value in of_weight.items()}
-                for number, of_weight in saved.items()
+                for number, of_weight in _read(path / "optimizer.pt")["state"].items()
             }
-        from torch.distributed.checkpoint import FileSystemReader
+        from torch.distributed.checkpoint.filesystem import FileSystemReader
 
-        tensors, state = {}, {}
-        for key, about in FileSystemReader(path / _SHARDS).read_metadata().state_dict_metadata.items():
+        tensors: dict[str, Tensor] = {}
+        state: dict[int, dict[str, Any]] = {}
+        saved: dict[str, Any] = FileSystemReader(path / _SHARDS).read_metadata().state_dict_metadata
+        for key, about in saved.items():
             kind, _, rest = key.partition(".")
             if kind == _MOMENTS:
                 number, _, name = rest.partition(".")
@@ -201,9 +202,10 @@ class Checkpoints:
 
 def _read_shards(path: Path, goal: dict[str, Tensor]) -> None:
     """Reads tensors of a checkpoint that several processes have written in shards, into tensors of any sharding."""
-    from torch.distributed import checkpoint, is_initialized
+    from torch.distributed import is_initialized
+    from torch.distributed.checkpoint.state_dict_loader import load
 
-    checkpoint.load(goal, checkpoint_id=path / _SHARDS, no_dist=not is_initialized())
+    load(goal, checkpoint_id=path / _SHARDS, no_dist=not is_initialized())
 
 
 def _shared_out(value: Any, weight: Tensor) -> Any:

@@ -243,7 +243,7 @@ class ForwardSize:
 
     def _counts(self, model: Any) -> list[int]:
         """Returns how many layers may be computed again, in rising order."""
-        layers = len(_layers(model))
+        layers = len(checkpointed_layers(model))
         if self._settings.gradient_checkpointing == "auto":
             return list(range(layers + 1))
         return [layers if self._settings.gradient_checkpointing else 0]
@@ -303,7 +303,7 @@ class ForwardSize:
 
 def recompute(model: Any, count: int) -> None:
     """Lets the first layers of a model compute their activations again in backward, and the others store them."""
-    layers = _layers(model)
+    layers = checkpointed_layers(model)
     if count and not inner(model).is_activation_checkpointing:
         inner(model).activation_checkpointing_enable({"use_reentrant": False})
     for number, layer in enumerate(layers):
@@ -312,10 +312,11 @@ def recompute(model: Any, count: int) -> None:
 
 def recomputes(model: Any) -> bool:
     """Says whether any layer of a model computes its activations again in backward."""
-    return any(layer.gradient_checkpointing for layer in _layers(model))
+    return any(layer.gradient_checkpointing for layer in checkpointed_layers(model))
 
 
-def _layers(model: Any) -> list[GradientCheckpointingLayer]:
+def checkpointed_layers(model: Any) -> list[GradientCheckpointingLayer]:
+    """Returns the layers of a model that can compute their activations again: those that it repeats."""
     return [module for module in inner(model).modules() if isinstance(module, GradientCheckpointingLayer)]
 
 

@@ -22,6 +22,7 @@ from mpo_core.training import loop
 from mpo_core.training.auxiliary import auxiliary_losses
 from mpo_core.training.checkpoints import Stateful
 from mpo_core.training.collator import PairRow
+from mpo_core.training.compiled import compile_layers
 from mpo_core.training.devices import accelerator_for, optimizer_for
 from mpo_core.training.distillation import TeacherRow
 from mpo_core.training.divergence import divergence, mismatched
@@ -317,6 +318,8 @@ class MPOTrainer:
         """Spreads the model over the processes, and makes the optimiser of what is there then."""
         if self.settings.gradient_checkpointing is True:  # forward_size.py sees to `auto`
             self.model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
+        if self.settings.compile_layers:
+            compile_layers(self.model, packed=self.packed)
         optimizer = optimizer_for(self.model, self.settings)
         for module in (module for part in self._auxiliary for module in part.modules().values()):
             optimizer.add_param_group({"params": list(module.parameters()), "weight_decay": 0.0})
