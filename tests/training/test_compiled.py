@@ -72,13 +72,15 @@ def test_compiled_layers_train_as_the_model_does_and_are_compiled_once(
 
     torch.compiler.reset()
     counters.clear()
-    changes = CHANGES | {"max_steps": 8, "order": "shuffled"} | changes  # passes of many lengths
+    # Passes of many lengths. Without retention: its loss in the first step is 0, or rounding where the reference was
+    # computed by other kernels, and AdamW makes updates of any gradient that is not 0.
+    changes = CHANGES | {"max_steps": 6, "order": "shuffled", "retention.weight": 0.0} | changes
     plain, fused = build(changes), build(changes | {"compile_layers": True})
     plain.train()
     fused.train()
     close = 1e-2 if changes.get("precision") == "bfloat16" else 1e-5
     for a, b in zip(steps(plain), steps(fused), strict=True):
         assert a["loss"] == pytest.approx(b["loss"], rel=close, abs=1e-5)
-    # Two layers, eight steps, several passes in each: at most a few graphs, for lengths are symbols.
+    # Two layers, six steps, several passes in each: at most a few graphs, for lengths are symbols.
     assert 0 < counters["stats"]["unique_graphs"] <= 12
     assert not any("recompile_limit" in reason for reason in counters["unimplemented"])
