@@ -15,7 +15,7 @@ from tests.training.runs import figures, steps, weights
 
 CHANGES = {"batch_size": 4, "max_steps": 4, "tokens_per_forward": 150}
 ADAPTERS = {"lora": LoraSettings(rank=4), "learning_rate": 0.01}
-LEAN = {"memory": "lean", "precision": "bfloat16", "max_grad_norm": None}
+LEAN = {"memory": "lean", "precision": "bfloat16", "max_grad_norm": None, "learning_rate": 1e-5}
 
 
 @pytest.fixture
@@ -78,7 +78,7 @@ def test_compiled_layers_train_as_the_model_does_and_are_compiled_once(
     plain, fused = build(changes), build(changes | {"compile_layers": True})
     plain.train()
     fused.train()
-    close = 1e-2 if changes.get("precision") == "bfloat16" else 1e-5
+    close = 5e-2 if changes.get("precision") == "bfloat16" else 1e-5
     for a, b in zip(steps(plain), steps(fused), strict=True):
         assert a["loss"] == pytest.approx(b["loss"], rel=close, abs=1e-5)
     # Two layers, six steps, several passes in each: at most a few graphs, for lengths are symbols.
