@@ -7,7 +7,9 @@ Coordinate search with the same number of trainings for every method: the start,
 a step down and a step up along one of its settings, in turn, from the best so far. A setting's
 step is a factor of 2, its square root at the second visit, and so on. The best has the highest
 `balanced` score (mpo_core/evaluation/methods.py): safety and help in the target languages, refusals
-and help in English. One seed, which the comparison does not use.
+and help in English. One seed, which the comparison does not use. An entry that repeats the training
+of another on other pairs, or edits its model (`mpo-check`, `mpo-edit`), takes the settings of the
+other and is not searched.
 """
 
 import argparse
@@ -26,8 +28,8 @@ SEED = 1000
 VISITS, FACTOR = 3, 2.0
 TOGETHER = 8  # trainings of one run of the flow
 # For compare.yaml: the best of a coarse grid of nine trainings per method; beta of rdpo and r_dpo is that of dpo.
-# Other profiles start from their own entries, and search the learning rate, beta, and weights of auxiliary losses.
-SEARCHED = ("learning_rate", "beta", "weight")
+# Other profiles start from their own entries, and search the learning rate, beta, weights and rates of added losses.
+SEARCHED = ("learning_rate", "beta", "weight", "rate")
 SHOWN = ("target_unsafe", "target_helped", "left_out_unsafe", "left_out_helped", "dominant_refused", "dominant_helped")
 START: dict[str, dict[str, float]] = {
     "mpo": {"learning_rate": 1e-4, "beta": 0.75},
@@ -78,6 +80,16 @@ def neighbours(best: Changes, visit: int) -> list[Changes]:
     path = list(values)[visit % len(values)]
     step = FACTOR ** (1 / (1 + visit // len(values)))
     return [changed(best, path, float(f"{value:.2g}")) for value in (values[path] / step, values[path] * step)]
+
+
+def outside(entry: Changes) -> Changes:
+    """Returns what an entry changes outside of the training: its pairs, or an edit after it."""
+    return {key: value for key, value in entry.items() if "." in key or key == "edit"}
+
+
+def followed(name: str, entry: Changes) -> str:
+    """Returns the entry whose training `name` repeats on other pairs or before an edit: `mpo` for `mpo-check`."""
+    return name.rsplit("-", 1)[0] if outside(entry) else ""
 
 
 def train(candidates: list[tuple[str, Changes]], arguments: argparse.Namespace) -> list[Candidate]:
@@ -137,13 +149,16 @@ def main() -> None:
     text = profile.read_text(encoding="utf-8")
     known = yaml.safe_load(text)["compare"]
     start = START if arguments.profile == "compare" else known["methods"]
-    methods = arguments.methods.split(",") if arguments.methods else list(start)
+    followers = {name: leader for name in start if (leader := followed(name, start[name])) in start}
+    methods = arguments.methods.split(",") if arguments.methods else [name for name in start if name not in followers]
     with forked():
         best = search({method: start[method] for method in methods}, arguments)
     for candidate in best.values():
         print(f"best: {candidate.method} {candidate.score:.4f} {json.dumps(candidate.changes)}")
     if arguments.write:
         known["methods"] |= {method: candidate.changes for method, candidate in best.items()}
+        for name, leader in followers.items():
+            known["methods"][name] = known["methods"][leader] | outside(known["methods"][name])
         written = yaml.safe_dump({"compare": known}, sort_keys=False)
         profile.write_text(text[: text.index("compare:\n  methods:")] + written, encoding="utf-8")
 
