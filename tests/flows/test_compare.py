@@ -87,8 +87,17 @@ def test_the_command(compared):
     assert wanted["mean"] == summary.row("mpo", 0.5, "target_unsafe").mean
 
 
-def test_a_method_changes_pairs_and_edit_and_languages_without_pairs_are_left_out(compared):
+def test_a_method_changes_pairs_and_edit_and_languages_without_pairs_are_reported_apart(compared, monkeypatch):
+    from mpo_core.editing.edit import edit_folder
+
     root, plain, _ = compared
+    edited = set()
+
+    def edit(folder, model, tokenizer, prompts, *arguments, **options):
+        edited.update(row["language"] for row in prompts.translated)
+        return edit_folder(folder, model, tokenizer, prompts, *arguments, **options)
+
+    monkeypatch.setattr("mpo_core.editing.edit.edit_folder", edit)
     methods = {"mpo": {}, "mpo-checked": {"pairs.swap_check": "swap_back", "edit": {"max_change": 1e9}}}
     compare_settings = {"methods": methods, "models": ["microworld"], "seeds": [0], "flipped": [0.5]}
     settings = small_settings(root, run__name="bundles", languages__targets=["sw", "zh"], compare=compare_settings)
@@ -99,6 +108,7 @@ def test_a_method_changes_pairs_and_edit_and_languages_without_pairs_are_left_ou
         summary = compare_methods(parse_config(settings, where="test"))
     assert [name for name in ran if name.startswith("edit-")] == ["edit-mpo-checked-0.5-0-mpo-checked-0.5-0-seed0"]
     assert any(name.startswith("swaps-sw") for name in ran)
+    assert edited == {"sw", "zh"}  # an edit needs no pairs
     for name in ("mpo", "mpo-checked"):
         assert {"target_unsafe", "left_out_unsafe"} <= {row.figure for row in summary.methods if row.method == name}
     assert {row.model for row in summary.runs} == {"microworld"}
