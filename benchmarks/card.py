@@ -45,6 +45,7 @@ class Part(NamedTuple):
 _FULL = {"precision": "bfloat16"}
 PARTS = {
     "1.5 B full, ours": Part("ours", LARGE, 32, 0.18, _FULL),
+    "1.5 B full, ours, compiled layers": Part("ours", LARGE, 32, 0.2, _FULL | {"compile_layers": True}),
     "1.5 B full, the released computation, batch 4": Part("released", LARGE, 4, 0.12, {}),
     "1.5 B full, TRL DPO, 8 × 4, target pairs only": Part("trl", LARGE, 32, 0.2, {}),
     "8 B LoRA on bfloat16, ours": Part("ours", EIGHT, 8, 0.2, _FULL | {"weights": "bfloat16", "lora": {}}),

@@ -44,6 +44,7 @@ def auxiliary_losses(
     packed: bool,
     pad_id: int,
     device: torch.device,
+    tokens: Callable[[], int | None],
 ) -> list[Auxiliary]:
     """Makes the auxiliary losses that the settings ask for; those without weight are left out.
 
@@ -55,6 +56,7 @@ def auxiliary_losses(
         packed: whether sequences go through the model packed.
         pad_id: token id of the padding.
         device: that of the training.
+        tokens: returns the number of tokens of a forward pass that fits into memory, or None where it is not known.
 
     Raises:
         BadInputError: what one of them needs is missing.
@@ -75,6 +77,7 @@ def auxiliary_losses(
                 packed=packed,
                 pad_id=pad_id,
                 seed=settings.seed,
+                tokens=tokens,
             )
         )
     return losses

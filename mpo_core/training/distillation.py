@@ -21,7 +21,7 @@ from mpo_core.training.layout import Item, Layout, pack, pad
 from mpo_core.training.schedule import EpochSteps
 from mpo_core.training.top_tokens import TopTokens
 
-_TOKENS = 2048  # of a forward pass, unless an answer with its prompt has more
+_TOKENS = 2048  # of a forward pass whose size nobody has measured, unless an answer with its prompt has more
 
 
 class TeacherRow(NamedTuple):
@@ -91,6 +91,7 @@ class Distillation:
         packed: whether sequences go through the model packed.
         pad_id: token id of the padding.
         seed: of the order of the answers, which is a function of seed and step alone.
+        tokens: returns the number of tokens of a forward pass that fits into memory, or None where it is not known.
 
     Raises:
         BadInputError: there is no answer to learn from.
@@ -105,6 +106,7 @@ class Distillation:
         packed: bool,
         pad_id: int,
         seed: int,
+        tokens: Callable[[], int | None],
     ) -> None:
         if not rows:
             raise BadInputError(
@@ -114,6 +116,7 @@ class Distillation:
                 "training.distillation to null.",
             )
         self._weight, self._rows, self._packed, self._pad_id = settings.weight, rows, packed, pad_id
+        self._tokens = tokens
         self._order = EpochSteps([row.row_id for row in rows], step_rows=answers, seed=seed, order="shuffled")
         self._figure: Tensor | None = None
 
@@ -151,9 +154,10 @@ class Distillation:
         """Returns the answers of an optimiser step, from 1, in forward passes."""
         epoch, step = divmod(number - 1, len(self._order))
         passes: list[list[TeacherRow]] = []
+        most = self._tokens() or _TOKENS
         for at in self._order.steps(epoch)[step]:
             row = self._rows[at]
-            if not passes or sum(other.tokens for other in passes[-1]) + row.tokens > _TOKENS:
+            if not passes or sum(other.tokens for other in passes[-1]) + row.tokens > most:
                 passes.append([])
             passes[-1].append(row)
         return passes

@@ -7,6 +7,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from mpo_core.contract.errors import BadInputError
+
+_NAMED = 16  # pairs in a message
 NAMES = ("loss/gap", "loss/retention", "reward_gap/target", "reward_gap/dominant", "rewards/accuracies")
 
 
@@ -73,3 +76,13 @@ class StepFigures:
             {name: value / self._weight for name, value in zip(NAMES, sums, strict=True)},
             [name for name, count in zip(self._pair_ids, bad, strict=True) if count],
         )
+
+
+def diverged(what: str, pair_ids: list[str], step: int) -> BadInputError:
+    """Returns the error of a step whose loss or gradient, `what`, is not finite on these pairs."""
+    more = f" and {len(pair_ids) - _NAMED} more" if len(pair_ids) > _NAMED else ""
+    return BadInputError(
+        f"{what} on pairs {', '.join(pair_ids[:_NAMED])}{more}",
+        where=f"training, step {step}",
+        fix="Lower training.learning_rate, or look at these pairs; the last checkpoint is kept.",
+    )

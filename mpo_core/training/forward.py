@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from mpo_core.contract.errors import BadInputError
+from mpo_core.contract.training import TrainingMethod
 from mpo_core.training.attention import packable, use_packed_attention
 from mpo_core.training.encoding import EncodedText
 from mpo_core.training.head import Frozen, Head, describe_head, divergence, log_probability
@@ -154,6 +155,15 @@ def adding_up(model: Any, narrow: torch.dtype | None = None) -> Iterator[None]:
             table.sparse = False
             if table.weight.grad is not None:
                 table.weight.grad = table.weight.grad.to_dense()
+
+
+def packs(model: Any, settings: TrainingMethod) -> bool:
+    """Says whether a training packs its sequences: by its settings, and by what the model can do."""
+    if settings.layout == "packed" and not can_pack(model):
+        raise BadInputError(
+            "this model's attention cannot be packed", where="training.layout packed", fix="Use auto or padded."
+        )
+    return settings.layout != "padded" and settings.pooling != "padded_mean" and can_pack(model)
 
 
 def can_pack(model: Any) -> bool:

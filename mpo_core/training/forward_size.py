@@ -161,6 +161,8 @@ class ForwardSize:
         self._settings, self._device, self._adapts = settings, device, adapts
         self.tokens = settings.tokens_per_forward or (ON_CPU if device.type == "cpu" else ON_DEVICE)
         self._recomputed = 0
+        self.measured: int | None = None
+        """`tokens`, once they were measured or lowered."""
         self.memory: Memory | None = CudaMemory(device) if device.type == "cuda" and adapts else None
         """What the size is chosen by; None where it is not chosen."""
 
@@ -251,12 +253,12 @@ class ForwardSize:
     def until_it_fits(
         self, model: Any, step: S, run: Callable[[S], Tensor], *, cut: Callable[[], S], state: State
     ) -> Tensor:
-        """Runs a step; where memory runs out, from its beginning again in smaller forward passes.
+        """Runs a step or a part of it; where memory runs out, from its beginning again in smaller forward passes.
 
         Args:
             model: the policy.
             step: an optimiser step.
-            run: adds up its gradients, and returns its loss.
+            run: adds up gradients, and returns their loss.
             cut: cuts it anew.
             state: of the training.
 
@@ -291,6 +293,7 @@ class ForwardSize:
 
     def _set(self, model: Any, size: Size) -> None:
         self.tokens, self._recomputed = size
+        self.measured = self.tokens
         recompute(model, size.recomputed)
 
     def _note(self, state: State) -> None:

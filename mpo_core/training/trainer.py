@@ -16,7 +16,6 @@ from accelerate.utils import set_seed
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from mpo_core.contract.errors import BadInputError
 from mpo_core.contract.training import Scores, TrainingMethod
 from mpo_core.training import loop
 from mpo_core.training.auxiliary import auxiliary_losses
@@ -26,8 +25,8 @@ from mpo_core.training.compiled import compile_layers
 from mpo_core.training.devices import accelerator_for, optimizer_for
 from mpo_core.training.distillation import TeacherRow
 from mpo_core.training.divergence import divergence, mismatched
-from mpo_core.training.figures import Reading, StepFigures
-from mpo_core.training.forward import Output, adding_up, attach, can_pack
+from mpo_core.training.figures import Reading, StepFigures, diverged
+from mpo_core.training.forward import Output, adding_up, attach, packs
 from mpo_core.training.forward_size import ForwardSize, recomputes
 from mpo_core.training.frozen_answers import FrozenAnswers
 from mpo_core.training.layout import Item, Layout, pack, pad
@@ -40,8 +39,6 @@ from mpo_core.training.start import expected_of, require_reference
 from mpo_core.training.step import Part, RowFigures, SourceFigures, Step, parts, scores
 from mpo_core.training.stop import Stop
 from mpo_core.training.weighting import learned_weights
-
-_NAMED = 16  # pairs in a message
 
 
 class MPOTrainer:
@@ -76,7 +73,7 @@ class MPOTrainer:
         self.settings, self.pad_id, self.folder = settings, pad_id, folder
         self.train_dataset, self.eval_dataset = rows, validation or []
         self.state = loop.Progress(total_steps(settings, len(rows)))
-        self.packed = _packs(model, settings)
+        self.packed = packs(model, settings)
         self._with_sources = settings.retention_weight > 0
         self._compares = self._with_sources and settings.retention_distance == "kl"
         self._with_prompts = settings.needs_prompt_scores
@@ -88,7 +85,14 @@ class MPOTrainer:
         self.extras: dict[str, Stateful] = {}
         """What checkpoints hold beside model and optimiser."""
         self._auxiliary = auxiliary_losses(
-            settings, rows, teacher or [], model, packed=self.packed, pad_id=pad_id, device=self.device
+            settings,
+            rows,
+            teacher or [],
+            model,
+            packed=self.packed,
+            pad_id=pad_id,
+            device=self.device,
+            tokens=lambda: self.size.measured,
         )
         for part in self._auxiliary:
             self.extras |= part.modules()
@@ -339,6 +343,8 @@ class MPOTrainer:
         model, number = self.model_wrapped, self.state.global_step + 1
 
         def cut(kl: float = 0.0) -> Step:
+            for module in (module for part in self._auxiliary for module in part.modules().values()):
+                module.zero_grad()  # where a step is repeated, it has gradients that the model does not hold
             return self._step(step.rows)._replace(figures=step.figures, kl=kl)
 
         def attempt(rows: list[PairRow], forward: Forward) -> None:
@@ -349,15 +355,26 @@ class MPOTrainer:
         train_without_noise(model)
         if self.requires_reference and number == 1:
             self._require_reference(model, whole)
+        repeat = functools.partial(self.size.until_it_fits, model, cut=lambda: cut(whole.kl), state=self.state)
+
+        def weigh(step: Step) -> Tensor:
+            if self._weighting is not None:
+                self._weighting.begin(step.rows, number, functools.partial(self._row_losses, model, step))
+            return torch.zeros(())
+
+        def run(step: Step) -> Tensor:
+            total = self._add_up(model, step)
+            for part in self._auxiliary:  # every process computes all of it
+                loss = part.step(step.rows, number, functools.partial(self._output, model))
+                total += loss / self.accelerator.num_processes
+            return total
+
         if self._weighting is not None:
-            self._weighting.begin(whole.rows, number, functools.partial(self._row_losses, model, whole))
-        run = functools.partial(self._add_up, model)
-        total = self.size.until_it_fits(model, whole, run, cut=lambda: cut(whole.kl), state=self.state)
+            repeat(whole, weigh)
+            whole = cut(whole.kl)
+        total = repeat(whole, run)
         if self._weighting is not None:
             self._weighting.finish()
-        for part in self._auxiliary:  # every process computes all of it
-            loss = part.step(step.rows, number, functools.partial(self._output, model))
-            total += loss / self.accelerator.num_processes
         return total
 
     def _add_up(self, model: Any, step: Step, *, updates: bool = True) -> Tensor:
@@ -408,9 +425,9 @@ class MPOTrainer:
         """
         figures = step.figures.read(self.accelerator, loss, norm)
         if figures.not_finite:
-            raise _diverged("the loss is not finite", figures.not_finite, self.state.global_step + 1)
+            raise diverged("the loss is not finite", figures.not_finite, self.state.global_step + 1)
         if not math.isfinite(figures.norm):
-            raise _diverged("the gradient is not finite", self._rows_at_fault(step), self.state.global_step + 1)
+            raise diverged("the gradient is not finite", self._rows_at_fault(step), self.state.global_step + 1)
         return figures
 
     def _rows_at_fault(self, step: Step) -> list[str]:
@@ -476,22 +493,5 @@ class MPOTrainer:
         return line | {"eval_runtime": round(time.monotonic() - began, 4)}
 
 
-def _packs(model: Any, settings: TrainingMethod) -> bool:
-    if settings.layout == "packed" and not can_pack(model):
-        raise BadInputError(
-            "this model's attention cannot be packed", where="training.layout packed", fix="Use auto or padded."
-        )
-    return settings.layout != "padded" and settings.pooling != "padded_mean" and can_pack(model)
-
-
 def _names(forward: Forward) -> tuple[str, ...]:
     return tuple(source.row.source_id for source in forward.sources)
-
-
-def _diverged(what: str, pair_ids: list[str], step: int) -> BadInputError:
-    more = f" and {len(pair_ids) - _NAMED} more" if len(pair_ids) > _NAMED else ""
-    return BadInputError(
-        f"{what} on pairs {', '.join(pair_ids[:_NAMED])}{more}",
-        where=f"training, step {step}",
-        fix="Lower training.learning_rate, or look at these pairs; the last checkpoint is kept.",
-    )

@@ -172,6 +172,48 @@ def test_a_step_without_enough_memory_is_repeated_exactly_in_smaller_passes(buil
     assert equal(weights(trainer.model), weights(expected.model))
 
 
+def test_an_auxiliary_loss_without_enough_memory_is_repeated_with_its_step(build: Any, monkeypatch: Any) -> None:
+    changes = CHANGES | {"consistency": {"width": 8}, "order": "file", "tokens_per_forward": 10**6}
+    trainer, expected = build(changes), build(changes)
+    whole = sum(forward.tokens for forward in by_tokens(trainer.train_dataset, 1, sources=True))
+    (loss,) = trainer._auxiliary
+    original, numbers = loss.step, []
+
+    def limited(rows: Any, number: int, run: Any) -> Any:
+        numbers.append(number)
+        total = original(rows, number, run)  # leaves gradients, also of its own projection
+        if numbers == [1, 2]:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return total
+
+    monkeypatch.setattr(loss, "step", limited)
+    trainer.train()
+    assert numbers == [1, 2, 2, 3]
+    assert sizes(trainer) == [(2, whole // 2, 0)]
+    assert trainer.size.measured == whole // 2
+    expected.train()
+    for ours, others in zip(steps(trainer), steps(expected), strict=True):
+        assert ours["loss"] == pytest.approx(others["loss"], rel=1e-5)
+        assert ours["grad_norm"] == pytest.approx(others["grad_norm"], rel=1e-4)
+
+
+def test_weights_that_are_learned_without_enough_memory_are_learned_once(build: Any, monkeypatch: Any) -> None:
+    trainer = build(CHANGES | {"weighting": {"kind": "group_dro"}, "tokens_per_forward": 10**6})
+    weighting = trainer._weighting
+    original, numbers = weighting.begin, []
+
+    def limited(rows: Any, number: int, losses: Any) -> None:
+        numbers.append(number)
+        if numbers == [1, 2]:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        original(rows, number, losses)
+
+    monkeypatch.setattr(weighting, "begin", limited)
+    trainer.train()
+    assert numbers == [1, 2, 2, 3]
+    assert [step for step, *_ in sizes(trainer)] == [2]
+
+
 def test_a_pass_of_one_pair_that_does_not_fit_ends_the_training(build: Any, monkeypatch: Any) -> None:
     trainer = build(CHANGES)
 

@@ -155,6 +155,15 @@ def test_answers_come_in_an_order_of_seed_and_step_alone(tiny: Any, build_on: An
     assert [names(step) for step in (1, 2, 3)] != [names(step) for step in (4, 5, 6)]
 
 
+def test_passes_have_the_size_that_was_measured(tiny: Any, build_on: Any) -> None:
+    rows, teacher = tiny.rows(tiny.llama(1)), taught(tiny, tiny.llama(2))
+    made = build_on(tiny.llama(0), rows, teacher=teacher, method="none", distillation={"top_k": K, "answers": 2})
+    (part,) = made._auxiliary
+    assert [len(of_pass) for of_pass in part.of_step(1)] == [2]
+    made.size.measured = 1
+    assert [len(of_pass) for of_pass in part.of_step(1)] == [1, 1]
+
+
 def test_a_training_that_was_broken_off_resumes_to_the_same_bytes(tiny: Any, build_on: Any) -> None:
     def make() -> Any:
         rows, teacher = tiny.rows(tiny.llama(1)), taught(tiny, tiny.llama(2))
