@@ -96,6 +96,9 @@ class MPOTrainer:
         )
         for part in self._auxiliary:
             self.extras |= part.modules()
+        self._projections = torch.nn.ModuleList(
+            module for part in self._auxiliary for module in part.modules().values()
+        )
         self._weighting = learned_weights(settings, rows, trusted or [], model)
         if self._weighting is not None:
             self.extras["weighting"] = self._weighting
@@ -325,7 +328,7 @@ class MPOTrainer:
         if self.settings.compile_layers:
             compile_layers(self.model, packed=self.packed)
         optimizer = optimizer_for(self.model, self.settings)
-        for module in (module for part in self._auxiliary for module in part.modules().values()):
+        for module in self._projections:
             optimizer.add_param_group({"params": list(module.parameters()), "weight_decay": 0.0})
         self.model_wrapped, self.optimizer = self.accelerator.prepare(self.model, optimizer)
         if self.accelerator.distributed_type == DistributedType.FSDP:
@@ -343,8 +346,7 @@ class MPOTrainer:
         model, number = self.model_wrapped, self.state.global_step + 1
 
         def cut(kl: float = 0.0) -> Step:
-            for module in (module for part in self._auxiliary for module in part.modules().values()):
-                module.zero_grad()  # where a step is repeated, it has gradients that the model does not hold
+            self._projections.zero_grad()  # the model does not hold them; a step that is repeated has filled them
             return self._step(step.rows)._replace(figures=step.figures, kl=kl)
 
         def attempt(rows: list[PairRow], forward: Forward) -> None:
