@@ -142,6 +142,8 @@ def test_two_processes_train_as_a_single_process(world: Any, folder: Path, tmp_p
         ("fsdp2", {}),
         ("fsdp2", {"lora": {"rank": 4}, "learning_rate": 0.01}),
         ("fsdp2", {"gradient_checkpointing": True, "evaluate_every": 2, "patience": 1, "learning_rate": 0.03}),
+        ("fsdp2", {"compile_layers": True, "retention": {"weight": 0.0}}),
+        ("ddp", {"compile_layers": True, "retention": {"weight": 0.0}}),
         pytest.param("zero2", {}, marks=needs_deepspeed),
         pytest.param("zero3", {}, marks=needs_deepspeed),
         pytest.param("zero3", {"lora": {"rank": 4}, "learning_rate": 0.01}, marks=needs_deepspeed),
