@@ -38,17 +38,18 @@ def traced(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"layout": "padded"}, {"gradient_checkpointing": True}, ADAPTERS, LEAN],
-    ids=["packed", "padded", "computed again", "adapters", "lean"],
+    [{"layout": "padded"}, ADAPTERS | {"gradient_checkpointing": True}],
+    ids=["padded", "packed adapters, computed again"],
 )
 def test_every_layer_goes_through_the_compiler_and_keeps_its_names(
     build: Any, traced: list[Any], changes: dict[str, Any]
 ) -> None:
-    plain, fused = build(CHANGES | changes), build(CHANGES | changes | {"compile_layers": True})
+    changes = CHANGES | {"max_steps": 2} | changes
+    plain, fused = build(changes), build(changes | {"compile_layers": True})
     plain.train()
     assert traced == []
     fused.train()
-    assert len(traced) >= 2 * 4  # layers × steps
+    assert len(traced) >= 2 * 2  # layers × steps
     assert figures(fused) == figures(plain)
     assert weights(fused.model).keys() == weights(plain.model).keys()
 
