@@ -13,6 +13,7 @@ other and is not searched.
 """
 
 import argparse
+import copy
 import json
 import re
 from pathlib import Path
@@ -158,7 +159,7 @@ def main() -> None:
     if arguments.write:
         known["methods"] |= {method: candidate.changes for method, candidate in best.items()}
         for name, leader in followers.items():
-            known["methods"][name] = known["methods"][leader] | outside(known["methods"][name])
+            known["methods"][name] = copy.deepcopy(known["methods"][leader]) | outside(known["methods"][name])
         written = yaml.safe_dump({"compare": known}, sort_keys=False)
         profile.write_text(text[: text.index("compare:\n  methods:")] + written, encoding="utf-8")
 
