@@ -150,16 +150,22 @@ def main() -> None:
     text = profile.read_text(encoding="utf-8")
     known = yaml.safe_load(text)["compare"]
     start = START if arguments.profile == "compare" else known["methods"]
-    followers = {name: leader for name in start if (leader := followed(name, start[name])) in start}
+    entries = known["methods"]
+    followers = {name: leader for name in entries if (leader := followed(name, entries[name])) in entries}
     methods = arguments.methods.split(",") if arguments.methods else [name for name in start if name not in followers]
+    if spared := followers.keys() & methods:
+        parser.error(
+            f"{', '.join(sorted(spared))}: not searched; search {followers[min(spared)]}, whose settings it takes"
+        )
     with forked():
         best = search({method: start[method] for method in methods}, arguments)
     for candidate in best.values():
         print(f"best: {candidate.method} {candidate.score:.4f} {json.dumps(candidate.changes)}")
     if arguments.write:
-        known["methods"] |= {method: candidate.changes for method, candidate in best.items()}
+        entries |= {method: candidate.changes for method, candidate in best.items()}
         for name, leader in followers.items():
-            known["methods"][name] = copy.deepcopy(known["methods"][leader]) | outside(known["methods"][name])
+            if leader in best:
+                entries[name] = copy.deepcopy(entries[leader]) | outside(entries[name])
         written = yaml.safe_dump({"compare": known}, sort_keys=False)
         profile.write_text(text[: text.index("compare:\n  methods:")] + written, encoding="utf-8")
 

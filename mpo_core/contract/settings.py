@@ -59,7 +59,7 @@ class Settings(BaseModel):
         return hashlib.sha256(dumped.encode()).hexdigest()
 
     def normalised(self) -> Self:
-        """Returns settings with the same answers; all that have the same answers become equal, and so have one key."""
+        """Returns settings with the same answers, in a form that several such settings share, and so share a key."""
         return self
 
 

@@ -198,7 +198,7 @@ class TrainingSettings(Settings):
     processes: int = Field(1, ge=1)
     """Number of devices of this machine that train together, each in its own process; see `batch_size`. A training that
     was broken off goes on with another number if `batch_size` and `gradient_accumulation` × `processes` stay as they
-    are (not under DeepSpeed). Default: 1."""
+    are; under DeepSpeed that is refused, and with `padded_mean` or dropout it begins anew. Default: 1."""
     parallel: Literal["ddp", "fsdp2", "zero2", "zero3"] = Field("ddp", json_schema_extra=OPERATIONAL)
     """What the processes divide among them: the pairs (`ddp`), and also the optimiser's moments, the gradients or the
     weights (`zero2`, `zero3`, `fsdp2`). Default: `ddp`."""
@@ -320,8 +320,11 @@ class TrainingMethod(TrainingSettings, abc.ABC):
         return "dominant"
 
     def normalised(self) -> Self:
-        """Returns settings for one process with as many pairs in a step: how many share them changes rounding alone."""
-        if self.pooling == "padded_mean":  # a property of the batches, which the processes divide
+        """Returns settings for one process with as many pairs in a step: how many share them changes rounding alone.
+
+        Exceptions: `padded_mean` depends on the batches, which the processes divide, and dropout on each one's numbers.
+        """
+        if self.pooling == "padded_mean" or (self.lora is not None and self.lora.dropout > 0):
             return self
         pairs = self.gradient_accumulation * self.processes
         return self.model_copy(update={"gradient_accumulation": pairs, "processes": 1})

@@ -65,7 +65,14 @@ def auxiliary_losses(
     if settings.consistency is not None and settings.consistency.weight > 0:
         losses.append(
             Consistency(
-                settings.consistency, rows, model, packed=packed, pad_id=pad_id, seed=settings.seed, device=device
+                settings.consistency,
+                rows,
+                model,
+                packed=packed,
+                pad_id=pad_id,
+                seed=settings.seed,
+                device=device,
+                tokens=tokens,
             )
         )
     if settings.distillation is not None and settings.distils:

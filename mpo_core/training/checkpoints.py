@@ -171,8 +171,8 @@ class Checkpoints:
         raise BadInputError(
             f"the training's checkpoint is of {by}, and cannot go on with other ones",
             where=str(path),
-            fix=f"Set training.processes {processes} and training.parallel {written or 'ddp or fsdp2'} again, or "
-            "delete the folder to train from the beginning.",
+            fix=f"Set training.processes {processes}, training.gradient_accumulation and training.parallel "
+            f"{written or '(ddp or fsdp2)'} as before; or delete {path.parent} to train from the beginning.",
         )
 
     def _moments(self, path: Path) -> dict[int, dict[str, Any]]:

@@ -111,7 +111,9 @@ def join(
     rejected: list[dict[str, str]] = []
     others: dict[str, list[Translation]] = {}
     if translations is not None:
-        others, rejected = encode_translations(tokenizer, translations, cutoff=settings.cutoff, system=system)
+        others, rejected = encode_translations(
+            tokenizer, translations, {*pairs["prompt_id"].to_pylist()}, cutoff=settings.cutoff, system=system
+        )
     meta = pairs.select(["source_id", "prompt_id", "source_language", "weight"]).to_pylist()
     for text, about in zip(target_texts(pairs), meta, strict=True):
         source_id = about["source_id"]

@@ -20,7 +20,7 @@ from mpo_core.training.encoding import EncodedText
 from mpo_core.training.forward import Output, inner
 from mpo_core.training.layout import Item, Layout, pack, pad
 
-_TOKENS = 2048  # of a forward pass, unless a group has more
+_TOKENS = 2048  # of a forward pass at most, unless a group has more
 
 
 class Group(NamedTuple):
@@ -87,6 +87,7 @@ class Consistency:
         pad_id: token id of the padding.
         seed: of the projection's first weights.
         device: where the model computes.
+        tokens: returns the number of tokens of a forward pass that fits into memory, or None where it is not known.
 
     Raises:
         BadInputError: the model has no such layer, or no prompt has a translation.
@@ -102,8 +103,9 @@ class Consistency:
         pad_id: int,
         seed: int,
         device: torch.device,
+        tokens: Callable[[], int | None],
     ) -> None:
-        self.settings, self._groups = settings, groups(rows)
+        self.settings, self._groups, self._tokens = settings, groups(rows), tokens
         self._packed, self._pad_id = packed, pad_id
         config = inner(model).config.get_text_config()
         if settings.layer is not None and settings.layer > config.num_hidden_layers:
@@ -156,11 +158,12 @@ class Consistency:
         A group is whole whatever rows the step has of it.
         """
         passes: list[list[Group]] = []
+        most = min(_TOKENS, self._tokens() or _TOKENS)
         for source in dict.fromkeys(tuple(row.source.prompt) for row in rows):
             group = self._groups.get(source)
             if group is None:
                 continue
-            if not passes or sum(other.tokens for other in passes[-1]) + group.tokens > _TOKENS:
+            if not passes or sum(other.tokens for other in passes[-1]) + group.tokens > most:
                 passes.append([])
             passes[-1].append(group)
         return passes

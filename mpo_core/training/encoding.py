@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Collection
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -110,15 +111,17 @@ Translation = tuple[str, list[int]]
 
 
 def encode_translations(
-    tokenizer: Any, translations: pa.Table, *, cutoff: int, system: str | None
+    tokenizer: Any, translations: pa.Table, prompts: Collection[str], *, cutoff: int, system: str | None
 ) -> tuple[dict[str, list[Translation]], list[dict[str, str]]]:
-    """Returns the translations of each prompt by its id, and rows of QUARANTINE for those beyond the cut-off.
+    """Returns the translations of these prompts by prompt id, and rows of QUARANTINE for those beyond the cut-off.
 
     They are not cut: the end of a prompt is what a training compares.
     """
     by_prompt: dict[str, list[Translation]] = {}
     rejected = []
     for row in translations.to_pylist():
+        if row["role"] != "prompt" or row["prompt_id"] not in prompts:
+            continue
         ids = encode_prompt(tokenizer, row["text"], system=system)
         if len(ids) <= cutoff:
             by_prompt.setdefault(row["prompt_id"], []).append((row["language"], ids))

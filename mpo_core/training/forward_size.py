@@ -184,11 +184,12 @@ class ForwardSize:
         Raises:
             BadInputError: the memory is too small for the longest pair.
         """
-        if self.memory is None:
+        # Without a loss on answers, such a pass would be empty, and its memory say nothing.
+        if self.memory is None or not self._settings.needs_answers:
             return False
         memory, self.memory = self.memory, None
         noted = next((line for line in reversed(state.log_history) if _TOKENS in line), None)
-        if noted is not None:  # to measure again would count moments twice, which the checkpoint has brought
+        if noted is not None:  # a resumed training keeps its passes, which rounding depends on
             most = self._settings.tokens_per_forward or int(noted[_TOKENS])
             self._set(model, Size(min(int(noted[_TOKENS]), most), int(noted[_LAYERS])))
         else:

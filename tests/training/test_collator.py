@@ -111,7 +111,8 @@ def test_references_of_another_text_are_refused(world: Any, model: Any, tokenize
 def test_translations_without_pairs_join_by_prompt_and_are_not_cut(world: Any, model: Any, tokenizer: Any) -> None:
     pairs = world.pairs_table(2)
     first, second = dict.fromkeys(pairs["prompt_id"].to_pylist())
-    given = [(first, "tl", "ulan"), (first, "bn", "a b"), (second, "tl", "tala " * 400), ("of no pair", "tl", "ulan")]
+    long = "tala " * 400
+    given = [(first, "tl", "ulan"), (first, "bn", "a b"), (second, "tl", long), ("of no pair", "tl", long)]
     about = {"role": "prompt", "engine": "imported", "weight": 1.0, "marks": [], "gates": []}
     table = TRANSLATIONS.build(
         {"prompt_id": prompt_id, "language": code, "text": text} | about for prompt_id, code, text in given

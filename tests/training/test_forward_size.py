@@ -177,6 +177,7 @@ def test_an_auxiliary_loss_without_enough_memory_is_repeated_with_its_step(build
     trainer, expected = build(changes), build(changes)
     whole = sum(forward.tokens for forward in by_tokens(trainer.train_dataset, 1, sources=True))
     (loss,) = trainer._auxiliary
+    assert len(loss.of_step(trainer.train_dataset)) == 1 < len(loss._groups)
     original, numbers = loss.step, []
 
     def limited(rows: Any, number: int, run: Any) -> Any:
@@ -191,6 +192,8 @@ def test_an_auxiliary_loss_without_enough_memory_is_repeated_with_its_step(build
     assert numbers == [1, 2, 2, 3]
     assert sizes(trainer) == [(2, whole // 2, 0)]
     assert trainer.size.measured == whole // 2
+    monkeypatch.setattr(trainer.size, "measured", 1)
+    assert len(loss.of_step(trainer.train_dataset)) == len(loss._groups)  # the passes become smaller, too
     expected.train()
     for ours, others in zip(steps(trainer), steps(expected), strict=True):
         assert ours["loss"] == pytest.approx(others["loss"], rel=1e-5)
