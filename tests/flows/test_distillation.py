@@ -18,13 +18,15 @@ def test_a_language_without_pairs_is_distilled_and_its_prompts_of_training_are_c
     root, _, _ = warm
     changes = {"languages__without_pairs": ["zh"], "training__distillation": MSD}
     changes["training__consistency"] = {"width": 16, "every": 1}
-    compared, paired = [], set()
+    compared, paired, too_long = [], set(), []
 
     def trained(job, **options):
         compared.extend(pq.read_table(job.translations).to_pylist())
         paired.update(pq.read_table(job.pairs)["language"].to_pylist())
-        longer = compared[0] | {"prompt_id": "long", "text": compared[0]["text"] * 99}
-        pq.write_table(TRANSLATIONS.build([*compared, longer]), job.translations)
+        too_long.append(pq.read_table(job.pairs)["prompt_id"][0].as_py())
+        longer = {"text": compared[0]["text"] * 99}
+        given = [row | longer if row["prompt_id"] == too_long[0] else row for row in compared]
+        pq.write_table(TRANSLATIONS.build(given), job.translations)
         return train(job, **options)
 
     monkeypatch.setattr("tasks.training.train", trained)
@@ -47,7 +49,7 @@ def test_a_language_without_pairs_is_distilled_and_its_prompts_of_training_are_c
     assert all("loss/consistency" in step for step in summary.training if "loss" in step)
     rejected = [ref for ref in summary.artifacts if ref.stage == "training" and "quarantine" in ref.path]
     rejected = store.read_tables(rejected, QUARANTINE).to_pylist()
-    assert [(row["row_id"], row["reason"]) for row in rejected] == [("long/zh", "over_long")]
+    assert [(row["row_id"], row["reason"]) for row in rejected] == [(f"{too_long[0]}/zh", "over_long")]
     assert rows
     for row in rows:
         assert len(row["top_ids"]) == len(row["top_log_probs"]) == 8 * len(row["tokens"])
