@@ -263,6 +263,8 @@ def test_the_key_does_not_depend_on_the_number_of_devices_that_share_a_step():
     assert eight.key() != training(batch_size=2, gradient_accumulation=4, processes=2).key()
     padded = {"retention": {"pooling": "padded_mean"}, "batch_size": 2}  # its batches are not those of fewer processes
     assert training(**padded, gradient_accumulation=2).key() != training(**padded, processes=2).key()
+    dropout = {"lora": {"dropout": 0.1}, "batch_size": 2}  # each process draws its own numbers
+    assert training(**dropout, gradient_accumulation=2).key() != training(**dropout, processes=2).key()
 
 
 def test_the_key_reaches_into_nested_settings():
