@@ -4,8 +4,6 @@ Most analyses read a finished run. One with `reads_states` also needs hidden sta
 trainings of its own: `mpo analyse` computes these first, through the flow's cached tasks.
 """
 
-from __future__ import annotations
-
 import abc
 from collections.abc import Mapping, Sequence
 from typing import ClassVar, NamedTuple

@@ -6,8 +6,6 @@ which is written last, so that its existence means that the rest is complete. No
 that has been written is ever changed. `root` is any fsspec URL.
 """
 
-from __future__ import annotations
-
 import contextlib
 import glob
 import hashlib

@@ -1,7 +1,5 @@
 """The errors of this project: bad input, which a user can fix, failed stages, and damaged artifacts."""
 
-from __future__ import annotations
-
 from mpo_core.contract.redact import redact
 
 

@@ -5,8 +5,6 @@ of a stage are the union of the implementations' classes, so profiles, `--help`,
 docs/settings.md know an implementation as soon as its file is there.
 """
 
-from __future__ import annotations
-
 import functools
 import importlib
 import pkgutil

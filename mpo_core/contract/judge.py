@@ -1,7 +1,5 @@
 """What a judge is: the cases that it gets, the verdicts that it gives, and its settings."""
 
-from __future__ import annotations
-
 import abc
 import hashlib
 from collections.abc import Iterable, Sequence

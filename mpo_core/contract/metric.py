@@ -1,7 +1,5 @@
 """What a metric is: how it counts answers, and how a reader is to take its figures."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Literal
 

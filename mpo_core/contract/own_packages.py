@@ -1,7 +1,5 @@
 """Makes Python import this checkout's `flows`, `tasks` and `mpo_core`, and no others of these names on the path."""
 
-from __future__ import annotations
-
 import os
 import sys
 from collections.abc import Sequence

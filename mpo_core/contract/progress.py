@@ -1,7 +1,5 @@
 """How long work in the core reports its progress."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 Progress = Callable[[int, int], None]

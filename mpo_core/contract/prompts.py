@@ -1,7 +1,5 @@
 """What a prompt source is: its settings, the prompts that it brings, and the digest of what it reads."""
 
-from __future__ import annotations
-
 import abc
 from collections.abc import Mapping
 from typing import Literal, NamedTuple

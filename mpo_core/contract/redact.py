@@ -1,7 +1,5 @@
 """Credentials inside URLs: hidden wherever a URL is shown."""
 
-from __future__ import annotations
-
 import re
 
 _SCHEME = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*:/{2,}")

@@ -1,7 +1,5 @@
 """What all settings share."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

@@ -4,8 +4,6 @@ Tables are joined by id, never by position. A row that fails a gate goes to the 
 quarantine table with its reason.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple

@@ -1,7 +1,5 @@
 """What a translation engine is: it turns texts into translations, or into reasons why there is none."""
 
-from __future__ import annotations
-
 import abc
 from collections.abc import Callable, Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Spells numbers and names alike on the page, the console and the markdown note."""
 
-from __future__ import annotations
-
 import math
 import re
 

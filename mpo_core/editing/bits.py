@@ -5,8 +5,6 @@ and `NAME.bits` [S, bytes of a row], the exclusive or of their bytes before and 
 edited model has the very bits that were computed, and the model without the edit those from before.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import shutil

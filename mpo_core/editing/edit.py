@@ -1,7 +1,5 @@
 """Edits a model folder: measures prompts, computes the change of every layer, and writes the new folder."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple

@@ -1,7 +1,5 @@
 """Reads what goes into the MLP of every layer at the last token of prompts."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any, NamedTuple

@@ -3,8 +3,6 @@
 Shapes: N prompts, D inputs of a matrix, I neurons (its outputs), S edited neurons. W is [D, I]: activations are X W.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import torch

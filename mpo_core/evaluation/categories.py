@@ -1,7 +1,5 @@
 """Computes the attack success rate by harm category and language."""
 
-from __future__ import annotations
-
 import ast
 import contextlib
 from collections import Counter, defaultdict

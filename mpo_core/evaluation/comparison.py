@@ -1,7 +1,5 @@
 """Compares two models on the same prompts: what changed, by how much, and whether chance explains it."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import Any

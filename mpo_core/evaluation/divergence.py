@@ -1,7 +1,5 @@
 """Measures how far a trained model's words are from the base model's, on the base model's own harmless answers."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

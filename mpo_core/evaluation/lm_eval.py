@@ -1,7 +1,5 @@
 """Measures what a model can do by tasks of lm-eval, an extra that runs in a process of its own."""
 
-from __future__ import annotations
-
 import importlib.util
 import json
 import subprocess

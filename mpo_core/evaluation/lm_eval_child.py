@@ -3,8 +3,6 @@
 lm-eval sets seeds and log levels of the whole process, and its tasks may run code of their own.
 """
 
-from __future__ import annotations
-
 import json
 import sys
 from pathlib import Path

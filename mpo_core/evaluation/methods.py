@@ -1,7 +1,5 @@
 """Compares training methods: the figures of each training, their means, and tests."""
 
-from __future__ import annotations
-
 import statistics
 from collections.abc import Sequence
 from typing import NamedTuple

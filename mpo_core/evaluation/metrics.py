@@ -1,7 +1,5 @@
 """Computes the metrics of one model: shares per language with Wilson's intervals, reward gaps, and drift."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import Any

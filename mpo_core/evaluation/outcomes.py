@@ -1,7 +1,5 @@
 """Counts what the answers of a model are, and which prompts changed from one model to the other."""
 
-from __future__ import annotations
-
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable

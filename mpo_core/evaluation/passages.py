@@ -1,7 +1,5 @@
 """Reads parallel text: the same passages in every language, on which a model's command of a language is measured."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple

@@ -4,8 +4,6 @@ With several samples a prompt's number is the share of its samples that count, s
 prompt, and not the sample, stays the unit: samples of one prompt are not independent evidence.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
 

@@ -1,7 +1,5 @@
 """Reads the hidden states of prompts: what a model makes of a request before it begins to answer."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Computes intervals and tests of shares. The prompt is the unit: its samples and translations are no new evidence."""
 
-from __future__ import annotations
-
 import functools
 import math
 from collections.abc import Collection, Sequence

@@ -1,7 +1,5 @@
 """Arranges the trainings of a study: means over seeds, paired changes against the first variant, and the picture."""
 
-from __future__ import annotations
-
 import statistics
 from collections.abc import Sequence
 from typing import ClassVar

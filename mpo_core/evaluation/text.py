@@ -6,8 +6,6 @@ different tokenizers can be compared on the same text. They do not compare langu
 character.
 """
 
-from __future__ import annotations
-
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator

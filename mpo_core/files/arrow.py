@@ -1,7 +1,5 @@
 """Reads Arrow files and checks that they are complete, since a bad offset in one would crash the process."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pyarrow as pa

@@ -1,7 +1,5 @@
 """Reads the plain bytes of files that may be compressed; the content decides whether they are, not the name."""
 
-from __future__ import annotations
-
 import bz2
 import contextlib
 import gzip

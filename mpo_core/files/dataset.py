@@ -1,7 +1,5 @@
 """Opens Hugging Face datasets as tables: a folder made by `save_to_disk`, a folder of data files, or a hub id."""
 
-from __future__ import annotations
-
 import logging
 from pathlib import Path
 from typing import Any

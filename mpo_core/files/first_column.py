@@ -1,7 +1,5 @@
 """Reads the texts of a file without a header: CSV with one column, or an Excel workbook."""
 
-from __future__ import annotations
-
 import csv
 import io
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Reads JSON files value by value, from lines of JSON or an array; one that cannot be read does not affect others."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Iterator

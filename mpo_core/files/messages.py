@@ -4,8 +4,6 @@ The known messages are those of OpenAI and TRL, `{"role": "user", "content": "â€
 ShareGPT, `{"from": "human", "value": "â€¦"}`; as a list, as the JSON or Python text of a list, or a single message.
 """
 
-from __future__ import annotations
-
 import ast
 import json
 import re

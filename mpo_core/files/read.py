@@ -1,7 +1,5 @@
 """Reads the user's files, plain or compressed; malformed content is reported with its line."""
 
-from __future__ import annotations
-
 import codecs
 import contextlib
 import csv

@@ -1,7 +1,5 @@
 """Reads the user's tables row by row: CSV, JSON, Parquet and Arrow, plain or compressed."""
 
-from __future__ import annotations
-
 import contextlib
 import itertools
 import json

@@ -1,7 +1,5 @@
 """Reads the user's YAML within limits: text that is malformed, too deep or too large is reported with its line."""
 
-from __future__ import annotations
-
 import contextlib
 import re
 from typing import Any

@@ -1,7 +1,5 @@
 """Reads one column of texts from a file of the user's row by row, since such a file may be larger than memory."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 

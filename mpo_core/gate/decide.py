@@ -8,8 +8,6 @@ language at all, there is no evidence, and nothing is promoted.
 A check that fails only because the prompts are too few to tell blocks as well, and is marked `too_few`.
 """
 
-from __future__ import annotations
-
 import math
 import statistics
 from collections.abc import Sequence
@@ -73,7 +71,7 @@ class GateDecision(BaseModel):
             text += f" ({len(unknown)} not fully measured: {'; '.join(unknown)})"
         return f"{'promoted' if self.promoted else 'not promoted'}: {text}"
 
-    def and_checks(self, checks: Sequence[GateCheck]) -> GateDecision:
+    def and_checks(self, checks: Sequence[GateCheck]) -> "GateDecision":
         """Returns the decision with further checks; if one of them fails, the model is not promoted."""
         passed = self.promoted and all(check.passed is not False for check in checks)
         return GateDecision(promoted=passed, checks=[*self.checks, *checks])

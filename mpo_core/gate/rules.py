@@ -1,7 +1,5 @@
 """The rules of the gate as data: which figure of which metric in which languages, and which setting bounds it."""
 
-from __future__ import annotations
-
 from typing import Literal, NamedTuple
 
 from mpo_core.contract.metric import (

@@ -1,7 +1,5 @@
 """The address of a service: checked when the settings are read, and shown without its credentials."""
 
-from __future__ import annotations
-
 import ipaddress
 import re
 from typing import Annotated, Any
@@ -34,7 +32,7 @@ class ServiceUrl(str):
     query: list[tuple[str, str]]
     """The parameters that every request gets."""
 
-    def __new__(cls, url: str) -> ServiceUrl:
+    def __new__(cls, url: str) -> "ServiceUrl":
         """Checks the URL and hides its credentials."""
         _check(url)
         parts = urlsplit(url)
@@ -51,7 +49,7 @@ class ServiceUrl(str):
         """Lets a copy in another process have the credentials, too."""
         return ServiceUrl, (self.full,)
 
-    def __deepcopy__(self, _memo: Any) -> ServiceUrl:
+    def __deepcopy__(self, _memo: Any) -> "ServiceUrl":
         return self
 
 

@@ -1,7 +1,5 @@
 """Requests chat completions from any OpenAI-compatible server, and reads its answers and errors."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple

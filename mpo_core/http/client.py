@@ -1,7 +1,5 @@
 """The one HTTP client of services: replies are bounded in bytes, time and depth, and come from the requested host."""
 
-from __future__ import annotations
-
 import asyncio
 import base64
 import functools

@@ -1,7 +1,5 @@
 """Errors of a request: one that may pass, one that is about this text, and a refusal by the server."""
 
-from __future__ import annotations
-
 
 class PassingError(Exception):
     """A request failed for a reason that may pass, so that it is worth sending again.

@@ -1,7 +1,5 @@
 """Asks one model on a chat server at temperature 0, with only those fields in the request that the server accepts."""
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -60,7 +58,7 @@ class _Form:
             body["response_format"] = {"type": "json_schema", "json_schema": form}
         return body
 
-    def without(self, complaint: str, body: Mapping[str, Any]) -> _Form | None:
+    def without(self, complaint: str, body: Mapping[str, Any]) -> "_Form | None":
         """Returns the form to try next after an error with this text in lower case, or None if there is no other."""
         limited = self.limit is not None
         changes: list[tuple[object, dict[str, Any]]] = [

@@ -1,7 +1,5 @@
 """Sends many requests to one service, several at a time; repeats failed ones, and gives up if the service is down."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Generic, TypeVar

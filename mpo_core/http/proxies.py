@@ -1,7 +1,5 @@
 """Proxies of the environment: never between this machine and itself."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import MutableMapping
 

@@ -1,7 +1,5 @@
 """The error that the user sees where a service refuses every request."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from mpo_core.contract.errors import BadInputError

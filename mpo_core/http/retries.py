@@ -1,7 +1,5 @@
 """Decides when a failed request is made again: later each time, and not before the server allows it."""
 
-from __future__ import annotations
-
 import math
 import time
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """Limits how fast a service is asked: one limit per service and process, shared by all threads."""
 
-from __future__ import annotations
-
 import threading
 import time
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """A server's own words about an error: shortened, printable, without what it echoes of the request."""
 
-from __future__ import annotations
-
 import html
 import json
 import re

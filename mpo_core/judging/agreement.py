@@ -1,7 +1,5 @@
 """Measures how well a judge agrees with people in each language, and so whether its verdicts can be trusted there."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple

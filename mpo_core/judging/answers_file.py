@@ -1,7 +1,5 @@
 """Reads a file of answers of any tool: prompts and answers as tables, and the labels that people gave."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path

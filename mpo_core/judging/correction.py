@@ -1,7 +1,5 @@
 """Corrects the attack success rate for the judge's errors, where people have labelled some of the answers."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 

@@ -4,8 +4,6 @@ The prompts are copied exactly from the model cards, since a guard was trained o
 entry names its card, and what else it was compared with.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from typing import Annotated, Any, NamedTuple

@@ -1,7 +1,5 @@
 """Base of the judges that ask a model, and their checks for languages that the model was not made for."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Sequence
 from typing import Literal
 

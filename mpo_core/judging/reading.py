@@ -1,7 +1,5 @@
 """Base of the judges that read an answer's text, with tests for texts that are no answer at all."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import NamedTuple
 

@@ -1,7 +1,5 @@
 """Gives every answer a verdict, by the judge that the settings name."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

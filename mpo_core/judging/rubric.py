@@ -1,7 +1,5 @@
 """Asks a language model for a verdict by a rubric: instructions, the two texts as data, and one form of reply."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import re

@@ -1,7 +1,5 @@
 """Samples answers for people to label, evenly over languages and kinds, and reads the labels back."""
 
-from __future__ import annotations
-
 import csv
 import hashlib
 import io

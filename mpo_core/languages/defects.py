@@ -3,8 +3,6 @@
 A flaw that the source text has as well is no flaw of the translation.
 """
 
-from __future__ import annotations
-
 import html
 import re
 import unicodedata

@@ -1,7 +1,5 @@
 """Finds out which language a text is in, by the letters of its script and a statistical identifier (py3langid)."""
 
-from __future__ import annotations
-
 from functools import cache
 from typing import Any, NamedTuple
 

@@ -1,7 +1,5 @@
 """Holds the facts about every known language: those of the table, and those that settings or a registry define."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, NamedTuple, get_args
@@ -35,11 +33,11 @@ class Language(NamedTuple):
     length: float = 1.0
     refusals: tuple[str, ...] = ()
 
-    def same_as(self, other: Language) -> bool:
+    def same_as(self, other: "Language") -> bool:
         """Returns whether two entries mean one language; codes of engines, length, aliases and refusals may differ."""
         return self[:4] == other[:4] and self.right_to_left == other.right_to_left
 
-    def joined(self, other: Language) -> Language:
+    def joined(self, other: "Language") -> "Language":
         """Returns this entry with the additional facts of another entry for the same language."""
         return self._replace(
             identified_as=tuple(dict.fromkeys((*self.identified_as, *other.identified_as))),

@@ -1,7 +1,5 @@
 """Finds the phrases with which an answer declines, per language: those of its data file and of its definition."""
 
-from __future__ import annotations
-
 import re
 import unicodedata
 from functools import cache

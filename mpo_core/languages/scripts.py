@@ -1,7 +1,5 @@
 """Counts and finds the letters of a script: any script of Unicode, by its ISO 15924 code."""
 
-from __future__ import annotations
-
 from collections import Counter
 from functools import cache
 

@@ -1,7 +1,5 @@
 """Splits a text into sentences at the full stops of its script, but not after abbreviations, initials and numbers."""
 
-from __future__ import annotations
-
 import re
 from typing import NamedTuple
 

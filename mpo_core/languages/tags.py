@@ -1,7 +1,5 @@
 """Compares codes of languages (BCP 47): which ones are well formed, and which ones mean the same language."""
 
-from __future__ import annotations
-
 from functools import cache
 
 import langcodes

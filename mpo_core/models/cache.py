@@ -1,7 +1,5 @@
 """Loaded models that stay in memory for the next task, until `forget_models` frees it."""
 
-from __future__ import annotations
-
 import functools
 import threading
 from collections.abc import Callable

@@ -4,8 +4,6 @@ The text of a request or an answer is data: control tokens inside it are encoded
 plain text, so that it cannot open a turn.
 """
 
-from __future__ import annotations
-
 import functools
 import re
 from collections.abc import Callable, Mapping, Sequence

@@ -1,7 +1,5 @@
 """The context length of a model (how many tokens it can read), and a check of training texts against it."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import Any
 

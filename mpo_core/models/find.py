@@ -1,7 +1,5 @@
 """Finds the folder of a model, and computes the digest that identifies it."""
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import json

@@ -1,7 +1,5 @@
 """A check of loaded weights for NaN and infinite numbers."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from mpo_core.contract.errors import BadInputError

@@ -1,7 +1,5 @@
 """Checks that config, weights and tokenizer of a folder belong together, without loading the weights."""
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """Checks of a model folder that load no weights: its files, and the headers of its weights."""
 
-from __future__ import annotations
-
 import codecs
 import json
 import re

@@ -1,7 +1,5 @@
 """Turns whatever a library raises over a user's model into one clear error."""
 
-from __future__ import annotations
-
 import contextlib
 import re
 from collections.abc import Iterable, Iterator

@@ -1,7 +1,5 @@
 """Loads tokenizer and model from a folder that `check_folder` has passed."""
 
-from __future__ import annotations
-
 import importlib.util
 import math
 import os

@@ -1,7 +1,5 @@
 """Computes in batches that fit into memory: where it runs out, a batch and all later ones are halved until they fit."""
 
-from __future__ import annotations
-
 import functools
 import gc
 from collections import deque

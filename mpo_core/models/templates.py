@@ -1,7 +1,5 @@
 """Renders chat templates in a process of its own, with bounds on time, memory and length."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os

@@ -1,7 +1,5 @@
 """Computes what weights, gradients and moments of a training take, before any of it is allocated."""
 
-from __future__ import annotations
-
 import logging
 import math
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """Chooses the two answers of a pair, from sampled answers with their verdicts and from refusals of other prompts."""
 
-from __future__ import annotations
-
 import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence

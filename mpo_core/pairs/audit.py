@@ -1,7 +1,5 @@
 """Counts the flaws of a file of pairs by language: those that machine translation and sampling cause."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from mpo_core.languages.defects import broken_markup, entities_left

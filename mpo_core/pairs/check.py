@@ -1,7 +1,5 @@
 """Checks pairs before they train a model, and rejects those that cannot be used."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import pyarrow as pa

@@ -1,7 +1,5 @@
 """Describes a set of pairs in figures: kinds, splits, origins, lengths and variety."""
 
-from __future__ import annotations
-
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Mapping

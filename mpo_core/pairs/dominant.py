@@ -1,7 +1,5 @@
 """Checks that the model is safe in the dominant language, since MPO transfers this safety to the other languages."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import pyarrow as pa

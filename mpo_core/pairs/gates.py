@@ -1,7 +1,5 @@
 """Tests pairs by gates (too alike, wrong language, odd length, repetition), and makes the quarantine rows."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 

@@ -1,7 +1,5 @@
 """Imports pairs from other tools and exports them: the official MPO JSON, and TRL's preference format."""
 
-from __future__ import annotations
-
 import html
 import json
 from collections.abc import Iterator

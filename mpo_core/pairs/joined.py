@@ -1,7 +1,5 @@
 """Joins preference rows that hold one language each: the dominant row of an id with its rows in other languages."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 

@@ -4,8 +4,6 @@ Our exports write these keys, which other tools ignore; the import reads each th
 imported as it was exported.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 from mpo_core.contract.tables import prompt_id, source_id

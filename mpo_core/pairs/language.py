@@ -1,7 +1,5 @@
 """Identifies the languages of a row of pairs, where the file does not name them."""
 
-from __future__ import annotations
-
 from collections import Counter
 
 from mpo_core.languages.identify import identify

@@ -1,7 +1,5 @@
 """Reads preference rows that hold one language each, as TRL, LLaMA-Factory and others write them."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from typing import Any

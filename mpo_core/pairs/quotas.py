@@ -1,7 +1,5 @@
 """Chooses which training pairs of a language stay within the quotas of `pairs`: by category, by kind, and in all."""
 
-from __future__ import annotations
-
 import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence

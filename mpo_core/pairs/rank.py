@@ -1,7 +1,5 @@
 """Puts the sampled answers to each prompt in the order of their rewards under the frozen model, the likeliest first."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 
 import pyarrow as pa

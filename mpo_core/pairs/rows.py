@@ -1,7 +1,5 @@
 """Reads the rows of a file of pairs in any form; a bad row becomes an entry with a reason, never an error."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import re

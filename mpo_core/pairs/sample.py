@@ -3,8 +3,6 @@
 The same seed selects the same pairs for both purposes, and a larger share contains the pairs of a smaller one.
 """
 
-from __future__ import annotations
-
 import hashlib
 from typing import Any
 

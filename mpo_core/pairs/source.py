@@ -1,7 +1,5 @@
 """Makes the pairs in the dominant language, whose safe answers are the model for the target languages."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 

@@ -4,8 +4,6 @@ A pair's two answers should resemble the dominant pair's answers in their order.
 language first, on pairs whose order is known, and acts nowhere else.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np

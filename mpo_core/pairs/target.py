@@ -1,7 +1,5 @@
 """Makes the pairs in a target language, each with its dominant pair."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 

@@ -1,7 +1,5 @@
 """Reads the three texts of one side of a pair, whatever their form: texts, single messages, or lists of messages."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 

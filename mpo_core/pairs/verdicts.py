@@ -1,7 +1,5 @@
 """Rejects pairs whose answers the judge does not find good and bad, as their names say."""
 
-from __future__ import annotations
-
 import pyarrow as pa
 
 from mpo_core.contract.judge import Case, Judge, Verdict

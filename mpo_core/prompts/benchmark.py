@@ -1,7 +1,5 @@
 """Reads the prompts of a benchmark in one language."""
 
-from __future__ import annotations
-
 import hashlib
 from typing import Any
 

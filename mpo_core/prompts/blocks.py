@@ -1,7 +1,5 @@
 """Cuts prompts into blocks, the units of retrying, caching and scaling."""
 
-from __future__ import annotations
-
 from collections import Counter
 
 import pyarrow as pa

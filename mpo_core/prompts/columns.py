@@ -1,7 +1,5 @@
 """Makes prompts of a table: the columns of their parts, the rows to read, and the reasons to reject a row."""
 
-from __future__ import annotations
-
 import abc
 from collections import defaultdict
 from collections.abc import Iterable

@@ -1,7 +1,5 @@
 """Reads all sources into one table of prompts, and a quarantine of the rows that were rejected."""
 
-from __future__ import annotations
-
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable

@@ -5,8 +5,6 @@ claims the next number; whoever comes second finds it taken, reads again and dec
 two writers never lose an event, and none decides on an outdated state.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import posixpath

@@ -1,7 +1,5 @@
 """Pushes a version to the Hugging Face hub, with a card that says where it comes from."""
 
-from __future__ import annotations
-
 import os
 
 from mpo_core.contract.artifacts import ArtifactStore

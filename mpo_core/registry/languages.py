@@ -1,7 +1,5 @@
 """The registered languages, in which models are to be aligned: one file each, in the folder of artifacts."""
 
-from __future__ import annotations
-
 import contextlib
 import posixpath
 from datetime import UTC, datetime

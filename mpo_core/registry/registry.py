@@ -1,7 +1,5 @@
 """Register, promote, roll back: each adds one event, and the state is replayed from all of them."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 from mpo_core.contract.artifacts import ArtifactRef, ArtifactStore

@@ -4,8 +4,6 @@ Every step looks at the log first and adds only what is missing. So running it a
 killed anywhere, and the outcome says what the registry holds, not what was intended.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 from mpo_core.contract.artifacts import ArtifactStore

@@ -1,7 +1,5 @@
 """The current state of the registry: all events of the log, applied in turn."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime

@@ -1,7 +1,5 @@
 """Finds what a promoted version does not cover well: languages and prompts."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import NamedTuple
 

@@ -1,7 +1,5 @@
 """Separates the thoughts of a reasoning model from its answer; each family of models marks them in its own way."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from typing import NamedTuple

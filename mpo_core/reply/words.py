@@ -1,8 +1,6 @@
 """Words that begin preambles and notes of chat models, in many languages."""
 
 # ruff: noqa: E501 - lists of words
-from __future__ import annotations
-
 import re
 
 ABOUT_TRANSLATION = re.compile(

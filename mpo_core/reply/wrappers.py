@@ -1,7 +1,5 @@
 """Takes a translation out of a chat model's reply: out of tags, notes, fences, quotes and JSON around it."""
 
-from __future__ import annotations
-
 import ast
 import json
 import re

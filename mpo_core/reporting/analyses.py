@@ -1,7 +1,5 @@
 """Shows analyses: a section of the run's page, or table, picture and page of their own."""
 
-from __future__ import annotations
-
 import io
 import posixpath
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Arranges what surrounds the figures: their scope, the judge, the data, outcomes, changes, and examples."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 

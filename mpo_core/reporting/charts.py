@@ -1,7 +1,5 @@
 """Draws the charts of the report. A hollow mark is before, a filled one after, so that nothing depends on colour."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 

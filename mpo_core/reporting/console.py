@@ -1,7 +1,5 @@
 """Makes the tables of figures before and after training for a terminal."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 

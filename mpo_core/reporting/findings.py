@@ -1,7 +1,5 @@
 """Says what a reader must know first: the outcome of the run, and why its figures may mislead."""
 
-from __future__ import annotations
-
 import statistics
 from collections.abc import Mapping
 from typing import Any, NamedTuple

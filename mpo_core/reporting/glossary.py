@@ -3,8 +3,6 @@
 A term that docs/glossary.md has too begins with the text of that page; a test checks it.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 

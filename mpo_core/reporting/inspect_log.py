@@ -1,7 +1,5 @@
 """Writes the answers of one model to one set of prompts as a log of inspect_ai, which `inspect view` shows."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Iterable

@@ -1,7 +1,5 @@
 """Reports a comparison of training methods: one table and one picture, as a page, as markdown, on the console."""
 
-from __future__ import annotations
-
 import posixpath
 from typing import Any, NamedTuple
 

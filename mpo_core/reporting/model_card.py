@@ -1,7 +1,5 @@
 """Writes the model card of a trained model: `README.md` with the metadata that the Hugging Face hub reads."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Sequence
 from typing import Any

@@ -1,7 +1,5 @@
 """Writes the short markdown note of a run for Prefect's artifact page: figures, no text of prompts or answers."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Sequence
 from typing import Any

@@ -1,7 +1,5 @@
 """Arranges the figures of the training pairs for the page."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 from mpo_core.display.wording import language_name

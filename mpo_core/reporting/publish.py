@@ -1,7 +1,5 @@
 """Writes a run's summary and page into its folder, and reads the summary back."""
 
-from __future__ import annotations
-
 import contextlib
 import posixpath
 import re

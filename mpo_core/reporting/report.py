@@ -1,7 +1,5 @@
 """Renders a run as one self-contained HTML page: no network, no script, every text escaped."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from mpo_core.contract.analysis import ANALYSES

@@ -1,7 +1,5 @@
 """Puts finished runs and evaluations side by side: one page, and a table for a terminal."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import NamedTuple
 

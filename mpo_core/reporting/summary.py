@@ -1,7 +1,5 @@
 """The contents of a report as data: what is written to `summary.json`."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
@@ -175,7 +173,7 @@ class BenchmarkCard(Record):
         unknown = Metric(name=name, label=words, short=words, better="lower", kind="harmful", main=False)
         return next((metric for metric in self.metrics if metric.name == name), unknown)
 
-    def with_metrics(self, names: Iterable[str]) -> BenchmarkCard:
+    def with_metrics(self, names: Iterable[str]) -> "BenchmarkCard":
         """Returns the card with these metrics too."""
         declared = {metric.name: metric for metric in (*self.metrics, *map(self.metric, names))}
         return self.model_copy(update={"metrics": list(declared.values())})

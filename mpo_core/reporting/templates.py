@@ -1,7 +1,5 @@
 """Opens the templates of the pages, in which every text is escaped."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined

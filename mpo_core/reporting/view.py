@@ -1,7 +1,5 @@
 """Arranges the summary for the page: rows of finished strings, so that the template only places them."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any, NamedTuple

@@ -8,8 +8,6 @@ each size is recorded as a CUDA graph and replayed: one by one, its kernels take
 Legend: B rows, H heads, S slots (room of a row, in tokens), T tokens, D width of a head, V vocabulary.
 """
 
-from __future__ import annotations
-
 import functools
 import logging
 import math

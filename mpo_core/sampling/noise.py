@@ -7,8 +7,6 @@ device. The argmax of log-probability plus Gumbel noise is an exact sample of th
 Legend: B rows, V vocabulary.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable
 

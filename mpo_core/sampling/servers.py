@@ -4,8 +4,6 @@ It runs as long as tasks use it, and five minutes longer for the next one. It en
 served, training needs the memory, a task fails, or this process ends in any way.
 """
 
-from __future__ import annotations
-
 import atexit
 import contextlib
 import os

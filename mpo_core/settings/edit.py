@@ -1,7 +1,5 @@
 """Settings of the stage `edit`."""
 
-from __future__ import annotations
-
 from pydantic import Field
 
 from mpo_core.contract.settings import Settings

@@ -1,7 +1,5 @@
 """Which languages a run is about."""
 
-from __future__ import annotations
-
 import re
 from typing import Self
 
@@ -95,7 +93,7 @@ class DefinedLanguage(Settings):
         return Language(**self.model_dump() | lists | {"length": length})
 
     @classmethod
-    def of(cls, entry: Language) -> DefinedLanguage:
+    def of(cls, entry: Language) -> "DefinedLanguage":
         """Makes the facts of an entry of the table of known languages."""
         lists = {"identified_as": list(entry.identified_as), "refusals": list(entry.refusals)}
         return cls(**entry._asdict() | lists | {"engines": dict(entry.engines)})

@@ -1,7 +1,5 @@
 """Reads settings from a profile (a YAML file) and `--set` overrides; every mistake is reported with its key."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Builds the chain of engines from the settings, and finds out what the engines' answers depend on."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 from mpo_core.contract.translation import Backend, Engine, TranslationEngine

@@ -1,7 +1,5 @@
 """Translates with online services through deep-translator, and adds time limits, Retry-After and several threads."""
 
-from __future__ import annotations
-
 import asyncio
 import importlib
 import os
@@ -153,7 +151,7 @@ class DeepTranslatorClient:
             self._own.translator = self._new_translator()
         return self._own.translator
 
-    def request(self, method: str, url: str, **arguments: Any) -> _Response:
+    def request(self, method: str, url: str, **arguments: Any) -> "_Response":
         """Sends a request like `requests.request`, within the client's limits, and with no text or key in its URL."""
         self._own.answer = None
         method, arguments = _out_of_url(method, url, arguments)

@@ -1,7 +1,5 @@
 """Tests a translation against its source by named gates, each of which gives a verdict with a score."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 from mpo_core.languages.defects import (

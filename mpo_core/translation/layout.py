@@ -1,7 +1,5 @@
 """Splits a text so that only its words go to a translator, and puts the translations back into its layout."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from typing import NamedTuple

@@ -1,7 +1,5 @@
 """Makes an engine of a machine translator: splits texts, masks protected items, saves answers and uses them again."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 

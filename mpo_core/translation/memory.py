@@ -1,7 +1,5 @@
 """Looks translations up in a translation memory: a file of the user's with the same texts in several languages."""
 
-from __future__ import annotations
-
 import itertools
 import logging
 from collections.abc import Mapping, Sequence

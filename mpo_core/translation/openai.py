@@ -1,7 +1,5 @@
 """Translates with a language model behind any OpenAI-compatible server."""
 
-from __future__ import annotations
-
 from mpo_core.http.chat import Completion
 from mpo_core.http.errors import LastingError
 from mpo_core.http.greedy import GreedyModel

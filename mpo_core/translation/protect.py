@@ -1,7 +1,5 @@
 """Protects what a translator must not change: masks it before, restores and checks it after the translation."""
 
-from __future__ import annotations
-
 import html
 import re
 from collections import Counter

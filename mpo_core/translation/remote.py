@@ -1,7 +1,5 @@
 """Translates with an online service: several requests at a time, at its pace, until it is down or refuses all."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Callable, Sequence
 from typing import Protocol

@@ -1,7 +1,5 @@
 """Saves every answer of a translation engine as soon as it comes, so that a killed run sends no request twice."""
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import sqlite3

@@ -1,7 +1,5 @@
 """Translates with a translation model of transformers: NLLB-200, M2M-100, MADLAD-400 or Marian."""
 
-from __future__ import annotations
-
 import re
 import threading
 import warnings

@@ -1,7 +1,5 @@
 """Reads TMX, the exchange format of translation memories: units of the same text in several languages."""
 
-from __future__ import annotations
-
 import codecs
 import io
 import re

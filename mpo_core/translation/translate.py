@@ -1,7 +1,5 @@
 """Translates texts with a chain of engines; what no engine can translate goes to the quarantine."""
 
-from __future__ import annotations
-
 import logging
 from collections import Counter
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """The study `beta`: how the factor of the target gap in L1 changes the result."""
 
-from __future__ import annotations
-
 from typing import ClassVar, Literal
 
 from mpo_core.contract.analysis import Variant

@@ -1,7 +1,5 @@
 """The analysis `categories`: unsafe answers by harm category and language."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 

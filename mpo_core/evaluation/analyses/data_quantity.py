@@ -1,7 +1,5 @@
 """The study `data_quantity`: how much safety fewer training prompts give."""
 
-from __future__ import annotations
-
 from typing import ClassVar, Literal
 
 from mpo_core.contract.analysis import Variant

@@ -1,7 +1,5 @@
 """The analysis `dominant_language`: whether training kept the language that it was to keep."""
 
-from __future__ import annotations
-
 from typing import Any, ClassVar, Literal
 
 import pyarrow as pa

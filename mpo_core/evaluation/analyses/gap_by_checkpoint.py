@@ -1,7 +1,5 @@
 """The study `gap_by_checkpoint`: reward gap against attack success rate, in the course of a training."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 

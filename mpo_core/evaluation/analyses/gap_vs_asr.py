@@ -1,7 +1,5 @@
 """The analysis `gap_vs_asr`: reward gap against attack success rate, over the languages and models of a run."""
 
-from __future__ import annotations
-
 from typing import Any, ClassVar, Literal
 
 import pyarrow as pa

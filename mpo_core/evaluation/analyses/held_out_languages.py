@@ -1,7 +1,5 @@
 """The study `held_out_languages`: what training does for a language that it has no pairs of."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 

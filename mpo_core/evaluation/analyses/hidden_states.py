@@ -1,7 +1,5 @@
 """The analysis `hidden_states`: whether the model tells harmful from harmless requests before it begins to answer."""
 
-from __future__ import annotations
-
 import zlib
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, NamedTuple

@@ -1,7 +1,5 @@
 """The study `noise`: how much training bears pairs with swapped answers, and pairs that were not translated."""
 
-from __future__ import annotations
-
 from typing import ClassVar, Literal
 
 from mpo_core.contract.analysis import Variant

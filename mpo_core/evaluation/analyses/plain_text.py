@@ -1,7 +1,5 @@
 """The analysis `plain_text`: what training did to the model's command of each language."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 

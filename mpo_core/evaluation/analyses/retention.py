@@ -1,7 +1,5 @@
 """The study `retention`: what L2, the loss that keeps the dominant language where it was, does and costs."""
 
-from __future__ import annotations
-
 from typing import ClassVar, Literal
 
 from mpo_core.contract.analysis import AnalysedRun, Findings, Variant

@@ -1,7 +1,5 @@
 """AdvBench-x: 520 harmful instructions, translated."""
 
-from __future__ import annotations
-
 from typing import ClassVar, Literal
 
 from pydantic import JsonValue

@@ -1,7 +1,5 @@
 """Aya red-teaming: harmful prompts that people wrote in eight languages."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import ClassVar, Literal
 

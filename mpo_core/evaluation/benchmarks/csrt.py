@@ -1,7 +1,5 @@
 """CSRT: harmful prompts that switch between languages within a sentence."""
 
-from __future__ import annotations
-
 from typing import ClassVar, Literal
 
 from pydantic import JsonValue

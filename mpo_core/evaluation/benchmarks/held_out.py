@@ -1,7 +1,5 @@
 """The run's own held-out prompts: those of the split `evaluation.split`, and the pairs made of them."""
 
-from __future__ import annotations
-
 from typing import ClassVar, Literal, Self
 
 from pydantic import model_validator

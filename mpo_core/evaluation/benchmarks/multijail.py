@@ -1,7 +1,5 @@
 """MultiJail: 315 harmful prompts with human translations."""
 
-from __future__ import annotations
-
 from typing import ClassVar, Literal
 
 from pydantic import JsonValue

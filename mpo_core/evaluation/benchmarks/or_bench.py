@@ -1,7 +1,5 @@
 """OR-Bench: English prompts that are wrongly refused."""
 
-from __future__ import annotations
-
 from typing import ClassVar, Literal
 
 from pydantic import JsonValue

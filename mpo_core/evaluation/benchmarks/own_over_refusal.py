@@ -1,7 +1,5 @@
 """The over-refusal set of this project: harmless prompts that sound frightening."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import ClassVar, Literal
 

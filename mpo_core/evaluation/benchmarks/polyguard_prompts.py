@@ -1,7 +1,5 @@
 """PolyGuardPrompts: harmful and harmless prompts in 17 languages, with labelled answers of other models."""
 
-from __future__ import annotations
-
 from typing import ClassVar, Literal
 
 from pydantic import JsonValue

@@ -1,7 +1,5 @@
 """PolyRefuse: harmful and harmless instructions, one file for each kind and language."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import ClassVar, Literal
 

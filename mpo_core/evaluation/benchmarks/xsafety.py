@@ -1,7 +1,5 @@
 """XSafety: prompts of 14 kinds of harm in ten languages, one file for each."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 from typing import ClassVar, Literal

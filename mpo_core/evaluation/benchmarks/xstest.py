@@ -1,7 +1,5 @@
 """XSTest: English prompts that sound dangerous and are not, with dangerous counterparts."""
 
-from __future__ import annotations
-
 from typing import ClassVar, Literal
 
 from pydantic import JsonValue

@@ -1,7 +1,5 @@
 """The judge `ensemble`: several judges, whose verdicts are votes."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Annotated, Any, Literal

@@ -1,7 +1,5 @@
 """The judge `guard`: a guard model in this process."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from typing import Literal, Self
 

@@ -1,7 +1,5 @@
 """The judge `microworld`: exact verdicts, for the prompts of the built-in toy world only."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from typing import Literal
 

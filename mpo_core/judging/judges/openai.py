@@ -1,7 +1,5 @@
 """The judge `openai`: a model behind an OpenAI-compatible server, a language model with a rubric or a guard model."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from typing import Literal, Self
 

@@ -1,7 +1,5 @@
 """The judge `refusal_rules`: decides by plain rules whether a text is an answer, in the language, and a refusal."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from typing import Literal
 

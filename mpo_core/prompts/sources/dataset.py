@@ -1,7 +1,5 @@
 """The sources that are Hugging Face datasets: a folder made by `save_to_disk`, a folder of data files, or a hub id."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Literal
 

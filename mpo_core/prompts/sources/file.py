@@ -1,7 +1,5 @@
 """The sources that are tables in files, plain or compressed."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Literal, cast
 

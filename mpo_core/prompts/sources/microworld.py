@@ -1,7 +1,5 @@
 """The source `microworld`: prompts of the embedded world."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 from mpo_core.contract.errors import BadInputError

@@ -1,7 +1,5 @@
 """The source `shipped`: the prompts of the project itself, with their reference answers."""
 
-from __future__ import annotations
-
 import hashlib
 from collections import defaultdict
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """The sampling backend `openai`: the model answers on an OpenAI-compatible server, such as vLLM or llama.cpp."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Literal, Self
 

@@ -1,7 +1,5 @@
 """The sampling backend `transformers`: the model answers in this process."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Literal
 

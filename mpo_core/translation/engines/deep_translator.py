@@ -1,7 +1,5 @@
 """The engine `deep_translator`: online translation services, such as Google or DeepL."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Literal
 

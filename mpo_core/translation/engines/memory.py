@@ -1,7 +1,5 @@
 """The engine `memory`: looks translations up in a file of the user's."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The engine `microworld`: translates the sentences of the embedded world exactly."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Literal, Self
 

@@ -1,7 +1,5 @@
 """The engine `openai`: a language model behind an OpenAI-compatible server."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Literal
 

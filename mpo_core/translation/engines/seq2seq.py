@@ -1,7 +1,5 @@
 """The engine `seq2seq`: a translation model in this process."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Literal
 
