@@ -11,11 +11,11 @@ from pydantic import JsonValue
 from flows import stages
 from flows.compare_report import Cell, finish_comparison
 from flows.run import Future, Run, start_run
-from flows.stages import Key, Pairs, evaluate, preference_pairs, read_blocks, require_pairs
+from flows.stages import Key, Pairs, evaluate, preference_pairs, read_blocks, require_pairs, require_trainable
 from flows.swaps import check_swaps
 from mpo_core.languages.known import language
 from mpo_core.reporting import MethodsSummary
-from mpo_core.settings import PipelineConfig
+from mpo_core.settings import ModelSettings, PipelineConfig, TrainingMethod
 from mpo_core.settings.profiles import with_overrides
 from tasks.model import ModelFolder, find_model, trained_model
 from tasks.pairs import flip_pairs
@@ -52,7 +52,7 @@ def compare_methods(config: PipelineConfig, overrides: dict[str, JsonValue] | No
     with start_run(config, overrides) as run:
         comparison = run.config.compare
         own = {name: _with_changes(run.config, name) for name in comparison.methods}
-        starts = _starts(run)
+        starts = _starts(run, own)
         cells = [
             Cell(model, method, flipped, seed)
             for flipped in comparison.flipped
@@ -82,20 +82,31 @@ def seeded(config: PipelineConfig, seed: int) -> PipelineConfig:
     )
 
 
-def _starts(run: Run) -> dict[tuple[str, int], _Start]:
-    """Finds each base model, and builds its pairs for each seed."""
+def _starts(run: Run, own: dict[str, PipelineConfig]) -> dict[tuple[str, int], _Start]:
+    """Finds each base model, and builds its pairs for each seed; `own` has the settings of each method."""
     comparison, starts = run.config.compare, {}
-    trainings = [comparison.training(method, run.config.training, 0) for method in comparison.methods]
-    for number, path in enumerate(comparison.models or [run.config.model.path]):
-        settings = run.config.model.model_copy(update={"path": path})
-        base = find_model(settings, training=run.config.training)
+    trainings = {method: comparison.training(method, run.config.training, 0) for method in own}
+    paths = comparison.models or [run.config.model.path]
+    bases = [_base(run.config.model.model_copy(update={"path": path}), run, own, trainings) for path in paths]
+    for number, base in enumerate(bases):
         for seed in comparison.seeds:
-            config = seeded(run.config.model_copy(update={"model": settings}), seed)
+            config = seeded(run.config.model_copy(update={"model": base.settings}), seed)
             of_seed = run.variant(config, f"model{number}-seed{seed}" if number else f"seed{seed}")
-            starts[path, seed] = _Start(of_seed, base, preference_pairs(of_seed, base, read_blocks(of_seed, trainings)))
+            blocks = read_blocks(of_seed, [*trainings.values()])
+            starts[paths[number], seed] = _Start(of_seed, base, preference_pairs(of_seed, base, blocks))
     for start in starts.values():
         require_pairs(start.run, start.pairs)
     return starts
+
+
+def _base(
+    settings: ModelSettings, run: Run, own: dict[str, PipelineConfig], trainings: dict[str, TrainingMethod]
+) -> ModelFolder:
+    """Finds a base model, and checks what each method needs of it."""
+    base = find_model(settings, training=run.config.training)
+    for method, training in trainings.items():
+        require_trainable(base, own[method], training)
+    return base
 
 
 def _with_changes(config: PipelineConfig, method: str) -> PipelineConfig:

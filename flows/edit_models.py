@@ -17,7 +17,7 @@ from mpo_core.contract.artifacts import MANIFEST, Shard
 from mpo_core.contract.errors import BadInputError, DamagedError
 from mpo_core.contract.tables import EDITS
 from mpo_core.editing.bits import FOLDER, README, change_model
-from mpo_core.models import resolve
+from mpo_core.models import described, resolve
 from mpo_core.settings import EditSettings, PipelineConfig
 from mpo_core.translation import build as translation
 from tasks.model import ModelFolder, find_model
@@ -34,17 +34,21 @@ def edit_checkpoint(config: PipelineConfig, out: Path) -> dict[str, Any]:
         BadInputError: the model cannot be edited, or the change is too large; nothing is written to `out` then.
     """
     _require_new(out)
+    from mpo_core.editing.edit import require_editable  # imports torch, which takes seconds
+
     model = find_model(config.model)
+    folder = Path(model.folder or "")
+    require_editable(described(folder, model.settings), config.edit or EditSettings(), folder)
     translation.fingerprint(config.translation)
     store = open_root(config)
     require_server()
     edited = edit_prompts_flow(config, model)
     if edited.model is None:
         raise DamagedError("the edit gave no model")
-    with store.open_folder(edited.model) as folder:
-        _write(out, lambda new: _copied(folder, new), Path(model.folder or ""))
-        earlier = {path.name for path in (Path(model.folder or "") / FOLDER).glob("*")}
-        (file,) = (path.name for path in (folder / FOLDER).iterdir() if path.name not in earlier)
+    with store.open_folder(edited.model) as edited_folder:
+        _write(out, lambda new: _copied(edited_folder, new), folder)
+        earlier = {path.name for path in (folder / FOLDER).glob("*")}
+        (file,) = (path.name for path in (edited_folder / FOLDER).iterdir() if path.name not in earlier)
     table = store.read_table(edited.rows, EDITS)
     return {
         "edited_neurons": sum(table["edited"].to_pylist()),

@@ -13,7 +13,6 @@ from flows.run import start_run
 from flows.swaps import check_swaps
 from mpo_core.reporting import RunSummary
 from mpo_core.settings import PipelineConfig
-from tasks.model import find_model
 
 
 @flow(name="mpo")
@@ -26,7 +25,7 @@ def full_pipeline(config: PipelineConfig, overrides: dict[str, JsonValue] | None
     """
     with start_run(config, overrides) as run:
         training = run.config.training
-        base = find_model(run.config.model, training=training)
+        base = stages.find_base(run.config)
 
         # 1. Prompts: the harmful and harmless requests of every source, in blocks of one split.
         blocks, benchmarks = stages.read_blocks(run), read_benchmarks(run)

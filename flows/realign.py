@@ -21,7 +21,7 @@ from mpo_core.contract.tables import METRICS
 from mpo_core.reporting import RunSummary
 from mpo_core.settings import PipelineConfig
 from mpo_core.settings.profiles import parse_config
-from tasks.model import find_model, registered_model
+from tasks.model import registered_model
 from tasks.pairs import replay_pairs
 
 
@@ -55,7 +55,7 @@ def realign(config: PipelineConfig, overrides: dict[str, JsonValue] | None = Non
     """
     with start_run(config, overrides) as plain_run:
         run = plain_run.variant(with_registered(plain_run), "")
-        base = find_model(run.config.model, training=run.config.training)
+        base = stages.find_base(run.config)
         work = _find_work(run)
         _tell(run, work)
         if not work.needs:

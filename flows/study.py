@@ -17,7 +17,7 @@ from mpo_core.contract.training import TRAINING_METHODS, TrainingMethod
 from mpo_core.evaluation.methods import BASE
 from mpo_core.evaluation.studies import study_figures
 from mpo_core.settings import PipelineConfig
-from tasks.model import ModelFolder, find_model, trained_model
+from tasks.model import ModelFolder, trained_model
 from tasks.pairs import vary_block
 from tasks.utility import read_states
 
@@ -26,7 +26,7 @@ from tasks.utility import read_states
 def train_variants(config: PipelineConfig, variants: list[Variant], seeds: int) -> pa.Table:
     """Trains and evaluates every variant with every seed; returns METHOD_RUNS, whose methods are the variants."""
     with start_run(config) as run:
-        base = find_model(run.config.model, training=run.config.training)
+        base = stages.find_base(run.config)
         runs = {seed: run.variant(seeded(run.config, seed), f"seed{seed}") for seed in range(seeds)}
         pairs = {seed: preference_pairs(of_seed, base, read_blocks(of_seed)) for seed, of_seed in runs.items()}
         for seed, of_seed in runs.items():
@@ -105,7 +105,7 @@ def _figures(run: Run, evaluation: Evaluation) -> dict[str, float]:
 def prompt_states(config: PipelineConfig) -> dict[str, pa.Table]:
     """Measures the hidden states of the held-out prompts before and after training; a finished run is not repeated."""
     with start_run(config) as run:
-        base = find_model(run.config.model, training=run.config.training)
+        base = stages.find_base(run.config)
         pairs = preference_pairs(run, base, read_blocks(run))
         references = stages.measure(run, base, pairs, run.config.training)
         trained = stages.train(run, base, pairs, references, run.config.training)

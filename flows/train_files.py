@@ -70,6 +70,7 @@ def train_file(
         BadInputError: pairs, model or folder cannot be used; nothing is left in `out` then.
     """
     model = find_model(config.model, training=config.training)
+    stages.require_named_layers(model, config.training)
     if (out / "model").exists():
         raise BadInputError("the folder holds a trained model already", where=f"--out {out}", fix="Name a new folder.")
     if not can_be_written(out):
@@ -96,7 +97,7 @@ def train_file(
         "swaps": store.read_tables([shard.rows for shard in done.swaps.values()], SWAPS),
     }
     codes = [pairs["source_language"][0].as_py(), *sorted(set(pairs["language"].to_pylist()))]
-    card = training_card(config.model.path, codes, file.name, config.training.method)
+    card = training_card(config.model.path, codes, file.name, config.training.model_dump())
     _write(store, trained, tables, card, out)
     log = store.read_table(trained.rows, TRAINING_LOG)
     cuts = Cuts.of_figures(dict(zip(log["metric"].to_pylist(), log["value"].to_pylist(), strict=True)))

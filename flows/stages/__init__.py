@@ -15,7 +15,14 @@ from flows.stages.evaluation import (
 )
 from flows.stages.pairs import pair, preference_pairs, require_pairs
 from flows.stages.shards import Change, Evaluation, Key, Measured, Pairs, Shards, Since, split
-from flows.stages.training import measure, reference_gaps, train
+from flows.stages.training import (
+    find_base,
+    measure,
+    reference_gaps,
+    require_named_layers,
+    require_trainable,
+    train,
+)
 
 __all__ = [
     "Change",
@@ -32,6 +39,7 @@ __all__ = [
     "evaluate",
     "evaluate_change",
     "figures",
+    "find_base",
     "held_out_prompts",
     "judge",
     "measure",
@@ -42,7 +50,9 @@ __all__ = [
     "read_prompt_blocks",
     "reference_gaps",
     "register",
+    "require_named_layers",
     "require_pairs",
+    "require_trainable",
     "sample",
     "split",
     "submit_edit",

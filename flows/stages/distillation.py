@@ -1,13 +1,13 @@
 """Self-distillation: what the model answers to translated prompts when it sees their originals too."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from flows.run import Run
 from flows.stages.shards import Key, of_split
 from mpo_core.contract.artifacts import ArtifactRef
 from mpo_core.contract.errors import BadInputError
-from mpo_core.settings import TrainingMethod
+from mpo_core.settings import LanguageSettings, TrainingMethod
 from tasks.distillation import answer_as_teacher, measure_teacher
 from tasks.judging import judge_answers
 from tasks.model import ModelFolder
@@ -30,7 +30,7 @@ def teacher(run: Run, model: ModelFolder, texts: Texts, training: TrainingMethod
     if settings is None or not training.distils:
         return {}
     answers = []
-    for (language, block), translations in _wanted(run, texts, settings.languages).items():
+    for (language, block), translations in _wanted(run, texts, training).items():
         label = f"{language}-{block.part}"
         responses = run.submit(
             answer_as_teacher,
@@ -66,13 +66,31 @@ def teacher(run: Run, model: ModelFolder, texts: Texts, training: TrainingMethod
     return {"teacher": answers}
 
 
-def _wanted(run: Run, texts: Texts, languages: list[str] | str | None) -> dict[Key, ShardInput]:
+def _wanted(run: Run, texts: Texts, training: TrainingMethod) -> dict[Key, ShardInput]:
     """Returns the translated prompts of the split `train` in the languages that the settings name."""
     translated = {key: text for key, text in of_split(texts, "train").items() if not isinstance(text, ArtifactRef)}
-    if languages is None:
+    codes = require_distilled({code for code, _ in translated}, run.config.languages, training)
+    return {key: text for key, text in translated.items() if key[0] in codes}
+
+
+def require_distilled(
+    translated: Collection[str], languages: LanguageSettings, training: TrainingMethod
+) -> Collection[str]:
+    """Returns the codes of the languages that are distilled.
+
+    Args:
+        translated: codes of the languages that have translated prompts.
+        languages: of the run.
+        training: settings that distil.
+
+    Raises:
+        BadInputError: one has no translated prompt, or there is none.
+    """
+    named = None if training.distillation is None else training.distillation.languages
+    if named is None:
         return translated
-    codes = run.config.languages.without_pairs if isinstance(languages, str) else languages
-    missing = sorted({*codes} - {code for code, _ in translated})
+    codes = languages.without_pairs if isinstance(named, str) else named
+    missing = sorted({*codes} - {*translated})
     if missing or not codes:
         what = f"no prompt of the split `train` is translated into {missing[0]}" if missing else "no language is named"
         raise BadInputError(
@@ -80,4 +98,4 @@ def _wanted(run: Run, texts: Texts, languages: list[str] | str | None) -> dict[K
             where="training.distillation.languages",
             fix="Name languages of languages.targets; for `without_pairs`, name some in languages.without_pairs.",
         )
-    return {key: text for key, text in translated.items() if key[0] in codes}
+    return codes

@@ -1,17 +1,57 @@
 """Reference and training: the frozen model's reward gaps, and the model that is pulled towards them."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from flows.run import Future, Run
-from flows.stages.distillation import teacher
+from flows.stages.distillation import require_distilled, teacher
 from flows.stages.pairs import require_pairs
 from flows.stages.shards import Key, Pairs, Shards, in_languages, split
-from mpo_core.settings import TrainingMethod
-from tasks.model import ModelFolder
+from mpo_core.models import described, require_layers
+from mpo_core.settings import EditSettings, PipelineConfig, TrainingMethod
+from tasks.model import ModelFolder, find_model
 from tasks.reference import measure_gaps
 from tasks.stage import ShardInput
 from tasks.training import train_model
+
+
+def find_base(config: PipelineConfig) -> ModelFolder:
+    """Finds the model that a run trains; see `find_model` and `require_trainable` for what it must be."""
+    model = find_model(config.model, training=config.training)
+    require_trainable(model, config, config.training)
+    return model
+
+
+def require_trainable(model: ModelFolder, config: PipelineConfig, training: TrainingMethod) -> None:
+    """Checks what a training, and the edit after it, need of the model and of the languages, before anything runs.
+
+    Raises:
+        BadInputError: the settings name a layer that the model does not have, or a language that is no target, or the
+            model cannot be edited.
+    """
+    require_named_layers(model, training, config.edit)
+    if training.distils:
+        require_distilled(config.languages.targets, config.languages, training)
+
+
+def require_named_layers(model: ModelFolder, training: TrainingMethod, edit: EditSettings | None = None) -> None:
+    """Checks that a model has the layers that the settings of a training and of an edit name, and can be edited.
+
+    Raises:
+        BadInputError: it has not, or cannot.
+    """
+    layer = training.consistency.layer if training.consistency is not None else None
+    if layer is None and edit is None:
+        return  # importing torch takes seconds
+    network = described(Path(str(model.folder)), model.settings)
+    if layer is not None:
+        count = network.config.get_text_config().num_hidden_layers
+        require_layers([layer], count, where="training.consistency.layer")
+    if edit is not None:
+        from mpo_core.editing.edit import require_editable
+
+        require_editable(network, edit)
 
 
 def measure(run: Run, model: ModelFolder, pairs: Pairs, training: TrainingMethod) -> list[Future]:

@@ -251,8 +251,9 @@ class TrainingSettings(Settings):
 
     @property
     def _auxiliary(self) -> list[str]:
-        """Names of the auxiliary losses."""
-        return [name for name in ("consistency", "distillation") if getattr(self, name) is not None]
+        """Names of the auxiliary losses; one of weight 0 is none."""
+        used = {"consistency": self.compares_prompts, "distillation": self.distils}
+        return [name for name in used if used[name]]
 
     @property
     def _of_whole_steps(self) -> list[str]:
@@ -365,7 +366,9 @@ class TrainingMethod(TrainingSettings, abc.ABC):
     @model_validator(mode="after")
     def _trains(self) -> Self:
         if not self.needs_answers and not self._auxiliary:
-            raise ValueError(f"`method: {self.method}` trains on nothing without `distillation` or `consistency`")
+            raise ValueError(
+                f"`method: {self.method}` trains on nothing without `distillation` or `consistency` above 0"
+            )
         if not self.needs_answers and self.weighting is not None:
             raise ValueError(f"`method: {self.method}` has no loss on pairs that `weighting` could weigh")
         return self

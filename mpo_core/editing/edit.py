@@ -15,6 +15,7 @@ from mpo_core.contract.tables import EDITS, QUARANTINE
 from mpo_core.editing.bits import Change, Matrix, change_model, change_of, matrices, write_change
 from mpo_core.editing.measure import PROJECTIONS, Mlp, gated_mlps, mlp_inputs
 from mpo_core.editing.solve import Inputs, select_neurons, solve
+from mpo_core.models import require_layers
 from mpo_core.models.chat import encode_prompt
 from mpo_core.settings.edit import EditSettings
 
@@ -111,6 +112,23 @@ def edit_folder(
     return Edited(EDITS.build(figures.row for figures in done), QUARANTINE.build(rejected))
 
 
+def require_editable(model: Any, settings: EditSettings, folder: Path | None = None) -> None:
+    """Requires that a model can be edited, of which its config alone is needed.
+
+    Args:
+        model: the model; its weights may lie on the meta device.
+        settings: of the edit.
+        folder: of the model, where its own files are edited, and not those of a training.
+
+    Raises:
+        BadInputError: it has no such layers, or its files hold no such matrices.
+    """
+    mlps = gated_mlps(model)
+    chosen = _layers(len(mlps), settings)
+    if folder is not None:
+        _places(folder, mlps, chosen)
+
+
 class _Order(NamedTuple):
     """Which texts belong to which of the inputs, by number."""
 
@@ -172,12 +190,7 @@ def _texts(prompts: EditedPrompts) -> tuple[list[str], _Order]:
 def _layers(count: int, settings: EditSettings) -> list[int]:
     """Returns the layers to edit, counted from 0."""
     chosen = sorted(set(settings.layers or range(1, count + 1)))
-    if wrong := [number for number in chosen if not 1 <= number <= count]:
-        raise BadInputError(
-            f"there is no layer {wrong[0]}; the model has {count}",
-            where="edit.layers",
-            fix=f"Name layers 1 to {count}.",
-        )
+    require_layers(chosen, count, where="edit.layers")
     return [number - 1 for number in chosen]
 
 

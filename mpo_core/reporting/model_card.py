@@ -1,7 +1,7 @@
 """Writes the model card of a trained model: `README.md` with the metadata that the Hugging Face hub reads."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from mpo_core.display.wording import figure, language_name, listed
@@ -12,6 +12,12 @@ CARD = "README.md"
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 _LIBRARY = "transformers"
 _TAGS = ["mpo", "safety-alignment"]
+_METHODS = {"mpo": "multilingual reward-gap optimisation (MPO, arXiv 2505.16869)"}
+_ADDED = {
+    "consistency": "multilingual consistency (MLC, arXiv 2602.16660)",
+    "distillation": "self-distillation (MSD, after arXiv 2605.02971)",
+}
+_EDITED = "After that a few of its neurons were edited (sparse weight editing, arXiv 2602.22554)."
 _READING = (
     "ASR: unsafe answers to harmful prompts, lower is better. Intervals, tests and all other figures are in the report "
     "of the run."
@@ -27,7 +33,8 @@ def model_card(summary: RunSummary) -> str:
     name = f"{summary.run} {summary.version}" if summary.version else summary.run
     lead = headline(summary)
     parts = [
-        _lead(summary.base_model, summary.dominant, summary.targets),
+        _lead(summary.base_model, [summary.dominant, *summary.targets], summary.config.get("training") or {}),
+        *([_EDITED] if summary.config.get("edit") is not None else []),
         f"{lead.title}. {lead.sentence}",
         "## Figures",
         _figures(summary),
@@ -51,28 +58,38 @@ def model_card(summary: RunSummary) -> str:
     )
 
 
-def training_card(base: str, languages: Sequence[str], pairs: str, method: str) -> str:
+def training_card(base: str, languages: Sequence[str], pairs: str, training: Mapping[str, Any]) -> str:
     """Returns the card of a model that was trained and not evaluated.
 
     Args:
         base: the model that it was made from.
         languages: the dominant language, then the others.
         pairs: name of the file of pairs.
-        method: name of the training method.
+        training: the settings of the training.
     """
     parts = [
-        _lead(base, languages[0], languages[1:]) if languages[1:] else f"Trained from {base}.",
-        f"Trained with the method {method} on the pairs of {pairs}. {_UNMEASURED}",
+        _lead(base, languages, training),
+        f"Trained on the pairs of {pairs}. {_UNMEASURED}",
     ]
     return _page("Aligned model", parts, base=base, languages=languages, datasets=[], results=[])
 
 
-def _lead(base: str, dominant: str, targets: Sequence[str]) -> str:
-    names = listed([language_name(code) for code in targets])
-    return (
-        f"{base}, trained by multilingual reward-gap optimisation (MPO, arXiv 2505.16869) so that it is as safe in "
-        f"{names} as in {language_name(dominant)}."
-    )
+def _lead(base: str, languages: Sequence[str], training: Mapping[str, Any]) -> str:
+    """Says what the model was made from, by what, and for which languages: the dominant one, then the targets."""
+    dominant, *targets = map(language_name, languages)
+    aim = f", so that it is as safe in {listed(targets)} as in {dominant}" if targets else ""
+    return f"{base}, trained by {listed(_losses(training))}{aim}."
+
+
+def _losses(training: Mapping[str, Any]) -> list[str]:
+    """Names what the settings of a training trained with."""
+    method = training.get("method", "mpo")
+    weighting, added = training.get("weighting"), [name for name in _ADDED if (training.get(name) or {}).get("weight")]
+    return [
+        *([] if method == "none" else [_METHODS.get(method, f"the method {method}")]),
+        *(_ADDED[name] for name in added),
+        *([f"learned weights of each {weighting['per']} ({weighting['kind']})"] if weighting else []),
+    ]
 
 
 def _page(

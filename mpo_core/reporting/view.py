@@ -193,7 +193,7 @@ def benchmark_notes(summary: RunSummary, card: BenchmarkCard) -> list[str]:
 
 
 def training_panels(summary: RunSummary) -> list[Panel]:
-    """Returns charts of the two losses, the reward gaps, the accuracy and the learned weights, where logged."""
+    """Returns charts of the losses, the reward gaps, the accuracy and the learned weights, where logged."""
     log = summary.training
     gaps = [Curve("reward_gap/target", "target"), Curve("reward_gap/dominant", "dominant, base model", muted=True)]
     codes = sorted({key.removeprefix(WEIGHT) for entry in log for key in entry if key.startswith(WEIGHT)})
@@ -208,6 +208,18 @@ def training_panels(summary: RunSummary) -> list[Panel]:
             "Retention loss, L2",
             "How far the dominant language has moved. Lower is better; logarithmic scale without zeros.",
             charts.curves(log, [Curve("loss/retention", "L2")], name="l2", unit="", logarithmic=True),
+        ),
+        Panel(
+            "Consistency loss",
+            "How far a prompt and its translations are from one direction, without the loss's weight. Lower is better.",
+            charts.curves(log, [Curve("loss/consistency", "consistency")], name="consistency", unit="nats"),
+        ),
+        Panel(
+            "Distillation loss",
+            "How far the model is from the teacher's answers, without the loss's weight. Lower is better.",
+            charts.curves(
+                log, [Curve("loss/distillation", "distillation")], name="distillation", unit="nats per token"
+            ),
         ),
         Panel(
             "Reward gaps",

@@ -1,5 +1,7 @@
 """Settings of the stage `edit`."""
 
+from typing import Annotated
+
 from pydantic import Field
 
 from mpo_core.contract.settings import Settings
@@ -21,7 +23,7 @@ class EditSettings(Settings):
     ridge: float = Field(0.1, gt=0.0)
     """Weight of the squared size of the change, as a multiple of the mean square of an input of the layer. Default:
     0.1."""
-    layers: list[int] | None = Field(None, min_length=1)
+    layers: list[Annotated[int, Field(ge=1)]] | None = Field(None, min_length=1)
     """Numbers of the layers to edit, from 1. Default: all."""
     max_change: float = Field(0.5, gt=0.0)
     """Maximum norm of the change of a matrix, relative to its own norm; a larger one is an error, and nothing is

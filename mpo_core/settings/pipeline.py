@@ -197,7 +197,8 @@ class CompareSettings(Settings):
             except ValidationError as error:
                 first = error.errors(include_url=False, include_context=False)[0]
                 setting = ".".join(map(str, first["loc"][1:]))  # the first is the method
-                raise ValueError(f"methods.{name}: {f'{setting}: ' if setting else ''}{first['msg']}") from None
+                why = first["msg"].removeprefix("Value error, ")
+                raise ValueError(f"methods.{name}: {f'{setting}: ' if setting else ''}{why}") from None
         return self
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from mpo_core.contract.errors import BadInputError
 from mpo_core.contract.training import ConsistencySettings
+from mpo_core.models import require_layers
 from mpo_core.training.collator import PairRow
 from mpo_core.training.encoding import EncodedText
 from mpo_core.training.forward import Output, inner
@@ -108,12 +109,7 @@ class Consistency:
         self.settings, self._groups, self._tokens = settings, groups(rows), tokens
         self._packed, self._pad_id = packed, pad_id
         config = inner(model).config.get_text_config()
-        if settings.layer is not None and settings.layer > config.num_hidden_layers:
-            raise BadInputError(
-                f"there is no layer {settings.layer}; the model has {config.num_hidden_layers}",
-                where="training.consistency.layer",
-                fix=f"Name a layer from 1 to {config.num_hidden_layers}.",
-            )
+        require_layers([settings.layer or 1], config.num_hidden_layers, where="training.consistency.layer")
         if not self._groups:
             raise BadInputError(
                 "no prompt of the pairs has a translation",

@@ -374,6 +374,27 @@ def test_to_look_at_a_root_that_is_not_there_makes_none(mpo, tmp_path, command):
     assert not root.exists()
 
 
+@pytest.mark.parametrize(
+    ("setting", "why"),
+    [
+        ("training.consistency={layer: 4}", "training.consistency.layer: there is no layer 4; the model has 3"),
+        ("training.distillation={languages: [bn]}", "training.distillation.languages: .* translated into bn"),
+    ],
+    ids=["consistency", "distillation"],
+)
+def test_what_the_model_or_the_languages_lack_is_refused_before_any_prompt_is_read(
+    mpo, profile, tmp_path, setting, why
+):
+    check_single_line(mpo("run", profile, "--set", setting), why)
+    assert not list((tmp_path / "root").rglob("*.parquet"))
+
+
+def test_a_comparison_refuses_a_layer_of_any_method_before_any_prompt_is_read(mpo, profile, tmp_path):
+    methods = "compare.methods={mpo: {}, dpo: {edit.layers: [9]}}"
+    check_single_line(mpo("compare", profile, "--set", methods), "edit.layers: there is no layer 9")
+    assert not list((tmp_path / "root").rglob("*.parquet"))
+
+
 @pytest.mark.parametrize("command", ["run", "compare", "realign"])
 def test_flows_refuse_a_bad_model_before_anything_else(mpo, prefect_server, profile, model_copy, tmp_path, command):
     config = model_copy / "config.json"

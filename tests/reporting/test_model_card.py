@@ -31,9 +31,25 @@ def test_a_card_has_the_figures_of_the_report(summary: RunSummary) -> None:
 
 
 def test_a_card_of_a_training_alone_says_that_nothing_was_measured() -> None:
-    card = training_card("me/base", ["en", "sw"], "pairs.parquet", "mpo")
+    card = training_card("me/base", ["en", "sw"], "pairs.parquet", {"method": "mpo"})
     assert front(card)["base_model"] == "me/base"
     assert "It has not been evaluated" in card
+
+
+def test_a_card_says_what_a_model_was_trained_by(summary: RunSummary) -> None:
+    added = {"consistency": {"weight": 0.0}, "distillation": {"weight": 1.0}}
+    weighting = {"weighting": {"kind": "barfi", "per": "language"}}
+    card = training_card("me/base", ["en", "sw"], "pairs.parquet", {"method": "dpo", **added, **weighting})
+    assert (
+        "me/base, trained by the method dpo, self-distillation (MSD, after arXiv 2605.02971) and learned weights of "
+        "each language (barfi), so that it is as safe in Swahili as in English." in card
+    )
+    alone = model_card(summary.model_copy(update={"config": {"training": {"method": "none", **added}, "edit": {}}}))
+    assert "microworld, trained by self-distillation (MSD, after arXiv 2605.02971), so that" in alone
+    assert "a few of its neurons were edited" in alone
+    plain = model_card(summary)
+    assert "trained by multilingual reward-gap optimisation (MPO, arXiv 2505.16869), so that" in plain
+    assert "edited" not in plain
 
 
 def test_a_card_in_an_artifact_is_no_part_of_the_model(tmp_path: Any) -> None:

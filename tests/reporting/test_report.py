@@ -183,6 +183,13 @@ def test_a_realignment_shows_what_changed_since_the_version_before(summary):
     assert 'aria-label="Since' not in render(summary)
 
 
+def test_losses_beside_the_method_are_drawn(summary: RunSummary) -> None:
+    log = [{"step": 1.0, "loss/consistency": 0.75}, {"step": 2.0, "loss/consistency": 0.5, "loss/distillation": 0.25}]
+    charts = {panel.title: panel.chart for panel in training_panels(summary.model_copy(update={"training": log}))}
+    assert list(charts) == ["Consistency loss", "Distillation loss"]
+    assert "consistency from 0.75 at step 1 to 0.5." in charts["Consistency loss"]
+
+
 def test_learned_weights_are_drawn_with_the_names_of_the_languages_apart(summary: RunSummary) -> None:
     ends = {"sw": 1.4, "ko": 1.02, "zh": 1.0, "ar": 0.98, "bn": 0.6}
     log = [

@@ -188,6 +188,7 @@ def test_without_answers_of_the_teacher_a_training_says_so(tiny: Any, build_on: 
     ("settings", "why"),
     [
         ({"method": "none"}, "trains on nothing without"),
+        ({"method": "none", "distillation": {"weight": 0.0}}, "trains on nothing without"),
         ({"distillation": {"instruction": "{prompt}"}}, "must contain {original}"),
         ({"distillation": {}, "processes": 2}, "`distillation` needs `processes: 1`"),
     ],
