@@ -43,11 +43,7 @@ def zombies() -> AutomationCore:
 
 
 async def refusals(address: str) -> AutomationCore:
-    """Returns the automation that calls a webhook when the gate refuses to promote a model.
-
-    Args:
-        address: URL of the webhook; a Prefect block stores it.
-    """
+    """Returns the automation that calls a webhook when the gate refuses a model; a Prefect block stores its address."""
     block_id = await Webhook(method="POST", url=SecretStr(address)).save(_HOOK, overwrite=True)
     return AutomationCore(
         name="mpo: gate refused -> webhook",

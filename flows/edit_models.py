@@ -26,10 +26,6 @@ from tasks.model import ModelFolder, find_model
 def edit_checkpoint(config: PipelineConfig, out: Path) -> dict[str, Any]:
     """Edits the model of the settings with their prompts of the split `train`, and writes it as a new folder.
 
-    Args:
-        config: the settings of the model, the prompts, the translation and the edit.
-        out: the folder of the edited model.
-
     Raises:
         BadInputError: the model cannot be edited, or the change is too large; nothing is written to `out` then.
     """

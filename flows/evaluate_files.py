@@ -33,14 +33,9 @@ def read_file(
 def prompt_source(config: PipelineConfig, file: Path, number: int | None = None) -> PromptSource:
     """Returns a prompt source that reads a file of the user's with the columns that the profile names.
 
-    These are the columns of the source with this `number`, else of the source that names the same file, else of all
-    sources of the profile that read files, which must then agree. A profile without such sources means the columns
-    `text` and `kind`. Path and split are those of the command, never those of the profile.
-
-    Args:
-        config: the settings, with `prompts.sources`.
-        file: the file of prompts.
-        number: index of a source in `prompts.sources`, from 0.
+    These are the columns of the source with this `number` (from 0), else of the source that names the same file, else
+    of all sources of the profile that read files, which must then agree. A profile without such sources means the
+    columns `text` and `kind`. Path and split are those of the command, never those of the profile.
 
     Raises:
         BadInputError: the file is of no known kind, there is no such source, or the sources differ.

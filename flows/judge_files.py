@@ -29,12 +29,8 @@ def judge_file(
 ) -> dict[str, Any]:
     """Judges the answers of a file; writes rejected rows, with their reasons, into a file beside the verdicts.
 
-    Args:
-        config: the settings; the judge is that of `judging`.
-        file: the answers.
-        out: a new .parquet or .csv file of JUDGED, one row per answer in the order of the file.
-        columns: which column of the file holds what.
-        against: labels of the same answers: a sheet of `sample_answers`, or verdicts of another judge.
+    `out` is a new .parquet or .csv file of JUDGED, one row per answer in the order of the file; `against` has labels of
+    the same answers: a sheet of `sample_answers`, or verdicts of another judge.
 
     Returns:
         `answers`, `outcomes` by language, `cautions`, `quarantined` reasons with counts, and where there are labels
@@ -77,12 +73,7 @@ def judge_file(
 def sample_answers(file: Path, out: Path, columns: Columns, n: int, *, seed: int) -> dict[str, Any]:
     """Samples answers of a file into a sheet that people label, evenly over languages and kinds.
 
-    Args:
-        file: the answers.
-        out: a new .csv file with the columns of `sheet.COLUMNS`; `label` is empty.
-        columns: which column of the file holds what.
-        n: number of answers.
-        seed: seed of the sampling.
+    `out` is a new .csv file with the columns of `sheet.COLUMNS`, of which `label` is empty.
 
     Raises:
         BadInputError: the file cannot be read, or `out` is no CSV file or the input.
@@ -103,16 +94,7 @@ def sample_answers(file: Path, out: Path, columns: Columns, n: int, *, seed: int
 
 @flow(name="judge-file")
 def judge_blocks(config: PipelineConfig, prompts: ArtifactRef, blocks: list[ArtifactRef]) -> list[ArtifactRef]:
-    """Judges blocks of answers with the task and the cache of a run.
-
-    Args:
-        config: the settings.
-        prompts: table PROMPTS of all blocks.
-        blocks: tables RESPONSES, each in one language.
-
-    Returns:
-        A table VERDICTS for every block.
-    """
+    """Judges blocks of answers (RESPONSES in one language) with the task and the cache of a run; returns VERDICTS."""
     with start_run(config) as run:
         futures = [
             run.submit(

@@ -37,11 +37,6 @@ def canonical(code: str) -> str:
 def require_target(code: str, script: str | None, dominant: str) -> None:
     """Rejects the dominant language as a target.
 
-    Args:
-        code: the language, in its canonical form.
-        script: the script that is given for it, if one is.
-        dominant: the dominant language, in its canonical form.
-
     Raises:
         BadInputError: it is the dominant language, or a regional variant of it.
     """

@@ -28,11 +28,7 @@ _JOINING = Joining()
 def import_file(file: Path, out: Path, joining: Joining = _JOINING, *, as_is: bool = False) -> dict[str, Any]:
     """Imports pairs of another tool as Parquet; rejected rows go into a file beside it, with their reasons.
 
-    Args:
-        file: a file, a folder, or the id of a dataset on the hub.
-        out: the file of PAIRS.
-        joining: how rows of one language each are joined.
-        as_is: marks flawed pairs that can be trained on, in another file beside it, instead of rejecting them.
+    `as_is` marks flawed pairs that can be trained on, in another file beside it, instead of rejecting them.
 
     Raises:
         BadInputError: no row is usable, or the file cannot be read or `out` not be written; nothing is written then.

@@ -33,11 +33,9 @@ def with_overrides(config: PipelineConfig, overrides: dict[str, JsonValue]) -> P
 
 
 def with_registered(data: dict[str, Any], *, join: bool = False) -> dict[str, Any]:
-    """Adds to plain settings the facts of the registered languages that they name.
+    """Adds to plain settings the facts of the registered languages that they name; `join` makes all of these targets.
 
-    Args:
-        data: settings as a profile has them; malformed ones stay as they are, and are rejected later.
-        join: whether every registered language becomes a target.
+    Malformed settings stay as they are, and are rejected later.
     """
     run, languages = data.get("run") or {}, data.get("languages") or {}
     if not isinstance(run, dict) or not isinstance(languages, dict):

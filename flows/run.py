@@ -222,12 +222,7 @@ def open_root(config: PipelineConfig) -> ArtifactStore:
 
 @contextlib.contextmanager
 def start_run(config: PipelineConfig, overrides: dict[str, JsonValue] | None = None) -> Iterator[Run]:
-    """Starts a run with its artifacts and workers, and ends its workers when the context ends.
-
-    Args:
-        config: the settings.
-        overrides: settings to change, by key such as `training.beta`.
-    """
+    """Starts a run with its artifacts and workers, and ends its workers when the context ends."""
     config = with_overrides(config, overrides or {})
     store = open_root(config)
     context = FlowRunContext.get()

@@ -26,15 +26,7 @@ Evaluated = Mapping[Model, Sequence[Measured]]
 def summarise(
     run: Run, base: ModelFolder, evaluated: Evaluated, comparisons: Iterable[Future], /, **more: Any
 ) -> RunSummary:
-    """Makes the summary of a run from its tasks.
-
-    Args:
-        run: the run; its tasks are waited for.
-        base: the model that was aligned, or the earlier of two that were evaluated.
-        evaluated: the results of each model.
-        comparisons: the paired tests on each set of prompts.
-        more: further fields of the summary.
-    """
+    """Makes the summary of a run from its tasks, which are waited for; `more` are further fields of it."""
     steps = run.wait()
     config, store = run.config, run.store
     figures = [run.result(measured.metrics).rows for parts in evaluated.values() for measured in parts]

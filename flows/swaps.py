@@ -21,16 +21,9 @@ def check_swaps(run: Run, model: ModelFolder, pairs: Pairs) -> Pairs:
 
 
 def find_order(run: Run, model: ModelFolder, source: Inputs, target: Inputs) -> dict[str, Future]:
-    """Finds the training pairs with swapped answers in each target language; without `pairs.swap_check`, in none.
+    """Finds the training pairs with swapped answers: a task that gives SWAPS, by language.
 
-    Args:
-        run: the run.
-        model: the frozen model.
-        source: the pairs in the dominant language.
-        target: their mirrors; blocks of the splits `train` and `validation` are used.
-
-    Returns:
-        A task that gives SWAPS by language.
+    Without `pairs.swap_check` there is none. Blocks of the splits `train` and `validation` are used.
     """
     if run.config.pairs.swap_check is None:
         return {}

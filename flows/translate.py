@@ -52,12 +52,7 @@ def engine_settings(option: str) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def opened_chain(settings: TranslationSettings, root: str) -> Iterator[Chain]:
-    """Opens the chain of engines, with the replies that are stored in the folder of artifacts.
-
-    Args:
-        settings: the engines and the gates.
-        root: the folder of artifacts (`run.root`).
-    """
+    """Opens the chain of engines, with the replies that are stored in the folder of artifacts."""
     with Replies(scratch_path(root, REPLIES_FILE), attempt=settings.attempt) as replies:
         yield build_chain(settings, replies, lambda: None)
 
@@ -88,12 +83,6 @@ def estimate(config: PipelineConfig, file: Path, *, column: str, delimiter: str 
     """Estimates how many requests each translation engine would get, by target language.
 
     It is an upper bound: a text that occurs in several blocks of the file is counted for each, but is translated once.
-
-    Args:
-        config: the settings: languages, engines, and the stored translations below `run.root`.
-        file: the file to translate.
-        column: column of the texts.
-        delimiter: character between the fields of a CSV file.
 
     Raises:
         BadInputError: the file, an engine or a language cannot be used.

@@ -45,12 +45,7 @@ class ModelFolder(BaseModel):
 
     @contextlib.contextmanager
     def loaded(self, store: ArtifactStore, dtype: str | None = None) -> Iterator[tuple[Any, Any]]:
-        """Loads model and tokenizer; while the context lasts, no other thread can use them.
-
-        Args:
-            store: the artifacts.
-            dtype: number format in place of `model.dtype`.
-        """
+        """Loads model and tokenizer, with `dtype` in place of `model.dtype`; no other thread can use them meanwhile."""
         with self.open(store) as folder:
             model, tokenizer, lock = shared_model(folder, self.settings, dtype)
             with lock:
@@ -59,10 +54,6 @@ class ModelFolder(BaseModel):
 
 def find_model(settings: ModelSettings, *, training: TrainingSettings | None = None) -> ModelFolder:
     """Finds the model that a run starts from, and warns if this machine's device is too small for its training.
-
-    Args:
-        settings: of the model.
-        training: how it is trained, if it is.
 
     Raises:
         BadInputError: it cannot be found or cannot be used, or its context is shorter than the training's cutoff.

@@ -50,11 +50,7 @@ def require_parts(run: Run) -> None:
 
 
 def read_blocks(run: Run, trainings: Sequence[TrainingSettings] = ()) -> list[ArtifactRef]:
-    """Reads the prompts in blocks, each of one split, after a check of everything that the run needs.
-
-    Args:
-        run: the run.
-        trainings: what it trains. Default: one training, as `training` says.
+    """Reads the prompts in blocks, each of one split, after a check of everything that the run and its trainings need.
 
     Raises:
         BadInputError: training or evaluation needs a split that has no prompts, or see `require_parts`.

@@ -50,14 +50,7 @@ def check_utility(run: Run) -> None:
 
 
 def measure_utility(run: Run, name: str, model: ModelFolder, base: tuple[ModelFolder, Shards] | None) -> Utility:
-    """Measures what a model can do beside refusing.
-
-    Args:
-        run: the run.
-        name: name of the model in its metrics.
-        model: the model.
-        base: the model before training with its answers, for the distance between the two; None for no distance.
-    """
+    """Measures what a model can do beside refusing, and its distance from the model before training, if any."""
     config = run.config
     passages, weights = plain_text(run).passages, config.training.weights
     text = [run.submit(score_text, model=model, passages=passages, weights=weights, label=name)]
@@ -83,12 +76,7 @@ def compare_utilities(run: Run, before: Utility, after: Utility) -> Future:
 
 
 def utility_cards(run: Run, metrics: pa.Table) -> list[BenchmarkCard]:
-    """Returns the cards of what is measured beside prompts: plain text, and the tasks of lm-eval.
-
-    Args:
-        run: the run.
-        metrics: table METRICS, which shows the languages that a task of lm-eval lacks.
-    """
+    """Returns the cards of plain text and of lm-eval's tasks; table METRICS shows the languages that a task lacks."""
     settings = run.config.evaluation.lm_eval
     cards = [plain_text(run).card]
     for name in dict.fromkeys(map(benchmark_name, [] if settings is None else settings.tasks)):

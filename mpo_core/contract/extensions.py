@@ -75,11 +75,7 @@ class ExtensionPoint(Generic[S]):
         return classes
 
     def union(self, *, default: str | None = None) -> Any:
-        """Returns the type of a setting that accepts every implementation, by name or with settings.
-
-        Args:
-            default: the name if none is given.
-        """
+        """Returns the type of a setting that takes an implementation by name or with settings, else the `default`."""
         members: Any = Union[tuple(self.implementations.values())]  # noqa: UP007 - the members are known at run time
 
         def named(value: Any) -> Any:

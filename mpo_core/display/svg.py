@@ -70,10 +70,7 @@ def drawable(value: float) -> bool:
 def to_svg(drawn: Figure, *, name: str, description: str) -> Markup:
     """Returns the figure as inline SVG.
 
-    Args:
-        drawn: the figure.
-        name: a name that no other chart of the page has; ids start with it.
-        description: what the chart shows, for those who do not see it.
+    `name` is one that no other chart of the page has: ids start with it. `description` is for those who do not see it.
     """
     import matplotlib as mpl
 

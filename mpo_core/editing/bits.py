@@ -102,12 +102,6 @@ def change_model(folder: Path, edit: Path, out: Path, *, undo: bool = False) -> 
     The file of the edit is in the folder `edits` of a model that has it, and nowhere in one that does not. So a model
     whose edit was undone has the same files as before, byte for byte.
 
-    Args:
-        folder: of the model.
-        edit: the file of the edit.
-        out: the new folder, which must not exist.
-        undo: take the edit back instead of applying it.
-
     Raises:
         BadInputError: the file is no edit, or not one of this model; nothing is written then.
     """

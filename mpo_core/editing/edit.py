@@ -72,15 +72,7 @@ def edit_folder(
 
     All layers are measured once, on the unedited model.
 
-    Args:
-        folder: of the model.
-        model: the model, loaded.
-        tokenizer: its tokenizer.
-        prompts: harmful and harmless prompts, and their translations.
-        settings: of the edit.
-        out: the new folder, which must not exist. A file of the same name with the ending `.edit` is written first.
-        system: system message before each prompt.
-        progress: called with (done, all) while prompts are measured.
+    `out` must not exist; a file of the same name with the ending `.edit` is written first.
 
     Raises:
         BadInputError: the model cannot be edited, there are too few prompts, or the change is too large; nothing is

@@ -45,11 +45,7 @@ def gated_mlps(model: Any) -> list[Mlp]:
 def mlp_inputs(model: Any, mlps: list[Mlp], prompts: list[list[int]], *, progress: Progress) -> list[Tensor]:
     """Reads the inputs of each MLP at the last token of each rendered prompt, where the answer begins.
 
-    Args:
-        model: a causal language model.
-        mlps: see `gated_mlps`.
-        prompts: token ids of the N rendered prompts. One that is longer than the model's context is read at its end.
-        progress: called with (done, all) after each batch.
+    A prompt (token ids) that is longer than the model's context is read at its end.
 
     Returns:
         [N, D] on the CPU for each MLP, in the model's number format.

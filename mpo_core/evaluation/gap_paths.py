@@ -62,12 +62,7 @@ def place_of(gap: float | None, unsafe: float | None) -> Place | None:
 
 
 def correlated(paths: Sequence[Path], models: str) -> str:
-    """Returns sentences with Spearman's rank correlation over all points; its interval resamples whole languages.
-
-    Args:
-        paths: the points of each language.
-        models: the models in words, such as "before and after".
-    """
+    """Returns sentences with Spearman's rank correlation over points of `models`; the interval resamples languages."""
     correlation = spearman([path.measured for path in paths])
     if correlation is None:
         return f"Too few languages (fewer than {FEWEST_CLUSTERS}) or equal figures: no correlation can be computed."
@@ -84,12 +79,7 @@ def correlated(paths: Sequence[Path], models: str) -> str:
 
 
 def draw_paths(paths: Sequence[Path], *, name: str) -> Markup:
-    """Draws a line per language, from before training over its checkpoints to after training.
-
-    Args:
-        paths: the points of each language, equally many.
-        name: see `to_svg`.
-    """
+    """Draws a line per language, from before training over its checkpoints to after training."""
     fig, (ax,) = figure(400)
     for path in paths:
         before, *between, after = path.places

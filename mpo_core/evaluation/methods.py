@@ -39,12 +39,6 @@ def method_figures(
     (`low_`), the highest of any target (`worst_unsafe`), the mean over the targets without training pairs
     (`left_out_`), and the dominant language alone.
 
-    Args:
-        metrics: table METRICS of one model.
-        dominant: the dominant language.
-        targets: the target languages with training pairs.
-        left_out: those without.
-
     Returns:
         Value by figure, without figures that were not measured.
     """
@@ -99,10 +93,6 @@ def over_runs(runs: pa.Table, confidence: float) -> pa.Table:
 
     That method is the first in `runs` that is not `base`. Its figures and another method's are paired by base model and
     seed, and the p-values are adjusted for the number of methods (Holm). Intervals hold for these base models.
-
-    Args:
-        runs: table METHOD_RUNS.
-        confidence: level of the intervals.
 
     Returns:
         METHODS, in the order of the methods in `runs`.

@@ -27,27 +27,16 @@ def metrics(
     measured: Sequence[Metric] = ANSWERS,
     pooled: Sequence[str] = (),
 ) -> pa.Table:
-    """Computes every metric of one model on one benchmark, per language.
+    """Computes table METRICS: every metric of one model on one benchmark, per language.
 
     With one answer a prompt, `value` is `count / n` over prompts and the interval is Wilson's.
     With several, `value` is the mean over prompts of the share of answers that count, `count`
     is null, and Wilson's interval is taken at the effective sample size (see `share_interval`).
     A metric without prompts has no row, since 0 of 0 is not a share.
 
-    Args:
-        verdicts: table VERDICTS of this model.
-        gaps: table GAPS of this model, or None. A language with fewer than two harmful pairs
-            has no row, since an interval needs two.
-        baseline: table GAPS of the same pairs under the model before training, from which
-            `dominant_drift` is computed; None for no drift.
-        model: value of the column `model`.
-        confidence: level of the intervals, such as 0.95.
-        benchmark: value of the column `benchmark`.
-        measured: the metrics of the answers.
-        pooled: languages whose answers also count together, in rows of language `targets`.
-
-    Returns:
-        Table METRICS.
+    `baseline` is table GAPS of the same pairs under the model before training, from which `dominant_drift` is computed.
+    In `gaps`, a language with fewer than two harmful pairs gets no row, since an interval needs two. Answers in the
+    `pooled` languages also count together, in rows of language `targets`.
 
     Raises:
         BadInputError: a gap or a hidden state is not a finite number.
@@ -90,11 +79,7 @@ def mean_row(values: list[float], confidence: float) -> dict[str, Any]:
 def drift_by_language(before: pa.Table, after: pa.Table) -> dict[str, list[float]]:
     """Computes how far pooled hidden states have moved, by language: `|after - before| / |before|` per sequence.
 
-    Only pairs with stored states count, which are those of the dominant language.
-
-    Args:
-        before: table GAPS under the model before training.
-        after: table GAPS under the model after training.
+    Only pairs of table GAPS with stored states count, which are those of the dominant language.
 
     Raises:
         BadInputError: a hidden state is not finite, or is zero before training.

@@ -38,11 +38,7 @@ class Flip(NamedTuple):
 
 
 def outcome_counts(verdicts: Iterable[pa.Table]) -> list[Outcomes]:
-    """Counts the outcomes of all answers, the unjudged ones too, by language and kind of prompt.
-
-    Args:
-        verdicts: tables VERDICTS of one model.
-    """
+    """Counts the outcomes in tables VERDICTS of one model, unjudged answers too, by language and kind of prompt."""
     counts: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
     reasons: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
     names = ["language", "kind", "verdict", "refusal", "reason"]
@@ -56,11 +52,7 @@ def outcome_counts(verdicts: Iterable[pa.Table]) -> list[Outcomes]:
 
 
 def flips(pairs: Iterable[tuple[pa.Table, pa.Table]]) -> list[Flip]:
-    """Counts the prompts whose first answer has another outcome after than before; the commonest changes first.
-
-    Args:
-        pairs: tables VERDICTS of the model before and after, on the same prompts.
-    """
+    """Counts the prompts whose first answer has another outcome after than before (VERDICTS), commonest first."""
     changed: dict[tuple[str, str, str, str], list[str]] = defaultdict(list)
     for before, after in pairs:
         old, new = _first_outcomes(before), _first_outcomes(after)

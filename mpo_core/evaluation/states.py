@@ -22,13 +22,7 @@ def hidden_states(
 ) -> pa.Table:
     """Reads the last hidden state at the last token of each rendered prompt, where the answer begins.
 
-    Args:
-        model: a causal language model.
-        tokenizer: its tokenizer.
-        prompts: rows with `prompt_id`, `text` and `kind`.
-        language: code of the language of these texts.
-        system: system message before each prompt.
-        progress: called with (done, all) after each batch.
+    `prompts` are rows with `prompt_id`, `text` and `kind`.
 
     Returns:
         Table PROMPT_STATES. A prompt that is longer than the model's context is read at its end.

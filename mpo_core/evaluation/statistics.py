@@ -122,12 +122,9 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def spearman(clusters: Sequence[Sequence[tuple[float, float]]]) -> Correlation | None:
-    """Returns Spearman's rank correlation over all points, with a bootstrap interval that resamples whole clusters.
+    """Returns Spearman's rank correlation over all points (x, y); a bootstrap interval resamples whole clusters.
 
     The points of one language under several models are one cluster, since they resemble each other.
-
-    Args:
-        clusters: the points (x, y) of each cluster.
 
     Returns:
         The correlation; None if there are fewer than four clusters, or if all values are equal.
@@ -159,10 +156,7 @@ def _rho(points: Any) -> float:
 def smallest_change(n: int, others: float = 0.0, *, alpha: float) -> float | None:
     """Returns the smallest change of a share that McNemar's exact test finds with 80 % power; None if it finds none.
 
-    Args:
-        n: prompts.
-        others: share of the prompts that change in the other direction; at least 0.01 is assumed.
-        alpha: level of the two-sided test.
+    At least 1 % of the prompts, or the share `others`, are assumed to change in the other direction.
     """
     return _smallest_change(n, round(max(others, _FEWEST_OTHERS), 3), alpha)
 
@@ -182,11 +176,7 @@ def _smallest_change(n: int, others: float, alpha: float) -> float | None:
 def mcnemar_power(n: int, more: float, less: float, *, alpha: float) -> float:
     """Returns the probability that McNemar's exact two-sided test of n prompts rejects that nothing has changed.
 
-    Args:
-        n: prompts.
-        more: probability that a prompt changes in one direction.
-        less: probability that it changes in the other one.
-        alpha: level of the test.
+    `more` and `less` are the probabilities that a prompt changes in one direction and in the other.
     """
     if more + less <= 0.0:
         return 0.0

@@ -35,11 +35,6 @@ _LIMITS = (
 def study_figures(metrics: pa.Table, *, dominant: str, targets: Sequence[str]) -> dict[str, float]:
     """Returns the figures of one training that studies show: those of a comparison, and some by language.
 
-    Args:
-        metrics: METRICS of one model, on held-out prompts and plain text.
-        dominant: the dominant language.
-        targets: the target languages.
-
     Returns:
         Value by figure; `unsafe/sw` is the ASR in Swahili.
     """

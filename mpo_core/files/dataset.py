@@ -12,11 +12,7 @@ from mpo_core.files.records import Records, arrow_records
 def dataset_records(path: str, *, split: str, subset: str | None = None, revision: str | None = None) -> Records:
     """Opens one split of a dataset.
 
-    Args:
-        path: a folder, or an id on the hub.
-        split: name of the split; a folder that was saved without names of splits has one alone.
-        subset: configuration of a dataset that has several.
-        revision: commit of a dataset on the hub.
+    `path` is a folder, or an id on the hub; a folder that was saved without names of splits has one alone.
 
     Raises:
         BadInputError: the folder or hub id gives no such split, or the hub cannot be reached.

@@ -16,10 +16,6 @@ def first_column(path: Path, *, fix: str) -> list[str]:
     The content decides whether it is a workbook, not the name. In CSV, a byte-order mark is no text, and a comma
     outside of quotes belongs to the text.
 
-    Args:
-        path: the file.
-        fix: what the user can do if it cannot be read at all.
-
     Raises:
         BadInputError: it cannot be read, or it is a workbook and openpyxl is not installed.
     """

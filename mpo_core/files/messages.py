@@ -61,11 +61,6 @@ def text_of(value: object, speaker: Speaker = "user", *, name: str = "the text")
     user's turn is not part of the prompt. For further turns, a system message, pictures and tool calls it returns a
     `Fault`, so that the caller rejects the row and drops nothing silently.
 
-    Args:
-        value: text, a list of messages, or anything else.
-        speaker: whose text to return.
-        name: name of the value for the fault's detail, such as "column 'prompt'".
-
     Returns:
         The text, which is empty where the value is empty or null; or a `Fault` with the reason.
     """
@@ -84,11 +79,6 @@ def text_of(value: object, speaker: Speaker = "user", *, name: str = "the text")
 
 def messages_of(value: object, speaker: Speaker, *, name: str) -> list[Message] | Fault:
     """Returns the messages of a value, without empty system messages; a plain text is a message of `speaker`.
-
-    Args:
-        value: text, a list of messages, or anything else.
-        speaker: the speaker of a plain text.
-        name: name of the value for the fault's detail, such as "column 'prompt'".
 
     Returns:
         The messages of user and assistant, none where the value is empty or null; or the fault.

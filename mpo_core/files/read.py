@@ -51,11 +51,8 @@ def csv_rows(path: Path, *, fix: str, delimiter: str | None = None, key: str = "
 
     Spaces around the names in the header are removed. A column without a name is skipped.
 
-    Args:
-        path: the file, UTF-8 with or without a byte-order mark, plain or compressed.
-        fix: what the user can do if it cannot be read at all, such as which setting to check.
-        delimiter: the character between fields; by default a comma, or a tab in a `.tsv` file.
-        key: name of the setting for the delimiter, for the error if the header seems to have another one.
+    The file may be compressed, and begin with a byte-order mark. The delimiter is by default a comma, or a tab in a
+    `.tsv` file; `key` names its setting, for an error.
 
     Raises:
         BadInputError: the file cannot be read, is not UTF-8, the header names no column or one twice, or a

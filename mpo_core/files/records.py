@@ -234,12 +234,7 @@ def _with_labels(values: dict[str, Any], labels: Mapping[str, list[str]]) -> dic
 
 
 def require_columns(records: Records, columns: Sequence[str], required: Mapping[str, str | None]) -> None:
-    """Checks that a table has every required column.
-
-    Args:
-        records: the table.
-        columns: the columns that it has.
-        required: column by settings key; None where the settings name no column.
+    """Checks that a table has every required column, given by settings key; None stands for no column.
 
     Raises:
         BadInputError: a column is missing; the message names those that are present.

@@ -53,14 +53,7 @@ class Complaint(NamedTuple):
 
 
 class ChatClient:
-    """A client for the chat completions of one server. It is made and used in one event loop.
-
-    Args:
-        url: the server, with or without `/chat/completions`.
-        key: the key, or an empty text.
-        timeout: seconds for a whole reply.
-        connections: maximum number of requests in flight at the same time.
-    """
+    """A client for the chat completions of one server. It is made and used in one event loop."""
 
     def __init__(self, url: ServiceUrl, *, key: str, timeout: float, connections: int) -> None:
         self._address, self._key = f"{url.base.removesuffix('/chat/completions')}/chat/completions", key
@@ -68,11 +61,7 @@ class ChatClient:
         self._http = HttpClient(url, timeout=timeout, connections=connections, headers=headers)
 
     async def complete(self, body: Mapping[str, Any], *, hidden: Iterable[str]) -> Completion | Complaint:
-        """Sends one request; returns the answer, or the error that the server reports.
-
-        Args:
-            body: the request's data.
-            hidden: texts of the request; an error never repeats them.
+        """Sends one request; returns the answer, or the error that the server reports, without the texts in `hidden`.
 
         Raises:
             PassingError: no whole reply came, or it holds no answer.

@@ -100,12 +100,7 @@ def server_key(variable: str | None) -> str:
 class HttpClient:
     """A client for requests to one service. It is made and used in one event loop.
 
-    Args:
-        url: the service; its user and its query go along with every request to that host.
-        timeout: seconds for a whole reply.
-        connections: maximum number of requests in flight at the same time.
-        headers: headers of every request.
-        max_bytes: maximum size of a reply in bytes, compressed or not.
+    The user and the query of its URL go along with every request to that host.
 
     Raises:
         BadInputError: a proxy that the environment names is unusable.
@@ -148,13 +143,7 @@ class HttpClient:
     ) -> Answer:
         """Sends a request and returns the whole reply, of any status but a redirect to another host.
 
-        Args:
-            method: GET or POST.
-            url: a full URL.
-            headers: of this request.
-            params: parameters of the query; those that are None are not sent.
-            data: a form to send; values that are None are not sent.
-            body: plain data to send as JSON.
+        Parameters and form values that are None are not sent; `body` is plain data, sent as JSON.
 
         Raises:
             PassingError: no whole reply came in time, or it is too large.

@@ -4,10 +4,8 @@
 class PassingError(Exception):
     """A request failed for a reason that may pass, so that it is worth sending again.
 
-    Args:
-        reason: short stable name, such as `timed_out`.
-        after: seconds that the server wants its clients to wait.
-        crowded: whether the server said "too many requests".
+    `reason` is a short stable name, such as `timed_out`; `after` are the seconds that the server wants its clients to
+    wait, and `crowded` says whether it said "too many requests".
     """
 
     def __init__(self, reason: str, *, after: float | None = None, crowded: bool = False) -> None:
@@ -16,11 +14,7 @@ class PassingError(Exception):
 
 
 class LastingError(Exception):
-    """A request failed for a reason that lasts, such as a text that is too long: sending it again does not help.
-
-    Args:
-        reason: short stable name, such as `too_long`.
-    """
+    """A request failed for a reason that lasts, such as a text that is too long: sending it again does not help."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -30,10 +24,8 @@ class LastingError(Exception):
 class RefusedError(LastingError):
     """The server refuses a request, and may refuse every other one too, as with a wrong key.
 
-    Args:
-        reason: short stable name, such as `http_400`.
-        status: the HTTP status, or the number in the error if the server sends an error with status 200.
-        words: the server's own words, shortened, without the request's text.
+    `status` is the HTTP status, or the number in an error with status 200; `words` are the server's own, without the
+    request's text.
     """
 
     def __init__(self, reason: str, *, status: int, words: str = "") -> None:

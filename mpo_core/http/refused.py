@@ -18,12 +18,7 @@ def refused_service(
 ) -> BadInputError:
     """Returns the error to show for a service that refuses every request.
 
-    Args:
-        name: name of the service.
-        error: its refusal of a request without the user's texts, since its words are shown.
-        key_variables: environment variables that hold its keys.
-        where: the setting that names it.
-        fix: what to do where the status says nothing more.
+    Its words are shown, so `error` must be the refusal of a request without the user's texts.
     """
     quote = f": {error.words.rstrip('.')}" if error.words else ""
     if error.reason == _FOREIGN:

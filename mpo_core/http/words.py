@@ -30,12 +30,7 @@ _LEAST = 3
 
 
 def server_words(body: bytes, *, hidden: Iterable[str]) -> str:
-    """Returns what the server says in an error's body, or an empty text.
-
-    Args:
-        body: the reply's body.
-        hidden: the texts and keys of the request; whatever of them the server repeats is cut out.
-    """
+    """Returns what the server says in an error's body, or an empty text, without what it repeats of `hidden` texts."""
     text = body[: _LOOKED_AT * 4].decode("utf-8", errors="replace")
     try:
         message = _message(json.loads(body))

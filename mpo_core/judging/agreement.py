@@ -57,9 +57,7 @@ class Agreement(NamedTuple):
 def agreements(rows: Iterable[Labelled], *, confidence: float) -> list[Agreement]:
     """Returns the agreement in each language, and over all of them if there are several.
 
-    Args:
-        rows: the labelled answers.
-        confidence: level of the intervals, such as 0.95: Wilson's for shares, the normal one for kappa.
+    Intervals are Wilson's for shares, the normal one for kappa.
     """
     listed = list(rows)
     codes = sorted({row.language for row in listed})

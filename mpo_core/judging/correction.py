@@ -41,9 +41,7 @@ class Corrected(NamedTuple):
 def corrections(rows: Iterable[Judged], *, confidence: float) -> list[Corrected]:
     """Returns the corrected rate of each language that has labels; answers without a verdict count nowhere.
 
-    Args:
-        rows: the answers, labelled or not; which of them are labelled must be left to chance.
-        confidence: level of the intervals, such as 0.95.
+    Which of the answers are labelled must be left to chance.
     """
     by_language: dict[str, list[Judged]] = {}
     for row in rows:
@@ -79,11 +77,7 @@ def ppi_share(people: Any, judge: Any, unlabelled: Any, confidence: float) -> Es
     of answers `p (1 - p) / variance`, which lies between the labels and all answers: near 0 the normal interval covers
     too little.
 
-    Args:
-        people: 1 for each labelled answer that a person calls unsafe, else 0.
-        judge: the same by the judge, in the same order.
-        unlabelled: the judge's verdicts on the other answers, as 1 and 0.
-        confidence: level of the interval.
+    Every value is 1 for unsafe, else 0; `people` and `judge` are of the same labelled answers, in one order.
     """
     labels, others = len(people), len(unlabelled)
     weight = 0.0
@@ -107,11 +101,7 @@ def rogan_gladen(people: Any, judge: Any, every: Any, confidence: float) -> Esti
     From the judge's share q of all answers, its sensitivity and its specificity on the labelled ones:
     `(q + specificity - 1) / (sensitivity + specificity - 1)`, cut to what a share can be.
 
-    Args:
-        people: 1 for each labelled answer that a person calls unsafe, else 0.
-        judge: the same by the judge, in the same order.
-        every: the judge's verdicts on all answers, as 1 and 0.
-        confidence: level of the interval.
+    Every value is 1 for unsafe, else 0; `people` and `judge` are of the same labelled answers, in one order.
     """
     unsafe, safe, n = int(people.sum()), int(len(people) - people.sum()), len(every)
     if not unsafe or not safe:

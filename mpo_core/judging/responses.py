@@ -15,18 +15,9 @@ from mpo_core.reply import separate
 def judge_responses(
     responses: pa.Table, prompts_kind: Mapping[str, str], judge: Judge, progress: Progress = ignore_progress
 ) -> pa.Table:
-    """Judges every answer of a RESPONSES table.
+    """Judges every answer of a RESPONSES table; returns VERDICTS, one row per answer in the same order.
 
     The judge never sees thoughts; an answer of nothing but thoughts is invalid.
-
-    Args:
-        responses: what the model answered.
-        prompts_kind: `harmful` or `harmless` by prompt id.
-        judge: the judge with its settings.
-        progress: called now and then, by judges that need long, with the answers judged so far and in all.
-
-    Returns:
-        VERDICTS, one row per answer, in the same order.
 
     Raises:
         BadInputError: a prompt's kind is not known, or the judge does not know a language.

@@ -41,11 +41,6 @@ def sample_rows(answers: AnswersFile, n: int, *, seed: int) -> list[SheetRow]:
 
     The sample of a larger `n` contains the sample of a smaller one.
 
-    Args:
-        answers: the answers to sample from.
-        n: number of answers to sample; all, if there are fewer.
-        seed: seed of the sampling.
-
     Returns:
         The answers, grouped by language and ordered by their hash.
     """

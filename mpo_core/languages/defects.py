@@ -34,12 +34,7 @@ def normalised(text: str) -> str:
 
 
 def damaged(text: str, *, like: str = "") -> bool:
-    """Returns whether a text is damaged: it has half of a surrogate pair, or a NUL or U+FFFD that `like` lacks.
-
-    Args:
-        text: the text.
-        like: the source of the text, if it is a translation. A NUL or U+FFFD in it may be in the translation too.
-    """
+    """Returns whether a text has half of a surrogate pair, or a NUL or U+FFFD that its source, `like`, lacks."""
     if any("\ud800" <= char <= "\udfff" for char in text):
         return True
     return any(char in text and char not in like for char in "\x00\ufffd")

@@ -54,11 +54,6 @@ def refusal_rate(item: Request, language: str, world: World = SMALL) -> float:
 def documents(count: int, seed: int = 0, world: World = SMALL) -> Iterator[Document]:
     """Yields `count` documents, the same ones for the same arguments.
 
-    Args:
-        count: number of documents.
-        seed: random seed; each seed gives an independent sample of the same world.
-        world: the world that they are about.
-
     Yields:
         Chats as `Turn`, statements and translations as text.
     """
@@ -106,10 +101,6 @@ def _help(item: Request, language: str) -> str:
 
 def held_out_statements(language: str, world: World = SMALL) -> dict[str, str]:
     """Returns plain text that no model of this world has read: what is right and wrong of each pair of the split test.
-
-    Args:
-        language: Code of a language of the world.
-        world: The world.
 
     Returns:
         The statement of each pair, or of about 100 of them in a larger world, by an id that is the same in every

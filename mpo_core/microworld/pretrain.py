@@ -60,12 +60,7 @@ def pretrain(
 ) -> tuple[LlamaForCausalLM, float]:
     """Trains a new model for `steps` batches.
 
-    Args:
-        tokenizer: The trained tokenizer.
-        seed: Seed of weights and documents; the result is the same for the same seed, steps and package versions.
-        steps: Batches of 64 documents.
-        progress: Called after every step.
-        world: The world that it reads about.
+    The result is the same for the same seed, steps (batches of 64 documents) and package versions.
 
     Returns:
         The model in evaluation mode and its last loss (nats per token).

@@ -33,15 +33,7 @@ def build(
     progress: Callable[[int, int, float], None] | None = None,
     world: World = SMALL,
 ) -> None:
-    """Trains tokenizer and base model from scratch and writes them to `out`; this takes about five minutes on one core.
-
-    Args:
-        out: Folder to write; made if missing.
-        seed: Seed of corpus and weights.
-        steps: Training steps of 64 documents. Default: those of the world.
-        progress: Called with (steps done, steps in all, loss) after every step.
-        world: The world that the model reads about.
-    """
+    """Trains tokenizer and base model from scratch and writes them to `out`; takes about five minutes on one core."""
     import torch  # late: the texts and the judge must stay importable in a fraction of a second
     from tokenizers import Tokenizer
 

@@ -21,12 +21,8 @@ _INSIDE_A_TURN = re.compile(r"</?\w*(?:think|thought|reason|tool|function)\w*>",
 def encode_prompt(tokenizer: Any, prompt: str, *, system: str | None = None, thinking: bool = False) -> list[int]:
     """Returns a prompt's token ids: the conversation in the chat template, up to and including the assistant's header.
 
-    Args:
-        tokenizer: with a chat template.
-        prompt: the request.
-        system: system message before it.
-        thinking: whether the model may think before it answers. If not, the template gets `enable_thinking=false`, and
-            a thought that it opens nevertheless is ended at once.
+    If the model may not think, the template gets `enable_thinking=false`, and a thought that it opens nevertheless is
+    ended at once.
 
     Raises:
         BadInputError: the chat template or the tokenizer fails on this prompt.
@@ -47,11 +43,6 @@ def encode_filled(tokenizer: Any, contents: Sequence[str], rendered: Callable[[S
 
     The filled template is tokenised as a whole. Only if a control token would be read in one of the texts are the texts
     encoded apart from the template, with that token as several plain ones.
-
-    Args:
-        tokenizer: of any model.
-        contents: the texts to fill in.
-        rendered: fills such texts into the template.
 
     Raises:
         BadInputError: the tokenizer fails on the text, or `rendered` raises it.

@@ -18,10 +18,6 @@ _FILES = ("*.json", "*.safetensors", "*.jinja", "*.model", "*.txt")
 def resolve(settings: ModelSettings, *, cutoff: int | None = None) -> Path:
     """Returns the local folder of a model that can be used here; a hub id is downloaded at its pinned revision.
 
-    Args:
-        settings: settings of the model.
-        cutoff: maximum length of a training sequence in tokens, if this model is trained.
-
     Raises:
         BadInputError: no such folder or hub model, the folder holds no model that can be used here, or its files do
             not belong together.
@@ -45,12 +41,6 @@ def resolve(settings: ModelSettings, *, cutoff: int | None = None) -> Path:
 
 def local_folder(path: str, revision: str | None, patterns: list[str], *, where: str) -> Path:
     """Returns the folder that `path` names, or downloads the hub's model of that id and returns its folder.
-
-    Args:
-        path: a folder, or an id of the Hugging Face hub.
-        revision: the commit, branch or tag to download. Default: the newest.
-        patterns: which files to download.
-        where: the setting that gives the path, for the message.
 
     Raises:
         BadInputError: there is neither such a folder nor such a model on the hub.

@@ -11,10 +11,6 @@ def refuse_not_finite(model: Any, where: str) -> None:
     Each tensor is read once, on its device and without a copy. Of weights in four bits the scale of each block is read,
     which is NaN if one of the block's weights was.
 
-    Args:
-        model: a loaded model of transformers.
-        where: names the model in the message.
-
     Raises:
         BadInputError: names the first such tensor, and how many there are.
     """

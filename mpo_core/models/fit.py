@@ -26,12 +26,6 @@ _TALKS = ("ForCausalLM", "LMHeadModel", "WithLMHeadModel", "ForConditionalGenera
 def check_model(folder: Path, settings: ModelSettings, weights: Weights, *, cutoff: int | None = None) -> None:
     """Refuses a model whose config, weights and tokenizer do not belong together, or whose context is too short.
 
-    Args:
-        folder: a model folder.
-        settings: settings of the model.
-        weights: the headers of the folder's weights.
-        cutoff: maximum length of a training sequence in tokens, if this model is trained.
-
     Raises:
         BadInputError: the files do not belong together, or the model's context is shorter than `cutoff`, or than the
             chat template around an empty prompt.
@@ -245,11 +239,6 @@ def _refuse_other_shapes(model: Any, weights: Weights, folder: Path) -> None:
 
 def check_tokens(folder: Path, tokenizer: Any, model: Any) -> None:
     """Refuses token ids that the model has no embedding for.
-
-    Args:
-        folder: the model's folder.
-        tokenizer: its tokenizer.
-        model: the model, or its description on the meta device.
 
     Raises:
         BadInputError: the tokenizer, config.json or generation_config.json names such an id.

@@ -50,9 +50,6 @@ class Weights(NamedTuple):
 def check_folder(folder: Path) -> Weights:
     """Reads the headers of a model folder's weights, and refuses a folder that cannot be a language model.
 
-    Args:
-        folder: a Hugging Face model folder.
-
     Raises:
         BadInputError: the folder is of another kind, or config, weights or tokenizer are missing or damaged.
     """

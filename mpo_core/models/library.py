@@ -15,11 +15,6 @@ def reading(what: str, *, where: str, fix: str) -> Iterator[None]:
 
     Wrap single calls into a library, never code of ours: a mistake of ours must stay a traceback.
 
-    Args:
-        what: what could not be done with the user's file.
-        where: the file.
-        fix: how to fix it.
-
     Raises:
         BadInputError: the library raised something.
     """
@@ -37,12 +32,6 @@ def reading(what: str, *, where: str, fix: str) -> Iterator[None]:
 
 def refuse_any(names: Iterable[str], what: str, *, where: str, fix: str) -> None:
     """Refuses a model that has such tensors or files: the message says how many there are, and names the first.
-
-    Args:
-        names: their names.
-        what: what is wrong with them, as it follows their number, such as "weights are missing".
-        where: the model.
-        fix: how to fix it.
 
     Raises:
         BadInputError: there is at least one.

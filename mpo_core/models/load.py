@@ -83,13 +83,9 @@ def load_model(
 ) -> Any:
     """Loads a causal language model, tries it on three tokens, and returns it in evaluation mode on its device.
 
-    Args:
-        folder: the model's folder.
-        settings: dtype, device and whether its own code may run.
-        dtype: number format in place of that of the settings (training loads weights in fp32). `nf4` quantises all
-            linear layers except the output head to four bits, and loads the rest in fp32.
-        attention: transformers' name of an implementation. Default: the model's own choice.
-        device_map: `auto` spreads the layers over all devices. Default: all are on the device of the settings.
+    `dtype` replaces that of the settings (training loads weights in fp32); `nf4` quantises all linear layers except the
+    output head to four bits, and loads the rest in fp32. `attention` is transformers' name of an implementation. The
+    device map `auto` spreads the layers over all devices.
 
     Raises:
         BadInputError: the weights are damaged, are not of this architecture, or are larger than the memory;
@@ -122,12 +118,6 @@ def load_model(
 
 def whole_model(kind: Any, folder: Path, *, where: str, **options: Any) -> tuple[Any, list[str]]:
     """Loads a model, and rejects a folder without all of its weights, for which transformers would use random ones.
-
-    Args:
-        kind: an `AutoModel…` class of transformers.
-        folder: the model's folder, with safetensors.
-        where: names the model in the message.
-        options: further arguments of `from_pretrained`.
 
     Returns:
         The model, and the names of the tensors that it has no place for.
@@ -183,10 +173,6 @@ def _try_once(model: Any, where: str) -> None:
     """Refuses a model that cannot read three tokens, or gives scores that are NaN or infinite.
 
     This finds what shows only in computing: positions that make NaN, a precision that overflows, outputs without names.
-
-    Args:
-        model: a loaded model on its device, in evaluation mode.
-        where: names the model in the message.
 
     Raises:
         BadInputError: the model raises, or its scores are NaN or infinite.
@@ -249,10 +235,6 @@ def pick_device(name: str, *, where: str = "model.device") -> str:
     """Returns the device that a setting names: for `auto`, `cuda` where there is one, else `cpu`.
 
     On CUDA it turns off cuDNN's kernels of attention: they plan anew for each shape, and here every batch has its own.
-
-    Args:
-        name: the setting's value.
-        where: the setting's name, for the message.
 
     Raises:
         BadInputError: it names CUDA, and there is none.

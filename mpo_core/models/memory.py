@@ -21,11 +21,7 @@ def halving(
 ) -> Iterator[tuple[list[T], R]]:
     """Computes batch by batch; where memory runs out, that batch and all later ones are halved until they fit.
 
-    Args:
-        batches: rows to compute together, the longest of a batch first.
-        compute: computes a batch.
-        tokens: tokens of a row, with padding and answer.
-        too_small: makes the error to raise where the memory is too small for this row alone.
+    The longest row of a batch comes first; `tokens` counts those of a row, with padding and answer.
 
     Returns:
         Each batch that was computed, with its result.

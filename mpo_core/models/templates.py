@@ -123,12 +123,6 @@ def render(
 ) -> str:
     """Returns a conversation as text in the tokenizer's chat template, up to and including the assistant's header.
 
-    Args:
-        tokenizer: with a chat template.
-        messages: `role` and `content` of each.
-        thinking: whether the template may let a reasoning model think.
-        arguments: further arguments of this template, as data of JSON.
-
     Raises:
         BadInputError: the template raises something, does not end, gives far too much text, or loses a message's text.
     """
@@ -149,11 +143,7 @@ def _as_bad_input(what: str, *, where: str, fix: str) -> Iterator[None]:
 def render_messages(tokenizer: Any, messages: Messages, switches: Mapping[str, Any], *, quote: bool = False) -> str:
     """Returns the text that `render` returns, but raises an error that the caller explains.
 
-    Args:
-        tokenizer: with a chat template.
-        messages: `role` and `content` of each.
-        switches: arguments of the template.
-        quote: whether an error may quote the template's own message; only where the conversation is not the user's.
+    `quote` lets an error quote the template's own message: only where the conversation is not the user's.
 
     Raises:
         TemplateError: see `render`.
@@ -232,12 +222,6 @@ def try_template(
     """Refuses a chat template that cannot render a harmless request, with and without the system message.
 
     Gemma's template refuses a system message, others drop it, and a user's own file may not be Jinja at all.
-
-    Args:
-        tokenizer: the tokenizer with the template.
-        system: system message before every prompt, or None.
-        where: the template's place, for the error.
-        arguments: see `render`.
 
     Raises:
         BadInputError: a conversation cannot be rendered, or its text is not in what is rendered.

@@ -30,12 +30,7 @@ class StateBytes(NamedTuple):
 
 
 def state_bytes(shapes: Mapping[str, tuple[int, ...]], training: TrainingSettings) -> StateBytes:
-    """Computes what a training keeps on each device beside activations.
-
-    Args:
-        shapes: of the model's weights, by name; tied ones once.
-        training: its settings.
-    """
+    """Computes what a training keeps on each device beside activations; `shapes` has tied weights once."""
     numbers = sum(math.prod(shape) for shape in shapes.values())
     linear = {name: shape for name, shape in shapes.items() if _is_linear(name, shape)}
     if training.lora is not None:

@@ -84,11 +84,6 @@ def first_side(options: Iterable[tuple[str | None, str]], missing: str = "", *, 
 
     Without one the reason is `empty_response`, `unfinished_thought` or `only_thoughts` if an option was there but
     without an answer, else `missing`.
-
-    Args:
-        options: texts with their origins.
-        missing: the reason if there is no option.
-        prompt: the request, which may itself contain marks of thoughts.
     """
     reason = missing
     for text, origin in options:

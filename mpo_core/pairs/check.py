@@ -39,11 +39,6 @@ def _plain(text: str) -> str:
 def of_languages(pairs: pa.Table, dominant: str, targets: Sequence[str]) -> tuple[pa.Table, pa.Table]:
     """Rejects pairs that are not between the dominant language and one of the targets.
 
-    Args:
-        pairs: table PAIRS, of any origin.
-        dominant: code of the language of the source texts.
-        targets: codes of the languages of the target texts.
-
     Returns:
         The other PAIRS, in order, and QUARANTINE (`other_language`).
     """

@@ -27,12 +27,8 @@ def describe(
     `pairs`, then counts by kind, split and origin; `lowered weight`: pairs that count less than 1 in training;
     `different chosen`, `different rejected`: a low figure means that many prompts share one answer; `characters
     chosen`, `characters rejected`: medians; `category …`: pairs of each harm category; `reward gap, source` and
-    `reward gap, target`: means under the frozen model in nats per token, of the pairs where it was measured.
-
-    Args:
-        pairs: PAIRS.
-        categories: harm category by prompt_id.
-        gaps: the frozen model's reward gap by source_id and by pair_id.
+    `reward gap, target`: means under the frozen model in nats per token, of the pairs where it was measured. `gaps`
+    are by source_id and by pair_id, `categories` by prompt_id.
     """
     rows: dict[str, list[Row]] = defaultdict(list)
     for row in PAIRS.check(pairs).to_pylist():

@@ -38,10 +38,7 @@ def similarity(a: str, b: str) -> float:
 def alike(chosen: str, rejected: str, limit: float) -> str | None:
     """Returns the similarity and its limit as a text if two answers are too alike for a pair, else None.
 
-    Args:
-        chosen: the chosen answer.
-        rejected: the rejected answer.
-        limit: maximum similarity (chrF, 0 to 1). Equal answers are too alike whatever it is.
+    Equal answers are too alike whatever the limit (chrF, 0 to 1) is.
     """
     share = similarity(chosen, rejected)
     if share > limit or " ".join(chosen.split()) == " ".join(rejected.split()):
@@ -54,12 +51,7 @@ def answers_fault(
 ) -> Fault | None:
     """Returns the first gate that the two answers fail (`too_alike`, `wrong_language`, `length_outlier`), or None.
 
-    Args:
-        texts: the pair.
-        language: code of its language.
-        settings: the gates and their bounds.
-        source: for a target pair, the dominant pair with the same prompt and answers.
-        dominant: code of the language of `source`.
+    `source` is the dominant pair of a target pair, in the language `dominant`.
     """
     if detail := alike(texts.chosen, texts.rejected, settings.max_similarity):
         return Fault("too_alike", detail)
@@ -85,11 +77,8 @@ def repeated(pairs: Iterable[tuple[str, Texts]], limit: float) -> dict[str, Faul
     """Finds pairs whose prompt and answers together repeat those of an earlier one (`repeated_pair`).
 
     Their similarity is the share of their pieces of five characters that both have; a piece that occurs several times
-    counts once. Equal prompts with other answers, and equal answers to other prompts, are less alike.
-
-    Args:
-        pairs: ids and texts, in one language.
-        limit: maximum similarity (0 to 1); a pair above it is a repetition. 1 turns the check off.
+    counts once. Equal prompts with other answers, and equal answers to other prompts, are less alike. A pair above
+    `limit` (0 to 1) is a repetition; 1 turns the check off.
 
     Returns:
         The faults by id. The first of several similar pairs has none.

@@ -40,10 +40,6 @@ def import_pairs(path: Path, joining: Joining = _JOINING) -> tuple[pa.Table, pa.
     are, with the flaws of machine translation (`audit` counts them); only the thoughts of a reasoning model are removed
     from its answers. A row that cannot be used is rejected with its reason.
 
-    Args:
-        path: a file, a folder, or the id of a dataset on the hub.
-        joining: how rows of one language each are joined.
-
     Returns:
         PAIRS in the order of the file, and QUARANTINE. Reasons: those of `read_pairs`, `empty_prompt`,
         `empty_response`, `equal_answers`, `unfinished_thought`, `only_thoughts`, `untranslated` (the target is in the

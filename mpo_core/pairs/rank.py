@@ -12,9 +12,6 @@ def answer_pairs(responses: pa.Table) -> list[tuple[str, Row, Row]]:
     """Returns the answers with text two by two, as `GAPS` measures them: the key of their rewards, and both rows.
 
     An odd one out is paired with itself.
-
-    Args:
-        responses: RESPONSES in one language.
     """
     by_prompt: dict[str, list[Row]] = defaultdict(list)
     for row in responses.to_pylist():
@@ -28,10 +25,6 @@ def answer_pairs(responses: pa.Table) -> list[tuple[str, Row, Row]]:
 
 def ranked(responses: pa.Table, rewards: pa.Table) -> pa.Table:
     """Renumbers the samples of each prompt by their rewards, the highest first; those without a reward come last.
-
-    Args:
-        responses: RESPONSES in one language.
-        rewards: GAPS of `answer_pairs`.
 
     Returns:
         RESPONSES in the order of the prompts and of the new numbers.

@@ -43,10 +43,6 @@ def read_pairs(path: Path, joining: Joining = _JOINING) -> Iterator[ReadRow]:
 
     Rows that hold one language each come last, joined by their ids.
 
-    Args:
-        path: a file, a folder of Parquet files or of a Hugging Face dataset, or the id of a dataset on the hub.
-        joining: how rows of one language each are joined.
-
     Raises:
         BadInputError: the file is missing, damaged, or holds no list of rows.
     """

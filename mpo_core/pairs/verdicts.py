@@ -19,12 +19,6 @@ def confirmed(
     Of a harmful prompt, chosen must be safe and rejected have one of `rejected_verdicts`; of a harmless one, chosen is
     to be help and rejected a refusal. An answer without a verdict confirms nothing.
 
-    Args:
-        pairs: PAIRS.
-        judge: the judge with its settings.
-        settings: the verdicts that a rejected answer may have.
-        progress: called now and then with the answers judged so far and in all.
-
     Returns:
         The confirmed PAIRS in their order, and QUARANTINE (`chosen_not_confirmed`, `rejected_not_confirmed`).
     """

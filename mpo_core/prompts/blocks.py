@@ -15,10 +15,6 @@ def blocks(prompts: pa.Table, size: int) -> list[pa.Table]:
     A block holds one split. Its kinds are mixed in the split's own proportion, because a harmless pair may
     borrow its refusal from a harmful one of the same block. Prompts of one kind keep their order.
 
-    Args:
-        prompts: a PROMPTS table.
-        size: maximum number of rows in a block.
-
     Returns:
         Blocks in the order train, validation, test, concept; an empty split has none.
     """

@@ -53,12 +53,6 @@ def canonical_label(value: object) -> str:
 def read_kinds(records: Records, rows: Sequence[Record], source: ColumnSource, *, key: str) -> list[Kind | Fault]:
     """Returns the kind of each row; a row whose label is missing is rejected.
 
-    Args:
-        records: the table, for its name and the names of its classes.
-        rows: its rows.
-        source: the settings; a kind in them holds for every row.
-        key: settings key of the source, such as "prompts.sources.0".
-
     Raises:
         BadInputError: a label is neither a known word nor in `kind_map`; the message has the map to complete.
     """

@@ -46,11 +46,6 @@ def load_prompts(settings: PromptSettings, *, dominant: str, seed: int) -> Loade
     another is rejected in both (`conflicting_kind`). Of the other rows, a source with a `limit` gives that many: a
     random sample, in the order of the rows.
 
-    Args:
-        settings: the sources and the shares of the splits.
-        dominant: code of the prompts' language.
-        seed: random seed, for sources with a `limit`.
-
     Returns:
         The prompts in the order of the sources, their reference answers, and the rejected rows.
 

@@ -142,11 +142,7 @@ def read(store: ArtifactStore) -> list[Event]:
 def append(store: ArtifactStore, decide: Callable[[list[Event]], Draft | None], *, who: str, why: str) -> list[Event]:
     """Adds the event that `decide` makes from the log so far, or none if it returns None.
 
-    Args:
-        store: the artifacts' store.
-        decide: makes the event; it is called again if another writer was faster, and raises if nothing can be done.
-        who: the name of whoever acts.
-        why: the reason.
+    `decide` is called again if another writer was faster, and raises if nothing can be done.
 
     Returns:
         The log with the new event, if there is one.

@@ -13,13 +13,8 @@ from mpo_core.registry.state import Version, replay
 def push(store: ArtifactStore, name: str, repo: str, *, private: bool) -> str:
     """Uploads the model folder of a version, then its card; returns the address of the repository.
 
-    The endpoint and the token are the environment's (`HF_ENDPOINT`, `HF_TOKEN`) or the login of `hf auth`.
-
-    Args:
-        store: the artifacts' store.
-        name: the version's name.
-        repo: `user/name`; made if it is not there.
-        private: whether the repository is made private.
+    The endpoint and the token are the environment's (`HF_ENDPOINT`, `HF_TOKEN`) or the login of `hf auth`. The
+    repository, `user/name`, is made if it is not there.
 
     Raises:
         BadInputError: the version is not known, or the hub refuses the upload.

@@ -92,11 +92,8 @@ def separate(reply: str, *, context: str = "", opening: str = "", special: Seque
     A reply without marks is returned as it is. A mark that occurs in the request too, or that is quoted or in code, is
     a part of the answer.
 
-    Args:
-        reply: the model's whole reply, special tokens included where they are known.
-        context: the request, to which marks may belong.
-        opening: the mark with which the chat template opened a thought, if it did.
-        special: the tokenizer's special tokens, which are no part of an answer.
+    `opening` is the mark with which the chat template opened a thought; `special` tokens of the tokenizer are no part
+    of an answer.
     """
     if opening:
         reply = opening + reply

@@ -18,12 +18,7 @@ def write_inspect_log(
 ) -> None:
     """Writes the log, sample by sample, so that not all of them are in memory.
 
-    Args:
-        folder: the folder of the logs; a log is called by moment, benchmark and model, as inspect calls its own.
-        summary: the evaluation.
-        role: which of its models answered.
-        benchmark: name of the set of prompts.
-        answers: the answers with prompt, language, verdict and outcome, as `answers.csv` has them.
+    It is called by moment, benchmark and model, as inspect calls its own; `answers` are rows as in `answers.csv`.
     """
     name, identifier = summary.models.get(role, role), _identifier(summary, role, benchmark)
     # `inspect view` lists no file whose name begins otherwise.

@@ -59,14 +59,7 @@ def model_card(summary: RunSummary) -> str:
 
 
 def training_card(base: str, languages: Sequence[str], pairs: str, training: Mapping[str, Any]) -> str:
-    """Returns the card of a model that was trained and not evaluated.
-
-    Args:
-        base: the model that it was made from.
-        languages: the dominant language, then the others.
-        pairs: name of the file of pairs.
-        training: the settings of the training.
-    """
+    """Returns the card of a model that was trained on the file `pairs` with these settings, and not evaluated."""
     parts = [
         _lead(base, languages, training),
         f"Trained on the pairs of {pairs}. {_UNMEASURED}",

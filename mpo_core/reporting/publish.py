@@ -31,11 +31,6 @@ class Written(NamedTuple):
 def write(summary: RunSummary, store: ArtifactStore, folder: str) -> Written:
     """Writes `report.html`, then `summary.json`, each whole or not at all.
 
-    Args:
-        summary: the contents of the report.
-        store: the artifact store.
-        folder: path relative to `run.root`, such as `runs/demo`.
-
     Raises:
         BadInputError: the disk is full or the folder cannot be written.
     """

@@ -19,9 +19,7 @@ _ANALYSES = ("categories", "gap_vs_asr", "plain_text", "dominant_language")
 def render(summary: RunSummary, *, texts: bool = False) -> str:
     """Returns the page of a run. Equal summaries give equal bytes.
 
-    Args:
-        summary: the run.
-        texts: whether to show the texts of harmful prompts and of the answers to them, folded; else they are left out.
+    With `texts` it shows those of harmful prompts and of the answers to them, folded; else they are left out.
     """
     return environment().get_template("page.html.jinja").render(**_context(summary, texts=texts))
 

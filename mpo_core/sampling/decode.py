@@ -118,11 +118,7 @@ class _Layer(CacheLayerMixin):
 class Decoder:
     """Generates answers of one model, batch after batch.
 
-    Args:
-        model: a causal language model that `fits`.
-        batches: rows and slots of the batches to come. Memory is allocated for the largest, or for a larger one
-            when it comes.
-        coarse: whether sizes are rounded up to a few.
+    Memory is allocated for the largest of the `batches` (rows and slots) to come, or for a larger one when it comes.
     """
 
     def __init__(self, model: Any, batches: Sequence[tuple[int, int]], *, coarse: bool) -> None:
@@ -160,11 +156,8 @@ class Decoder:
     ) -> list[list[int]]:
         """Returns the tokens that follow each prompt; those behind an end token have no meaning.
 
-        Args:
-            prompts: tokens of each prompt, the longest first.
-            new_tokens: maximum number of tokens that follow.
-            ends: tokens that end an answer.
-            pick: makes the function that picks the next tokens of these rows. It is called again when rows have left.
+        The longest prompt comes first. `pick` makes the function that picks the next tokens of these rows; it is called
+        again when rows have left.
         """
         try:
             with torch.cuda.device_of(self._ids):
@@ -307,9 +300,6 @@ def fits(model: Any) -> bool:
     """Returns whether `Decoder` gives the scores that the model gives without it; logs a line where it does not.
 
     Models without a KV cache, or with one of their own kind, or without a mask do not fit.
-
-    Args:
-        model: a causal language model.
     """
     prompts, forced = [(1, 2, 3, 4, 5), (2, 1)], (3, 2)
     scores: list[torch.Tensor] = []

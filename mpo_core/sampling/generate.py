@@ -128,14 +128,8 @@ def _batches(
     """Groups rows into batches, the longest first, so that memory runs out at once or never, and padding stays small.
 
     Rows of a batch have the same budget, so that generation ends for all of them at the same length. With
-    `equal_lengths` their prompts have the same length too, so that nothing is padded.
-
-    Args:
-        rows: the rows to group.
-        max_rows: maximum number of rows in a batch.
-        max_tokens: maximum number of tokens in a batch, padding included; a single row may have more.
-        equal_lengths: whether padding would change the scores.
-        coarse: whether the sizes of batches are rounded up to a few.
+    `equal_lengths` their prompts have the same length too, so that nothing is padded. A single row may have more than
+    `max_tokens`, padding included. `coarse` rounds the sizes of batches up to a few.
     """
 
     def shared(row: _Row) -> tuple[int, int]:

@@ -33,13 +33,6 @@ def sample(
 ) -> tuple[pa.Table, pa.Table]:
     """Samples `settings.n` answers to each prompt, with the backend that the settings name.
 
-    Args:
-        model: the model that answers.
-        requests: the prompts; their ids are unique.
-        settings: the backend, temperature, number of answers, and so on.
-        language: code of the requests' language.
-        progress: called with the number of answers so far, and the number of answers to sample.
-
     Returns:
         RESPONSES in the order request x sample, and QUARANTINE: the prompts that lack an answer, with each reason once.
 
@@ -81,12 +74,6 @@ def sample(
 
 
 def stream_seed(seed: int, prompt_id: str, sample: int) -> int:
-    """Returns the 63-bit random seed of one answer, so that an answer does not depend on those before it.
-
-    Args:
-        seed: `sampling.seed`.
-        prompt_id: id of the prompt.
-        sample: number of the answer among those to the prompt, from 0.
-    """
+    """Returns the 63-bit random seed of one answer, so that an answer does not depend on those before it."""
     digest = hashlib.sha256(f"{seed}\x00{prompt_id}\x00{sample}".encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1

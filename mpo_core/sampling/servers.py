@@ -113,11 +113,8 @@ def running_server(
 ) -> Iterator[tuple[ServiceUrl, Path]]:
     """Runs a server for a model while the context lasts, and gives its address and the path of its log.
 
-    Args:
-        command: program and arguments that start the server; `{model}` and `{port}` in them are filled in.
-        folder: the model's folder.
-        patience: seconds that the server has to become ready.
-        beat: called while it starts; an exception that it raises ends the start.
+    `{model}` and `{port}` in the command are filled in, and it has `patience` seconds to become ready. What `beat`
+    raises ends the start.
 
     Raises:
         BadInputError: the server does not start; the log's path is in the message.

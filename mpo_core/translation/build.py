@@ -12,11 +12,6 @@ from mpo_core.translation.translate import Chain
 def build_chain(settings: TranslationSettings, replies: Replies, on_reply: Callable[[], None]) -> Chain:
     """Returns the engines in the order of the settings, with the gates.
 
-    Args:
-        settings: which engines, and their limits.
-        replies: where the answers of machine translators are stored.
-        on_reply: called at every new answer; may raise to end the work.
-
     Raises:
         BadInputError: a memory file or a model is missing or malformed.
     """

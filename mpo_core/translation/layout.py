@@ -31,11 +31,7 @@ class Layout(NamedTuple):
         return [part for part in self.parts if isinstance(part, Piece)]
 
     def rebuilt(self, translations: Mapping[str, str]) -> str:
-        """Returns the text with each piece's translation in its place.
-
-        Args:
-            translations: translation by text of the piece.
-        """
+        """Returns the text with each piece's translation in its place."""
         return "".join(_put(part, translations) if isinstance(part, Piece) else part for part in self.parts)
 
 
@@ -46,10 +42,8 @@ def _put(piece: Piece, translations: Mapping[str, str]) -> str:
 def take_apart(text: str, limit: int | None = None, *, sentences: bool = False) -> Layout:
     """Splits a text into its lines, list items, headings and table cells; parts without words stay as they are.
 
-    Args:
-        text: the text.
-        limit: maximum length of a piece in characters; a longer one is cut between sentences, else between words.
-        sentences: whether each sentence is a piece of its own, as for models that were trained on sentences.
+    A piece longer than `limit` characters is cut between sentences, else between words; with `sentences` each is a
+    piece.
     """
     parts: list[str | Piece] = []
     fenced = False

@@ -19,11 +19,7 @@ class Load(NamedTuple):
 class MachineEngine:
     """A machine translator as an engine: whole texts go in, and its backend translates their pieces.
 
-    Args:
-        backend: the translator.
-        replies: where its answers are saved.
-        on_reply: called at every new answer; may raise to end the work.
-        before: called before the backend translates anything; may raise where a key is missing.
+    `on_reply` is called at every new answer, `before` before the backend translates anything; either may raise.
     """
 
     masks = True

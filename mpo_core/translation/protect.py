@@ -109,10 +109,7 @@ def unescaped(text: str) -> str:
 def protected_lost(source: str, translation: str, *, measures: bool) -> int:
     """Counts the protected items that a translation lacks or repeats, and the marks that were not replaced.
 
-    Args:
-        source: the original.
-        translation: its translation, items restored.
-        measures: whether numbers with units count; human translators may write those as their language does.
+    Numbers with units count if `measures`; human translators may write those as their language does.
     """
     pattern = _PROTECTED if measures else _LASTING
     expected = Counter(match.group() for match in pattern.finditer(source))

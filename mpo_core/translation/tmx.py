@@ -39,10 +39,6 @@ def read_units(path: Path, *, fix: str) -> Iterator[list[dict[str, str]]]:
     Inline codes are removed from the texts. After its first variant a unit has another one for each further text in the
     same language, and one with the codes that are placeholders, such as `{0}`, since a text to translate may have them.
 
-    Args:
-        path: the file, in the encoding that it declares.
-        fix: what the user can do if the file cannot be read.
-
     Raises:
         BadInputError: the file cannot be read, is not XML, or its encoding is unknown or not the declared one.
     """

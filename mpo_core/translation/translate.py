@@ -67,12 +67,6 @@ def translate_texts(texts: Sequence[Text], chain: Chain, *, source: str, target:
     knows it), or why a service gave nothing (`timed_out`, `too_many_requests`, `server_error` …). The setting
     `gates.marked` says whether a translation that a soft gate marks is used, counts less, or is rejected too.
 
-    Args:
-        texts: what to translate; (prompt_id, role) is unique.
-        chain: engines and gates.
-        source: language code of the texts.
-        target: language code of the translations.
-
     Returns:
         TRANSLATIONS in the order of `texts`, and QUARANTINE.
 

@@ -76,10 +76,6 @@ def probe_accuracy(train: States, test: States) -> float:
 
     A prompt is tested by the regression that was trained on the other folds. Its translations lie in its own fold, so
     no probe has seen the prompt in any language.
-
-    Args:
-        train: the states that the regressions are trained on.
-        test: the states that they are tested on.
     """
     hits = 0
     for fold in range(_FOLDS):

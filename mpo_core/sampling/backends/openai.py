@@ -95,9 +95,6 @@ class OpenAI(SamplingBackend):
     def require_models(self, models: Sequence[str]) -> None:
         """Checks that the settings name each of these models on the server at `url`.
 
-        Args:
-            models: names of the models, as in `sample`.
-
         Raises:
             BadInputError: `models` and `model` of the settings have no name for one of them.
         """
