@@ -129,6 +129,8 @@ class Barfi(Weighting):
         model: the policy; gradients are those of the trained weights in its last layer.
         step_rows: number of trusted pairs that an update takes.
         seed: of the order of the trusted pairs, which is a function of seed and step alone.
+        compiled: the model's layers are compiled. Then they compute as they are here, since compiled code gives up
+            in its backward pass what the next group's needs.
 
     Raises:
         BadInputError: there is no trusted pair, one has a prompt of the training, or the last layer is not trained.
@@ -143,10 +145,11 @@ class Barfi(Weighting):
         *,
         step_rows: int,
         seed: int,
+        compiled: bool = False,
     ) -> None:
         super().__init__(settings, rows)
         _require_apart(rows, trusted)
-        self._trusted, self._model = trusted, model
+        self._trusted, self._model, self._compiled = trusted, model, compiled
         self._order = EpochSteps([row.pair_id for row in trusted], step_rows=step_rows, seed=seed, order="shuffled")
         self._layer = [weight for weight in last_layer(model).parameters() if weight.requires_grad]
         if not self._layer:
@@ -161,7 +164,8 @@ class Barfi(Weighting):
         epoch, step = divmod(number - 1, len(self._order))
         trusted = [self._trusted[place] for place in self._order.steps(epoch)[step]]
         self._model.eval()
-        with training_alone(self._model, self._layer):
+        plain = torch.compiler.set_stance("force_eager") if self._compiled else contextlib.nullcontext()
+        with training_alone(self._model, self._layer), plain:
             outer = [torch.zeros_like(weight) for weight in self._layer]
             for of_forward, loss in losses(trusted):
                 self._add(outer, _weighted(loss, of_forward, trusted), keep=False)
@@ -209,7 +213,8 @@ def learned_weights(
         return None
     if settings.weighting.kind == "group_dro":
         return GroupDro(settings.weighting, rows)
-    return Barfi(settings.weighting, rows, trusted, model, step_rows=settings.step_rows, seed=settings.seed)
+    barfi, steps = settings.weighting, settings.step_rows
+    return Barfi(barfi, rows, trusted, model, step_rows=steps, seed=settings.seed, compiled=settings.compile_layers)
 
 
 def last_layer(model: Any) -> torch.nn.Module:

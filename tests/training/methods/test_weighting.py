@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,8 +12,10 @@ import torch
 
 from mpo_core.contract.errors import BadInputError
 from mpo_core.contract.training import TRAINING_METHODS, WeightingSettings
+from mpo_core.training import trainer
 from mpo_core.training.checkpoints import newest_checkpoint
 from mpo_core.training.collator import PairRow
+from mpo_core.training.compiled import compile_layers
 from mpo_core.training.encoding import EncodedText
 from mpo_core.training.stop import Stop
 from mpo_core.training.weighting import GroupDro, Weighting
@@ -84,6 +88,39 @@ def test_barfi_s_first_update_is_that_of_plain_gradients(tiny: Any, build_on: An
     got = made._weighting._weights().numpy()
     np.testing.assert_allclose(got, expected, rtol=1e-4)
     assert float(np.abs(got - 1).max()) > 1e-3
+
+
+def test_barfi_computes_without_compiled_code(tiny: Any, build_on: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The short twin of the next."""
+    stances: list[str] = []
+    monkeypatch.setattr(torch.compiler, "set_stance", lambda stance: nullcontext(stances.append(stance)))
+    monkeypatch.setattr(trainer, "compile_layers", lambda *_, **__: None)
+    rows, trusted = tiny.rows(tiny.llama(1), 4, languages="sw ko"), trusted_rows(tiny, tiny.llama(1))
+    for compiles in (False, True):
+        build_on(
+            tiny.llama(0), rows, trusted=trusted, max_steps=1, method="dpo", weighting={}, compile_layers=compiles
+        ).train()
+    assert stances == ["force_eager"]
+
+
+@pytest.mark.long
+def test_barfi_keeps_graphs_that_compiled_layers_would_give_up(
+    tiny: Any, build_on: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The backend divides a graph in two as inductor does, and generates no code.
+    backend = "aot_eager_decomp_partition"
+    monkeypatch.setattr(trainer, "compile_layers", partial(compile_layers, backend=backend))
+    rows, changes = tiny.rows(tiny.llama(1), 4, languages="sw ko"), {"method": "dpo", "weighting": {"rate": 0.3}}
+    plain, compiled = (
+        build_on(
+            tiny.llama(0), rows, trusted=trusted_rows(tiny, tiny.llama(1)), max_steps=1, compile_layers=on, **changes
+        )
+        for on in (False, True)
+    )
+    plain.train()
+    compiled.train()
+    assert shares(compiled._weighting) == pytest.approx(shares(plain._weighting))
+    assert shares(plain._weighting)["sw"] != 1.0
 
 
 def test_weights_multiply_the_losses_of_rows(tiny: Any, build_on: Any, measure: Any) -> None:
