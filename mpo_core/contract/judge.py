@@ -53,7 +53,8 @@ class Judge(Settings, abc.ABC):
         """Returns a verdict for every case, in the same order.
 
         Raises:
-            BadInputError: the judge does not know a language or a prompt.
+            BadInputError: the judge does not know a language or a prompt, or cannot be used.
+            StageFailedError: its server does not answer any more.
         """
 
     def verdicts_with_progress(self, cases: Sequence[Case], progress: Progress) -> list[Verdict]:

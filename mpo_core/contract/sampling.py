@@ -109,6 +109,7 @@ class SamplingBackend(Settings, abc.ABC):
 
         Raises:
             BadInputError: the model, the server or a setting is unusable.
+            StageFailedError: the server does not answer any more.
         """
 
     @abc.abstractmethod

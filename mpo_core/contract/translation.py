@@ -45,8 +45,8 @@ class Engine(Protocol):
         """Translates texts; returns one reply per text, in order.
 
         Raises:
-            BadInputError: the service rejects the engine's key.
-            EngineDownError: it does not answer any more.
+            BadInputError: the service rejects the engine's key, or a model cannot be loaded.
+            EngineDownError: it does not answer any more; with the replies until then.
         """
 
     def judge(self, texts: Sequence[str], source: str, target: str, *, refused: bool) -> None:

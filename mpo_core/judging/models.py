@@ -27,11 +27,7 @@ class ModelJudge(ReadingJudge):
     instead."""
 
     def verdicts(self, cases: Sequence[Case]) -> list[Verdict]:
-        """Asks the model about every answer, and turns its replies into verdicts.
-
-        Raises:
-            BadInputError, StageFailedError: as `verdicts_with_progress`.
-        """
+        """Asks the model about every answer, and turns its replies into verdicts."""
         return self.verdicts_with_progress(cases, ignore_progress)
 
     def card(self) -> dict[str, str]:

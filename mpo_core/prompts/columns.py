@@ -97,11 +97,7 @@ class ColumnSource(PromptSource, abc.ABC):
         """
 
     def prompts(self, *, dominant: str, seed: int, key: str) -> list[Prompt | RejectedRow]:
-        """Returns the prompts of the rows that `where` names, and the rows that give none.
-
-        Raises:
-            BadInputError: the table is missing, malformed or empty, lacks a column, or no row gives a prompt.
-        """
+        """Returns the prompts of the rows that `where` names, and the rows that give none."""
         del seed
         _require_languages(self._by_language[0], dominant, key)
         records = self.records(key=key)

@@ -124,11 +124,7 @@ class DeepTranslatorClient:
         self._own = threading.local()
 
     async def ask(self, text: str, source: str, target: str) -> str | None:
-        """Translates a piece in a thread; None where the service gave no translation.
-
-        Raises:
-            PassingError, LastingError, RefusedError, EngineDownError: as `Client.ask`.
-        """
+        """Translates a piece in a thread; None where the service gave no translation."""
         return await self._loop.run_in_executor(self._pool, self._ask, text, source, target)
 
     async def close(self) -> None:

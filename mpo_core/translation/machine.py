@@ -40,11 +40,7 @@ class MachineEngine:
         return getattr(self._backend, "licence", None)
 
     def check(self, source: str, target: str) -> None:
-        """Checks that the backend translates from the source language into the target language.
-
-        Raises:
-            UnknownLanguageError: it does not.
-        """
+        """Checks that the backend translates from the source language into the target language."""
         self._pair(source, target)
 
     def _pair(self, source: str, target: str) -> tuple[str, str]:
@@ -69,12 +65,7 @@ class MachineEngine:
         return Load(len(missing), sum(map(len, missing)), len(known))
 
     def translate(self, texts: Sequence[str], source: str, target: str) -> list[Reply]:
-        """Translates texts, with one reply per text in their order; equal pieces are sent once.
-
-        Raises:
-            EngineDownError: the backend does not answer any more; the error holds the replies until then.
-            BadInputError: a key is missing or refused, or the backend's model cannot be loaded.
-        """
+        """Translates texts, with one reply per text in their order; equal pieces are sent once."""
         own = self._pair(source, target)
         direction = self._direction(source, target)
         layouts = self._layouts(texts)

@@ -66,20 +66,12 @@ class MemoryEngine:
             self._rows(code)
 
     def check(self, source: str, target: str) -> None:
-        """Checks that the translation memory contains both languages.
-
-        Raises:
-            UnknownLanguageError: it lacks one.
-        """
+        """Checks that the translation memory contains both languages."""
         self._rows(source)
         self._rows(target)
 
     def translate(self, texts: Sequence[str], source: str, target: str) -> list[Reply]:
-        """Looks texts up: no translation where the memory lacks the text, an empty one where it lacks the translation.
-
-        Raises:
-            UnknownLanguageError: the memory has no column of one of the languages.
-        """
+        """Looks texts up: no translation where the memory lacks a text, an empty one where it lacks its translation."""
         known = self._between(source, target)
         replies = (known.get(normalised(text)) for text in texts)
         return [Reply(None, NO_TRANSLATION) if text is None else Reply(text) for text in replies]

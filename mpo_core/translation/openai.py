@@ -45,11 +45,7 @@ class OpenAIClient:
         self.key_variables = self._model.key_variables
 
     async def ask(self, text: str, source: str, target: str) -> str | None:
-        """Asks the model for the translation of a piece; None where its reply is empty.
-
-        Raises:
-            PassingError, LastingError, RefusedError: as `Client.ask`.
-        """
+        """Asks the model for the translation of a piece; None where its reply is empty."""
         instructions = _INSTRUCTIONS.format(source=_name(source), target=_name(target))
         messages = [{"role": "system", "content": instructions}, {"role": "user", "content": f"<text>{text}</text>"}]
         completion = await self._model.ask(messages, max_tokens=self._max_tokens, hidden=[text, instructions])

@@ -80,12 +80,7 @@ class RemoteBackend:
         """Accepts every direction: a service translates between any two languages that it knows."""
 
     def translate(self, pieces: Sequence[str], source: str, target: str, keep: Keep) -> dict[str, Reply]:
-        """Translates pieces, and calls `keep` with each translation as soon as it arrives.
-
-        Raises:
-            EngineDownError: the service does not answer any more; the error holds the replies until then.
-            BadInputError: the service refuses the key.
-        """
+        """Translates pieces, and calls `keep` with each translation as soon as it arrives."""
         return asyncio.run(self._all(pieces, source, target, keep))
 
     async def _all(self, pieces: Sequence[str], source: str, target: str, keep: Keep) -> dict[str, Reply]:

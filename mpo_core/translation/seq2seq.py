@@ -69,19 +69,11 @@ class Seq2SeqBackend:
         return _model_tokenizer(self._folder).code(language)
 
     def check(self, source: str, target: str) -> None:
-        """Checks that the model translates from the source language into the target language.
-
-        Raises:
-            UnknownLanguageError: it knows both languages, but not this direction.
-        """
+        """Checks that the model translates from the source language into the target language."""
         _model_tokenizer(self._folder).check(source, target, self.name)
 
     def translate(self, pieces: Sequence[str], source: str, target: str, keep: Keep) -> dict[str, Reply]:
-        """Translates pieces in batches of similar length, and calls `keep` with each translation.
-
-        Raises:
-            BadInputError: the model cannot be loaded.
-        """
+        """Translates pieces in batches of similar length, and calls `keep` with each translation."""
         s = self._settings
         model = _load(self._folder, s.dtype, pick_device(s.device, where="translation.engines[].device"))
         replies: dict[str, Reply] = {}

@@ -27,11 +27,7 @@ class XSafety(Benchmark):
     """Folder of the repository Jarviswang94/Multilingual_safety_benchmark, with a folder for each language."""
 
     def prompts(self, language: str) -> list[BenchmarkPrompt]:
-        """Returns the rows of all files in the language's folder; the same row of a kind has one id everywhere.
-
-        Raises:
-            BadInputError: a file cannot be read.
-        """
+        """Returns the rows of all files in the language's folder; the same row of a kind has one id everywhere."""
         folder = Path(self.path, _FOLDERS.get(language, language))
         files = sorted(path for path in folder.glob("*") if path.suffix.lower() in {".csv", ".xlsx"})
         categories = {path: _ENDING.sub("", path.stem).lower() for path in files}

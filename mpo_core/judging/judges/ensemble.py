@@ -29,11 +29,7 @@ class EnsembleJudge(Judge):
     Default: `majority`."""
 
     def verdicts(self, cases: Sequence[Case]) -> list[Verdict]:
-        """Lets every judge judge the answers, and returns the verdicts of the vote.
-
-        Raises:
-            BadInputError, StageFailedError: one of the judges raises it.
-        """
+        """Lets every judge judge the answers, and returns the verdicts of the vote."""
         return self.verdicts_with_progress(cases, ignore_progress)
 
     def verdicts_with_progress(self, cases: Sequence[Case], progress: Progress) -> list[Verdict]:
@@ -49,21 +45,13 @@ class EnsembleJudge(Judge):
         return [self._counted(votes) for votes in zip(*by_judge, strict=True)]
 
     def require_languages(self, languages: Iterable[str]) -> None:
-        """Checks that every judge can judge every language.
-
-        Raises:
-            BadInputError: one of them cannot.
-        """
+        """Checks that every judge can judge every language."""
         codes = list(languages)
         for judge in self.judges:
             judge.require_languages(codes)
 
     def require_ready(self) -> None:
-        """Checks that every judge has what it needs.
-
-        Raises:
-            BadInputError: something is missing.
-        """
+        """Checks that every judge has what it needs."""
         for judge in self.judges:
             judge.require_ready()
 

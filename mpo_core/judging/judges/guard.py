@@ -40,22 +40,14 @@ class GuardJudge(ModelJudge):
         return self
 
     def verdicts_with_progress(self, cases: Sequence[Case], progress: Progress) -> list[Verdict]:
-        """Asks the guard about every answer, and turns its replies into verdicts.
-
-        Raises:
-            BadInputError: the guard cannot be loaded, or was not made for a language.
-        """
+        """Asks the guard about every answer, and turns its replies into verdicts."""
         from mpo_core.judging.local import readings
 
         self.require_languages({case.language for case in cases})
         return self.all_verdicts(cases, lambda readable: readings(self, readable, progress))
 
     def require_languages(self, languages: Iterable[str]) -> None:
-        """Checks that the guard was made for every language (or may judge all), and can tell a refusal there.
-
-        Raises:
-            BadInputError: names the first language that it lacks.
-        """
+        """Checks that the guard was made for every language (or may judge all), and can tell a refusal there."""
         require_covered(self, self.format, languages)
 
     def cautions(self, languages: Iterable[str]) -> list[str]:
@@ -63,11 +55,7 @@ class GuardJudge(ModelJudge):
         return guard_cautions(self, self.format, languages)
 
     def card(self) -> dict[str, str]:
-        """Returns the model, its revision, and the digests of its files and of its prompt template.
-
-        Raises:
-            BadInputError: the guard cannot be found.
-        """
+        """Returns the model, its revision, and the digests of its files and of its prompt template."""
         from mpo_core.judging.local import identity, template_digest
 
         return {
@@ -80,11 +68,7 @@ class GuardJudge(ModelJudge):
         }
 
     def identity(self) -> str:
-        """Returns the digest of the guard's files, its chat template among them, and a later version of the prompt.
-
-        Raises:
-            BadInputError: it cannot be found.
-        """
+        """Returns the digest of the guard's files, its chat template among them, and a later version of the prompt."""
         from mpo_core.judging.local import identity
 
         return identity(self) + later_version(self.format)

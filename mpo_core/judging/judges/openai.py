@@ -58,12 +58,7 @@ class OpenAIJudge(ModelJudge):
         return {**super().card(), "model": self.model, "version": self.version or "not stated", "format": prompt}
 
     def verdicts_with_progress(self, cases: Sequence[Case], progress: Progress) -> list[Verdict]:
-        """Asks the model about every answer; without a readable reply an answer is unjudged.
-
-        Raises:
-            BadInputError: the server refuses every request, or the key is missing or malformed.
-            StageFailedError: the server does not answer any more.
-        """
+        """Asks the model about every answer; without a readable reply an answer is unjudged."""
         from mpo_core.judging.remote import readings
 
         self.require_languages({case.language for case in cases})
@@ -71,20 +66,12 @@ class OpenAIJudge(ModelJudge):
         return self.all_verdicts(cases, lambda readable: readings(self, readable, progress))
 
     def require_languages(self, languages: Iterable[str]) -> None:
-        """Checks that a guard was made for every language, or may judge all; a language model may judge any.
-
-        Raises:
-            BadInputError: names the first language that the guard lacks.
-        """
+        """Checks that a guard was made for every language, or may judge all; a language model may judge any."""
         if self.format is not None:
             require_covered(self, self.format, languages)
 
     def require_ready(self) -> None:
-        """Checks that the server's key is there, where it needs one.
-
-        Raises:
-            BadInputError: the key is missing or malformed.
-        """
+        """Checks that the server's key is there, where it needs one."""
         from mpo_core.http.greedy import require_key
 
         require_key(self.url, self.key_variable)

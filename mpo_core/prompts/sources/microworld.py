@@ -27,11 +27,7 @@ class MicroworldSource(PromptSource):
         return f"{'' if self.world == 'small' else 'hard-'}microworld-{self.split}-{self.kind}"
 
     def prompts(self, *, dominant: str, seed: int, key: str) -> list[Prompt | RejectedRow]:
-        """Returns `limit` prompts of the world, sampled by the seed, with both answers.
-
-        Raises:
-            BadInputError: the world does not speak the dominant language.
-        """
+        """Returns `limit` prompts of the world, sampled by the seed, with both answers."""
         from mpo_core.microworld import world_of
 
         world = world_of(self.world)

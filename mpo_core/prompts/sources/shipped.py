@@ -34,11 +34,7 @@ class ShippedSource(PromptSource):
         return _FILES[0]
 
     def prompts(self, *, dominant: str, seed: int, key: str) -> list[Prompt | RejectedRow]:
-        """Returns the prompts, each with its answers.
-
-        Raises:
-            BadInputError: the dominant language is not English, or the files are not there.
-        """
+        """Returns the prompts, each with its answers."""
         del seed
         if dominant != "en":
             raise BadInputError(

@@ -69,12 +69,7 @@ class OpenAI(SamplingBackend):
     def sample(
         self, requests: Sequence[SampleRequest], settings: GenerationSettings, model: SampledModel, progress: Progress
     ) -> list[Answer | NoAnswer]:
-        """Sends the server one HTTP request for each answer, with a seed of its own.
-
-        Raises:
-            BadInputError: the server does not start, refuses everything, or the key is missing or malformed.
-            StageFailedError: the server does not answer any more.
-        """
+        """Sends the server one HTTP request for each answer, with a seed of its own."""
         from mpo_core.sampling.chat import ask_server
         from mpo_core.sampling.servers import running_server
 
@@ -93,11 +88,7 @@ class OpenAI(SamplingBackend):
         return f"openai:{program}@{self.version}"
 
     def require_models(self, models: Sequence[str]) -> None:
-        """Checks that the settings name each of these models on the server at `url`.
-
-        Raises:
-            BadInputError: `models` and `model` of the settings have no name for one of them.
-        """
+        """Checks that the settings name each of these models on the server at `url`."""
         unnamed = [model for model in dict.fromkeys(models) if model not in self.models]
         if self.command is not None or not unnamed or (not self.models and len(set(models)) == 1):
             return
@@ -110,11 +101,7 @@ class OpenAI(SamplingBackend):
         )
 
     def require_key(self) -> None:
-        """Checks that the server's key is set, where the settings name one.
-
-        Raises:
-            BadInputError: the key is missing or malformed.
-        """
+        """Checks that the server's key is set, where the settings name one."""
         from mpo_core.http.client import server_key
 
         server_key(self.key_variable)

@@ -43,11 +43,7 @@ class Transformers(SamplingBackend):
     def sample(
         self, requests: Sequence[SampleRequest], settings: GenerationSettings, model: SampledModel, progress: Progress
     ) -> list[Answer | NoAnswer]:
-        """Generates an answer to every request; an answer does not depend on the other requests in its batch.
-
-        Raises:
-            BadInputError: the model cannot be loaded, no prompt can be encoded, or the scores become NaN.
-        """
+        """Generates an answer to every request; an answer does not depend on the other requests in its batch."""
         from mpo_core.models import shared_model
         from mpo_core.sampling.generate import generate
 

@@ -23,11 +23,7 @@ class DeepTranslatorSource(RemoteSource):
         return machine(deep_translator_backend(self))
 
     def require_key(self) -> None:
-        """Checks that the service's keys are in the environment.
-
-        Raises:
-            BadInputError: a key is missing or malformed.
-        """
+        """Checks that the service's keys are in the environment."""
         from mpo_core.translation.deep import require_keys
 
         require_keys(self.service)

@@ -34,20 +34,12 @@ class MemorySource(TranslationEngine):
     """Character between the fields of a CSV file, such as ";" or "tab". Default: a comma, or a tab in a `.tsv` file."""
 
     def open(self, machine: Callable[[Backend], Engine]) -> Engine:
-        """Reads the whole file and returns the engine; tasks of one process share it.
-
-        Raises:
-            BadInputError: the file is missing or malformed, or lacks a column of `columns`.
-        """
+        """Reads the whole file and returns the engine; tasks of one process share it."""
         del machine  # it is no machine translator
         return _read(self.path, tuple(self.columns.items()), self.delimiter, self.identity())
 
     def identity(self) -> str:
-        """Returns the digest of the file.
-
-        Raises:
-            BadInputError: the file is missing or cannot be read.
-        """
+        """Returns the digest of the file."""
         from mpo_core.files.read import digest
         from mpo_core.translation.memory import FIX
 

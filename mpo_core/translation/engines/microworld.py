@@ -73,11 +73,7 @@ class MicroworldEngine:
         self._world, self._noise = world_of(settings.world), settings.noise
 
     def check(self, source: str, target: str) -> None:
-        """Checks that the microworld has both languages.
-
-        Raises:
-            UnknownLanguageError: it does not.
-        """
+        """Checks that the microworld has both languages."""
         for code in (source, target):
             if code not in self._world.languages:
                 raise UnknownLanguageError(

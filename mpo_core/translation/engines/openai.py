@@ -31,11 +31,7 @@ class OpenAISource(RemoteSource):
         return machine(openai_backend(self))
 
     def require_key(self) -> None:
-        """Checks that the key of OpenAI's own server is set, where that is meant.
-
-        Raises:
-            BadInputError: the key is missing or malformed.
-        """
+        """Checks that the key of OpenAI's own server is set, where that is meant."""
         from mpo_core.http.greedy import require_key
 
         require_key(self.url, self.key_variable)

@@ -32,21 +32,13 @@ class Seq2SeqSource(TranslationEngine):
     """Number of pieces (lines, or sentences of long lines) in a batch; more need more memory. Default: 32."""
 
     def open(self, machine: Callable[[Backend], Engine]) -> Engine:
-        """Returns the engine; the model's weights are loaded when they are first needed.
-
-        Raises:
-            BadInputError: there is no such model, or its weights are not safetensors.
-        """
+        """Returns the engine; the model's weights are loaded when they are first needed."""
         from mpo_core.translation.seq2seq import Seq2SeqBackend
 
         return machine(Seq2SeqBackend(self))
 
     def identity(self) -> str:
-        """Returns the digest of the model's files, and the settings of the search.
-
-        Raises:
-            BadInputError: the model is missing.
-        """
+        """Returns the digest of the model's files, and the settings of the search."""
         from mpo_core.translation.seq2seq import identity
 
         return identity(self)
