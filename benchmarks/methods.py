@@ -195,10 +195,18 @@ def draw(summaries: dict[str, Any]) -> str:
 
 def tables(summaries: dict[str, Any]) -> str:
     """Returns a table for each condition."""
-    from mpo_core.reporting.methods import COLUMNS, FLIPPED_COLUMNS, table_markdown
+    from mpo_core.reporting.methods import COLUMNS, FLIPPED_COLUMNS, lines
+
+    def markdown(summary: Any, columns: Any) -> str:
+        head = ["method", *(column.name for column in summary.measured(columns))]
+        rows = [
+            [line.name, *(f"{mean} ({interval})" if interval else mean for mean, interval in line.cells)]
+            for line in lines(summary, 0.0, columns)
+        ]
+        return "\n".join("| " + " | ".join(row) + " |" for row in [head, ["---"] * len(head), *rows]) + "\n"
 
     return "\n".join(
-        f"{TITLES[name]}:\n\n{table_markdown(summary, 0.0, FLIPPED_COLUMNS if number else COLUMNS)}"
+        f"{TITLES[name]}:\n\n{markdown(summary, FLIPPED_COLUMNS if number else COLUMNS)}"
         for number, (name, summary) in enumerate(summaries.items())
     ).rstrip()
 

@@ -451,30 +451,5 @@ QUARANTINE = _spec(
     Column("detail", _STRING, "numbers or names that explain it; never harmful text"),
 )
 
-ALL_TABLES: tuple[TableSpec, ...] = (
-    PROMPTS,
-    REFERENCE_ANSWERS,
-    TRANSLATIONS,
-    TRANSLATED,
-    RESPONSES,
-    VERDICTS,
-    JUDGED,
-    SOURCE_PAIRS,
-    PAIRS,
-    GAPS,
-    TEACHER,
-    SWAPS,
-    TRAINING_LOG,
-    EDITS,
-    PASSAGES,
-    TEXT_SCORES,
-    DIVERGENCES,
-    TASK_ITEMS,
-    PROMPT_STATES,
-    METRICS,
-    CATEGORIES,
-    COMPARISONS,
-    METHOD_RUNS,
-    METHODS,
-    QUARANTINE,
-)
+ALL_TABLES = tuple(table for table in list(globals().values()) if isinstance(table, TableSpec))
+"""Every table, in the order of this file."""

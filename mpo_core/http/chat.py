@@ -8,11 +8,9 @@ import httpx
 
 from mpo_core.http.address import ServiceUrl
 from mpo_core.http.client import Answer, HttpClient
-from mpo_core.http.errors import LastingError, PassingError, RefusedError
+from mpo_core.http.errors import FOREIGN, LastingError, PassingError, RefusedError
 from mpo_core.http.words import server_words
 
-FOREIGN = "foreign_reply"
-"""The reason where a server answers with success, and yet not as an OpenAI-compatible server does."""
 MALFORMED = {400, 413, 422, 500}
 """Statuses of a request in a form that the server does not take; llama.cpp answers 500 where a chat template raises."""
 LONGER_THAN_CONTEXT = re.compile(r"context[ _-]?(?:length|window|size)|maximum context|too (?:many|large).{0,40}tokens")

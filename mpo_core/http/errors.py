@@ -1,5 +1,8 @@
 """Errors of a request: one that may pass, one that is about this text, and a refusal by the server."""
 
+FOREIGN = "foreign_reply"
+"""The reason where a server answers with success, and yet not as its kind of service does."""
+
 
 class PassingError(Exception):
     """A request failed for a reason that may pass, so that it is worth sending again.

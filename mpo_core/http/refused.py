@@ -3,10 +3,8 @@
 from collections.abc import Sequence
 
 from mpo_core.contract.errors import BadInputError
-from mpo_core.http.errors import RefusedError
+from mpo_core.http.errors import FOREIGN, RefusedError
 
-_FOREIGN = "foreign_reply"
-"""The reason where a server answers with success, and yet not as its kind of service does."""
 KEY_REFUSED = {401, 403}
 """Statuses of a refused key."""
 _HTTP = range(100, 600)
@@ -21,7 +19,7 @@ def refused_service(
     Its words are shown, so `error` must be the refusal of a request without the user's texts.
     """
     quote = f": {error.words.rstrip('.')}" if error.words else ""
-    if error.reason == _FOREIGN:
+    if error.reason == FOREIGN:
         return BadInputError(
             f"the service {name} answers, but not as its kind of server does{quote}",
             where=where,

@@ -1,4 +1,4 @@
-"""Reports a comparison of training methods: one table and one picture, as a page, as markdown, on the console."""
+"""Reports a comparison of training methods: one table and one picture, as a page, on the console."""
 
 import posixpath
 from typing import Any, NamedTuple
@@ -210,16 +210,6 @@ def untuned_note(summary: MethodsSummary) -> str:
         f"Not tuned: {', '.join(summary.untuned)} trained with this profile's settings for {own}, so their figures "
         "do not show what they can do. Give them settings of their own in compare.methods."
     )
-
-
-def table_markdown(summary: MethodsSummary, flipped: float, columns: tuple[Column, ...]) -> str:
-    """Returns the table at one share of swapped answers in markdown."""
-    head = ["method", *(column.name for column in summary.measured(columns))]
-    rows = [
-        [line.name, *(f"{mean} ({interval})" if interval else mean for mean, interval in line.cells)]
-        for line in lines(summary, flipped, columns)
-    ]
-    return "\n".join("| " + " | ".join(row) + " |" for row in [head, ["---"] * len(head), *rows]) + "\n"
 
 
 def picture(summary: MethodsSummary) -> Markup:

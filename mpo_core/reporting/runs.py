@@ -59,12 +59,6 @@ def differences(summaries: Sequence[RunSummary]) -> list[str]:
     return notes
 
 
-def _prompts(summary: RunSummary, card: BenchmarkCard, metric: Metric) -> tuple[tuple[str, int | None], ...]:
-    """Returns the number of prompts of each language that was measured."""
-    rows = ((code, summary.pair(code, metric.name, card.name).n) for code in sorted(summary.languages))
-    return tuple((code, n) for code, n in rows if n)
-
-
 def panels(summaries: Sequence[RunSummary]) -> list[Panel]:
     """Returns a panel for each main metric of each set of prompts that one of the runs has measured."""
     codes = list(dict.fromkeys(code for summary in summaries for code in summary.languages))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 from pydantic import Field
 
@@ -47,21 +47,7 @@ class BackTranslationSettings(Settings):
 class TranslationGates(Settings):
     """Tests of every translation. After a change, stored translations are tested again, without new requests."""
 
-    hard: list[GateName] = Field(
-        [
-            "empty_translation",
-            "echo",
-            "error_page",
-            "wrong_language",
-            "protected_lost",
-            "repetition",
-            "refusal",
-            "truncated",
-            "sentences_lost",
-            "shared",
-            "back_translation",
-        ]
-    )
+    hard: list[GateName] = Field([*get_args(GateName)[:11]])
     """Gates that reject a translation; the others only mark it. Default: the eleven from `empty_translation` to
     `back_translation`."""
     marked: Literal["keep", "weigh", "drop"] = "weigh"
