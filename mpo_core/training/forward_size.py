@@ -31,6 +31,7 @@ _TOKENS, _LAYERS = "forward/tokens", "forward/recomputed_layers"  # in the train
 
 _log = logging.getLogger(__name__)
 S = TypeVar("S", bound="Cut")
+R = TypeVar("R")
 
 
 class Cut(Protocol):
@@ -251,17 +252,18 @@ class ForwardSize:
             return list(range(layers + 1))
         return [layers if self._settings.gradient_checkpointing else 0]
 
-    def until_it_fits(
-        self, model: Any, step: S, run: Callable[[S], Tensor], *, cut: Callable[[], S], state: State
-    ) -> Tensor:
+    def until_it_fits(self, model: Any, step: S, run: Callable[[S], R], *, cut: Callable[[], S], state: State) -> R:
         """Runs a step or a part of it; where memory runs out, from its beginning again in smaller forward passes.
 
         Args:
             model: the policy.
             step: an optimiser step.
-            run: adds up gradients, and returns their loss.
+            run: computes with the step.
             cut: cuts it anew.
             state: of the training.
+
+        Returns:
+            What `run` has returned.
 
         Raises:
             BadInputError: the memory is too small for a single pair.
@@ -271,9 +273,9 @@ class ForwardSize:
             return run(step)
         while True:
             random = _random_states(self._device)
-            total = unless_out_of_memory(lambda step=step: run(step))  # type: ignore[misc]
-            if total is not None:
-                return total
+            result = unless_out_of_memory(functools.partial(run, step))
+            if result is not None:
+                return result
             _set_random_states(self._device, random)
             model.zero_grad()
             self._shrink(model, step.forwards)

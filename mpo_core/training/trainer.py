@@ -77,6 +77,7 @@ class MPOTrainer:
         self._with_sources = settings.retention_weight > 0
         self._compares = self._with_sources and settings.retention_distance == "kl"
         self._with_prompts = settings.needs_prompt_scores
+        self._shares_copies = False  # whether the passes of the step in progress share copies of weights
         self._layouts: dict[tuple[str, ...], Tensor] = {}
         self._answers: FrozenAnswers | None = None
         attach(model, packed=self.packed, keep=settings.logit_memory * 2**20)
@@ -186,10 +187,10 @@ class MPOTrainer:
     # -- loss -----------------------------------------------------------------------
 
     def _autocast(self, *, exact: bool = False) -> Any:
-        # Not left to accelerate, which under FSDP would cast weights and figures instead. Inside of `adding_up` the
-        # cache lasts for a step; elsewhere no weight is read twice, so a cache would only hold memory.
+        # Not left to accelerate, which under FSDP would cast weights and figures instead. Where the passes of a step
+        # share no copies, no weight is read twice, and a cache would only hold memory.
         bfloat16 = self.settings.precision == "bfloat16" and not exact
-        cached = torch.is_grad_enabled() and self.accelerator.distributed_type == DistributedType.NO
+        cached = self._shares_copies and torch.is_grad_enabled()
         return torch.autocast(self.device.type, torch.bfloat16, enabled=bfloat16, cache_enabled=cached)
 
     def _layout(self, forward: Forward) -> Layout:
@@ -359,10 +360,10 @@ class MPOTrainer:
             self._require_reference(model, whole)
         repeat = functools.partial(self.size.until_it_fits, model, cut=lambda: cut(whole.kl), state=self.state)
 
-        def weigh(step: Step) -> Tensor:
+        def weigh(step: Step) -> Step:
             if self._weighting is not None:
                 self._weighting.begin(step.rows, number, functools.partial(self._row_losses, model, step))
-            return torch.zeros(())
+            return step
 
         def run(step: Step) -> Tensor:
             total = self._add_up(model, step)
@@ -371,10 +372,7 @@ class MPOTrainer:
                 total += loss / self.accelerator.num_processes
             return total
 
-        if self._weighting is not None:
-            repeat(whole, weigh)
-            whole = cut(whole.kl)
-        total = repeat(whole, run)
+        total: Tensor = repeat(repeat(whole, weigh), run)
         if self._weighting is not None:
             self._weighting.finish()
         return total
@@ -389,7 +387,8 @@ class MPOTrainer:
         alone = self.accelerator.distributed_type == DistributedType.NO
         passes = self.parts(step) if self.settings.needs_answers else []
         # One copy of the weights serves all passes, but layers that are computed again would not hold theirs so long.
-        shares = self.settings.precision == "bfloat16" and len(passes) > 1 and not recomputes(model)
+        shares = self.settings.precision == "bfloat16" and alone and len(passes) > 1 and not recomputes(model)
+        self._shares_copies = shares
         with adding_up(model, torch.bfloat16 if shares else None) if alone else contextlib.nullcontext():
             for i, part in enumerate(passes):
                 last = i == len(passes) - 1

@@ -88,3 +88,15 @@ def test_each_weight_is_cast_once_in_a_step_and_nothing_else_changes(build: Any,
     alone.train()
     assert [line["loss"] for line in steps(shared)] == [line["loss"] for line in steps(alone)]
     assert equal(weights(shared.model), weights(alone.model))
+
+
+@pytest.mark.parametrize("recomputed", [False, True])
+def test_copies_of_weights_are_held_where_passes_share_them_alone(build: Any, recomputed: bool) -> None:
+    changes = {"precision": "bfloat16", "batch_size": 8, "gradient_checkpointing": recomputed}
+    trainer = build(changes | {"tokens_per_forward": 128})
+    trainer.prepare()
+    held = []
+    trainer.model.model.norm.register_forward_hook(lambda *_: held.append(torch.is_autocast_cache_enabled()))
+    trainer.forward_and_backward(trainer.step_of(list(range(8))))
+    assert len(held) > 1
+    assert set(held) == {not recomputed}
