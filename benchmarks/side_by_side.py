@@ -22,6 +22,20 @@ FIGURES = {
 
 
 @contextlib.contextmanager
+def ended_by_signals() -> Iterator[None]:
+    """Lets Ctrl-C, SIGTERM and SIGHUP end flows as they end the `mpo` command, which shows its progress.
+
+    Prefect's own handler would report to its temporary server for minutes, which has got the same signal and is gone.
+    """
+    from rich.console import Console
+
+    from flows import progress, surroundings
+
+    with surroundings.ended_by_signals(), progress.show(Console(stderr=True)):
+        yield
+
+
+@contextlib.contextmanager
 def forked() -> Iterator[None]:
     """Forks trainings from a process that has their libraries, as short tests do: each saves the imports."""
     server = os.environ.get("PREFECT_API_URL")
@@ -30,7 +44,7 @@ def forked() -> Iterator[None]:
 
     if server is not None:
         os.environ["PREFECT_API_URL"] = server
-    with forked_trainings():
+    with ended_by_signals(), forked_trainings():
         yield
 
 
@@ -50,7 +64,8 @@ def compared(name: str, root: str, seeds: int, changes: list[str], flipped: str 
 
     own = [f"run.root={root}", f"run.name={name}", f"compare.seeds={list(range(seeds))}"]
     config = load_config(PROFILE, [*own, f"compare.flipped=[{flipped}]", *changes])
-    return compare_methods(parse_config(with_methods(config, ["mpo"]), where=name))
+    with ended_by_signals():
+        return compare_methods(parse_config(with_methods(config, ["mpo"]), where=name))
 
 
 def header(first: str) -> list[str]:
