@@ -165,7 +165,10 @@ def config_of(shape: dict[str, Any], layers: int | None = None) -> Any:
 
 
 def peak_beside_state(shape: dict[str, Any], settings: Any, tokens: int, layers: int, *, recomputed: bool) -> int:
-    """The most bytes of two forward and backward passes, beside weights and gradients; run where it is called."""
+    """The most bytes of two forward and backward passes, run where it is called.
+
+    It is beside weights and gradients, but for that of input embeddings of their own, which is made after the passes.
+    """
     narrow = settings.weights != "float32"  # nf4 computes as the base in bfloat16 does
     torch.set_default_dtype(torch.bfloat16 if narrow else torch.float32)
     model = AutoModelForCausalLM.from_config(config_of(shape, layers))
@@ -179,20 +182,24 @@ def peak_beside_state(shape: dict[str, Any], settings: Any, tokens: int, layers:
     if recomputed:
         forward.inner(model).activation_checkpointing_enable({"use_reentrant": False})
         model.train()
-    trained = [weight for weight in model.parameters() if weight.requires_grad]
-    gradients = sum(weight.nbytes for weight in trained)
+    late = model.get_input_embeddings().weight
+    tied = late is model.get_output_embeddings().weight
+    gradients = sum(
+        weight.nbytes for weight in model.parameters() if weight.requires_grad and (tied or weight is not late)
+    )
     layout = pack(items(tokens), "mean")
-    autocast = functools.partial(torch.autocast, "cpu", torch.bfloat16, cache_enabled=False)
+    bfloat16 = settings.precision == "bfloat16"
+    shares = bfloat16 and not recomputed  # as in `MPOTrainer`
     with Peak() as peak:
         for tensor in [*model.parameters(), *model.buffers()]:
             peak.add(tensor.data)
         weights = peak.now
-        for _ in range(2):  # the second adds to the gradients of the first
-            with forward.adding_up(model):
-                with autocast(enabled=settings.precision == "bfloat16"):
+        with forward.adding_up(model, torch.bfloat16 if shares else None):
+            for _ in range(2):  # the second adds to the gradients of the first
+                with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16, cache_enabled=shares):
                     out = model(layout=layout)
                 (out.log_p.sum() + out.pooled.square().sum()).backward()
-            del out
+                del out
     return peak.most - weights - gradients
 
 
@@ -235,16 +242,18 @@ class Need(NamedTuple):
     """Activations, if those of all layers are computed again."""
     stored: float
     """Activations, if none are."""
+    late: float
+    """Gradient of the input embeddings, where it is made after the passes."""
 
     @property
     def least(self) -> float:
         """With activations computed again."""
-        return self.state.total + self.gathered + self.recomputed
+        return self.state.total + max(self.gathered + self.recomputed - self.late, 0.0)
 
     @property
     def most(self) -> float:
         """With activations stored."""
-        return self.state.total + self.gathered + self.stored
+        return self.state.total + max(self.gathered + self.stored - self.late, 0.0)
 
 
 def need(shape: dict[str, Any], changes: dict[str, Any], tokens: int = ON_DEVICE, cards: int = 1) -> Need | None:
@@ -262,11 +271,16 @@ def need(shape: dict[str, Any], changes: dict[str, Any], tokens: int = ON_DEVICE
         whole = rest + 2 * in_layers / shape["num_hidden_layers"]  # embeddings, and two layers
         each = 2.0 if settings.weights == "bfloat16" else 4.0
         gathered = whole * each * (1 if settings.lora is not None else 2)  # with their gradients
+    state, late = state_bytes(shapes, settings), 0.0
+    if cards == 1 and settings.lora is None and not shape["tie_word_embeddings"]:
+        numbers = sum(torch.Size(size).numel() for size in shapes.values())
+        late = state.gradients * shape["vocab_size"] * shape["hidden_size"] / numbers
     return Need(
-        state_bytes(shapes, settings),
+        state,
         gathered,
         activations(shape, changes, tokens, recomputed=True),
         activations(shape, changes, tokens, recomputed=False),
+        late,
     )
 
 
@@ -326,7 +340,8 @@ def on_this_cpu() -> str:
         with without_data():
             beside = peak_beside_state(shape, settings, tokens, shape["num_hidden_layers"], recomputed=False)
         state = state_bytes(_shapes(json.dumps(shape)), settings)
-        computed = (beside + state.weights + state.gradients) / 2**20
+        late = 4 * shape["vocab_size"] * shape["hidden_size"]  # see `Need`
+        computed = (beside + state.weights + state.gradients - late) / 2**20
         lines.append(f"{name} | {measured:.0f} | {computed:.0f} | {computed / measured - 1:+.0%}")
     return table("CPU, float32 | measured MiB | computed MiB | error", lines)
 
