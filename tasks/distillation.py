@@ -62,7 +62,7 @@ def measure_teacher(
     precision: str,
     weights: str,
     language: str,
-    tokens_per_forward: int,
+    tokens_per_forward: int | None,
     label: str,
 ) -> Shard:
     """Measures the teacher's likeliest tokens at each token of its answers, but of those that the judge objects to."""

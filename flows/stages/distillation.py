@@ -59,7 +59,7 @@ def teacher(run: Run, model: ModelFolder, texts: Texts, training: TrainingMethod
                 precision=training.precision,
                 weights=training.weights,
                 language=language,
-                tokens_per_forward=training.tokens_per_forward or 4096,
+                tokens_per_forward=training.tokens_per_forward,
                 label=label,
             )
         )

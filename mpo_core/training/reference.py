@@ -18,7 +18,17 @@ from mpo_core.models import refuse_longer
 from mpo_core.models.memory import halving
 from mpo_core.training.encoding import EncodedText, PairText, Rejection, encode_text
 
-_ON_CPU, _ON_DEVICE = 4096, 32_768  # tokens of a forward pass, which has no gradient and keeps no activations
+_ON_CPU, _ON_DEVICE = 4096, 32_768
+
+
+def tokens_without_gradient(model: Any, tokens_per_forward: int | None) -> int:
+    """Returns the maximum number of tokens of a forward pass without gradient, which stores no activations.
+
+    Args:
+        model: on its device.
+        tokens_per_forward: the setting. Default: 4096 on a CPU, on a device 32,768.
+    """
+    return tokens_per_forward or (_ON_CPU if model.device.type == "cpu" else _ON_DEVICE)
 
 
 def source_texts(pairs: pa.Table) -> list[PairText]:
@@ -64,8 +74,8 @@ def gaps(
         middle: pools the states of the middle layer instead of the last one: what is said, less than the next word.
         digest: of the model, written beside each figure; training refuses those of another.
         precision: `bfloat16` computes under autocast, as training does, so that the retention loss starts near zero.
-        tokens_per_forward: maximum number of tokens in a forward pass; a longer pair has a pass of its own. Where
-            memory runs out, it is halved. Default: 4096 on a CPU, on a device 32,768.
+        tokens_per_forward: see `tokens_without_gradient`; a longer pair has a pass of its own. Where memory runs out,
+            it is halved.
         progress: called with (done, all) after each forward.
 
     Returns:
@@ -83,7 +93,7 @@ def gaps(
     packed, done = can_pack(model), 0
     model.eval()
     layer = (model.config.get_text_config().num_hidden_layers + 1) // 2 if middle else None
-    budget = tokens_per_forward or (_ON_CPU if model.device.type == "cpu" else _ON_DEVICE)
+    budget = tokens_without_gradient(model, tokens_per_forward)
 
     def compute(batch: list[_Encoded]) -> list[dict[str, Any]]:
         return _measure(model, tokenizer.pad_token_id, batch, pooling, precision, packed=packed)

@@ -15,6 +15,7 @@ from mpo_core.models import refuse_longer
 from mpo_core.models.chat import encode_prompt, encode_response
 from mpo_core.models.memory import halving
 from mpo_core.training.encoding import EncodedText
+from mpo_core.training.reference import tokens_without_gradient
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -55,7 +56,7 @@ def distributions(
     system: str | None,
     digest: str,
     precision: str,
-    tokens_per_forward: int,
+    tokens_per_forward: int | None,
     progress: Progress,
 ) -> tuple[pa.Table, pa.Table]:
     """Measures the teacher's likeliest tokens at each token of those of its answers that the student may learn.
@@ -72,7 +73,7 @@ def distributions(
         system: system message before each prompt.
         digest: of the model.
         precision: `bfloat16` computes under autocast, as training does.
-        tokens_per_forward: maximum number of tokens in a forward pass; a longer sequence has a pass of its own.
+        tokens_per_forward: see `tokens_without_gradient`; a longer sequence has a pass of its own.
         progress: called with (done, all) after each forward.
 
     Returns:
@@ -113,7 +114,7 @@ def distributions(
 
     model.eval()
     with scoring(model, packed=packed, keep=0), torch.no_grad(), autocast:
-        batches = list(_batches(answers, tokens_per_forward))
+        batches = list(_batches(answers, tokens_without_gradient(model, tokens_per_forward)))
         for batch, top in halving(batches, compute, tokens=lambda answer: answer.ids.longest, too_small=_too_small):
             lengths = [len(answer.ids.chosen) for answer in batch]
             for answer, ids, log_p, rest in zip(batch, *(part.split(lengths) for part in top), strict=True):
