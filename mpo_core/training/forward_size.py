@@ -27,7 +27,7 @@ ON_CPU = 1024  # tokens of a forward pass: there a small one costs little time a
 ON_DEVICE = 4096  # a device idles in smaller ones; then its time is better spent on computing activations again
 _TRIALS = 8
 _CLOSE = 1.1  # a pass that could grow by less than this factor is large enough
-_TOKENS, _LAYERS = "forward/tokens", "forward/recomputed_layers"  # in the training's log
+_TOKENS, _PAIRS, _LAYERS = "forward/tokens", "forward/pairs", "forward/recomputed_layers"  # in the training's log
 
 _log = logging.getLogger(__name__)
 S = TypeVar("S", bound="Cut")
@@ -152,19 +152,26 @@ def _expected(points: list[tuple[int, int]], room: int) -> int:
 class ForwardSize:
     """The size of a training's forward passes: by the settings, or measured before the first step on a device.
 
+    Several processes have the size of the settings, whatever memory there is: a pass that needs too much of it in one
+    of them would leave the others waiting for its gradients, and FSDP runs no pass without the others.
+
     Args:
         settings: of the training.
         device: where the model computes.
-        adapts: whether the size may change: the layout is packed, and one process trains alone.
+        packed: whether the layout is packed. A padded pass has as many pairs as the settings say.
     """
 
-    def __init__(self, settings: TrainingMethod, device: torch.device, *, adapts: bool) -> None:
-        self._settings, self._device, self._adapts = settings, device, adapts
+    def __init__(self, settings: TrainingMethod, device: torch.device, *, packed: bool) -> None:
+        self._settings, self._device, self._packed = settings, device, packed
+        # Pads count in the states of `padded_mean`, so a pass of it cannot be divided.
+        self._adapts = settings.processes == 1 and (packed or settings.pooling != "padded_mean")
         self.tokens = settings.tokens_per_forward or (ON_CPU if device.type == "cpu" else ON_DEVICE)
+        self.pairs = settings.batch_size
         self._recomputed = 0
         self.measured: int | None = None
         """`tokens`, once they were measured or lowered."""
-        self.memory: Memory | None = CudaMemory(device) if device.type == "cuda" and adapts else None
+        measures = device.type == "cuda" and packed and settings.processes == 1
+        self.memory: Memory | None = CudaMemory(device) if measures else None
         """What the size is chosen by; None where it is not chosen."""
 
     def choose(
@@ -268,14 +275,14 @@ class ForwardSize:
         Raises:
             BadInputError: the memory is too small for a single pair.
         """
-        # What backward has updated cannot be run again, and other processes would wait for this one.
-        if not self._adapts or self._settings.updates_in_backward:
-            return run(step)
         while True:
             random = _random_states(self._device)
             result = unless_out_of_memory(functools.partial(run, step))
             if result is not None:
                 return result
+            # What backward has updated cannot be run again, and other processes would wait for this one.
+            if not self._adapts or self._settings.updates_in_backward:
+                raise self._ran_out(step.forwards, state)
             _set_random_states(self._device, random)
             model.zero_grad()
             self._shrink(model, step.forwards)
@@ -284,15 +291,18 @@ class ForwardSize:
 
     def _shrink(self, model: Any, forwards: list[Forward]) -> None:
         """Halves the largest pass of several pairs; where there is none, lets all layers be computed again."""
-        tokens = max((forward.tokens for forward in forwards if forward.pairs > 1), default=0)
+        several = [forward for forward in forwards if forward.pairs > 1]
         counts = self._counts(model)
-        if tokens:
-            self._set(model, Size(min(self.tokens, tokens // 2), self._recomputed))
+        if several:
+            self.pairs = max(forward.pairs for forward in several) // 2
+            tokens = max(forward.tokens for forward in several) // 2
+            self._set(model, Size(min(self.tokens, tokens), self._recomputed))
         elif self._recomputed < counts[-1]:
             self._set(model, Size(self.tokens, counts[-1]))
         else:
             raise _too_small(max(forward.tokens for forward in forwards))
-        _log.warning("memory ran out; from here on forward passes have at most %d tokens", self.tokens)
+        most = f"{self.tokens} tokens" if self._packed else f"{self.pairs} pairs"
+        _log.warning("memory ran out; from here on forward passes have at most %s", most)
 
     def _set(self, model: Any, size: Size) -> None:
         self.tokens, self._recomputed = size
@@ -302,9 +312,19 @@ class ForwardSize:
     def _note(self, state: State) -> None:
         step = state.global_step + 1
         log = state.log_history
-        if log and _TOKENS in log[-1] and log[-1]["step"] == step:
+        if log and _LAYERS in log[-1] and log[-1]["step"] == step:
             log.pop()
-        log.append({"step": step, _TOKENS: self.tokens, _LAYERS: self._recomputed})
+        size = {_TOKENS: self.tokens} if self._packed else {_PAIRS: self.pairs}
+        log.append({"step": step, **size, _LAYERS: self._recomputed})
+
+    def _ran_out(self, forwards: list[Forward], state: State) -> BadInputError:
+        largest_pass = max(forward.tokens for forward in forwards)
+        smaller = "training.tokens_per_forward" if self._packed else "training.batch_size"
+        return BadInputError(
+            f"memory ran out in forward and backward passes of up to {largest_pass} tokens",
+            where=f"training, step {state.global_step + 1}",
+            fix=f"Set training.gradient_checkpointing to true, or lower {smaller}.",
+        )
 
 
 def recompute(model: Any, count: int) -> None:

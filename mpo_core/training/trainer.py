@@ -111,7 +111,7 @@ class MPOTrainer:
             split(model)
         self.model = self.model_wrapped = model
         self.optimizer: Any = None
-        self.size = ForwardSize(settings, self.device, adapts=self.packed and settings.processes == 1)
+        self.size = ForwardSize(settings, self.device, packed=self.packed)
         self.order = EpochSteps(
             [row.source_id for row in rows],
             step_rows=settings.step_rows,
@@ -154,7 +154,7 @@ class MPOTrainer:
         sources = self._with_sources and not targets_alone
         if self.packed:
             return by_tokens(rows, self.size.tokens, sources=sources)
-        return by_rows(rows, self.settings.batch_size, sources=sources)
+        return by_rows(rows, self.size.pairs, sources=sources)
 
     def _remember_layouts(self) -> None:
         """Measures the reference states of `padded_mean`, in the very forwards of the training.

@@ -195,6 +195,8 @@ def test_a_killed_process_ends_all_and_the_next_run_resumes(
         ((2, "fsdp2"), (1, "fsdp2"), {}),
         ((1, "fsdp2"), (2, "fsdp2"), {}),
         ((2, "fsdp2"), (2, "ddp"), {"lora": {"rank": 4}, "learning_rate": 0.01}),
+        ((2, "fsdp2"), (3, "fsdp2"), {}),
+        ((3, "fsdp2"), (2, "fsdp2"), {}),
     ],
     ids=str,
 )
@@ -202,7 +204,7 @@ def test_a_training_goes_on_with_another_number_of_processes(
     world: Any, folder: Path, tmp_path: Path, before: tuple[int, str], after: tuple[int, str], changes: dict[str, Any]
 ) -> None:
     def settings(processes: int, parallel: str) -> TrainingMethod:
-        sizes = {"batch_size": 4, "gradient_accumulation": 2 // processes}
+        sizes = {"batch_size": 1, "gradient_accumulation": 6 // processes}
         alike = {"processes": processes, "parallel": parallel, "max_steps": 6, "tokens_per_forward": 150}
         return TRAINING_METHODS.parse(world.settings().model_dump() | sizes | alike | changes)
 

@@ -172,6 +172,58 @@ def test_a_step_without_enough_memory_is_repeated_exactly_in_smaller_passes(buil
     assert equal(weights(trainer.model), weights(expected.model))
 
 
+def test_a_padded_step_without_enough_memory_is_repeated_with_half_the_pairs_in_a_pass(
+    build: Any, monkeypatch: Any
+) -> None:
+    changes = CHANGES | {"layout": "padded", "order": "file"}
+    trainer, expected = build(changes), build(changes)
+    original, passes = trainer.share_of_loss, []
+
+    def limited(model: Any, part: Any, step: Any) -> Any:
+        loss = original(model, part, step)
+        if trainer.state.global_step == 1 and part.forward.pairs > 4:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        passes.append((trainer.state.global_step + 1, part.forward.pairs))
+        return loss
+
+    monkeypatch.setattr(trainer, "share_of_loss", limited)
+    trainer.train()
+    # Dominant pairs before the target pairs of a pass, 6 and 12 in all.
+    assert [pairs for step, pairs in passes if step == 1] == [6, 12]
+    assert [pairs for step, pairs in passes if step == 2] == [3, *[2, 3] * 4]
+    notes = [line for line in trainer.state.log_history if "forward/pairs" in line]
+    assert notes == [{"step": 2, "forward/pairs": 3, "forward/recomputed_layers": 0}]
+    expected.train()
+    for ours, others in zip(steps(trainer), steps(expected), strict=True):
+        assert ours["loss"] == pytest.approx(others["loss"], rel=1e-5)
+        assert ours["grad_norm"] == pytest.approx(others["grad_norm"], rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("changes", "fix"),
+    [
+        ({"retention.pooling": "padded_mean"}, "lower training.batch_size"),
+        ({"memory": "lean", "max_grad_norm": None, "precision": "bfloat16"}, "lower training.tokens_per_forward"),
+    ],
+    ids=["padded_mean", "lean"],
+)
+def test_a_step_that_cannot_be_repeated_without_enough_memory_ends_in_one_clear_error(
+    build: Any, monkeypatch: Any, changes: dict[str, Any], fix: str
+) -> None:
+    trainer = build(CHANGES | changes)
+
+    def too_much(*_: Any) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(trainer, "share_of_loss", too_much)
+    with pytest.raises(
+        BadInputError, match=r"memory ran out in forward and backward passes of up to \d+ tokens"
+    ) as error:
+        trainer.train()
+    assert error.value.where == "training, step 1"
+    assert fix in error.value.fix
+
+
 def test_an_auxiliary_loss_without_enough_memory_is_repeated_with_its_step(build: Any, monkeypatch: Any) -> None:
     changes = CHANGES | {"consistency": {"width": 8}, "order": "file", "tokens_per_forward": 10**6}
     trainer, expected = build(changes), build(changes)
@@ -248,3 +300,25 @@ def test_a_resumed_training_computes_with_the_size_of_its_log(build: Any, tmp_pa
     assert resumed.size.tokens == tokens
     assert sizes(resumed) == [(1, tokens, recomputed)]
     assert equal(weights(resumed.model), weights(whole.model))
+
+
+def test_moments_that_a_resumed_training_has_already_take_no_further_memory(build: Any, tmp_path: Any) -> None:
+    changes = {"max_steps": 4, "save_every": 2, "order": "file"}
+    room = 15_000  # less than the moments take
+    measured, _ = run(build, changes, room)
+    ((_, tokens, recomputed),) = sizes(measured)
+    plain, _ = run(build, changes, None)  # as on a CPU, where nothing is measured
+    assert sizes(plain) == []
+
+    def break_off(line: dict[str, Any]) -> None:
+        if line["step"] == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        build(CHANGES | changes).train(report=break_off)
+    resumed = build(CHANGES | changes)
+    resumed.size.memory = Card(resumed.model, room)
+    assert moments(resumed.model) > room
+    resumed.train(tmp_path / "checkpoints" / "checkpoint-2")
+    assert sizes(resumed) == [(3, tokens, recomputed)]
+    assert [line["loss"] for line in steps(resumed)] == pytest.approx([line["loss"] for line in steps(plain)], rel=1e-5)
