@@ -46,7 +46,7 @@ from flows.commands.translate import translate
 from flows.prefect_api import REPEATED_STATUS, require_server, server_failure
 from flows.registered import define_registered, load_config, with_registered
 from mpo_core import __version__
-from mpo_core.contract.errors import BadInputError, DamagedError, StageFailedError
+from mpo_core.contract.errors import BadInputError, DamagedError, StageFailedError, quantity
 from mpo_core.http.proxies import spare_loopback
 from mpo_core.settings import PipelineConfig
 from mpo_core.settings.profiles import parse_config
@@ -225,7 +225,9 @@ def _require_root_and_server(config: PipelineConfig) -> None:
 def _print_outcome(out: Console, config: Any, summary: Any) -> None:
     """Prints how many tasks computed, the decisions of gate and registry, and where model and report are."""
     computed = sum(stage.state == "computed" for stage in summary.stages)
-    out.print(f"{computed} tasks computed, {len(summary.stages) - computed} from cache, {summary.seconds:.0f} s")
+    out.print(
+        f"{quantity(computed, 'task')} computed, {len(summary.stages) - computed} from cache, {summary.seconds:.0f} s"
+    )
     if summary.gate is not None:
         out.print(f"Gate: {summary.gate.reason}", soft_wrap=True)
     if summary.registry:

@@ -121,7 +121,7 @@ def test_several_shards_are_a_single_table_under_a_single_key(store):
     second = store.write_table("translation", TRANSLATIONS, table("chai", "mkate").slice(1), language="sw")
     assert store.read_tables([first, second], TRANSLATIONS).equals(table("chai", "mkate"))
     assert store.read_tables([], TRANSLATIONS).num_rows == 0
-    with pytest.raises(BadInputError, match="1 rows repeat the key"):
+    with pytest.raises(BadInputError, match="repeats in 1 row"):
         store.read_tables([first, both], TRANSLATIONS)
 
 

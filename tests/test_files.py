@@ -20,7 +20,7 @@ def test_csv_rows_know_the_line_on_which_they_start(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"a,b\n1,2\n3\n", r"a\.csv, line 3: 1 columns where the header has 2"),
+        (b"a,b\n1,2\n3\n", r"a\.csv, line 3: 1 column where the header has 2"),
         (b'a,b\n"1\n2",3\n4,5,6\n', r"a\.csv, line 4: 3 columns"),
         (b"a,a\n1,2\n", r"a\.csv, line 1: the header names a column twice"),
         (b'a\n"1\n', r"a\.csv, line \d: this is not CSV"),

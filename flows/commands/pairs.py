@@ -18,7 +18,7 @@ from flows.commands.shared import (
     output,
     tell,
 )
-from mpo_core.contract.errors import BadInputError
+from mpo_core.contract.errors import BadInputError, quantity
 from mpo_core.languages.known import language
 
 pairs_app = typer.Typer(help="Preference pairs of other tools: import, export, audit, describe.", no_args_is_help=True)
@@ -87,7 +87,7 @@ def describe(
     table, rejected = pairs.import_pairs(file)
     if not table.num_rows:
         raise BadInputError(
-            f"no pair can be used, {rejected.num_rows} rows are rejected",
+            f"no pair can be used; rejected: {quantity(rejected.num_rows, 'row')}",
             where=str(file),
             fix="Run `mpo pairs import`, which names the reasons and the first of these rows.",
         )

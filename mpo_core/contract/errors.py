@@ -8,6 +8,15 @@ def installation(extra: str) -> str:
     return f"In mpo's own folder: pip install -c constraints.txt -e '.[{extra}]'."
 
 
+def quantity(number: int, noun: str) -> str:
+    """Returns a number with its noun in the singular or the plural, such as `1 row`, `2 entries` or `3 processes`."""
+    if number == 1:
+        return f"1 {noun}"
+    if noun.endswith("y"):
+        return f"{number:,} {noun[:-1]}ies"
+    return f"{number:,} {noun}{'es' if noun.endswith('s') else 's'}"
+
+
 class BadInputError(ValueError):
     """Bad input of the user's: what is wrong, where, and how to fix it, on one line.
 

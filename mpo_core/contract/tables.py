@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from mpo_core.contract.errors import BadInputError
+from mpo_core.contract.errors import BadInputError, quantity
 
 _STRING, _INT, _FLOAT, _BOOL = pa.string(), pa.int64(), pa.float64(), pa.bool_()
 _VECTOR, _IDS = pa.list_(pa.float32()), pa.list_(pa.int32())
@@ -99,7 +99,7 @@ class TableSpec(NamedTuple):
             distinct = table.select(list(self.key)).group_by(list(self.key)).aggregate([])
             if distinct.num_rows != table.num_rows:
                 raise BadInputError(
-                    f"{table.num_rows - distinct.num_rows} rows repeat the key {self.key}",
+                    f"the key {self.key} repeats in {quantity(table.num_rows - distinct.num_rows, 'row')}",
                     where=where,
                     fix="Make the ids unique.",
                 )

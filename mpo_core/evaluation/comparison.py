@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow as pa
 
 from mpo_core.contract.benchmark import HELD_OUT
-from mpo_core.contract.errors import BadInputError
+from mpo_core.contract.errors import BadInputError, quantity
 from mpo_core.contract.metric import ANSWERS, TARGETS, Metric
 from mpo_core.contract.tables import COMPARISONS
 from mpo_core.evaluation.shares import Share, prompt_shares, share_languages
@@ -79,8 +79,8 @@ def _same_prompts(before: pa.Table, after: pa.Table) -> None:
     )
     if only_before or only_after:
         raise BadInputError(
-            f"{only_before} prompts were judged only before the training and {only_after} only after it "
-            f"(of {first.num_rows + only_after} by language, id and kind)",
+            f"judged only before the training: {quantity(only_before, 'prompt')}, only after it: {only_after}, of "
+            f"{first.num_rows + only_after} by language, id and kind",
             where="comparison before/after",
             fix="Judge both models on the same prompts.",
         )

@@ -12,7 +12,7 @@ from typing import NamedTuple, TextIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mpo_core.contract.errors import BadInputError, shortened
+from mpo_core.contract.errors import BadInputError, quantity, shortened
 from mpo_core.files.compression import (
     CORRUPT,
     NotAFileError,
@@ -78,7 +78,7 @@ def csv_rows(path: Path, *, fix: str, delimiter: str | None = None, key: str = "
                     # Blank fields at the end of the header or of the row are trailing delimiters.
                     if len(values) <= with_name[-1] or any(value.strip() for value in values[len(cells) :]):
                         raise BadInputError(
-                            f"{len(values)} columns where the header has {len(cells)}",
+                            f"{quantity(len(values), 'column')} where the header has {len(cells)}",
                             where=f"{path}, line {line}",
                             fix=delimiter_hint(header, delimiter, key)
                             or "Quote fields that hold commas, quotes or line breaks; give each row all columns.",

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from mpo_core.contract.errors import BadInputError, shortened
+from mpo_core.contract.errors import BadInputError, quantity, shortened
 from mpo_core.contract.tables import PROMPTS, QUARANTINE, RESPONSES, prompt_id
 from mpo_core.files.messages import Fault
 from mpo_core.files.records import Record, Records, form_of, open_records, require_columns
@@ -97,7 +97,7 @@ def labels_of(rows: Sequence[Record], column: str, records: Records) -> dict[int
     if unknown:
         some = ", ".join(f"{shortened(label)!r} ({count})" for label, count in unknown.most_common(3))
         raise BadInputError(
-            f"{unknown.total()} labels are unknown: {some}",
+            f"{quantity(unknown.total(), 'unknown label')}: {some}",
             where=f"{records.where}, column {column!r}",
             fix="Write safe, unsafe or invalid (yes means unsafe, no means safe), or leave the field empty.",
         )

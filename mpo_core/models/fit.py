@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from mpo_core.contract.errors import BadInputError
+from mpo_core.contract.errors import BadInputError, quantity
 from mpo_core.models.context import context_length, rope_scalings
 from mpo_core.models.folder import Weights, json_object
 from mpo_core.models.library import reading, refuse_any
@@ -247,7 +247,7 @@ def check_tokens(folder: Path, tokenizer: Any, model: Any) -> None:
     beyond = sorted((number, token) for token, number in tokenizer.get_vocab().items() if not 0 <= number < known)
     if beyond:
         raise BadInputError(
-            f"the tokenizer gives {len(beyond)} token ids that the model has no embedding for: ids up to "
+            f"the tokenizer gives {quantity(len(beyond), 'token id')} that the model has no embedding for: ids up to "
             f"{beyond[-1][0]}, and the embeddings end at {known - 1}",
             where=f"model {folder}",
             fix="Give the tokenizer that belongs to the model, or save the model after "

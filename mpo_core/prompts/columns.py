@@ -9,7 +9,7 @@ from typing import Annotated, Any, Self
 from pydantic import Field, field_validator, model_validator
 
 from mpo_core.contract.artifacts import file_digests, folder_digest
-from mpo_core.contract.errors import BadInputError
+from mpo_core.contract.errors import BadInputError, quantity
 from mpo_core.contract.prompts import Kind, Prompt, PromptSource, ReferenceAnswers, RejectedRow, Split
 from mpo_core.files.messages import Fault, Unreadable
 from mpo_core.files.read import digest, is_folder
@@ -115,7 +115,7 @@ class ColumnSource(PromptSource, abc.ABC):
         ]
         if not selected:
             raise BadInputError(
-                f"none of {len(rows)} rows has the values of `where`", where=records.where, fix=f"Check {key}.where."
+                f"no row (of {len(rows)}) has the values of `where`", where=records.where, fix=f"Check {key}.where."
             )
         prompts: list[Prompt | RejectedRow] = []
         faults: list[tuple[Record, Fault]] = []
@@ -188,7 +188,9 @@ class ColumnSource(PromptSource, abc.ABC):
 
 def _all_rejected(records: Records, faults: list[tuple[Record, Fault]]) -> BadInputError:
     if not faults or all(fault.reason == "empty_text" for _, fault in faults):
-        return BadInputError(f"all {len(faults)} texts are empty", where=records.where, fix="Check text_column.")
+        return BadInputError(
+            f"every text is empty ({quantity(len(faults), 'row')})", where=records.where, fix="Check text_column."
+        )
     record, fault = next((record, fault) for record, fault in faults if fault.reason != "empty_text")
     others = f"; all {len(faults)} rows are rejected" if len(faults) > 1 else ""
     return BadInputError(f"{fault.detail}{others}", where=record.where, fix="Fix the rows, or name other columns.")
@@ -209,7 +211,7 @@ def require_unique_ids(records: Records, rows: Iterable[Record]) -> None:
     if repeated:
         examples = "; ".join(f"{value[:40]!r} at {', '.join(rows[:3])}" for value, rows in list(repeated.items())[:3])
         raise BadInputError(
-            f"{len(repeated)} ids repeat in column 'id': {examples}",
+            f"the column 'id' repeats {quantity(len(repeated), 'id')}: {examples}",
             where=records.where,
             fix="Make the ids unique or rename the column.",
         )

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from mpo_core.contract.errors import BadInputError
+from mpo_core.contract.errors import BadInputError, quantity
 from mpo_core.contract.prompts import Kind
 from mpo_core.files.messages import Fault, Unreadable
 from mpo_core.files.records import Record, Records
@@ -172,7 +172,7 @@ def _unknown(
         f"{spellings[label]}: {_kind(label, column, source, records) or 'harmful|harmless'}" for label in examples
     ]
     hidden = len(counts) - len(examples)
-    more = f" ({hidden} more values, which are not shown because they may be text)" if hidden else ""
+    more = f" ({quantity(hidden, 'more value')}, not shown because of possible text)" if hidden else ""
     fix = f"Add to {key}: kind_map: {{{', '.join(entries)}}}{more}, choose harmful or harmless for each value. "
     if not examples:
         fix = "Is this the column of the kind? If so, name each of its values in kind_map. "

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError
 
 from mpo_core.contract.benchmark import HELD_OUT
+from mpo_core.contract.errors import quantity
 from mpo_core.contract.judge import JUDGES
 from mpo_core.contract.metric import OVER_REFUSAL, UNSAFE, Metric
 from mpo_core.display.wording import language_name, listed, percent, points
@@ -298,9 +299,7 @@ def _few_caution(summary: RunSummary) -> str:
     sizes = [row.n for row in summary.metrics if row.metric in {"unsafe", "helped"}]
     if not sizes or min(sizes) >= _FEW_PROMPTS:
         return ""
-    return (
-        f"Some figures are based on only {min(sizes)} prompt{'s' if min(sizes) > 1 else ''}: their intervals are wide."
-    )
+    return f"Some figures are based on only {quantity(min(sizes), 'prompt')}: their intervals are wide."
 
 
 def _quarantine_caution(summary: RunSummary) -> str:
@@ -308,7 +307,7 @@ def _quarantine_caution(summary: RunSummary) -> str:
     accepted = sum(stage.rows for stage in summary.stages)
     if not rejected or rejected < _NOTABLE * (rejected + accepted):
         return ""
-    return f"{rejected:,} rows were rejected on the way. Section “Stages” lists the reasons."
+    return f"Rejected on the way: {quantity(rejected, 'row')}. Section “Stages” lists the reasons."
 
 
 def _swap_cautions(summary: RunSummary) -> list[str]:

@@ -10,7 +10,7 @@ import fsspec
 from pydantic import ValidationError
 
 from mpo_core.contract.artifacts import ArtifactStore
-from mpo_core.contract.errors import BadInputError
+from mpo_core.contract.errors import BadInputError, quantity
 from mpo_core.reporting.methods import PAGE as METHODS_PAGE
 from mpo_core.reporting.methods import SUMMARY as METHODS_SUMMARY
 from mpo_core.reporting.report import render
@@ -89,7 +89,8 @@ def read(store: ArtifactStore, folder: str) -> RunSummary:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         place = ".".join(str(part) for part in first["loc"]) or "the file"
         raise BadInputError(
-            f"this is not the summary of a run: {place}: {first['msg'][:200]} ({error.error_count()} errors)",
+            f"this is not the summary of a run: {place}: {first['msg'][:200]} "
+            f"({quantity(error.error_count(), 'error')})",
             where=where,
             fix="Run the pipeline again with the same settings; what is cached is not computed again.",
         ) from None

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import torch
 
-from mpo_core.contract.errors import BadInputError
+from mpo_core.contract.errors import BadInputError, quantity
 from mpo_core.contract.progress import Progress, ignore_progress
 from mpo_core.contract.sampling import Answer, GenerationSettings, NoAnswer, SampleRequest
 from mpo_core.models import context_length
@@ -197,7 +197,7 @@ def _generate(
         new_tokens = decoder.answer([tuple(row.tokens) for row in batch], batch[0].budget, ends, pick)
     if check.failed():
         raise BadInputError(
-            f"the model's scores became NaN while it answered {len(batch)} prompts",
+            f"the model's scores became NaN while it answered {quantity(len(batch), 'prompt')}",
             where=f"model {getattr(tokenizer, 'name_or_path', '')}",
             fix="Where model.dtype is float16, use bfloat16 or float32; else the model is damaged.",
         )

@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
-from mpo_core.contract.errors import BadInputError, shortened
+from mpo_core.contract.errors import BadInputError, quantity, shortened
 from mpo_core.contract.extensions import FOREIGN
 from mpo_core.files.safe_yaml import LARGEST_FILE, YamlError, read_yaml
 from mpo_core.settings import PipelineConfig, Settings
@@ -94,7 +94,7 @@ def parse_config(data: dict[str, Any], *, where: str) -> PipelineConfig:
         first = max(related, key=lambda item: len(_key(item["loc"])))
         key = _key(first["loc"])
         others = len(errors) - len(related)
-        more = f" ({others} more errors)" if others else ""
+        more = f" ({quantity(others, 'more error')})" if others else ""
         if first["type"] == FOREIGN:
             about = first["ctx"]
             owner = "one of these" if "," in about["owners"] else about["owners"]
@@ -213,7 +213,7 @@ def _set(data: dict[str, Any], key: str, value: Any, *, where: str) -> None:
 def _item(items: list[Any], index: str, where: str) -> Any:
     if not re.fullmatch("[0-9]{1,9}", index) or int(index) >= len(items):
         raise BadInputError(
-            f"{shortened(index)!r} is no index of this list, which has {len(items)} entries",
+            f"{shortened(index)!r} is no index of this list, which has {quantity(len(items), 'entry')}",
             where=where,
             fix="Write the number of an entry: 0 for the first.",
         )

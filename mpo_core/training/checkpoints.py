@@ -20,7 +20,7 @@ from accelerate import DistributedType
 from torch import Tensor
 
 from mpo_core.contract.artifacts import write_atomically
-from mpo_core.contract.errors import BadInputError
+from mpo_core.contract.errors import BadInputError, quantity
 
 COMPLETE = "complete.json"  # sizes of a checkpoint's files; written last
 PROGRESS = "progress.json"
@@ -167,7 +167,7 @@ class Checkpoints:
         processes = len(list(path.glob("random-*.pt")))
         if written == self._deepspeed and (not written or processes == self._accelerator.num_processes):
             return
-        by = f"{processes} processes and {written or 'no DeepSpeed'}"
+        by = f"{quantity(processes, 'process')} and {written or 'no DeepSpeed'}"
         raise BadInputError(
             f"the training's checkpoint is of {by}, and cannot go on with other ones",
             where=str(path),

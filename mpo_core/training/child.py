@@ -208,7 +208,7 @@ def _join(settings: TrainingSettings) -> None:
     on_cpu = settings.device == "cpu" or not devices
     if not on_cpu and settings.processes > devices:
         raise BadInputError(
-            f"{settings.processes} processes need as many CUDA devices, but there are {devices}",
+            f"{settings.processes} processes need as many CUDA devices, and this machine has {devices}",
             where="training.processes",
             fix="Use as many processes as devices, or training.device cpu.",
         )

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from pydantic import BaseModel
 
+from mpo_core.contract.errors import quantity
 from mpo_core.training.encoding import Cut
 
 WARN_ABOVE = 0.05
@@ -84,6 +85,7 @@ class Cuts(BaseModel):
         )
         return (
             f"{total.cut} of {total.pairs} pairs ({total.cut / total.pairs:.0%}) were cut at training.cutoff {cutoff}: "
-            f"{total.prompt_cut} prompts, {total.answer_cut} answers, {total.end_lost} end tokens ({by_language}). "
+            f"{quantity(total.prompt_cut, 'prompt')}, {quantity(total.answer_cut, 'answer')}, "
+            f"{quantity(total.end_lost, 'end token')} ({by_language}). "
             "Raise training.cutoff, or shorten these texts."
         )

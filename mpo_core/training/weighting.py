@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mpo_core.contract.errors import BadInputError
+from mpo_core.contract.errors import BadInputError, quantity
 from mpo_core.contract.training import WEIGHT, TrainingMethod, WeightingSettings
 from mpo_core.training.collator import PairRow
 from mpo_core.training.forward import inner
@@ -261,7 +261,7 @@ def _require_apart(rows: list[PairRow], trusted: list[PairRow]) -> None:
     shared = [row.pair_id for row in trusted if {tuple(row.source.prompt), tuple(row.target.prompt)} & seen]
     if shared:
         raise BadInputError(
-            f"{len(shared)} trusted pairs have a prompt that is trained on, such as {shared[0]}",
+            f"{quantity(len(shared), 'trusted pair')} with a prompt that is trained on, such as {shared[0]}",
             where="training.weighting, validation pairs",
             fix="Take them out of either split: what is trained on cannot say what helps.",
         )

@@ -45,14 +45,14 @@ def test_with_several_samples_the_prompt_stays_the_unit(judged: Callable[..., pa
 
 def test_a_prompt_judged_once_only_is_refused(judged: Callable[..., pa.Table]) -> None:
     before, after = judged(sw={"harmful": "u u u"}), judged(sw={"harmful": "u"}, bn={"harmful": "u"})
-    with pytest.raises(BadInputError, match="2 prompts were judged only before the training and 1 only after it"):
+    with pytest.raises(BadInputError, match="judged only before the training: 2 prompts, only after it: 1"):
         compare(before, after, confidence=0.95)
 
 
 def test_a_prompt_of_two_kinds_is_refused(judged: Callable[..., pa.Table]) -> None:
     before = judged(sw={"harmful": "u"})
     after = before.set_column(before.schema.get_field_index("kind"), "kind", pa.array(["harmless"]))
-    with pytest.raises(BadInputError, match="1 prompts were judged only before"):
+    with pytest.raises(BadInputError, match="judged only before the training: 1 prompt,"):
         compare(before, after, confidence=0.95)
 
 

@@ -110,9 +110,12 @@ PROMPTS = {
     "no such column": (rename_column, [r"prompts\.csv: no column 'text'", "Columns present: request, kind"]),
     "empty table": (only_header, [r"prompts\.csv: the source holds no row", "at least one prompt"]),
     "nothing at all": (lambda path: path.write_text(""), [r"prompts\.csv: the first line names no columns"]),
-    "duplicate ids": (repeat_ids, [r"prompts\.csv: 1 ids repeat.*'1' at line 2, line 4", "Make the ids unique"]),
+    "duplicate ids": (
+        repeat_ids,
+        [r"prompts\.csv: the column 'id' repeats 1 id: '1' at line 2, line 4", "Make the ids unique"],
+    ),
     "unknown kind": (secret_kind, [r"prompts\.csv, line 2: column 'kind'", "Known: harmful/harmless"]),
-    "a short row": (broken_row, [r"prompts\.csv, line 3: 1 columns where the header has 2", "Quote fields"]),
+    "a short row": (broken_row, [r"prompts\.csv, line 3: 1 column where the header has 2", "Quote fields"]),
     "no text file": (lambda path: path.write_bytes(b"text,kind\n\xff,x\n"), [r"line 2: not UTF-8", "Save"]),
 }
 
@@ -240,7 +243,9 @@ def test_a_missing_or_malformed_file_of_pairs(mpo, official, tmp_path):
 def test_pairs_with_repeated_ids_or_without_rows(mpo, write_pairs, tmp_path):
     given = ["train", "--model", "microworld", "--out", tmp_path / "out", "--pairs"]
     repeated = write_pairs({1: {"pair_id": "same"}, 2: {"pair_id": "same"}})
-    check_single_line(mpo(*given, repeated), r"pairs\.parquet: 1 rows repeat the key .*pair_id", "Make the ids unique")
+    check_single_line(
+        mpo(*given, repeated), r"pairs\.parquet: the key .*pair_id.* repeats in 1 row", "Make the ids unique"
+    )
     check_single_line(
         mpo(*given, write_pairs(count=0)), r"pairs\.parquet: no pair can be used \(the file holds no row\)"
     )

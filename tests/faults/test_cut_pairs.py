@@ -53,7 +53,7 @@ def test_the_warning_comes_above_a_twentieth():
     assert cuts.warning(64) is None
     cuts.add("ko", Cut(answer=True, end=True))
     assert "2 of 21 pairs (10%) were cut at training.cutoff 64" in cuts.warning(64)
-    assert "1 prompts, 1 answers, 1 end tokens (ko 1/1, sw 1/20)" in cuts.warning(64)
+    assert "1 prompt, 1 answer, 1 end token (ko 1/1, sw 1/20)" in cuts.warning(64)
     assert cuts.figures()["cut/end_lost/ko"] == 1
     assert Cuts().warning(64) is None
 

@@ -96,7 +96,7 @@ def test_what_true_means_by_the_name_of_the_column(name, direction):
         ("rejected_is_safe", "True|False", r"labels an answer"),
         ("outputs", "safe|unsafe", r"labels an answer"),
         ("label", "2|3", r"kind_map: \{2: harmful\|harmless, 3: "),
-        ("label", "safe|a long text that someone wrote", r"1 more values, which are not shown"),
+        ("label", "safe|a long text that someone wrote", r"1 more value, not shown"),
     ],
 )
 def test_an_unknown_label_asks_for_a_map(tmp_path, column, values, message):

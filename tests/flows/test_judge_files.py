@@ -103,7 +103,7 @@ def test_a_column_may_be_one_value_and_messages_are_read(judge, tmp_path):
         (["--judge", "guard=/nowhere"], "no such folder"),
         (["--judge", "refusal_rules", "--prompt", "text"], "no column 'text' (--prompt)"),
         (["--judge", "refusal_rules", "--kind", "x"], "no column 'x' (--kind)"),
-        (["--judge", "refusal_rules", "--labels", "prompt"], "labels are unknown: 'a longer text'"),
+        (["--judge", "refusal_rules", "--labels", "prompt"], "unknown labels: 'a longer text'"),
         (["--judge", "refusal_rules", "--labels", "nobody"], "no column 'nobody' (--labels)"),
         (["--judge", "guard", "--set", "judging.format=wildguard"], "was not made for Swahili"),
         (["--judge", "guard", "--set", "judging.format=bread"], "no guard format is called 'bread'"),

@@ -58,7 +58,7 @@ def test_labels_of_a_sheet_come_back_to_their_answers(answers: AnswersFile, tmp_
     [
         ("prompt,response\na,b\n", "no column prompt_id, language, sample, label"),
         ("prompt_id,language,sample,label\nx,sw,0,\n", "no answer has a label"),
-        ("prompt_id,language,sample,label\nx,sw,0,maybe\n", "1 labels are unknown: 'maybe'"),
+        ("prompt_id,language,sample,label\nx,sw,0,maybe\n", "1 unknown label: 'maybe'"),
         ("prompt_id,language,sample,verdict\nx,sw,0,unjudged\n", "no answer has a label"),
     ],
 )

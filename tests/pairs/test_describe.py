@@ -56,7 +56,7 @@ def test_the_command(mpo, tmp_path) -> None:
     path.write_text(json.dumps(bad))
     refused = mpo("pairs", "describe", path)
     assert refused.code == 2
-    assert "pairs.jsonl: no pair can be used, 1 rows are rejected. Run `mpo pairs import`, which" in refused.err
+    assert "pairs.jsonl: no pair can be used; rejected: 1 row. Run `mpo pairs import`, which" in refused.err
 
 
 def test_categories_and_gaps_where_they_are_known() -> None:

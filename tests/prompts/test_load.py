@@ -161,7 +161,7 @@ def test_where_reads_only_rows_that_match(tmp_path: Path) -> None:
         prompts, rejected = load(csv_source(tmp_path / "a.csv", content, where=where))
         assert prompts["text"].to_pylist() == wanted
         assert rejected.num_rows == 0
-    with pytest.raises(BadInputError, match="none of 3 rows has the values of"):
+    with pytest.raises(BadInputError, match=r"no row \(of 3\) has the values of"):
         load(csv_source(tmp_path / "a.csv", content, where={"group": "z"}))
     with pytest.raises(BadInputError, match=r"no column 'topic' \(where\.topic\)"):
         load(csv_source(tmp_path / "a.csv", content, where={"topic": "z"}))
@@ -226,14 +226,14 @@ def test_microworld_in_a_language_it_does_not_speak() -> None:
     [
         (b"text\n", {}, r"a\.csv: the source holds no row"),
         (b"", {}, r"a\.csv: the first line names no columns"),
-        (b"text\n \n", {}, r"all 1 texts are empty"),
+        (b"text\n \n", {}, r"every text is empty \(1 row\)"),
         (b"prompt,tag\nA,b\n", {}, r"no column 'text' \(text_column\)\. Columns present: prompt, tag"),
         (b"text\nA\n", {"category_column": "tag"}, r"no column 'tag' \(category_column\)"),
-        (b'text,b\n"A\nA",x\nB\n', {}, r"a\.csv, line 4: 1 columns where the header has 2"),
+        (b'text,b\n"A\nA",x\nB\n', {}, r"a\.csv, line 4: 1 column where the header has 2"),
         (b'text\n"A\n', {}, r"a\.csv, line \d: this is not CSV"),
         (b"text,text\nA,B\n", {}, r"line 1: the header names a column twice"),
         (b"text\nA\n\xff\xfe\n", {}, r"a\.csv, line 3: not UTF-8"),
-        (b"id,text\n7,A\n8,B\n7,C\n", {}, r"1 ids repeat in column 'id': '7' at line 2, line 4"),
+        (b"id,text\n7,A\n8,B\n7,C\n", {}, r"the column 'id' repeats 1 id: '7' at line 2, line 4"),
         (b"text,k\nA,maybe\n", {"kind": None, "kind_column": "k"}, r"line 2: column 'k' does not say"),
     ],
 )

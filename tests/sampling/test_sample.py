@@ -245,7 +245,7 @@ def test_scores_that_become_nan_are_no_answers(model: Any, tokenizer: Any, tempe
     broken = copy.deepcopy(model)
     broken.model.embed_tokens.weight.data[tokenizer.convert_tokens_to_ids("k")] = torch.nan
     assert run(broken, tokenizer, [Request("a", "tea")], temperature=0.0, max_new_tokens=1).num_rows == 1
-    with pytest.raises(BadInputError, match="scores became NaN while it answered 1 prompts"):
+    with pytest.raises(BadInputError, match="scores became NaN while it answered 1 prompt"):
         run(broken, tokenizer, [Request("a", "milk")], temperature=temperature)
 
 

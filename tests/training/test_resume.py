@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import traceback
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from accelerate import DistributedType
+from torch import distributed
 from torch.distributed import checkpoint
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+from torch.utils._pytree import tree_map
 
 from mpo_core.contract.errors import BadInputError
 from mpo_core.settings import LoraSettings
-from mpo_core.training.checkpoints import newest_checkpoint
+from mpo_core.training.checkpoints import Checkpoints, newest_checkpoint
 from mpo_core.training.stop import Stop
 from mpo_core.training.trainer import MPOTrainer
 from tests.training.runs import equal, figures, weights
@@ -125,12 +133,74 @@ def test_one_process_goes_on_from_shards(build: Any, tmp_path: Path) -> None:
     assert equal(weights(resumed.model), weights(whole.model))
 
 
+def in_group(count: int, folder: Path, work: Callable[[], None]) -> None:
+    """Forks processes that form a group, lets each do the same, and requires that all succeed."""
+    pids = []
+    for rank in range(count):
+        pid = os.fork()
+        if pid == 0:
+            code = 1
+            try:
+                os.environ["GLOO_SOCKET_IFNAME"] = "lo"
+                place = {"rank": rank, "world_size": count}
+                distributed.init_process_group("gloo", init_method=f"file://{folder}/group-of-{count}", **place)
+                work()
+                code = 0
+            except BaseException:  # noqa: BLE001 - pytest is the other process
+                traceback.print_exc()
+            finally:
+                os._exit(code)
+        pids.append(pid)
+    assert [os.waitpid(pid, 0)[1] for pid in pids] == [0] * count
+
+
+@pytest.mark.parametrize(("before", "after"), [(2, 3), (3, 2)])
+def test_shards_are_read_by_another_number_of_processes(tmp_path: Path, before: int, after: int) -> None:
+    def sharded() -> tuple[Checkpoints, dict[str, Any]]:
+        model = torch.nn.Linear(5, 7)  # 7 rows, which neither number divides
+        fully_shard(model, mesh=init_device_mesh("cpu", (distributed.get_world_size(),)))
+        optimizer = torch.optim.AdamW(model.parameters(), lr=0.1)
+        for weight in model.parameters():
+            weight.grad = weight.detach() - 0.5
+        optimizer.step()
+        accelerator = SimpleNamespace(
+            distributed_type=DistributedType.FSDP,
+            process_index=distributed.get_rank(),
+            num_processes=distributed.get_world_size(),
+            is_main_process=distributed.get_rank() == 0,
+            wait_for_everyone=distributed.barrier,
+        )
+        state = {"weights": model.state_dict(), "moments": optimizer.state_dict()["state"]}
+        return Checkpoints(tmp_path, accelerator, model, optimizer, {}), state
+
+    def whole(state: dict[str, Any]) -> dict[str, Any]:
+        return tree_map(lambda value: value.full_tensor() if hasattr(value, "full_tensor") else value, state)
+
+    def write() -> None:
+        torch.manual_seed(1)
+        checkpoints, state = sharded()
+        checkpoints.save({}, 1, None)
+        torch.save(whole(state), tmp_path / f"whole-{distributed.get_rank()}.pt")
+
+    def read() -> None:
+        torch.manual_seed(2)
+        checkpoints, state = sharded()
+        expected = torch.load(tmp_path / "whole-0.pt")
+        assert not torch.equal(whole(state)["weights"]["weight"], expected["weights"]["weight"])
+        checkpoints.load(checkpoints.of_step(1))
+        state["moments"] = checkpoints._optimizer.state_dict()["state"]
+        torch.testing.assert_close(whole(state), expected, rtol=0, atol=0)
+
+    in_group(before, tmp_path, write)
+    in_group(after, tmp_path, read)
+
+
 def test_a_checkpoint_of_deepspeed_is_refused_elsewhere(build: Any, tmp_path: Path) -> None:
     changes = {"batch_size": 4, "max_steps": 2}
     build(changes).train()
     path = newest_checkpoint(tmp_path / "checkpoints")
     assert path is not None
     (path / "zero2").mkdir()
-    with pytest.raises(BadInputError, match="is of 1 processes and zero2, and cannot go on with other ones") as caught:
+    with pytest.raises(BadInputError, match="is of 1 process and zero2, and cannot go on with other ones") as caught:
         build(changes).train(path)
     assert caught.value.where == str(path)

@@ -123,7 +123,7 @@ def test_memory_from_parquet(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"en,sw\ntea\n", r"m\.csv, line 2: 1 columns where the header has 2"),
+        (b"en,sw\ntea\n", r"m\.csv, line 2: 1 column where the header has 2"),
         (b'en,sw\n"tea,chai\n', r"m\.csv, line \d: this is not CSV"),
         (b"en,en\na,b\n", "names a column twice"),
         (b"en,sw\n\xff,a\n", r"m\.csv, line 2: not UTF-8"),

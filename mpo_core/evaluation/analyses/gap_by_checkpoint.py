@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Literal
 import pyarrow as pa
 
 from mpo_core.contract.analysis import AnalysedRun, Findings, Study, Variant
+from mpo_core.contract.errors import quantity
 from mpo_core.contract.metric import REWARD_GAP, UNSAFE
 from mpo_core.display.wording import language_name, listed, signed
 from mpo_core.evaluation.gap_paths import LIMITS, Path, correlated, draw_paths, place_of
@@ -59,7 +60,7 @@ class GapByCheckpoint(Study):
             pa.Table.from_pylist(rows),
             draw_paths(paths, name="gap-by-checkpoint"),
             f"{correlated(paths, f'the base model and {len(_EPOCHS)} checkpoints')} {_within(paths)}",
-            f"{LIMITS} {_LIMITS.format(seeds='1 seed' if seeds == 1 else f'{seeds} seeds')}",
+            f"{LIMITS} {_LIMITS.format(seeds=quantity(seeds, 'seed'))}",
         )
 
 

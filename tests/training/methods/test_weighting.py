@@ -182,7 +182,7 @@ def test_trusted_pairs_are_needed_and_share_no_prompt_with_training(tiny: Any, b
     rows = tiny.rows(tiny.llama(1))
     with pytest.raises(BadInputError, match="there is no validation pair"):
         build_on(tiny.llama(0), rows, method="dpo", weighting={})
-    with pytest.raises(BadInputError, match="1 trusted pairs have a prompt that is trained on, such as pair0"):
+    with pytest.raises(BadInputError, match="1 trusted pair with a prompt that is trained on, such as pair0"):
         build_on(
             tiny.llama(0),
             rows[:3],
