@@ -9,7 +9,7 @@ step is a factor of 2, its square root at the second visit, and so on. The best 
 `balanced` score (mpo_core/evaluation/methods.py): safety and help in the target languages, refusals
 and help in English. One seed, which the comparison does not use. An entry that repeats the training
 of another on other pairs, or edits its model (`mpo-check`, `mpo-edit`), takes the settings of the
-other and is not searched.
+other; of the second kind the settings of the edit are searched, the first is not.
 """
 
 import argparse
@@ -29,8 +29,8 @@ SEED = 1000
 VISITS, FACTOR = 3, 2.0
 TOGETHER = 8  # trainings of one run of the flow
 # For compare.yaml: the best of a coarse grid of nine trainings per method; beta of rdpo and r_dpo is that of dpo.
-# Other profiles start from their own entries, and search the learning rate, beta, weights and rates of added losses.
-SEARCHED = ("learning_rate", "beta", "weight", "rate")
+# Other profiles start from their own entries, and search what these have of the following, in any section.
+SEARCHED = ("learning_rate", "beta", "weight", "rate", "ridge", "harmless_weight")
 SHOWN = ("target_unsafe", "target_helped", "left_out_unsafe", "left_out_helped", "dominant_refused", "dominant_helped")
 START: dict[str, dict[str, float]] = {
     "mpo": {"learning_rate": 1e-4, "beta": 0.75},
@@ -59,9 +59,11 @@ class Candidate(NamedTuple):
 
 
 def numbers(entry: Changes, *parents: str) -> dict[tuple[str, ...], float]:
-    """Returns the settings of an entry that are searched, by their path in it."""
+    """Returns the settings of an entry that are searched, by their path in it; of an edit, its own alone."""
     values: dict[tuple[str, ...], float] = {}
     for key, value in entry.items():
+        if entry.get("edit") and key != "edit":
+            continue
         if isinstance(value, dict):
             values |= numbers(value, *parents, key)
         elif key in SEARCHED or (isinstance(value, float) and not parents and "." not in key):
@@ -90,7 +92,17 @@ def outside(entry: Changes) -> Changes:
 
 def followed(name: str, entry: Changes) -> str:
     """Returns the entry whose training `name` repeats on other pairs or before an edit: `mpo` for `mpo-check`."""
-    return name.rsplit("-", 1)[0] if outside(entry) else ""
+    return name.rpartition("-")[0] if outside(entry) else ""
+
+
+def follow(entries: dict[str, Changes], best: dict[str, Candidate], followers: dict[str, str]) -> None:
+    """Puts the best of the search into the entries, and into those that repeat one of them, which come after it."""
+    settled = {method: candidate.changes for method, candidate in best.items()}
+    for name, leader in followers.items():
+        if leader in settled and name not in best:
+            own = {key: value for key, value in outside(entries[name]).items() if key not in settled[leader]}
+            settled[name] = copy.deepcopy(settled[leader]) | own
+    entries |= settled
 
 
 def train(candidates: list[tuple[str, Changes]], arguments: argparse.Namespace) -> list[Candidate]:
@@ -152,20 +164,24 @@ def main() -> None:
     start = START if arguments.profile == "compare" else known["methods"]
     entries = known["methods"]
     followers = {name: leader for name in entries if (leader := followed(name, entries[name])) in entries}
-    methods = arguments.methods.split(",") if arguments.methods else [name for name in start if name not in followers]
-    if spared := followers.keys() & methods:
+    edits = [name for name, leader in followers.items() if entries[name].get("edit") and "edit" not in entries[leader]]
+    methods = (
+        arguments.methods.split(",")
+        if arguments.methods
+        else [name for name in start if name not in followers or name in edits]
+    )
+    if spared := (followers.keys() - edits) & set(methods):
         parser.error(
             f"{', '.join(sorted(spared))}: not searched; search {followers[min(spared)]}, whose settings it takes"
         )
     with forked():
-        best = search({method: start[method] for method in methods}, arguments)
+        best = search({method: start[method] for method in methods if method not in edits}, arguments)
+        follow(entries, best, followers)
+        best |= search({method: entries[method] for method in methods if method in edits}, arguments)
     for candidate in best.values():
         print(f"best: {candidate.method} {candidate.score:.4f} {json.dumps(candidate.changes)}")
     if arguments.write:
-        entries |= {method: candidate.changes for method, candidate in best.items()}
-        for name, leader in followers.items():
-            if leader in best:
-                entries[name] = copy.deepcopy(entries[leader]) | outside(entries[name])
+        follow(entries, best, followers)
         written = yaml.safe_dump({"compare": known}, sort_keys=False)
         profile.write_text(text[: text.index("compare:\n  methods:")] + written, encoding="utf-8")
 

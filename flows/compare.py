@@ -15,7 +15,7 @@ from flows.stages import Key, Pairs, evaluate, preference_pairs, read_blocks, re
 from flows.swaps import check_swaps
 from mpo_core.languages.known import language
 from mpo_core.reporting import MethodsSummary
-from mpo_core.settings import ModelSettings, PipelineConfig, TrainingMethod
+from mpo_core.settings import EditSettings, ModelSettings, PipelineConfig, TrainingMethod
 from mpo_core.settings.profiles import with_overrides
 from tasks.model import ModelFolder, find_model, trained_model
 from tasks.pairs import flip_pairs
@@ -35,9 +35,9 @@ class _Start(NamedTuple):
 
 
 class _Training(NamedTuple):
-    """One training, and the model that it ends with, which may be edited."""
+    """One training, and the model that it ends with, which may be edited; None where an edit is all."""
 
-    trained: Future
+    trained: Future | None
     final: Future
 
 
@@ -92,7 +92,7 @@ def _starts(run: Run, own: dict[str, PipelineConfig]) -> dict[tuple[str, int], _
         for seed in comparison.seeds:
             config = seeded(run.config.model_copy(update={"model": base.settings}), seed)
             of_seed = run.variant(config, f"model{number}-seed{seed}" if number else f"seed{seed}")
-            blocks = read_blocks(of_seed, [*trainings.values()])
+            blocks = read_blocks(of_seed, [settings for settings in trainings.values() if settings is not None])
             starts[paths[number], seed] = _Start(of_seed, base, preference_pairs(of_seed, base, blocks))
     for start in starts.values():
         require_pairs(start.run, start.pairs)
@@ -100,7 +100,7 @@ def _starts(run: Run, own: dict[str, PipelineConfig]) -> dict[tuple[str, int], _
 
 
 def _base(
-    settings: ModelSettings, run: Run, own: dict[str, PipelineConfig], trainings: dict[str, TrainingMethod]
+    settings: ModelSettings, run: Run, own: dict[str, PipelineConfig], trainings: dict[str, TrainingMethod | None]
 ) -> ModelFolder:
     """Finds a base model, and checks what each method needs of it."""
     base = find_model(settings, training=run.config.training)
@@ -115,12 +115,15 @@ def _with_changes(config: PipelineConfig, method: str) -> PipelineConfig:
 
 
 def _train(start: _Start, own: PipelineConfig, cell: Cell) -> _Training:
-    """Trains as a cell says, with the sections `pairs` and `edit` of its method."""
+    """Trains as a cell says, with the sections `pairs` and `edit` of its method, or edits the base model alone."""
     run, base = start.run, start.base
     changed = run.variant(
         run.config.model_copy(update={"pairs": own.pairs, "edit": own.edit}), f"{cell.label}-{run.tag}"
     )
     settings = run.config.compare.training(cell.method, run.config.training, cell.seed)
+    if settings is None:
+        alone = own.edit or EditSettings()
+        return _Training(None, stages.submit_edit(changed, base, start.pairs.texts, alone, None, cell.label))
     check = {"swap_check": run.config.pairs.swap_check}  # it comes after the pairs
     same = own.pairs.model_copy(update=check) == run.config.pairs
     pairs = start.pairs if same else preference_pairs(changed, base, read_blocks(changed))

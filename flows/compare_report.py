@@ -33,7 +33,7 @@ def finish_comparison(
     run: Run,
     base: ModelFolder,
     before: dict[tuple[str, int], Evaluation],
-    trained: dict[Cell, Future],
+    trained: dict[Cell, Future | None],
     after: dict[Cell, Evaluation],
 ) -> MethodsSummary:
     """Writes `methods.parquet`, `method_runs.parquet`, the page and its summary into the run's folder."""
@@ -47,6 +47,8 @@ def finish_comparison(
         for name, value in _figures(run, evaluation).items()
     ]
     for cell, future in trained.items():
+        if future is None:
+            continue
         counts = run.result(future).counts
         for figure, name in (("seconds", "train_seconds"), ("peak_mib", "peak_mib")):
             rows.append({**cell._asdict(), "figure": figure, "value": float(counts[name])})

@@ -23,25 +23,25 @@ def find_base(config: PipelineConfig) -> ModelFolder:
     return model
 
 
-def require_trainable(model: ModelFolder, config: PipelineConfig, training: TrainingMethod) -> None:
-    """Checks what a training, and the edit after it, need of the model and of the languages, before anything runs.
+def require_trainable(model: ModelFolder, config: PipelineConfig, training: TrainingMethod | None) -> None:
+    """Checks what a training, if any, and the edit after it need of the model and the languages, before anything runs.
 
     Raises:
         BadInputError: the settings name a layer that the model does not have, or a language that is no target, or the
             model cannot be edited.
     """
     require_named_layers(model, training, config.edit)
-    if training.distils:
+    if training is not None and training.distils:
         require_distilled(config.languages.targets, config.languages, training)
 
 
-def require_named_layers(model: ModelFolder, training: TrainingMethod, edit: EditSettings | None = None) -> None:
+def require_named_layers(model: ModelFolder, training: TrainingMethod | None, edit: EditSettings | None = None) -> None:
     """Checks that a model has the layers that the settings of a training and of an edit name, and can be edited.
 
     Raises:
         BadInputError: it has not, or cannot.
     """
-    layer = training.consistency.layer if training.consistency is not None else None
+    layer = training.consistency.layer if training is not None and training.consistency is not None else None
     if layer is None and edit is None:
         return  # importing torch takes seconds
     network = described(Path(str(model.folder)), model.settings)

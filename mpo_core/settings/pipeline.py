@@ -163,8 +163,9 @@ class CompareSettings(Settings):
     """Methods to compare: for each name, settings of its training. The name is the method, or begins with it, as in
     `dpo-small: {beta: 0.05}`; for any other name, give `method`. A setting that is missing here is taken from
     `training`, if every method has it or `training` uses the same method; otherwise its default applies. A key such as
-    `pairs.swap_check`, or `edit`, changes that setting outside of `training`. The first method is the one that the
-    others are tested against. Default: mpo, sft and dpo."""
+    `pairs.swap_check`, or `edit`, changes that setting outside of `training`. An entry of `method: none` and `edit`
+    alone edits the base model, which is not trained. The first method is the one that the others are tested against.
+    Default: mpo, sft and dpo."""
     models: list[str] = Field([])
     """Repeats everything with each of these base models, in place of `model.path`. Default: none, `model.path`
     alone."""
@@ -174,9 +175,14 @@ class CompareSettings(Settings):
     """Repeats everything with each of these shares (0 to 1) of the low-resource languages' training pairs swapped,
     chosen for rejected, to see how well a method tolerates wrong labels. Default: [0]."""
 
-    def training(self, name: str, base: TrainingMethod, seed: int) -> TrainingMethod:
-        """Returns the training settings of a method: its own, and what it has in common with `base`."""
+    def training(self, name: str, base: TrainingMethod, seed: int) -> TrainingMethod | None:
+        """Returns the training settings of a method: its own, and what it has in common with `base`.
+
+        None if it edits the base model without a training.
+        """
         own = self._own(name)
+        if self._edits_alone(name):
+            return None
         common = base.model_dump(include=None if own["method"] == base.method else set(TrainingSettings.model_fields))
         settings = TRAINING_METHODS.parse({**common, **own})
         return settings.model_copy(update={"seed": settings.seed + seed})
@@ -189,9 +195,14 @@ class CompareSettings(Settings):
         own = {key: value for key, value in self.methods[name].items() if not _outside_training(key)}
         return {"method": re.split(r"\W", name, maxsplit=1)[0], **own}
 
+    def _edits_alone(self, name: str) -> bool:
+        return self._own(name) == {"method": "none"} and self.methods[name].get("edit") is not None
+
     @model_validator(mode="after")
     def _methods(self) -> Self:
         for name in self.methods:
+            if self._edits_alone(name):
+                continue
             try:
                 TRAINING_METHODS.parse(self._own(name))
             except ValidationError as error:

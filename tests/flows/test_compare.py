@@ -99,6 +99,7 @@ def test_a_method_changes_pairs_and_edit_and_languages_without_pairs_are_reporte
 
     monkeypatch.setattr("mpo_core.editing.edit.edit_folder", edit)
     methods = {"mpo": {}, "mpo-checked": {"pairs.swap_check": "swap_back", "edit": {"max_change": 1e9}}}
+    methods["alone"] = {"method": "none", "edit": {"max_change": 1e9}}
     compare_settings = {"methods": methods, "models": ["microworld"], "seeds": [0], "flipped": [0.5]}
     settings = small_settings(root, run__name="bundles", languages__targets=["sw", "zh"], compare=compare_settings)
     settings["languages"]["without_pairs"] = ["zh"]
@@ -106,10 +107,12 @@ def test_a_method_changes_pairs_and_edit_and_languages_without_pairs_are_reporte
 
     with ledger() as ran:
         summary = compare_methods(parse_config(settings, where="test"))
-    assert [name for name in ran if name.startswith("edit-")] == ["edit-mpo-checked-0.5-0-mpo-checked-0.5-0-seed0"]
+    labels = {"mpo-checked-0.5-0-mpo-checked-0.5-0-seed0", "alone-0.5-0-alone-0.5-0-seed0"}
+    assert {name for name in ran if name.startswith("edit-")} == {f"edit-{label}" for label in labels}
+    assert not any(name.startswith("train-alone") for name in ran)
     assert any(name.startswith("swaps-sw") for name in ran)
     assert edited == {"sw", "zh"}  # an edit needs no pairs
-    for name in ("mpo", "mpo-checked"):
+    for name in ("mpo", "mpo-checked", "alone"):
         assert {"target_unsafe", "left_out_unsafe"} <= {row.figure for row in summary.methods if row.method == name}
     assert {row.model for row in summary.runs} == {"microworld"}
     assert summary.row("base", 0.0, "target_unsafe") != plain.row("base", 0.0, "target_unsafe")  # Swahili alone
