@@ -2,10 +2,11 @@
 
 python -m tests.faults.killable ROOT LEDGER [VERB DELAY_SECONDS]
 
-With FORKED in the environment its training is forked (see tests/forked.py).
+With FORKED in the environment its training is forked (see tests/forked.py); CHANGES has changed settings, as JSON.
 """
 
 import contextlib
+import json
 import os
 import signal
 import sys
@@ -37,7 +38,8 @@ def main(root, ledger, verb="", delay="0"):
 
     listeners.append(listen)
     with forked_trainings() if "FORKED" in os.environ else contextlib.nullcontext():
-        summary = full_pipeline(parse_config(small_settings(root), where="test"))
+        changes = json.loads(os.environ.get("CHANGES", "{}"))
+        summary = full_pipeline(parse_config(small_settings(root, **changes), where="test"))
     for ref in summary.artifacts:
         print(ref.path)
 

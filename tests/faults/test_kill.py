@@ -1,6 +1,7 @@
 """SIGKILL in mid-run, then the same command again: finished work is reused, the result is the same."""
 
 import contextlib
+import json
 import os
 import random
 import signal
@@ -87,6 +88,29 @@ def test_killed_in_every_stage_in_turn_ends_with_equal_bytes(undisturbed, tmp_pa
     twice = [name for name, times in Counter(events(ledger, "finished")).items() if times > 1]
     assert len(twice) <= len(VERBS), (seed, twice)
     assert not list(root.rglob("*.tmp"))
+
+
+@pytest.mark.long
+def test_killed_in_the_stages_of_teacher_and_edit_ends_with_equal_bytes(prefect_server, tmp_path):
+    added = {
+        "training__consistency": {"width": 16, "every": 1},
+        "training__distillation": {"instruction": "{original} {prompt}", "top_k": 8},
+        "training__weighting": {"kind": "group_dro"},
+        "edit": {"max_change": 9.0, "layers": [2]},
+    }
+    shared = {"PREFECT_API_URL": prefect_server, "CHANGES": json.dumps(added)}
+    code, whole, errors = run(tmp_path / "whole", tmp_path / "undisturbed", **shared)
+    assert code == 0, errors
+    root, ledger, seed = tmp_path / "root", tmp_path / "ledger", random.randrange(10**6)
+    moments = random.Random(seed)
+    for verb in ("teach", "distil", "train", "edit"):
+        code, _, errors = run(root, ledger, verb, moments.uniform(0, 0.2), **shared)
+        assert code in {-9, 0}, (seed, verb, errors)
+    code, artifacts, errors = run(root, ledger, **shared)
+    assert code == 0, (seed, errors)
+    assert artifacts == whole, seed
+    assert not list(root.rglob("*.tmp"))
+    assert not list((root / "edit" / ".work").glob("*"))
 
 
 @pytest.mark.long
