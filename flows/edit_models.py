@@ -49,6 +49,7 @@ def edit_checkpoint(config: PipelineConfig, out: Path) -> dict[str, Any]:
     return {
         "edited_neurons": sum(table["edited"].to_pylist()),
         "neurons": sum(table["neurons"].to_pylist()),
+        **({"rejected": edited.counts["rejected"]} if "rejected" in edited.counts else {}),
         "largest_change": round(max(table["change"].to_pylist()), 4),
         "model": str(out),
         "edit": str(out / FOLDER / file),

@@ -2,6 +2,7 @@
 
 import shutil
 import uuid
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -39,11 +40,17 @@ class _Imported(NamedTuple):
 
 
 class _Trained(NamedTuple):
-    """A training, with the swap check's SWAPS by language, and the tables QUARANTINE of the pairs that it rejected."""
+    """A training, with the swap check's SWAPS by language and the teacher's answers.
+
+    `rejected` are tables QUARANTINE of the pairs that the check rejected, `not_taught` of the teacher's prompts and
+    answers.
+    """
 
     model: Shard
     swaps: dict[str, Shard]
+    teacher: list[Shard]
     rejected: list[ArtifactRef]
+    not_taught: list[ArtifactRef]
 
 
 def train_file(
@@ -79,12 +86,13 @@ def train_file(
     held_out, broken = None, QUARANTINE.build([])
     if validation is not None:
         held_out, broken, _ = usable_pairs(validation, languages, as_is=as_is)
-    if held_out is None and config.training.patience is not None:
-        raise BadInputError(
-            "early stopping is set, but there are no validation pairs",
-            where="training.patience",
-            fix="Give --validation FILE.",
-        )
+    weighting = config.training.weighting
+    needing = {
+        "training.patience": config.training.patience is not None,
+        "training.weighting": weighting is not None and weighting.kind == "barfi",
+    }
+    for setting in [name for name, needs in needing.items() if needs and held_out is None]:
+        raise BadInputError("this needs validation pairs", where=setting, fix="Give --validation FILE.")
     store = open_root(config)
     imported = _import(config, store, pairs, held_out)
     require_server()
@@ -92,7 +100,7 @@ def train_file(
     trained = done.model
     unusable = store.read_tables([*([trained.quarantine] if trained.quarantine else []), *done.rejected], QUARANTINE)
     tables = {
-        "quarantine": QUARANTINE.check(pa.concat_tables([rejected, broken, unusable])),
+        "quarantine": QUARANTINE.check(pa.concat_tables([rejected, broken, unusable, _not_taught(store, done)])),
         "marks": marks,
         "swaps": store.read_tables([shard.rows for shard in done.swaps.values()], SWAPS),
     }
@@ -100,13 +108,16 @@ def train_file(
     card = training_card(config.model.path, codes, file.name, config.training.model_dump())
     _write(store, trained, tables, card, out)
     log = store.read_table(trained.rows, TRAINING_LOG)
+    teacher = sum((Counter(shard.counts) for shard in done.teacher), Counter[str]())
     cuts = Cuts.of_figures(dict(zip(log["metric"].to_pylist(), log["value"].to_pylist(), strict=True)))
     warning = cuts.warning(config.training.cutoff)
     # A profile may set them for `mpo run`, whose prompts include validation prompts.
+    paired = [code for code in config.languages.without_pairs if code in codes]
     unproven = [code for code, shard in done.swaps.items() if shard.counts["order_known"] < LEAST_KNOWN]
     idle = {
         "edit, which `mpo edit` does": config.edit,
         "training.evaluate_every, which needs --validation FILE": held_out is None and config.training.evaluate_every,
+        f"languages.without_pairs: pairs in {', '.join(paired)} are trained on": paired,
         f"pairs.swap_check in {', '.join(unproven)}, which needs {LEAST_KNOWN} pairs in known order a language: give "
         "--validation FILE": unproven,
     }
@@ -117,6 +128,7 @@ def train_file(
         "quarantined": counts(tables["quarantine"], "reason"),
         **({"marked": counts(marks, "reason")} if marks.num_rows else {}),
         **({"swaps": {code: shard.counts for code, shard in done.swaps.items()}} if done.swaps else {}),
+        **({"teacher": dict(teacher)} if done.teacher else {}),
         "steps": trained.counts["steps"],
         "cut": cuts.total.model_dump(),
         "cut_by_language": {code: counts.model_dump() for code, counts in cuts.languages.items() if counts.cut},
@@ -147,11 +159,18 @@ def train_pairs(config: PipelineConfig, model: ModelFolder, imported: _Imported)
             "in_order": True,
             "label": config.training.method,
         }
-        trained = run.submit(train_model, **inputs, **stages.teacher(run, model, imported.texts, config.training))
+        teacher = stages.teacher(run, model, imported.texts, config.training)
+        trained = run.submit(train_model, **inputs, **teacher)
+        rejected: dict[str, list[ArtifactRef]] = {"pairs": [], "distillation": []}
+        for step in run.wait():
+            if step.shard.quarantine is not None:
+                rejected.setdefault(step.stage, []).append(step.shard.quarantine)
         return _Trained(
             run.result(trained),
             {code: run.result(of_language) for code, of_language in swaps.items()},
-            [ref for shard in settled if (ref := run.result(shard).quarantine) is not None],
+            [run.result(answers) for answers in teacher.get("teacher", [])],
+            rejected["pairs"],
+            rejected["distillation"],
         )
 
 
@@ -225,6 +244,12 @@ def _blocks(store: ArtifactStore, spec: TableSpec, rows: Iterable[dict[str, Any]
         for (language, part), some in groups.items()
         for start in range(0, len(some), size)
     ]
+
+
+def _not_taught(store: ArtifactStore, done: _Trained) -> pa.Table:
+    """Reads why the teacher gave no answer that could be learned; a prompt's id does not tell its languages apart."""
+    rows = [row for ref in done.not_taught for row in store.read_table(ref, QUARANTINE).to_pylist()]
+    return QUARANTINE.build(row | {"row_id": f"{row['row_id']}/{row['language']}"} for row in rows)
 
 
 def _write(store: ArtifactStore, trained: Shard, tables: Mapping[str, pa.Table], card: str, out: Path) -> None:

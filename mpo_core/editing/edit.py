@@ -145,10 +145,11 @@ def _encoded(
     rejected: list[dict[str, Any]] = []
 
     def encodes(row: dict[str, Any]) -> bool:
+        language = row.get("language")
         try:
             ids[row["text"]] = encode_prompt(tokenizer, row["text"], system=system)
         except BadInputError as error:
-            about = {"row_id": row["prompt_id"], "language": row.get("language")}
+            about = {"row_id": "/".join(filter(None, (row["prompt_id"], language))), "language": language}
             rejected.append(about | {"reason": "not_encodable", "detail": error.where})
             return False
         return True

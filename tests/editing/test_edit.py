@@ -166,7 +166,7 @@ def test_an_edit_of_another_model_or_applied_twice_is_refused(tmp_path, tokenize
 
 def test_a_prompt_that_cannot_be_encoded_is_rejected_with_its_translations(tmp_path, tokenizer, prompts, monkeypatch):
     model = saved(tmp_path / "model", tokenizer)
-    broken = {prompts.dominant[0]["text"], prompts.translated[-2]["text"]}
+    broken = {prompts.dominant[0]["text"], *(row["text"] for row in prompts.translated[-3:-1])}
     whole = edit.encode_prompt
 
     def encode(tokenizer, text, **more):
@@ -180,7 +180,8 @@ def test_a_prompt_that_cannot_be_encoded_is_rejected_with_its_translations(tmp_p
     )
     assert [(row["row_id"], row["language"], row["reason"]) for row in done.rejected.to_pylist()] == [
         ("harmful-0", None, "not_encodable"),
-        (prompts.translated[-2]["prompt_id"], prompts.translated[-2]["language"], "not_encodable"),
+        ("harmless-5/sw", "sw", "not_encodable"),
+        ("harmless-5/bn", "bn", "not_encodable"),
     ]
     monkeypatch.undo()
     fewer = EditedPrompts(

@@ -60,7 +60,8 @@ def test_a_language_without_pairs_is_distilled_and_its_prompts_of_training_are_c
 @pytest.mark.long
 def test_prompts_of_a_file_of_pairs_are_distilled(mpo, tmp_path, prefect_server):
     out, pairs = tmp_path / "out", tmp_path / "pairs.parquet"
-    pq.write_table(PAIRS.build(pair_rows(4, language="zh", kind="harmless")), pairs)
+    given = [row for kind in ("harmful", "harmless") for code in ("sw", "zh") for row in pair_rows(4, code, kind)]
+    pq.write_table(PAIRS.build(given), pairs)
     settings = {
         "training.method": "none",
         "training.distillation": '{instruction: "{original} {prompt}", top_k: 8}',
@@ -71,6 +72,10 @@ def test_prompts_of_a_file_of_pairs_are_distilled(mpo, tmp_path, prefect_server)
     given = [part for name, value in settings.items() for part in ("--set", f"{name}={value}")]
     done = mpo("train", "--pairs", pairs, "--model", "microworld", "--out", out, "--json", *given)
     assert done.code == 0, done.err
+    result, rejected = json.loads(done.out), pq.read_table(out / "quarantine.parquet").to_pylist()
+    assert result["teacher"] == {"answers": 16 - len(rejected), "rejected": len(rejected)}
+    assert len({row["row_id"] for row in rejected}) == len(rejected) > 1
+    assert {row["reason"] for row in rejected} == result["quarantined"].keys() <= {"unsafe", "refusal", "invalid"}
     log = json.loads((out / "trainer_state.json").read_text())["log_history"]
     steps = [entry for entry in log if "loss" in entry]
     assert [entry["loss"] for entry in steps] == pytest.approx([entry["loss/distillation"] for entry in steps])

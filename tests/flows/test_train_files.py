@@ -51,11 +51,14 @@ def test_accumulation_is_exact_through_the_command(mpo, write_pairs, tmp_path): 
     assert result[0] == result[1]
 
 
-def test_early_stopping_asks_for_pairs_to_look_at(mpo, write_pairs, tmp_path):  # noqa: F811
+@pytest.mark.parametrize(
+    ("setting", "more"), [("training.patience=1", "training.evaluate_every=1"), ("training.weighting={}", "edit={}")]
+)
+def test_what_needs_validation_pairs_asks_for_them(mpo, write_pairs, tmp_path, setting, more):  # noqa: F811
     given = ["train", "--pairs", write_pairs(), "--model", "microworld", "--out", tmp_path / "out"]
-    done = mpo(*given, "--set", "training.evaluate_every=1", "--set", "training.patience=1")
+    done = mpo(*given, "--set", setting, "--set", more)
     assert done.code == 2
-    assert "training.patience" in done.err
+    assert setting.partition("=")[0] in done.err
     assert "--validation" in done.err
     assert not (tmp_path / "out").exists()
 
