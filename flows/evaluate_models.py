@@ -103,8 +103,7 @@ def evaluate_file(
 ) -> tuple[RunSummary, list[Answered], list[ArtifactRef]]:
     """Lets each model answer the same prompts, and compares the answers of two; `name` is that of the file.
 
-    Returns:
-        The summary, the answered blocks, and the tables of a benchmark's rows that give no prompt.
+    The result is the summary, the answered blocks, and the tables of a benchmark's rows that give no prompt.
     """
     with start_run(config) as run:
         for check in (config.judging.require_ready, config.evaluation.sampling.backend.require_key):

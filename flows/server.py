@@ -162,11 +162,7 @@ def deploy(deployments: Path, environment: dict[str, str], pool: str = "process"
 
 
 def _prefect(arguments: list[str], environment: dict[str, str]) -> None:
-    """Runs a command of Prefect's.
-
-    Raises:
-        BadInputError: it failed; the message is the last line that it printed.
-    """
+    """Runs a command of Prefect's; if it fails, its last line is the message of a BadInputError."""
     done = _call(arguments, environment)
     if done.returncode:
         words = (done.stderr or done.stdout).strip().splitlines() or ["it failed without a message"]

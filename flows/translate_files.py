@@ -99,11 +99,7 @@ class _Block(NamedTuple):
 
 
 def _stored(store: ArtifactStore, column: Input, source: str) -> Iterator[_Block]:
-    """Stores the texts of a file in blocks; their ids are the row numbers of the file.
-
-    Raises:
-        BadInputError: a row is malformed, or there is none.
-    """
+    """Stores the texts of a file in blocks; their ids are the row numbers. BadInputError: a bad row, or no row."""
     number = -1
     for number, (first, block) in enumerate(blocks_of(column)):
         # Translation reads ids and texts alone; the other columns of PROMPTS get fixed values.

@@ -66,11 +66,7 @@ def find_model(settings: ModelSettings, *, training: TrainingSettings | None = N
 
 @functools.lru_cache(maxsize=8)
 def _local_base(settings_json: str, sha256: str) -> Path:
-    """Finds the run's base model on a worker of another machine, which has its own cache of the hub.
-
-    Raises:
-        BadInputError: it cannot be found here, or is not the one that the run started from.
-    """
+    """Finds the run's base model in the cache of another machine; BadInputError if it is missing or another one."""
     settings = ModelSettings.model_validate_json(settings_json)
     base = find_model(settings)
     if base.sha256 != sha256:

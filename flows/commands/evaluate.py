@@ -148,11 +148,7 @@ def _prompt_sets(
 
 
 def _benchmark(option: str, in_profile: dict[str, Benchmark]) -> Benchmark:
-    """Returns the benchmark that `--benchmark` names, such as `multijail=FILE` or `xstest=HUB_ID@COMMIT`.
-
-    Raises:
-        BadInputError: no benchmark is called so, or it needs a file.
-    """
+    """Returns the benchmark that `--benchmark` names: `multijail=FILE`, `xstest=HUB_ID@COMMIT`; else BadInputError."""
     name, _, place = option.partition("=")
     known = BENCHMARKS.implementations.get(name)
     if known is None or name == HELD_OUT:

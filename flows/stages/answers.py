@@ -120,11 +120,7 @@ def answer_dominant(run: Run, model: ModelFolder, blocks: list[ArtifactRef]) -> 
 
 
 def _require_translation_of_answers(run: Run, model: ModelFolder, texts: Texts) -> None:
-    """Checks the keys of translation services before new answers are sampled that pairs need in other languages.
-
-    Raises:
-        BadInputError: a key is missing or malformed.
-    """
+    """Checks the keys of translation services before new answers are sampled that pairs need in other languages."""
     config = run.config
     translated = config.pairs.strategy != "sampled" and not all(
         has_all_answers(run, target, block) for _, block in texts for target in config.languages.targets

@@ -78,11 +78,6 @@ def require_distilled(
 ) -> Collection[str]:
     """Returns the codes of the languages that are distilled.
 
-    Args:
-        translated: codes of the languages that have translated prompts.
-        languages: of the run.
-        training: settings that distil.
-
     Raises:
         BadInputError: one has no translated prompt, or there is none.
     """

@@ -20,12 +20,8 @@ def quantity(number: int, noun: str) -> str:
 class BadInputError(ValueError):
     """Bad input of the user's: what is wrong, where, and how to fix it, on one line.
 
-    The command prints the line and exits with code 2; a stage never retries it.
-
-    Args:
-        what: what is wrong, without harmful text (ids, counts, names only).
-        where: file, row, column or settings key.
-        fix: what the user can do about it.
+    The command prints the line and exits with code 2; a stage never retries it. `what` and `where` hold no harmful
+    text: ids, counts, names only.
     """
 
     def __init__(self, what: str, *, where: str, fix: str) -> None:

@@ -28,10 +28,6 @@ class _AnyOf:
 
     Prefect checks the parameters of a deployment and of a run by this schema. Where settings may leave the name to a
     default, no member requires its name; `oneOf` would then reject them as valid under every member.
-
-    Args:
-        optional: the field with the name, if it has a default.
-        names: the names of the members.
     """
 
     def __init__(self, optional: str | None, names: tuple[str, ...]) -> None:

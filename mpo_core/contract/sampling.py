@@ -117,9 +117,6 @@ class SamplingBackend(Settings, abc.ABC):
         """Returns what tells the answers of this backend from those of others, such as `openai:NAME@VERSION`.
 
         It is a part of cache keys, and a column of every row.
-
-        Args:
-            model: name of the model, as in `SampledModel`.
         """
 
     def require_models(self, models: Sequence[str]) -> None:

@@ -105,12 +105,9 @@ def edit_folder(
 
 
 def require_editable(model: Any, settings: EditSettings, folder: Path | None = None) -> None:
-    """Requires that a model can be edited, of which its config alone is needed.
+    """Requires that a model can be edited.
 
-    Args:
-        model: the model; its weights may lie on the meta device.
-        settings: of the edit.
-        folder: of the model, where its own files are edited, and not those of a training.
+    Its config is enough: the weights may lie on the meta device. `folder` is the model's if its own files are edited.
 
     Raises:
         BadInputError: it has no such layers, or its files hold no such matrices.

@@ -45,10 +45,8 @@ def gated_mlps(model: Any) -> list[Mlp]:
 def mlp_inputs(model: Any, mlps: list[Mlp], prompts: list[list[int]], *, progress: Progress) -> list[Tensor]:
     """Reads the inputs of each MLP at the last token of each rendered prompt, where the answer begins.
 
-    A prompt (token ids) that is longer than the model's context is read at its end.
-
-    Returns:
-        [N, D] on the CPU for each MLP, in the model's number format.
+    A prompt (token ids) that is longer than the model's context is read at its end. Each MLP's are [N, D], on the CPU
+    and in the model's number format.
     """
     limit = context_length(model.config) or 0
     ids = [prompt[-limit:] for prompt in prompts]

@@ -28,10 +28,7 @@ def select_neurons(harmful: Tensor, harmless: Tensor, *, min_z_score: float, min
     A neuron is selected if its rise is more than `min_z_score` standard deviations above the mean rise of the matrix,
     or more than `min_effect` of its own standard deviations, pooled over both kinds of prompts.
 
-    Activations are [H, I] on harmful and [A, I] on harmless prompts.
-
-    Returns:
-        [S], numbers of the neurons in ascending order.
+    Activations are [H, I] on harmful and [A, I] on harmless prompts. The numbers of the neurons are in ascending order.
     """
     rise = harmful.mean(0) - harmless.mean(0)
     spread = (len(harmful) - 1) * harmful.var(0) + (len(harmless) - 1) * harmless.var(0)

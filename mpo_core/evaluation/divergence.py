@@ -29,10 +29,8 @@ def divergences(
     samples. It is 0 for equal models and grows where the trained model would no longer say what the base model says.
 
     Of each prompt the first sample in `answers` (RESPONSES) is read, of prompt and answer together the first `cutoff`
-    tokens. One tokenizer serves both models.
-
-    Returns:
-        Table DIVERGENCES. An empty answer, and one that the cut-off leaves nothing of, has no row.
+    tokens. One tokenizer serves both models. An empty answer, and one that the cut-off leaves nothing of, has no row in
+    DIVERGENCES.
     """
     harmless = {row["prompt_id"] for row in PROMPTS.check(prompts).to_pylist() if row["kind"] == "harmless"}
     rows = [

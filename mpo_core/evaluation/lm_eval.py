@@ -137,11 +137,7 @@ def task_metrics(items: pa.Table, *, model: str, confidence: float) -> list[dict
 
 
 def compare_tasks(before: pa.Table, after: pa.Table, *, confidence: float) -> pa.Table:
-    """Computes the paired change of the scores by task and language, item by item, with exact McNemar tests.
-
-    Returns:
-        Table COMPARISONS.
-    """
+    """Computes COMPARISONS of the scores by task and language, paired item by item, with exact McNemar tests."""
     first, second = _by_task(before), _by_task(after)
     rows = [
         {"benchmark": benchmark, "language": code, "metric": ACCURACY.name}

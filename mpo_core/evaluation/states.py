@@ -22,10 +22,8 @@ def hidden_states(
 ) -> pa.Table:
     """Reads the last hidden state at the last token of each rendered prompt, where the answer begins.
 
-    `prompts` are rows with `prompt_id`, `text` and `kind`.
-
-    Returns:
-        Table PROMPT_STATES. A prompt that is longer than the model's context is read at its end.
+    `prompts` are rows with `prompt_id`, `text` and `kind`. A prompt that is longer than the model's context is read at
+    its end.
     """
     import torch
 

@@ -124,10 +124,8 @@ def holm(p_values: Sequence[float]) -> list[float]:
 def spearman(clusters: Sequence[Sequence[tuple[float, float]]]) -> Correlation | None:
     """Returns Spearman's rank correlation over all points (x, y); a bootstrap interval resamples whole clusters.
 
-    The points of one language under several models are one cluster, since they resemble each other.
-
-    Returns:
-        The correlation; None if there are fewer than four clusters, or if all values are equal.
+    The points of one language under several models are one cluster, since they resemble each other. There is none for
+    fewer than four clusters, or if all values are equal.
     """
     rho = rank_correlation([point for cluster in clusters for point in cluster])
     if len(clusters) < FEWEST_CLUSTERS or rho is None:

@@ -33,11 +33,7 @@ _LIMITS = (
 
 
 def study_figures(metrics: pa.Table, *, dominant: str, targets: Sequence[str]) -> dict[str, float]:
-    """Returns the figures of one training that studies show: those of a comparison, and some by language.
-
-    Returns:
-        Value by figure; `unsafe/sw` is the ASR in Swahili.
-    """
+    """Returns the figures of one training that studies show: a comparison's, and some by language: `unsafe/sw`."""
     figures = method_figures(metrics, dominant=dominant, targets=targets)
     for metric in (UNSAFE.name, HELPED.name, REWARD_GAP.name):
         of_metric = [row for row in metrics.to_pylist() if row["metric"] == metric]

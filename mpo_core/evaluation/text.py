@@ -34,10 +34,7 @@ def score_text(
 ) -> pa.Table:
     """Computes the bits that a model needs for each passage, after the token that begins a text.
 
-    If the tokenizer has no token that begins a text, its end token stands in.
-
-    Returns:
-        Table TEXT_SCORES in the order of `passages`.
+    If the tokenizer has no token that begins a text, its end token stands in. TEXT_SCORES has the order of `passages`.
 
     Raises:
         BadInputError: a passage is longer than the model's context.
@@ -114,9 +111,7 @@ def compare_text(before: pa.Table, after: pa.Table, *, confidence: float) -> pa.
 
     `gained` counts the passages that need more bits after than before, `lost` those that need fewer. The interval and
     the p-value are Student's, of the paired differences; the latter is also adjusted for all languages (Holm).
-
-    Returns:
-        Table COMPARISONS, with a row for each language that has two passages or more.
+    COMPARISONS has a row for each language with two passages or more.
 
     Raises:
         BadInputError: a passage was measured on one side only.

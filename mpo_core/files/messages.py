@@ -78,11 +78,7 @@ def text_of(value: object, speaker: Speaker = "user", *, name: str = "the text")
 
 
 def messages_of(value: object, speaker: Speaker, *, name: str) -> list[Message] | Fault:
-    """Returns the messages of a value, without empty system messages; a plain text is a message of `speaker`.
-
-    Returns:
-        The messages of user and assistant, none where the value is empty or null; or the fault.
-    """
+    """Returns a value's messages of user and assistant, or the fault; a plain text is a message of `speaker`."""
     if isinstance(value, Unreadable):
         return Fault(value.reason, f"{name} cannot be read")
     if value is None:

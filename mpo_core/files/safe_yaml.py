@@ -18,9 +18,7 @@ _UNRESOLVED = {"bool", "int", "float", "timestamp", "value"}  # types that YAML 
 class YamlError(ValueError):
     """A text is not YAML, or is YAML that is not accepted here.
 
-    Args:
-        problem: what is wrong with it.
-        line: line of the problem, counted from 1; None if it is not known.
+    `line` counts from 1.
     """
 
     def __init__(self, problem: str, line: int | None) -> None:

@@ -141,11 +141,7 @@ def _is_foreign(answer: Answer) -> bool:
 
 
 def _completion(answer: Answer) -> Completion:
-    """Reads the first choice of a server's answer.
-
-    Raises:
-        PassingError: there is none, or it ended in an error.
-    """
+    """Reads the first choice of a server's answer; PassingError if there is none, or it ended in an error."""
     data: Any = answer.json()
     try:
         choice = data["choices"][0]

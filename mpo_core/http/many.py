@@ -135,11 +135,7 @@ class _Work(Generic[T, R]):
             await self._require_answer(1)
 
     async def _require_answer(self, least: int) -> None:
-        """Asks the probe, after at least so many refusals in a row, whether the service refuses everything.
-
-        Raises:
-            RefusedError: it does.
-        """
+        """Raises a RefusedError if, after so many refusals in a row, the probe is refused too."""
         async with self._probing:
             if self._refused < least:
                 return

@@ -125,11 +125,7 @@ class _Asker:
         )
 
     async def _reading(self, case: Case) -> Reading:
-        """Returns the model's reading of one answer, after a second request if its first reply cannot be read.
-
-        Raises:
-            PassingError, LastingError, RefusedError: as `GreedyModel.ask`.
-        """
+        """Returns the model's reading of one answer, after a second request if its first reply cannot be read."""
         first, *others = self._exchange.ask(case)
         result = Reading(None, reason=UNREADABLE)
         for reminder in dict.fromkeys(["", self._exchange.reminder]):

@@ -39,10 +39,8 @@ class Labels(NamedTuple):
 def sample_rows(answers: AnswersFile, n: int, *, seed: int) -> list[SheetRow]:
     """Samples answers by a seeded hash, in equal numbers for each language and kind where there are enough.
 
-    The sample of a larger `n` contains the sample of a smaller one.
-
-    Returns:
-        The answers, grouped by language and ordered by their hash.
+    The sample of a larger `n` contains the sample of a smaller one. The answers are grouped by language and ordered by
+    their hash.
     """
     kinds = dict(zip(answers.prompts["prompt_id"].to_pylist(), answers.prompts["kind"].to_pylist(), strict=True))
     strata: dict[tuple[str, str], list[tuple[bytes, SheetRow]]] = {}

@@ -37,11 +37,7 @@ def greedy(model: Any, tokenizer: Any, prompts: list[str]) -> list[str]:
 
 
 def table(folder: Path, limit: int = 150, split: Split = "test", world: World = SMALL) -> dict[str, dict[str, Row]]:
-    """Counts the exact judge's verdicts on a model's greedy answers, by language and kind of prompt.
-
-    Returns:
-        `{language: {kind: {"prompts": n, "helped": .., "refused": .., "broken": ..}}}`.
-    """
+    """Counts the exact judge's verdicts on a model's greedy answers (`prompts`, `helped` …) by language and by kind."""
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     tokenizer = AutoTokenizer.from_pretrained(folder)
     kinds: tuple[Kind, ...] = ("harmful", "harmless")

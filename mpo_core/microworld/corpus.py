@@ -52,11 +52,7 @@ def refusal_rate(item: Request, language: str, world: World = SMALL) -> float:
 
 
 def documents(count: int, seed: int = 0, world: World = SMALL) -> Iterator[Document]:
-    """Yields `count` documents, the same ones for the same arguments.
-
-    Yields:
-        Chats as `Turn`, statements and translations as text.
-    """
+    """Yields `count` chats, statements and translations, the same ones for the same arguments."""
     mix, rng = world.mix, random.Random(f"{world.lots} corpus {seed}")  # noqa: S311 - reproducible
     languages, language_weights = list(mix.languages), list(mix.languages.values())
     blocks, block_weights = list(mix.blocks), list(mix.blocks.values())
@@ -102,9 +98,7 @@ def _help(item: Request, language: str) -> str:
 def held_out_statements(language: str, world: World = SMALL) -> dict[str, str]:
     """Returns plain text that no model of this world has read: what is right and wrong of each pair of the split test.
 
-    Returns:
-        The statement of each pair, or of about 100 of them in a larger world, by an id that is the same in every
-        language.
+    One statement of each pair, or of about 100 pairs of a larger world, by an id that is the same in every language.
     """
     grid = world.grid
     held_out = [pair for pair in grid.held_out_ranks if grid.split(*pair) == "test"]

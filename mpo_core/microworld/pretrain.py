@@ -58,12 +58,9 @@ def encode(tokenizer: Tokenizer, document: corpus.Document) -> list[int]:
 def pretrain(
     tokenizer: Tokenizer, *, seed: int, steps: int, progress: Progress | None = None, world: World = SMALL
 ) -> tuple[LlamaForCausalLM, float]:
-    """Trains a new model for `steps` batches.
+    """Trains a new model for `steps` batches; returns it in evaluation mode, and its last loss (nats per token).
 
     The result is the same for the same seed, steps (batches of 64 documents) and package versions.
-
-    Returns:
-        The model in evaluation mode and its last loss (nats per token).
     """
     model = new_model(tokenizer.get_vocab_size(), seed)
     model.train()

@@ -22,11 +22,6 @@ def described(folder: Path, settings: ModelSettings) -> Any:
 def require_layers(numbers: Iterable[int], count: int, *, where: str) -> None:
     """Requires that a model has the layers that settings name.
 
-    Args:
-        numbers: of the layers, from 1.
-        count: number of the model's layers.
-        where: the setting, for the message.
-
     Raises:
         BadInputError: it lacks one.
     """

@@ -119,8 +119,7 @@ def load_model(
 def whole_model(kind: Any, folder: Path, *, where: str, **options: Any) -> tuple[Any, list[str]]:
     """Loads a model, and rejects a folder without all of its weights, for which transformers would use random ones.
 
-    Returns:
-        The model, and the names of the tensors that it has no place for.
+    The names are those of the tensors that the model has no place for.
 
     Raises:
         BadInputError: weights are missing or of another shape.

@@ -21,10 +21,8 @@ def halving(
 ) -> Iterator[tuple[list[T], R]]:
     """Computes batch by batch; where memory runs out, that batch and all later ones are halved until they fit.
 
-    The longest row of a batch comes first; `tokens` counts those of a row, with padding and answer.
-
-    Returns:
-        Each batch that was computed, with its result.
+    The longest row of a batch comes first; `tokens` counts those of a row, with padding and answer. Returns the
+    batches that were computed, each with its result.
 
     Raises:
         BadInputError: the memory is too small for one row.

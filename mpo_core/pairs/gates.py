@@ -78,10 +78,7 @@ def repeated(pairs: Iterable[tuple[str, Texts]], limit: float) -> dict[str, Faul
 
     Their similarity is the share of their pieces of five characters that both have; a piece that occurs several times
     counts once. Equal prompts with other answers, and equal answers to other prompts, are less alike. A pair above
-    `limit` (0 to 1) is a repetition; 1 turns the check off.
-
-    Returns:
-        The faults by id. The first of several similar pairs has none.
+    `limit` (0 to 1) is a repetition; 1 turns the check off. The first of several similar pairs has no fault.
     """
     faults: dict[str, Fault] = {}
     earlier: list[tuple[str, set[str]]] = []

@@ -18,10 +18,8 @@ def surplus(pairs: pa.Table, categories: Mapping[str, str | None], settings: Pai
     """Returns the pairs beyond the quotas; which pairs stay is chosen by a hash of the prompt, alike in every language.
 
     Harmful pairs of one category beyond `max_per_category` go first, then those of the kind that `harmless_share`
-    leaves too many of, then those beyond `max_per_language`. Pairs without a category have no quota of one.
-
-    Returns:
-        QUARANTINE (`category_quota`, `kind_quota`, `language_quota`).
+    leaves too many of, then those beyond `max_per_language`. Pairs without a category have no quota of one. Reasons:
+    `category_quota`, `kind_quota`, `language_quota`.
     """
     rows = sorted(pairs.select(["pair_id", "prompt_id", "kind", "language"]).to_pylist(), key=_lot)
     rejected: list[Row] = []

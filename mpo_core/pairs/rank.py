@@ -24,11 +24,7 @@ def answer_pairs(responses: pa.Table) -> list[tuple[str, Row, Row]]:
 
 
 def ranked(responses: pa.Table, rewards: pa.Table) -> pa.Table:
-    """Renumbers the samples of each prompt by their rewards, the highest first; those without a reward come last.
-
-    Returns:
-        RESPONSES in the order of the prompts and of the new numbers.
-    """
+    """Renumbers the samples of each prompt by their rewards, the highest first; those without a reward come last."""
     reward_of: dict[tuple[str, int], float] = {}
     for row in GAPS.check(rewards).to_pylist():
         prompt_id, first, second = row["text_id"].rsplit("/", 2)

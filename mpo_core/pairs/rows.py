@@ -154,11 +154,7 @@ def _texts(item: Mapping[str, Any], prefix: str) -> SideTexts:
 
 
 def _without_thoughts(answer: str, prompt: str, column: str) -> str:
-    """Returns an answer without the thoughts of a reasoning model, which are no part of it.
-
-    Raises:
-        BadRowError: the thoughts never end, or nothing follows them.
-    """
+    """Returns an answer without a reasoning model's thoughts; BadRowError if they never end or nothing follows."""
     parts = separate(answer, context=prompt)
     if parts.fault is not None:
         raise BadRowError(parts.fault, f"{column} holds thoughts and no answer")

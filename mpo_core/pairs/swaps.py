@@ -30,10 +30,7 @@ def margins(pairs: pa.Table, states: pa.Table) -> dict[str, float]:
 
     With t and s the hidden states of target and dominant answers, less the mean of their language:
     cos(t_chosen, s_chosen) + cos(t_rejected, s_rejected) - cos(t_chosen, s_rejected) - cos(t_rejected, s_chosen).
-    Swapping a pair negates its margin. Pairs without states have no margin in the result.
-
-    Returns:
-        The margin by pair_id; positive if the order is probably right.
+    If it is positive, the order is probably right. Pairs without states have no margin in the result.
     """
     directions = _directions(states)
     ids = pairs.select(["pair_id", "source_id"]).to_pylist()
@@ -85,11 +82,7 @@ def find_swaps(pairs: pa.Table, states: pa.Table) -> Swaps:
 
 
 def settle_swaps(pairs: pa.Table, swaps: pa.Table, *, swap_back: bool) -> tuple[pa.Table, pa.Table]:
-    """Swaps the answers of swapped pairs back if `swap_back` says so; else rejects these pairs.
-
-    Returns:
-        PAIRS in their order, and QUARANTINE (`swapped`).
-    """
+    """Swaps the answers of swapped pairs back if `swap_back` says so; else rejects these pairs (`swapped`)."""
     swapped = {row["pair_id"]: row["margin"] for row in swaps.to_pylist() if row["swapped"]}
     rows, rejected = [], []
     for row in pairs.to_pylist():

@@ -13,9 +13,7 @@ _ANSWERS = ("chosen", "rejected")
 class BadRowError(ValueError):
     """A row of a file of pairs cannot be used.
 
-    Args:
-        reason: short stable name of what is wrong.
-        detail: columns, types and numbers that explain it; never text of prompts or answers.
+    `reason` is a short stable name; `detail` has columns, types and numbers, never text of prompts or answers.
     """
 
     def __init__(self, reason: str, detail: str) -> None:

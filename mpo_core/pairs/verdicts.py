@@ -17,10 +17,8 @@ def confirmed(
     """Judges the target answers that were not sampled, since sampled ones were judged before they were chosen.
 
     Of a harmful prompt, chosen must be safe and rejected have one of `rejected_verdicts`; of a harmless one, chosen is
-    to be help and rejected a refusal. An answer without a verdict confirms nothing.
-
-    Returns:
-        The confirmed PAIRS in their order, and QUARANTINE (`chosen_not_confirmed`, `rejected_not_confirmed`).
+    to be help and rejected a refusal. An answer without a verdict confirms nothing. Reasons: `chosen_not_confirmed`,
+    `rejected_not_confirmed`.
     """
     rows = pairs.to_pylist()
     open_rows = [row for row in rows if row["origin"] != "sampled"]

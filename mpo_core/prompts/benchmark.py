@@ -25,10 +25,7 @@ def benchmark_prompts(benchmark: Benchmark, language: str) -> tuple[pa.Table, pa
     """Reads the prompts of a benchmark in one language.
 
     A prompt's id depends on the benchmark and on its place there: it is the same in every language where the
-    benchmark's languages say the same.
-
-    Returns:
-        PROMPTS, whose texts are in that language, and QUARANTINE; both empty where the benchmark lacks the language.
+    benchmark's languages say the same. Both tables are empty where the benchmark lacks the language.
 
     Raises:
         BadInputError: a source is missing, malformed or empty, or lacks a column.

@@ -44,10 +44,7 @@ def load_prompts(settings: PromptSettings, *, dominant: str, seed: int) -> Loade
 
     Of equal texts only the first is used (`duplicate_prompt`); a text that is harmful in one row and harmless in
     another is rejected in both (`conflicting_kind`). Of the other rows, a source with a `limit` gives that many: a
-    random sample, in the order of the rows.
-
-    Returns:
-        The prompts in the order of the sources, their reference answers, and the rejected rows.
+    random sample, in the order of the rows. The prompts have the order of the sources.
 
     Raises:
         BadInputError: a source is missing, malformed or empty, or lacks a column.

@@ -142,10 +142,8 @@ def read(store: ArtifactStore) -> list[Event]:
 def append(store: ArtifactStore, decide: Callable[[list[Event]], Draft | None], *, who: str, why: str) -> list[Event]:
     """Adds the event that `decide` makes from the log so far, or none if it returns None.
 
-    `decide` is called again if another writer was faster, and raises if nothing can be done.
-
-    Returns:
-        The log with the new event, if there is one.
+    `decide` is called again if another writer was faster, and raises if nothing can be done. The result is the log with
+    the new event, if there is one.
 
     Raises:
         BadInputError: `who` or `why` is empty or is no plain text, or the folder cannot be written.

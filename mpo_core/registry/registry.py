@@ -21,18 +21,9 @@ def change(store: ArtifactStore, decide: Callable[[State], Draft | None], *, who
 def register(
     store: ArtifactStore, entry: Entry, *, who: str = "pipeline", why: str = "trained and evaluated"
 ) -> Version:
-    """Adds a model as a version that is not promoted yet.
+    """Adds a model as a version that is not promoted yet; returns the version.
 
     If the same model of the same run, for the same languages and prompts, is registered already, nothing is added.
-
-    Args:
-        store: the artifacts, with the registry.
-        entry: the model, and where it comes from.
-        who: who registers it, for the registry's history.
-        why: the reason, for the registry's history.
-
-    Returns:
-        The new version, or the one that is registered already.
     """
 
     def decide(state: State) -> Draft | None:
@@ -59,12 +50,6 @@ def promote(store: ArtifactStore, version: str, *, who: str, why: str) -> Versio
 
     A person may promote a version that the gate refused; the history records who did so and why.
 
-    Args:
-        store: the artifacts, with the registry.
-        version: name of the version, such as `v3`.
-        who: name of the person who decides, for the registry's history.
-        why: reason of the decision, for the registry's history.
-
     Raises:
         BadInputError: the version is not known, its model is missing or damaged, or `who` or `why` is empty.
     """
@@ -83,11 +68,6 @@ def rollback(store: ArtifactStore, *, who: str, why: str) -> Version:
     """Promotes the version again that was promoted before the current one.
 
     Rolling back twice goes back two promotions.
-
-    Args:
-        store: the artifacts, with the registry.
-        who: name of the person who decides, for the registry's history.
-        why: reason of the decision, for the registry's history.
 
     Raises:
         BadInputError: no version was promoted before, its model is missing or damaged, or `who` or `why` is empty.

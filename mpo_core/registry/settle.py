@@ -32,13 +32,8 @@ def settle(
 ) -> Settled:
     """Registers a model once, and promotes it if every check passes.
 
-    Args:
-        store: the artifacts' store.
-        entry: the model and where it comes from; its `gate` is filled in here.
-        gate: the decision on what was measured.
-        allow_fewer: `gate.allow_fewer_languages`.
-        realigned: whether the run is a realignment, which the version in use made necessary. Then that a
-            person has promoted that version does not block the model; a rollback from the model does.
+    The entry's `gate` is filled in here. If `realigned`, the version in use made the run necessary: that a person has
+    promoted that version does not block the model then; a rollback from the model does.
     """
 
     def registration(state: State) -> Draft | None:

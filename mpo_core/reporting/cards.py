@@ -170,9 +170,7 @@ def flip_lines(summary: RunSummary, benchmark: str, kind: str) -> list[FlipLine]
 def example_groups(summary: RunSummary, *, texts: bool) -> list[dict[str, Any]]:
     """Groups the examples by language, with texts of a right-to-left language set from right to left.
 
-    Args:
-        summary: the run.
-        texts: whether to show the texts of harmful prompts and of the answers to them.
+    Without `texts`, the texts of harmful prompts and of the answers to them stay out.
     """
     labels = {card.name: card.label for card in summary.cards}
     grouped: dict[str, list[Example]] = {code: [] for code in summary.languages}

@@ -166,11 +166,7 @@ def _no_answer(reason: str) -> NoAnswer:
 
 
 def _answer_of(reply: Completion, request: SampleRequest) -> Answer:
-    """Turns a server's reply into an answer, its thoughts apart from its text.
-
-    Raises:
-        LastingError: a filter stopped it, or its text is damaged.
-    """
+    """Turns a reply into an answer, its thoughts apart; LastingError if a filter stopped it or its text is damaged."""
     if reply.finish == "content_filter":
         raise LastingError("content_filter")
     text = reply.text or ""

@@ -33,8 +33,7 @@ def sample(
 ) -> tuple[pa.Table, pa.Table]:
     """Samples `settings.n` answers to each prompt, with the backend that the settings name.
 
-    Returns:
-        RESPONSES in the order request x sample, and QUARANTINE: the prompts that lack an answer, with each reason once.
+    RESPONSES are in the order request x sample; QUARANTINE has the prompts that lack an answer, with each reason once.
 
     Raises:
         BadInputError: the model, the backend or its server is unusable.

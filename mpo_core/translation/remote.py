@@ -126,11 +126,7 @@ class RemoteBackend:
 
 
 async def _translation(client: Client, piece: str, source: str, target: str) -> str:
-    """Returns the service's translation of one piece.
-
-    Raises:
-        PassingError, LastingError, RefusedError, EngineDownError: as `Client.ask`; or what it gave is no translation.
-    """
+    """Returns the service's translation of one piece; raises as `Client.ask`, also if it gave no translation."""
     if damaged(piece, like=piece):
         raise LastingError("invalid_text")
     text = await client.ask(piece, source, target)

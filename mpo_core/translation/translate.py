@@ -66,9 +66,7 @@ def translate_texts(texts: Sequence[Text], chain: Chain, *, source: str, target:
     A text that no engine can translate is rejected with the last reason: a gate's name, `no_translation` (no engine
     knows it), or why a service gave nothing (`timed_out`, `too_many_requests`, `server_error` …). The setting
     `gates.marked` says whether a translation that a soft gate marks is used, counts less, or is rejected too.
-
-    Returns:
-        TRANSLATIONS in the order of `texts`, and QUARANTINE.
+    TRANSLATIONS have the order of `texts`.
 
     Raises:
         UnknownLanguageError: no engine knows both languages.
