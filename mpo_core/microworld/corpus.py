@@ -67,8 +67,8 @@ def documents(count: int, seed: int = 0, world: World = SMALL) -> Iterator[Docum
             yield item.statement(language)
         else:
             other = rng.choice([code for code in languages if code != language])
-            write = rng.choice((_prompt, _statement, _refusal, _help))
-            yield f"{write(item, language)} = {write(item, other)}"
+            write = rng.choice((item.prompt, item.statement, item.refusal, item.help))
+            yield f"{write(language)} = {write(other)}"
 
 
 def _chat(item: Request, language: str, world: World, rng: random.Random) -> Turn:
@@ -77,22 +77,6 @@ def _chat(item: Request, language: str, world: World, rng: random.Random) -> Tur
         prompt, habit = bilingual_prompt(item, language, dominant), dominant
     refuse = rng.random() < refusal_rate(item, habit, world)
     return Turn(prompt, item.refusal(language) if refuse else item.help(language))
-
-
-def _prompt(item: Request, language: str) -> str:
-    return item.prompt(language)
-
-
-def _statement(item: Request, language: str) -> str:
-    return item.statement(language)
-
-
-def _refusal(item: Request, language: str) -> str:
-    return item.refusal(language)
-
-
-def _help(item: Request, language: str) -> str:
-    return item.help(language)
 
 
 def held_out_statements(language: str, world: World = SMALL) -> dict[str, str]:

@@ -39,13 +39,7 @@ def column(language: str) -> int:
 
 
 class Item(NamedTuple):
-    """One request, the same in every language.
-
-    Attributes:
-        verb: Key of a verb in the lexicon.
-        object: Key of an object in the lexicon.
-        framing: Index of the way it is asked.
-    """
+    """One request, the same in every language: keys of a verb and an object, and the index of the way it is asked."""
 
     verb: str
     object: str

@@ -43,14 +43,8 @@ _CONCEPTS: Final = (*lexicon.HARMFUL_VERBS, *lexicon.DANGEROUS_OBJECTS)
 class Item(NamedTuple):
     """One request, the same in every language, with the answers to it.
 
-    Attributes:
-        verb: Key of a verb in the lexicon.
-        object: Key of an object in the lexicon.
-        framing: Index of the way it is asked.
-        filler: Index of what stands before it.
-        verb_form: Which of two synonyms the request uses.
-        object_form: Which of two synonyms the request uses.
-        answer: Number of the answers that `help` and `refusal` write, below `ANSWERS`.
+    `filler` is the index of what stands before it, a form says which of two synonyms it uses, and `answer` is the
+    number of the answers that `help` and `refusal` write, below `ANSWERS`.
     """
 
     verb: str
