@@ -94,7 +94,7 @@ class Checkpoints:
         path = self.of_step(step)
         path.mkdir(parents=True, exist_ok=True)
         self._save_parts(path)
-        torch.save(_random_states(), path / self._random)
+        torch.save(random_states(), path / self._random)
         if self._accelerator.is_main_process:
             for name, extra in self._extras.items():
                 torch.save(extra.state_dict(), path / f"{name}.pt")
@@ -138,7 +138,7 @@ class Checkpoints:
         for name, extra in self._extras.items():
             extra.load_state_dict(_read(path / f"{name}.pt"))
         random = path / self._random  # with more processes than before, a new one starts as the first did
-        _set_random_states(_read(random if random.exists() else path / "random-0.pt"))
+        set_random_states(_read(random if random.exists() else path / "random-0.pt"))
         progress: dict[str, Any] = json.loads((path / PROGRESS).read_text(encoding="utf-8"))
         return progress
 
@@ -234,12 +234,14 @@ def _trained(model: Any) -> dict[str, Tensor]:
     return {name: tensor.detach() for name, tensor in (weights | halves).items()}
 
 
-def _random_states() -> dict[str, Tensor]:
+def random_states() -> dict[str, Tensor]:
+    """Returns the states of the random number generators: that of the CPU, and that of the device if there is one."""
     states = {"cpu": torch.get_rng_state()}
     return states | ({"cuda": torch.cuda.get_rng_state()} if torch.cuda.is_available() else {})
 
 
-def _set_random_states(states: dict[str, Tensor]) -> None:
+def set_random_states(states: dict[str, Tensor]) -> None:
+    """Puts the states of `random_states` back."""
     torch.set_rng_state(states["cpu"])
     if "cuda" in states and torch.cuda.is_available():  # a training may go on on another device
         torch.cuda.set_rng_state(states["cuda"])

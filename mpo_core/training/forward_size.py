@@ -19,6 +19,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from mpo_core.contract.errors import BadInputError
 from mpo_core.contract.training import TrainingMethod
 from mpo_core.models.memory import unless_out_of_memory
+from mpo_core.training.checkpoints import random_states, set_random_states
 from mpo_core.training.collator import PairRow
 from mpo_core.training.forward import inner
 from mpo_core.training.plan import Forward, by_tokens
@@ -276,14 +277,14 @@ class ForwardSize:
             BadInputError: the memory is too small for a single pair.
         """
         while True:
-            random = _random_states(self._device)
+            random = random_states()
             result = unless_out_of_memory(functools.partial(run, step))
             if result is not None:
                 return result
             # What backward has updated cannot be run again, and other processes would wait for this one.
             if not self._adapts or self._settings.updates_in_backward:
                 raise self._ran_out(step.forwards, state)
-            _set_random_states(self._device, random)
+            set_random_states(random)
             model.zero_grad()
             self._shrink(model, step.forwards)
             self._note(state)
@@ -348,17 +349,6 @@ def checkpointed_layers(model: Any) -> list[GradientCheckpointingLayer]:
 
 def _forget_gradient(weight: Tensor) -> None:
     weight.grad = None
-
-
-def _random_states(device: torch.device) -> list[Tensor]:
-    cuda = [torch.cuda.get_rng_state(device)] if device.type == "cuda" else []
-    return [torch.get_rng_state(), *cuda]
-
-
-def _set_random_states(device: torch.device, states: list[Tensor]) -> None:
-    torch.set_rng_state(states[0])
-    for state in states[1:]:
-        torch.cuda.set_rng_state(state, device)
 
 
 def _too_small(tokens: int) -> BadInputError:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import pyarrow as pa
 
@@ -18,17 +18,15 @@ from mpo_core.models import refuse_longer
 from mpo_core.models.memory import halving
 from mpo_core.training.encoding import EncodedText, PairText, Rejection, encode_text
 
-_ON_CPU, _ON_DEVICE = 4096, 32_768
+_ON_CPU, _ON_DEVICE = 4096, 32_768  # tokens of a forward pass, which has no gradient and keeps no activations
 
 
-def tokens_without_gradient(model: Any, tokens_per_forward: int | None) -> int:
-    """Returns the maximum number of tokens of a forward pass without gradient, which stores no activations.
+class _HasIds(Protocol):
+    @property
+    def ids(self) -> EncodedText: ...
 
-    Args:
-        model: on its device.
-        tokens_per_forward: the setting. Default: 4096 on a CPU, on a device 32,768.
-    """
-    return tokens_per_forward or (_ON_CPU if model.device.type == "cpu" else _ON_DEVICE)
+
+T = TypeVar("T", bound=_HasIds)
 
 
 def source_texts(pairs: pa.Table) -> list[PairText]:
@@ -74,8 +72,7 @@ def gaps(
         middle: pools the states of the middle layer instead of the last one: what is said, less than the next word.
         digest: of the model, written beside each figure; training refuses those of another.
         precision: `bfloat16` computes under autocast, as training does, so that the retention loss starts near zero.
-        tokens_per_forward: see `tokens_without_gradient`; a longer pair has a pass of its own. Where memory runs out,
-            it is halved.
+        tokens_per_forward: see `batches`; where memory runs out, it is halved.
         progress: called with (done, all) after each forward.
 
     Returns:
@@ -93,14 +90,13 @@ def gaps(
     packed, done = can_pack(model), 0
     model.eval()
     layer = (model.config.get_text_config().num_hidden_layers + 1) // 2 if middle else None
-    budget = tokens_without_gradient(model, tokens_per_forward)
 
     def compute(batch: list[_Encoded]) -> list[dict[str, Any]]:
         return _measure(model, tokenizer.pad_token_id, batch, pooling, precision, packed=packed)
 
     with scoring(model, packed=packed, keep=0, layer=layer):
-        batches = _batches(items, budget, packed=packed)
-        for batch, measured in halving(batches, compute, tokens=_tokens, too_small=_too_small):
+        passes = batches(items, model, tokens_per_forward, packed=packed)
+        for batch, measured in halving(passes, compute, tokens=_tokens, too_small=_too_small):
             for row in measured:
                 if math.isfinite(row["chosen_reward"]) and math.isfinite(row["rejected_reward"]):
                     rows[row["text_id"]] = row | {"model": digest}
@@ -119,7 +115,7 @@ class _Encoded(NamedTuple):
     ids: EncodedText
 
 
-def _tokens(item: _Encoded) -> int:
+def _tokens(item: _HasIds) -> int:
     return sum(map(len, item.ids))
 
 
@@ -144,20 +140,29 @@ def _encode(
     return items, rejected
 
 
-def _batches(items: list[_Encoded], budget: int, *, packed: bool) -> list[list[_Encoded]]:
-    """Groups items of similar length, the longest first: little padding, and memory runs out at once or never."""
-    batches: list[list[_Encoded]] = []
+def batches(items: list[T], model: Any, tokens_per_forward: int | None, *, packed: bool) -> list[list[T]]:
+    """Groups items of similar length, the longest first: little padding, and memory runs out at once or never.
+
+    Args:
+        items: what goes through the model without gradient.
+        model: on its device.
+        tokens_per_forward: maximum number of tokens in a forward pass; a longer item has a pass of its own. Default:
+            4096 on a CPU, on a device 32,768.
+        packed: whether sequences go through the model packed.
+    """
+    budget = tokens_per_forward or (_ON_CPU if model.device.type == "cpu" else _ON_DEVICE)
+    result: list[list[T]] = []
     cost = 0
     for item in sorted(items, key=lambda item: -_tokens(item)):
         # A padded pair takes twice the tokens of the longest sequence of its batch.
-        longest = (batches[-1] if batches and cost else [item])[0].ids
+        longest = (result[-1] if result and cost else [item])[0].ids
         tokens = _tokens(item) if packed else 2 * (len(longest.prompt) + max(map(len, longest[1:])))
-        if not batches or cost + tokens > budget:
-            batches.append([])
+        if not result or cost + tokens > budget:
+            result.append([])
             cost = 0
-        batches[-1].append(item)
+        result[-1].append(item)
         cost += tokens
-    return batches
+    return result
 
 
 def _quarantine_row(text_id: str, language: str, why: Rejection) -> dict[str, Any]:

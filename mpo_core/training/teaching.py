@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyarrow as pa
@@ -15,7 +15,7 @@ from mpo_core.models import refuse_longer
 from mpo_core.models.chat import encode_prompt, encode_response
 from mpo_core.models.memory import halving
 from mpo_core.training.encoding import EncodedText
-from mpo_core.training.reference import tokens_without_gradient
+from mpo_core.training.reference import batches
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -73,7 +73,7 @@ def distributions(
         system: system message before each prompt.
         digest: of the model.
         precision: `bfloat16` computes under autocast, as training does.
-        tokens_per_forward: see `tokens_without_gradient`; a longer sequence has a pass of its own.
+        tokens_per_forward: see `reference.batches`; where memory runs out, it is halved.
         progress: called with (done, all) after each forward.
 
     Returns:
@@ -114,8 +114,8 @@ def distributions(
 
     model.eval()
     with scoring(model, packed=packed, keep=0), torch.no_grad(), autocast:
-        batches = list(_batches(answers, tokens_without_gradient(model, tokens_per_forward)))
-        for batch, top in halving(batches, compute, tokens=lambda answer: answer.ids.longest, too_small=_too_small):
+        passes = batches(answers, model, tokens_per_forward, packed=packed)
+        for batch, top in halving(passes, compute, tokens=lambda answer: answer.ids.longest, too_small=_too_small):
             lengths = [len(answer.ids.chosen) for answer in batch]
             for answer, ids, log_p, rest in zip(batch, *(part.split(lengths) for part in top), strict=True):
                 if bool(log_p.isfinite().all()):
@@ -154,20 +154,6 @@ def _encoded(
     )
     row = {name: response[name] for name in ("prompt_id", "language", "sample")}
     return _Answer(row | {"prompt_tokens": prompt, "tokens": tokens}, EncodedText(seen, tokens, []))
-
-
-def _batches(answers: list[_Answer], budget: int) -> Iterator[list[_Answer]]:
-    """Groups answers of similar length, the longest first."""
-    batch: list[_Answer] = []
-    tokens = 0
-    for answer in sorted(answers, key=lambda answer: -answer.ids.longest):
-        if batch and tokens + answer.ids.longest > budget:
-            yield batch
-            batch, tokens = [], 0
-        batch.append(answer)
-        tokens += answer.ids.longest
-    if batch:
-        yield batch
 
 
 def _key(row: Mapping[str, Any]) -> tuple[str, str, int]:
