@@ -4,9 +4,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from mpo_core.languages.known import LANGUAGES, known_code
-from mpo_core.pairs.gates import Row
+from mpo_core.pairs.gates import Row, Texts
 from mpo_core.pairs.language import source_language
-from mpo_core.pairs.turns import BadRowError, SideTexts
+from mpo_core.pairs.turns import BadRowError
 
 _IDS = ("id", "prompt_id", "source_id")
 
@@ -28,11 +28,11 @@ class Half(NamedTuple):
     number: int
     id: str
     language: str
-    texts: SideTexts
+    texts: Texts
     labels: Row
 
 
-def read_half(number: int, item: Mapping[str, Any], texts: SideTexts, labels: Row, joining: Joining) -> Half:
+def read_half(number: int, item: Mapping[str, Any], texts: Texts, labels: Row, joining: Joining) -> Half:
     """Returns a row in one language with the id and the language by which it is joined.
 
     Raises:

@@ -14,11 +14,11 @@ from mpo_core.files.json_values import json_items
 from mpo_core.files.messages import Unreadable
 from mpo_core.files.read import is_folder, read_text
 from mpo_core.files.records import FORMS, Records, open_records
-from mpo_core.pairs.gates import Row
+from mpo_core.pairs.gates import Row, Texts
 from mpo_core.pairs.joined import Half, Joining, joined, read_half
 from mpo_core.pairs.labels import LABELS, read_labels
 from mpo_core.pairs.preferences import as_trl, is_preference
-from mpo_core.pairs.turns import BadRowError, SideTexts, side_texts
+from mpo_core.pairs.turns import BadRowError, side_texts
 from mpo_core.reply import separate
 
 _ANSWERS = ("chosen", "rejected")
@@ -144,10 +144,10 @@ def _row(number: int, item: Any, joining: Joining) -> Row | Half:
     return row | read_labels(item)
 
 
-def _texts(item: Mapping[str, Any], prefix: str) -> SideTexts:
+def _texts(item: Mapping[str, Any], prefix: str) -> Texts:
     """Returns the texts of a row in one of its languages, without thoughts."""
     prompt, *answers = side_texts(item, prefix)
-    return SideTexts(
+    return Texts(
         prompt,
         *(_without_thoughts(answer, prompt, f"{prefix}{name}") for name, answer in zip(_ANSWERS, answers, strict=True)),
     )

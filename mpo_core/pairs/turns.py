@@ -1,9 +1,10 @@
 """Reads the three texts of one side of a pair, whatever their form: texts, single messages, or lists of messages."""
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from mpo_core.files.messages import Fault, Message, Speaker, messages_of, text_fault
+from mpo_core.pairs.gates import Texts
 
 PROMPT_KEYS = ("prompt", "conversations", "messages", "question", "instruction")
 """Names of the column of a prompt, after `source_` or `target_`."""
@@ -21,15 +22,7 @@ class BadRowError(ValueError):
         self.reason, self.detail = reason, detail
 
 
-class SideTexts(NamedTuple):
-    """The three texts of a pair in one of its two languages."""
-
-    prompt: str
-    chosen: str
-    rejected: str
-
-
-def side_texts(item: Mapping[str, Any], prefix: str) -> SideTexts:
+def side_texts(item: Mapping[str, Any], prefix: str) -> Texts:
     """Reads the prompt, the chosen and the rejected answer of a row in one of its two languages.
 
     Args:
@@ -54,7 +47,7 @@ def side_texts(item: Mapping[str, Any], prefix: str) -> SideTexts:
         _only_text(_without_prompt(messages, prompt), "assistant", f"{prefix}{name}")
         for name, messages in zip(_ANSWERS, (chosen, rejected), strict=True)
     )
-    return SideTexts(_only_text(prompt, "user", key), *answers)
+    return Texts(_only_text(prompt, "user", key), *answers)
 
 
 def _messages(item: Mapping[str, Any], key: str, speaker: Speaker) -> list[Message]:
