@@ -1,7 +1,7 @@
 """Editing of one model, by the tasks and the cache of the pipeline: what `mpo edit` does."""
 
+import re
 import shutil
-import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from flows.prefect_api import require_server
 from flows.run import open_root, start_run
 from flows.stages.answers import require_split
 from flows.surroundings import can_be_written
-from mpo_core.contract.artifacts import MANIFEST, Shard
+from mpo_core.contract.artifacts import MANIFEST, Shard, sweep, temporary_for
 from mpo_core.contract.errors import BadInputError, DamagedError
 from mpo_core.contract.tables import EDITS
 from mpo_core.editing.bits import FOLDER, README, change_model
@@ -21,6 +21,10 @@ from mpo_core.models import described, resolve
 from mpo_core.settings import EditSettings, PipelineConfig
 from mpo_core.translation import build as translation
 from tasks.model import ModelFolder, find_model
+
+_METADATA = re.compile(rb"---\r?\n.*?\n---\r?\n", re.DOTALL)
+_EDITED = "\n> After this card was written, the model was edited (edits/{}). Any figures below are from before.\n"
+_UNDONE = "\n> After this card was written, an edit of the model was undone ({}). Any figures below are from before.\n"
 
 
 def edit_checkpoint(config: PipelineConfig, out: Path) -> dict[str, Any]:
@@ -43,8 +47,7 @@ def edit_checkpoint(config: PipelineConfig, out: Path) -> dict[str, Any]:
         raise DamagedError("the edit gave no model")
     with store.open_folder(edited.model) as edited_folder:
         _write(out, lambda new: _copied(edited_folder, new), folder)
-        earlier = {path.name for path in (folder / FOLDER).glob("*")}
-        (file,) = (path.name for path in (edited_folder / FOLDER).iterdir() if path.name not in earlier)
+        (file,) = _edits(edited_folder) - _edits(folder)
     table = store.read_table(edited.rows, EDITS)
     return {
         "edited_neurons": sum(table["edited"].to_pylist()),
@@ -84,12 +87,11 @@ def _require_new(out: Path) -> None:
 
 def _write(out: Path, make: Callable[[Path], object], origin: Path) -> None:
     """Writes a folder whole or not at all, with the model card of the model that it was made from."""
-    unfinished = out.with_name(f".{out.name}-{uuid.uuid4().hex}.tmp")
-    out.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = temporary_for(out)
+    sweep(out)
     try:
         make(unfinished)
-        if (origin / README).is_file():
-            shutil.copyfile(origin / README, unfinished / README)
+        _write_card(origin, unfinished)
         unfinished.rename(out)
     except OSError as error:
         raise BadInputError(
@@ -99,6 +101,27 @@ def _write(out: Path, make: Callable[[Path], object], origin: Path) -> None:
         ) from None
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _write_card(origin: Path, new: Path) -> None:
+    """Writes the card of the model before, with a note of the edit that is new or gone: its figures know nothing of it.
+
+    A card that has the contrary note gets none, so an edit that is applied and undone leaves the card as it was.
+    """
+    if not (origin / README).is_file():
+        return
+    card = (origin / README).read_bytes()
+    for name in sorted(_edits(origin) ^ _edits(new)):
+        edited, undone = (note.format(name).encode() for note in (_EDITED, _UNDONE))
+        note, contrary = (edited, undone) if name in _edits(new) else (undone, edited)
+        metadata = _METADATA.match(card)
+        begin = metadata.end() if metadata else 0
+        card = card.replace(contrary, b"") if contrary in card else card[:begin] + note + card[begin:]
+    (new / README).write_bytes(card)
+
+
+def _edits(folder: Path) -> set[str]:
+    return {path.name for path in (folder / FOLDER).glob("*")}
 
 
 def _copied(folder: Path, new: Path) -> None:

@@ -1,7 +1,6 @@
 """Training on a file of pairs, by the tasks and the cache of the pipeline: what `mpo train` does."""
 
 import shutil
-import uuid
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -17,7 +16,16 @@ from flows.prefect_api import require_server
 from flows.run import Future, open_root, start_run
 from flows.surroundings import can_be_written
 from flows.swaps import find_order, settle, unswap
-from mpo_core.contract.artifacts import ArtifactRef, ArtifactStore, Shard, file_digests, write_atomically, write_parquet
+from mpo_core.contract.artifacts import (
+    ArtifactRef,
+    ArtifactStore,
+    Shard,
+    file_digests,
+    sweep,
+    temporary_for,
+    write_atomically,
+    write_parquet,
+)
 from mpo_core.contract.errors import BadInputError, DamagedError
 from mpo_core.contract.tables import PAIRS, QUARANTINE, SOURCE_PAIRS, SWAPS, TRAINING_LOG, TableSpec, source_id
 from mpo_core.pairs.swaps import LEAST_KNOWN
@@ -256,8 +264,9 @@ def _write(store: ArtifactStore, trained: Shard, tables: Mapping[str, pa.Table],
     """Writes the result as files; `model` comes last, and is whole or not there."""
     if trained.model is None:
         raise DamagedError("training gave no model")
-    was_there, unfinished = out.exists(), out / f".model-{uuid.uuid4().hex}.tmp"
+    was_there, unfinished = out.exists(), temporary_for(out / "model")
     try:
+        sweep(out / "model")
         store.fetch_files(log_folder(trained.rows), out)
         for name, table in tables.items():
             if table.num_rows or name == "quarantine":

@@ -373,12 +373,13 @@ def temporary_for(path: Path) -> Path:
 
 
 def sweep(path: Path) -> None:
-    """Makes the folder of a file, and removes what killed writers of the file left there on this machine."""
+    """Makes the folder of a file or folder, and removes what its killed writers left there on this machine."""
     prefix = _prefix(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     for stale in path.parent.glob(f"{glob.escape(prefix)}*.tmp"):
         if not _alive(int(stale.name.removeprefix(prefix).split("-")[0])):
-            stale.unlink(missing_ok=True)
+            with contextlib.suppress(FileNotFoundError):  # another writer sweeps too
+                shutil.rmtree(stale) if stale.is_dir() else stale.unlink()
 
 
 def _prefix(path: Path) -> str:

@@ -325,6 +325,7 @@ def test_what_a_killed_translation_left_beside_its_output_is_swept_by_the_next(m
     host = socket.gethostname()
     for name in ("x.csv", "x.quarantine.csv"):
         (tmp_path / f".{name}.{host}@{process.pid}-1.tmp").write_text("half a table")
+    (tmp_path / f".x.csv.{host}@{process.pid}-2.tmp" / "half a folder").mkdir(parents=True)
     others = [tmp_path / f".x.csv.{host}@{os.getpid()}-1.tmp", tmp_path / f".y.csv.{host}@{process.pid}-1.tmp"]
     for path in others:
         path.touch()

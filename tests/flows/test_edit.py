@@ -29,7 +29,13 @@ def test_a_model_is_edited_after_training_or_alone_and_the_edit_can_be_undone(wa
     assert done.code == 0, done.err
     undone = file_digests(tmp_path / "undone")
     assert undone.pop("README.md")
+    card = (tmp_path / "undone" / "README.md").read_text()
+    assert "an edit of the model was undone" in card.split("---")[2]
     assert undone == {name: sha for name, sha in file_digests(root / trained.path).items() if name != "README.md"}
+
+    done = mpo("edit", "--model", tmp_path / "undone", "--apply", file, "--out", tmp_path / "again")
+    assert done.code == 0, done.err
+    assert file_digests(tmp_path / "again") == file_digests(root / edited.path)
 
     # The same prompts and translations, but of the base model.
     profile = tmp_path / "profile.yaml"
