@@ -16,7 +16,7 @@ from mpo_core.contract.tables import METHOD_RUNS, METRICS, PROMPT_STATES
 from mpo_core.contract.training import TRAINING_METHODS, TrainingMethod
 from mpo_core.evaluation.methods import BASE
 from mpo_core.evaluation.studies import study_figures
-from mpo_core.settings import PipelineConfig
+from mpo_core.settings import LanguageSettings, PipelineConfig
 from tasks.model import ModelFolder, trained_model
 from tasks.pairs import vary_block
 from tasks.utility import read_states
@@ -52,7 +52,7 @@ def train_variants(config: PipelineConfig, variants: list[Variant], seeds: int) 
 
 
 def _train(run: Run, base: ModelFolder, pairs: Pairs, variant: Variant, seed: int) -> Future:
-    settings = _settings(run.config.training, variant, seed)
+    settings = _without(_settings(run.config.training, variant, seed), run.config.languages, variant.without)
     train = {key: future for key, future in pairs.of("train").target.items() if key[0] != variant.without}
     if (variant.share, variant.swapped, variant.untranslated) != (1.0, 0.0, 0.0):
         train = {
@@ -69,10 +69,10 @@ def _train(run: Run, base: ModelFolder, pairs: Pairs, variant: Variant, seed: in
             for (code, block), future in train.items()
         }
     validation = {key: future for key, future in pairs.of("validation").target.items() if key[0] != variant.without}
-    learned = pairs._replace(target=train | validation)
+    texts = {key: text for key, text in pairs.texts.items() if key[0] != variant.without}
+    learned = pairs._replace(target=train | validation, texts=texts)
     references = stages.measure(run, base, learned, settings)
     label = f"{variant.name}-{seed}"
-    texts = {key: text for key, text in pairs.texts.items() if key[0] != variant.without}
     return stages.edit(run, base, texts, stages.train(run, base, learned, references, settings, label), label)
 
 
@@ -92,6 +92,17 @@ def _settings(base: TrainingMethod, variant: Variant, seed: int) -> TrainingMeth
         changed[key] = {**inner, **value} if isinstance(inner, dict) and isinstance(value, dict) else value
     settings = TRAINING_METHODS.parse(changed)
     return settings.model_copy(update={"seed": settings.seed + seed})
+
+
+def _without(training: TrainingMethod, languages: LanguageSettings, code: str | None) -> TrainingMethod:
+    """Leaves a language out of those that the settings distil; without any other, nothing is distilled."""
+    settings = training.distillation
+    named = None if settings is None else settings.languages
+    if settings is None or named is None:
+        return training
+    rest = [name for name in (languages.without_pairs if isinstance(named, str) else named) if name != code]
+    distillation = settings.model_copy(update={"languages": rest}) if rest else None
+    return training.model_copy(update={"distillation": distillation})
 
 
 def _figures(run: Run, evaluation: Evaluation) -> dict[str, float]:

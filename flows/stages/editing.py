@@ -4,6 +4,8 @@ from flows.benchmarks import Texts
 from flows.run import Future, Run
 from flows.stages.shards import of_split
 from mpo_core.contract.artifacts import ArtifactRef
+from mpo_core.contract.errors import BadInputError
+from mpo_core.contract.tables import PROMPTS
 from mpo_core.settings import EditSettings
 from tasks.editing import edit_model
 from tasks.model import ModelFolder
@@ -19,13 +21,25 @@ def edit(run: Run, base: ModelFolder, texts: Texts, trained: Future, label: str 
 def submit_edit(
     run: Run, base: ModelFolder, texts: Texts, settings: EditSettings, trained: Future | None, label: str
 ) -> Future:
-    """Edits a model with the prompts of the split `train` in every language."""
+    """Edits a model with the prompts of the split `train` in every language.
+
+    Raises:
+        BadInputError: they are all of one kind; this is reported before a training that comes first has ended.
+    """
     own = of_split(texts, "train").values()
+    prompts = [text for text in own if isinstance(text, ArtifactRef)]
+    kinds = set(run.store.read_tables(prompts, PROMPTS)["kind"].to_pylist())
+    for missing in sorted({"harmful", "harmless"} - kinds):
+        raise BadInputError(
+            f"an edit needs harmful and harmless prompts, and none is {missing}",
+            where="edit, prompts of the split `train`",
+            fix="Give prompts of both kinds in prompts.sources.",
+        )
     return run.submit(
         edit_model,
         model=base,
         trained=trained,
-        prompts=[text for text in own if isinstance(text, ArtifactRef)],
+        prompts=prompts,
         translations=[text for text in own if not isinstance(text, ArtifactRef)],
         settings=settings,
         label=label,

@@ -394,6 +394,14 @@ def test_what_the_model_or_the_languages_lack_is_refused_before_any_prompt_is_re
     assert not list((tmp_path / "root").rglob("*.parquet"))
 
 
+def test_an_edit_without_harmless_prompts(mpo, profile, tmp_path):
+    sources = "prompts.sources=[{source: microworld, kind: harmful, split: train, limit: 3}]"
+    outcome = mpo("edit", profile, "--model", "microworld", "--out", tmp_path / "out", "--set", sources, "--json")
+    assert (outcome.code, outcome.out) == (2, "")
+    assert "an edit needs harmful and harmless prompts, and none is harmless" in outcome.err
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_comparison_refuses_a_layer_of_any_method_before_any_prompt_is_read(mpo, profile, tmp_path):
     methods = "compare.methods={mpo: {}, dpo: {edit.layers: [9]}}"
     check_single_line(mpo("compare", profile, "--set", methods), "edit.layers: there is no layer 9")

@@ -37,6 +37,19 @@ def test_hidden_states_of_a_finished_run_train_nothing(warm):
     assert before[0]["state"] != after[0]["state"]
 
 
+@pytest.mark.parametrize(
+    ("named", "left"), [(None, None), (["sw", "zh"], ["zh"]), ("without_pairs", "nothing"), (["sw"], "nothing")]
+)
+def test_a_language_that_a_variant_leaves_out_is_not_distilled(named, left):
+    from flows.study import _without
+
+    settings = small_settings("root", languages__without_pairs=["sw"])
+    settings["training"]["distillation"] = {"languages": named}
+    config = parse_config(settings, where="test")
+    distillation = _without(config.training, config.languages, "sw").distillation
+    assert ("nothing" if distillation is None else distillation.languages) == left
+
+
 @pytest.mark.long
 def test_a_study_trains_every_variant_and_measures_it_as_a_run_does(warm):
     from flows.study import train_variants
