@@ -39,7 +39,7 @@ _PACKAGES = ("mpo-pipeline", "torch", "transformers", "prefect", "datasets", "py
 TRANSLATE = frozenset({"translate"})
 TRANSLATE_OR_SAMPLE = TRANSLATE | {"sample"}
 """Tasks after which answers are sampled."""
-BEFORE_EVALUATION = TRANSLATE_OR_SAMPLE | {"rank", "reference", "train", "edit"}
+BEFORE_EVALUATION = TRANSLATE_OR_SAMPLE | {"rank", "reference", "teach", "train", "edit"}
 """Tasks that take long, and after which answers of a model are sampled and judged."""
 
 # What the future of a task raises that was cancelled because another task failed.

@@ -24,11 +24,13 @@ def teacher(run: Run, model: ModelFolder, texts: Texts, training: TrainingMethod
         its cache key.
 
     Raises:
-        BadInputError: there is no prompt in a language that is to be distilled.
+        BadInputError: there is no prompt in a language that is to be distilled, or the server of
+            `sampling.backend` does not have the model, as one that a realignment starts from.
     """
     settings = training.distillation
     if settings is None or not training.distils:
         return {}
+    run.config.sampling.backend.require_models([run.config.model.path, model.name])
     answers = []
     for (language, block), translations in _wanted(run, texts, training).items():
         label = f"{language}-{block.part}"

@@ -1,15 +1,20 @@
 """Self-distillation in the flow, beside consistency, with a language that gets no pairs, and in `mpo train`."""
 
 import json
+from types import SimpleNamespace
 
 import pyarrow.parquet as pq
 import pytest
 
-from mpo_core.contract.artifacts import ArtifactStore
+from flows import stages
+from mpo_core.contract.artifacts import ArtifactRef, ArtifactStore
+from mpo_core.contract.errors import BadInputError
 from mpo_core.contract.tables import PAIRS, PROMPTS, QUARANTINE, TEACHER, TRANSLATIONS
+from mpo_core.settings.profiles import parse_config
 from mpo_core.training.launch import train
+from tasks.model import ModelFolder, registered_model
 from tests.faults.conftest import pair_rows
-from tests.flows.conftest import run_small
+from tests.flows.conftest import run_small, small_settings
 
 MSD = {"instruction": "{original} {prompt}", "top_k": 8, "languages": "without_pairs"}
 
@@ -55,6 +60,16 @@ def test_a_language_without_pairs_is_distilled_and_its_prompts_of_training_are_c
         assert len(row["top_ids"]) == len(row["top_log_probs"]) == 8 * len(row["tokens"])
         assert len(row["rest_log_probs"]) == len(row["tokens"])
     assert run_small(root, **changes)[1] == []
+
+
+def test_a_server_must_have_the_model_that_teaches():
+    backend = {"backend": "openai", "url": "http://127.0.0.1:1/v1", "model": "base"}
+    settings = small_settings("root", sampling__backend=backend, training__distillation=MSD)
+    run = SimpleNamespace(config=parse_config(settings, where="test"))
+    ref = ArtifactRef(stage="training", path="training/0", sha256="0" * 64)
+    promoted = registered_model(ModelFolder(settings=run.config.model, sha256="1" * 64), ref)
+    with pytest.raises(BadInputError, match="the model that the run trains must answer too"):
+        stages.teacher(run, promoted, {}, run.config.training)
 
 
 @pytest.mark.long
