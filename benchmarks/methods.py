@@ -40,6 +40,15 @@ TITLES = {
     "swapped40": "40 % swapped",
     "mistranslated20": "20 % mistranslated",
 }
+PAGES = {
+    "swe": ("mpo", "mpo-edit", "sft", "sft-edit", "edit"),
+    "mlc": ("mpo", "mpo-consistency"),
+    "msd": ("mpo", "mpo-distillation", "sft", "sft-distillation", "orpo", "orpo-distillation", "distillation"),
+    "weighting": ("mpo", "mpo-barfi", "mpo-barfi-rows", "mpo-group_dro"),
+    "epsilon_mpo": ("mpo", "mpo-check", "epsilon_mpo", "epsilon_mpo-check"),
+    "balanced_dpo": ("dpo", "balanced_dpo"),
+}
+"""Rows of the harder world that a page of docs/methods repeats, by page; a row that is not there is left out."""
 TOGETHER = 4  # trainings of one run of the flow, which takes 4 seconds besides
 MARKS = {"clean": "o", "swapped20": "^", "swapped40": "s", "mistranslated20": "D"}
 # The page's colours, for a picture that stands alone on white or on black.
@@ -157,8 +166,8 @@ def draw(summaries: dict[str, Any]) -> str:
     from mpo_core.display.svg import AFTER, BEFORE, INK, MUTED, PAPER, figure, to_svg
     from mpo_core.reporting.methods import PANELS, frame
 
-    first = next(iter(summaries.values()))
-    names, panels = first.names, first.measured(PANELS)
+    names = list(dict.fromkeys(name for summary in summaries.values() for name in summary.names))
+    panels = next(iter(summaries.values())).measured(PANELS)
     chart, axes = figure(70 + 27 * len(names), columns=len(panels), width=200 + 130 * len(panels))
     for ax, panel in zip(axes, panels, strict=True):
         for number, (condition, summary) in enumerate(summaries.items()):
@@ -193,8 +202,8 @@ def draw(summaries: dict[str, Any]) -> str:
     return re.sub(r"var\(--(\w+)\)", lambda match: COLOURS.get(match[1], "none"), drawn) + "\n"
 
 
-def tables(summaries: dict[str, Any]) -> str:
-    """Returns a table for each condition."""
+def tables(summaries: dict[str, Any], *, short: bool = False) -> str:
+    """Returns a table for each condition; the first has all columns, or `short` those of the others."""
     from mpo_core.reporting.methods import COLUMNS, FLIPPED_COLUMNS, lines
 
     def markdown(summary: Any, columns: Any) -> str:
@@ -206,9 +215,20 @@ def tables(summaries: dict[str, Any]) -> str:
         return "\n".join("| " + " | ".join(row) + " |" for row in [head, ["---"] * len(head), *rows]) + "\n"
 
     return "\n".join(
-        f"{TITLES[name]}:\n\n{markdown(summary, FLIPPED_COLUMNS if number else COLUMNS)}"
+        f"{TITLES[name]}:\n\n{markdown(summary, FLIPPED_COLUMNS if number or short else COLUMNS)}"
         for number, (name, summary) in enumerate(summaries.items())
     ).rstrip()
+
+
+def put_rows(summaries: dict[str, Any], command: str) -> None:
+    """Writes the rows of each method into its page of docs/methods."""
+    for page, methods in PAGES.items():
+        some = {}
+        for name, summary in summaries.items():
+            rows = [row for row in summary.methods if row.method in {"base", *methods}]
+            if {row.method for row in rows} & {*methods[1:]}:
+                some[name] = summary.model_copy(update={"methods": rows})
+        put(f"methods/{page}.md", "rows", command, tables(some, short=True))
 
 
 def main() -> None:
@@ -240,7 +260,10 @@ def main() -> None:
     print(tables(summaries))
     if arguments.write:
         shown = [argument for argument in sys.argv[1:] if argument not in {"--table", "--root", arguments.root}]
-        put("comparison.md", arguments.write, f"python benchmarks/methods.py {' '.join(shown)}", tables(summaries))
+        command = f"python benchmarks/methods.py {' '.join(shown)}"
+        put("comparison.md", arguments.write, command, tables(summaries))
+        if arguments.write == "comparison-hard":
+            put_rows(summaries, command)
         if (DOCS / "comparison.md").read_text(encoding="utf-8").count(f"({arguments.write}.svg)"):
             (DOCS / f"{arguments.write}.svg").write_text(draw(summaries), encoding="utf-8")
 
