@@ -126,7 +126,7 @@ def train(candidates: list[tuple[str, Changes]], arguments: argparse.Namespace) 
         figures = {row.figure: row.mean for row in summary.methods if row.method == name}
         scored.append(Candidate(balanced(figures), method, changes))
         shown = {key: round(figures[key], 4) for key in SHOWN if key in figures}
-        print(json.dumps({"method": method, **changes, "score": round(scored[-1].score, 4), **shown}), flush=True)
+        print(json.dumps({"entry": method, **changes, "score": round(scored[-1].score, 4), **shown}), flush=True)
     return scored
 
 

@@ -49,7 +49,7 @@ def require_parts(run: Run) -> None:
         run.check_before(BEFORE_EVALUATION, check)
 
 
-def read_blocks(run: Run, trainings: Sequence[TrainingSettings] = ()) -> list[ArtifactRef]:
+def read_blocks(run: Run, trainings: Sequence[TrainingSettings] | None = None) -> list[ArtifactRef]:
     """Reads the prompts in blocks, each of one split, after a check of everything that the run and its trainings need.
 
     Raises:
@@ -58,7 +58,7 @@ def read_blocks(run: Run, trainings: Sequence[TrainingSettings] = ()) -> list[Ar
     config = run.config
     require_parts(run)
     blocks = read_prompt_blocks(run)
-    validates = any(training.needs_validation for training in trainings or [config.training])
+    validates = any(training.needs_validation for training in ([config.training] if trainings is None else trainings))
     for name in ("train", config.evaluation.split, *(["validation"] if validates else [])):
         needs = " or leave out training.evaluate_every and training.weighting."
         require_split(blocks, name, needs if name == "validation" else "")

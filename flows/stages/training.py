@@ -41,7 +41,8 @@ def require_named_layers(model: ModelFolder, training: TrainingMethod | None, ed
     Raises:
         BadInputError: it has not, or cannot.
     """
-    layer = training.consistency.layer if training is not None and training.consistency is not None else None
+    consistency = training.consistency if training is not None and training.compares_prompts else None
+    layer = consistency.layer if consistency is not None else None
     if layer is None and edit is None:
         return  # importing torch takes seconds
     network = described(Path(str(model.folder)), model.settings)

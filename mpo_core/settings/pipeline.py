@@ -196,12 +196,16 @@ class CompareSettings(Settings):
         return {"method": re.split(r"\W", name, maxsplit=1)[0], **own}
 
     def _edits_alone(self, name: str) -> bool:
-        return self._own(name) == {"method": "none"} and self.methods[name].get("edit") is not None
+        edits = {key: value for key, value in self.changes(name).items() if key.partition(".")[0] == "edit"}
+        return self._own(name) == {"method": "none"} and bool(edits) and edits.get("edit", {}) is not None
 
     @model_validator(mode="after")
     def _methods(self) -> Self:
         for name in self.methods:
             if self._edits_alone(name):
+                unused = [key for key in self.methods[name] if key.startswith("pairs.")]
+                if unused:
+                    raise ValueError(f"methods.{name}: an edit without a training uses no pairs. Leave out {unused[0]}")
                 continue
             try:
                 TRAINING_METHODS.parse(self._own(name))

@@ -129,6 +129,23 @@ def test_a_wrong_change_of_a_method_is_bad_input_before_anything_runs(tmp_path, 
     assert ran == []
 
 
+def test_an_edit_without_a_training_has_no_settings_of_pairs_or_training(tmp_path):
+    from mpo_core.contract.errors import BadInputError
+
+    def parsed(entry):
+        methods = {"mpo": {}, "alone": {"method": "none", **entry}}
+        return parse_config(small_settings(tmp_path, compare={"methods": methods}), where="test")
+
+    for entry in ({"edit": {}}, {"edit.rank": 8}):
+        config = parsed(entry)
+        assert config.compare.training("alone", config.training, 0) is None
+    with pytest.raises(BadInputError, match=r"methods\.alone: an edit .* uses no pairs\. Leave out pairs\.swap_check"):
+        parsed({"edit": {}, "pairs.swap_check": "drop"})
+    for entry in ({"edit": None}, {}, {"edit": {}, "max_steps": 1}):
+        with pytest.raises(BadInputError, match="trains on nothing"):
+            parsed(entry)
+
+
 def test_an_unknown_method_is_bad_input(tmp_path):
     from mpo_core.contract.errors import BadInputError
 
