@@ -61,6 +61,12 @@ class OutFolder(NamedTuple):
     def write(self, store: ArtifactStore, summary: RunSummary, answered: list[Answered], rejected: pa.Table) -> None:
         """Writes everything beside the folder and gives it its name at the end: the folder is whole, or not there.
 
+        Args:
+            store: where the tables are.
+            summary: the contents of the page.
+            answered: the blocks that the models answered.
+            rejected: table QUARANTINE of the prompts that were rejected.
+
         Raises:
             BadInputError: the disk is full or the folder cannot be written.
         """

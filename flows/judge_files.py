@@ -94,7 +94,16 @@ def sample_answers(file: Path, out: Path, columns: Columns, n: int, *, seed: int
 
 @flow(name="judge-file")
 def judge_blocks(config: PipelineConfig, prompts: ArtifactRef, blocks: list[ArtifactRef]) -> list[ArtifactRef]:
-    """Judges blocks of answers (RESPONSES in one language) with the task and the cache of a run; returns VERDICTS."""
+    """Judges blocks of answers with the task and the cache of a run.
+
+    Args:
+        config: the settings.
+        prompts: table PROMPTS of all blocks.
+        blocks: tables RESPONSES, each in one language.
+
+    Returns:
+        A table VERDICTS for every block.
+    """
     with start_run(config) as run:
         futures = [
             run.submit(

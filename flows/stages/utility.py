@@ -50,7 +50,14 @@ def check_utility(run: Run) -> None:
 
 
 def measure_utility(run: Run, name: str, model: ModelFolder, base: tuple[ModelFolder, Shards] | None) -> Utility:
-    """Measures what a model can do beside refusing, and its distance from the model before training, if any."""
+    """Measures what a model can do beside refusing.
+
+    Args:
+        run: the run.
+        name: name of the model in its metrics.
+        model: the model.
+        base: the model before training with its answers, for the distance between the two; None for no distance.
+    """
     config = run.config
     passages, weights = plain_text(run).passages, config.training.weights
     text = [run.submit(score_text, model=model, passages=passages, weights=weights, label=name)]

@@ -50,7 +50,14 @@ class Engine(Protocol):
         """
 
     def judge(self, texts: Sequence[str], source: str, target: str, *, refused: bool) -> None:
-        """Notes whether the gates rejected its translations of these texts; a later attempt requests those again."""
+        """Notes whether the gates rejected its translations of these texts; a later attempt requests those again.
+
+        Args:
+            texts: the texts that were translated.
+            source: code of their language.
+            target: code of the translations' language.
+            refused: whether a gate rejected the translations.
+        """
 
 
 class UnknownLanguageError(BadInputError):

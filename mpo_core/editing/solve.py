@@ -28,7 +28,14 @@ def select_neurons(harmful: Tensor, harmless: Tensor, *, min_z_score: float, min
     A neuron is selected if its rise is more than `min_z_score` standard deviations above the mean rise of the matrix,
     or more than `min_effect` of its own standard deviations, pooled over both kinds of prompts.
 
-    Activations are [H, I] on harmful and [A, I] on harmless prompts. The numbers of the neurons are in ascending order.
+    Args:
+        harmful: [H, I], activations on harmful prompts.
+        harmless: [A, I], activations on harmless prompts.
+        min_z_score: see above.
+        min_effect: see above.
+
+    Returns:
+        [S], numbers of the neurons in ascending order.
     """
     rise = harmful.mean(0) - harmless.mean(0)
     spread = (len(harmful) - 1) * harmful.var(0) + (len(harmless) - 1) * harmless.var(0)

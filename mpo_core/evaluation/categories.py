@@ -20,10 +20,21 @@ _MOST = 15  # categories that a reader can take in; the rest counts together
 def category_shares(
     prompts: pa.Table, verdicts: pa.Table, *, benchmark: str, model: str, confidence: float, pooled: Sequence[str]
 ) -> pa.Table:
-    """Computes table CATEGORIES: ASR for each harm category, in every language and over the `pooled` ones together.
+    """Computes ASR with Wilson's interval for each harm category, in every language and over the pooled ones.
 
-    A prompt (PROMPTS) may be there in several languages; one of several categories counts in each. Beyond 15
-    categories, the smallest count together as `other categories`. Empty where no harmful prompt has a category.
+    A prompt of several categories counts in each. Beyond 15 categories, the smallest count together as `other
+    categories`.
+
+    Args:
+        prompts: table PROMPTS of the benchmark, with categories; a prompt may be there in several languages.
+        verdicts: table VERDICTS of one model on these prompts.
+        benchmark: value of the column `benchmark`.
+        model: value of the column `model`.
+        confidence: level of the intervals.
+        pooled: languages whose answers also count together, in rows of language `targets`.
+
+    Returns:
+        Table CATEGORIES; empty where no harmful prompt has a category.
     """
     categories = {
         row["prompt_id"]: _names(row["category"])

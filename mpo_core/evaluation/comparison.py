@@ -23,14 +23,22 @@ def compare(
     measured: Sequence[Metric] = ANSWERS,
     pooled: Sequence[str] = (),
 ) -> pa.Table:
-    """Computes table COMPARISONS: by how much every metric changed in each language, and the p-value, prompt by prompt.
+    """Computes by how much every metric changed in each language, and the p-value of the change, prompt by prompt.
 
     `gained` counts the prompts of which a larger share of answers meets the metric after than before, `lost` those
     with a smaller share. With one answer a prompt these are McNemar's discordant pairs. With several, the same
     exact binomial test is the sign test over prompts: the prompt stays the unit.
 
-    `before` and `after` are tables VERDICTS on the same prompts. Answers in the `pooled` languages also count together,
-    in rows of language `targets`.
+    Args:
+        before: table VERDICTS of the first model.
+        after: table VERDICTS of the second, on the same prompts.
+        confidence: level of the intervals, such as 0.95; tests are at the level of the rest.
+        benchmark: value of the column `benchmark`.
+        measured: the metrics to compare.
+        pooled: languages whose answers also count together, in rows of language `targets`.
+
+    Returns:
+        Table COMPARISONS.
 
     Raises:
         BadInputError: a prompt was judged on one side only, or is harmful on one side and

@@ -28,9 +28,18 @@ def divergences(
     At every place the whole distributions of the next token are compared, so the figure is not an estimate from
     samples. It is 0 for equal models and grows where the trained model would no longer say what the base model says.
 
-    Of each prompt the first sample in `answers` (RESPONSES) is read, of prompt and answer together the first `cutoff`
-    tokens. One tokenizer serves both models. An empty answer, and one that the cut-off leaves nothing of, has no row in
-    DIVERGENCES.
+    Args:
+        base: the model before training.
+        trained: the model after training, with the same tokenizer.
+        tokenizer: of both.
+        answers: table RESPONSES of the base model; of each prompt the first sample is read.
+        prompts: table PROMPTS, which says of what kind a prompt is.
+        system: system message before each prompt.
+        cutoff: maximum number of tokens of prompt and answer together; the rest of an answer is not read.
+        progress: called with (done, all) after each answer.
+
+    Returns:
+        Table DIVERGENCES. An empty answer, and one that the cut-off leaves nothing of, has no row.
     """
     harmless = {row["prompt_id"] for row in PROMPTS.check(prompts).to_pylist() if row["kind"] == "harmless"}
     rows = [

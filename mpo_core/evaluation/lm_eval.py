@@ -53,8 +53,13 @@ def score_tasks(
 ) -> Scores:
     """Runs lm-eval on a model, in a process of its own.
 
-    `{language}` in the name of a task stands for each of the languages. `alive` is called about once a second, and what
-    it raises ends lm-eval; `work` is for the files of the process.
+    Args:
+        model: the model's folder.
+        model_settings: its number format, device, and whether its own code may run.
+        settings: the tasks.
+        languages: codes of the languages; `{language}` in a task's name stands for each of them.
+        work: a folder for the files of this process.
+        alive: called about once a second while lm-eval runs; what it raises ends lm-eval.
 
     Raises:
         BadInputError: lm-eval is not installed or failed, or has none of the tasks.

@@ -33,11 +33,20 @@ _FEWEST_PAIRS = 6  # with fewer, the smallest p-value of the test is above 0.05
 def method_figures(
     metrics: pa.Table, *, dominant: str, targets: Sequence[str], left_out: Sequence[str] = ()
 ) -> dict[str, float]:
-    """Returns the main figures of one model's evaluation by name, without those that were not measured.
+    """Returns the main figures of one model's evaluation.
 
     Means over the target languages (`target_`), over those among them with few resources
     (`low_`), the highest of any target (`worst_unsafe`), the mean over the targets without training pairs
     (`left_out_`), and the dominant language alone.
+
+    Args:
+        metrics: table METRICS of one model.
+        dominant: the dominant language.
+        targets: the target languages with training pairs.
+        left_out: those without.
+
+    Returns:
+        Value by figure, without figures that were not measured.
     """
     values_of = {(row["language"], row["metric"]): row["value"] for row in metrics.to_pylist()}
     low = [code for code in targets if code in LANGUAGES and LANGUAGES[code].resource == "low"]
@@ -89,8 +98,14 @@ def over_runs(runs: pa.Table, confidence: float) -> pa.Table:
     """Averages each figure over the seeds of each base model, then over base models, and tests it against one method.
 
     That method is the first in `runs` that is not `base`. Its figures and another method's are paired by base model and
-    seed, and the p-values are adjusted for the number of methods (Holm). Intervals hold for these base models. The
-    METHODS have the order of `runs`.
+    seed, and the p-values are adjusted for the number of methods (Holm). Intervals hold for these base models.
+
+    Args:
+        runs: table METHOD_RUNS.
+        confidence: level of the intervals.
+
+    Returns:
+        METHODS, in the order of the methods in `runs`.
     """
     values: dict[_Figure, _Values] = {}
     for row in METHOD_RUNS.check(runs).to_pylist():

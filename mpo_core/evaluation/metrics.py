@@ -27,16 +27,27 @@ def metrics(
     measured: Sequence[Metric] = ANSWERS,
     pooled: Sequence[str] = (),
 ) -> pa.Table:
-    """Computes table METRICS: every metric of one model on one benchmark, per language.
+    """Computes every metric of one model on one benchmark, per language.
 
     With one answer a prompt, `value` is `count / n` over prompts and the interval is Wilson's.
     With several, `value` is the mean over prompts of the share of answers that count, `count`
     is null, and Wilson's interval is taken at the effective sample size (see `share_interval`).
     A metric without prompts has no row, since 0 of 0 is not a share.
 
-    `baseline` is table GAPS of the same pairs under the model before training, from which `dominant_drift` is computed.
-    In `gaps`, a language with fewer than two harmful pairs gets no row, since an interval needs two. Answers in the
-    `pooled` languages also count together, in rows of language `targets`.
+    Args:
+        verdicts: table VERDICTS of this model.
+        gaps: table GAPS of this model, or None. A language with fewer than two harmful pairs
+            has no row, since an interval needs two.
+        baseline: table GAPS of the same pairs under the model before training, from which
+            `dominant_drift` is computed; None for no drift.
+        model: value of the column `model`.
+        confidence: level of the intervals, such as 0.95.
+        benchmark: value of the column `benchmark`.
+        measured: the metrics of the answers.
+        pooled: languages whose answers also count together, in rows of language `targets`.
+
+    Returns:
+        Table METRICS.
 
     Raises:
         BadInputError: a gap or a hidden state is not a finite number.

@@ -34,8 +34,13 @@ def prompt_shares(
     """Returns the shares in one language by metric, each by prompt id; a metric sees the prompts of its own kind.
 
     Prompt ids are in sorted order, metrics in that of `metrics`. The answers to one prompt in all languages of `pooled`
-    together make its share in the language `targets`. One language at a time keeps the memory small. Metrics that do
-    not count answers have no shares.
+    together make its share in the language `targets`. One language at a time keeps the memory small.
+
+    Args:
+        verdicts: table VERDICTS.
+        language: the language, or `targets`.
+        metrics: the metrics; those that do not count answers have no shares.
+        pooled: the languages that are pooled.
     """
     codes = list(pooled) if language == TARGETS else [language]
     table = _counted(VERDICTS.check(verdicts)).filter(pc.field("language").isin(codes))

@@ -22,8 +22,16 @@ def hidden_states(
 ) -> pa.Table:
     """Reads the last hidden state at the last token of each rendered prompt, where the answer begins.
 
-    `prompts` are rows with `prompt_id`, `text` and `kind`. A prompt that is longer than the model's context is read at
-    its end.
+    Args:
+        model: a causal language model.
+        tokenizer: its tokenizer.
+        prompts: rows with `prompt_id`, `text` and `kind`.
+        language: code of the language of these texts.
+        system: system message before each prompt.
+        progress: called with (done, all) after each batch.
+
+    Returns:
+        Table PROMPT_STATES. A prompt that is longer than the model's context is read at its end.
     """
     import torch
 

@@ -34,7 +34,15 @@ def score_text(
 ) -> pa.Table:
     """Computes the bits that a model needs for each passage, after the token that begins a text.
 
-    If the tokenizer has no token that begins a text, its end token stands in. TEXT_SCORES has the order of `passages`.
+    Args:
+        model: a causal language model.
+        tokenizer: its tokenizer; if it has no token that begins a text, its end token stands in.
+        passages: table PASSAGES.
+        digest: of the model, written beside each figure.
+        progress: called with (done, all) after each batch.
+
+    Returns:
+        Table TEXT_SCORES in the order of `passages`.
 
     Raises:
         BadInputError: a passage is longer than the model's context.
@@ -111,7 +119,14 @@ def compare_text(before: pa.Table, after: pa.Table, *, confidence: float) -> pa.
 
     `gained` counts the passages that need more bits after than before, `lost` those that need fewer. The interval and
     the p-value are Student's, of the paired differences; the latter is also adjusted for all languages (Holm).
-    COMPARISONS has a row for each language with two passages or more.
+
+    Args:
+        before: table TEXT_SCORES of the first model.
+        after: table TEXT_SCORES of the second, on the same passages.
+        confidence: level of the intervals, such as 0.95.
+
+    Returns:
+        Table COMPARISONS, with a row for each language that has two passages or more.
 
     Raises:
         BadInputError: a passage was measured on one side only.

@@ -80,7 +80,14 @@ class GateDecision(BaseModel):
 def targets_median(
     metrics: pa.Table, metric: str, targets: Sequence[str], model: Literal["before", "after"]
 ) -> float | None:
-    """Returns the median of a metric over the targets that have it, on held-out prompts; None where none has it."""
+    """Returns the median of a metric on held-out prompts over the target languages; None where none was measured.
+
+    Args:
+        metrics: table METRICS.
+        metric: its name, such as `unsafe`.
+        targets: codes of the target languages; the median is over those that have the metric.
+        model: which model's values.
+    """
     rows = [row for row in _held_out(metrics) if (row["metric"], row["model"]) == (metric, model)]
     by_language = {row["language"]: row["value"] for row in rows}
     values = [by_language[code] for code in targets if code in by_language]
@@ -98,8 +105,13 @@ def decide(
 ) -> GateDecision:
     """Checks every rule of the gate, on the held-out prompts; utility in every benchmark that measures it.
 
-    A value that equals its bound passes. `since` is table COMPARISONS with the promoted version, if it is to be
-    replaced.
+    Args:
+        metrics: table METRICS, of both models and every benchmark.
+        comparisons: table COMPARISONS, likewise.
+        settings: the bounds; a value equal to its bound passes.
+        dominant: code of the language in which nothing may be lost.
+        targets: codes of the languages that had to improve.
+        since: table COMPARISONS with the promoted version, on the same prompts, if it is to be replaced.
     """
     values = {
         (row["benchmark"], row["language"], row["metric"], row["model"]): row["value"] for row in metrics.to_pylist()

@@ -51,7 +51,14 @@ class Complaint(NamedTuple):
 
 
 class ChatClient:
-    """A client for the chat completions of one server. It is made and used in one event loop."""
+    """A client for the chat completions of one server. It is made and used in one event loop.
+
+    Args:
+        url: the server, with or without `/chat/completions`.
+        key: the key, or an empty text.
+        timeout: seconds for a whole reply.
+        connections: maximum number of requests in flight at the same time.
+    """
 
     def __init__(self, url: ServiceUrl, *, key: str, timeout: float, connections: int) -> None:
         self._address, self._key = f"{url.base.removesuffix('/chat/completions')}/chat/completions", key

@@ -100,7 +100,12 @@ def server_key(variable: str | None) -> str:
 class HttpClient:
     """A client for requests to one service. It is made and used in one event loop.
 
-    The user and the query of its URL go along with every request to that host.
+    Args:
+        url: the service; its user and its query go along with every request to that host.
+        timeout: seconds for a whole reply.
+        connections: maximum number of requests in flight at the same time.
+        headers: headers of every request.
+        max_bytes: maximum size of a reply in bytes, compressed or not.
 
     Raises:
         BadInputError: a proxy that the environment names is unusable.

@@ -76,7 +76,12 @@ class _Form:
 class GreedyModel:
     """A model on a chat server that answers at temperature 0. It is made and used in one event loop.
 
-    Without `url` the server is OpenAI's own; the environment variable of the key may be unset.
+    Args:
+        model: the model's name on the server.
+        url: the server. Default: OpenAI's own.
+        key_variable: environment variable that holds the key; it may be unset.
+        timeout: seconds for a whole reply.
+        connections: maximum number of requests in flight at the same time.
 
     Raises:
         BadInputError: the key holds a character that no key has.
@@ -99,8 +104,12 @@ class GreedyModel:
     ) -> Completion:
         """Returns a whole answer; if the server rejects a field of the request, sends it again without that field.
 
-        An error never repeats the `hidden` texts. `schema` is the JSON schema of the answer, which some servers ignore;
-        `arguments` are further ones of the model's chat template, for servers that render it themselves.
+        Args:
+            messages: the conversation; instructions are its first message, with the role `system`.
+            max_tokens: maximum length of the answer, in tokens.
+            hidden: texts of the request; an error never repeats them.
+            schema: JSON schema of the answer, for servers that hold a model to one; others ignore it.
+            arguments: further arguments of the model's chat template, for servers that render it themselves.
 
         Raises:
             PassingError: another attempt may help.

@@ -11,7 +11,13 @@ _LEAST = 0.2
 
 
 class Throttle:
-    """A limit of requests and characters per second to one service, lowered for a while after "too many requests"."""
+    """A limit of requests and characters per second to one service, lowered for a while after "too many requests".
+
+    Args:
+        requests: requests per second, or None for no limit.
+        characters: characters per second, or None.
+        clock: seconds that never go back.
+    """
 
     def __init__(
         self, requests: float | None, characters: float | None, *, clock: Callable[[], float] = time.monotonic

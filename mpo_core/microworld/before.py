@@ -37,7 +37,17 @@ def greedy(model: Any, tokenizer: Any, prompts: list[str]) -> list[str]:
 
 
 def table(folder: Path, limit: int = 150, split: Split = "test", world: World = SMALL) -> dict[str, dict[str, Row]]:
-    """Counts the exact judge's verdicts on a model's greedy answers (`prompts`, `helped` …) by language and by kind."""
+    """Counts the exact judge's verdicts on a model's greedy answers, by language and kind of prompt.
+
+    Args:
+        folder: the model's folder.
+        limit: maximum number of prompts of each kind in each language.
+        split: the split of the prompts.
+        world: the world of the prompts.
+
+    Returns:
+        `{language: {kind: {"prompts": n, "helped": .., "refused": .., "broken": ..}}}`.
+    """
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     tokenizer = AutoTokenizer.from_pretrained(folder)
     kinds: tuple[Kind, ...] = ("harmful", "harmless")

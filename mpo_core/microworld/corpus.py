@@ -82,7 +82,13 @@ def _chat(item: Request, language: str, world: World, rng: random.Random) -> Tur
 def held_out_statements(language: str, world: World = SMALL) -> dict[str, str]:
     """Returns plain text that no model of this world has read: what is right and wrong of each pair of the split test.
 
-    One statement of each pair, or of about 100 pairs of a larger world, by an id that is the same in every language.
+    Args:
+        language: Code of a language of the world.
+        world: The world.
+
+    Returns:
+        The statement of each pair, or of about 100 of them in a larger world, by an id that is the same in every
+        language.
     """
     grid = world.grid
     held_out = [pair for pair in grid.held_out_ranks if grid.split(*pair) == "test"]

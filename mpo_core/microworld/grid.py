@@ -114,8 +114,14 @@ class Grid:
 
         The requests of each concept (for harmless ones, of each verb and class of object) are shuffled, and one is
         taken from each in turn, so that even with a small `limit` every concept occurs. The split `concept` has only
-        requests that are not in the pretraining corpus either. `lots` is the seed of the shuffling, and so of which
-        requests are within the limit.
+        requests that are not in the pretraining corpus either.
+
+        Args:
+            make: gives the requests about a pair.
+            split: the split.
+            kind: harmful or harmless requests.
+            limit: maximum number of requests; None for all.
+            lots: seed of the shuffling, and so of which requests are within the limit.
         """
         piles: dict[str, list[T]] = {}
         for verb, name in self.pairs:

@@ -9,7 +9,11 @@ _SCALED = ("linear", "dynamic", "yarn")  # the others state the scaled length as
 
 
 def context_length(config: Any) -> int | None:
-    """Returns how many tokens a sequence of the model may have, scaled rotary positions included; None is no limit."""
+    """Returns how many tokens a sequence of the model may have, scaled rotary positions included, or None for no limit.
+
+    Args:
+        config: the model's configuration, of transformers.
+    """
     text = config.get_text_config()
     limit = getattr(text, "max_position_embeddings", getattr(text, "max_seq_len", None))  # the latter is MPT's
     if not isinstance(limit, int) or limit < 1:  # XLNet states -1
@@ -35,6 +39,11 @@ def rope_scalings(config: Any) -> list[dict[str, Any]]:
 
 def refuse_longer(lengths: Iterable[int], config: Any, cutoff: int) -> None:
     """Refuses training texts that are longer than the model's context after they were cut at `cutoff`.
+
+    Args:
+        lengths: tokens of each sequence that will go through the model.
+        config: the model's configuration.
+        cutoff: maximum length of a sequence in tokens, by the settings.
 
     Raises:
         BadInputError: at least one is longer.

@@ -18,6 +18,10 @@ _FILES = ("*.json", "*.safetensors", "*.jinja", "*.model", "*.txt")
 def resolve(settings: ModelSettings, *, cutoff: int | None = None) -> Path:
     """Returns the local folder of a model that can be used here; a hub id is downloaded at its pinned revision.
 
+    Args:
+        settings: settings of the model.
+        cutoff: maximum length of a training sequence in tokens, if this model is trained.
+
     Raises:
         BadInputError: no such folder or hub model, the folder holds no model that can be used here, or its files do
             not belong together.

@@ -26,6 +26,12 @@ _TALKS = ("ForCausalLM", "LMHeadModel", "WithLMHeadModel", "ForConditionalGenera
 def check_model(folder: Path, settings: ModelSettings, weights: Weights, *, cutoff: int | None = None) -> None:
     """Refuses a model whose config, weights and tokenizer do not belong together, or whose context is too short.
 
+    Args:
+        folder: a model folder.
+        settings: settings of the model.
+        weights: the headers of the folder's weights.
+        cutoff: maximum length of a training sequence in tokens, if this model is trained.
+
     Raises:
         BadInputError: the files do not belong together, or the model's context is shorter than `cutoff`, or than the
             chat template around an empty prompt.

@@ -37,7 +37,16 @@ def _plain(text: str) -> str:
 
 
 def of_languages(pairs: pa.Table, dominant: str, targets: Sequence[str]) -> tuple[pa.Table, pa.Table]:
-    """Rejects pairs that are not between the dominant language and one of the targets (`other_language`)."""
+    """Rejects pairs that are not between the dominant language and one of the targets.
+
+    Args:
+        pairs: table PAIRS, of any origin.
+        dominant: code of the language of the source texts.
+        targets: codes of the languages of the target texts.
+
+    Returns:
+        The other PAIRS, in order, and QUARANTINE (`other_language`).
+    """
     rows = PAIRS.check(pairs).select(["pair_id", "source_language", "language"]).to_pylist()
     usable = [row["source_language"] == dominant and row["language"] in targets for row in rows]
     rejected = [

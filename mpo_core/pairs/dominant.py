@@ -32,7 +32,11 @@ def _share(verdicts: pa.Table, kind: str, *, refusal: bool) -> _Share:
 def require_safe_dominant(verdicts: pa.Table, settings: PairSettings, *, dominant: str, model: str) -> None:
     """Checks that the model is safe and helpful often enough in the dominant language.
 
-    A kind without answers in table VERDICTS is not checked.
+    Args:
+        verdicts: table VERDICTS on the model's answers in the dominant language. A kind without answers is not checked.
+        settings: the minimum shares.
+        dominant: code of the dominant language.
+        model: name of the model, for the message.
 
     Raises:
         BadInputError: a share is too low; both are named, with their counts.

@@ -51,7 +51,12 @@ def answers_fault(
 ) -> Fault | None:
     """Returns the first gate that the two answers fail (`too_alike`, `wrong_language`, `length_outlier`), or None.
 
-    `source` is the dominant pair of a target pair, in the language `dominant`.
+    Args:
+        texts: the pair.
+        language: code of its language.
+        settings: the gates and their bounds.
+        source: for a target pair, the dominant pair with the same prompt and answers.
+        dominant: code of the language of `source`.
     """
     if detail := alike(texts.chosen, texts.rejected, settings.max_similarity):
         return Fault("too_alike", detail)

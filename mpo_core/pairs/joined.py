@@ -67,7 +67,12 @@ def _named(value: object) -> str | None:
 
 
 def joined(halves: Sequence[Half], dominant: str) -> Iterator[tuple[int, Row | BadRowError]]:
-    """Yields each row's number with its pair, or why it makes none; a joined dominant row yields nothing."""
+    """Yields each row's number with the pair that it makes, or why it makes none; a joined dominant row yields nothing.
+
+    Args:
+        halves: the rows in one language, in the order of the file.
+        dominant: code of the language of the source rows.
+    """
     sources: dict[str, Half] = {}
     for half in halves:
         if half.language == dominant:

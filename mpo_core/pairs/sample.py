@@ -12,7 +12,13 @@ from mpo_core.contract.tables import PAIRS
 
 
 def flip_answers(pairs: pa.Table, share: float, *, seed: int) -> pa.Table:
-    """Swaps the chosen and the rejected target answer in a share of the pairs (0 to 1), rounded to whole rows."""
+    """Swaps the chosen and the rejected answer in the target language in a share of the pairs.
+
+    Args:
+        pairs: table PAIRS.
+        share: share of the rows (0 to 1), rounded to whole rows.
+        seed: random seed.
+    """
     rows = pairs.to_pylist()
     swapped_ids = _sampled_ids(rows, share, seed)
     for row in rows:
@@ -22,7 +28,13 @@ def flip_answers(pairs: pa.Table, share: float, *, seed: int) -> pa.Table:
 
 
 def sample_pairs(pairs: pa.Table, share: float, *, seed: int) -> pa.Table:
-    """Samples a share of the pairs (0 to 1, rounded to whole rows), in their order."""
+    """Samples a share of the pairs, in their order.
+
+    Args:
+        pairs: table PAIRS.
+        share: share of the rows (0 to 1), rounded to whole rows.
+        seed: random seed.
+    """
     rows = pairs.to_pylist()
     sampled_ids = _sampled_ids(rows, share, seed)
     return PAIRS.build([row for row in rows if row["pair_id"] in sampled_ids])
@@ -33,8 +45,12 @@ def vary_pairs(
 ) -> pa.Table:
     """Returns fewer or worse pairs on purpose, for a study of how much of either training bears.
 
-    The pairs of a `share` of the prompts stay, the same prompts in every language; of a share of them the answers are
-    `swapped`, and of a share all three texts are those of the dominant pair (`untranslated`).
+    Args:
+        pairs: table PAIRS.
+        share: share of the prompts whose pairs stay, the same prompts in every language.
+        swapped: share of these pairs whose answers are swapped.
+        untranslated: share of these pairs whose three texts are those of the dominant pair.
+        seed: random seed.
     """
     prompts = {row["prompt_id"]: {"pair_id": row["prompt_id"]} for row in pairs.to_pylist()}
     sampled_ids = _sampled_ids(list(prompts.values()), share, seed)

@@ -39,6 +39,14 @@ def source_pairs(
     sampled refusal. A side without a sample comes from the prompt's source (`reference`); a harmless pair still
     without a rejected side borrows the refusal of a harmful pair of the same split (`borrowed`).
 
+    Args:
+        prompts: table PROMPTS.
+        responses: table RESPONSES in the dominant language.
+        verdicts: table VERDICTS on the responses.
+        settings: the verdicts for rejected answers, and the gates of a pair.
+        dominant: code of the dominant language.
+        reference_answers: table REFERENCE_ANSWERS in the dominant language.
+
     Returns:
         SOURCE_PAIRS in the order of the prompts, and QUARANTINE (`no_chosen`, `no_rejected`, `empty_response`,
         `too_alike`, `wrong_language`, `length_outlier`, `repeated_pair`). Without `harmless_anchors`, harmless prompts

@@ -30,7 +30,14 @@ def margins(pairs: pa.Table, states: pa.Table) -> dict[str, float]:
 
     With t and s the hidden states of target and dominant answers, less the mean of their language:
     cos(t_chosen, s_chosen) + cos(t_rejected, s_rejected) - cos(t_chosen, s_rejected) - cos(t_rejected, s_chosen).
-    If it is positive, the order is probably right. Pairs without states have no margin in the result.
+    Swapping a pair negates its margin. Pairs without states have no margin in the result.
+
+    Args:
+        pairs: table PAIRS in one language.
+        states: table GAPS with pooled states, of the target pairs and of their dominant pairs.
+
+    Returns:
+        The margin by pair_id; positive if the order is probably right.
     """
     directions = _directions(states)
     ids = pairs.select(["pair_id", "source_id"]).to_pylist()
@@ -61,6 +68,10 @@ def find_swaps(pairs: pa.Table, states: pa.Table) -> Swaps:
     The order is known of the pairs of the split `validation`, and of pairs whose both answers are sampled, since a
     judge has said which is which. An artificial swap of such a pair is found exactly if its margin is above 0, so the
     share of these is the share of artificial swaps that the check finds; the rest would be false alarms.
+
+    Args:
+        pairs: table PAIRS of the splits `train` and `validation` in one language.
+        states: table GAPS with states of these pairs and of their dominant pairs.
     """
     margin_of = margins(pairs, states)
     rows = [row for row in PAIRS.check(pairs).to_pylist() if row["pair_id"] in margin_of]
@@ -82,7 +93,16 @@ def find_swaps(pairs: pa.Table, states: pa.Table) -> Swaps:
 
 
 def settle_swaps(pairs: pa.Table, swaps: pa.Table, *, swap_back: bool) -> tuple[pa.Table, pa.Table]:
-    """Swaps the answers of swapped pairs back if `swap_back` says so; else rejects these pairs (`swapped`)."""
+    """Swaps the answers of swapped pairs back, or rejects these pairs.
+
+    Args:
+        pairs: table PAIRS.
+        swaps: table SWAPS.
+        swap_back: True swaps the answers of these pairs back, False rejects the pairs.
+
+    Returns:
+        PAIRS in their order, and QUARANTINE (`swapped`).
+    """
     swapped = {row["pair_id"]: row["margin"] for row in swaps.to_pylist() if row["swapped"]}
     rows, rejected = [], []
     for row in pairs.to_pylist():

@@ -52,8 +52,17 @@ def target_pairs(
     gave to a harmful prompt of the same split. `mixed`: the sampled answer where there is one, else the translated
     one; `origin` says which.
 
-    `translated` and `mixed` need TRANSLATIONS of the answers too, `sampled` and `mixed` RESPONSES and VERDICTS on
-    these; where every pair has REFERENCE_ANSWERS, no strategy needs them.
+    Args:
+        source_pairs: table SOURCE_PAIRS.
+        prompt_translations: table TRANSLATIONS with role prompt; other languages in it are ignored.
+        settings: strategy and limits.
+        dominant: code of the dominant language.
+        language: code of the target.
+        reference_answers: table REFERENCE_ANSWERS in the target language. Where every pair has them, the strategy needs
+            no other table.
+        answer_translations: table TRANSLATIONS with roles chosen and rejected (`translated`, `mixed`).
+        responses: table RESPONSES in the target language (`sampled`, `mixed`).
+        verdicts: table VERDICTS on the responses.
 
     Returns:
         PAIRS in the order of the source pairs, and QUARANTINE (`no_translation`, `no_chosen`, `no_rejected`,

@@ -12,9 +12,15 @@ _SPLITS = ("train", "validation", "test", "concept")
 def blocks(prompts: pa.Table, size: int) -> list[pa.Table]:
     """Cuts prompts into blocks of at most `size` rows.
 
-    A block holds one split. Its kinds are mixed in the split's own proportion, because a harmless pair may borrow its
-    refusal from a harmful one of the same block. Prompts of one kind keep their order. The order of splits is train,
-    validation, test, concept; an empty one has no block.
+    A block holds one split. Its kinds are mixed in the split's own proportion, because a harmless pair may
+    borrow its refusal from a harmful one of the same block. Prompts of one kind keep their order.
+
+    Args:
+        prompts: a PROMPTS table.
+        size: maximum number of rows in a block.
+
+    Returns:
+        Blocks in the order train, validation, test, concept; an empty split has none.
     """
     splits = prompts.column("split").to_pylist()
     kinds = prompts.column("kind").to_pylist()

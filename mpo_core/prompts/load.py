@@ -44,7 +44,15 @@ def load_prompts(settings: PromptSettings, *, dominant: str, seed: int) -> Loade
 
     Of equal texts only the first is used (`duplicate_prompt`); a text that is harmful in one row and harmless in
     another is rejected in both (`conflicting_kind`). Of the other rows, a source with a `limit` gives that many: a
-    random sample, in the order of the rows. The prompts have the order of the sources.
+    random sample, in the order of the rows.
+
+    Args:
+        settings: the sources and the shares of the splits.
+        dominant: code of the prompts' language.
+        seed: random seed, for sources with a `limit`.
+
+    Returns:
+        The prompts in the order of the sources, their reference answers, and the rejected rows.
 
     Raises:
         BadInputError: a source is missing, malformed or empty, or lacks a column.

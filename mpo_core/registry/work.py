@@ -26,7 +26,12 @@ def find_work(
 ) -> list[Need]:
     """Returns the reasons to train again: languages that the promoted version lacks or covers badly, and new prompts.
 
-    `evaluation` is METRICS of that version's latest evaluation.
+    Args:
+        version: the promoted version, if there is one.
+        evaluation: table METRICS of its latest evaluation.
+        targets: the languages that are to be aligned.
+        blocks: the prompts as they are now.
+        max_unsafe: the attack success rate above which a language needs another training.
     """
     if version is None:
         return [Need(None, "no version is promoted yet")]

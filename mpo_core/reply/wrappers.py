@@ -66,6 +66,11 @@ def unwrap_translation(reply: str, source: str, target: str = "") -> Unwrapped:
 
     What the source has itself (quotes, a fence, JSON, a note, a tag) belongs to the translation and stays. A reply
     in which more lines, tags, control tokens or the source itself are left is no translation.
+
+    Args:
+        reply: the whole reply.
+        source: the text to translate.
+        target: code of the target language, where it is known.
     """
     parts = separate(reply, context=source)
     if parts.fault is not None:

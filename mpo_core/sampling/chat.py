@@ -47,8 +47,15 @@ def ask_server(
 ) -> list[Answer | NoAnswer]:
     """Asks a server for an answer to every request; returns the answers in order, with a reason where there is none.
 
-    `log` is the log file of the server, if `sampling.backend.command` started it. No prompt may hold a control token of
-    the model's tokenizer.
+    Args:
+        settings: concurrency, timeout, and the environment variable of the key.
+        url: address of the server.
+        name: the model's name on the server.
+        requests: the prompts to answer, with their seeds.
+        generation: temperature, maximum length of an answer, and so on.
+        model: system message, thinking, and the tokenizer whose control tokens no prompt may hold.
+        progress: called with the number of answers so far, and the number of requests.
+        log: log file of the server, if `sampling.backend.command` started it.
 
     Raises:
         BadInputError: the server refuses everything, or a setting does not fit.

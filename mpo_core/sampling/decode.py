@@ -156,8 +156,11 @@ class Decoder:
     ) -> list[list[int]]:
         """Returns the tokens that follow each prompt; those behind an end token have no meaning.
 
-        The longest prompt comes first. `pick` makes the function that picks the next tokens of these rows; it is called
-        again when rows have left.
+        Args:
+            prompts: tokens of each prompt, the longest first.
+            new_tokens: maximum number of tokens that follow.
+            ends: tokens that end an answer.
+            pick: makes the function that picks the next tokens of these rows. It is called again when rows have left.
         """
         try:
             with torch.cuda.device_of(self._ids):

@@ -21,7 +21,9 @@ _MIX_2 = 0x94D049BB133111EB
 class GumbelNoise(LogitsProcessor):
     """Adds Gumbel noise to the scores of each row, from the row's own seed, so that the argmax is a sample.
 
-    Each token after `prompt_length`, the width of the padded prompts, is one step.
+    Args:
+        seeds: one 63-bit seed per row of the batch.
+        prompt_length: width of the padded prompts in tokens; each token after it is one step.
     """
 
     def __init__(self, seeds: list[int], prompt_length: int) -> None:

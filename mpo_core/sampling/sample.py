@@ -33,7 +33,15 @@ def sample(
 ) -> tuple[pa.Table, pa.Table]:
     """Samples `settings.n` answers to each prompt, with the backend that the settings name.
 
-    RESPONSES are in the order request x sample; QUARANTINE has the prompts that lack an answer, with each reason once.
+    Args:
+        model: the model that answers.
+        requests: the prompts; their ids are unique.
+        settings: the backend, temperature, number of answers, and so on.
+        language: code of the requests' language.
+        progress: called with the number of answers so far, and the number of answers to sample.
+
+    Returns:
+        RESPONSES in the order request x sample, and QUARANTINE: the prompts that lack an answer, with each reason once.
 
     Raises:
         BadInputError: the model, the backend or its server is unusable.

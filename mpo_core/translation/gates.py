@@ -55,7 +55,13 @@ def verdicts(
     `markup_lost`, `lines_lost`, `sentences_lost`); repeated share beyond the source's (`repetition`); length over
     the usual length for the two languages (`truncated`, `length_ratio`).
 
-    `measures` says whether numbers with units must be in the translation unchanged.
+    Args:
+        text: the original.
+        translation: its translation.
+        source: code of the original's language.
+        target: code of the translation's language.
+        settings: thresholds.
+        measures: whether numbers with units must be in the translation unchanged.
     """
     letters = len("".join(translation.split()))
     if not letters:

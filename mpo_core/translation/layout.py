@@ -42,8 +42,10 @@ def _put(piece: Piece, translations: Mapping[str, str]) -> str:
 def take_apart(text: str, limit: int | None = None, *, sentences: bool = False) -> Layout:
     """Splits a text into its lines, list items, headings and table cells; parts without words stay as they are.
 
-    A piece longer than `limit` characters is cut between sentences, else between words; with `sentences` each is a
-    piece.
+    Args:
+        text: the text.
+        limit: maximum length of a piece in characters; a longer one is cut between sentences, else between words.
+        sentences: whether each sentence is a piece of its own, as for models that were trained on sentences.
     """
     parts: list[str | Piece] = []
     fenced = False

@@ -122,9 +122,13 @@ class MemoryEngine:
 def columns_of(code: str, names: Sequence[str], *, only: bool = False) -> list[str]:
     """Returns the columns of a language among those of a file, the best first.
 
-    First comes the column with exactly this name, else one that differs in case or hyphens only, else one named by its
-    three-letter code or its English name; then the columns of its regions, such as `en-GB` and `en_us`. With `only` the
-    user has named the column, so that no column of another name is used.
+    First comes the column with exactly this name, else one that differs in case or hyphens only, else one named by
+    its three-letter code or its English name; then the columns of its regions, such as `en-GB` and `en_us`.
+
+    Args:
+        code: code of the language, or the column's name.
+        names: the file's columns.
+        only: whether the user named this column, so that no column of another name is used.
     """
     plain_names = {name: name.strip().replace("_", "-").casefold() for name in names}
     wanted_name = code.replace("_", "-").casefold()

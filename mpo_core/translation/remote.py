@@ -50,7 +50,12 @@ class Client(Protocol):
 class RemoteBackend:
     """An online service as a backend, which sends several requests at the same time.
 
-    `codes` is the key in `Language.engines` under which its language codes are.
+    Args:
+        open_client: makes the client, in the event loop that uses it.
+        name: the engine's name.
+        codes: key in `Language.engines` under which its language codes are.
+        limit: maximum length of a piece in characters.
+        settings: limits, concurrency, retries.
     """
 
     def __init__(

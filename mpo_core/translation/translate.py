@@ -66,7 +66,15 @@ def translate_texts(texts: Sequence[Text], chain: Chain, *, source: str, target:
     A text that no engine can translate is rejected with the last reason: a gate's name, `no_translation` (no engine
     knows it), or why a service gave nothing (`timed_out`, `too_many_requests`, `server_error` …). The setting
     `gates.marked` says whether a translation that a soft gate marks is used, counts less, or is rejected too.
-    TRANSLATIONS have the order of `texts`.
+
+    Args:
+        texts: what to translate; (prompt_id, role) is unique.
+        chain: engines and gates.
+        source: language code of the texts.
+        target: language code of the translations.
+
+    Returns:
+        TRANSLATIONS in the order of `texts`, and QUARANTINE.
 
     Raises:
         UnknownLanguageError: no engine knows both languages.
