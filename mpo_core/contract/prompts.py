@@ -81,7 +81,8 @@ class PromptSource(Settings, abc.ABC):
             key: settings key of the source, for messages: "prompts.sources.0".
 
         Raises:
-            BadInputError: the source is missing, malformed or empty, or lacks a column.
+            BadInputError: the source is missing, malformed or empty, lacks a column, or has no prompts in the dominant
+                language.
         """
 
     @abc.abstractmethod

@@ -45,6 +45,7 @@ class Engine(Protocol):
         """Translates texts; returns one reply per text, in order.
 
         Raises:
+            UnknownLanguageError: it does not know one of the languages.
             BadInputError: the service rejects the engine's key, or a model cannot be loaded.
             EngineDownError: it does not answer any more; with the replies until then.
         """
@@ -118,7 +119,7 @@ class Backend(Protocol):
 
         Raises:
             EngineDownError: it does not answer any more; with the replies until then.
-            BadInputError: the service rejects its key.
+            BadInputError: the service rejects its key, or the model cannot be loaded.
         """
 
 
