@@ -77,7 +77,7 @@ class MPOTrainer:
         self._with_sources = settings.retention_weight > 0
         self._compares = self._with_sources and settings.retention_distance == "kl"
         self._with_prompts = settings.needs_prompt_scores
-        self._shares_copies = False  # whether the passes of the step in progress share copies of weights
+        self._shares = False  # whether the pass in progress shares copies of weights with others
         self._layouts: dict[tuple[str, ...], Tensor] = {}
         self._answers: FrozenAnswers | None = None
         attach(model, packed=self.packed, keep=settings.logit_memory * 2**20)
@@ -190,7 +190,7 @@ class MPOTrainer:
         # Not left to accelerate, which under FSDP would cast weights and figures instead. Where the passes of a step
         # share no copies, no weight is read twice, and a cache would only hold memory.
         bfloat16 = self.settings.precision == "bfloat16" and not exact
-        cached = self._shares_copies and torch.is_grad_enabled()
+        cached = self._shares and torch.is_grad_enabled()
         return torch.autocast(self.device.type, torch.bfloat16, enabled=bfloat16, cache_enabled=cached)
 
     def _layout(self, forward: Forward) -> Layout:
@@ -387,16 +387,18 @@ class MPOTrainer:
         alone = self.accelerator.distributed_type == DistributedType.NO
         passes = self.parts(step) if self.settings.needs_answers else []
         # One copy of the weights serves all passes, but layers that are computed again would not hold theirs so long.
-        shares = self.settings.precision == "bfloat16" and alone and len(passes) > 1 and not recomputes(model)
-        self._shares_copies = shares
-        with adding_up(model, torch.bfloat16 if shares else None) if alone else contextlib.nullcontext():
-            for i, part in enumerate(passes):
-                last = i == len(passes) - 1
-                on = last and updates and self.settings.updates_in_backward
-                with self._last_syncs(model, last=last), updating_in_backward(self.optimizer, on=on):
-                    loss = self.share_of_loss(model, part, step)
-                    self.accelerator.backward(loss * processes)
-                total += loss.detach()
+        self._shares = self.settings.precision == "bfloat16" and alone and len(passes) > 1 and not recomputes(model)
+        try:
+            with adding_up(model, torch.bfloat16 if self._shares else None) if alone else contextlib.nullcontext():
+                for i, part in enumerate(passes):
+                    last = i == len(passes) - 1
+                    on = last and updates and self.settings.updates_in_backward
+                    with self._last_syncs(model, last=last), updating_in_backward(self.optimizer, on=on):
+                        loss = self.share_of_loss(model, part, step)
+                        self.accelerator.backward(loss * processes)
+                    total += loss.detach()
+        finally:
+            self._shares = False  # passes of other losses keep no copies
         return total
 
     @contextlib.contextmanager
