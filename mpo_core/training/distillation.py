@@ -17,11 +17,10 @@ from mpo_core.contract.training import DistillationSettings
 from mpo_core.training.collator import PairRow
 from mpo_core.training.encoding import EncodedText
 from mpo_core.training.forward import Output
+from mpo_core.training.forward_size import UNMEASURED
 from mpo_core.training.layout import Item, Layout, pack, pad
 from mpo_core.training.schedule import EpochSteps
 from mpo_core.training.top_tokens import TopTokens
-
-_TOKENS = 2048  # of a forward pass whose size nobody has measured, unless an answer with its prompt has more
 
 
 class TeacherRow(NamedTuple):
@@ -154,7 +153,7 @@ class Distillation:
         """Returns the answers of an optimiser step, from 1, in forward passes."""
         epoch, step = divmod(number - 1, len(self._order))
         passes: list[list[TeacherRow]] = []
-        most = self._tokens() or _TOKENS
+        most = self._tokens() or UNMEASURED
         for at in self._order.steps(epoch)[step]:
             row = self._rows[at]
             if not passes or sum(other.tokens for other in passes[-1]) + row.tokens > most:

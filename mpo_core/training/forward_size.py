@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from mpo_core.contract.errors import BadInputError
+from mpo_core.contract.errors import BadInputError, quantity
 from mpo_core.contract.training import TrainingMethod
 from mpo_core.models.memory import unless_out_of_memory
 from mpo_core.training.checkpoints import random_states, set_random_states
@@ -26,6 +26,7 @@ from mpo_core.training.plan import Forward, by_tokens
 
 ON_CPU = 1024  # tokens of a forward pass: there a small one costs little time and saves memory (docs/speed.md)
 ON_DEVICE = 4096  # a device idles in smaller ones; then its time is better spent on computing activations again
+UNMEASURED = 2048  # tokens of an auxiliary loss's forward pass where no size was measured; a longer item has its own
 _TRIALS = 8
 _CLOSE = 1.1  # a pass that could grow by less than this factor is large enough
 _TOKENS, _PAIRS, _LAYERS = "forward/tokens", "forward/pairs", "forward/recomputed_layers"  # in the training's log
@@ -169,8 +170,9 @@ class ForwardSize:
         self.tokens = settings.tokens_per_forward or (ON_CPU if device.type == "cpu" else ON_DEVICE)
         self.pairs = settings.batch_size
         self._recomputed = 0
+        self._is_measured: bool | None = None  # None before the first step
         self.measured: int | None = None
-        """`tokens`, once they were measured or lowered."""
+        """Tokens of an auxiliary loss's forward pass, once they were measured or lowered."""
         measures = device.type == "cuda" and packed and settings.processes == 1
         self.memory: Memory | None = CudaMemory(device) if measures else None
         """What the size is chosen by; None where it is not chosen."""
@@ -182,7 +184,7 @@ class ForwardSize:
         state: State,
         attempt: Callable[[list[PairRow], Forward], Any],
     ) -> bool:
-        """Chooses the size before the first step, notes it in the log, and says whether it has done so just now.
+        """Chooses the size before the first step, by the log or by measuring; says whether it has done so just now.
 
         Args:
             model: the policy, on its device.
@@ -193,17 +195,22 @@ class ForwardSize:
         Raises:
             BadInputError: the memory is too small for the longest pair.
         """
-        # Without a loss on answers, such a pass would be empty, and its memory say nothing.
-        if self.memory is None or not self._settings.needs_answers:
+        if self._is_measured is not None:
             return False
-        memory, self.memory = self.memory, None
-        noted = next((line for line in reversed(state.log_history) if _TOKENS in line), None)
-        if noted is not None:  # a resumed training keeps its passes, which rounding depends on
-            most = self._settings.tokens_per_forward or int(noted[_TOKENS])
-            self._set(model, Size(min(int(noted[_TOKENS]), most), int(noted[_LAYERS])))
-        else:
+        # Without a loss on answers, a pass to measure would be empty, and its memory say nothing.
+        memory = self.memory if self._settings.needs_answers else None
+        self._is_measured = memory is not None
+        noted = next((line for line in reversed(state.log_history) if _LAYERS in line), None)
+        if noted is not None and self._adapts:  # a resumed training keeps its passes, which rounding depends on
+            self.pairs = min(self.pairs, int(noted.get(_PAIRS, self.pairs)))
+            tokens = int(noted.get(_TOKENS, self.tokens))
+            most = self._settings.tokens_per_forward or (tokens if self._is_measured else self.tokens)
+            self._set(model, Size(min(tokens, most), max(int(noted[_LAYERS]), self._counts(model)[0])))
+        elif memory is not None:
             self._set(model, self._measured(model, rows, memory, attempt, has_moments=state.global_step > 0))
             self._note(state)
+        else:
+            return False
         return True
 
     def _measured(
@@ -250,7 +257,7 @@ class ForwardSize:
                 size = largest_with(min(most, max(lengths[0], settings.tokens_per_forward or ON_DEVICE)))
         model.zero_grad()
         if size is None:
-            raise _too_small(lengths[0])
+            raise self._too_small(lengths[0])
         return size._replace(tokens=min(size.tokens, settings.tokens_per_forward or size.tokens))
 
     def _counts(self, model: Any) -> list[int]:
@@ -283,7 +290,7 @@ class ForwardSize:
                 return result
             # What backward has updated cannot be run again, and other processes would wait for this one.
             if not self._adapts or self._settings.updates_in_backward:
-                raise self._ran_out(step.forwards, state)
+                raise self._ran_out(model, step.forwards, state)
             set_random_states(random)
             model.zero_grad()
             self._shrink(model, step.forwards)
@@ -294,20 +301,22 @@ class ForwardSize:
         """Halves the largest pass of several pairs; where there is none, lets all layers be computed again."""
         several = [forward for forward in forwards if forward.pairs > 1]
         counts = self._counts(model)
+        recomputed = max(self._recomputed, counts[0])
         if several:
             self.pairs = max(forward.pairs for forward in several) // 2
             tokens = max(forward.tokens for forward in several) // 2
-            self._set(model, Size(min(self.tokens, tokens), self._recomputed))
-        elif self._recomputed < counts[-1]:
+            self._set(model, Size(min(self.tokens, tokens), recomputed))
+            most = quantity(self.tokens, "token") if self._packed else quantity(self.pairs, "pair")
+            _log.warning("memory ran out; from here on forward passes have at most %s", most)
+        elif recomputed < counts[-1]:
             self._set(model, Size(self.tokens, counts[-1]))
+            _log.warning("memory ran out; from here on all layers compute their activations again in backward")
         else:
-            raise _too_small(max(forward.tokens for forward in forwards))
-        most = f"{self.tokens} tokens" if self._packed else f"{self.pairs} pairs"
-        _log.warning("memory ran out; from here on forward passes have at most %s", most)
+            raise self._too_small(max(forward.tokens for forward in forwards))
 
     def _set(self, model: Any, size: Size) -> None:
         self.tokens, self._recomputed = size
-        self.measured = self.tokens
+        self.measured = self.tokens if self._is_measured else min(self.tokens, UNMEASURED)
         recompute(model, size.recomputed)
 
     def _note(self, state: State) -> None:
@@ -315,16 +324,39 @@ class ForwardSize:
         log = state.log_history
         if log and _LAYERS in log[-1] and log[-1]["step"] == step:
             log.pop()
-        size = {_TOKENS: self.tokens} if self._packed else {_PAIRS: self.pairs}
-        log.append({"step": step, **size, _LAYERS: self._recomputed})
+        pairs = {} if self._packed else {_PAIRS: self.pairs}
+        log.append({"step": step, **pairs, _TOKENS: self.tokens, _LAYERS: self._recomputed})
 
-    def _ran_out(self, forwards: list[Forward], state: State) -> BadInputError:
-        largest_pass = max(forward.tokens for forward in forwards)
+    def _ran_out(self, model: Any, forwards: list[Forward], state: State) -> BadInputError:
+        largest_pass = max(forwards, key=lambda forward: forward.tokens)
         smaller = "training.tokens_per_forward" if self._packed else "training.batch_size"
+        ways = [f"lower {smaller}"] if largest_pass.pairs > 1 else self._ways_for_a_pair()
+        stores = self._settings.gradient_checkpointing is not True and self._recomputed < len(
+            checkpointed_layers(model)
+        )
+        if stores:
+            ways.insert(0, "set training.gradient_checkpointing to true")
         return BadInputError(
-            f"memory ran out in forward and backward passes of up to {largest_pass} tokens",
+            f"memory ran out in forward and backward passes of up to {quantity(largest_pass.tokens, 'token')}",
             where=f"training, step {state.global_step + 1}",
-            fix=f"Set training.gradient_checkpointing to true, or lower {smaller}.",
+            fix=_sentence(ways),
+        )
+
+    def _ways_for_a_pair(self) -> list[str]:
+        """Returns what makes a pass over a single pair need less memory."""
+        ways = ["lower training.cutoff"]
+        if self._settings.lora is None:
+            ways.append("train adapters (training.lora)")
+            if self._settings.memory != "lean" and self._settings.processes == 1:
+                ways.append("set training.memory to lean")
+        return ways
+
+    def _too_small(self, tokens: int) -> BadInputError:
+        return BadInputError(
+            f"a forward and backward pass over the {quantity(tokens, 'token')} of one pair needs more memory than the "
+            "device has free",
+            where="training",
+            fix=_sentence(self._ways_for_a_pair()),
         )
 
 
@@ -351,9 +383,6 @@ def _forget_gradient(weight: Tensor) -> None:
     weight.grad = None
 
 
-def _too_small(tokens: int) -> BadInputError:
-    return BadInputError(
-        f"a forward and backward pass over the {tokens} tokens of one pair needs more memory than the device has free",
-        where="training",
-        fix="Set training.memory to lean, or train adapters (training.lora); or lower training.cutoff.",
-    )
+def _sentence(ways: list[str]) -> str:
+    joined = ", or ".join(ways)
+    return f"{joined[0].upper()}{joined[1:]}."

@@ -154,7 +154,7 @@ def batches(items: list[T], model: Any, tokens_per_forward: int | None, *, packe
     result: list[list[T]] = []
     cost = 0
     for item in sorted(items, key=lambda item: -_tokens(item)):
-        # A padded pair takes twice the tokens of the longest sequence of its batch.
+        # `pad` gives an item two rows, also one without a rejected answer, as long as the longest of its batch.
         longest = (result[-1] if result and cost else [item])[0].ids
         tokens = _tokens(item) if packed else 2 * (len(longest.prompt) + max(map(len, longest[1:])))
         if not result or cost + tokens > budget:

@@ -11,8 +11,9 @@ import torch
 from mpo_core.contract.errors import BadInputError
 from mpo_core.settings import LoraSettings
 from mpo_core.training.forward import inner
-from mpo_core.training.forward_size import Size, largest
-from mpo_core.training.plan import by_tokens
+from mpo_core.training.forward_size import ON_CPU, UNMEASURED, Size, largest
+from mpo_core.training.loop import Progress
+from mpo_core.training.plan import Forward, by_rows, by_tokens
 from tests.training.runs import equal, steps, weights
 
 PER_TOKEN, PER_LAYER, FIXED = 100, 40, 5_000  # bytes
@@ -192,7 +193,9 @@ def test_a_padded_step_without_enough_memory_is_repeated_with_half_the_pairs_in_
     assert [pairs for step, pairs in passes if step == 1] == [6, 12]
     assert [pairs for step, pairs in passes if step == 2] == [3, *[2, 3] * 4]
     notes = [line for line in trainer.state.log_history if "forward/pairs" in line]
-    assert notes == [{"step": 2, "forward/pairs": 3, "forward/recomputed_layers": 0}]
+    tokens = trainer.size.tokens  # of passes of auxiliary losses
+    assert tokens < ON_CPU
+    assert notes == [{"step": 2, "forward/pairs": 3, "forward/tokens": tokens, "forward/recomputed_layers": 0}]
     expected.train()
     for ours, others in zip(steps(trainer), steps(expected), strict=True):
         assert ours["loss"] == pytest.approx(others["loss"], rel=1e-5)
@@ -217,11 +220,126 @@ def test_a_step_that_cannot_be_repeated_without_enough_memory_ends_in_one_clear_
 
     monkeypatch.setattr(trainer, "share_of_loss", too_much)
     with pytest.raises(
-        BadInputError, match=r"memory ran out in forward and backward passes of up to \d+ tokens"
+        BadInputError, match=r"memory ran out in forward and backward passes of up to [\d,]+ tokens"
     ) as error:
         trainer.train()
     assert error.value.where == "training, step 1"
     assert fix in error.value.fix
+
+
+class Step:
+    """A step of padded passes that runs only where they have few pairs, and few tokens or no stored activations."""
+
+    def __init__(self, trainer: Any, pairs: int = 99, *, all_recomputed: bool = False) -> None:
+        self.trainer, self.pairs, self.all_recomputed = trainer, pairs, all_recomputed
+        self.model, self.size = inner(trainer.model), trainer.size
+        self.state = Progress(4)
+
+    @property
+    def forwards(self) -> list[Forward]:
+        return by_rows(self.trainer.train_dataset, self.size.pairs, sources=True)
+
+    def run(self, _: Any) -> list[bool]:
+        recomputed = self.recomputed()
+        if self.size.pairs > self.pairs or (self.all_recomputed and not all(recomputed)):
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return recomputed
+
+    def recomputed(self) -> list[bool]:
+        return [layer.gradient_checkpointing for layer in self.model.model.layers]
+
+    def until_it_fits(self) -> Any:
+        assert not self.size.choose(self.model, [], self.state, lambda *_: None)
+        return self.size.until_it_fits(self.model, self, self.run, cut=lambda: self, state=self.state)
+
+
+PADDED = CHANGES | {"layout": "padded"}
+
+
+@pytest.mark.parametrize("checkpointing", [True, "auto"])
+def test_smaller_passes_leave_checkpointing_as_it_is_set(build: Any, checkpointing: Any) -> None:
+    trainer = build(PADDED | {"gradient_checkpointing": checkpointing})
+    trainer.prepare()
+    step = Step(trainer, 3)
+    assert step.until_it_fits() == [checkpointing is True] * 2
+    assert step.state.log_history[-1]["forward/recomputed_layers"] == 2 * (checkpointing is True)
+
+
+def test_a_resumed_padded_training_computes_with_the_size_of_its_log(build: Any) -> None:
+    lowered = Step(build(PADDED), 3)
+    lowered.until_it_fits()
+    resumed = Step(build(PADDED), 3)
+    assert resumed.size.pairs == 12
+    assert resumed.size.choose(resumed.model, [], lowered.state, lambda *_: None)
+    assert not resumed.size.choose(resumed.model, [], lowered.state, lambda *_: None)
+    assert (resumed.size.pairs, resumed.size.measured) == (3, lowered.size.measured)
+    again = build(PADDED | {"gradient_checkpointing": True})
+    again.prepare()
+    again.size.choose(again.model, [], lowered.state, lambda *_: None)
+    assert Step(again).recomputed() == [True, True]  # what an error has advised
+
+
+def test_a_lack_of_memory_makes_no_pass_of_an_auxiliary_loss_larger(build: Any) -> None:
+    step = Step(build(PADDED | {"tokens_per_forward": 10**6}), all_recomputed=True)
+    step.size.pairs = 1
+    step.until_it_fits()  # no pass has several pairs, so that its size stays
+    assert step.size.tokens == 10**6
+    assert step.size.measured == UNMEASURED
+
+
+def test_a_warning_says_what_was_done(build: Any, caplog: Any) -> None:
+    Step(build(PADDED), 1, all_recomputed=True).until_it_fits()
+    ours = [record.getMessage().partition("; ")[2] for record in caplog.records if "ran out" in record.getMessage()]
+    assert ours == [
+        "from here on forward passes have at most 6 pairs",
+        "from here on forward passes have at most 3 pairs",
+        "from here on forward passes have at most 1 pair",
+        "from here on all layers compute their activations again in backward",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "pairs", "fix"),
+    [
+        ({}, 12, "Set training.gradient_checkpointing to true, or lower training.batch_size."),
+        ({"gradient_checkpointing": True}, 12, "Lower training.batch_size."),
+        (
+            {"gradient_checkpointing": True},
+            1,
+            "Lower training.cutoff, or train adapters (training.lora), or set training.memory to lean.",
+        ),
+        ({"gradient_checkpointing": True, "lora": LoraSettings(rank=4)}, 1, "Lower training.cutoff."),
+    ],
+)
+def test_the_advice_is_what_can_help(build: Any, changes: dict[str, Any], pairs: int, fix: str) -> None:
+    trainer = build(CHANGES | {"retention.pooling": "padded_mean", "batch_size": pairs} | changes)
+    with pytest.raises(BadInputError) as error:
+        Step(trainer, 0).until_it_fits()
+    assert error.value.fix == fix
+
+
+def test_passes_of_auxiliary_losses_share_no_copies_of_weights(build: Any, monkeypatch: Any) -> None:
+    changes = {"consistency": {"width": 8}, "precision": "bfloat16", "tokens_per_forward": 200, "max_steps": 2}
+    trainer = build(CHANGES | changes)
+    (loss,) = trainer._auxiliary
+    original, share_of_loss, cached = loss.step, trainer.share_of_loss, []
+
+    def caches() -> bool:
+        with trainer._autocast():
+            return torch.is_autocast_cache_enabled()
+
+    def of_pass(*arguments: Any) -> Any:
+        cached.append(("answers", caches()))
+        return share_of_loss(*arguments)
+
+    def beside(*arguments: Any) -> Any:
+        cached.append(("prompts", caches()))
+        return original(*arguments)
+
+    monkeypatch.setattr(trainer, "share_of_loss", of_pass)
+    monkeypatch.setattr(loss, "step", beside)
+    trainer.train()
+    assert set(cached) == {("answers", True), ("prompts", False)}
 
 
 def test_an_auxiliary_loss_without_enough_memory_is_repeated_with_its_step(build: Any, monkeypatch: Any) -> None:
