@@ -30,7 +30,7 @@ def main(root, ledger, verb="", delay="0"):
     def listen(event):
         if event.kind != "progress":
             with Path(ledger).open("a") as file:
-                file.write(f"{event.kind} {event.verb}-{event.label}\n")
+                file.write(f"{event.kind} {event.verb} {event.label}\n")
         # The first step of a training is its checkpoint's time; elsewhere the start is the moment.
         moment = "progress" if verb == "train" else "started"
         if event.verb == verb and event.kind == moment:
