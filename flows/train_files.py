@@ -101,6 +101,8 @@ def train_file(
     }
     for setting in [name for name, needs in needing.items() if needs and held_out is None]:
         raise BadInputError("this needs validation pairs", where=setting, fix="Give --validation FILE.")
+    if config.training.distils:
+        stages.require_distilled(set(pairs["language"].to_pylist()), config.languages, config.training)
     store = open_root(config)
     imported = _import(config, store, pairs, held_out)
     require_server()
@@ -116,7 +118,6 @@ def train_file(
     card = training_card(config.model.path, codes, file.name, config.training.model_dump())
     _write(store, trained, tables, card, out)
     log = store.read_table(trained.rows, TRAINING_LOG)
-    teacher = sum((Counter(shard.counts) for shard in done.teacher), Counter[str]())
     cuts = Cuts.of_figures(dict(zip(log["metric"].to_pylist(), log["value"].to_pylist(), strict=True)))
     warning = cuts.warning(config.training.cutoff)
     # A profile may set them for `mpo run`, whose prompts include validation prompts.
@@ -136,7 +137,7 @@ def train_file(
         "quarantined": counts(tables["quarantine"], "reason"),
         **({"marked": counts(marks, "reason")} if marks.num_rows else {}),
         **({"swaps": {code: shard.counts for code, shard in done.swaps.items()}} if done.swaps else {}),
-        **({"teacher": dict(teacher)} if done.teacher else {}),
+        **({"teacher": _summed(done.teacher)} if done.teacher else {}),
         "steps": trained.counts["steps"],
         "cut": cuts.total.model_dump(),
         "cut_by_language": {code: counts.model_dump() for code, counts in cuts.languages.items() if counts.cut},
@@ -169,16 +170,14 @@ def train_pairs(config: PipelineConfig, model: ModelFolder, imported: _Imported)
         }
         teacher = stages.teacher(run, model, imported.texts, config.training)
         trained = run.submit(train_model, **inputs, **teacher)
-        rejected: dict[str, list[ArtifactRef]] = {"pairs": [], "distillation": []}
-        for step in run.wait():
-            if step.shard.quarantine is not None:
-                rejected.setdefault(step.stage, []).append(step.shard.quarantine)
+        of_teacher = [step.shard for step in run.wait() if step.stage == "distillation"]
         return _Trained(
             run.result(trained),
             {code: run.result(of_language) for code, of_language in swaps.items()},
             [run.result(answers) for answers in teacher.get("teacher", [])],
-            rejected["pairs"],
-            rejected["distillation"],
+            # The blocks of the target pairs, which the reference measures, reject the same pairs again.
+            [ref for shard in settled if (ref := run.result(shard).quarantine) is not None],
+            [shard.quarantine for shard in of_teacher if shard.quarantine is not None],
         )
 
 
@@ -252,6 +251,14 @@ def _blocks(store: ArtifactStore, spec: TableSpec, rows: Iterable[dict[str, Any]
         for (language, part), some in groups.items()
         for start in range(0, len(some), size)
     ]
+
+
+def _summed(shards: Iterable[Shard]) -> dict[str, int]:
+    """Adds up the counts of shards by name; a sum of counters would leave out those that are 0."""
+    total: Counter[str] = Counter()
+    for shard in shards:
+        total.update(shard.counts)
+    return dict(total)
 
 
 def _not_taught(store: ArtifactStore, done: _Trained) -> pa.Table:

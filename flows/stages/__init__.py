@@ -1,7 +1,7 @@
 """The stages as the flows call them: which tasks, with which settings, under which label."""
 
 from flows.stages.answers import answer_dominant, judge, read_blocks, read_prompt_blocks, sample, translate
-from flows.stages.distillation import teacher
+from flows.stages.distillation import require_distilled, teacher
 from flows.stages.editing import edit, submit_edit
 from flows.stages.evaluation import (
     compare,
@@ -50,6 +50,7 @@ __all__ = [
     "read_prompt_blocks",
     "reference_gaps",
     "register",
+    "require_distilled",
     "require_named_layers",
     "require_pairs",
     "require_trainable",

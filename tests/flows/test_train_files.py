@@ -5,6 +5,8 @@ import json
 import pyarrow.parquet as pq
 import pytest
 
+from flows.train_files import _summed
+from mpo_core.contract.artifacts import ArtifactRef, Shard
 from mpo_core.contract.tables import PAIRS, source_id
 from tests.faults.conftest import pair_rows, write_pairs  # noqa: F401 - a fixture
 
@@ -63,6 +65,22 @@ def test_what_needs_validation_pairs_asks_for_them(mpo, write_pairs, tmp_path, s
     assert not (tmp_path / "out").exists()
 
 
+def test_languages_that_have_no_pair_are_not_distilled(mpo, write_pairs, tmp_path, monkeypatch):  # noqa: F811
+    monkeypatch.setattr("flows.train_files.require_server", lambda: pytest.fail("something is measured before"))
+    given = ["train", "--pairs", write_pairs(), "--model", "microworld", "--out", tmp_path / "out"]
+    done = mpo(*given, "--set", "training.distillation={languages: [zh]}", "--set", "judging.judge=microworld")
+    assert done.code == 2
+    assert "training.distillation.languages" in done.err
+    assert "no prompt of the split `train` is translated into zh" in done.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_counts_of_the_teacher_that_are_0_are_reported():
+    rows = ArtifactRef(stage="distillation", path="distillation/0", sha256="0" * 64)
+    shards = [Shard(rows=rows, counts={"answers": answers, "rejected": 0}) for answers in (2, 3)]
+    assert _summed(shards) == {"answers": 5, "rejected": 0}
+
+
 def files_with_swaps(tmp_path):
     """Files of training pairs in order and with every third one swapped, of validation pairs, and the swapped ids."""
     rows = [row for kind in ("harmful", "harmless") for row in pair_rows(16, kind=kind)]
@@ -86,13 +104,15 @@ def files_with_swaps(tmp_path):
     return files, ids
 
 
-@pytest.mark.long
-def test_swapped_answers_of_imported_pairs_are_rejected(mpo, tmp_path):
+# The second needs the reference of the target pairs too.
+@pytest.mark.parametrize("method", [pytest.param("mpo", marks=pytest.mark.long), "dpo"])
+def test_swapped_answers_of_imported_pairs_are_rejected(mpo, tmp_path, method):
     """Twenty validation pairs prove the check, so it acts; the swapped pairs of the file are the ones rejected."""
     files, swapped = files_with_swaps(tmp_path)
     out = tmp_path / "out"
     given = ["train", "--pairs", files["swapped"], "--validation", files["validation"], "--model", "microworld"]
-    done = mpo(*given, "--out", out, "--json", *FAST[:4], "--set", "training.max_steps=1", *DROP)
+    chosen = ["--set", f"training.method={method}"]
+    done = mpo(*given, "--out", out, "--json", *FAST[2:], "--set", "training.max_steps=1", *DROP, *chosen)
     assert done.code == 0, done.err
     result = json.loads(done.out)
     assert result["swaps"] == {"sw": {"order_known": 20, "order_confirmed": 20, "order_acts": 1, "swapped": 4}}
