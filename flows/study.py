@@ -12,6 +12,7 @@ from flows.compare import seeded
 from flows.run import Future, Run, start_run
 from flows.stages import Evaluation, Pairs, evaluate, preference_pairs, read_blocks, require_pairs
 from mpo_core.contract.analysis import Variant
+from mpo_core.contract.errors import BadInputError
 from mpo_core.contract.tables import METHOD_RUNS, METRICS, PROMPT_STATES
 from mpo_core.contract.training import TRAINING_METHODS, TrainingMethod
 from mpo_core.evaluation.methods import BASE
@@ -24,7 +25,13 @@ from tasks.utility import read_states
 
 @flow(name="study", validate_parameters=False)
 def train_variants(config: PipelineConfig, variants: list[Variant], seeds: int) -> pa.Table:
-    """Trains and evaluates every variant with every seed; returns METHOD_RUNS, whose methods are the variants."""
+    """Trains and evaluates every variant with every seed; returns METHOD_RUNS, whose methods are the variants.
+
+    Raises:
+        BadInputError: nothing remains to train on in a variant; nothing has run then.
+    """
+    for variant in variants:
+        _without(_settings(config.training, variant, 0), config.languages, variant.without)
     with start_run(config) as run:
         base = stages.find_base(run.config)
         runs = {seed: run.variant(seeded(run.config, seed), f"seed{seed}") for seed in range(seeds)}
@@ -95,12 +102,22 @@ def _settings(base: TrainingMethod, variant: Variant, seed: int) -> TrainingMeth
 
 
 def _without(training: TrainingMethod, languages: LanguageSettings, code: str | None) -> TrainingMethod:
-    """Leaves a language out of those that the settings distil; without any other, nothing is distilled."""
+    """Leaves a language out of those that the settings distil; without any other, nothing is distilled.
+
+    Raises:
+        BadInputError: nothing remains to train on.
+    """
     settings = training.distillation
     named = None if settings is None else settings.languages
     if settings is None or named is None:
         return training
     rest = [name for name in (languages.without_pairs if isinstance(named, str) else named) if name != code]
+    if not (rest or training.needs_answers or training.compares_prompts):
+        raise BadInputError(
+            f"without {code}, nothing remains to train on",
+            where="training.distillation.languages",
+            fix="Name another language too, or choose a method that trains on pairs.",
+        )
     distillation = settings.model_copy(update={"languages": rest}) if rest else None
     return training.model_copy(update={"distillation": distillation})
 

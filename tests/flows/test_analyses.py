@@ -3,6 +3,7 @@
 import pytest
 
 from mpo_core.contract.analysis import Variant
+from mpo_core.contract.errors import BadInputError
 from mpo_core.settings.profiles import parse_config
 from tests.flows.conftest import ledger, small_settings
 
@@ -48,6 +49,17 @@ def test_a_language_that_a_variant_leaves_out_is_not_distilled(named, left):
     config = parse_config(settings, where="test")
     distillation = _without(config.training, config.languages, "sw").distillation
     assert ("nothing" if distillation is None else distillation.languages) == left
+
+
+def test_a_variant_that_nothing_remains_for_is_refused_before_anything_runs(tmp_path):
+    from flows.study import train_variants
+
+    settings = small_settings(tmp_path / "root")
+    settings["training"] |= {"method": "none", "distillation": {"languages": ["sw"]}}
+    variants = [Variant(name="all"), Variant(name="no sw", without="sw")]
+    with pytest.raises(BadInputError, match="without sw, nothing remains to train on"):
+        train_variants.fn(parse_config(settings, where="test"), variants, 1)
+    assert not (tmp_path / "root").exists()
 
 
 @pytest.mark.long
