@@ -22,9 +22,10 @@ from mpo_core.settings import EditSettings, PipelineConfig
 from mpo_core.translation import build as translation
 from tasks.model import ModelFolder, find_model
 
-_METADATA = re.compile(rb"---\r?\n.*?\n---\r?\n", re.DOTALL)
-_EDITED = "\n> After this card was written, the model was edited (edits/{}). Any figures below are from before.\n"
-_UNDONE = "\n> After this card was written, an edit of the model was undone ({}). Any figures below are from before.\n"
+_METADATA = re.compile(rb"---[ \t]*\r?\n.*?\n---[ \t]*(?:\r?\n|\Z)", re.DOTALL)
+# A note begins with the line break that metadata at the end of a card may lack, and ends with a blank line.
+_EDITED = "\n> After this card was written, the model was edited (edits/{}). Figures below are from before.\n\n"
+_UNDONE = "\n> After this card was written, an edit of the model was undone ({}). Figures below are from before.\n\n"
 
 
 def edit_checkpoint(config: PipelineConfig, out: Path) -> dict[str, Any]:

@@ -3,12 +3,39 @@
 import json
 from pathlib import Path
 
+import pytest
 import yaml
 
+from flows.edit_models import _write_card
 from mpo_core import registry
 from mpo_core.contract.artifacts import ArtifactStore, file_digests
 from tests.flows.conftest import run_small, small_settings
 from tests.flows.test_caching import is_training_and_after
+
+
+@pytest.mark.parametrize("body", ["", "Text.\n", "\n# Title\n"], ids=["nothing", "text at once", "blank line"])
+@pytest.mark.parametrize(
+    "metadata",
+    ["", "---\nlicense: mit\n---\n", "---\r\nlicense: mit\r\n---\r\n", "--- \nlicense: mit\n--- \n"],
+    ids=["none", "plain", "crlf", "trailing blanks"],
+)
+def test_a_note_follows_the_metadata_of_a_card_and_is_a_paragraph_of_its_own(tmp_path, metadata, body):
+    # Without a body, the last line break of the metadata is missing too.
+    card = (metadata + body).encode() if body else metadata.rstrip("\r\n").encode()
+    before, edited, undone = (tmp_path / name for name in ("before", "edited", "undone"))
+    (edited / "edits").mkdir(parents=True)
+    (edited / "edits" / "one.safetensors").touch()
+    for folder in (before, undone):
+        folder.mkdir()
+    (before / "README.md").write_bytes(card)
+    _write_card(before, edited)
+    noted = (edited / "README.md").read_bytes().decode()
+    head, note, tail = noted.partition("\n> After this card was written, the model was edited (edits/one.safetensors).")
+    assert note
+    assert head == (metadata if body else metadata.rstrip("\r\n"))
+    assert tail.partition("\n")[2] == "\n" + body
+    _write_card(edited, undone)
+    assert (undone / "README.md").read_bytes() == card
 
 
 def test_a_model_is_edited_after_training_or_alone_and_the_edit_can_be_undone(warm, mpo, tmp_path):
