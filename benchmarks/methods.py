@@ -41,9 +41,12 @@ TITLES = {
     "mistranslated20": "20 % mistranslated",
 }
 PAGES = {
-    "swe": ("mpo", "mpo-edit", "sft", "sft-edit", "edit"),
+    "swe": ("mpo", "mpo-edit", "sft", "sft-edit", "edit", "mpo-check", "mpo-edit-check"),
     "mlc": ("mpo", "mpo-consistency"),
-    "msd": ("mpo", "mpo-distillation", "sft", "sft-distillation", "orpo", "orpo-distillation", "distillation"),
+    "msd": (
+        *("mpo", "mpo-distillation", "sft", "sft-distillation", "orpo", "orpo-distillation", "distillation"),
+        *("mpo-check", "mpo-distillation-check", "orpo-distillation-check"),
+    ),
     "weighting": ("mpo", "mpo-barfi", "mpo-barfi-rows", "mpo-group_dro"),
     "epsilon_mpo": ("mpo", "mpo-check", "epsilon_mpo", "epsilon_mpo-check"),
     "balanced_dpo": ("dpo", "balanced_dpo"),
