@@ -30,7 +30,7 @@ def evaluate_promoted(config: PipelineConfig, overrides: dict[str, JsonValue] | 
             raise BadInputError(
                 "no version is promoted",
                 where=f"registry of {run.config.run.root}",
-                fix="Run the pipeline, or promote a version: mpo models promote VERSION.",
+                fix="Run the pipeline, or promote a version: mpo models promote VERSION --why REASON.",
             )
         base = find_model(run.config.model)
         held_out = [block for block in read_blocks(run) if split(block) == run.config.evaluation.split]

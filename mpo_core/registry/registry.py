@@ -79,7 +79,7 @@ def rollback(store: ArtifactStore, *, who: str, why: str) -> Version:
             raise BadInputError(
                 f"nothing to roll back to: {wrong}",
                 where=f"registry of {store.root}",
-                fix="Promote a version by name: mpo models promote VERSION.",
+                fix="Promote a version by name: mpo models promote VERSION --why REASON.",
             )
         _require_model(store, state, state.promotions[-2])
         return Draft(kind="rolled_back", version=state.promotions[-2])

@@ -84,7 +84,8 @@ def _checks(state: State, entry: Entry, name: str, *, allow_fewer: bool, realign
                 value=None,
                 bound=0.0,
                 explanation=f"{event.who} took this model out of use on {event.when:%Y-%m-%d} "
-                f"({_short(event.why, _WHY_SHOWN)}); a person can promote it again: mpo models promote {name}",
+                f"({_short(event.why, _WHY_SHOWN)}); a person can promote it again: mpo models promote {name} "
+                "--why REASON",
             )
         )
     return checks
@@ -123,7 +124,7 @@ def _outcome(name: str, before: State, decision: GateDecision) -> str:
     if current == name:
         if decision.promoted:
             return f"{name} was promoted before and stays in use"
-        return f"{name} was promoted before and stays in use; the gate refuses it now: mpo models rollback"
+        return f"{name} was promoted before and stays in use; the gate refuses it now: mpo models rollback --why REASON"
     if not decision.promoted:
         return f"{name} is registered, not promoted; {current or 'no version'} is in use"
     again = " again" if name in before.promotions else ""

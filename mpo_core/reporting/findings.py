@@ -21,7 +21,10 @@ _FEW_PROMPTS = 50
 _POOR = 0.7
 _FEW_STEPS = 20
 _ALPHA = 0.05
-_PROMOTED = "Check the figures and some examples below before you release the model. To undo: mpo models rollback"
+_PROMOTED = (
+    "Check the figures and some examples below before you release the model. To go back to an earlier version: "
+    "mpo models rollback --why REASON"
+)
 _REFUSED = (
     "Find the failed checks in the table of the gate and the languages behind them in the sections below. Then train "
     "with other prompts or settings, or change the bounds in section gate of the profile, and run again."
@@ -78,14 +81,14 @@ def headline(summary: RunSummary) -> Headline:
         in_use = summary.version is not None and summary.version == summary.promoted_version
         title = f"Refused by the gate, but {version} is still in use" if in_use else "Not promoted"
         refused = _TOO_FEW if failed and all(check.too_few for check in failed) else _REFUSED
-        step = f"To take it out of use, run: mpo models rollback. {refused}" if in_use else refused
+        step = f"To take it out of use, run: mpo models rollback --why REASON. {refused}" if in_use else refused
         return Headline("bad", title, measured + registry + why, step)
     if not summary.registry:  # written by a version that recorded only what the gate decided
         step = "This summary does not say what the registry did. To see which version is in use, run: mpo models list"
         return Headline("neutral", f"Passed the gate as {version}", measured, step)
     if summary.promoted_version != summary.version:
         current = f"{summary.promoted_version} is in use" if summary.promoted_version else "no version is in use"
-        step = f"To use it, run: mpo models promote {version}"
+        step = f"To use it, run: mpo models promote {version} --why REASON"
         return Headline("neutral", f"Passed the gate as {version}, but {current}", measured + registry, step)
     title = f"Promoted as {summary.version}" if summary.version else "Promoted"
     return Headline("good", title, measured + registry, _PROMOTED)
@@ -326,9 +329,9 @@ def _swap_cautions(summary: RunSummary) -> list[str]:
     sentences = [f"Training pairs seem to have swapped answers in {listed(swapped)}; they {action}."] if swapped else []
     if unknown:
         sentences.append(
-            f"Whether training pairs have swapped answers cannot be told in {listed(unknown)}: so many artificial "
-            "swaps of pairs in known order were found, and 90 % of at least 20 are needed. Add validation prompts, or "
-            "check that their own answers are in order; a model whose languages share no space cannot tell."
+            f"Whether training pairs have swapped answers is unknown in {listed(unknown)}: the check found so many "
+            "artificial swaps of pairs in known order, and needs 90 % of at least 20. Add validation prompts, or check "
+            "that their own answers are in order. It cannot work where languages share no direction of hidden states."
         )
     return sentences
 

@@ -113,7 +113,10 @@ def test_looser_bounds_promote_what_was_refused(store, end):
     # Equal runs add nothing; tighter bounds take nothing back, and run, list and history say that the gate refuses.
     assert end("six").outcome == "v1 was promoted before and stays in use"
     tighter = end("six", passed=False)
-    assert tighter.outcome == "v1 was promoted before and stays in use; the gate refuses it now: mpo models rollback"
+    assert (
+        tighter.outcome
+        == "v1 was promoted before and stays in use; the gate refuses it now: mpo models rollback --why REASON"
+    )
     assert (tighter.gate.promoted, tighter.in_use) == (False, "v1")
     assert kinds(store)[2:] == [("checked", "v1")]
     assert registry.promoted(store).gate == tighter.gate

@@ -138,7 +138,7 @@ def test_swapped_pairs_are_reported_and_where_they_cannot_be_known(summary: RunS
         "Training pairs seem to have swapped answers in Swahili (7 of 100; about 5 of good ones would be, too); "
         "they were rejected."
     ) in notes
-    assert any("cannot be told in Chinese (21 of 40)" in note for note in notes)
+    assert any("is unknown in Chinese (21 of 40)" in note for note in notes)
 
 
 def test_console_table_keeps_its_figures(summary: RunSummary) -> None:
