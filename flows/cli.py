@@ -1,4 +1,4 @@
-"""The `mpo` command. Exit codes: 0 done, 1 failed, 2 bad input, 3 the gate refused."""
+"""The `mpo` command."""
 
 import json
 import logging
@@ -53,7 +53,7 @@ from mpo_core.settings.profiles import parse_config
 
 app = typer.Typer(
     help="Make a language model as safe in every language as it is in English.",
-    epilog="Exit codes: 0 done, 1 failed, 2 bad input, 3 the gate refused, 130 interrupted.",
+    epilog="Exit codes: 0 done, 1 failed, 2 bad input, 3 not promoted, 130 interrupted, 143 ended by SIGTERM.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
@@ -77,7 +77,7 @@ def run(
     languages: Annotated[str | None, typer.Option(help="Target languages, such as sw,bn.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Run the whole pipeline, here and now."""
+    """Run the whole pipeline on this machine."""
     config = load_config(profile, _with_languages(overrides, languages))
     _require_root_and_server(config)
     note_unidentified(config, as_json=as_json)
@@ -137,7 +137,8 @@ def compare(
         int | None, typer.Option(help="Number of seeds, counted from 0. Default: compare.seeds.", min=1)
     ] = None,
     flipped: Annotated[
-        str | None, typer.Option(help="Shares (0 to 1) of low-resource pairs to swap, such as 0,0.2.")
+        str | None,
+        typer.Option(help="Shares (0 to 1) of low-resource pairs to swap, such as 0,0.2. Default: compare.flipped."),
     ] = None,
     overrides: Overrides = None,
     as_json: AsJson = False,

@@ -56,7 +56,7 @@ def _template(config: PipelineConfig, file: Path, number: int | None) -> PromptS
     if number is not None:
         if not 0 <= number < len(sources) or not isinstance(sources[number], ColumnSource):
             raise BadInputError(
-                "the profile has no source of files of this number",
+                "the entry of prompts.sources with this number is missing, or reads no file",
                 where=f"--source {number}",
                 fix="Count the entries of prompts.sources from 0.",
             )
@@ -71,6 +71,6 @@ def _template(config: PipelineConfig, file: Path, number: int | None) -> PromptS
         raise BadInputError(
             f"the profile's {len(candidates)} sources are read in different ways",
             where=f"--prompts {file}",
-            fix="Say which of them shows how to read this file: --source 0 for the first.",
+            fix="Name the one that says how to read this file: --source 0 for the first.",
         )
     return candidates[0]

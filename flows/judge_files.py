@@ -79,7 +79,7 @@ def sample_answers(file: Path, out: Path, columns: Columns, n: int, *, seed: int
         BadInputError: the file cannot be read, or `out` is no CSV file or the input.
     """
     if out.suffix != ".csv" or file.resolve() == out.resolve():
-        raise BadInputError("a sheet is a new CSV file", where=f"--out {out}", fix="Name another .csv file.")
+        raise BadInputError("the sheet must be a new .csv file", where=f"--out {out}", fix="Name another .csv file.")
     answers = read_answers(file, columns)
     rows = sample_rows(answers, n, seed=seed)
     write_atomically(out, sheet(rows))

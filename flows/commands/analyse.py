@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from flows.commands.shared import AsJson, Overrides, Profile, console, kinds_printed, output, store_at, tell
+from flows.commands.shared import AsJson, Overrides, console, kinds_printed, output, store_at, tell
 from flows.registered import load_config
 from mpo_core.contract.errors import BadInputError
 from mpo_core.contract.own_packages import ROOT
@@ -15,7 +15,12 @@ _STUDIES = Path(ROOT) / "deployments" / "profiles" / "studies.yaml"
 
 def analyse(
     name: Annotated[str, typer.Argument(help="Name of the analysis, such as gap_vs_asr or beta.")],
-    profile: Profile = None,
+    profile: Annotated[
+        Path | None,
+        typer.Argument(
+            help="YAML profile. Default: the demo's; for analyses that train, studies.yaml.", show_default=False
+        ),
+    ] = None,
     overrides: Overrides = None,
     seeds: Annotated[
         int | None, typer.Option(help="Trainings of each variant, for analyses that train. Default: 3.", min=1)

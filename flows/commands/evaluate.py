@@ -32,8 +32,8 @@ def evaluate(
     prompts: Annotated[
         Path | None,
         typer.Option(
-            help="File of prompts (CSV, JSON, Parquet …) or dataset folder, read as prompts.sources says, or as the "
-            "benchmark whose columns it has."
+            help="File of prompts (CSV, JSON, Parquet …) or dataset folder, read as prompts.sources of the profile "
+            "says, or as the benchmark whose columns it has."
         ),
     ] = None,
     benchmark: Annotated[
@@ -62,7 +62,10 @@ def evaluate(
     ] = False,
     judge: Annotated[
         str | None,
-        typer.Option(help="Judge: refusal_rules, guard=FOLDER_OR_ID, openai=MODEL … Default: the profile's."),
+        typer.Option(
+            help="Judge: refusal_rules, guard=FOLDER_OR_ID, openai=MODEL … Default: the profile's; without a profile, "
+            "refusal_rules for benchmarks."
+        ),
     ] = None,
     source: Annotated[
         int | None,
@@ -85,7 +88,9 @@ def evaluate(
 ) -> None:
     """Evaluate one model, or compare two, on benchmarks or on a file of prompts."""
     if out is None and (csv or inspect or texts):
-        raise BadInputError("the folder for the files is missing", where="mpo evaluate", fix="Give --out FOLDER.")
+        raise BadInputError(
+            "--csv, --inspect and --texts need a folder to write into", where="mpo evaluate", fix="Give --out FOLDER."
+        )
     changes = list(overrides or [])
     if judge is not None:
         changes.append(f"judging={json.dumps(judge_settings(judge))}")
@@ -159,7 +164,7 @@ def _benchmark(option: str, in_profile: dict[str, Benchmark]) -> Benchmark:
     needs_path = "path" in known.model_fields
     if needs_path != bool(place):
         fix = f"Write {name}=FILE, or {name}=HUB_ID@COMMIT." if needs_path else f"Write {name}."
-        what = "this benchmark needs a file" if needs_path else "this benchmark comes along and takes no file"
+        what = "this benchmark needs a file" if needs_path else "this benchmark comes with mpo and takes no file"
         raise BadInputError(what, where=f"--benchmark {option}", fix=fix)
     settings: dict[str, Any] = {"benchmark": name}
     if place:
@@ -198,7 +203,7 @@ def _defaults(
         more.append("evaluation.parallel_text=shipped")
     if unset and not judge_chosen:
         console.print(
-            "Judge: refusal_rules, which knows phrases of refusal alone. --judge names a better one.", soft_wrap=True
+            "Judge: refusal_rules, which only knows phrases of refusal. --judge chooses another one.", soft_wrap=True
         )
         more.append("judging.judge=refusal_rules")
     return more

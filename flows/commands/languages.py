@@ -66,7 +66,7 @@ def add_language(
     root: Root = "artifacts",
     as_json: AsJson = False,
 ) -> None:
-    """Register a language to be aligned; if a Prefect server is set, it starts `realign`."""
+    """Register a language to be aligned; a Prefect server, if PREFECT_API_URL names one, then starts `realign`."""
     from flows.languages import canonical, facts_of, require_target, tell_server
     from mpo_core import registry
     from mpo_core.languages.identify import identifiable

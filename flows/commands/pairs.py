@@ -13,7 +13,6 @@ from flows.commands.shared import (
     AsIs,
     AsJson,
     LanguagesRoot,
-    Out,
     know_registered,
     output,
     tell,
@@ -22,6 +21,7 @@ from mpo_core.contract.errors import BadInputError, quantity
 from mpo_core.languages.known import language
 
 pairs_app = typer.Typer(help="Preference pairs of other tools: import, export, audit, describe.", no_args_is_help=True)
+PairsPath = Annotated[Path, typer.Argument(help="Pairs in any form that `mpo pairs import` reads.")]
 
 
 @pairs_app.command("import")
@@ -32,7 +32,7 @@ def import_(
             help="File (JSON, JSON lines, Parquet, Arrow or CSV), dataset folder, or dataset id on the hub."
         ),
     ],
-    out: Out,
+    out: Annotated[Path, typer.Option(help="A .parquet file.")],
     dominant: Annotated[
         str, typer.Option(help="Language of the source rows, where each row holds one language.")
     ] = "en",
@@ -56,7 +56,7 @@ def import_(
 
 @pairs_app.command()
 def audit(
-    file: Annotated[Path, typer.Argument(help="Official MPO JSON, or Parquet of `mpo pairs import` or of a run.")],
+    file: PairsPath,
     root: LanguagesRoot = DEFAULT_ROOT,
     as_json: AsJson = False,
 ) -> None:
@@ -76,7 +76,7 @@ def audit(
 
 @pairs_app.command("describe")
 def describe(
-    file: Annotated[Path, typer.Argument(help="Pairs in any form that `mpo pairs import` reads.")],
+    file: PairsPath,
     root: LanguagesRoot = DEFAULT_ROOT,
     as_json: AsJson = False,
 ) -> None:
@@ -106,8 +106,8 @@ def describe(
 
 @pairs_app.command("export")
 def export(
-    file: Annotated[Path, typer.Argument(help="Parquet of `mpo pairs import` or of a run.")],
-    out: Out,
+    file: PairsPath,
+    out: Annotated[Path, typer.Option(help="A .json file; with --format trl, a .jsonl file.")],
     form: Annotated[
         str, typer.Option("--format", help="official, the JSON of the released MPO code, or trl.")
     ] = "official",

@@ -53,7 +53,7 @@ def _compare(names: list[str], out: Path | None, root: str, *, as_json: bool) ->
     first, *runs = names
     if first != _COMPARE or len(runs) < 2:  # noqa: PLR2004 - one run is compared with nothing
         raise BadInputError(
-            "several runs are for a comparison",
+            "a page shows one run, or compares two and more",
             where=f"mpo report {' '.join(names)[:200]}",
             fix="Write mpo report NAME, or mpo report compare NAME NAME …",
         )

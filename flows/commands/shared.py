@@ -26,7 +26,7 @@ AsIs = Annotated[
     typer.Option("--as-is", help="Mark untranslated pairs, empty prompts and equal answers; do not reject them."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object, for programs.")]
-Out = Annotated[Path, typer.Option("--out", help="File or folder of the result.")]
+Out = Annotated[Path, typer.Option("--out", help="Folder of the result.")]
 Root = Annotated[str, typer.Option("--root", help="Folder or URL of the artifacts.")]
 LanguagesRoot = Annotated[
     str, typer.Option("--root", help="Folder or URL of the artifacts; languages registered there are known.")

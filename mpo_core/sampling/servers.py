@@ -89,7 +89,8 @@ class _Server:
         return BadInputError(
             f"the server of sampling.backend.command {what}",
             where=f"its log {self.log}",
-            fix="Read the log, or run the command by hand; where it only needs more time, raise start_timeout.",
+            fix="Read the log, or run the command by hand; where it only needs more time, raise "
+            "sampling.backend.start_timeout.",
         )
 
     def stop(self, *, keep_log: bool) -> None:

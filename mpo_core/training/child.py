@@ -247,7 +247,7 @@ def _take(lock: Any, work: Path) -> None:
                 raise BadInputError(
                     "another training is using this folder",
                     where=str(work),
-                    fix="Wait for it, or give another work folder.",
+                    fix="Wait until it ends.",
                 ) from None
             time.sleep(0.2)
         else:

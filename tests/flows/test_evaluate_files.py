@@ -90,8 +90,8 @@ def test_a_benchmark_by_name_has_its_answers_page_and_log(prefect_server, mpo, t
         ([], "nothing to measure is named"),
         (["--benchmark", "unheard_of"], "unknown benchmark. Name one of "),
         (["--benchmark", "multijail"], "this benchmark needs a file. Write multijail=FILE, or "),
-        (["--benchmark", "own_over_refusal", "--csv"], "the folder for the files is missing. Give --out FOLDER."),
-        (["--benchmark", "own_over_refusal=x"], "comes along and takes no file"),
+        (["--benchmark", "own_over_refusal", "--csv"], "need a folder to write into. Give --out FOLDER."),
+        (["--benchmark", "own_over_refusal=x"], "comes with mpo and takes no file"),
     ],
 )
 def test_what_cannot_be_measured_is_one_clear_error(mpo, given, message):

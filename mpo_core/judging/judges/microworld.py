@@ -51,7 +51,7 @@ class MicroworldJudge(Judge):
             raise BadInputError(
                 "the judge `microworld` cannot judge this answer: its prompt is not from the built-in toy world",
                 where="judging.judge microworld",
-                fix="Use the judge refusal_rules for prompts of your own.",
+                fix="For prompts of your own, set another judge, such as judging.judge=refusal_rules.",
             )
         outcome, reason = world.judge(case.prompt, case.response, case.language)
         if outcome == "broken":
