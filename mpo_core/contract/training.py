@@ -54,7 +54,7 @@ class ConsistencySettings(Settings):
     """Width of the projection of the states, which is trained with the model and not saved. Default: 512, as in the
     code of its authors."""
     every: int = Field(2, ge=1)
-    """The loss counts in every step with a number that this divides. Default: 2, as in the code of its authors."""
+    """The loss counts in every step whose number is a multiple of this. Default: 2, as in the code of its authors."""
     anchor: bool = False
     """Sends no gradient through the dominant prompts, so that they do not move towards the others. Default: false."""
 
@@ -167,7 +167,8 @@ class TrainingSettings(Settings):
     """Also teaches the model its own answers to translated prompts, given when it sees their originals too. Default:
     null, no such loss."""
     weighting: WeightingSettings | None = None
-    """Also learns how much each language, or each pair, counts in the loss. Default: null, as their weights say."""
+    """Also learns how much each language, or each pair, counts in the loss. Default: null, only a pair's own weight
+    counts."""
     layout: Literal["auto", "packed", "padded"] = Field("auto", json_schema_extra=OPERATIONAL)
     """How sequences go through the model: `packed`, without padding and with each prompt once for both answers, or
     `padded`. Default: `auto`, packed if the model supports it."""
@@ -197,7 +198,7 @@ class TrainingSettings(Settings):
     """Number of CPU threads of torch in each process. Default: torch decides."""
     processes: int = Field(1, ge=1)
     """Number of devices of this machine that train together, each in its own process; see `batch_size`. A training that
-    was broken off goes on with another number if `batch_size` and `gradient_accumulation` × `processes` stay as they
+    was interrupted goes on with another number if `batch_size` and `gradient_accumulation` × `processes` stay as they
     are; under DeepSpeed that is refused, and with `padded_mean` or dropout it begins anew. Default: 1."""
     parallel: Literal["ddp", "fsdp2", "zero2", "zero3"] = Field("ddp", json_schema_extra=OPERATIONAL)
     """What the processes divide among them: the pairs (`ddp`), and also the optimiser's moments, the gradients or the

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class BalancedDpo(TrainingMethod):
-    """Does as `dpo`, but weighs the answers of a pair by how much the frozen model makes them depend on the prompt."""
+    """Trains like `dpo`, but weighs a pair's answers by how much the frozen model makes them depend on the prompt."""
 
     needs_target_reference: ClassVar[bool] = True
     needs_bare_reference: ClassVar[bool] = True

@@ -17,7 +17,7 @@ _LEAST_SPREAD = 1e-6  # nats per token: an anchor gap of 0 has no scale
 
 
 class EpsilonMpo(Mpo):
-    """Does as `mpo`, but lets a pair whose reward gap clearly runs against its label pull the other way."""
+    """Trains like `mpo`, but lets a pair whose reward gap clearly runs against its label pull the other way."""
 
     method: Literal["epsilon_mpo"]  # type: ignore[assignment]  # the name of another method than that of its base
     """Name of the method."""
