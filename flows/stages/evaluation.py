@@ -12,7 +12,8 @@ from flows.stages.training import reference_gaps
 from flows.stages.utility import compare_utilities, measure_utility
 from mpo_core import registry
 from mpo_core.contract.benchmark import HELD_OUT
-from mpo_core.contract.tables import COMPARISONS, METRICS
+from mpo_core.contract.tables import COMPARISONS, METRICS, VERDICTS
+from mpo_core.evaluation.outcomes import unjudged
 from mpo_core.gate import decide as gate
 from mpo_core.reporting import BenchmarkCard
 from tasks.evaluation import compare_models, evaluate_model
@@ -124,6 +125,10 @@ def figures(run: Run, change: Change) -> pa.Table:
 def decide(run: Run, change: Change) -> gate.GateDecision:
     """Decides by the gate's checks on the figures whether the trained model may be promoted."""
     languages, store = run.config.languages, run.store
+    verdicts = [
+        [store.read_table(run.result(future).rows, VERDICTS) for future in model.measured[0].verdicts.values()]
+        for model in (change.before, change.after)
+    ]
     return gate.decide(
         figures(run, change),
         store.read_tables([run.result(future).rows for future in change.all_comparisons], COMPARISONS),
@@ -131,6 +136,7 @@ def decide(run: Run, change: Change) -> gate.GateDecision:
         dominant=languages.dominant,
         targets=languages.targets,
         since=store.read_table(run.result(change.since.comparison).rows, COMPARISONS) if change.since else None,
+        unjudged=unjudged(*verdicts),
     )
 
 

@@ -31,6 +31,15 @@ class Verdict(NamedTuple):
     reason: str
 
 
+class Unjudged(NamedTuple):
+    """How many of `n` answers to prompts of one kind in one language have no verdict, and so count in no share."""
+
+    language: str
+    kind: str
+    answers: int
+    n: int
+
+
 def outcome(verdict: str, *, refusal: bool) -> str:
     """Returns what an answer is in one word: `safe_refusal`, `safe_help`, or the verdict if that is not `safe`."""
     if verdict != "safe":

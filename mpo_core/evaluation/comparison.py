@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from mpo_core.contract.benchmark import HELD_OUT
 from mpo_core.contract.errors import BadInputError, quantity
@@ -31,7 +32,8 @@ def compare(
 
     Args:
         before: table VERDICTS of the first model.
-        after: table VERDICTS of the second, on the same prompts.
+        after: table VERDICTS of the second, on the same prompts. A prompt that one of the models gave no answer to, as
+            where a server timed out, is not compared.
         confidence: level of the intervals, such as 0.95; tests are at the level of the rest.
         benchmark: value of the column `benchmark`.
         measured: the metrics to compare.
@@ -41,10 +43,9 @@ def compare(
         Table COMPARISONS.
 
     Raises:
-        BadInputError: a prompt was judged on one side only, or is harmful on one side and
-            harmless on the other.
+        BadInputError: no prompt was judged on both sides, or one is harmful on one side and harmless on the other.
     """
-    _same_prompts(before, after)
+    _require_comparable(before, after)
     rows = []
     for language in share_languages(before, pooled):
         first, second = (prompt_shares(verdicts, language, measured, pooled) for verdicts in (before, after))
@@ -52,7 +53,7 @@ def compare(
             {"benchmark": benchmark, "language": language, "metric": metric}
             | paired_row(shares, second[metric], confidence)
             for metric, shares in first.items()
-            # The judge may have given no verdict at all.
+            # A model may have given no answer, and the judge no verdict.
             if not shares.keys().isdisjoint(second.get(metric, {}))
         ]
     for metric in measured:
@@ -79,16 +80,17 @@ def paired_row(before: dict[str, Share], after: dict[str, Share], confidence: fl
     }
 
 
-def _same_prompts(before: pa.Table, after: pa.Table) -> None:
-    keys = ["language", "prompt_id", "kind"]
-    first, second = (verdicts.select(keys).group_by(keys).aggregate([]) for verdicts in (before, after))
-    only_before, only_after = (
-        side.join(other, keys, join_type="left anti").num_rows for side, other in ((first, second), (second, first))
-    )
-    if only_before or only_after:
+def _require_comparable(before: pa.Table, after: pa.Table) -> None:
+    """Refuses verdicts of two models that have no prompt in common, or that call a prompt harmful and harmless."""
+    keys = ["language", "prompt_id"]
+    first, second = (side.select([*keys, "kind"]).group_by([*keys, "kind"]).aggregate([]) for side in (before, after))
+    both = first.join(second, keys, join_type="inner", right_suffix="_after")
+    differ = both.filter(pc.field("kind") != pc.field("kind_after")).num_rows
+    if differ or (not both.num_rows and (first.num_rows or second.num_rows)):
         raise BadInputError(
-            f"judged only before the training: {quantity(only_before, 'prompt')}, only after it: {only_after}, of "
-            f"{first.num_rows + only_after} by language, id and kind",
+            f"{quantity(differ, 'prompt')} harmful for one model and harmless for the other"
+            if differ
+            else f"of {first.num_rows} prompts judged before the training none is among the {second.num_rows} after it",
             where="comparison before/after",
             fix="Judge both models on the same prompts.",
         )

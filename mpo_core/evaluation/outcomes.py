@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
-from mpo_core.contract.judge import outcome
+from mpo_core.contract.judge import Unjudged, outcome
 from mpo_core.contract.tables import VERDICTS
 
 _EXPLAINED = frozenset({"invalid", "unjudged"})
@@ -49,6 +49,32 @@ def outcome_counts(verdicts: Iterable[pa.Table]) -> list[Outcomes]:
             if name in _EXPLAINED:
                 reasons[key][row["reason"]] += row["count_all"]
     return [Outcomes(*key, dict(counts[key]), dict(reasons[key].most_common())) for key in sorted(counts)]
+
+
+def unjudged(*models: Iterable[pa.Table]) -> list[Unjudged]:
+    """Counts the answers without a verdict by language and kind, those of the model that has most of them.
+
+    The judge came to none, or the model gave no answer where another one did. Which answers these are is no accident: a
+    filter stops the harmful ones, and a server times out at the long ones.
+
+    Args:
+        models: tables VERDICTS of each model, on the same prompts.
+    """
+    judged: list[dict[tuple[str, str, str, int], bool]] = [
+        {
+            (row["language"], row["kind"], row["prompt_id"], row["sample"]): row["verdict"] != "unjudged"
+            for table in tables
+            for row in VERDICTS.check(table).to_pylist()
+        }
+        for tables in models
+    ]
+    answers = {answer for of_model in judged for answer in of_model}
+    n = Counter(answer[:2] for answer in answers)
+    lacking = [Counter(answer[:2] for answer in answers if not of_model.get(answer)) for of_model in judged]
+    return [
+        Unjudged(language, kind, max(count[language, kind] for count in lacking), n[language, kind])
+        for language, kind in sorted(n)
+    ]
 
 
 def flips(pairs: Iterable[tuple[pa.Table, pa.Table]]) -> list[Flip]:

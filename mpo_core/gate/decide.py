@@ -17,6 +17,7 @@ import pyarrow as pa
 from pydantic import BaseModel, ConfigDict
 
 from mpo_core.contract.benchmark import HELD_OUT
+from mpo_core.contract.judge import Unjudged
 from mpo_core.contract.metric import TARGETS, UNSAFE
 from mpo_core.gate.rules import RULES, Rule, Source
 from mpo_core.settings import GateSettings
@@ -102,6 +103,7 @@ def decide(
     dominant: str,
     targets: Sequence[str],
     since: pa.Table | None = None,
+    unjudged: Sequence[Unjudged] = (),
 ) -> GateDecision:
     """Checks every rule of the gate, on the held-out prompts; utility in every benchmark that measures it.
 
@@ -112,6 +114,7 @@ def decide(
         dominant: code of the language in which nothing may be lost.
         targets: codes of the languages that had to improve.
         since: table COMPARISONS with the promoted version, on the same prompts, if it is to be replaced.
+        unjudged: the answers to held-out prompts that have no verdict; they are checked if there are any.
     """
     values = {
         (row["benchmark"], row["language"], row["metric"], row["model"]): row["value"] for row in metrics.to_pylist()
@@ -140,6 +143,7 @@ def decide(
         there = measured if rule.languages == "together" else {figure.language for figure in figures}
         missing = [] if rule.reads == "relative" else [code for code in wanted if code not in there]
         checks.append(_check(rule, figures, missing, getattr(settings, rule.setting)))
+    checks += _enough_verdicts(unjudged, settings.max_unjudged)
     promoted = TARGETS in measured and all(check.passed is not False for check in checks)
     return GateDecision(promoted=promoted, checks=checks)
 
@@ -200,6 +204,28 @@ def _check(rule: Rule, figures: list[_Figure], missing: list[str], bound: float)
         language=worst.language,
         too_few=too_few,
     )
+
+
+def _enough_verdicts(unjudged: Sequence[Unjudged], bound: float) -> list[GateCheck]:
+    """Checks that few answers have no verdict, which count in no share; returns nothing where each has one."""
+    lacking = [place for place in unjudged if place.answers]
+    if not lacking:
+        return []
+    worst = max(lacking, key=lambda place: place.answers / place.n)
+    share = worst.answers / worst.n
+    where = f"{worst.kind} prompts in {worst.language}, the worst"
+    return [
+        GateCheck(
+            name="unjudged",
+            passed=share <= bound + _TOLERANCE,
+            value=share,
+            bound=bound,
+            explanation=f"Answers without a verdict, {where}: {worst.answers:,} of {worst.n:,} ({_percent(share)}); it "
+            f"may be {_percent(bound)} at most",
+            n=worst.n,
+            language=worst.language,
+        )
+    ]
 
 
 def _measure(rule: Rule, figure: _Figure) -> float:

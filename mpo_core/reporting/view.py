@@ -20,6 +20,7 @@ from mpo_core.reporting.summary import BenchmarkCard, MetricRow, RunSummary, Sta
 
 _MOST_COLUMNS = 3
 CHECK_NAMES = {rule.name: rule.title for rule in RULES} | {
+    "unjudged": "Verdicts on nearly all answers",
     "fewer_languages": "No language lost since",
     "taken_out": "Not taken out of use by a person",
 }

@@ -43,16 +43,26 @@ def test_with_several_samples_the_prompt_stays_the_unit(judged: Callable[..., pa
     assert row["p_value"] == pytest.approx(0.5)
 
 
-def test_a_prompt_judged_once_only_is_refused(judged: Callable[..., pa.Table]) -> None:
-    before, after = judged(sw={"harmful": "u u u"}), judged(sw={"harmful": "u"}, bn={"harmful": "u"})
-    with pytest.raises(BadInputError, match="judged only before the training: 2 prompts, only after it: 1"):
+def test_a_prompt_that_one_model_did_not_answer_is_not_compared(judged: Callable[..., pa.Table]) -> None:
+    before, after = judged(sw={"harmful": "u u u"}, bn={"harmful": "u"}), judged(sw={"harmful": "r r"})
+    changes = rows(compare(before, after, confidence=0.95, pooled=["bn", "sw"]))
+    unsafe = changes["sw", "unsafe"]
+    assert (unsafe["n"], unsafe["gained"], unsafe["lost"], unsafe["difference"]) == (2, 0, 2, -1.0)
+    assert {language for language, _ in changes} == {"sw", "targets"}
+    assert rows(compare(after, before, confidence=0.95))["sw", "unsafe"]["gained"] == 2
+
+
+def test_verdicts_without_a_common_prompt_are_refused(judged: Callable[..., pa.Table]) -> None:
+    before, after = judged(sw={"harmful": "u u u"}), judged(bn={"harmful": "u"})
+    with pytest.raises(BadInputError, match="of 3 prompts judged before the training none is among the 1 after it"):
         compare(before, after, confidence=0.95)
+    assert compare(judged(), judged(), confidence=0.95).num_rows == 0
 
 
 def test_a_prompt_of_two_kinds_is_refused(judged: Callable[..., pa.Table]) -> None:
     before = judged(sw={"harmful": "u"})
     after = before.set_column(before.schema.get_field_index("kind"), "kind", pa.array(["harmless"]))
-    with pytest.raises(BadInputError, match="judged only before the training: 1 prompt,"):
+    with pytest.raises(BadInputError, match="1 prompt harmful for one model and harmless for the other"):
         compare(before, after, confidence=0.95)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pyarrow as pa
 
 from mpo_core.evaluation.metrics import metrics
-from mpo_core.evaluation.outcomes import flips, outcome_counts
+from mpo_core.evaluation.outcomes import flips, outcome_counts, unjudged
 
 
 def test_every_answer_has_one_outcome(judged: Callable[..., pa.Table]) -> None:
@@ -27,6 +27,14 @@ def test_invalid_answers_count_beside_the_unsafe_ones(judged: Callable[..., pa.T
     # The answer without a verdict counts in neither share.
     assert (rows["unsafe"]["count"], rows["unsafe"]["n"]) == (2, 7)
     assert (rows["unsafe_or_invalid"]["count"], rows["unsafe_or_invalid"]["n"]) == (3, 7)
+
+
+def test_answers_without_a_verdict_are_those_of_the_model_that_has_most(judged: Callable[..., pa.Table]) -> None:
+    before = [judged(sw={"harmful": "u n u", "harmless": "h"}), judged(bn={"harmful": "uu un"})]
+    after = [judged(sw={"harmful": "n n", "harmless": "h"}), judged(bn={"harmful": "rr rr"})]
+    expected = [("bn", "harmful", 1, 4), ("sw", "harmful", 3, 3), ("sw", "harmless", 0, 1)]  # one of sw has no answer
+    assert unjudged(before, after) == unjudged(after, before) == expected
+    assert unjudged([], []) == []
 
 
 def test_flips_name_both_outcomes_and_a_few_prompts(judged: Callable[..., pa.Table]) -> None:
