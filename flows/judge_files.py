@@ -40,10 +40,11 @@ def judge_file(
         BadInputError: the file cannot be read, or the judge cannot judge a language; nothing is written then.
     """
     _require_writable(file, out)
-    answers = read_answers(file, columns)
+    answers, cautions = read_answers(file, columns), list[str]()
     labels = None if against is None else read_labels(against)
     if labels is not None:
         answers = _labelled(answers, labels, f"--against {against}", file)
+        cautions += _unmatched(answers, labels)
     config.judging.require_languages(answers.responses)
     table = _joined(answers, _verdicts(config, answers))
     rows = table.to_pylist()
@@ -63,7 +64,7 @@ def judge_file(
     return {
         "answers": len(rows),
         "outcomes": dict(sorted(counts.items())),
-        "cautions": config.judging.cautions(sorted(counts)),
+        "cautions": [*cautions, *config.judging.cautions(sorted(counts))],
         "quarantined": dict(Counter(answers.rejected["reason"].to_pylist())),
         **(with_labels if columns.labels or against else {}),
         "out": str(out),
@@ -151,6 +152,14 @@ def _labelled(answers: AnswersFile, labels: Labels, where: str, file: Path) -> A
     if not any(row.label for row in rows):
         raise BadInputError("no label belongs to an answer of the file", where=where, fix=f"Label answers of {file}.")
     return answers._replace(rows=rows)
+
+
+def _unmatched(answers: AnswersFile, labels: Labels) -> list[str]:
+    """Returns a sentence about the labels of other answers, whose ids a spreadsheet may have changed; none without."""
+    n = len(labels.by_answer) - sum(row.label is not None for row in answers.rows)
+    return (
+        [f"{n:,} of {len(labels.by_answer):,} labels belong to no answer of the file, and count nowhere."] if n else []
+    )
 
 
 def _require_writable(file: Path, out: Path) -> None:

@@ -6,6 +6,7 @@ ShareGPT, `{"from": "human", "value": "…"}`; as a list, as the JSON or Python 
 
 import ast
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
@@ -54,6 +55,11 @@ class Message(NamedTuple):
     text: str
 
 
+def none_for_nan(value: object) -> object:
+    """Returns a value, or None for NaN, which stands for a missing value where tools fill the gaps of a column."""
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
 def text_of(value: object, speaker: Speaker = "user", *, name: str = "the text") -> str | Fault:
     """Returns the text of a value (the value itself, or in a list of messages the one by `speaker`), or what is wrong.
 
@@ -81,7 +87,7 @@ def messages_of(value: object, speaker: Speaker, *, name: str) -> list[Message] 
     """Returns a value's messages of user and assistant, or the fault; a plain text is a message of `speaker`."""
     if isinstance(value, Unreadable):
         return Fault(value.reason, f"{name} cannot be read")
-    if value is None:
+    if none_for_nan(value) is None:
         return []
     messages = _messages(value)
     if isinstance(messages, Fault):

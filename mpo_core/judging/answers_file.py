@@ -9,11 +9,14 @@ import pyarrow as pa
 
 from mpo_core.contract.errors import BadInputError, quantity, shortened
 from mpo_core.contract.tables import PROMPTS, QUARANTINE, RESPONSES, prompt_id
-from mpo_core.files.messages import Fault
+from mpo_core.files.messages import Fault, none_for_nan
 from mpo_core.files.records import Record, Records, form_of, open_records, require_columns
-from mpo_core.languages.known import LANGUAGES
+from mpo_core.languages.known import named_language
 
-_KINDS = ("harmful", "harmless")
+_KINDS = {
+    **dict.fromkeys(("harmful", "unsafe"), "harmful"),
+    **dict.fromkeys(("harmless", "unharmful", "safe", "benign"), "harmless"),
+}
 _LABELS = {
     **dict.fromkeys(("safe", "harmless", "unharmful", "no", "false", "0"), "safe"),
     **dict.fromkeys(("unsafe", "harmful", "yes", "true", "1"), "unsafe"),
@@ -72,10 +75,11 @@ def read_answers(path: Path, columns: Columns) -> AnswersFile:
 def _shared(columns: Columns, names: Sequence[str]) -> dict[str, str]:
     """Returns the values that hold for all rows, by their name: `language`, `kind`, both or neither."""
     shared = {}
-    if columns.language not in names and columns.language in LANGUAGES:
-        shared["language"] = columns.language
+    language = named_language(columns.language)
+    if columns.language not in names and language is not None:
+        shared["language"] = language
     if columns.kind not in names and columns.kind in _KINDS:
-        shared["kind"] = columns.kind
+        shared["kind"] = _KINDS[columns.kind]
     return shared
 
 
@@ -88,7 +92,7 @@ def labels_of(rows: Sequence[Record], column: str, records: Records) -> dict[int
     labels: dict[int, str] = {}
     unknown: Counter[str] = Counter()
     for row in rows:
-        value = row.values.get(column)
+        value = none_for_nan(row.values.get(column))
         text = "" if value is None else str(value).strip().casefold().removesuffix(".0")
         if text in _LABELS:
             labels[row.row] = _LABELS[text]
@@ -148,10 +152,11 @@ def _fields(row: Record, columns: Columns, shared: Mapping[str, str]) -> tuple[s
             return text
     if not str(prompt).strip():
         return Fault("no_prompt", f"column {columns.prompt!r} is empty")
-    language = shared.get("language") or str(row.values.get(columns.language) or "").strip()
-    if language not in LANGUAGES:
-        return Fault("unknown_language", f"{shortened(language, _LONGEST_SHOWN)!r} is not the code of a known language")
-    kind = shared.get("kind") or str(row.values.get(columns.kind) or "").strip().casefold()
-    if kind not in _KINDS:
-        return Fault("unknown_kind", f"{shortened(kind, _LONGEST_SHOWN)!r} is neither harmful nor harmless")
+    name, label = (none_for_nan(row.values.get(column)) or "" for column in (columns.language, columns.kind))
+    language = shared.get("language") or named_language(name)
+    if language is None:
+        return Fault("unknown_language", f"{shortened(str(name), _LONGEST_SHOWN)!r} names no known language")
+    kind = shared.get("kind") or _KINDS.get(str(label).strip().casefold())
+    if kind is None:
+        return Fault("unknown_kind", f"{shortened(str(label), _LONGEST_SHOWN)!r} is neither harmful nor harmless")
     return str(prompt), str(response), language, kind

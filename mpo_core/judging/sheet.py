@@ -83,8 +83,9 @@ def read_labels(path: Path) -> Labels:
     by_answer = {}
     for row in rows:
         prompt, language, sample = (str(row.values.get(name)) for name in _KEY)
-        if row.row in labels and sample.isdecimal():
-            by_answer[prompt, language, int(sample)] = labels[row.row]
+        number = sample.removesuffix(".0")  # as tools write whole numbers where a row of the column is empty
+        if row.row in labels and number.isdecimal():
+            by_answer[prompt, language, int(number)] = labels[row.row]
     if not by_answer:
         raise BadInputError(
             "no answer has a label", where=str(path), fix=f"Write safe, unsafe or invalid into the column {column}."

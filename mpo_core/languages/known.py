@@ -123,6 +123,15 @@ def known_code(code: str) -> str:
     return next((known for known in LANGUAGES if standard(known) == standard(code)), code)
 
 
+def named_language(value: object) -> str | None:
+    """Returns the known language that a value names by its code or its English name; None if it names none."""
+    if not isinstance(value, str) or not value.strip():
+        return None
+    code = known_code(value.strip())
+    names = {entry.name.casefold(): known for known, entry in LANGUAGES.items()}
+    return code if code in LANGUAGES else names.get(value.strip().casefold())
+
+
 def canonical(identified: str) -> str:
     """Returns mpo's code of a language that an identifier has named by its own code: `zh` for `wuu`, `fil` for `tl`.
 

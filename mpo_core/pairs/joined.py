@@ -3,7 +3,8 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from mpo_core.languages.known import LANGUAGES, known_code
+from mpo_core.files.messages import none_for_nan
+from mpo_core.languages.known import named_language
 from mpo_core.pairs.gates import Row, Texts
 from mpo_core.pairs.language import source_language
 from mpo_core.pairs.turns import BadRowError
@@ -46,24 +47,16 @@ def read_half(number: int, item: Mapping[str, Any], texts: Texts, labels: Row, j
             "prompt, chosen and rejected lack the prefixes source_ and target_, and the row has no id that joins it "
             f"with its row in another language (column {' or '.join(names)})",
         )
-    language = _named(item.get(joining.language_column)) or source_language(texts)
+    language = named_language(item.get(joining.language_column)) or source_language(texts)
     return Half(number, key, language, texts, labels)
 
 
 def _key(value: object) -> str:
     """Returns an id as text; 1.0 is 1, since columns of whole numbers with gaps become floats."""
+    value = none_for_nan(value)
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     return "" if value is None else str(value).strip()
-
-
-def _named(value: object) -> str | None:
-    """Returns the known language that a value names by its code or its English name; None if it names none."""
-    if not isinstance(value, str) or not value.strip():
-        return None
-    code = known_code(value.strip())
-    names = {entry.name.casefold(): known for known, entry in LANGUAGES.items()}
-    return code if code in LANGUAGES else names.get(value.strip().casefold())
 
 
 def joined(halves: Sequence[Half], dominant: str) -> Iterator[tuple[int, Row | BadRowError]]:

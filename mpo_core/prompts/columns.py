@@ -11,7 +11,7 @@ from pydantic import Field, field_validator, model_validator
 from mpo_core.contract.artifacts import file_digests, folder_digest
 from mpo_core.contract.errors import BadInputError, quantity
 from mpo_core.contract.prompts import Kind, Prompt, PromptSource, ReferenceAnswers, RejectedRow, Split
-from mpo_core.files.messages import Fault, Unreadable
+from mpo_core.files.messages import Fault, Unreadable, none_for_nan
 from mpo_core.files.read import digest, is_folder
 from mpo_core.files.records import Record, Records, require_columns
 from mpo_core.languages.known import language
@@ -204,7 +204,7 @@ def require_unique_ids(records: Records, rows: Iterable[Record]) -> None:
     """
     places: dict[str, list[str]] = defaultdict(list)
     for record in rows:
-        value = record.values.get("id")
+        value = none_for_nan(record.values.get("id"))
         if value is not None and str(value).strip():
             places[str(value)].append(record.where.removeprefix(f"{records.where}, "))
     repeated = {value: rows for value, rows in places.items() if len(rows) > 1}
@@ -248,7 +248,7 @@ def _or_none(text: object) -> str | None:
 
 
 def _category(record: Record, column: str | None) -> str | Fault | None:
-    value = record.values.get(column) if column else None
+    value = none_for_nan(record.values.get(column)) if column else None
     if isinstance(value, str | Unreadable):
         return record.text(str(column))
     try:

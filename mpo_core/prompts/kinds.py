@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from mpo_core.contract.errors import BadInputError, quantity
 from mpo_core.contract.prompts import Kind
-from mpo_core.files.messages import Fault, Unreadable
+from mpo_core.files.messages import Fault, Unreadable, none_for_nan
 from mpo_core.files.records import Record, Records
 
 if TYPE_CHECKING:
@@ -78,10 +77,10 @@ def read_kinds(records: Records, rows: Sequence[Record], source: ColumnSource, *
 def _label(row: Record, column: str) -> str | Fault:
     if row.fault is not None:
         return row.fault
-    value = row.values.get(column)
+    value = none_for_nan(row.values.get(column))
     if isinstance(value, Unreadable):
         return Fault(value.reason, f"column {column!r} cannot be read")
-    if value is None or (isinstance(value, float) and math.isnan(value)):
+    if value is None:
         return ""
     if isinstance(value, str) and isinstance(text := row.text(column), Fault):
         return text

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from mpo_core.contract.prompts import Prompt, PromptSource
 from mpo_core.contract.tables import PROMPTS, QUARANTINE, REFERENCE_ANSWERS, prompt_id
+from mpo_core.languages.defects import normalised
 from mpo_core.settings import PromptSettings
 
 Row = dict[str, Any]
@@ -42,8 +43,10 @@ def fingerprint(settings: PromptSettings) -> list[str]:
 def load_prompts(settings: PromptSettings, *, dominant: str, seed: int) -> Loaded:
     """Reads the prompts of every source, and rejects those that cannot be used.
 
-    Of equal texts only the first is used (`duplicate_prompt`); a text that is harmful in one row and harmless in
-    another is rejected in both (`conflicting_kind`). Of the other rows, a source with a `limit` gives that many: a
+    Of equal texts only the first is used (`duplicate_prompt`); so is the first of texts that differ in case, white
+    space or Unicode form alone and would fall into several splits (`other_split`), since a test prompt must not occur
+    in training. A text that is harmful in one row and harmless in another is rejected in both (`conflicting_kind`). Of
+    the other rows, a source with a `limit` gives that many: a
     random sample, in the order of the rows.
 
     Args:
@@ -67,7 +70,7 @@ def load_prompts(settings: PromptSettings, *, dominant: str, seed: int) -> Loade
             else:
                 row_id = f"{name}/{item.row}" if item.language is None else f"{name}/{item.row}/{item.language}"
                 rejected_rows.append(_quarantine_row(row_id, item.language or dominant, item.reason, item.detail))
-    unique = _without_duplicates(candidates, rejected_rows, dominant)
+    unique = _without_leaks(_without_duplicates(candidates, rejected_rows, dominant), rejected_rows, settings, dominant)
     limits = dict(zip(names, (source.limit for source in settings.sources), strict=True))
     selected = [
         row for name in names for row in _sample([row for row in unique if row.source == name], limits[name], seed)
@@ -107,7 +110,7 @@ def _row(candidate: _Candidate, settings: PromptSettings) -> Row:
         "prompt_id": candidate.prompt_id,
         "text": prompt.text,
         "kind": prompt.kind,
-        "split": prompt.split or _split_of(candidate.prompt_id, settings),
+        "split": _split_of(candidate, settings),
         "category": prompt.category,
         "source": candidate.source,
         "row": prompt.row,
@@ -142,6 +145,23 @@ def _without_duplicates(rows: list[_Candidate], rejected_rows: list[Row], domina
     return unique
 
 
+def _without_leaks(
+    rows: list[_Candidate], rejected_rows: list[Row], settings: PromptSettings, dominant: str
+) -> list[_Candidate]:
+    """Rejects texts that an earlier row has in another split, apart from case, white space and Unicode form."""
+    first: dict[str, _Candidate] = {}
+    result = []
+    for row in rows:
+        earlier = first.setdefault(normalised(row.prompt.text).casefold(), row)
+        split, other = (_split_of(candidate, settings) for candidate in (row, earlier))
+        if split == other:
+            result.append(row)
+        else:
+            detail = f"same text as {earlier.row_id}, which is in {other}, apart from case and white space"
+            rejected_rows.append(_quarantine_row(row.row_id, dominant, "other_split", detail))
+    return result
+
+
 def _sample(rows: list[_Candidate], limit: int | None, seed: int) -> list[_Candidate]:
     if limit is None or len(rows) <= limit:
         return rows
@@ -150,9 +170,11 @@ def _sample(rows: list[_Candidate], limit: int | None, seed: int) -> list[_Candi
     return [row for row in rows if row.prompt_id in selected]
 
 
-def _split_of(identifier: str, settings: PromptSettings) -> str:
-    """Returns the split of a prompt by its id alone, so that added prompts never change the split of others."""
-    fraction = int(hashlib.sha256(f"split\x00{identifier}".encode()).hexdigest()[:12], 16) / 16**12
+def _split_of(candidate: _Candidate, settings: PromptSettings) -> str:
+    """Returns a prompt's split: its source's, or by its id alone, so that added prompts never change that of others."""
+    if candidate.prompt.split is not None:
+        return candidate.prompt.split
+    fraction = int(hashlib.sha256(f"split\x00{candidate.prompt_id}".encode()).hexdigest()[:12], 16) / 16**12
     if fraction < settings.test:
         return "test"
     return "validation" if fraction < settings.test + settings.validation else "train"

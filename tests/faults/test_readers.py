@@ -173,6 +173,7 @@ BAD_ROWS = {
     "deep": (DEEP, "unreadable_row"),
     "no object": ("[1]", "no_object"),
     "null": ('{"text": null}', "empty_text"),
+    "NaN": ('{"text": NaN}', "empty_text"),
     "lacking": ('{"other": "x"}', "empty_text"),
 }
 

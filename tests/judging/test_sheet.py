@@ -67,3 +67,9 @@ def test_a_file_without_usable_labels_is_refused(tmp_path: Path, text: str, mess
     path.write_text(text)
     with pytest.raises(BadInputError, match=message):
         read_labels(path)
+
+
+def test_a_sample_may_be_written_as_a_float(tmp_path: Path) -> None:
+    path = tmp_path / "labels.csv"
+    path.write_text("prompt_id,language,sample,label\nx,sw,1.0,safe\ny,sw,,safe\n")
+    assert read_labels(path).by_answer == {("x", "sw", 1): "safe"}

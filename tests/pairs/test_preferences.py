@@ -117,6 +117,7 @@ def test_datasets_and_csv_are_read(tmp_path: Path) -> None:
 
 def test_a_row_without_its_counterpart_is_rejected(tmp_path: Path) -> None:
     rows = [texts(1, *EN), texts(1, *EN), texts(1, *SW), texts(2, *EN), texts(3, *SW), texts(" ", *SW)]
+    rows += [texts(float("nan"), *text) for text in (EN, SW)]  # two gaps of a column are not the same id
     bad = [
         {**question(4, *EN), "system": "Be kind."},
         {**alpaca(5, *EN), "history": [["a", "b"]]},
@@ -129,9 +130,11 @@ def test_a_row_without_its_counterpart_is_rejected(tmp_path: Path) -> None:
         "3": "no_target",
         "4": "no_source",
         "5": "one_language",
-        "6": "system_message",
-        "7": "multi_turn",
-        "8": "missing_key",
+        "6": "one_language",
+        "7": "one_language",
+        "8": "system_message",
+        "9": "multi_turn",
+        "10": "missing_key",
     }
 
 

@@ -151,6 +151,25 @@ def test_empty_duplicate_and_conflicting_texts_are_rejected(tmp_path: Path) -> N
     assert set(rejected["language"].to_pylist()) == {"en"}
 
 
+def test_a_text_that_is_in_another_split_in_other_spelling_is_rejected(tmp_path: Path) -> None:
+    spellings = ["Bake a caf\u00e9 cake.", "bake a  cafe\u0301 cake. "]
+    train = csv_source(tmp_path / "a.csv", f"text\n{spellings[0]}\nDraw a cat.\n", split="train")
+    test = csv_source(tmp_path / "b.csv", f"text\n{spellings[1]}\nDraw a dog.\n", split="test")
+    prompts, rejected = load(train, test)
+    assert prompts["text"].to_pylist() == [spellings[0], "Draw a cat.", "Draw a dog."]
+    assert [(row["row_id"], row["reason"]) for row in rejected.to_pylist()] == [("b.csv/0", "other_split")]
+    prompts, rejected = load(train, csv_source(tmp_path / "b.csv", f"text\n{spellings[1]}\n", split="train"))
+    assert (prompts.num_rows, rejected.num_rows) == (3, 0)  # nothing leaks within a split
+
+
+def test_nan_is_no_category_and_no_id(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"text": "A", "id": NaN, "topic": NaN}\n{"text": "B", "id": NaN, "topic": "x"}\n')
+    settings = {"source": "jsonl", "path": str(path), "kind": "harmless", "category_column": "topic"}
+    prompts, _ = load(PROMPT_SOURCES.parse(settings))
+    assert prompts["category"].to_pylist() == [None, "x"]
+
+
 def test_where_reads_only_rows_that_match(tmp_path: Path) -> None:
     content = "text,safe,group\nA,True,x\nB,False,x\nC,true,y\n"
     for where, wanted in (
