@@ -26,6 +26,7 @@ from mpo_core.models import (
 from mpo_core.models.chat import encode_filled
 from mpo_core.models.fit import check_config
 from mpo_core.models.library import reading
+from mpo_core.models.load import as_described
 from mpo_core.models.memory import halving
 from mpo_core.models.templates import render
 from mpo_core.settings import ModelSettings
@@ -152,7 +153,7 @@ def _plain_tokenizer(folder: Path) -> Any:
     from transformers import AutoTokenizer
 
     with reading("the tokenizer cannot be read", where=f"model {folder}", fix="Save the tokenizer again."):
-        tokenizer = AutoTokenizer.from_pretrained(folder)
+        tokenizer = as_described(folder, AutoTokenizer.from_pretrained(folder))
         if tokenizer.pad_token_id is None:
             tokenizer.pad_token = tokenizer.eos_token
     return tokenizer

@@ -1,6 +1,7 @@
 """Loads tokenizer and model from a folder that `check_folder` has passed."""
 
 import importlib.util
+import logging
 import math
 import os
 import re
@@ -13,12 +14,17 @@ from typing import Any
 from mpo_core.contract.errors import BadInputError, installation
 from mpo_core.files.read import read_text
 from mpo_core.models.finite import refuse_not_finite
-from mpo_core.models.folder import read_weights
+from mpo_core.models.folder import json_object, read_weights
 from mpo_core.models.library import reading, refuse_any
 from mpo_core.models.templates import try_template
 from mpo_core.settings import ModelSettings
 
+_log = logging.getLogger(__name__)
+
 TOGETHER = "Check that config.json and the weights belong together."
+
+_PROBE = "Hello, it's 2023!  DON'T add 12345 + 67.\n\nＡＢ é, 你好世界, নমস্কার, مرحبا:\t{x} (y) <b>z</b>"
+"""A text whose tokens show how a tokenizer normalises, and where it splits words, numbers and spaces."""
 
 LOADING = threading.Lock()
 """Held while a model is loaded: transformers does it under a global meta-device context, which is not thread-safe."""
@@ -40,6 +46,7 @@ def load_tokenizer(
     try:
         with reading("the tokenizer cannot be read", where=where, fix="Save the tokenizer again."):
             tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=settings.trust_remote_code)
+            tokenizer = as_described(folder, tokenizer)
             tokenizer("x", add_special_tokens=False)
             has_end, has_pad = tokenizer.eos_token_id is not None, tokenizer.pad_token_id is not None
     except BadInputError:
@@ -71,6 +78,44 @@ def _refuse_newer_tokenizer(folder: Path) -> None:
             fix="Save it again; if a newer library wrote it: pip install -U tokenizers transformers.",
         ):
             tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
+
+
+def as_described(folder: Path, tokenizer: Any) -> Any:
+    """Returns a tokenizer that reads texts as tokenizer.json in its folder describes: the given one, or a plain one.
+
+    transformers 5.23 lets some classes replace the normaliser and the splitting into words of that file: GPT-2's for any
+    model, and Qwen's for any model of its architecture. The model would silently get tokens that it was never trained
+    on (huggingface/transformers#45920). An `add_prefix_space` in tokenizer_config.json is meant to differ, and code
+    that came with the model may.
+
+    Raises:
+        BadInputError: the tokenizer cannot be read, or a plain one differs from the file too.
+    """
+    where = f"model {folder}, tokenizer.json"
+    with reading("the tokenizer cannot be used", where=where, fix="Save the tokenizer again."):
+        if _reads_as_described(folder, tokenizer):
+            return tokenizer
+        from transformers import PreTrainedTokenizerFast
+
+        plain = PreTrainedTokenizerFast.from_pretrained(folder)
+        if not _reads_as_described(folder, plain):
+            raise ValueError("transformers gives other tokens than the file describes")
+    _log.info("the tokenizer is read as its file describes, not as a %s", type(tokenizer).__name__)
+    return plain
+
+
+def _reads_as_described(folder: Path, tokenizer: Any) -> bool:
+    import tokenizers
+
+    file, options = folder / "tokenizer.json", folder / "tokenizer_config.json"
+    if not file.is_file() or not type(tokenizer).__module__.startswith("transformers."):
+        return True
+    if options.is_file() and json_object(folder, options.name).get("add_prefix_space") is not None:
+        return True
+    described = tokenizers.Tokenizer.from_file(str(file))
+    described.no_truncation()
+    expected: list[int] = described.encode(_PROBE, add_special_tokens=False).ids
+    return bool(tokenizer(_PROBE, add_special_tokens=False)["input_ids"] == expected)
 
 
 def load_model(

@@ -5,6 +5,9 @@ import re
 import time
 
 import pytest
+import tokenizers
+from tokenizers import decoders, pre_tokenizers, trainers
+from tokenizers.models import BPE
 
 from mpo_core.contract.errors import BadInputError
 from mpo_core.models import load_tokenizer, resolve
@@ -113,3 +116,28 @@ def test_a_template_that_fails_on_some_texts_alone(model_copy):
     with pytest.raises(BadInputError, match="the chat template fails on a conversation") as caught:
         encode_prompt(tokenizer, "A secret text")
     assert "secret" not in str(caught.value)  # a prompt is never shown
+
+
+@pytest.mark.parametrize(
+    ("model", "kind"), [("llama", "GPT2Tokenizer"), ("qwen2", "PreTrainedTokenizerFast"), ("llama", "LlamaTokenizer")]
+)
+def test_a_tokenizer_reads_as_its_file_describes_whatever_its_class_would_do(tmp_path, model, kind):
+    text = "In 2023, 12345 people didn't, and it's fine."
+    tokenizer = tokenizers.Tokenizer(BPE())
+    tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    letters, marks = pre_tokenizers.ByteLevel.alphabet(), ["<end>"]
+    trainer = trainers.BpeTrainer(initial_alphabet=letters, special_tokens=marks, show_progress=False)
+    tokenizer.train_from_iterator([text, "Hello, it's 2023! DON'T add 12345"] * 2, trainer)
+    threes = pre_tokenizers.Split(tokenizers.Regex(r"\p{N}{1,3}"), "isolated")
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([threes, pre_tokenizers.ByteLevel(add_prefix_space=False)])
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    settings = {"tokenizer_class": kind, "eos_token": "<end>", "chat_template": MESSAGE}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": model}))
+    loaded = load_tokenizer(tmp_path, ModelSettings())
+    expected = tokenizer.encode(text).ids
+    assert loaded(text, add_special_tokens=False)["input_ids"] == expected
+    loaded.save_pretrained(tmp_path)
+    again = load_tokenizer(tmp_path, ModelSettings())
+    assert again(text, add_special_tokens=False)["input_ids"] == expected
+    assert (again.eos_token, again.chat_template) == ("<end>", MESSAGE)
