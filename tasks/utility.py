@@ -75,7 +75,7 @@ def measure_divergence(
     return Shard(rows=store.write_table("evaluation", DIVERGENCES, rows))
 
 
-@stage("evaluation", verb="lm-eval")
+@stage("evaluation", verb="lm-eval", version=2)
 def score_items(
     store: ArtifactStore, *, model: ModelFolder, settings: LmEvalSettings, languages: list[str], label: str
 ) -> Shard:

@@ -6,7 +6,7 @@ from flows.run import Future, PlainText, Run
 from flows.stages.shards import Shards, Utility
 from mpo_core.contract.metric import ACCURACY, BITS_PER_BYTE, PARALLEL_TEXT
 from mpo_core.contract.tables import PASSAGES
-from mpo_core.evaluation.lm_eval import benchmark_name, require_lm_eval
+from mpo_core.evaluation.lm_eval import benchmark_name, places, require_lm_eval
 from mpo_core.evaluation.passages import read_parallel_text
 from mpo_core.reporting import BenchmarkCard
 from tasks.model import ModelFolder
@@ -42,10 +42,11 @@ def check_utility(run: Run) -> None:
     """Checks that plain text and lm-eval can be used, before hours of training.
 
     Raises:
-        BadInputError: the text cannot be read, or lm-eval is asked for and not installed.
+        BadInputError: the text cannot be read, or lm-eval is asked for and not installed, or a task's language unclear.
     """
     plain_text(run)
     if run.config.evaluation.lm_eval is not None:
+        places(run.config.evaluation.lm_eval.tasks, _languages(run))
         require_lm_eval()
 
 

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import re
 import subprocess
 import sys
 from collections import defaultdict
@@ -57,7 +58,7 @@ def score_tasks(
         model: the model's folder.
         model_settings: its number format, device, and whether its own code may run.
         settings: the tasks.
-        languages: codes of the languages; `{language}` in a task's name stands for each of them.
+        languages: codes of the languages, the dominant one first; see `places`.
         work: a folder for the files of this process.
         alive: called about once a second while lm-eval runs; what it raises ends lm-eval.
 
@@ -66,15 +67,12 @@ def score_tasks(
     """
     require_lm_eval()
     work.mkdir(mode=0o700, parents=True, exist_ok=True)
-    tasks = {
-        name.replace("{language}", code): {"benchmark": benchmark_name(name), "language": code}
-        for name in settings.tasks
-        for code in languages
-    }
+    tasks = places(settings.tasks, languages)
     job = {
         "tasks": tasks,
         "include_path": settings.include_path,
         "model": str(model),
+        "settings": model_settings.model_dump(mode="json"),
         "model_args": {"dtype": model_settings.dtype, "trust_remote_code": model_settings.trust_remote_code},
         "limit": settings.limit,
         "batch_size": settings.batch_size,
@@ -92,6 +90,33 @@ def score_tasks(
             fix="Correct evaluation.lm_eval.tasks; `lm_eval ls tasks` lists the names, include_path adds your own.",
         )
     return Scores(TASK_ITEMS.build(result["items"]), result["missing"])
+
+
+def places(names: Sequence[str], languages: Sequence[str]) -> dict[str, dict[str, str]]:
+    """Returns benchmark and language of each task of lm-eval, by its name.
+
+    `{language}` in a name stands for each language in turn. A name without it counts for the dominant language, which
+    is the first of `languages`.
+
+    Raises:
+        BadInputError: a name without `{language}` has the code of a target language in it, or two names give one task.
+    """
+    tasks: dict[str, dict[str, str]] = {}
+    for name in names:
+        codes = languages if "{language}" in name else languages[:1]
+        named = set(re.split("[_-]", name)) & set(languages[1:])
+        if named and len(codes) == 1:
+            raise BadInputError(
+                f"the task {name} would count for {codes[0]}, but names {min(named)}",
+                where=f"{_WHERE}.tasks",
+                fix=f"Write {{language}} in place of {min(named)}.",
+            )
+        for code in codes:
+            task = name.replace("{language}", code)
+            if task in tasks:
+                raise BadInputError(f"the task {task} is named twice", where=f"{_WHERE}.tasks", fix="Name it once.")
+            tasks[task] = {"benchmark": benchmark_name(name), "language": code}
+    return tasks
 
 
 def benchmark_name(task: str) -> str:

@@ -5,8 +5,11 @@ lm-eval sets seeds and log levels of the whole process, and its tasks may run co
 
 import json
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from mpo_core.settings import ModelSettings
 
 _METRICS = ("acc,none", "exact_match,flexible-extract", "exact_match,strict-match", "exact_match,none")
 """The metrics that are looked for, as lm-eval names them: metric and filter."""
@@ -18,14 +21,18 @@ def main(job_file: str) -> None:
     from lm_eval import simple_evaluate  # type: ignore[import-not-found]
     from lm_eval.tasks import TaskManager  # type: ignore[import-not-found]
 
+    from mpo_core.models import load_tokenizer
+
     manager = TaskManager(include_path=job["include_path"])
     known = set(manager.all_tasks)
     tasks = {name: place for name, place in job["tasks"].items() if name in known}
     result: dict[str, Any] = {"missing": sorted(job["tasks"].keys() - tasks.keys()), "items": []}
     if tasks:
+        # Ours, so that both models have the chat template of the settings, and the tokens that they are trained on.
+        tokenizer = load_tokenizer(Path(job["model"]), ModelSettings.model_validate(job["settings"]))
         evaluated = simple_evaluate(
             model="hf",
-            model_args={"pretrained": job["model"], **job["model_args"]},
+            model_args={"pretrained": job["model"], "tokenizer": tokenizer, **job["model_args"]},
             tasks=list(tasks),
             task_manager=manager,
             limit=job["limit"],
@@ -37,10 +44,14 @@ def main(job_file: str) -> None:
         if evaluated is None:
             raise RuntimeError("lm-eval gave no result")
         for name, place in tasks.items():
-            parts = evaluated.get("group_subtasks", {}).get(name) or [name]
-            for part in parts:
+            for part in parts(name, evaluated.get("group_subtasks", {})):
                 result["items"] += items(part, place, evaluated["samples"].get(part, []))
     Path(job["out"]).write_text(json.dumps(result), encoding="utf-8")
+
+
+def parts(task: str, groups: Mapping[str, Sequence[str]]) -> list[str]:
+    """Returns the tasks of a group of tasks, whose members may be groups too; a single task is its only part."""
+    return [part for member in groups.get(task, ()) for part in parts(member, groups)] or [task]
 
 
 def items(task: str, place: dict[str, str], samples: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -73,13 +73,14 @@ class LmEvalSettings(Settings):
 
     tasks: list[str] = Field(["global_mmlu_{language}", "mgsm_direct_{language}"], min_length=1)
     """Names of tasks; `{language}` stands for the code of each language of the run, and languages that a task lacks are
-    reported. Default: Global-MMLU (Lite) and MGSM."""
+    reported. A name without it, such as `gsm8k`, counts for the dominant language. Default: Global-MMLU (Lite) and
+    MGSM."""
     include_path: UserPath | None = None
     """Folder with task files (YAML) of your own, such as those that read local data. Default: none."""
     limit: int | None = Field(None, ge=1)
     """Maximum number of items of each task. Default: all."""
     chat: bool = False
-    """Puts each item into the model's chat template. Default: false."""
+    """Puts each item into the chat template, which `model.chat_template` may name. Default: false."""
     batch_size: int = Field(8, ge=1, json_schema_extra=OPERATIONAL)
     """Requests per batch. Default: 8."""
 

@@ -14,7 +14,7 @@ from mpo_core import microworld
 from mpo_core.contract.errors import BadInputError
 from mpo_core.contract.tables import TASK_ITEMS
 from mpo_core.evaluation import lm_eval
-from mpo_core.evaluation.lm_eval_child import items
+from mpo_core.evaluation.lm_eval_child import items, parts
 from mpo_core.settings import LmEvalSettings, ModelSettings
 from tests.flows.conftest import run_small
 
@@ -76,6 +76,24 @@ def test_without_lm_eval_one_message_says_how_to_install_it(monkeypatch):
 )
 def test_a_benchmark_is_named_by_its_task_without_the_language(task, name):
     assert lm_eval.benchmark_name(task) == name
+
+
+def test_a_task_without_a_place_for_the_language_counts_for_the_dominant_one():
+    tasks = lm_eval.places(["mgsm_{language}", "gsm8k"], ["en", "sw", "zh"])
+    assert {name: place["language"] for name, place in tasks.items()} == {
+        **{f"mgsm_{code}": code for code in ("en", "sw", "zh")},
+        "gsm8k": "en",
+    }
+    with pytest.raises(BadInputError, match=r"mgsm_sw would count for en, but names sw. Write \{language\} in place"):
+        lm_eval.places(["mgsm_sw"], ["en", "sw"])
+    with pytest.raises(BadInputError, match="the task mgsm_en is named twice"):
+        lm_eval.places(["mgsm_{language}", "mgsm_en"], ["en", "sw"])
+
+
+def test_a_group_of_groups_has_the_tasks_of_all_of_them():
+    groups = {"mmlu": ["stem", "other"], "stem": ["physics", "maths"], "other": ["law"]}
+    assert parts("mmlu", groups) == ["physics", "maths", "law"]
+    assert parts("law", groups) == ["law"]
 
 
 @pytest.fixture
