@@ -83,10 +83,10 @@ def _refuse_newer_tokenizer(folder: Path) -> None:
 def as_described(folder: Path, tokenizer: Any) -> Any:
     """Returns a tokenizer that reads texts as tokenizer.json in its folder describes: the given one, or a plain one.
 
-    transformers 5.23 lets some classes replace the normaliser and the splitting into words of that file: GPT-2's for any
-    model, and Qwen's for any model of its architecture. The model would silently get tokens that it was never trained
-    on (huggingface/transformers#45920). An `add_prefix_space` in tokenizer_config.json is meant to differ, and code
-    that came with the model may.
+    transformers 5.23 lets some classes replace the normaliser and the splitting into words of that file: GPT-2's for
+    any model, and Qwen's for any model of its architecture. The model would silently get tokens that it was never
+    trained on (huggingface/transformers#45920). An `add_prefix_space` in tokenizer_config.json is meant to differ, and
+    code that came with the model may.
 
     Raises:
         BadInputError: the tokenizer cannot be read, or a plain one differs from the file too.
