@@ -95,7 +95,7 @@ def estimate(config: PipelineConfig, file: Path, *, column: str, delimiter: str 
             engine_names: dict[str, None] = {}
             for _, block in blocks_of(Input(file, column, delimiter)):
                 _estimate(chain, [text for text in block if is_text(text)], source, target, counts, engine_names)
-            names = ("texts", "known", "kept", "requests", "characters")
+            names = ("texts", "known", "saved", "requests", "characters")
             estimates.append({"language": target, **{n: counts[n] for n in names}, "engine": " ".join(engine_names)})
     return estimates
 
@@ -103,7 +103,7 @@ def estimate(config: PipelineConfig, file: Path, *, column: str, delimiter: str 
 def _estimate(
     chain: Chain, texts: list[str], source: str, target: str, counts: Counter[str], engine_names: dict[str, None]
 ) -> None:
-    """Counts what texts need: `known` texts are in a memory, and of `kept` pieces a translator's reply is stored."""
+    """Counts what texts need: `known` texts are in a memory, and of `saved` pieces a translator's reply is stored."""
     counts["texts"] += len(texts)
     unknown: list[UnknownLanguageError] = []
     for engine in chain.engines:
@@ -114,7 +114,7 @@ def _estimate(
             continue
         if isinstance(engine, MachineEngine):
             load = engine.load(texts, source, target)
-            counts.update({"requests": load.requests, "characters": load.characters, "kept": load.known})
+            counts.update({"requests": load.requests, "characters": load.characters, "saved": load.known})
             engine_names[engine.name if engine.licence is None else f"{engine.name} ({engine.licence})"] = None
             return
         missing = [t for t, r in zip(texts, engine.translate(texts, source, target), strict=True) if r.text is None]

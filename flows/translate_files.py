@@ -70,7 +70,7 @@ def translate_file(
                 write_rejected(rejected)
                 tally[target].add(rows, rejected)
     summaries = {target: counts.summary() for target, counts in tally.items()}
-    quarantined = sum(counts["set_aside"] for counts in summaries.values())
+    quarantined = sum(counts["rejected"] for counts in summaries.values())
     if not quarantined:
         quarantine_path.unlink()
     return {
@@ -162,7 +162,7 @@ class _Tally:
         """Returns the counts as plain data."""
         counts = {"engines": self.engines, "marked": self.marks, "reasons": self.reasons}
         plain = {name: dict(counter.most_common()) for name, counter in counts.items()}
-        return {"translated": self.translated, "set_aside": self.rejected, **plain}
+        return {"translated": self.translated, "rejected": self.rejected, **plain}
 
 
 def _fault(text: str | Fault) -> Fault | None:

@@ -90,7 +90,7 @@ def add_language(
     result: dict[str, str | bool | int] = {
         "language": facts.code,
         "registered": "now" if new else "before",
-        "server_told": notified,
+        "server_notified": notified,
     }
     if promoted is not None and facts.code in promoted.entry.targets:
         result["covered_by"] = promoted.version

@@ -86,7 +86,7 @@ def translate(
 
     with progress.show(console):
         result = translate_file(config, file, out, column=column, delimiter=delimiter)
-    _tell_translated(result, used_machine=any(row["kept"] or row["requests"] for row in load), as_json=as_json)
+    _tell_translated(result, used_machine=any(row["saved"] or row["requests"] for row in load), as_json=as_json)
     if not any(row["translated"] for row in result["languages"].values()):
         console.print("mpo: nothing was translated; the quarantine file has the reasons.", style="red")
         raise typer.Exit(FAILED)
@@ -140,7 +140,7 @@ def _tell_estimate(load: list[dict[str, Any]], *, as_json: bool) -> None:
     if as_json:
         print(json.dumps(load))
         return
-    names = ("language", "texts", "in memory", "kept", "requests", "characters", "engine")
+    names = ("language", "texts", "in memory", "saved", "requests", "characters", "engine")
     table = Table(*(Column(name, overflow="fold") for name in names), title="what would be requested, at most")
     for row in load:
         table.add_row(*(f"{value:,}" if isinstance(value, int) else str(value) for value in row.values()))
@@ -152,5 +152,5 @@ def _tell_quality(languages: dict[str, Any]) -> None:
     table = Table(*(Column(name, overflow="fold") for name in names))
     for code, row in languages.items():
         counted = [", ".join(f"{name} {n:,}" for name, n in row[of].items()) for of in ("engines", "marked", "reasons")]
-        table.add_row(code, f"{row['translated']:,}", counted[0], counted[1], f"{row['set_aside']:,}", counted[2])
+        table.add_row(code, f"{row['translated']:,}", counted[0], counted[1], f"{row['rejected']:,}", counted[2])
     output.print(table)

@@ -255,7 +255,7 @@ def test_refusal_phrases_are_required_before_anything_is_sampled(mpo, profile, t
     assert json.loads(outcome.out) == {
         "language": "ru",
         "registered": "before",
-        "server_told": False,
+        "server_notified": False,
     }
     forget("ru")
     from flows.registered import load_config

@@ -268,14 +268,14 @@ def test_a_language_has_a_single_name(mpo, store, code, monkeypatch):
     monkeypatch.setattr("flows.commands.languages.server", lambda: None)  # others of this process may have one
     result = json.loads(mpo("languages", "add", code, "--root", store.root, "--json").out)
     # v2, the promoted version, is of Chinese alone.
-    assert result == {"language": "sw", "registered": "now", "server_told": False}
+    assert result == {"language": "sw", "registered": "now", "server_notified": False}
     assert [path.name for path in store.local_path("registry/languages").iterdir()] == ["sw.json"]
 
 
 def test_a_target_already_there_is_said(mpo, store, monkeypatch):
     monkeypatch.setattr("flows.commands.languages.server", lambda: None)  # others of this process may have one
     result = json.loads(mpo("languages", "add", "zh", "--root", store.root, "--json").out)
-    assert result == {"language": "zh", "registered": "now", "server_told": False, "covered_by": "v2"}
+    assert result == {"language": "zh", "registered": "now", "server_notified": False, "covered_by": "v2"}
 
 
 def test_the_dominant_language_is_that_of_the_promoted_version(mpo, store):

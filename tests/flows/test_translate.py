@@ -56,7 +56,7 @@ def test_a_file_is_translated_and_counted(mpo, service, texts, tmp_path):
     out = tmp_path / "out.parquet"
     dry = mpo(*command(service, texts, out, tmp_path / "root", "--dry-run", "--json"))
     load = json.loads(dry.out)
-    assert [(row["language"], row["texts"], row["requests"], row["kept"]) for row in load] == [
+    assert [(row["language"], row["texts"], row["requests"], row["saved"]) for row in load] == [
         ("sw", 30, 30, 0),
         ("zh", 30, 30, 0),
     ]
