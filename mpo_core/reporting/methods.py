@@ -10,7 +10,7 @@ from rich.table import Table
 
 from mpo_core.contract.artifacts import ArtifactStore
 from mpo_core.display.svg import AFTER, BEFORE, INK, LINE, MUTED, PAPER, figure, label, to_svg
-from mpo_core.display.wording import p_value
+from mpo_core.display.wording import language_name, p_value
 from mpo_core.reporting.summary import Record
 from mpo_core.reporting.templates import environment, style
 
@@ -24,6 +24,10 @@ class Column(NamedTuple):
     name: str
     form: str
     short: str = ""
+
+    def in_language(self, dominant: str) -> "Column":
+        """Returns the column with the dominant language's name in place of English."""
+        return self._replace(name=self.name.replace("English", dominant), short=self.short.replace("English", dominant))
 
 
 COLUMNS = (
@@ -57,7 +61,7 @@ PANELS = (_BY_NAME["target ASR"], _BY_NAME["left-out ASR"], _BY_NAME["helped"], 
 _LESS_NEEDED = {"target_refused", "peak_mib"}
 _LEGEND = (
     "ASR: harmful prompts answered, lower is better; refused: harmful prompts, helped: harmless prompts, "
-    "in the target languages; broken: invalid answers; drift: how far English hidden states moved."
+    "in the target languages; broken: invalid answers; drift: how far the dominant language's hidden states moved."
 )
 
 
@@ -122,9 +126,10 @@ class MethodsSummary(Record):
 
     def measured(self, columns: tuple[Column, ...]) -> tuple[Column, ...]:
         """Returns the columns that have a figure: without left-out languages or a second method, some have none."""
-        figures = {row.figure for row in self.methods}
+        figures, dominant = {row.figure for row in self.methods}, language_name(self.dominant)
         shown = {"p_value": any(row.p_value is not None for row in self.methods), "trainings": bool(self.models)}
-        return tuple(column for column in columns if column.figure in figures and shown.get(column.form, True))
+        present = (column for column in columns if column.figure in figures and shown.get(column.form, True))
+        return tuple(column.in_language(dominant) for column in present)
 
     @property
     def untuned(self) -> list[str]:

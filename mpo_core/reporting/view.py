@@ -21,12 +21,14 @@ from mpo_core.reporting.summary import BenchmarkCard, MetricRow, RunSummary, Sta
 _MOST_COLUMNS = 3
 CHECK_NAMES = {rule.name: rule.title for rule in RULES} | {
     "unjudged": "Verdicts on nearly all answers",
-    "fewer_languages": "No language lost since",
+    "fewer_languages": "No language of the promoted version lost",
     "taken_out": "Not taken out of use by a person",
 }
 COUNT_NAMES = {
     "peak_mib": "peak memory in MiB",
     "train_seconds": "seconds of training",
+    "stop": "answers ended",
+    "length": "answers cut at the limit",
     "order_known": "pairs in known order",
     "order_confirmed": "of these confirmed",
     "order_acts": "languages with a swap check",
