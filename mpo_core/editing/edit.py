@@ -94,7 +94,7 @@ def edit_folder(
     changes = {figures.name: figures.change for figures in done if figures.change is not None}
     if not changes:
         raise BadInputError(
-            "no neuron tells harmful from harmless prompts",
+            "no neuron reacts more to harmful than to harmless prompts",
             where="edit",
             fix="Lower edit.min_z_score or edit.min_effect, or give more prompts.",
         )

@@ -135,7 +135,7 @@ def test_a_wild_edit_is_refused_and_writes_nothing(tmp_path, tokenizer, prompts)
         ("Phi3", {}, "no gated MLPs"),
         ("Nemotron", {}, "no gated MLPs"),
         ("Llama", {"layers": [1, 3]}, "there is no layer 3; the model has 2"),
-        ("Llama", {"min_z_score": 99.0, "min_effect": 99.0}, "no neuron tells"),
+        ("Llama", {"min_z_score": 99.0, "min_effect": 99.0}, "no neuron reacts more"),
     ],
 )
 def test_what_cannot_be_edited_is_refused(tmp_path, tokenizer, prompts, name, settings, message):

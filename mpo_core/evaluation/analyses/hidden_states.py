@@ -1,4 +1,4 @@
-"""The analysis `hidden_states`: whether the model tells harmful from harmless requests before it begins to answer."""
+"""The analysis `hidden_states`: whether harmful and harmless requests differ in the model before it answers."""
 
 import zlib
 from collections.abc import Mapping
@@ -148,10 +148,10 @@ def _supports(rows: list[dict[str, Any]], dominant: str) -> str:
         return f"{percent(min(values))} to {percent(max(values))}" if values else "–"
 
     return (
-        f"Over the target languages, a probe of the language's own tells {span('before', 'accuracy')} of the prompts "
-        f"before training and {span('after', 'accuracy')} after; one trained on {language_name(dominant)} alone "
-        f"{span('before', 'dominant_probe')} before and {span('after', 'dominant_probe')} after. Guessing would tell "
-        "about half."
+        f"Over the target languages, a probe trained on the language itself is right on {span('before', 'accuracy')} "
+        f"of the prompts before training and {span('after', 'accuracy')} after; one trained on "
+        f"{language_name(dominant)} alone on {span('before', 'dominant_probe')} before and "
+        f"{span('after', 'dominant_probe')} after. Guessing is right on about half."
     )
 
 
