@@ -246,11 +246,24 @@ def _refuse_other_shapes(model: Any, weights: Weights, folder: Path) -> None:
 def check_tokens(folder: Path, tokenizer: Any, model: Any) -> None:
     """Refuses token ids that the model has no embedding for.
 
+    A special token may lack one, such as that of images in the small models of Gemma 3, which read none: no text gives
+    it, since marks in a text are encoded as plain text. Those that frame texts, and those of the template, do occur.
+
     Raises:
         BadInputError: the tokenizer, config.json or generation_config.json names such an id.
     """
     known = int(model.get_input_embeddings().weight.shape[0])
-    beyond = sorted((number, token) for token, number in tokenizer.get_vocab().items() if not 0 <= number < known)
+    framing = {tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id, tokenizer.unk_token_id}
+    unused = {
+        number
+        for number, token in tokenizer.added_tokens_decoder.items()
+        if token.special and number not in framing and token.content not in str(tokenizer.chat_template)
+    }
+    beyond = sorted(
+        (number, token)
+        for token, number in tokenizer.get_vocab().items()
+        if not 0 <= number < known and number not in unused
+    )
     if beyond:
         raise BadInputError(
             f"the tokenizer gives {quantity(len(beyond), 'token id')} that the model has no embedding for: ids up to "

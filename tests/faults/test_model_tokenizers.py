@@ -86,6 +86,24 @@ def test_a_tokenizer_that_does_not_fit(model_copy, case):
     assert re.search(pattern, line), line
 
 
+def test_a_special_token_that_no_text_gives_needs_no_embedding(model_copy):
+    from transformers import AutoTokenizer
+
+    from mpo_core.models.chat import encode_prompt, encode_response
+
+    tokenizer = AutoTokenizer.from_pretrained(model_copy)
+    known = len(tokenizer)
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<image>"]})  # as in Gemma 3 with 1B parameters
+    tokenizer.save_pretrained(model_copy)
+    assert resolve(ModelSettings(path=str(model_copy))) == model_copy
+    loaded = load_tokenizer(model_copy, ModelSettings())
+    assert len(loaded) == known + 1
+    ids = encode_prompt(loaded, "An <image> of <image>") + encode_response(loaded, "<image>")
+    assert max(ids) < known
+    (model_copy / "chat_template.jinja").write_text("<image>" + MESSAGE)
+    assert "1 token id that the model has no embedding for" in refusal(model_copy)
+
+
 @pytest.mark.parametrize("case", TEMPLATES)
 def test_a_chat_template_that_cannot_be_used(model_copy, case):
     text, pattern = TEMPLATES[case]
