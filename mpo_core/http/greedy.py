@@ -90,6 +90,7 @@ class GreedyModel:
     def __init__(self, *, model: str, url: str | None, key_variable: str, timeout: float, connections: int) -> None:
         address = url if isinstance(url, ServiceUrl) else ServiceUrl(url or _URL)
         self._model, self._form = model, _Form()
+        self._accepted_limit: str | None = None
         self.key_variables = [key_variable] if address.user is None else []
         self._chat = ChatClient(address, key=_key(key_variable), timeout=timeout, connections=connections)
 
@@ -122,7 +123,11 @@ class GreedyModel:
             body = form.body(self._model, messages, max_tokens, schema, arguments)
             completion = await self._chat.complete(body, hidden=hidden)
             if isinstance(completion, Completion):
-                self._form = form  # the next text is sent in the form that worked
+                # The next text is sent in the form that worked; where the limit has worked before, it was too much for
+                # this long text alone.
+                works = self._accepted_limit
+                self._form = replace(form, limit=form.limit or works)
+                self._accepted_limit = form.limit or works
                 if completion.finish in {"content_filter", "length"}:
                     raise LastingError("refusal" if completion.finish == "content_filter" else "truncated")
                 return completion

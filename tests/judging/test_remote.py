@@ -232,6 +232,17 @@ def test_a_server_that_takes_no_schema_is_asked_without() -> None:
     assert len(received) == 4  # once with a schema
 
 
+def test_a_text_that_leaves_no_room_for_the_limit_takes_it_from_no_other() -> None:
+    def answer(received: Received) -> Given:
+        if "storm" in received.body and "max_tokens" in received.data:
+            return error(400, "This model's maximum context length is 90 tokens, you requested 99.")
+        return verdict_reply("unsafe")
+
+    verdicts, received = judged(answer, [case("A storm."), case("Rain.")], concurrency=1)
+    assert [name for name, _, _ in verdicts] == ["unsafe", "unsafe"]
+    assert ["max_tokens" in sent.data for sent in received] == [True, True, False, True]
+
+
 def test_a_guard_behind_a_server() -> None:
     def answer(received: Received) -> Given:
         data = received.data
