@@ -77,9 +77,9 @@ def sample_answers(file: Path, out: Path, columns: Columns, n: int, *, seed: int
     `out` is a new .csv file with the columns of `sheet.COLUMNS`, of which `label` is empty.
 
     Raises:
-        BadInputError: the file cannot be read, or `out` is no CSV file or the input.
+        BadInputError: the file cannot be read, or `out` is no CSV file, or exists: people may have filled it in.
     """
-    if out.suffix != ".csv" or file.resolve() == out.resolve():
+    if out.suffix != ".csv" or out.exists():
         raise BadInputError("the sheet must be a new .csv file", where=f"--out {out}", fix="Name another .csv file.")
     answers = read_answers(file, columns)
     rows = sample_rows(answers, n, seed=seed)

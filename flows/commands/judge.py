@@ -110,7 +110,7 @@ def judge(
 @judge_app.command()
 def sample(
     file: AnswersPath,
-    out: Annotated[Path, typer.Option("--out", help="Where the sheet goes: a .csv file.")],
+    out: Annotated[Path, typer.Option("--out", help="Where the sheet goes: a new .csv file.")],
     n: Annotated[int, typer.Option("--n", min=1, help="Number of answers to sample.")] = 200,
     seed: Annotated[int, typer.Option(help="Seed of the sampling.")] = 0,
     prompt: PromptColumn = "prompt",
