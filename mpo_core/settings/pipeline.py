@@ -48,7 +48,7 @@ class RunSettings(Settings):
     root: UserPath = Field("artifacts", min_length=1, json_schema_extra=OPERATIONAL)
     """Folder, or URL of an object store, that holds every artifact, lock and task record. Default: `artifacts`."""
     block_size: int = Field(512, ge=1)
-    """Number of prompts per task. A task is cached, retried and given to a worker as a whole. Default: 512."""
+    """Maximum number of prompts per task. A task is cached, retried and given to a worker as a whole. Default: 512."""
     runner: Literal["threads", "dask", "ray"] = Field("threads", json_schema_extra=OPERATIONAL)
     """Where tasks run: threads of the flow's process, or the workers of a Dask or Ray cluster. Default: `threads`."""
     cluster: str | None = Field(None, json_schema_extra=OPERATIONAL)
