@@ -75,6 +75,28 @@ def encode_response(tokenizer: Any, response: str) -> list[int]:
     return [*ids, tokenizer.eos_token_id]
 
 
+def end_of_turn(tokenizer: Any) -> int | None:
+    """Returns the control token with which the chat template ends an answer; None if it ends none with one.
+
+    It may be another token than the tokenizer's end token: of a model that was trained on a template of its own, or by
+    a tool that left the end token of the base model in place.
+    """
+    return _end_of_turn(tokenizer, len(tokenizer), str(tokenizer.chat_template))
+
+
+@functools.lru_cache(maxsize=8)
+def _end_of_turn(tokenizer: Any, size: int, template: str) -> int | None:
+    del size, template  # parts of the key
+    question, answer = "\ue000q\ue001", "\ue000a\ue001"
+    turns = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+    try:
+        _, behind = render(tokenizer, turns).rsplit(answer, 1)
+        first = _encode(tokenizer, behind.lstrip())[:1]
+    except BadInputError:  # a template for one turn
+        return None
+    return first[0] if first and first[0] in _control_tokens(tokenizer) else None
+
+
 def _encode_as_data(tokenizer: Any, text: str) -> list[int]:
     """Returns the token ids of a text, none of which is a control token.
 

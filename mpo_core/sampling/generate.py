@@ -13,7 +13,7 @@ from mpo_core.contract.errors import BadInputError, quantity
 from mpo_core.contract.progress import Progress, ignore_progress
 from mpo_core.contract.sampling import Answer, GenerationSettings, NoAnswer, SampleRequest
 from mpo_core.models import context_length
-from mpo_core.models.chat import encode_prompt
+from mpo_core.models.chat import encode_prompt, end_of_turn
 from mpo_core.models.memory import halving
 from mpo_core.reply import Parts, open_thought, separate
 from mpo_core.sampling.decode import Decoder, Pick, fits, rows_that_fit
@@ -236,8 +236,14 @@ def _without_defaults(model: Any) -> Iterator[None]:
 
 
 def _end_tokens(model: Any, tokenizer: Any) -> list[int]:
+    """Returns the tokens that end an answer: the tokenizer's, and the model's own.
+
+    Where its generation config has no list of them, the token with which the chat template ends an answer is one too:
+    without it, a model whose config names another end would go on to write the next turns.
+    """
     own = model.generation_config.eos_token_id
-    own = [] if own is None else own if isinstance(own, list) else [own]
+    if not isinstance(own, list):
+        own = [end for end in (own, end_of_turn(tokenizer)) if end is not None]
     return list(dict.fromkeys([tokenizer.eos_token_id, *own]))
 
 

@@ -10,7 +10,7 @@ import torch
 from tokenizers import decoders
 
 from mpo_core.contract.sampling import GenerationSettings, SampleRequest
-from mpo_core.models.chat import encode_prompt
+from mpo_core.models.chat import encode_prompt, end_of_turn
 from mpo_core.sampling.decode import fits
 from mpo_core.sampling.generate import generate
 from tests.architectures import CHATS, chat_tokenizer, tiny
@@ -67,3 +67,20 @@ def test_greedy_answers_are_equal_token_for_token(world: Greedy, cache: Any) -> 
         answers = generate(world.model, world.tokenizer, draws, settings, tokens_per_batch=limits.tokens, cache=cache)
         given = {draw.prompt_id: (answer.text, answer.tokens) for draw, answer in zip(draws, answers, strict=True)}
         assert given == world.answers, (order, limits)
+
+
+def test_an_answer_ends_where_the_chat_template_ends_it_whatever_end_the_config_names() -> None:
+    tokenizer = chat_tokenizer("Qwen2")
+    end = tokenizer.convert_tokens_to_ids("<|im_end|>")
+    tokenizer.eos_token = "<|endoftext|>"  # noqa: S105 - that of the base model
+    assert end_of_turn(tokenizer) == end
+    model = tiny("Qwen2", len(tokenizer), eos_token_id=tokenizer.eos_token_id)
+    model.lm_head = torch.nn.Linear(model.config.hidden_size, len(tokenizer))
+    model.lm_head.bias.data[end] = 1e3
+    (answer,) = generate(model, tokenizer, DRAWS[:1], GenerationSettings(max_new_tokens=STEPS))
+    assert (answer.finish_reason, answer.tokens, answer.text) == ("stop", 1, "")
+    model.generation_config.eos_token_id = [tokenizer.eos_token_id]  # a list is complete
+    (answer,) = generate(model, tokenizer, DRAWS[:1], GenerationSettings(max_new_tokens=STEPS))
+    assert (answer.finish_reason, answer.tokens) == ("length", STEPS)
+    tokenizer.chat_template = "{% for m in messages %}Q: {{ m.content }}\nA:{% endfor %}"
+    assert end_of_turn(tokenizer) is None
