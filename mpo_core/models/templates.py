@@ -128,7 +128,7 @@ def render(
     """
     where = f"model {getattr(tokenizer, 'name_or_path', '')}"
     with _as_bad_input("the chat template fails on a conversation: {}", where=where, fix=_FIX):
-        return render_messages(tokenizer, messages, _switches(thinking=thinking) | dict(arguments))
+        return render_messages(tokenizer, messages, thinking_switches(thinking=thinking) | dict(arguments))
 
 
 @contextlib.contextmanager
@@ -181,7 +181,7 @@ def _rendered(tokenizer: Any, messages: Messages, switches: Mapping[str, Any], *
     raise TemplateError(f"{kind}: {message}" if quote and message else kind)
 
 
-def _switches(*, thinking: bool) -> dict[str, bool]:
+def thinking_switches(*, thinking: bool) -> dict[str, bool]:
     """Returns the switches of templates for thoughts.
 
     `enable_thinking` is Qwen's, GLM's and SmolLM's, `thinking` Granite's and DeepSeek's.
@@ -226,7 +226,7 @@ def try_template(
     Raises:
         BadInputError: a conversation cannot be rendered, or its text is not in what is rendered.
     """
-    turns, switches = [{"role": "user", "content": _PROBE}], _switches(thinking=False) | dict(arguments)
+    turns, switches = [{"role": "user", "content": _PROBE}], thinking_switches(thinking=False) | dict(arguments)
     with _as_bad_input("the chat template cannot be rendered: {}", where=where, fix=_FIX):
         render_messages(tokenizer, turns, switches, quote=True)
     if system is None:

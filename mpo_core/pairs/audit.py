@@ -5,7 +5,7 @@ from pathlib import Path
 from mpo_core.languages.defects import broken_markup, entities_left
 from mpo_core.languages.identify import language_fault
 from mpo_core.languages.known import LANGUAGES
-from mpo_core.pairs.check import empty_fault
+from mpo_core.pairs.check import empty_fault, template_marks
 from mpo_core.pairs.gates import Row, alike
 from mpo_core.pairs.interchange import read_rows, untranslated_columns
 from mpo_core.settings import PairSettings
@@ -18,6 +18,7 @@ FLAWS = (
     "broken_markup",
     "lost_newlines",
     "empty",
+    "template_marks",
     "wrong_language",
     "too_alike",
 )
@@ -30,6 +31,7 @@ def audit(path: Path) -> dict[str, dict[str, int]]:
     `untranslated`: the target's prompt or chosen answer is the source's, or plainly not in the target language;
     `entities`: HTML entities that the source lacks; `broken_markup`: emphasis that opens and does not close;
     `lost_newlines`: an answer on one line where its source has several; `empty`: a prompt or answer without text;
+    `template_marks`: two answers with marks of turns that their prompt lacks;
     `wrong_language`: an answer in another language than the row's; `too_alike`: chosen and rejected hardly
     differ (`pairs.max_similarity`). A row may have several. `malformed`: a row that `import_pairs` cannot read.
 
@@ -56,6 +58,7 @@ def _flaws(row: Row, *, known: bool) -> list[str]:
         "broken_markup": any(broken_markup(target) and not broken_markup(source) for source, target in pairs),
         "lost_newlines": any("\n" in source.strip() and "\n" not in target.strip() for source, target in answers),
         "empty": empty_fault(row) is not None,
+        "template_marks": bool(template_marks(row)),
         "wrong_language": known and any(language_fault(target, row["language"]) for _, target in answers),
         "too_alike": alike(answers[0][1], answers[1][1], PairSettings().max_similarity) is not None,
     }

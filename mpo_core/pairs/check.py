@@ -6,6 +6,7 @@ import pyarrow as pa
 
 from mpo_core.contract.tables import PAIRS, QUARANTINE
 from mpo_core.pairs.gates import Row, quarantine_row
+from mpo_core.reply import turn_marks
 
 _PROMPTS = ("source_prompt", "target_prompt")
 _ANSWERS = ("source_chosen", "source_rejected", "target_chosen", "target_rejected")
@@ -24,12 +25,27 @@ def empty_fault(row: Row) -> tuple[str, str] | None:
 
 
 def pair_fault(row: Row) -> tuple[str, str] | None:
-    """Names what makes a pair useless for training: an empty text, or two answers that are the same.
+    """Names what makes a pair useless for training: an empty text, equal answers, or marks of a chat template.
 
-    Equal answers have a reward gap of 0 with every model, so there is nothing to learn from them.
+    Equal answers have a reward gap of 0 with every model, so there is nothing to learn from them. Marks of turns in an
+    answer would be trained as plain text, beside those that the model's own template puts around it.
     """
     equal = [side for side in ("source", "target") if _plain(row[f"{side}_chosen"]) == _plain(row[f"{side}_rejected"])]
-    return empty_fault(row) or (("equal_answers", ", ".join(equal)) if equal else None)
+    fault = empty_fault(row) or (("equal_answers", ", ".join(equal)) if equal else None)
+    marked = template_marks(row) if fault is None else []
+    return ("template_marks", f"{', '.join(marked)}; give the texts without their chat template") if marked else fault
+
+
+def template_marks(row: Row) -> list[str]:
+    """Returns the sides (source, target) both of whose answers hold marks of a chat template that their prompt lacks.
+
+    Marks in one answer alone are what its model wrote, not a template that a tool has applied.
+    """
+    return [
+        side
+        for side in ("source", "target")
+        if all(turn_marks(row[f"{side}_{name}"], row[f"{side}_prompt"]) for name in ("chosen", "rejected"))
+    ]
 
 
 def _plain(text: str) -> str:

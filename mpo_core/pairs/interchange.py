@@ -19,7 +19,7 @@ from mpo_core.pairs.language import left_untranslated, source_language, target_l
 from mpo_core.pairs.rows import ReadRow, read_pairs
 
 _JOINING = Joining()
-_TRAINABLE = {"empty_prompt", "equal_answers", "untranslated"}
+_TRAINABLE = {"empty_prompt", "equal_answers", "template_marks", "untranslated"}
 """Flaws of pairs that training can use all the same, as the released code does."""
 _TRL_ROLES = {"prompt": "user", "chosen": "assistant", "rejected": "assistant"}
 
@@ -42,10 +42,10 @@ def import_pairs(path: Path, joining: Joining = _JOINING) -> tuple[pa.Table, pa.
 
     Returns:
         PAIRS in the order of the file, and QUARANTINE. Reasons: those of `read_pairs`, `empty_prompt`,
-        `empty_response`, `equal_answers`, `unfinished_thought`, `only_thoughts`, `untranslated` (the target is in the
-        source's language, or its prompt or chosen answer is the source's), `unknown_language`, `repeated_id`,
-        `source_differs` (two rows of one `source_id` hold other source texts), `no_source`, `no_target` and
-        `repeated_source` (of rows in one language each).
+        `empty_response`, `equal_answers`, `template_marks`, `unfinished_thought`, `only_thoughts`, `untranslated` (the
+        target is in the source's language, or its prompt or chosen answer is the source's), `unknown_language`,
+        `repeated_id`, `source_differs` (two rows of one `source_id` hold other source texts), `no_source`, `no_target`
+        and `repeated_source` (of rows in one language each).
 
     Raises:
         BadInputError: the file is missing, damaged, holds no list of rows, or is a table of ours that repeats ids.
@@ -57,7 +57,7 @@ def import_pairs(path: Path, joining: Joining = _JOINING) -> tuple[pa.Table, pa.
 def import_as_is(path: Path, joining: Joining = _JOINING) -> Imported:
     """Reads pairs as `import_pairs` does, but marks flawed pairs that can be trained on, instead of rejecting them.
 
-    These flaws are `empty_prompt`, `equal_answers` and `untranslated`.
+    These flaws are `empty_prompt`, `equal_answers`, `template_marks` and `untranslated`.
     """
     return _read(path, joining, as_is=True)
 

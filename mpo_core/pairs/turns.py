@@ -9,6 +9,8 @@ from mpo_core.pairs.gates import Texts
 PROMPT_KEYS = ("prompt", "conversations", "messages", "question", "instruction")
 """Names of the column of a prompt, after `source_` or `target_`."""
 _ANSWERS = ("chosen", "rejected")
+_SENTENCE = 3
+"""Words from which on a prompt at the beginning of both answers is no chance."""
 
 
 class BadRowError(ValueError):
@@ -43,11 +45,23 @@ def side_texts(item: Mapping[str, Any], prefix: str) -> Texts:
             raise BadRowError("multi_turn", f"{prefix}chosen and {prefix}rejected answer different conversations")
     else:
         raise _missing_key(item, f"{prefix}prompt")
-    answers = (
+    answers = [
         _only_text(_without_prompt(messages, prompt), "assistant", f"{prefix}{name}")
         for name, messages in zip(_ANSWERS, (chosen, rejected), strict=True)
+    ]
+    text = _only_text(prompt, "user", key)
+    return Texts(text, *_without_repeated(text, answers))
+
+
+def _without_repeated(prompt: str, answers: list[str]) -> list[str]:
+    """Returns the answers without the prompt, where both are texts that begin with it, as some tools write them."""
+    start = prompt.strip()
+    rests = [answer.lstrip().removeprefix(start) for answer in answers]
+    repeated = len(start.split()) >= _SENTENCE and all(
+        answer.lstrip().startswith(start) and rest[:1].isspace() and rest.strip()
+        for answer, rest in zip(answers, rests, strict=True)
     )
-    return Texts(_only_text(prompt, "user", key), *answers)
+    return [rest.lstrip() for rest in rests] if repeated else answers
 
 
 def _messages(item: Mapping[str, Any], key: str, speaker: Speaker) -> list[Message]:

@@ -1,6 +1,15 @@
 """What a chat model says around its answer: thoughts, tags, preambles, notes, fences, quotes and JSON."""
 
-from mpo_core.reply.thoughts import ONLY_THOUGHTS, UNFINISHED, Parts, closing_of_open_thought, open_thought, separate
+from mpo_core.reply.thoughts import (
+    ONLY_THOUGHTS,
+    UNFINISHED,
+    Parts,
+    closing_of_open_thought,
+    open_thought,
+    own_turn,
+    separate,
+    turn_marks,
+)
 from mpo_core.reply.wrappers import Unwrapped, unwrap_translation
 
 __all__ = [
@@ -10,6 +19,8 @@ __all__ = [
     "Unwrapped",
     "closing_of_open_thought",
     "open_thought",
+    "own_turn",
     "separate",
+    "turn_marks",
     "unwrap_translation",
 ]

@@ -17,6 +17,11 @@ TURN_ENDS = (
     r"|end▁of▁sentence)[|｜]>|</s>|<end_of_turn>|<eos>"
 )
 """Tokens that end a turn, as a pattern."""
+_TURN_STARTS = (
+    r"<\|im_start\|>|<\|start_header_id\|>|<start_of_turn>|<\|START_OF_TURN_TOKEN\|>|\[/?INST\]|<<SYS>>"
+    r"|<[|｜](?:system|user|assistant)[|｜]>"
+)
+_APPLIED = re.compile(rf"{_TURN_STARTS}|(?:{TURN_ENDS})(?=\s*\Z)", re.IGNORECASE)
 
 
 class _Form(NamedTuple):
@@ -106,6 +111,21 @@ def separate(reply: str, *, context: str = "", opening: str = "", special: Seque
     text = text.strip()
     fault = parts.fault or (None if text else ONLY_THOUGHTS)
     return Parts("" if fault else text, parts.thought.strip(), fault)
+
+
+def turn_marks(answer: str, context: str) -> list[str]:
+    """Returns the marks of a chat template that was applied to an answer before: beginnings of turns, an end behind it.
+
+    Marks that the request has too are data.
+    """
+    marks = [mark.group() for mark in _APPLIED.finditer(answer)]
+    return [mark for mark in dict.fromkeys(marks) if not _known(mark, context)]
+
+
+def own_turn(answer: str, context: str) -> str:
+    """Returns an answer up to the first mark that ends a turn, which some servers leave in, if its request lacks it."""
+    end = re.search(TURN_ENDS, answer)
+    return answer if end is None or _known(end.group(), context) else answer[: end.start()].rstrip()
 
 
 def open_thought(rendered: str) -> str:

@@ -21,7 +21,8 @@ from mpo_core.http.throttle import shared_throttle
 from mpo_core.languages.defects import damaged
 from mpo_core.models import load_tokenizer
 from mpo_core.models.chat import has_control_token
-from mpo_core.reply import ONLY_THOUGHTS, UNFINISHED, separate
+from mpo_core.models.templates import thinking_switches
+from mpo_core.reply import ONLY_THOUGHTS, UNFINISHED, own_turn, separate
 
 if TYPE_CHECKING:
     from mpo_core.sampling.backends.openai import OpenAI
@@ -110,7 +111,7 @@ class _Asker:
         self._limit = "max_tokens"
         self._extras: dict[str, Any] = {
             **_NEUTRAL,
-            "chat_template_kwargs": {"enable_thinking": model.settings.thinking},
+            "chat_template_kwargs": thinking_switches(thinking=model.settings.thinking),
         }
         self._generation = generation
         self._common = {
@@ -183,4 +184,5 @@ def _answer_of(reply: Completion, request: SampleRequest) -> Answer:
     thought, fault = parts.thought or reply.thought or None, parts.fault
     if fault is None and reply.thought is not None and not text.strip():
         fault = UNFINISHED if reply.finish == "length" else ONLY_THOUGHTS
-    return Answer("" if fault else parts.text, reply.finish or None, reply.prompt_tokens, reply.tokens, thought, fault)
+    own = "" if fault else own_turn(parts.text, request.text)
+    return Answer(own, reply.finish or None, reply.prompt_tokens, reply.tokens, thought, fault)

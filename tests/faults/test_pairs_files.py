@@ -7,6 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from mpo_core.languages.known import LANGUAGES
+from mpo_core.pairs import import_pairs
 from mpo_core.pairs.rows import read_pairs
 from tests.faults.conftest import pair_rows
 from tests.faults.test_bad_input import check_single_line, left
@@ -99,6 +100,28 @@ def test_every_form_gives_the_same_pairs(mpo, tmp_path, name, write, form):
     assert [row["kind"] for row in rows] == ["harmful", "harmless"]
 
 
+def test_a_prompt_at_the_beginning_of_both_answers_is_no_part_of_them(tmp_path):
+    row = written("texts")
+    repeats = {key: f"{row[key.split('_')[0] + '_prompt']}\n\n{row[key]}" for key in row if "_prompt" not in key}
+    to_json(tmp_path / "p.json", [row | repeats, row | {"target_chosen": repeats["target_chosen"]}])
+    pairs, _ = import_pairs(tmp_path / "p.json")
+    first, second = pairs.to_pylist()
+    assert [tuple(first[f"{side}_{n}"] for n in NAMES) for side in GOOD] == list(GOOD.values())
+    assert second["target_chosen"] == repeats["target_chosen"]  # an answer may begin with the question
+
+
+def test_marks_of_turns_that_the_prompt_has_too_are_data(tmp_path):
+    prompt = "What do <|im_end|> and [INST] mean in a template?"
+    answers = {
+        "target_prompt": prompt,
+        "target_chosen": "<|im_end|> ends a turn.",
+        "target_rejected": "No <s>old</s> x.",
+    }
+    to_json(tmp_path / "p.json", [written("texts") | answers | {"source_language": "en", "language": "sw"}])
+    (pair,) = import_pairs(tmp_path / "p.json")[0].to_pylist()
+    assert {name: pair[name] for name in answers} == answers
+
+
 @pytest.mark.parametrize(("name", "write"), [("p.json", to_json), ("p.parquet", to_parquet)])
 def test_thoughts_are_no_part_of_an_imported_answer(mpo, tmp_path, name, write):
     row = written("texts")
@@ -144,6 +167,14 @@ BAD_ROWS = {
     "empty prompt": (official(source_conversations=[sharegpt("user", " ")]), "empty_prompt"),
     "empty answer": (official(target_chosen=sharegpt("assistant", "")), "empty_response"),
     "equal answers": (official(target_chosen=sharegpt("assistant", GOOD["target"][2] + "\n")), "equal_answers"),
+    "ends of turns": (
+        {**written("texts"), "target_chosen": "Tumia sufuria.<|im_end|>\n", "target_rejected": "Siwezi.</s>"},
+        "template_marks",
+    ),
+    "turns within": (
+        {**written("texts"), "source_chosen": "[INST] How? [/INST] So.", "source_rejected": "[INST] How? [/INST] No."},
+        "template_marks",
+    ),
     "one language": ({"prompt": "a", "chosen": "b", "rejected": "c"}, "one_language"),
     "unknown kind": (official(kind="toxic"), "unknown_kind"),
     "kind a list": (official(kind=["harmful"]), "unknown_kind"),

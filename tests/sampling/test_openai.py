@@ -96,7 +96,7 @@ def test_every_draw_is_one_request_with_all_fields_of_sampling(answers):
         "top_k": -1,
         "min_p": 0.0,
         "repetition_penalty": 1.0,
-        "chat_template_kwargs": {"enable_thinking": False},
+        "chat_template_kwargs": {"enable_thinking": False, "thinking": False},
     }
     assert {received.path for received in server.received} == {"/v1/chat/completions"}
     assert "Authorization" not in server.received[0].headers
@@ -201,6 +201,7 @@ def test_whatever_the_server_does_no_prompt_is_lost_or_doubled(answers, tries, m
         (counted("Half an", finish="length"), ("Half an", "length", None, None)),
         (counted("<think>hm</think>Yes."), ("Yes.", "stop", "hm", None)),
         (counted("<think>hm", finish="length"), ("", "length", "hm", "unfinished_thought")),
+        (chat("Use a pot.<|im_end|>\n<|im_start|>user\nMore"), ("Use a pot.", "stop", None, None)),
         (chat(None, message={"content": None, "reasoning_content": "hm"}), ("", "stop", "hm", "only_thoughts")),
         (counted(""), ("", "stop", None, None)),
     ],
