@@ -40,6 +40,11 @@ def damaged(text: str, *, like: str = "") -> bool:
     return any(char in text and char not in like for char in "\x00\ufffd")
 
 
+def without_cut_character(text: str) -> str:
+    """Returns a text that was cut at a number of tokens without the marks (U+FFFD) of a character that was cut too."""
+    return text.rstrip("\ufffd")
+
+
 def same_text(source: str, translation: str) -> bool:
     """Returns whether a translation is its source again, apart from case, white space and HTML entities.
 

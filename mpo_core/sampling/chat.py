@@ -18,7 +18,7 @@ from mpo_core.http.errors import LastingError, RefusedError
 from mpo_core.http.many import ServiceDownError, ask_all
 from mpo_core.http.refused import refused_service
 from mpo_core.http.throttle import shared_throttle
-from mpo_core.languages.defects import damaged
+from mpo_core.languages.defects import damaged, without_cut_character
 from mpo_core.models import load_tokenizer
 from mpo_core.models.chat import has_control_token
 from mpo_core.models.templates import thinking_switches
@@ -178,6 +178,7 @@ def _answer_of(reply: Completion, request: SampleRequest) -> Answer:
     if reply.finish == "content_filter":
         raise LastingError("content_filter")
     text = reply.text or ""
+    text = without_cut_character(text) if reply.finish == "length" else text
     if damaged(text, like=request.text):
         raise LastingError("invalid_text")
     parts = separate(text, context=request.text)

@@ -12,6 +12,7 @@ import torch
 from mpo_core.contract.errors import BadInputError, quantity
 from mpo_core.contract.progress import Progress, ignore_progress
 from mpo_core.contract.sampling import Answer, GenerationSettings, NoAnswer, SampleRequest
+from mpo_core.languages.defects import without_cut_character
 from mpo_core.models import context_length
 from mpo_core.models.chat import encode_prompt, end_of_turn
 from mpo_core.models.memory import halving
@@ -292,6 +293,8 @@ def _answer(tokenizer: Any, row: _Row, new: list[int], ends: list[int]) -> Answe
     text = tokenizer.decode(body, skip_special_tokens=True, clean_up_tokenization_spaces=False)
     # Some models mark their thoughts with special tokens.
     whole = tokenizer.decode(body, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+    if stop is None:
+        text, whole = without_cut_character(text), without_cut_character(whole)
     rendered = tokenizer.decode(row.tokens[-_LAST:], skip_special_tokens=False).rstrip()
     opening = "" if row.request.text.rstrip().endswith(rendered[-_LAST:]) else open_thought(rendered)
     parts = separate(whole, context=row.request.text, opening=opening, special=tokenizer.all_special_tokens)

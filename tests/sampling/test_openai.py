@@ -199,6 +199,7 @@ def test_whatever_the_server_does_no_prompt_is_lost_or_doubled(answers, tries, m
     ("reply", "expected"),
     [
         (counted("Half an", finish="length"), ("Half an", "length", None, None)),
+        (counted("Half an \ufffd\ufffd", finish="length"), ("Half an ", "length", None, None)),
         (counted("<think>hm</think>Yes."), ("Yes.", "stop", "hm", None)),
         (counted("<think>hm", finish="length"), ("", "length", "hm", "unfinished_thought")),
         (chat("Use a pot.<|im_end|>\n<|im_start|>user\nMore"), ("Use a pot.", "stop", None, None)),

@@ -93,9 +93,8 @@ def test_greedy_is_the_argmax_of_each_row_alone(model: Any, tokenizer: Any) -> N
     for request, row in zip(REQUESTS, responses, strict=True):
         new = by_hand(model, tokenizer, request.text, 12)
         assert row["tokens"] == len(new)
-        assert row["text"] == tokenizer.decode(
-            [t for t in new if t != tokenizer.eos_token_id], skip_special_tokens=True
-        )
+        text = tokenizer.decode([t for t in new if t != tokenizer.eos_token_id], skip_special_tokens=True)
+        assert row["text"] == (text if tokenizer.eos_token_id in new else text.rstrip("\ufffd"))
         assert row["prompt"] == request.text
     assert len({row["text"] for row in responses}) > 1
 
@@ -162,7 +161,9 @@ def test_end_tokens_of_the_model_end_an_answer(model: Any, tokenizer: Any) -> No
 def test_tokens_count_the_end_token(model: Any, tokenizer: Any) -> None:
     responses = run(model, tokenizer, n=30, temperature=3.0, max_new_tokens=40).to_pylist()
     assert {row["finish_reason"] for row in responses} == {"stop", "length"}
-    assert all(row["tokens"] == 40 for row in responses if row["finish_reason"] != "stop")
+    cut = [row for row in responses if row["finish_reason"] != "stop"]
+    assert all(row["tokens"] == 40 for row in cut)
+    assert not any(row["text"].endswith("\ufffd") for row in cut)  # the limit may fall between the bytes of a character
     ascii_only = [row for row in responses if row["finish_reason"] == "stop" and row["text"].isascii()]
     # One byte a token here, but special tokens in the middle count and leave no text.
     assert all(row["tokens"] >= len(row["text"]) + 1 for row in ascii_only)
