@@ -127,6 +127,7 @@ def cautions(summary: RunSummary) -> list[str]:
         _not_finite_caution(summary),
         _short_training_caution(summary),
         _cut_answers_caution(summary),
+        _cut_candidates_caution(summary),
         _cut_caution(summary),
         _unchanged_caution(summary),
         _few_caution(summary),
@@ -261,14 +262,30 @@ def _short_training_caution(summary: RunSummary) -> str:
 
 
 def _cut_answers_caution(summary: RunSummary) -> str:
-    stages = [stage for stage in summary.stages if stage.stage == "sampling" and stage.label.endswith(MODELS)]
-    cut, answers = sum(stage.counts.get("length", 0) for stage in stages), sum(stage.rows for stage in stages)
+    cut, answers = _cut_answers(summary, MODELS)
     if cut <= _MOSTLY * answers:
         return ""
     return (
         f"{cut:,} of {answers:,} answers were cut at evaluation.sampling.max_new_tokens, so the judge read only their "
         "beginnings. For whole answers, raise it."
     )
+
+
+def _cut_candidates_caution(summary: RunSummary) -> str:
+    cut, answers = _cut_answers(summary, ("pairs",))
+    if cut <= _NOTABLE * answers:
+        return ""
+    return (
+        f"{cut:,} of {answers:,} answers from which pairs are made were cut at sampling.max_new_tokens. In a pair such "
+        "an answer has an end token all the same, which teaches the model to end in mid-sentence. For whole answers, "
+        "raise it."
+    )
+
+
+def _cut_answers(summary: RunSummary, purposes: tuple[str, ...]) -> tuple[int, int]:
+    """Returns how many sampled answers were cut at the token limit, and how many there are, by the end of the label."""
+    stages = [stage for stage in summary.stages if stage.stage == "sampling" and stage.label.endswith(purposes)]
+    return sum(stage.counts.get("length", 0) for stage in stages), sum(stage.rows for stage in stages)
 
 
 def _cut_caution(summary: RunSummary) -> str:

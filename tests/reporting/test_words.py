@@ -122,6 +122,9 @@ def test_answers_that_were_cut_are_reported(summary: RunSummary, cut: int, repor
     pairs = stage.model_copy(update={"label": "sw-train-pairs", "counts": {"length": 10}})
     notes = cautions(summary.model_copy(update={"stages": [stage, pairs]}))
     assert any(f"{cut} of 10 answers were cut" in note for note in notes) == reported
+    assert any("10 of 10 answers from which pairs are made were cut at sampling" in note for note in notes)
+    none_cut = summary.model_copy(update={"stages": [stage, pairs.model_copy(update={"counts": {"stop": 10}})]})
+    assert not any("from which pairs are made" in note for note in cautions(none_cut))
 
 
 def test_swapped_pairs_are_reported_and_where_they_cannot_be_known(summary: RunSummary) -> None:
