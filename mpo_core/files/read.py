@@ -168,17 +168,28 @@ def read_text(path: Path, *, fix: str) -> str:
 
 
 def read_parquet(path: Path, *, fix: str) -> pa.Table:
-    """Reads a Parquet file, or a folder of them. Columns come from the files only, never from parts of the path.
+    """Reads a Parquet file.
 
     Raises:
         BadInputError: it is missing (`fix` says what to do) or damaged.
     """
-    if is_folder(path):
-        with readable_arrow(path, fix):
-            # partitioning=None: a folder named `language=en` does not add a column.
-            return pq.read_table(path, partitioning=None)
     with opened_parquet(path, fix=fix) as file:
         return file.read()
+
+
+def parquet_files(folder: Path) -> list[Path]:
+    """Returns the Parquet files of a folder and its subfolders, in the order of their names, without hidden ones.
+
+    Raises:
+        BadInputError: there is none.
+    """
+    files = [file for file in folder.rglob("*") if file.suffix.lower() == ".parquet" and file.is_file()]
+    shown = [file for file in files if not any(part[0] in "._" for part in file.relative_to(folder).parts)]
+    if not shown:
+        raise BadInputError(
+            "the folder holds no Parquet file", where=str(folder), fix="Name a folder of files that end in .parquet."
+        )
+    return sorted(shown, key=lambda file: file.relative_to(folder).as_posix())
 
 
 @contextlib.contextmanager

@@ -152,7 +152,7 @@ def _object(number: int, path: Path, item: JsonValue) -> Record:
 
 def _arrow_file(path: Path, form: Form, fix: str, only: str | None) -> Records:
     if files.is_folder(path):
-        return arrow_records(str(path), (table := files.read_parquet(path, fix=fix)).schema, table.to_batches())
+        return _together(str(path), [_arrow_file(file, "parquet", fix, only) for file in files.parquet_files(path)])
     if form == "arrow":
         table = read_arrow(path, fix=fix)
         return arrow_records(str(path), table.schema, table.to_batches())
@@ -160,6 +160,17 @@ def _arrow_file(path: Path, form: Form, fix: str, only: str | None) -> Records:
         schema = file.schema_arrow
         columns = None if only is None or only not in schema.names else [only]
     return arrow_records(str(path), schema, _parquet_batches(path, fix, columns))
+
+
+def _together(where: str, parts: Sequence[Records]) -> Records:
+    """Joins tables, each with the columns and types of its own: Arrow would cast them all to those of the first."""
+    rows = (record for part in parts for record in part.rows)
+    return Records(
+        where,
+        list(dict.fromkeys(column for part in parts for column in part.columns or ())),
+        (record._replace(row=number) for number, record in enumerate(rows)),
+        {column: names for part in reversed(parts) for column, names in part.class_names.items()},
+    )
 
 
 def _parquet_batches(path: Path, fix: str, columns: list[str] | None) -> Iterator[pa.RecordBatch]:

@@ -80,6 +80,25 @@ def test_csv_with_byte_order_mark_quotes_and_columns(tmp_path: Path) -> None:
     ]
 
 
+def test_files_of_a_folder_have_the_columns_and_types_of_their_own(tmp_path: Path) -> None:
+    (tmp_path / "b").mkdir()
+    (tmp_path / "README.md").write_text("Rows of many files.")
+    (tmp_path / "_part.parquet").write_text("hidden")
+    pq.write_table(pa.table({"text": ["Bake."], "safe": [True], "topic": pa.nulls(1)}), tmp_path / "a.parquet")
+    pq.write_table(
+        pa.table({"text": ["Knit."], "safe": [2], "topic": ["wool"], "by": ["me"]}), tmp_path / "b" / "a.parquet"
+    )
+    records = open_records(tmp_path, "parquet", fix="-")
+    assert records.columns == ["text", "safe", "topic", "by"]
+    assert [(record.row, dict(record.values)) for record in records.rows] == [
+        (0, {"text": "Bake.", "safe": True, "topic": None}),
+        (1, {"text": "Knit.", "safe": 2, "topic": "wool", "by": "me"}),
+    ]
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(BadInputError, match="the folder holds no Parquet file"):
+        open_records(tmp_path / "empty", "parquet", fix="-")
+
+
 def test_jsonl_parquet_and_dataset_give_the_same_prompts(tmp_path: Path) -> None:
     rows = [{"text": f"Sing song {i}.\u2028", "harmful": i % 2 == 0} for i in range(6)]
     (tmp_path / "p.jsonl").write_text("\n".join(json.dumps(r, ensure_ascii=False) for r in rows), encoding="utf-8")
