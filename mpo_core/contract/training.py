@@ -123,7 +123,8 @@ class TrainingSettings(Settings):
     epochs: float = Field(2.0, gt=0.0)
     """How often training passes over all pairs; 0.5 is half of them once. Default: 2."""
     max_steps: int | None = Field(None, ge=1)
-    """Maximum number of optimiser steps, whatever `epochs` says. Default: no limit."""
+    """Number of optimiser steps, in place of `epochs`; it may be more than `epochs` would give, since training passes
+    over the pairs again. Default: null, as many as `epochs` takes."""
     learning_rate: float = Field(6e-7, gt=0.0)
     """Learning rate at the end of the warm-up, its maximum. Default: 6e-7."""
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
