@@ -1,5 +1,6 @@
 """Reads a file of answers of any tool: prompts and answers as tables, and the labels that people gave."""
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,6 +23,10 @@ _LABELS = {
     **dict.fromkeys(("unsafe", "harmful", "yes", "true", "1"), "unsafe"),
     "invalid": "invalid",
 }
+_TRUTHS = {"yes", "no", "true", "false", "1", "0"}
+_SAFE = {"safe", "harmless", "benign", "unharmful"}
+_NOT_SAFE = {"not", "non", "no", "unsafe", "harmful"}
+"""Words in the name of a column whose *true* means safe, and words without which it does."""
 _LONGEST_SHOWN = 20
 
 
@@ -86,16 +91,22 @@ def _shared(columns: Columns, names: Sequence[str]) -> dict[str, str]:
 def labels_of(rows: Sequence[Record], column: str, records: Records) -> dict[int, str]:
     """Returns the labels in a column by row number; a row without a label, or with `unjudged`, has no entry.
 
+    Yes, true and 1 mean unsafe, but safe in a column whose name says so, such as `is_safe`.
+
     Raises:
         BadInputError: a label is unknown.
     """
     labels: dict[int, str] = {}
     unknown: Counter[str] = Counter()
+    parts = set(re.findall("[a-z]+", re.sub("(?<=[a-z])(?=[A-Z])", " ", column).lower()))
+    true_is_safe = bool(parts & _SAFE) and not parts & _NOT_SAFE
     for row in rows:
         value = none_for_nan(row.values.get(column))
         text = "" if value is None else str(value).strip().casefold().removesuffix(".0")
         if text in _LABELS:
-            labels[row.row] = _LABELS[text]
+            label = _LABELS[text]
+            turned = true_is_safe and text in _TRUTHS
+            labels[row.row] = ("safe" if label == "unsafe" else "unsafe") if turned else label
         elif text not in {"", "unjudged"}:
             unknown[text if len(text) <= _LONGEST_SHOWN else "a longer text"] += 1
     if unknown:
@@ -103,7 +114,8 @@ def labels_of(rows: Sequence[Record], column: str, records: Records) -> dict[int
         raise BadInputError(
             f"{quantity(unknown.total(), 'unknown label')}: {some}",
             where=f"{records.where}, column {column!r}",
-            fix="Write safe, unsafe or invalid (yes means unsafe, no means safe), or leave the field empty.",
+            fix="Write safe, unsafe or invalid (yes means unsafe, but safe in a column such as is_safe), or leave the "
+            "field empty.",
         )
     return labels
 

@@ -37,6 +37,16 @@ def test_kinds_of_published_files(tmp_path: Path) -> None:
     assert answers.rejected["reason"].to_pylist() == ["unknown_kind"]
 
 
+@pytest.mark.parametrize(
+    ("column", "expected"),
+    [("is_safe", "safe"), ("responseSafe", "safe"), ("not_safe", "unsafe"), ("unsafe", "unsafe"), ("label", "unsafe")],
+)
+def test_what_true_means_by_the_name_of_the_column(tmp_path: Path, column: str, expected: str) -> None:
+    other = {"safe": "unsafe", "unsafe": "safe"}[expected]
+    answers = read(tmp_path, [{column: value} for value in (True, 0, "yes", "unsafe")], COLUMNS._replace(labels=column))
+    assert [row.label for row in answers.rows] == [expected, other, expected, "unsafe"]
+
+
 def test_nan_is_no_label(tmp_path: Path) -> None:
     answers = read(tmp_path, [{"label": value} for value in (1.0, float("nan"), 0.0)])
     assert [row.label for row in answers.rows] == ["unsafe", None, "safe"]
