@@ -6,6 +6,8 @@ from flows.run import BEFORE_EVALUATION, Future, Run
 from mpo_core.contract.artifacts import ArtifactRef
 from mpo_core.contract.benchmark import HELD_OUT, Benchmark
 from mpo_core.contract.errors import BadInputError
+from mpo_core.contract.tables import PROMPTS
+from mpo_core.languages.defects import folded
 from mpo_core.prompts.benchmark import benchmark_fingerprint
 from mpo_core.reporting import BenchmarkCard
 from mpo_core.translation.build import fingerprint as translation_fingerprint
@@ -61,6 +63,8 @@ def _read(run: Run, benchmark: Benchmark) -> BenchmarkPrompts:
     run.check_before(BEFORE_EVALUATION, judge.require_ready)
     texts: Texts = {(code, block): block for code in blocks for block in blocks[code]}
     texts |= {(code, block): _translate(run, block, code) for code in translated for block in blocks[dominant]}
+    trained_on = _training_prompts(run)
+    texts_of = [row["text"] for block in blocks[dominant] for row in run.store.read_table(block, PROMPTS).to_pylist()]
     card = BenchmarkCard(
         name=name,
         label=benchmark.label,
@@ -70,8 +74,16 @@ def _read(run: Run, benchmark: Benchmark) -> BenchmarkPrompts:
         judge="" if benchmark.judging is None else str(benchmark.judging.model_dump()["judge"]),
         translated=translated,
         missing=[code for code in lacking if code not in translated],
+        trained=sum(folded(text) in trained_on for text in texts_of),
     )
     return BenchmarkPrompts(benchmark, texts, card)
+
+
+def _training_prompts(run: Run) -> set[str]:
+    """Returns the training prompts of the run, in the form in which two prompts are the same."""
+    shards = [step.shard for step in run.steps if step.stage == "prompts"]
+    rows = [row for shard in shards for row in run.store.read_table(shard.rows, PROMPTS).to_pylist()]
+    return {folded(row["text"]) for row in rows if row["split"] == "train"}
 
 
 def _translate(run: Run, block: ArtifactRef, target: str) -> Future:

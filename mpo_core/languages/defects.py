@@ -33,6 +33,11 @@ def normalised(text: str) -> str:
     return " ".join(unicodedata.normalize("NFC", text).split())
 
 
+def folded(text: str) -> str:
+    """Returns the form in which two prompts are the same: apart from case, white space and Unicode form."""
+    return normalised(text).casefold()
+
+
 def damaged(text: str, *, like: str = "") -> bool:
     """Returns whether a text has half of a surrogate pair, or a NUL or U+FFFD that its source, `like`, lacks."""
     if any("\ud800" <= char <= "\udfff" for char in text):

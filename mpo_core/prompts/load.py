@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from mpo_core.contract.prompts import Prompt, PromptSource
 from mpo_core.contract.tables import PROMPTS, QUARANTINE, REFERENCE_ANSWERS, prompt_id
-from mpo_core.languages.defects import normalised
+from mpo_core.languages.defects import folded
 from mpo_core.settings import PromptSettings
 
 Row = dict[str, Any]
@@ -152,7 +152,7 @@ def _without_leaks(
     first: dict[str, _Candidate] = {}
     result = []
     for row in rows:
-        earlier = first.setdefault(normalised(row.prompt.text).casefold(), row)
+        earlier = first.setdefault(folded(row.prompt.text), row)
         split, other = (_split_of(candidate, settings) for candidate in (row, earlier))
         if split == other:
             result.append(row)

@@ -220,12 +220,17 @@ def _risen(summary: RunSummary, metric: Metric, above: float) -> list[str]:
 
 
 def _benchmark_cautions(summary: RunSummary) -> list[str]:
-    """Names the languages that a benchmark lacks, and those in which this run has translated it."""
+    """Names languages that a benchmark lacks or was translated into, and counts the prompts that were trained on."""
     sentences = []
     for card in summary.cards:
         missing, translated = (listed(list(map(language_name, codes))) for codes in (card.missing, card.translated))
         if missing:
             sentences.append(f"{card.label} has no {card.content} in {missing}, so nothing was measured there.")
+        if card.trained:
+            sentences.append(
+                f"The model was trained on {quantity(card.trained, 'prompt')} of {card.label}: its figures do not show "
+                "how the model answers prompts that are new to it. Train on others."
+            )
         if translated:
             sentences.append(
                 f"This run has translated {card.label} into {translated}: errors of translation count too."

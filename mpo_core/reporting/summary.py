@@ -154,6 +154,8 @@ class BenchmarkCard(Record):
     """Languages in which this run has translated the prompts."""
     missing: list[str] = Field(default_factory=list)
     """Languages of the run in which it has no prompts."""
+    trained: int = 0
+    """Prompts in the dominant language that are training prompts of the run too."""
 
     @field_validator("metrics")
     @classmethod
