@@ -114,9 +114,8 @@ class FileBenchmark(Benchmark):
         """The kind of prompt source that reads a file of this name; None if it is not a file of prompts."""
         suffixes = [suffix.lower() for suffix in Path(self.path).suffixes]
         forms: dict[str, Form] = {".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "jsonl", ".ndjson": "jsonl"}
-        return next((forms[suffix] for suffix in suffixes if suffix in forms), None) or (
-            "parquet" if ".parquet" in suffixes else None
-        )
+        forms |= {".parquet": "parquet", ".arrow": "parquet"}
+        return next((forms[suffix] for suffix in suffixes if suffix in forms), None)
 
     def spelling(self, column: str, names: Collection[str]) -> str | None:
         """Returns the first value of a column that is one of these names in upper or lower case; None if none is.

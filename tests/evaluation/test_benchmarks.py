@@ -45,6 +45,17 @@ def test_a_prompt_of_multijail_has_one_id_in_every_language(multijail):
     assert [row["reason"] for row in rejected.to_pylist()] == ["empty_text"]
 
 
+@pytest.mark.parametrize("name", ["m.parquet", "m.arrow"])
+def test_multijail_as_parquet_and_arrow(multijail, tmp_path, name):
+    table = pa.table({code: ["one", "two"] for code in ("id", "tags", "en")})
+    if name.endswith("arrow"):
+        with pa.ipc.new_file(str(tmp_path / name), table.schema) as writer:
+            writer.write_table(table)
+    else:
+        pq.write_table(table, tmp_path / name)
+    assert benchmark_prompts(multijail(path=str(tmp_path / name)), "en")[0]["text"].to_pylist() == ["one", "two"]
+
+
 def test_a_language_that_a_benchmark_lacks_has_no_prompts(multijail):
     prompts, rejected = benchmark_prompts(multijail(), "ja")
     assert (prompts.num_rows, rejected.num_rows) == (0, 0)
