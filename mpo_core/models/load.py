@@ -23,8 +23,10 @@ _log = logging.getLogger(__name__)
 
 TOGETHER = "Check that config.json and the weights belong together."
 
-_PROBE = "Hello, it's 2023!  DON'T add 12345 + 67.\n\nＡＢ é, 你好世界, নমস্কার, مرحبا:\t{x} (y) <b>z</b>"
+_PROBE = "Here it's 2023!  DON'T add 12345 + 67.\n\nＡＢ é, 你好世界, নমস্কার, مرحبا:\t{x} (y) <b>z</b>"
 """A text whose tokens show how a tokenizer normalises, and where it splits words, numbers and spaces."""
+_FIRST = 6
+"""Tokens at most of the first word of `_PROBE` with a space before it."""
 
 LOADING = threading.Lock()
 """Held while a model is loaded: transformers does it under a global meta-device context, which is not thread-safe."""
@@ -85,8 +87,8 @@ def as_described(folder: Path, tokenizer: Any) -> Any:
 
     transformers 5.23 lets some classes replace the normaliser and the splitting into words of that file: GPT-2's for
     any model, and Qwen's for any model of its architecture. The model would silently get tokens that it was never
-    trained on (huggingface/transformers#45920). An `add_prefix_space` in tokenizer_config.json is meant to differ, and
-    code that came with the model may.
+    trained on (huggingface/transformers#45920). A space before the text may differ, where the option
+    `add_prefix_space` says so, and so may code that came with the model.
 
     Raises:
         BadInputError: the tokenizer cannot be read, or a plain one differs from the file too.
@@ -110,12 +112,14 @@ def _reads_as_described(folder: Path, tokenizer: Any) -> bool:
     file, options = folder / "tokenizer.json", folder / "tokenizer_config.json"
     if not file.is_file() or not type(tokenizer).__module__.startswith("transformers."):
         return True
-    if options.is_file() and json_object(folder, options.name).get("add_prefix_space") is not None:
-        return True
     described = tokenizers.Tokenizer.from_file(str(file))
     described.no_truncation()
     expected: list[int] = described.encode(_PROBE, add_special_tokens=False).ids
-    return bool(tokenizer(_PROBE, add_special_tokens=False)["input_ids"] == expected)
+    own: list[int] = tokenizer(_PROBE, add_special_tokens=False)["input_ids"]
+    if options.is_file() and json_object(folder, options.name).get("add_prefix_space") is not None:
+        rest = len(expected) - _FIRST  # this option says what comes before a text, whatever the file describes
+        own, expected = own[-rest:], expected[-rest:]
+    return own == expected
 
 
 def load_model(

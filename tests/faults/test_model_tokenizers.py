@@ -149,7 +149,7 @@ def test_a_tokenizer_reads_as_its_file_describes_whatever_its_class_would_do(tmp
     threes = pre_tokenizers.Split(tokenizers.Regex(r"\p{N}{1,3}"), "isolated")
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([threes, pre_tokenizers.ByteLevel(add_prefix_space=False)])
     tokenizer.save(str(tmp_path / "tokenizer.json"))
-    settings = {"tokenizer_class": kind, "eos_token": "<end>", "chat_template": MESSAGE}
+    settings = {"tokenizer_class": kind, "eos_token": "<end>", "chat_template": MESSAGE, "add_prefix_space": False}
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
     (tmp_path / "config.json").write_text(json.dumps({"model_type": model}))
     loaded = load_tokenizer(tmp_path, ModelSettings())
