@@ -10,7 +10,7 @@ from tasks.model import ModelFolder
 from tasks.stage import ShardInput, read_rows, stage, tell_progress
 
 
-@stage("distillation", verb="teach")
+@stage("distillation", verb="teach", version=2)
 def answer_as_teacher(
     store: ArtifactStore,
     *,
@@ -48,7 +48,7 @@ def answer_as_teacher(
     )
 
 
-@stage("distillation", verb="distil")
+@stage("distillation", verb="distil", version=2)
 def measure_teacher(
     store: ArtifactStore,
     *,

@@ -10,7 +10,7 @@ from tasks.model import ModelFolder, trained_model
 from tasks.stage import ShardInput, current_key, read_rows, shard_of, stage, tell_progress
 
 
-@stage("edit", verb="edit")
+@stage("edit", verb="edit", version=2)
 def edit_model(
     store: ArtifactStore,
     *,

@@ -12,7 +12,7 @@ from mpo_core.prompts.blocks import blocks
 from tasks.stage import ShardInput, read_rows, stage
 
 
-@stage("evaluation", verb="read-benchmark")
+@stage("evaluation", verb="read-benchmark", version=2)
 def read_benchmark(
     store: ArtifactStore, *, benchmark: Benchmark, language: str, fingerprint: list[str], block_size: int, label: str
 ) -> Shard:

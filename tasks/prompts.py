@@ -10,7 +10,7 @@ from mpo_core.settings import PromptSettings
 from tasks.stage import stage
 
 
-@stage("prompts", verb="prompts", version=3)
+@stage("prompts", verb="prompts", version=4)
 def read_prompts(
     store: ArtifactStore,
     *,

@@ -12,7 +12,7 @@ from tasks.model import ModelFolder
 from tasks.stage import ShardInput, read_rows, stage, tell_progress
 
 
-@stage("reference", verb="reference", version=3)
+@stage("reference", verb="reference", version=4)
 def measure_gaps(
     store: ArtifactStore,
     *,
@@ -34,7 +34,7 @@ def measure_gaps(
     return _measured(store, model, texts, language, weights=weights, pooling=pooling, **forward)
 
 
-@stage("reference", verb="states", version=2)
+@stage("reference", verb="states", version=3)
 def measure_states(
     store: ArtifactStore,
     *,
@@ -65,7 +65,7 @@ def check_order(
     return Shard(rows=store.write_table("reference", SWAPS, swaps.rows, language=language), counts=swaps.counts)
 
 
-@stage("reference", verb="rank", version=2)
+@stage("reference", verb="rank", version=3)
 def rank_answers(
     store: ArtifactStore,
     *,

@@ -11,7 +11,7 @@ from tasks.model import ModelFolder
 from tasks.stage import ShardInput, read_rows, stage, tell_progress
 
 
-@stage("sampling", verb="sample", version=4)
+@stage("sampling", verb="sample", version=5)
 def sample_answers(
     store: ArtifactStore,
     *,

@@ -24,7 +24,7 @@ _log = logging.getLogger(__name__)
 _NOT_LOGGED = frozenset({"epoch", "step", "total_flos", "train_loss"})
 
 
-@stage("training", verb="train", version=3)
+@stage("training", verb="train", version=4)
 def train_model(
     store: ArtifactStore,
     *,

@@ -27,7 +27,7 @@ from tasks.model import ModelFolder
 from tasks.stage import ShardInput, current_key, read_rows, stage, tell_progress
 
 
-@stage("evaluation", verb="read-text")
+@stage("evaluation", verb="read-text", version=2)
 def score_text(
     store: ArtifactStore, *, model: ModelFolder, passages: Sequence[ArtifactRef], weights: str, label: str
 ) -> Shard:
@@ -39,7 +39,7 @@ def score_text(
     return Shard(rows=store.write_table("evaluation", TEXT_SCORES, scores))
 
 
-@stage("evaluation", verb="diverge", version=2)
+@stage("evaluation", verb="diverge", version=3)
 def measure_divergence(
     store: ArtifactStore,
     *,
@@ -142,7 +142,7 @@ def compare_utility(
 _COMPARED = ((text.compare_text, TEXT_SCORES), (lm_eval.compare_tasks, TASK_ITEMS))
 
 
-@stage("evaluation", verb="states", version=2)
+@stage("evaluation", verb="states", version=3)
 def read_states(
     store: ArtifactStore,
     *,
