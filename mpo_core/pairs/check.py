@@ -6,7 +6,7 @@ import pyarrow as pa
 
 from mpo_core.contract.tables import PAIRS, QUARANTINE
 from mpo_core.pairs.gates import Row, quarantine_row
-from mpo_core.reply import turn_marks
+from mpo_core.reply import has_template
 
 _PROMPTS = ("source_prompt", "target_prompt")
 _ANSWERS = ("source_chosen", "source_rejected", "target_chosen", "target_rejected")
@@ -37,14 +37,12 @@ def pair_fault(row: Row) -> tuple[str, str] | None:
 
 
 def template_marks(row: Row) -> list[str]:
-    """Returns the sides (source, target) both of whose answers hold marks of a chat template that their prompt lacks.
-
-    Marks in one answer alone are what its model wrote, not a template that a tool has applied.
-    """
+    """Returns the sides (source, target) to whose answers a chat template was applied."""
+    answers = ("chosen", "rejected")
     return [
         side
         for side in ("source", "target")
-        if all(turn_marks(row[f"{side}_{name}"], row[f"{side}_prompt"]) for name in ("chosen", "rejected"))
+        if has_template(row[f"{side}_prompt"], [row[f"{side}_{answer}"] for answer in answers])
     ]
 
 

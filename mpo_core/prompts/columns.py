@@ -16,9 +16,11 @@ from mpo_core.files.read import digest, is_folder
 from mpo_core.files.records import Record, Records, require_columns
 from mpo_core.languages.known import language
 from mpo_core.prompts.kinds import canonical_label, read_kinds
+from mpo_core.reply import has_template
 
 FIX = "Check prompts.sources[].path."
 Columns = str | dict[str, str]
+_MARKED = Fault("template_marks", "both answers hold marks of turns; give them without their chat template")
 
 
 class ColumnSource(PromptSource, abc.ABC):
@@ -126,7 +128,7 @@ class ColumnSource(PromptSource, abc.ABC):
                 faults.append((record, prompt))
                 prompts.append(RejectedRow(record.row, *prompt))
             else:
-                answers, rejected = self._answers(record, dominant)
+                answers, rejected = self._answers(record, prompt.text, dominant)
                 prompts += [prompt._replace(answers=answers), *rejected]
         if len(faults) == len(selected):
             raise _all_rejected(records, faults)
@@ -161,9 +163,13 @@ class ColumnSource(PromptSource, abc.ABC):
         for value in (text, category, chosen, rejected):
             if isinstance(value, Fault):
                 return value
+        if chosen and rejected and has_template(str(text), [str(chosen), str(rejected)]):
+            return _MARKED
         return Prompt(record.row, str(text), kind, self.split, _or_none(category), _or_none(chosen), _or_none(rejected))
 
-    def _answers(self, record: Record, dominant: str) -> tuple[dict[str, ReferenceAnswers], list[RejectedRow]]:
+    def _answers(
+        self, record: Record, prompt: str, dominant: str
+    ) -> tuple[dict[str, ReferenceAnswers], list[RejectedRow]]:
         """Returns the answers of a row by language, and the languages whose answers are rejected.
 
         Without answers in the dominant language all are rejected: a pair of another language needs the same pair in it.
@@ -174,6 +180,8 @@ class ColumnSource(PromptSource, abc.ABC):
         for code in chosen:
             texts = [_answer(record, columns[code]) for columns in (chosen, rejected)]
             fault = next((text for text in texts if isinstance(text, Fault)), None)
+            if fault is None and has_template(prompt, map(str, texts)):
+                fault = _MARKED
             if fault is None:
                 answers[code] = ReferenceAnswers(*map(str, texts))
             else:

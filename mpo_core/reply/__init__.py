@@ -5,10 +5,10 @@ from mpo_core.reply.thoughts import (
     UNFINISHED,
     Parts,
     closing_of_open_thought,
+    has_template,
     open_thought,
     own_turn,
     separate,
-    turn_marks,
 )
 from mpo_core.reply.wrappers import Unwrapped, unwrap_translation
 
@@ -18,9 +18,9 @@ __all__ = [
     "Parts",
     "Unwrapped",
     "closing_of_open_thought",
+    "has_template",
     "open_thought",
     "own_turn",
     "separate",
-    "turn_marks",
     "unwrap_translation",
 ]

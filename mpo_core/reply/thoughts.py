@@ -1,7 +1,7 @@
 """Separates the thoughts of a reasoning model from its answer; each family of models marks them in its own way."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 UNFINISHED, ONLY_THOUGHTS = "unfinished_thought", "only_thoughts"
@@ -113,13 +113,13 @@ def separate(reply: str, *, context: str = "", opening: str = "", special: Seque
     return Parts("" if fault else text, parts.thought.strip(), fault)
 
 
-def turn_marks(answer: str, context: str) -> list[str]:
-    """Returns the marks of a chat template that was applied to an answer before: beginnings of turns, an end behind it.
+def has_template(prompt: str, answers: Iterable[str]) -> bool:
+    """Returns whether a chat template was applied to answers before: all hold marks of turns that their prompt lacks.
 
-    Marks that the request has too are data.
+    Marks are beginnings of turns, and an end behind the answer. Marks in one of two answers alone are what its model
+    wrote, not a template that a tool has applied.
     """
-    marks = [mark.group() for mark in _APPLIED.finditer(answer)]
-    return [mark for mark in dict.fromkeys(marks) if not _known(mark, context)]
+    return all(any(not _known(mark.group(), prompt) for mark in _APPLIED.finditer(answer)) for answer in answers)
 
 
 def own_turn(answer: str, context: str) -> str:

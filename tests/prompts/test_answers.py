@@ -85,3 +85,14 @@ def test_bad_columns(tmp_path: Path, settings: dict[str, Any], message: str) -> 
 def test_columns_of_one_side_are_refused(tmp_path: Path, settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         load(tmp_path, HEADER, **settings)
+
+
+@pytest.mark.parametrize("columns", [COLUMNS, {"chosen_column": "good", "rejected_column": "bad"}])
+def test_answers_with_a_chat_template_are_rejected(tmp_path: Path, columns: dict[str, Any]) -> None:
+    end = "<|im_end|>"
+    content = HEADER + f"A,a{end},a sw,b{end},b sw\nB,b,b sw,c{end},c sw\n"
+    loaded = load(tmp_path, content, **columns)
+    [row] = [row for row in loaded.quarantine.to_pylist() if row["reason"] != "no_dominant_answer"]
+    assert (row["row_id"].split("/")[1], row["reason"]) == ("0", "template_marks")
+    rows = zip(loaded.prompts["text"].to_pylist(), loaded.prompts["chosen"].to_pylist(), strict=True)
+    assert ("B", None if "en" in loaded.answers else "b") in rows
