@@ -79,8 +79,11 @@ def sample_answers(file: Path, out: Path, columns: Columns, n: int, *, seed: int
     Raises:
         BadInputError: the file cannot be read, or `out` is no CSV file, or exists: people may have filled it in.
     """
-    if out.suffix != ".csv" or out.exists():
-        raise BadInputError("the sheet must be a new .csv file", where=f"--out {out}", fix="Name another .csv file.")
+    if out.suffix != ".csv":
+        raise BadInputError("the sheet must be a .csv file", where=f"--out {out}", fix="Name a .csv file.")
+    if out.exists():
+        what = "this file exists, and people may have filled it in"
+        raise BadInputError(what, where=f"--out {out}", fix="Name a new file.")
     answers = read_answers(file, columns)
     rows = sample_rows(answers, n, seed=seed)
     write_atomically(out, sheet(rows))

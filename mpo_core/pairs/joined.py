@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from mpo_core.files.messages import none_for_nan
 from mpo_core.languages.known import named_language
 from mpo_core.pairs.gates import Row, Texts
 from mpo_core.pairs.language import source_language
@@ -53,7 +52,6 @@ def read_half(number: int, item: Mapping[str, Any], texts: Texts, labels: Row, j
 
 def _key(value: object) -> str:
     """Returns an id as text; 1.0 is 1, since columns of whole numbers with gaps become floats."""
-    value = none_for_nan(value)
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     return "" if value is None else str(value).strip()

@@ -46,7 +46,7 @@ def read_labels(item: dict[str, Any]) -> Row:
     for name, value in labels.items():
         if name == "weight":
             number = isinstance(value, int | float) and not isinstance(value, bool)
-            if not (number and 0 <= value <= _MOST_WEIGHT):  # false for NaN as well
+            if not (number and 0 <= value <= _MOST_WEIGHT):
                 raise BadRowError("bad_weight", "weight is not a finite number of at least 0")
         elif not isinstance(value, str) or not value:
             raise BadRowError(f"unknown_{name}", f"{name} is empty, or not text but {type(value).__name__}")

@@ -11,7 +11,7 @@ from mpo_core.contract.errors import BadInputError
 from mpo_core.files.compression import plain_suffix
 from mpo_core.files.dataset import dataset_records
 from mpo_core.files.json_values import json_items
-from mpo_core.files.messages import Unreadable
+from mpo_core.files.messages import Unreadable, none_for_nan
 from mpo_core.files.read import is_folder, read_text
 from mpo_core.files.records import FORMS, Records, open_records
 from mpo_core.pairs.gates import Row, Texts
@@ -128,6 +128,7 @@ def _row(number: int, item: Any, joining: Joining) -> Row | Half:
         raise item
     if not isinstance(item, dict):
         raise BadRowError("not_an_object", f"the row is a {type(item).__name__}, not an object")
+    item = {name: none_for_nan(value) for name, value in item.items()}
     if is_preference(item):
         item = as_trl(item)
         return read_half(number, item, _texts(item, ""), read_labels(item), joining)

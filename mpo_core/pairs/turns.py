@@ -4,13 +4,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from mpo_core.files.messages import Fault, Message, Speaker, messages_of, text_fault
+from mpo_core.languages.scripts import count_letters
 from mpo_core.pairs.gates import Texts
 
 PROMPT_KEYS = ("prompt", "conversations", "messages", "question", "instruction")
 """Names of the column of a prompt, after `source_` or `target_`."""
 _ANSWERS = ("chosen", "rejected")
-_SENTENCE = 3
-"""Words from which on a prompt at the beginning of both answers is no chance."""
+_SENTENCE = 10
+"""Letters from which on a prompt at the beginning of both answers is no chance; a Chinese character counts as three."""
 
 
 class BadRowError(ValueError):
@@ -57,7 +58,8 @@ def _without_repeated(prompt: str, answers: list[str]) -> list[str]:
     """Returns the answers without the prompt, where both are texts that begin with it, as some tools write them."""
     start = prompt.strip()
     rests = [answer.lstrip().removeprefix(start) for answer in answers]
-    repeated = len(start.split()) >= _SENTENCE and all(
+    letters = sum(map(str.isalpha, start)) + 2 * count_letters("Hani", start)
+    repeated = letters >= _SENTENCE and all(
         answer.lstrip().startswith(start) and rest[:1].isspace() and rest.strip()
         for answer, rest in zip(answers, rests, strict=True)
     )

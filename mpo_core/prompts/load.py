@@ -46,8 +46,7 @@ def load_prompts(settings: PromptSettings, *, dominant: str, seed: int) -> Loade
     Of equal texts only the first is used (`duplicate_prompt`); so is the first of texts that differ in case, white
     space or Unicode form alone and would fall into several splits (`other_split`), since a test prompt must not occur
     in training. A text that is harmful in one row and harmless in another is rejected in both (`conflicting_kind`). Of
-    the other rows, a source with a `limit` gives that many: a
-    random sample, in the order of the rows.
+    the other rows, a source with a `limit` gives that many: a random sample, in the order of the rows.
 
     Args:
         settings: the sources and the shares of the splits.

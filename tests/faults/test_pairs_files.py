@@ -110,6 +110,28 @@ def test_a_prompt_at_the_beginning_of_both_answers_is_no_part_of_them(tmp_path):
     assert second["target_chosen"] == repeats["target_chosen"]  # an answer may begin with the question
 
 
+def test_a_prompt_in_chinese_at_the_beginning_of_both_answers_is_no_part_of_them(tmp_path):
+    texts = {"prompt": "怎么烤面包？", "chosen": "混合面粉和水。", "rejected": "我不能说。"}
+    target = {f"target_{name}": text for name, text in texts.items()}
+    repeats = {f"target_{name}": f"{texts['prompt']}\n{texts[name]}" for name in ("chosen", "rejected")}
+    to_json(tmp_path / "p.json", [written("texts") | {"language": "zh"} | target | repeats])
+    (pair,) = import_pairs(tmp_path / "p.json")[0].to_pylist()
+    assert {name: pair[name] for name in target} == target
+
+
+def test_nan_is_a_missing_value(tmp_path):
+    nan = float("nan")
+    gaps = dict.fromkeys(("kind", "split", "weight", "language", "source_prompt"), nan)
+    to_json(tmp_path / "p.json", [official(**gaps), official(**dict.fromkeys(gaps))])
+    first, second = import_pairs(tmp_path / "p.json")[0].to_pylist()
+    assert {**first, "pair_id": None} == {**second, "pair_id": None}
+    alpaca = {"instruction": GOOD["source"][0], "output": list(GOOD["source"][1:]), "id": 1.0}
+    other = dict(zip(NAMES, GOOD["target"], strict=True)) | {"id": 1.0}
+    to_json(tmp_path / "p.json", [row | dict.fromkeys(("input", "system", "history"), nan) for row in (alpaca, other)])
+    (pair,) = import_pairs(tmp_path / "p.json")[0].to_pylist()
+    assert [tuple(pair[f"{side}_{n}"] for n in NAMES) for side in GOOD] == list(GOOD.values())
+
+
 def test_marks_of_turns_that_the_prompt_has_too_are_data(tmp_path):
     prompt = "What do <|im_end|> and [INST] mean in a template?"
     answers = {
@@ -178,7 +200,6 @@ BAD_ROWS = {
     "one language": ({"prompt": "a", "chosen": "b", "rejected": "c"}, "one_language"),
     "unknown kind": (official(kind="toxic"), "unknown_kind"),
     "kind a list": (official(kind=["harmful"]), "unknown_kind"),
-    "weight not finite": (official(weight=float("nan")), "bad_weight"),
     "weight infinite": (official(weight=float("inf")), "bad_weight"),
     "weight below 0": (official(weight=-1.0), "bad_weight"),
     "weight of 400 digits": (official(weight=10**400), "bad_weight"),
