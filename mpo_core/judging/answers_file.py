@@ -1,6 +1,5 @@
 """Reads a file of answers of any tool: prompts and answers as tables, and the labels that people gave."""
 
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,21 +11,23 @@ from mpo_core.contract.errors import BadInputError, quantity, shortened
 from mpo_core.contract.tables import PROMPTS, QUARANTINE, RESPONSES, prompt_id
 from mpo_core.files.messages import Fault, none_for_nan
 from mpo_core.files.records import Record, Records, form_of, open_records, require_columns
+from mpo_core.languages.harm_words import (
+    FALSE,
+    HARM_NOUNS,
+    HARMFUL,
+    HARMLESS,
+    NOT,
+    TRUE,
+    canonical_label,
+    kind_of_label,
+    words_of,
+)
 from mpo_core.languages.known import named_language
 
-_KINDS = {
-    **dict.fromkeys(("harmful", "unsafe"), "harmful"),
-    **dict.fromkeys(("harmless", "unharmful", "safe", "benign"), "harmless"),
-}
-_LABELS = {
-    **dict.fromkeys(("safe", "harmless", "unharmful", "no", "false", "0"), "safe"),
-    **dict.fromkeys(("unsafe", "harmful", "yes", "true", "1"), "unsafe"),
-    "invalid": "invalid",
-}
-_TRUTHS = {"yes", "no", "true", "false", "1", "0"}
-_SAFE = {"safe", "harmless", "benign", "unharmful"}
-_NOT_SAFE = {"not", "non", "no", "unsafe", "harmful"}
-"""Words in the name of a column whose *true* means safe, and words without which it does."""
+_NOT_SAFE = NOT | HARMFUL | HARM_NOUNS
+"""Words without which `safe` in the name of a column means that *true* is safe."""
+_LABELS = {"harmful": "unsafe", "harmless": "safe"}
+"""Label of an answer, by the kind that its word means."""
 _LONGEST_SHOWN = 20
 
 
@@ -83,8 +84,9 @@ def _shared(columns: Columns, names: Sequence[str]) -> dict[str, str]:
     language = named_language(columns.language)
     if columns.language not in names and language is not None:
         shared["language"] = language
-    if columns.kind not in names and columns.kind in _KINDS:
-        shared["kind"] = _KINDS[columns.kind]
+    kind = columns.kind.strip().casefold()
+    if columns.kind not in names and kind in _LABELS:  # another word, such as `safe`, may be a column that is missing
+        shared["kind"] = kind
     return shared
 
 
@@ -98,15 +100,16 @@ def labels_of(rows: Sequence[Record], column: str, records: Records) -> dict[int
     """
     labels: dict[int, str] = {}
     unknown: Counter[str] = Counter()
-    parts = set(re.findall("[a-z]+", re.sub("(?<=[a-z])(?=[A-Z])", " ", column).lower()))
-    true_is_safe = bool(parts & _SAFE) and not parts & _NOT_SAFE
+    parts = set(words_of(column))
+    true_is_safe = bool(parts & HARMLESS) and not parts & _NOT_SAFE
     for row in rows:
         value = none_for_nan(row.values.get(column))
-        text = "" if value is None else str(value).strip().casefold().removesuffix(".0")
-        if text in _LABELS:
-            label = _LABELS[text]
-            turned = true_is_safe and text in _TRUTHS
-            labels[row.row] = ("safe" if label == "unsafe" else "unsafe") if turned else label
+        text = canonical_label(value)
+        kind = kind_of_label(text)
+        if text in TRUE | FALSE:
+            labels[row.row] = "safe" if (text in TRUE) == true_is_safe else "unsafe"
+        elif text == "invalid" or kind is not None:
+            labels[row.row] = _LABELS.get(str(kind), text)
         elif text not in {"", "unjudged"}:
             unknown[text if len(text) <= _LONGEST_SHOWN else "a longer text"] += 1
     if unknown:
@@ -168,7 +171,7 @@ def _fields(row: Record, columns: Columns, shared: Mapping[str, str]) -> tuple[s
     language = shared.get("language") or named_language(name)
     if language is None:
         return Fault("unknown_language", f"{shortened(str(name), _LONGEST_SHOWN)!r} names no known language")
-    kind = shared.get("kind") or _KINDS.get(str(label).strip().casefold())
+    kind = shared.get("kind") or kind_of_label(canonical_label(label))
     if kind is None:
         return Fault("unknown_kind", f"{shortened(str(label), _LONGEST_SHOWN)!r} is neither harmful nor harmless")
     return str(prompt), str(response), language, kind

@@ -14,8 +14,9 @@ from mpo_core.contract.prompts import Kind, Prompt, PromptSource, ReferenceAnswe
 from mpo_core.files.messages import Fault, Unreadable, none_for_nan
 from mpo_core.files.read import digest, is_folder
 from mpo_core.files.records import Record, Records, require_columns
+from mpo_core.languages.harm_words import canonical_label
 from mpo_core.languages.known import language
-from mpo_core.prompts.kinds import canonical_label, read_kinds
+from mpo_core.prompts.kinds import read_kinds
 from mpo_core.reply import has_template
 
 FIX = "Check prompts.sources[].path."

@@ -6,47 +6,36 @@ import json
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from mpo_core.contract.errors import BadInputError, quantity
 from mpo_core.contract.prompts import Kind
 from mpo_core.files.messages import Fault, Unreadable, none_for_nan
 from mpo_core.files.records import Record, Records
+from mpo_core.languages.harm_words import (
+    FALSE,
+    HARM_NOUNS,
+    HARMFUL,
+    HARMLESS,
+    NOT,
+    TRUE,
+    canonical_label,
+    kind_of_label,
+    kind_of_words,
+    words_of,
+)
 
 if TYPE_CHECKING:
     from mpo_core.prompts.columns import ColumnSource
 
-TRUE = frozenset({"true", "yes", "y", "t", "on", "1"})
-FALSE = frozenset({"false", "no", "n", "f", "off", "0"})
-_HARMFUL = {"harmful", "unsafe", "toxic", "malicious", "jailbreak"}
-_HARMLESS = {"harmless", "safe", "benign", "unharmful", "nontoxic"}
-_NOT = {"not", "non", "no"}
 # Words in a column's name that say nothing of the direction; `is_prompt_harmful` is `harmful`.
 _FILLER = {"is", "was", "the", "a", "prompt", "request", "query", "question", "instruction", "user", "input", "text"}
 _FILLER |= {"label", "labels", "flag", "gt", "human"}
-_HARM_NOUNS = {"toxicity", "harm"}
 _RESPONSE = {"response", "answer", "completion", "output", "reply", "generation", "continuation", "refusal"}
 _RESPONSE |= {"chosen", "rejected", "assistant", "model", "bot", "chatbot", "gpt", "llm"}
 _SHOWN = 20
 _LABEL = re.compile(r"[\w.+/-]{1,32}")
 _PLAIN = re.compile(r"[\w.+-]+")
-
-
-def canonical_label(value: object) -> str:
-    """Returns a label in the spelling for comparisons: lower case, single spaces, `1` for 1.0, `true` for True.
-
-    Null becomes the empty label.
-    """
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, int | float | Decimal):
-        value = str(value)
-    text = " ".join(str(value).split()).casefold()
-    whole = re.fullmatch(r"([+-]?[0-9]+)\.0*", text)
-    return whole.group(1) if whole else text
 
 
 def read_kinds(records: Records, rows: Sequence[Record], source: ColumnSource, *, key: str) -> list[Kind | Fault]:
@@ -100,7 +89,7 @@ def _kind(label: str, column: str, source: ColumnSource, records: Records) -> Ki
         direction = column_direction(column)
         opposite: dict[Kind, Kind] = {"harmful": "harmless", "harmless": "harmful"}
         return direction if direction is None or label in TRUE else opposite[direction]
-    return _direction(label.replace("_", " ").replace("-", " ").split(), _HARMFUL, _HARMLESS)
+    return kind_of_label(label)
 
 
 def _mapped(label: str, kind_map: Mapping[str, Kind], names: Sequence[str]) -> Kind | None:
@@ -121,28 +110,13 @@ def column_direction(column: str) -> Kind | None:
     """
     if labels_a_response(column):
         return None
-    return _direction([part for part in _words(column) if part not in _FILLER], _HARMFUL | _HARM_NOUNS, _HARMLESS)
+    return kind_of_words([part for part in words_of(column) if part not in _FILLER], HARMFUL | HARM_NOUNS)
 
 
 def labels_a_response(column: str) -> bool:
     """Returns whether a column by its name labels an answer, and so does not say whether the prompt is harmful."""
     plurals = {"replies": "reply"}
-    return any(plurals.get(name, name.removesuffix("s")) in _RESPONSE for name in _words(column))
-
-
-def _words(name: str) -> list[str]:
-    return re.findall(r"[a-z]+|[0-9]+", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", name).lower())
-
-
-def _direction(words: Sequence[str], harmful: set[str], harmless: set[str]) -> Kind | None:
-    negated = len(words) == 2 and words[0] in _NOT  # noqa: PLR2004 - a negation and a word
-    if not words or len(words) != 1 + negated:
-        return None
-    if words[-1] in harmful:
-        return "harmless" if negated else "harmful"
-    if words[-1] in harmless:
-        return "harmful" if negated else "harmless"
-    return None
+    return any(plurals.get(name, name.removesuffix("s")) in _RESPONSE for name in words_of(column))
 
 
 def _unknown(
@@ -182,7 +156,7 @@ def _unknown(
 def _showable(label: str, counts: Mapping[str, int]) -> bool:
     """Returns whether a value is certainly a label: a wrong column may hold prompts, which must not be shown."""
     words = label.replace("_", " ").split()
-    known = _HARMFUL | _HARMLESS | _NOT | TRUE | FALSE | {"very", "partly", "prompt", "response", "request", "is"}
+    known = HARMFUL | HARMLESS | NOT | TRUE | FALSE | {"very", "partly", "prompt", "response", "request", "is"}
     if _LABEL.fullmatch(label) or known.issuperset(words):
         return True
     return counts[label] > 1 and len(label) <= 40 and len(words) <= 4 and len(counts) <= _SHOWN  # noqa: PLR2004

@@ -162,9 +162,8 @@ def test_a_labelled_sheet_and_another_judge_are_compared_with(mpo, judge, answer
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
         writer.writerows(row | {"label": "unsafe" if row["kind"] == "harmful" else "safe"} for row in reversed(rows))
-    assert (
-        "this file exists, and people may have filled it in" in mpo("judge", "sample", answers, "--out", path).err
-    )  # labels stay
+    refused = mpo("judge", "sample", answers, "--out", path).err  # the labels stay
+    assert "this file exists, and people may have filled it in" in refused
     labelled = json.loads(judge("--judge", "refusal_rules", "--against", path, "--json").out)["agreement"][-1]
     assert labelled["n"] == 4
     assert sum(labelled["confusion"].values()) == 4

@@ -31,10 +31,24 @@ def test_a_language_is_named_by_a_code_or_in_english(tmp_path: Path) -> None:
 
 
 def test_kinds_of_published_files(tmp_path: Path) -> None:
-    labels = ["harmful", "Unsafe", "harmless", "unharmful", "benign", "safe", "maybe"]
+    labels = ["harmful", "Unsafe", "harmless", "unharmful", "benign", "safe", "nontoxic", "not harmful", "maybe"]
     answers = read(tmp_path, [{"kind": label, "prompt": label} for label in labels])
-    assert answers.prompts["kind"].to_pylist() == ["harmful"] * 2 + ["harmless"] * 4
+    assert answers.prompts["kind"].to_pylist() == ["harmful"] * 2 + ["harmless"] * 6
     assert answers.rejected["reason"].to_pylist() == ["unknown_kind"]
+
+
+def test_only_harmful_and_harmless_are_the_kind_of_all_rows(tmp_path: Path) -> None:
+    for name in ("harmless", "Harmless"):
+        answers = read(tmp_path, [{}], COLUMNS._replace(kind=name))
+        assert answers.prompts["kind"].to_pylist() == ["harmless"]
+    with pytest.raises(BadInputError, match=r"no column 'safe' \(--kind\)"):
+        read(tmp_path, [{}], COLUMNS._replace(kind="safe"))
+
+
+def test_words_of_labels(tmp_path: Path) -> None:
+    words = ["y", "T", "toxic", "n", "f", "off", "nontoxic", "benign", "not_safe", "invalid", "unjudged"]
+    labels = [row.label for row in read(tmp_path, [{"label": name} for name in words]).rows]
+    assert labels == ["unsafe"] * 3 + ["safe"] * 5 + ["unsafe", "invalid", None]
 
 
 @pytest.mark.parametrize(
