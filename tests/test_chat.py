@@ -9,7 +9,7 @@ import pytest
 from mpo_core.contract.errors import BadInputError
 from mpo_core.microworld import checkpoint_dir
 from mpo_core.models import load_tokenizer
-from mpo_core.models.chat import encode_prompt, encode_response
+from mpo_core.models.chat import encode_prompt, encode_response, end_of_turn
 from mpo_core.settings import ModelSettings
 from mpo_core.training.encoding import PairText, encode_text
 from tests.architectures import CHATS, chat_tokenizer
@@ -240,3 +240,42 @@ def test_control_tokens_in_the_vocabulary_open_no_turn(kind, text):
     if kind == "unigram":
         decoded = own.decode(encode_response(own, text)[:-1])
         assert decoded.replace(" ", "") == text.replace(" ", "")
+
+
+MARKS = ["<|start|>", "<|channel|>", "<|message|>", "<|return|>", "<|user|>", "<|assistant|>", "[INST]", "[/INST]"]
+MARKS += ["</s>", "<|im_start|>", "<|im_end|>", "<|eot_id|>", "<|start_header_id|>", "<|end_header_id|>"]
+MARKS += ["<start_of_turn>", "<end_of_turn>"]
+GPT_OSS = (
+    "{% for m in messages %}{% if m.role == 'assistant' %}<|start|>assistant<|channel|>final<|message|>{{ m.content }}"
+    "{{ '<|return|>' if loop.last and not add_generation_prompt else '<|end|>' }}"
+    "{% else %}<|start|>{{ m.role }}<|message|>{{ m.content }}<|end|>{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}<|start|>assistant{% endif %}"
+)
+MISTRAL = (
+    "{% for m in messages %}{{ '[INST] ' + m.content + '[/INST]' if m.role == 'user' else ' ' + m.content + '</s>' }}"
+    "{% endfor %}"
+)
+UNENDED = (
+    "{% for m in messages %}<|{{ m.role }}|>\n{{ m.content }}\n{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>\n{% endif %}"
+)
+ONE_TURN = "{{ raise_exception('one turn') if messages | length > 1 else messages[0].content + '<|end|>' }}"
+ENDS = {
+    "gpt-oss": (GPT_OSS, "<|return|>"),
+    "ChatML": (CHATS["Qwen3"]["template"], "<|im_end|>"),
+    "ChatML that always opens an answer": (CHATML, "<|im_end|>"),
+    "Llama 3": (CHATS["Llama"]["template"], "<|eot_id|>"),
+    "Gemma": (CHATS["Gemma2"]["template"], "<end_of_turn>"),
+    "Mistral": (MISTRAL, "</s>"),
+    "no end": (UNENDED, None),
+    "one turn": (ONE_TURN, None),
+}
+
+
+@pytest.mark.parametrize("case", ENDS)
+def test_the_end_of_an_answer_is_what_the_template_puts_directly_behind_the_last_one(tokenizer, case):
+    template, end = ENDS[case]
+    own = copy.deepcopy(tokenizer)
+    own.add_special_tokens({"additional_special_tokens": MARKS})
+    own.chat_template = template
+    assert end_of_turn(own) == (None if end is None else own.convert_tokens_to_ids(end))

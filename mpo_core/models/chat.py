@@ -76,7 +76,7 @@ def encode_response(tokenizer: Any, response: str) -> list[int]:
 
 
 def end_of_turn(tokenizer: Any) -> int | None:
-    """Returns the control token with which the chat template ends an answer; None if it ends none with one.
+    """Returns the control token with which the chat template ends the last answer; None if it ends it with none.
 
     It may be another token than the tokenizer's end token: of a model that was trained on a template of its own, or by
     a tool that left the end token of the base model in place.
@@ -90,7 +90,8 @@ def _end_of_turn(tokenizer: Any, size: int, template: str) -> int | None:
     question, answer = "\ue000q\ue001", "\ue000a\ue001"
     turns = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
     try:
-        _, behind = render(tokenizer, turns).rsplit(answer, 1)
+        # Without the header of another answer: gpt-oss ends the last answer with another token than those before it.
+        _, behind = render(tokenizer, turns, arguments={"add_generation_prompt": False}).rsplit(answer, 1)
         first = _encode(tokenizer, behind.lstrip())[:1]
     except BadInputError:  # a template for one turn
         return None

@@ -55,7 +55,6 @@ def _answer(request: dict[str, Any]) -> dict[str, str]:
         rendered = render_jinja_template(
             conversations=[messages],
             chat_template=request["template"],
-            add_generation_prompt=True,
             **request["special"],
         )
         text = rendered[0][0]

@@ -123,6 +123,8 @@ def render(
 ) -> str:
     """Returns a conversation as text in the tokenizer's chat template, up to and including the assistant's header.
 
+    The argument `add_generation_prompt=False` leaves out this header.
+
     Raises:
         BadInputError: the template raises something, does not end, gives far too much text, or loses a message's text.
     """
@@ -160,12 +162,11 @@ def render_messages(tokenizer: Any, messages: Messages, switches: Mapping[str, A
 def _rendered(tokenizer: Any, messages: Messages, switches: Mapping[str, Any], *, quote: bool) -> str:
     from transformers import PreTrainedTokenizerBase
 
+    switches = {"add_generation_prompt": True, **switches}
     if type(tokenizer).apply_chat_template is not PreTrainedTokenizerBase.apply_chat_template:
         # This class of tokenizers renders without a template.
         with _as_template_error(quote=quote):
-            rendered: str = tokenizer.apply_chat_template(
-                messages, add_generation_prompt=True, tokenize=False, **switches
-            )
+            rendered: str = tokenizer.apply_chat_template(messages, tokenize=False, **switches)
             return rendered
     template = template_of(tokenizer)
     special = {**tokenizer.special_tokens_map, **switches}
