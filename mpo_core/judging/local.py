@@ -24,9 +24,9 @@ from mpo_core.models import (
     local_folder,
 )
 from mpo_core.models.chat import encode_filled
+from mpo_core.models.described import as_described
 from mpo_core.models.fit import check_config
 from mpo_core.models.library import reading
-from mpo_core.models.load import as_described
 from mpo_core.models.memory import halving
 from mpo_core.models.templates import render
 from mpo_core.settings import ModelSettings

@@ -13,8 +13,9 @@ from typing import Any
 
 from mpo_core.contract.errors import BadInputError, installation
 from mpo_core.files.read import read_text
+from mpo_core.models.described import as_described
 from mpo_core.models.finite import refuse_not_finite
-from mpo_core.models.folder import json_object, read_weights
+from mpo_core.models.folder import read_weights
 from mpo_core.models.library import reading, refuse_any
 from mpo_core.models.templates import try_template
 from mpo_core.settings import ModelSettings
@@ -22,11 +23,6 @@ from mpo_core.settings import ModelSettings
 _log = logging.getLogger(__name__)
 
 TOGETHER = "Check that config.json and the weights belong together."
-
-_PROBE = "Here it's 2023!  DON'T add 12345 + 67.\n\nＡＢ é, 你好世界, নমস্কার, مرحبا:\t{x} (y) <b>z</b>"
-"""A text whose tokens show how a tokenizer normalises, and where it splits words, numbers and spaces."""
-_FIRST = 6
-"""Tokens at most of the first word of `_PROBE` with a space before it."""
 
 LOADING = threading.Lock()
 """Held while a model is loaded: transformers does it under a global meta-device context, which is not thread-safe."""
@@ -80,46 +76,6 @@ def _refuse_newer_tokenizer(folder: Path) -> None:
             fix="Save it again; if a newer library wrote it: pip install -U tokenizers transformers.",
         ):
             tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
-
-
-def as_described(folder: Path, tokenizer: Any) -> Any:
-    """Returns a tokenizer that reads texts as tokenizer.json in its folder describes: the given one, or a plain one.
-
-    transformers 5.23 lets some classes replace the normaliser and the splitting into words of that file: GPT-2's for
-    any model, and Qwen's for any model of its architecture. The model would silently get tokens that it was never
-    trained on (huggingface/transformers#45920). A space before the text may differ, where the option
-    `add_prefix_space` says so, and so may code that came with the model.
-
-    Raises:
-        BadInputError: the tokenizer cannot be read, or a plain one differs from the file too.
-    """
-    where = f"model {folder}, tokenizer.json"
-    with reading("the tokenizer cannot be used", where=where, fix="Save the tokenizer again."):
-        if _reads_as_described(folder, tokenizer):
-            return tokenizer
-        from transformers import PreTrainedTokenizerFast
-
-        plain = PreTrainedTokenizerFast.from_pretrained(folder)
-        if not _reads_as_described(folder, plain):
-            raise ValueError("transformers gives other tokens than the file describes")
-    _log.info("the tokenizer is read as its file describes, not as a %s", type(tokenizer).__name__)
-    return plain
-
-
-def _reads_as_described(folder: Path, tokenizer: Any) -> bool:
-    import tokenizers
-
-    file, options = folder / "tokenizer.json", folder / "tokenizer_config.json"
-    if not file.is_file() or not type(tokenizer).__module__.startswith("transformers."):
-        return True
-    described = tokenizers.Tokenizer.from_file(str(file))
-    described.no_truncation()
-    expected: list[int] = described.encode(_PROBE, add_special_tokens=False).ids
-    own: list[int] = tokenizer(_PROBE, add_special_tokens=False)["input_ids"]
-    if options.is_file() and json_object(folder, options.name).get("add_prefix_space") is not None:
-        rest = len(expected) - _FIRST  # this option says what comes before a text, whatever the file describes
-        own, expected = own[-rest:], expected[-rest:]
-    return own == expected
 
 
 def load_model(

@@ -271,6 +271,7 @@ def _loaded_tokenizer(folder: Path) -> _ModelTokenizer:
     with _loading(folder), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Recommended: pip install sacremoses")  # sacremoses is not used
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        # Not `as_described`: only NLLB's own class puts the source language, its `src_lang`, before a text.
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     return _ModelTokenizer(tokenizer, config, _where(folder))
 

@@ -136,26 +136,77 @@ def test_a_template_that_fails_on_some_texts_alone(model_copy):
     assert "secret" not in str(caught.value)  # a prompt is never shown
 
 
+TEXT = "In 2023, 12345 people didn't, and it's fine."
+
+
+def described(folder, kind, model="llama", *, ended=True, file_begins_with_space=False, **options):
+    """Writes a tokenizer that splits numbers into threes, whatever its class does; returns what its file describes."""
+    own = tokenizers.Tokenizer(BPE())
+    own.pre_tokenizer, own.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    letters, marks = pre_tokenizers.ByteLevel.alphabet(), ["<|endoftext|>"]
+    trainer = trainers.BpeTrainer(initial_alphabet=letters, special_tokens=marks, show_progress=False)
+    own.train_from_iterator([TEXT, "Hello, it's 2023! DON'T add 12345"] * 2, trainer)
+    threes = pre_tokenizers.Split(tokenizers.Regex(r"\p{N}{1,3}"), "isolated")
+    own.pre_tokenizer = pre_tokenizers.Sequence([threes, pre_tokenizers.ByteLevel(file_begins_with_space)])
+    own.save(str(folder / "tokenizer.json"))
+    settings = {"tokenizer_class": kind, "chat_template": MESSAGE, **options}
+    settings |= {"eos_token": "<|endoftext|>"} if ended else {}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    (folder / "config.json").write_text(json.dumps({"model_type": model}))
+    return own
+
+
+def ids(tokenizer, text):
+    return tokenizer(text, add_special_tokens=False)["input_ids"]
+
+
 @pytest.mark.parametrize(
     ("model", "kind"), [("llama", "GPT2Tokenizer"), ("qwen2", "PreTrainedTokenizerFast"), ("llama", "LlamaTokenizer")]
 )
 def test_a_tokenizer_reads_as_its_file_describes_whatever_its_class_would_do(tmp_path, model, kind):
-    text = "In 2023, 12345 people didn't, and it's fine."
-    tokenizer = tokenizers.Tokenizer(BPE())
-    tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
-    letters, marks = pre_tokenizers.ByteLevel.alphabet(), ["<end>"]
-    trainer = trainers.BpeTrainer(initial_alphabet=letters, special_tokens=marks, show_progress=False)
-    tokenizer.train_from_iterator([text, "Hello, it's 2023! DON'T add 12345"] * 2, trainer)
-    threes = pre_tokenizers.Split(tokenizers.Regex(r"\p{N}{1,3}"), "isolated")
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([threes, pre_tokenizers.ByteLevel(add_prefix_space=False)])
-    tokenizer.save(str(tmp_path / "tokenizer.json"))
-    settings = {"tokenizer_class": kind, "eos_token": "<end>", "chat_template": MESSAGE, "add_prefix_space": False}
-    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
-    (tmp_path / "config.json").write_text(json.dumps({"model_type": model}))
+    expected = described(tmp_path, kind, model, add_prefix_space=False).encode(TEXT).ids
     loaded = load_tokenizer(tmp_path, ModelSettings())
-    expected = tokenizer.encode(text).ids
-    assert loaded(text, add_special_tokens=False)["input_ids"] == expected
+    assert ids(loaded, TEXT) == expected
     loaded.save_pretrained(tmp_path)
     again = load_tokenizer(tmp_path, ModelSettings())
-    assert again(text, add_special_tokens=False)["input_ids"] == expected
-    assert (again.eos_token, again.chat_template) == ("<end>", MESSAGE)
+    assert ids(again, TEXT) == expected
+    assert (again.eos_token, again.chat_template) == ("<|endoftext|>", MESSAGE)
+
+
+@pytest.mark.parametrize("model", ["llama", "qwen2"])
+@pytest.mark.parametrize("in_file", [False, True])
+@pytest.mark.parametrize("option", [None, False, True])
+def test_a_text_begins_with_a_space_where_the_option_says_so(tmp_path, model, in_file, option):
+    options = {} if option is None else {"add_prefix_space": option}
+    file = described(tmp_path, "GPT2Tokenizer", model, file_begins_with_space=in_file, **options)
+    if option is False:
+        file.pre_tokenizer[1] = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    loaded = load_tokenizer(tmp_path, ModelSettings())
+    for text in (TEXT, f" {TEXT}"):
+        assert ids(loaded, text) == file.encode(f" {TEXT}" if option else text).ids
+    loaded.save_pretrained(tmp_path)
+    assert ids(load_tokenizer(tmp_path, ModelSettings()), TEXT) == ids(loaded, TEXT)
+
+
+@pytest.mark.parametrize("kind", ["GPT2Tokenizer", "PreTrainedTokenizerFast"])
+def test_padding_and_truncation_in_the_file_change_no_text(tmp_path, kind):
+    own = described(tmp_path, kind)
+    expected = own.encode(TEXT).ids
+    own.enable_padding(length=500)
+    own.enable_truncation(max_length=9)
+    own.save(str(tmp_path / "tokenizer.json"))
+    assert ids(load_tokenizer(tmp_path, ModelSettings()), TEXT) == expected
+
+
+def test_a_token_that_another_file_adds_is_read_and_refuses_no_tokenizer(tmp_path):
+    described(tmp_path, "GPT2Tokenizer", added_tokens_decoder={"900": {"content": "<b>", "special": False}})
+    loaded = load_tokenizer(tmp_path, ModelSettings())
+    assert loaded.convert_tokens_to_ids("<b>") in ids(loaded, "A <b>bread</b>")
+    assert loaded.decode(ids(loaded, TEXT)) == TEXT
+
+
+def test_a_class_gives_its_end_token_where_the_files_name_none(tmp_path):
+    own = described(tmp_path, "GPT2Tokenizer", ended=False)
+    loaded = load_tokenizer(tmp_path, ModelSettings())
+    assert loaded.eos_token == "<|endoftext|>"  # noqa: S105 - no password
+    assert ids(loaded, TEXT) == own.encode(TEXT).ids
