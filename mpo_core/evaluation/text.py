@@ -19,6 +19,7 @@ from mpo_core.contract.metric import BITS_PER_BYTE, PARALLEL_TEXT
 from mpo_core.contract.tables import COMPARISONS, PASSAGES, TEXT_SCORES
 from mpo_core.evaluation.metrics import mean_row, require_finite
 from mpo_core.evaluation.statistics import holm, mean_interval
+from mpo_core.models.chat import encode_data
 from mpo_core.models.context import context_length
 
 _LOGITS = 2**26  # logits that exist at one time: 256 MiB in float32
@@ -49,7 +50,7 @@ def score_text(
     """
     rows = PASSAGES.check(passages).to_pylist()
     first = tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id
-    texts = [[first, *tokenizer(row["text"], add_special_tokens=False)["input_ids"]] for row in rows]
+    texts = [[first, *encode_data(tokenizer, row["text"])] for row in rows]
     limit, longest = context_length(model.config), max(map(len, texts), default=0)
     if limit is not None and longest > limit:
         raise BadInputError(

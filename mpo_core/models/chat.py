@@ -70,9 +70,13 @@ def _rendered(tokenizer: Any, messages: list[dict[str, str]], *, thinking: bool)
 
 def encode_response(tokenizer: Any, response: str) -> list[int]:
     """Returns an answer's token ids, with the end-of-turn token last; no token covers both prompt and answer."""
-    control = has_control_token(tokenizer, response)
-    ids = _encode_as_data(tokenizer, response) if control else _encode(tokenizer, response)
-    return [*ids, tokenizer.eos_token_id]
+    return [*encode_data(tokenizer, response), tokenizer.eos_token_id]
+
+
+def encode_data(tokenizer: Any, text: str) -> list[int]:
+    """Returns a text's token ids alone; control tokens in it are read as plain text."""
+    control = has_control_token(tokenizer, text)
+    return _encode_as_data(tokenizer, text) if control else _encode(tokenizer, text)
 
 
 def end_of_turn(tokenizer: Any) -> int | None:

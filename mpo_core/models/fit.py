@@ -246,8 +246,9 @@ def _refuse_other_shapes(model: Any, weights: Weights, folder: Path) -> None:
 def check_tokens(folder: Path, tokenizer: Any, model: Any) -> None:
     """Refuses token ids that the model has no embedding for.
 
-    A special token may lack one, such as that of images in the small models of Gemma 3, which read none: no text gives
-    it, since marks in a text are encoded as plain text. Those that frame texts, and those of the template, do occur.
+    A special token may lack one, such as that of images in the small models of Gemma 3, which read none: marks in a
+    prompt, an answer or a passage are encoded as plain text. lm-eval does not do so, and would fail on an item that
+    holds such a mark. The tokens that frame texts, and those of the template, do occur.
 
     Raises:
         BadInputError: the tokenizer, config.json or generation_config.json names such an id.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from types import SimpleNamespace
 
@@ -47,10 +48,14 @@ class Fixed(torch.nn.Module):
 class Letters:
     """A tokenizer whose tokens are letters, or runs of `size` of them."""
 
-    bos_token_id, eos_token_id = None, 0
+    bos_token_id, eos_token_id, unk_token_id = None, 0, None
+    chat_template, added_tokens_decoder = None, {}
 
     def __init__(self, size=1):
         self.size = size
+
+    def __len__(self):
+        return 2
 
     def __call__(self, text, **_):
         return {"input_ids": [1] * (len(text) // self.size)}
@@ -69,6 +74,14 @@ def test_bits_are_those_of_the_models_own_probabilities_one_text_at_a_time(small
             mean_nats = float(model(input_ids=ids, labels=ids).loss)
         assert row["bits"] == pytest.approx(mean_nats * (ids.shape[1] - 1) / math.log(2), rel=1e-5)
         assert (row["bytes"], row["tokens"]) == (len(text.encode()), ids.shape[1] - 1)
+
+
+def test_a_mark_in_a_passage_is_text(small):
+    model, tokenizer = small
+    own = copy.deepcopy(tokenizer)
+    own.add_special_tokens({"additional_special_tokens": ["<image>"]})  # a token without an embedding
+    text = passages(a="An <image> of bread")
+    assert score_text(model, own, text).to_pylist() == score_text(model, tokenizer, text).to_pylist()
 
 
 def test_equal_probabilities_of_256_tokens_cost_eight_bits_each():
