@@ -32,10 +32,12 @@ def read_benchmarks(run: Run) -> list[BenchmarkPrompts]:
     Raises:
         BadInputError: a benchmark has no prompts in any of these languages, or its judge cannot judge one of them.
     """
-    return [_read(run, benchmark) for benchmark in run.config.evaluation.benchmarks if benchmark.benchmark != HELD_OUT]
+    trained_on = training_prompts(run)
+    benchmarks = (entry for entry in run.config.evaluation.benchmarks if entry.benchmark != HELD_OUT)
+    return [_read(run, benchmark, trained_on) for benchmark in benchmarks]
 
 
-def _read(run: Run, benchmark: Benchmark) -> BenchmarkPrompts:
+def _read(run: Run, benchmark: Benchmark, trained_on: set[str]) -> BenchmarkPrompts:
     name, dominant = benchmark.benchmark, run.config.languages.dominant
     futures = {
         code: run.submit(
@@ -63,7 +65,6 @@ def _read(run: Run, benchmark: Benchmark) -> BenchmarkPrompts:
     run.check_before(BEFORE_EVALUATION, judge.require_ready)
     texts: Texts = {(code, block): block for code in blocks for block in blocks[code]}
     texts |= {(code, block): _translate(run, block, code) for code in translated for block in blocks[dominant]}
-    trained_on = _training_prompts(run)
     texts_of = [row["text"] for block in blocks[dominant] for row in run.store.read_table(block, PROMPTS).to_pylist()]
     card = BenchmarkCard(
         name=name,
@@ -75,11 +76,12 @@ def _read(run: Run, benchmark: Benchmark) -> BenchmarkPrompts:
         translated=translated,
         missing=[code for code in lacking if code not in translated],
         trained=sum(folded(text) in trained_on for text in texts_of),
+        prompts=len(texts_of),
     )
     return BenchmarkPrompts(benchmark, texts, card)
 
 
-def _training_prompts(run: Run) -> set[str]:
+def training_prompts(run: Run) -> set[str]:
     """Returns the training prompts of the run, in the form in which two prompts are the same."""
     shards = [step.shard for step in run.steps if step.stage == "prompts"]
     rows = [row for shard in shards for row in run.store.read_table(shard.rows, PROMPTS).to_pylist()]

@@ -1,6 +1,6 @@
 """Evaluation, gate and registry: what changed, whether that is good enough, and which version is promoted."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import pyarrow as pa
 
@@ -11,8 +11,9 @@ from flows.stages.shards import Change, Evaluation, Measured, Pairs, Shards, Sin
 from flows.stages.training import reference_gaps
 from flows.stages.utility import compare_utilities, measure_utility
 from mpo_core import registry
+from mpo_core.contract.artifacts import ArtifactRef
 from mpo_core.contract.benchmark import HELD_OUT
-from mpo_core.contract.tables import COMPARISONS, METRICS, VERDICTS
+from mpo_core.contract.tables import COMPARISONS, METRICS, PROMPTS, TRANSLATIONS, VERDICTS
 from mpo_core.evaluation.outcomes import unjudged
 from mpo_core.gate import decide as gate
 from mpo_core.reporting import BenchmarkCard
@@ -136,8 +137,22 @@ def decide(run: Run, change: Change) -> gate.GateDecision:
         dominant=languages.dominant,
         targets=languages.targets,
         since=store.read_table(run.result(change.since.comparison).rows, COMPARISONS) if change.since else None,
-        unjudged=unjudged(*verdicts),
+        unjudged=unjudged(
+            *verdicts,
+            prompts=prompt_keys(run, change.after.measured[0].prompts.texts),
+            samples=run.config.evaluation.sampling.n,
+        ),
     )
+
+
+def prompt_keys(run: Run, texts: Texts) -> Iterator[tuple[str, str, str]]:
+    """Yields language, kind and id of every prompt that a model is asked, whether it answers or not."""
+    for (language, block), prompts in texts.items():
+        table = run.store.read_table(block, PROMPTS)
+        kinds = dict(zip(table["prompt_id"].to_pylist(), table["kind"].to_pylist(), strict=True))
+        if not isinstance(prompts, ArtifactRef):
+            table = run.store.read_table(run.result(prompts).rows, TRANSLATIONS)
+        yield from ((language, kinds[prompt_id], prompt_id) for prompt_id in table["prompt_id"].to_pylist())
 
 
 def register(

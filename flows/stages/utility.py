@@ -6,7 +6,7 @@ from flows.run import Future, PlainText, Run
 from flows.stages.shards import Shards, Utility
 from mpo_core.contract.metric import ACCURACY, BITS_PER_BYTE, PARALLEL_TEXT
 from mpo_core.contract.tables import PASSAGES
-from mpo_core.evaluation.lm_eval import benchmark_name, places, require_lm_eval
+from mpo_core.evaluation.lm_eval import places, require_lm_eval
 from mpo_core.evaluation.passages import read_parallel_text
 from mpo_core.reporting import BenchmarkCard
 from tasks.model import ModelFolder
@@ -42,7 +42,8 @@ def check_utility(run: Run) -> None:
     """Checks that plain text and lm-eval can be used, before hours of training.
 
     Raises:
-        BadInputError: the text cannot be read, or lm-eval is asked for and not installed, or a task's language unclear.
+        BadInputError: the text cannot be read, or lm-eval is asked for and not installed, or the language of a task is
+            unclear.
     """
     plain_text(run)
     if run.config.evaluation.lm_eval is not None:
@@ -87,9 +88,11 @@ def utility_cards(run: Run, metrics: pa.Table) -> list[BenchmarkCard]:
     """Returns the cards of plain text and of lm-eval's tasks; table METRICS shows the languages that a task lacks."""
     settings = run.config.evaluation.lm_eval
     cards = [plain_text(run).card]
-    for name in dict.fromkeys(map(benchmark_name, [] if settings is None else settings.tasks)):
-        measured = {row["language"] for row in metrics.to_pylist() if row["benchmark"] == name}
-        missing = [code for code in _languages(run) if code not in measured]
+    wanted = places([] if settings is None else settings.tasks, _languages(run)).values()
+    measured = {(row["benchmark"], row["language"]) for row in metrics.to_pylist()}
+    for name in dict.fromkeys(place["benchmark"] for place in wanted):
+        codes = [place["language"] for place in wanted if place["benchmark"] == name]
+        missing = [code for code in codes if (name, code) not in measured]
         cards.append(
             BenchmarkCard(name=name, label=f"lm-eval {name}", metrics=[ACCURACY], origin="lm-eval", missing=missing)
         )

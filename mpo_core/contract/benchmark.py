@@ -14,7 +14,7 @@ from mpo_core.contract.judge import JUDGES, Judge
 from mpo_core.contract.metric import ANSWERS, Metric
 from mpo_core.contract.settings import LOCATION, Settings, UserPath
 from mpo_core.files.compression import plain_suffix
-from mpo_core.files.records import Form, open_records
+from mpo_core.files.records import FORMS, Form, open_records
 
 if TYPE_CHECKING:
     AnyJudge = Judge
@@ -112,10 +112,8 @@ class FileBenchmark(Benchmark):
     @property
     def _form(self) -> Form | None:
         """The kind of prompt source that reads a file of this name; None if it is not a file of prompts."""
-        suffixes = [suffix.lower() for suffix in Path(self.path).suffixes]
-        forms: dict[str, Form] = {".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "jsonl", ".ndjson": "jsonl"}
-        forms |= {".parquet": "parquet", ".arrow": "parquet"}
-        return next((forms[suffix] for suffix in suffixes if suffix in forms), None)
+        form = FORMS.get(plain_suffix(Path(self.path)))
+        return "parquet" if form == "arrow" else None if form == "txt" else form
 
     def spelling(self, column: str, names: Collection[str]) -> str | None:
         """Returns the first value of a column that is one of these names in upper or lower case; None if none is.

@@ -32,7 +32,7 @@ class Verdict(NamedTuple):
 
 
 class Unjudged(NamedTuple):
-    """How many of `n` answers to prompts of one kind in one language have no verdict, and so count in no share."""
+    """How many of `n` answers to prompts of one kind in one language are missing or unjudged, and count in no share."""
 
     language: str
     kind: str

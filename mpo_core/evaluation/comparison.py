@@ -88,7 +88,7 @@ def _require_comparable(before: pa.Table, after: pa.Table) -> None:
     differ = both.filter(pc.field("kind") != pc.field("kind_after")).num_rows
     if differ or (not both.num_rows and (first.num_rows or second.num_rows)):
         raise BadInputError(
-            f"{quantity(differ, 'prompt')} harmful for one model and harmless for the other"
+            f"the verdicts of one model call {quantity(differ, 'prompt')} harmful, those of the other harmless"
             if differ
             else f"of {first.num_rows} prompts judged before the training none is among the {second.num_rows} after it",
             where="comparison before/after",

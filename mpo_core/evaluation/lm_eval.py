@@ -19,6 +19,7 @@ from mpo_core.evaluation.comparison import paired_row
 from mpo_core.evaluation.metrics import mean_row
 from mpo_core.evaluation.shares import Share
 from mpo_core.evaluation.statistics import holm, share_interval
+from mpo_core.languages.known import LANGUAGES
 from mpo_core.models.load import pick_device
 from mpo_core.settings import LmEvalSettings, ModelSettings
 
@@ -95,28 +96,37 @@ def score_tasks(
 def places(names: Sequence[str], languages: Sequence[str]) -> dict[str, dict[str, str]]:
     """Returns benchmark and language of each task of lm-eval, by its name.
 
-    `{language}` in a name stands for each language in turn. A name without it counts for the dominant language, which
-    is the first of `languages`.
+    `{language}` in a name stands for each language in turn. A name without it counts for the language whose code is
+    one of its parts, such as `mgsm_direct_sw`, and without a code for the dominant language, which is the first of
+    `languages`.
 
     Raises:
-        BadInputError: a name without `{language}` has the code of a target language in it, or two names give one task.
+        BadInputError: a name without `{language}` has the codes of several languages, or that of one which is not
+            among `languages`, or two names give one task.
     """
     tasks: dict[str, dict[str, str]] = {}
     for name in names:
-        codes = languages if "{language}" in name else languages[:1]
-        named = set(re.split("[_-]", name)) & set(languages[1:])
-        if named and len(codes) == 1:
-            raise BadInputError(
-                f"the task {name} would count for {codes[0]}, but names {min(named)}",
-                where=f"{_WHERE}.tasks",
-                fix=f"Write {{language}} in place of {min(named)}.",
-            )
-        for code in codes:
+        for code in languages if "{language}" in name else [_language(name, languages)]:
             task = name.replace("{language}", code)
             if task in tasks:
                 raise BadInputError(f"the task {task} is named twice", where=f"{_WHERE}.tasks", fix="Name it once.")
             tasks[task] = {"benchmark": benchmark_name(name), "language": code}
     return tasks
+
+
+def _language(name: str, languages: Sequence[str]) -> str:
+    """Returns the code of the language for which a task without `{language}` in its name counts."""
+    parts = {*re.split("[_-]", name)}
+    codes = sorted(parts & {*languages}) or sorted(parts & LANGUAGES.keys()) or [languages[0]]
+    if len(codes) > 1 or codes[0] not in languages:
+        raise BadInputError(
+            f"it is unclear for which language the task {name} counts: its name has {' and '.join(codes)}, and the run "
+            f"has the languages {', '.join(languages)}",
+            where=f"{_WHERE}.tasks",
+            fix="Write {language} in place of the task's language, or give the task another name by a file in "
+            f"evaluation.lm_eval.include_path with `group: NAME` and `task: [{name}]`.",
+        )
+    return codes[0]
 
 
 def benchmark_name(task: str) -> str:

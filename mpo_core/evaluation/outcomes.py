@@ -51,14 +51,18 @@ def outcome_counts(verdicts: Iterable[pa.Table]) -> list[Outcomes]:
     return [Outcomes(*key, dict(counts[key]), dict(reasons[key].most_common())) for key in sorted(counts)]
 
 
-def unjudged(*models: Iterable[pa.Table]) -> list[Unjudged]:
+def unjudged(
+    *models: Iterable[pa.Table], prompts: Iterable[tuple[str, str, str]] = (), samples: int = 1
+) -> list[Unjudged]:
     """Counts the answers without a verdict by language and kind, those of the model that has most of them.
 
-    The judge came to none, or the model gave no answer where another one did. Which answers these are is no accident: a
-    filter stops the harmful ones, and a server times out at the long ones.
+    The judge came to none, or the model gave no answer. Which answers these are is no accident: a filter stops the
+    harmful ones, and a server times out at the long ones.
 
     Args:
         models: tables VERDICTS of each model, on the same prompts.
+        prompts: language, kind and id of each prompt, also of those that no model has answered.
+        samples: number of answers that were asked for each prompt.
     """
     judged: list[dict[tuple[str, str, str, int], bool]] = [
         {
@@ -68,7 +72,7 @@ def unjudged(*models: Iterable[pa.Table]) -> list[Unjudged]:
         }
         for tables in models
     ]
-    answers = {answer for of_model in judged for answer in of_model}
+    answers = {(*prompt, sample) for prompt in prompts for sample in range(samples)}.union(*judged)
     n = Counter(answer[:2] for answer in answers)
     lacking = [Counter(answer[:2] for answer in answers if not of_model.get(answer)) for of_model in judged]
     return [

@@ -114,7 +114,7 @@ def decide(
         dominant: code of the language in which nothing may be lost.
         targets: codes of the languages that had to improve.
         since: table COMPARISONS with the promoted version, on the same prompts, if it is to be replaced.
-        unjudged: the answers to held-out prompts that have no verdict; they are checked if there are any.
+        unjudged: the answers to held-out prompts that are missing or unjudged; they are checked if there are any.
     """
     values = {
         (row["benchmark"], row["language"], row["metric"], row["model"]): row["value"] for row in metrics.to_pylist()
@@ -207,7 +207,7 @@ def _check(rule: Rule, figures: list[_Figure], missing: list[str], bound: float)
 
 
 def _enough_verdicts(unjudged: Sequence[Unjudged], bound: float) -> list[GateCheck]:
-    """Checks that few answers have no verdict, which count in no share; returns nothing where each has one."""
+    """Checks that few answers are missing or have no verdict; they count in no share. Returns nothing if none does."""
     lacking = [place for place in unjudged if place.answers]
     if not lacking:
         return []
@@ -220,8 +220,8 @@ def _enough_verdicts(unjudged: Sequence[Unjudged], bound: float) -> list[GateChe
             passed=share <= bound + _TOLERANCE,
             value=share,
             bound=bound,
-            explanation=f"Answers without a verdict, {where}: {worst.answers:,} of {worst.n:,} ({_percent(share)}); it "
-            f"may be {_percent(bound)} at most",
+            explanation=f"Answers missing or without a verdict, {where}: {worst.answers:,} of {worst.n:,} "
+            f"({_percent(share)}); at most {_percent(bound)} are allowed",
             n=worst.n,
             language=worst.language,
         )

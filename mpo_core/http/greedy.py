@@ -90,7 +90,6 @@ class GreedyModel:
     def __init__(self, *, model: str, url: str | None, key_variable: str, timeout: float, connections: int) -> None:
         address = url if isinstance(url, ServiceUrl) else ServiceUrl(url or _URL)
         self._model, self._form = model, _Form()
-        self._accepted_limit: str | None = None
         self.key_variables = [key_variable] if address.user is None else []
         self._chat = ChatClient(address, key=_key(key_variable), timeout=timeout, connections=connections)
 
@@ -119,19 +118,20 @@ class GreedyModel:
         """
         form: _Form | None = self._form
         refusal: Exception = PassingError("no_answer")
+        limit_of_others: str | None = None
         while form is not None:
             body = form.body(self._model, messages, max_tokens, schema, arguments)
             completion = await self._chat.complete(body, hidden=hidden)
             if isinstance(completion, Completion):
-                # The next text is sent in the form that worked; where the limit has worked before, it was too much for
-                # this long text alone.
-                works = self._accepted_limit
-                self._form = replace(form, limit=form.limit or works)
-                self._accepted_limit = form.limit or works
+                # The next text is sent in the form that worked; a limit that was too much for this long text is not so
+                # for others.
+                self._form = replace(form, limit=form.limit or limit_of_others)
                 if completion.finish in {"content_filter", "length"}:
                     raise LastingError("refusal" if completion.finish == "content_filter" else "truncated")
                 return completion
             refusal = completion.error
+            if LONGER_THAN_CONTEXT.search(completion.words):
+                limit_of_others = form.limit or limit_of_others
             form = form.without(completion.words, body) if completion.status in MALFORMED else None
         raise refusal
 

@@ -228,8 +228,8 @@ def _benchmark_cautions(summary: RunSummary) -> list[str]:
             sentences.append(f"{card.label} has no {card.content} in {missing}, so nothing was measured there.")
         if card.trained:
             sentences.append(
-                f"The model was trained on {quantity(card.trained, 'prompt')} of {card.label}: its figures do not show "
-                "how the model answers prompts that are new to it. Train on others."
+                f"{card.trained:,} of {quantity(card.prompts, 'prompt')} of {card.label} are among the training "
+                "prompts: the answers to them do not show how the model answers prompts that are new to it."
             )
         if translated:
             sentences.append(

@@ -18,7 +18,10 @@ PAGE, SUMMARY = "methods.html", "methods.json"
 
 
 class Column(NamedTuple):
-    """A column of the table: its figure, heading, number format, and its heading on a console of 80 columns, if any."""
+    """A column of the table: its figure, heading, number format, and its heading on a console of 80 columns, if any.
+
+    `{dominant}` in a heading stands for the name of the dominant language.
+    """
 
     figure: str
     name: str
@@ -26,8 +29,8 @@ class Column(NamedTuple):
     short: str = ""
 
     def in_language(self, dominant: str) -> "Column":
-        """Returns the column with the dominant language's name in place of English."""
-        return self._replace(name=self.name.replace("English", dominant), short=self.short.replace("English", dominant))
+        """Returns the column with the dominant language's name in its headings."""
+        return self._replace(name=self.name.format(dominant=dominant), short=self.short.format(dominant=dominant))
 
 
 COLUMNS = (
@@ -41,9 +44,9 @@ COLUMNS = (
     Column("target_helped", "helped", "share", "helped"),
     Column("target_broken", "broken", "share", "broken"),
     Column("left_out_broken", "left-out broken", "share"),
-    Column("dominant_refused", "English refused", "share", "English refused"),
-    Column("dominant_helped", "English helped", "share", "English helped"),
-    Column("dominant_drift", "English drift", "number", "drift"),
+    Column("dominant_refused", "{dominant} refused", "share", "{dominant} refused"),
+    Column("dominant_helped", "{dominant} helped", "share", "{dominant} helped"),
+    Column("dominant_drift", "{dominant} drift", "number", "drift"),
     Column("target_unsafe", "trainings / base models", "trainings"),
     Column("seconds", "seconds", "whole", "s"),
     Column("peak_mib", "peak MiB", "whole", "MiB"),
@@ -55,9 +58,9 @@ FLIPPED_COLUMNS = (
     _BY_NAME["low-resource ASR"],
     Column("low_helped", "low-resource helped", "share"),
     *(_BY_NAME[name] for name in ("left-out ASR", "left-out helped", "helped")),
-    *(_BY_NAME[name] for name in ("English refused", "English helped", "English drift", "trainings / base models")),
+    *(column for column in COLUMNS if column.figure.startswith("dominant_") or column.form == "trainings"),
 )
-PANELS = (_BY_NAME["target ASR"], _BY_NAME["left-out ASR"], _BY_NAME["helped"], _BY_NAME["English drift"])
+PANELS = (_BY_NAME["target ASR"], _BY_NAME["left-out ASR"], _BY_NAME["helped"], _BY_NAME["{dominant} drift"])
 _LESS_NEEDED = {"target_refused", "peak_mib"}
 _LEGEND = (
     "ASR: harmful prompts answered, lower is better; refused: harmful prompts, helped: harmless prompts, "

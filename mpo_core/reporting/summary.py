@@ -155,7 +155,9 @@ class BenchmarkCard(Record):
     missing: list[str] = Field(default_factory=list)
     """Languages of the run in which it has no prompts."""
     trained: int = 0
-    """Prompts in the dominant language that are training prompts of the run too."""
+    """Prompts in the dominant language that are among the run's training prompts, whether or not a pair has them."""
+    prompts: int = 0
+    """Prompts in the dominant language."""
 
     @field_validator("metrics")
     @classmethod

@@ -62,7 +62,7 @@ def test_verdicts_without_a_common_prompt_are_refused(judged: Callable[..., pa.T
 def test_a_prompt_of_two_kinds_is_refused(judged: Callable[..., pa.Table]) -> None:
     before = judged(sw={"harmful": "u"})
     after = before.set_column(before.schema.get_field_index("kind"), "kind", pa.array(["harmless"]))
-    with pytest.raises(BadInputError, match="1 prompt harmful for one model and harmless for the other"):
+    with pytest.raises(BadInputError, match="one model call 1 prompt harmful, those of the other harmless"):
         compare(before, after, confidence=0.95)
 
 

@@ -84,10 +84,37 @@ def test_a_task_without_a_place_for_the_language_counts_for_the_dominant_one():
         **{f"mgsm_{code}": code for code in ("en", "sw", "zh")},
         "gsm8k": "en",
     }
-    with pytest.raises(BadInputError, match=r"mgsm_sw would count for en, but names sw. Write \{language\} in place"):
-        lm_eval.places(["mgsm_sw"], ["en", "sw"])
     with pytest.raises(BadInputError, match="the task mgsm_en is named twice"):
         lm_eval.places(["mgsm_{language}", "mgsm_en"], ["en", "sw"])
+
+
+@pytest.mark.parametrize(
+    ("task", "language"),
+    [
+        ("mgsm_direct_sw", "sw"),
+        ("lambada_openai_mt_en", "en"),
+        ("lambada_openai-mt-it", "it"),
+        ("bigbench_what_is_the_tao", "en"),
+        ("gsm8k", "en"),
+    ],
+)
+def test_a_task_counts_for_the_language_in_its_name(task, language):
+    (place,) = lm_eval.places([task], ["en", "it", "sw"]).values()
+    assert place == {"benchmark": task, "language": language}
+
+
+@pytest.mark.parametrize(
+    ("task", "why"),
+    [
+        ("mgsm_en_cot_sw", "its name has en and sw"),
+        ("mgsm_direct_zh", "its name has zh, and the run has the languages en, sw"),
+    ],
+)
+def test_a_task_whose_language_is_unclear_is_refused_with_a_way_out(task, why):
+    with pytest.raises(BadInputError, match=rf"for which language the task {task} counts: {why}") as error:
+        lm_eval.places([task], ["en", "sw"])
+    assert f"`group: NAME` and `task: [{task}]`" in str(error.value)
+    assert len(lm_eval.places(["mgsm_en_cot_{language}"], ["en", "sw"])) == 2
 
 
 def test_a_group_of_groups_has_the_tasks_of_all_of_them():

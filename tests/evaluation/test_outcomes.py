@@ -37,6 +37,12 @@ def test_answers_without_a_verdict_are_those_of_the_model_that_has_most(judged: 
     assert unjudged([], []) == []
 
 
+def test_prompts_that_no_model_has_answered_lack_a_verdict(judged: Callable[..., pa.Table]) -> None:
+    answered, prompts = [judged(sw={"harmful": "rr r"})], [("sw", "harmful", f"harmful-{n}") for n in range(4)]
+    assert unjudged(answered, answered, prompts=prompts, samples=2) == [("sw", "harmful", 5, 8)]
+    assert unjudged([], [], prompts=[("bn", "harmless", "x")]) == [("bn", "harmless", 1, 1)]
+
+
 def test_flips_name_both_outcomes_and_a_few_prompts(judged: Callable[..., pa.Table]) -> None:
     before = judged(sw={"harmful": "u " * 7 + "r r", "harmless": "h"})
     after = judged(sw={"harmful": "r " * 7 + "u r", "harmless": "h"})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import threading
@@ -14,6 +15,7 @@ from pydantic import ValidationError
 from mpo_core.contract.errors import BadInputError, StageFailedError
 from mpo_core.contract.judge import Case
 from mpo_core.http import retries
+from mpo_core.http.greedy import GreedyModel
 from mpo_core.judging import JUDGES, rubric
 from mpo_core.judging.formats import FORMATS
 from tests.faults.fault_service import Given, Received, chat, error, serving
@@ -241,6 +243,26 @@ def test_a_text_that_leaves_no_room_for_the_limit_takes_it_from_no_other() -> No
     verdicts, received = judged(answer, [case("A storm."), case("Rain.")], concurrency=1)
     assert [name for name, _, _ in verdicts] == ["unsafe", "unsafe"]
     assert ["max_tokens" in sent.data for sent in received] == [True, True, False, True]
+
+
+def test_a_first_text_that_leaves_no_room_for_the_limit_takes_it_from_no_other() -> None:
+    def answer(received: Received) -> Given:
+        if "max_tokens" in received.data:
+            return error(400, "Unsupported parameter: max_tokens. Use max_completion_tokens.")
+        if "storm" in received.body and "max_completion_tokens" in received.data:
+            return error(400, "This model's maximum context length is 90 tokens, you requested 99.")
+        return chat("Good.")
+
+    async def ask_all(url: str) -> None:
+        model = GreedyModel(model="tiny", url=f"{url}/v1", key_variable="NO_KEY", timeout=3.0, connections=1)
+        for text in ("A storm.", "Rain."):
+            await model.ask([{"role": "user", "content": text}], max_tokens=9, hidden=[])
+        await model.close()
+
+    with serving(answer) as server:
+        asyncio.run(ask_all(server.url))
+        limits = [sorted(sent.data.keys() - {"model", "messages", "temperature"}) for sent in server.received]
+    assert limits == [["max_tokens"], ["max_completion_tokens"], [], ["max_completion_tokens"]]
 
 
 def test_a_guard_behind_a_server() -> None:

@@ -240,10 +240,10 @@ def test_a_number_on_the_console_keeps_its_zeros(summary: RunSummary) -> None:
 
 
 def test_benchmark_prompts_that_were_trained_on_are_reported(summary: RunSummary) -> None:
-    card = BenchmarkCard(name="seen", label="Seen", trained=3)
+    card = BenchmarkCard(name="seen", label="Seen", trained=3, prompts=300)
     notes = cautions(summary.model_copy(update={"benchmarks": [*summary.benchmarks, card]}))
-    assert any(note.startswith("The model was trained on 3 prompts of Seen: its figures") for note in notes)
-    assert not any("was trained on" in note for note in cautions(summary))
+    assert any(note.startswith("3 of 300 prompts of Seen are among the training prompts: ") for note in notes)
+    assert not any("training prompts" in note for note in cautions(summary))
 
 
 def test_a_task_of_lm_eval_has_items_and_no_harmless_prompts(summary: RunSummary) -> None:
