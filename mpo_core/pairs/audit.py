@@ -31,7 +31,7 @@ def audit(path: Path) -> dict[str, dict[str, int]]:
     `untranslated`: the target's prompt or chosen answer is the source's, or plainly not in the target language;
     `entities`: HTML entities that the source lacks; `broken_markup`: emphasis that opens and does not close;
     `lost_newlines`: an answer on one line where its source has several; `empty`: a prompt or answer without text;
-    `template_marks`: two answers with marks of turns that their prompt lacks;
+    `template_marks`: two answers with beginnings of turns that their prompt lacks;
     `wrong_language`: an answer in another language than the row's; `too_alike`: chosen and rejected hardly
     differ (`pairs.max_similarity`). A row may have several. `malformed`: a row that `import_pairs` cannot read.
 

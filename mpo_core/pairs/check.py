@@ -25,7 +25,7 @@ def empty_fault(row: Row) -> tuple[str, str] | None:
 
 
 def pair_fault(row: Row) -> tuple[str, str] | None:
-    """Names what makes a pair useless for training: an empty text, equal answers, or marks of a chat template.
+    """Names what makes a pair useless for training: an empty text, equal answers, or a chat template.
 
     Equal answers have a reward gap of 0 with every model, so there is nothing to learn from them. Marks of turns in an
     answer would be trained as plain text, beside those that the model's own template puts around it.

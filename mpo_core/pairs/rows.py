@@ -19,7 +19,7 @@ from mpo_core.pairs.joined import Half, Joining, joined, read_half
 from mpo_core.pairs.labels import LABELS, read_labels
 from mpo_core.pairs.preferences import as_trl, is_preference
 from mpo_core.pairs.turns import BadRowError, side_texts
-from mpo_core.reply import separate
+from mpo_core.reply import separate, without_end
 
 _ANSWERS = ("chosen", "rejected")
 _FIX = "Name a file of pairs."
@@ -146,7 +146,7 @@ def _row(number: int, item: Any, joining: Joining) -> Row | Half:
 
 
 def _texts(item: Mapping[str, Any], prefix: str) -> Texts:
-    """Returns the texts of a row in one of its languages, without thoughts."""
+    """Returns the texts of a row in one of its languages, without thoughts and marks of turns' ends."""
     prompt, *answers = side_texts(item, prefix)
     return Texts(
         prompt,
@@ -155,8 +155,8 @@ def _texts(item: Mapping[str, Any], prefix: str) -> Texts:
 
 
 def _without_thoughts(answer: str, prompt: str, column: str) -> str:
-    """Returns an answer without a reasoning model's thoughts; BadRowError if they never end or nothing follows."""
+    """Returns an answer without thoughts and the mark of its end; BadRowError if they never end or nothing follows."""
     parts = separate(answer, context=prompt)
     if parts.fault is not None:
         raise BadRowError(parts.fault, f"{column} holds thoughts and no answer")
-    return parts.text
+    return without_end(parts.text, prompt)

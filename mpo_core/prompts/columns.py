@@ -17,11 +17,11 @@ from mpo_core.files.records import Record, Records, require_columns
 from mpo_core.languages.harm_words import canonical_label
 from mpo_core.languages.known import language
 from mpo_core.prompts.kinds import read_kinds
-from mpo_core.reply import has_template
+from mpo_core.reply import has_template, without_end
 
 FIX = "Check prompts.sources[].path."
 Columns = str | dict[str, str]
-_MARKED = Fault("template_marks", "both answers hold marks of turns; give them without their chat template")
+_MARKED = Fault("template_marks", "both answers hold beginnings of turns; give them without their chat template")
 
 
 class ColumnSource(PromptSource, abc.ABC):
@@ -158,7 +158,7 @@ class ColumnSource(PromptSource, abc.ABC):
             return Fault("empty_text", f"column {', '.join(map(repr, self._texts))} is empty")
         category = _category(record, self.category_column)
         chosen, rejected = (
-            record.text(column, "assistant") if isinstance(column, str) else ""
+            _answer(record, column, str(text)) if isinstance(column, str) else ""
             for column in (self.chosen_column, self.rejected_column)
         )
         for value in (text, category, chosen, rejected):
@@ -179,7 +179,8 @@ class ColumnSource(PromptSource, abc.ABC):
         answers: dict[str, ReferenceAnswers] = {}
         faults: list[RejectedRow] = []
         for code in chosen:
-            texts = [_answer(record, columns[code]) for columns in (chosen, rejected)]
+            names = (chosen[code], rejected[code])
+            texts = [_answer(record, n, prompt) or Fault("empty_answer", f"column {n!r} is empty") for n in names]
             fault = next((text for text in texts if isinstance(text, Fault)), None)
             if fault is None and has_template(prompt, map(str, texts)):
                 fault = _MARKED
@@ -247,9 +248,11 @@ def _matches(record: Record, column: str, expected: object, records: Records) ->
     return bool(value == expected)
 
 
-def _answer(record: Record, column: str) -> str | Fault:
+def _answer(record: Record, column: str, prompt: str) -> str | Fault:
+    """Returns an answer without the marks of its turn's end, empty where there is none; or why it cannot be read."""
     text = record.text(column, "assistant")
-    return text if isinstance(text, Fault) or text.strip() else Fault("empty_answer", f"column {column!r} is empty")
+    text = text if isinstance(text, Fault) else without_end(text, prompt)
+    return text if isinstance(text, Fault) or text.strip() else ""
 
 
 def _or_none(text: object) -> str | None:

@@ -9,6 +9,7 @@ from mpo_core.reply.thoughts import (
     open_thought,
     own_turn,
     separate,
+    without_end,
 )
 from mpo_core.reply.wrappers import Unwrapped, unwrap_translation
 
@@ -23,4 +24,5 @@ __all__ = [
     "own_turn",
     "separate",
     "unwrap_translation",
+    "without_end",
 ]

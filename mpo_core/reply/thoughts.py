@@ -13,15 +13,21 @@ THOUGHT_NAMES = (
 """What models call their thoughts, as a pattern."""
 _ANSWER_NAMES = "answer|final_answer|final_response|final|output|response|solution|reply"
 TURN_ENDS = (
-    r"<[|｜](?:end|return|call|im_end|eot_id|eom_id|endoftext|end_of_text|end_of_turn|END_OF_TURN_TOKEN|user|eos"
-    r"|end▁of▁sentence)[|｜]>|</s>|<end_of_turn>|<eos>"
+    r"<[|｜](?:end|return|call|im_end|eot|eot_id|eom_id|endoftext|end_of_text|end_of_turn|END_OF_TURN_TOKEN|user|eos"
+    r"|assistant_end|user_end|end▁of▁sentence)[|｜]>|\[\|endofturn\|\]|</s>|<end_of_turn>|<eos>"
 )
 """Tokens that end a turn, as a pattern."""
 _TURN_STARTS = (
-    r"<\|im_start\|>|<\|start_header_id\|>|<start_of_turn>|<\|START_OF_TURN_TOKEN\|>|\[/?INST\]|<<SYS>>"
-    r"|<[|｜](?:system|user|assistant)[|｜]>"
+    r"<\|(?:im_start|begin_of_text|start_header_id|header_start|START_OF_TURN_TOKEN)\|>|<start_of_turn>|\[/?INST\]"
+    r"|<<SYS>>|<[|｜](?:system|user|assistant)(?:_start)?[|｜]>|\[\|(?:system|user|assistant)\|\]"
+    r"|<\|start\|>[^<]*<\|(?:channel|message)\|>|^\#{3}[ ]Response:[ \t]*$"
 )
-_APPLIED = re.compile(rf"{_TURN_STARTS}|(?:{TURN_ENDS})(?=\s*\Z)", re.IGNORECASE)
+_TURN_START = re.compile(_TURN_STARTS, re.IGNORECASE | re.MULTILINE)
+_END_OF_TEXT = re.compile(rf"(?:{TURN_ENDS})(?=(?:\s|{TURN_ENDS})*\Z)", re.IGNORECASE)
+_END_OF_TURN = re.compile(
+    rf"(?:{TURN_ENDS})(?=(?:\s|<s>|<bos>|{TURN_ENDS})*(?:\Z|{_TURN_STARTS}))|<[|｜]user[|｜]>(?=[ \t]*\n)",
+    re.IGNORECASE | re.MULTILINE,
+)
 
 
 class _Form(NamedTuple):
@@ -105,7 +111,7 @@ def separate(reply: str, *, context: str = "", opening: str = "", special: Seque
     parts = _by_channels(reply) or _by_marks(reply, context)
     if not parts.thought and parts.fault is None and parts.text == reply:
         return parts
-    text = re.sub(TURN_ENDS, "", parts.text)
+    text = own_turn(re.sub(rf"\A(?:\s|{TURN_ENDS})+", "", parts.text), context)
     for token in special:
         text = text.replace(token, "")
     text = text.strip()
@@ -114,18 +120,31 @@ def separate(reply: str, *, context: str = "", opening: str = "", special: Seque
 
 
 def has_template(prompt: str, answers: Iterable[str]) -> bool:
-    """Returns whether a chat template was applied to answers before: all hold marks of turns that their prompt lacks.
+    """Returns whether a chat template was applied to answers before: all hold beginnings of turns.
 
-    Marks are beginnings of turns, and an end behind the answer. Marks in one of two answers alone are what its model
+    Those in the prompt too, in quotes or in code are data. A beginning in one of two answers alone is what its model
     wrote, not a template that a tool has applied.
     """
-    return all(any(not _known(mark.group(), prompt) for mark in _APPLIED.finditer(answer)) for answer in answers)
+    return all(any(not _mentioned(mark, prompt) for mark in _TURN_START.finditer(answer)) for answer in answers)
 
 
 def own_turn(answer: str, context: str) -> str:
-    """Returns an answer up to the first mark that ends a turn, which some servers leave in, if its request lacks it."""
-    end = re.search(TURN_ENDS, answer)
-    return answer if end is None or _known(end.group(), context) else answer[: end.start()].rstrip()
+    """Returns an answer up to where its turn ends and another may begin, since some servers leave these marks in.
+
+    Marks in the request too, in quotes or in code are a part of the answer.
+    """
+    return _until(_END_OF_TURN, answer, context)
+
+
+def without_end(answer: str, prompt: str) -> str:
+    """Returns an answer without the marks of its turn's end behind it, unless its prompt has them too."""
+    return _until(_END_OF_TEXT, answer, prompt)
+
+
+def _until(end: re.Pattern[str], answer: str, context: str) -> str:
+    """Returns a text up to the first match that is no part of it."""
+    mark = next((mark for mark in end.finditer(answer) if not _mentioned(mark, context)), None)
+    return answer if mark is None else answer[: mark.start()].rstrip()
 
 
 def open_thought(rendered: str) -> str:
@@ -262,6 +281,13 @@ def _answer(text: str, context: str) -> tuple[str, list[str]]:
 def _known(mark: str, context: str) -> bool:
     """Returns whether a mark occurs in the request, too."""
     return mark.strip().casefold() in context.casefold()
+
+
+def _mentioned(mark: re.Match[str], context: str) -> bool:
+    """Returns whether a mark of a turn is in the request, in quotes or in code, or closes the tag `<s>` of HTML."""
+    text = mark.string
+    quoted = _quoted(text, mark) and bool(text[mark.end() :].strip())  # what nothing follows is a mark
+    return quoted or _known(mark.group(), context) or (mark.group() == "</s>" and "<s>" in text[1 : mark.start()])
 
 
 def _quoted(text: str, mark: re.Match[str]) -> bool:

@@ -132,6 +132,14 @@ def test_nan_is_a_missing_value(tmp_path):
     assert [tuple(pair[f"{side}_{n}"] for n in NAMES) for side in GOOD] == list(GOOD.values())
 
 
+def test_ends_of_turns_behind_answers_are_no_part_of_them(tmp_path):
+    ends = {"source_chosen": "<|im_end|>", "target_chosen": "<|im_end|>\n<|endoftext|>", "target_rejected": " </s>"}
+    row = written("texts")
+    to_json(tmp_path / "p.json", [row | {key: row[key] + end for key, end in ends.items()}])
+    (pair,) = import_pairs(tmp_path / "p.json")[0].to_pylist()
+    assert [tuple(pair[f"{side}_{n}"] for n in NAMES) for side in GOOD] == list(GOOD.values())
+
+
 def test_marks_of_turns_that_the_prompt_has_too_are_data(tmp_path):
     prompt = "What do <|im_end|> and [INST] mean in a template?"
     answers = {
@@ -189,10 +197,6 @@ BAD_ROWS = {
     "empty prompt": (official(source_conversations=[sharegpt("user", " ")]), "empty_prompt"),
     "empty answer": (official(target_chosen=sharegpt("assistant", "")), "empty_response"),
     "equal answers": (official(target_chosen=sharegpt("assistant", GOOD["target"][2] + "\n")), "equal_answers"),
-    "ends of turns": (
-        {**written("texts"), "target_chosen": "Tumia sufuria.<|im_end|>\n", "target_rejected": "Siwezi.</s>"},
-        "template_marks",
-    ),
     "turns within": (
         {**written("texts"), "source_chosen": "[INST] How? [/INST] So.", "source_rejected": "[INST] How? [/INST] No."},
         "template_marks",

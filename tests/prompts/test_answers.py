@@ -89,10 +89,19 @@ def test_columns_of_one_side_are_refused(tmp_path: Path, settings: dict[str, Any
 
 @pytest.mark.parametrize("columns", [COLUMNS, {"chosen_column": "good", "rejected_column": "bad"}])
 def test_answers_with_a_chat_template_are_rejected(tmp_path: Path, columns: dict[str, Any]) -> None:
-    end = "<|im_end|>"
-    content = HEADER + f"A,a{end},a sw,b{end},b sw\nB,b,b sw,c{end},c sw\n"
+    start, end = "<|assistant_start|>", "<|im_end|>"
+    content = HEADER + f"A,{start}a,a sw,{start}b,b sw\nB,b{end},b sw,c{end},c sw\n"
     loaded = load(tmp_path, content, **columns)
     [row] = [row for row in loaded.quarantine.to_pylist() if row["reason"] != "no_dominant_answer"]
     assert (row["row_id"].split("/")[1], row["reason"]) == ("0", "template_marks")
-    rows = zip(loaded.prompts["text"].to_pylist(), loaded.prompts["chosen"].to_pylist(), strict=True)
-    assert ("B", None if "en" in loaded.answers else "b") in rows
+    table = loaded.answers.get("en", loaded.prompts)  # what ends the turn is no part of an answer
+    assert [(row["chosen"], row["rejected"]) for row in table.to_pylist()] == [("b", "c")]
+
+
+@pytest.mark.parametrize("columns", [COLUMNS, {"chosen_column": "good", "rejected_column": "bad"}])
+def test_an_answer_that_is_only_the_end_of_a_turn_is_empty(tmp_path: Path, columns: dict[str, Any]) -> None:
+    loaded = load(tmp_path, HEADER + "A,a,a sw,</s>,b sw\nB,b,b sw,c,c sw\n", **columns)
+    if "en" in loaded.answers:
+        assert loaded.quarantine["reason"].to_pylist() == ["empty_answer", "no_dominant_answer"]
+    else:
+        assert loaded.prompts["rejected"].to_pylist() == [None, "c"]
