@@ -23,6 +23,7 @@ from mpo_core.files.compression import (
 )
 
 csv.field_size_limit(2**31 - 1)  # the module's own limit is 128 KB a field
+_OTHER_TABLES = {".csv", ".tsv", ".jsonl", ".ndjson", ".arrow"}
 _DELIMITERS = {";": ";", "\t": r"\t", "|": "|", ",": ","}
 
 
@@ -180,16 +181,34 @@ def read_parquet(path: Path, *, fix: str) -> pa.Table:
 def parquet_files(folder: Path) -> list[Path]:
     """Returns the Parquet files of a folder and its subfolders, in the order of their names, without hidden ones.
 
+    Those are the files that end in .parquet and those that begin as Parquet, whatever their name; of a folder without
+    any, such as a dataset of Arrow files, the list is empty.
+
     Raises:
-        BadInputError: there is none.
+        BadInputError: a file cannot be read, or there are tables of other forms beside, which would be left out.
     """
-    files = [file for file in folder.rglob("*") if file.suffix.lower() == ".parquet" and file.is_file()]
-    shown = [file for file in files if not any(part[0] in "._" for part in file.relative_to(folder).parts)]
-    if not shown:
+    parts = [(path, path.relative_to(folder)) for path in folder.rglob("*") if not path.is_dir()]
+    shown = sorted((name.as_posix(), path) for path, name in parts if not any(part[0] in "._" for part in name.parts))
+    fix = "Make the file readable, or move it elsewhere."
+    files = [path for _, path in shown if plain_suffix(path) == ".parquet" or begins_as_parquet(path, fix=fix)]
+    others = [name for name, path in shown if plain_suffix(path) in _OTHER_TABLES and path not in files]
+    if files and others:
         raise BadInputError(
-            "the folder holds no Parquet file", where=str(folder), fix="Name a folder of files that end in .parquet."
+            f"the folder holds Parquet files and other tables ({quantity(len(others), 'file')}, first {others[0]})",
+            where=str(folder),
+            fix="Move the others elsewhere, or name one file.",
         )
-    return sorted(shown, key=lambda file: file.relative_to(folder).as_posix())
+    return files
+
+
+def begins_as_parquet(path: Path, *, fix: str) -> bool:
+    """Returns whether a file is Parquet by its first bytes, also within a compressed file.
+
+    Raises:
+        BadInputError: it cannot be read; `fix` says what to do.
+    """
+    with readable(path, fix), open_plain(path) as file:
+        return file.read(4) == b"PAR1"
 
 
 @contextlib.contextmanager

@@ -152,7 +152,10 @@ def _object(number: int, path: Path, item: JsonValue) -> Record:
 
 def _arrow_file(path: Path, form: Form, fix: str, only: str | None) -> Records:
     if files.is_folder(path):
-        return _together(str(path), [_arrow_file(file, "parquet", fix, only) for file in files.parquet_files(path)])
+        paths = files.parquet_files(path)
+        if not paths:
+            raise BadInputError("the folder holds no Parquet file", where=str(path), fix="Name a folder of such files.")
+        return _together(str(path), [_arrow_file(file, "parquet", fix, only) for file in paths])
     if form == "arrow":
         table = read_arrow(path, fix=fix)
         return arrow_records(str(path), table.schema, table.to_batches())

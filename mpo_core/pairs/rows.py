@@ -1,6 +1,5 @@
 """Reads the rows of a file of pairs in any form; a bad row becomes an entry with a reason, never an error."""
 
-import contextlib
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -12,7 +11,7 @@ from mpo_core.files.compression import plain_suffix
 from mpo_core.files.dataset import dataset_records
 from mpo_core.files.json_values import json_items
 from mpo_core.files.messages import Unreadable, none_for_nan
-from mpo_core.files.read import is_folder, read_text
+from mpo_core.files.read import begins_as_parquet, is_folder, parquet_files, read_text
 from mpo_core.files.records import FORMS, Records, open_records
 from mpo_core.pairs.gates import Row, Texts
 from mpo_core.pairs.joined import Half, Joining, joined, read_half
@@ -68,7 +67,7 @@ def read_pairs(path: Path, joining: Joining = _JOINING) -> Iterator[ReadRow]:
 def _items(path: Path) -> tuple[Iterable[Any], bool]:
     """Returns the rows of a file or dataset, and whether they are Parquet or Arrow, in which rows of ours have ids."""
     suffix = plain_suffix(path)
-    if is_folder(path) and not any(path.rglob("*.parquet")):
+    if is_folder(path) and not parquet_files(path):
         return _values(dataset_records(str(path), split="train")), False
     if _HUB_ID.fullmatch(str(path)) and suffix not in FORMS and not path.exists():
         return _values(dataset_records(str(path), split="train")), False
@@ -76,22 +75,13 @@ def _items(path: Path) -> tuple[Iterable[Any], bool]:
         return _values(open_records(path, "csv", fix=_FIX)), False
     if suffix == ".arrow":
         return _values(open_records(path, "arrow", fix=_FIX)), True
-    if suffix == ".parquet" or is_folder(path) or _starts_as_parquet(path):
+    if suffix == ".parquet" or is_folder(path) or begins_as_parquet(path, fix=_FIX):
         return _values(open_records(path, "parquet", fix=_FIX)), True
     return _json_items(path), False
 
 
 def _values(records: Records) -> Iterator[Mapping[str, Any]]:
     return (record.values for record in records.rows)
-
-
-def _starts_as_parquet(path: Path) -> bool:
-    """Returns whether a file is Parquet by its first bytes; its reader reports a file that cannot be opened."""
-    with contextlib.suppress(OSError, ValueError):
-        if path.is_file():
-            with path.open("rb") as file:
-                return file.read(4) == b"PAR1"
-    return False
 
 
 def _json_items(path: Path) -> Iterator[Any]:

@@ -152,6 +152,12 @@ def test_marks_of_turns_that_the_prompt_has_too_are_data(tmp_path):
     assert {name: pair[name] for name in answers} == answers
 
 
+def test_a_folder_of_parquet_files_by_any_name(tmp_path):
+    for name in ("a.PARQUET", "b.pq", "part-00000"):
+        to_parquet(tmp_path / name, [official()])
+    assert [row.fault for row in read_pairs(tmp_path)] == [None] * 3
+
+
 @pytest.mark.parametrize(("name", "write"), [("p.json", to_json), ("p.parquet", to_parquet)])
 def test_thoughts_are_no_part_of_an_imported_answer(mpo, tmp_path, name, write):
     row = written("texts")

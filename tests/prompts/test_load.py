@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections import Counter
 from pathlib import Path
@@ -126,6 +127,28 @@ def test_jsonl_parquet_and_dataset_give_the_same_prompts(tmp_path: Path) -> None
     for table in tables:
         assert list(zip(table["kind"].to_pylist(), table["text"].to_pylist(), strict=True)) == wanted
         assert table.drop_columns("source").equals(tables[0].drop_columns("source"))
+
+
+def test_no_parquet_file_of_a_folder_is_left_out(tmp_path: Path) -> None:
+    rows = {"a.parquet": "A", "b.pq": "B", "c.parquet.gz": "C", "d.PARQUET": "D", "e.pq.gz": "E", "part-00000": "F"}
+    for name, text in rows.items():
+        pq.write_table(pa.table({"text": [text]}), tmp_path / name)
+        if name.endswith(".gz"):
+            (tmp_path / name).write_bytes(gzip.compress((tmp_path / name).read_bytes()))
+    (tmp_path / "README.md").write_text("These are files.")
+    (tmp_path / "_SUCCESS").write_bytes(b"")
+
+    def texts() -> list[object]:
+        return [row.values["text"] for row in open_records(tmp_path, "parquet", fix="-").rows]
+
+    assert texts() == list(rows.values())
+    (tmp_path / "g.csv").write_text("text\nG\n")
+    with pytest.raises(BadInputError, match=r"Parquet files and other tables \(1 file, first g\.csv\)"):
+        texts()
+    (tmp_path / "g.csv").unlink()
+    (tmp_path / "g.parquet").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(BadInputError, match=r"g\.parquet: cannot be read \(No such file"):
+        texts()
 
 
 def test_folder_of_data_files_is_a_dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
