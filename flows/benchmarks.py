@@ -32,12 +32,12 @@ def read_benchmarks(run: Run) -> list[BenchmarkPrompts]:
     Raises:
         BadInputError: a benchmark has no prompts in any of these languages, or its judge cannot judge one of them.
     """
-    trained_on = training_prompts(run)
+    training_texts = training_prompts(run)
     benchmarks = (entry for entry in run.config.evaluation.benchmarks if entry.benchmark != HELD_OUT)
-    return [_read(run, benchmark, trained_on) for benchmark in benchmarks]
+    return [_read(run, benchmark, training_texts) for benchmark in benchmarks]
 
 
-def _read(run: Run, benchmark: Benchmark, trained_on: set[str]) -> BenchmarkPrompts:
+def _read(run: Run, benchmark: Benchmark, training_texts: set[str]) -> BenchmarkPrompts:
     name, dominant = benchmark.benchmark, run.config.languages.dominant
     futures = {
         code: run.submit(
@@ -65,7 +65,9 @@ def _read(run: Run, benchmark: Benchmark, trained_on: set[str]) -> BenchmarkProm
     run.check_before(BEFORE_EVALUATION, judge.require_ready)
     texts: Texts = {(code, block): block for code in blocks for block in blocks[code]}
     texts |= {(code, block): _translate(run, block, code) for code in translated for block in blocks[dominant]}
-    texts_of = [row["text"] for block in blocks[dominant] for row in run.store.read_table(block, PROMPTS).to_pylist()]
+    dominant_texts = [
+        row["text"] for block in blocks[dominant] for row in run.store.read_table(block, PROMPTS).to_pylist()
+    ]
     card = BenchmarkCard(
         name=name,
         label=benchmark.label,
@@ -75,8 +77,8 @@ def _read(run: Run, benchmark: Benchmark, trained_on: set[str]) -> BenchmarkProm
         judge="" if benchmark.judging is None else str(benchmark.judging.model_dump()["judge"]),
         translated=translated,
         missing=[code for code in lacking if code not in translated],
-        trained=sum(folded(text) in trained_on for text in texts_of),
-        prompts=len(texts_of),
+        in_training=sum(folded(text) in training_texts for text in dominant_texts),
+        prompts=len(dominant_texts),
     )
     return BenchmarkPrompts(benchmark, texts, card)
 

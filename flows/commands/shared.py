@@ -23,7 +23,9 @@ Overrides = Annotated[
 ]
 AsIs = Annotated[
     bool,
-    typer.Option("--as-is", help="Mark untranslated pairs, empty prompts and equal answers; do not reject them."),
+    typer.Option(
+        "--as-is", help="Mark untranslated pairs, empty prompts, equal answers and marks of turns; do not reject them."
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object, for programs.")]
 Out = Annotated[Path, typer.Option("--out", help="Folder of the result.")]

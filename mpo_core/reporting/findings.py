@@ -226,9 +226,9 @@ def _benchmark_cautions(summary: RunSummary) -> list[str]:
         missing, translated = (listed(list(map(language_name, codes))) for codes in (card.missing, card.translated))
         if missing:
             sentences.append(f"{card.label} has no {card.content} in {missing}, so nothing was measured there.")
-        if card.trained:
+        if card.in_training:
             sentences.append(
-                f"{card.trained:,} of {quantity(card.prompts, 'prompt')} of {card.label} are among the training "
+                f"{card.in_training:,} of {quantity(card.prompts, 'prompt')} of {card.label} are among the training "
                 "prompts: the answers to them do not show how the model answers prompts that are new to it."
             )
         if translated:

@@ -154,7 +154,7 @@ class BenchmarkCard(Record):
     """Languages in which this run has translated the prompts."""
     missing: list[str] = Field(default_factory=list)
     """Languages of the run in which it has no prompts."""
-    trained: int = 0
+    in_training: int = 0
     """Prompts in the dominant language that are among the run's training prompts, whether or not a pair has them."""
     prompts: int = 0
     """Prompts in the dominant language."""

@@ -240,7 +240,7 @@ def test_a_number_on_the_console_keeps_its_zeros(summary: RunSummary) -> None:
 
 
 def test_benchmark_prompts_that_were_trained_on_are_reported(summary: RunSummary) -> None:
-    card = BenchmarkCard(name="seen", label="Seen", trained=3, prompts=300)
+    card = BenchmarkCard(name="seen", label="Seen", in_training=3, prompts=300)
     notes = cautions(summary.model_copy(update={"benchmarks": [*summary.benchmarks, card]}))
     assert any(note.startswith("3 of 300 prompts of Seen are among the training prompts: ") for note in notes)
     assert not any("training prompts" in note for note in cautions(summary))
