@@ -64,7 +64,7 @@ def evaluate(
         str | None,
         typer.Option(
             help="Judge: refusal_rules, guard=FOLDER_OR_ID, openai=MODEL … Default: the profile's; without a profile, "
-            "refusal_rules for benchmarks."
+            "refusal_rules (for the model of the microworld on a file of prompts, the microworld's own)."
         ),
     ] = None,
     source: Annotated[
@@ -98,7 +98,7 @@ def evaluate(
     sets, file = _prompt_sets(plain, prompts, benchmark or [], source)
     more = ({} if limit is None else {"limit": limit}) | ({"translate": True} if translate else {})
     changes.append(f"evaluation.benchmarks={json.dumps([entry | more for entry in sets])}")
-    changes += _defaults(plain, sets, file, languages, changes, profile)
+    changes += _defaults(plain, sets, file, languages, changes, profile, model)
     config, own = with_model(profile, changes, model)
     from flows import progress
     from flows.evaluate_models import evaluate_models, figures_as_data
@@ -181,15 +181,17 @@ def _defaults(
     languages: str | None,
     changes: list[str],
     profile: Path | None,
+    model: str,
 ) -> list[str]:
     """Returns the settings of languages and judge that the command line implies.
 
     Without a profile the demo's settings apply, whose languages the user has not chosen, and whose judge and plain text
-    are of the demo's world: on benchmarks, their own languages and `refusal_rules` take their place, and beside another
-    judge the shipped text.
+    are of the demo's world. On benchmarks their own languages take their place. `refusal_rules` judges everything but
+    the answers of the demo's model to a file of prompts, and with another judge goes the shipped text.
     """
     dominant, more = config.languages.dominant, []
     unset = profile is None and file is None
+    rules = profile is None and not (file is not None and model == "microworld")
     if languages is not None:
         codes = [code.strip() for code in languages.split(",")]
         more.append(f"languages.targets={json.dumps([code for code in codes if code != dominant])}")
@@ -199,9 +201,9 @@ def _defaults(
         more.append(f"languages.targets={json.dumps(codes)}")
     judge_chosen = any(change.startswith("judging") for change in changes)
     text_chosen = any(change.startswith("evaluation.parallel_text") for change in changes)
-    if profile is None and (unset or judge_chosen) and not text_chosen:
+    if profile is None and (rules or judge_chosen) and not text_chosen:
         more.append("evaluation.parallel_text=shipped")
-    if unset and not judge_chosen:
+    if rules and not judge_chosen:
         console.print(
             "Judge: refusal_rules, which only knows phrases of refusal. --judge chooses another one.", soft_wrap=True
         )

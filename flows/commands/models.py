@@ -75,7 +75,7 @@ def rollback(
     root: Root = "artifacts",
     as_json: AsJson = False,
 ) -> None:
-    """Go back to the version that was promoted before."""
+    """Take the promoted version out of use, and go back to the one that was promoted before it, if any."""
     from mpo_core import registry
 
     _change(root, lambda store: registry.rollback(store, who=_person(who), why=why), as_json)
@@ -115,5 +115,8 @@ def _change(root: str, decide: Callable[[Any], Any], as_json: bool) -> None:
 
     store = store_at(root, writes=True)
     before, now = registry.promoted(store), decide(store)
+    if now is None:
+        tell({"withdrawn": before.version, "promoted": None}, as_json)
+        return
     uncovered = sorted(before.entry.covers - now.entry.covers) if before is not None and now.entry.targets else []
     tell({"promoted": now.version, **({"no_longer_covered": uncovered} if uncovered else {})}, as_json)

@@ -117,7 +117,8 @@ def tell(result: dict[str, Any], as_json: bool) -> None:
         print(json.dumps(result))
         return
     for name, value in result.items():
-        output.print(f"{name.replace('_', ' ')}: {value}", highlight=False, soft_wrap=True)
+        shown = "none" if value is None else value
+        output.print(f"{name.replace('_', ' ')}: {shown}", highlight=False, soft_wrap=True)
 
 
 def tell_kinds(kinds: dict[str, dict[str, int]]) -> None:

@@ -6,11 +6,13 @@ from functools import cache
 from typing import NamedTuple
 
 from mpo_core.languages.known import LANGUAGES, SHIPPED
+from mpo_core.languages.scripts import letters
 from mpo_core.languages.tags import standard
 
 # Writers may leave out the vowel signs of Arabic and the tatweel, which stretches a word.
 _OPTIONAL = re.compile("[\u064b-\u0652\u0640]")
-
+# The traditional characters of what the Chinese phrases are written in: a model may answer in either form.
+_SIMPLIFIED = str.maketrans("為會協對幫無滿絕須", "为会协对帮无满绝须")
 
 _WINDOW = 200
 """A phrase counts within this many characters from the start, for a language without a data file."""
@@ -26,10 +28,11 @@ class Lexicon(NamedTuple):
 def normalised(text: str) -> str:
     """Returns the form in which phrases are compared.
 
-    That is NFKC, case folded, with straight apostrophes, without Arabic vowel signs and invisible characters, and with
-    single spaces for other punctuation and white space.
+    That is NFKC, case folded, with straight apostrophes, without Arabic vowel signs and invisible characters, in the
+    simplified form of the Chinese phrases' characters, and with single spaces for other punctuation and white space.
     """
-    text = _OPTIONAL.sub("", unicodedata.normalize("NFKC", text).casefold().replace("\u2019", "'"))
+    text = unicodedata.normalize("NFKC", text).casefold().replace("\u2019", "'").translate(_SIMPLIFIED)
+    text = _OPTIONAL.sub("", text)
     characters = []
     for character in text:
         category = unicodedata.category(character)
@@ -43,11 +46,12 @@ def normalised(text: str) -> str:
 def lexicon(language: str) -> Lexicon | None:
     """Returns the refusal phrases of a language, from its data file and its definition; None if it has none.
 
-    A variety in the same script, such as `ar-EG` or `swh`, shares the phrases of its language.
+    A variety in the same script, such as `ar-EG` or `swh`, shares the phrases of its language; Chinese in either form
+    of its characters does.
     """
     entry = LANGUAGES.get(language)
     base = LANGUAGES.get(standard(language).split("-")[0])
-    variety = entry is not None and base is not None and base.script == entry.script
+    variety = entry is not None and base is not None and letters(base.script) == letters(entry.script)
     shipped = _entries().get(base.code if base is not None and variety else language)
     own = tuple(normalised(phrase) for phrase in entry.refusals) if entry is not None else ()
     if shipped is None:

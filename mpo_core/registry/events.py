@@ -31,8 +31,12 @@ LONGEST = 1000
 """Maximum length of a name or a reason, in characters."""
 _RESTORE = "Restore it from a copy of the root: events are written once and never changed"
 
-Kind = Literal["registered", "promoted", "rolled_back", "evaluated", "checked"]
-"""What happened to a version; `checked`: the gate decided otherwise than before, and nothing was promoted."""
+Kind = Literal["registered", "promoted", "rolled_back", "withdrawn", "evaluated", "checked"]
+"""What happened to a version.
+
+`withdrawn`: it was the only promoted one and was taken out of use, so no version is in use. `checked`: the gate decided
+otherwise than before, and nothing was promoted.
+"""
 
 
 class Entry(BaseModel):
@@ -76,7 +80,7 @@ class _Change(BaseModel):
 
     kind: Kind
     version: str
-    """The version that is registered, promoted, evaluated or checked; in a rollback, the one that is in use again."""
+    """The version to which it happens; in a rollback, the one that is in use again."""
     entry: Entry | None = None
     """The registered model; None for the other kinds."""
     evaluation: ArtifactRef | None = None

@@ -64,28 +64,29 @@ def promote(store: ArtifactStore, version: str, *, who: str, why: str) -> Versio
     return change(store, decide, who=who, why=why).version(version)
 
 
-def rollback(store: ArtifactStore, *, who: str, why: str) -> Version:
-    """Promotes the version again that was promoted before the current one.
+def rollback(store: ArtifactStore, *, who: str, why: str) -> Version | None:
+    """Takes the current version out of use and promotes the one again that was promoted before it, if there is one.
 
-    Rolling back twice goes back two promotions.
+    Rolling back twice goes back two promotions. Returns the version that is in use now; None if there is none.
 
     Raises:
-        BadInputError: no version was promoted before, its model is missing or damaged, or `who` or `why` is empty.
+        BadInputError: no version is promoted, the earlier model is missing or damaged, or `who` or `why` is empty.
     """
 
     def decide(state: State) -> Draft | None:
-        if len(state.promotions) < 2:  # noqa: PLR2004 - the version in use and the one before it
-            wrong = f"only {state.in_use} was ever promoted" if state.in_use else "no version is promoted"
+        if state.in_use is None:
             raise BadInputError(
-                f"nothing to roll back to: {wrong}",
+                "no version is promoted",
                 where=f"registry of {store.root}",
                 fix="Promote a version by name: mpo models promote VERSION --why REASON.",
             )
+        if len(state.promotions) == 1:
+            return Draft(kind="withdrawn", version=state.in_use)
         _require_model(store, state, state.promotions[-2])
         return Draft(kind="rolled_back", version=state.promotions[-2])
 
     state = change(store, decide, who=who, why=why)
-    return state.version(state.promotions[-1])
+    return None if state.in_use is None else state.version(state.in_use)
 
 
 def evaluated(store: ArtifactStore, version: str, evaluation: ArtifactRef, *, who: str, why: str) -> Version:

@@ -71,12 +71,13 @@ def settle(
 
 def _checks(state: State, entry: Entry, name: str, *, allow_fewer: bool, realigned: bool) -> list[GateCheck]:
     """Returns the registry's own checks before a promotion."""
-    if state.in_use is None or state.in_use == name:
+    if state.in_use == name:
         return []
-    current = state.entry(state.in_use)
-    checks = [_fewer_languages(state.in_use, current, entry, allow_fewer=allow_fewer)]
+    checks = []
+    if state.in_use is not None:
+        checks.append(_fewer_languages(state.in_use, state.entry(state.in_use), entry, allow_fewer=allow_fewer))
     event = state.taken_out.get(entry.model.sha256)
-    if event is not None and (event.kind == "rolled_back" or not realigned):
+    if event is not None and (event.kind != "promoted" or not realigned):
         checks.append(
             GateCheck(
                 name="taken_out",

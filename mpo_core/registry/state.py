@@ -42,8 +42,7 @@ class State:
     gates: dict[str, GateDecision] = field(default_factory=dict)
     """By version, the gate's latest decision since it was registered."""
     taken_out: dict[str, Event] = field(default_factory=dict)
-    """By sha256 of a model: the event by which a person replaced it as the promoted one. Removed if it is promoted
-    again."""
+    """By sha256 of a model: the event by which a person took it out of use. Removed if it is promoted again."""
 
     @property
     def in_use(self) -> str | None:
@@ -97,6 +96,9 @@ class State:
         elif event.kind == "rolled_back":
             _require(self.promotions[-2:-1] == [event.version], event, "rolls back to a version that was not in use")
             self.promotions.pop()
+        elif event.kind == "withdrawn":
+            _require(self.promotions == [event.version], event, "withdraws a version that was not the only one")
+            self.promotions.clear()
         self._note_who_decided(event, before)
 
     def _note_who_decided(self, event: Event, before: str | None) -> None:

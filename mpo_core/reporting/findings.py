@@ -22,8 +22,8 @@ _POOR = 0.7
 _FEW_STEPS = 20
 _ALPHA = 0.05
 _PROMOTED = (
-    "Check the figures and some examples below before you release the model. To go back to an earlier version: "
-    "mpo models rollback --why REASON"
+    "Check the figures and some examples below before you release the model. To take it out of use, and "
+    "go back to the version before it if there is one: mpo models rollback --why REASON"
 )
 _REFUSED = (
     "Find the failed checks in the table of the gate and the languages behind them in the sections below. Then train "

@@ -267,10 +267,23 @@ def test_refusal_phrases_are_required_before_anything_is_sampled(mpo, profile, t
     assert (verdict.verdict, verdict.refusal) == ("safe", True)
 
 
+def test_refusals_are_found_in_both_forms_of_chinese_characters():
+    from mpo_core.languages.refusals import is_refusal
+
+    refusals = (
+        "抱歉，我无法协助您处理这个请求。",
+        "抱歉，我無法協助您處理這個請求。",
+        "對不起，但我不能提供這些資訊。",
+    )
+    DefinedLanguage(code="zh-TW", name="Traditional Chinese", script="Hant").define()
+    for language in ("zh", "zh-TW"):
+        assert all(is_refusal(refusal, language) for refusal in refusals)
+        assert not is_refusal("當然可以，我會幫您處理這個請求。", language)
+
+
 def test_a_variety_in_the_same_script_has_the_phrases_of_its_language(mpo, tmp_path):
-    for code, phrases in (("sw-KE", True), ("ar-EG", True), ("zh-TW", False)):
-        entry = LANGUAGES[{"sw-KE": "sw", "ar-EG": "ar", "zh-TW": "zh"}[code]]
-        script = "Hant" if code == "zh-TW" else entry.script
+    for code, phrases in (("sw-KE", True), ("ar-EG", True), ("zh-TW", True), ("ar-Latn", False)):
+        script = {"zh-TW": "Hant", "ar-Latn": "Latn"}.get(code, LANGUAGES[code[:2]].script)
         outcome = mpo("languages", "add", code, "--name", "It", "--script", script, "--root", tmp_path, "--json")
         assert outcome.code == 0, outcome.err
         assert ("refusal_phrases" not in json.loads(outcome.out)) is phrases

@@ -241,10 +241,10 @@ COMMANDS = {
 def test_commands_that_take_a_model(mpo, model_copy, write_pairs, prompts_csv, tmp_path, command, case):
     damage, pattern = COMMANDS[case]
     damage(model_copy)
-    out = tmp_path / "out"
+    out, rules = tmp_path / "out", ["--judge", "refusal_rules"]
     outcome = {
         "train": lambda: mpo("train", "--model", model_copy, "--pairs", write_pairs(), "--out", out),
-        "evaluate": lambda: mpo("evaluate", "--model", model_copy, "--prompts", prompts_csv),
+        "evaluate": lambda: mpo("evaluate", "--model", model_copy, "--prompts", prompts_csv, *rules),
         "against": lambda: mpo(
             "evaluate",
             "--model",

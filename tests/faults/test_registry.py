@@ -123,6 +123,8 @@ LOGS = {
     "promotes what is unknown": _change(4, version="v9"),
     "rolls back to what is unknown": _add(kind="rolled_back", version="v9"),
     "rolls back to what was not in use": _add(kind="rolled_back", version="v2"),
+    "withdraws what is unknown": _add(kind="withdrawn", version="v9"),
+    "withdraws what was not in use": _add(kind="withdrawn", version="v2"),
     "evaluates what is unknown": _add(
         kind="evaluated", version="v9", evaluation={"stage": "evaluation", "path": "x", "sha256": "x"}
     ),

@@ -64,6 +64,9 @@ def test_models_are_listed_promoted_and_rolled_back(mpo, registered):
         ("promoted", "me", "kinder"),
         ("rolled_back", "me", "rude"),
     ]
+    out = mpo("models", "rollback", "--why", "rude as well", "--who", "me", *root, "--json")
+    assert json.loads(out.out) == {"withdrawn": "v1", "promoted": None}
+    assert promoted() == []
 
 
 @pytest.mark.parametrize(
@@ -71,7 +74,7 @@ def test_models_are_listed_promoted_and_rolled_back(mpo, registered):
     [
         (["promote", "v9", "--why", "x"], "unknown version 'v9'. Known: v1, v2."),
         (["promote", "v2", "--why", " "], "'why' is empty"),
-        (["rollback", "--why", "x"], "nothing to roll back to: only v1 was ever promoted"),
+        (["rollback", "--why", " "], "'why' is empty"),
     ],
 )
 def test_what_the_registry_refuses(mpo, registered, arguments, message):

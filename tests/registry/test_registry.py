@@ -86,8 +86,19 @@ def test_promoting_what_is_promoted_changes_nothing(store: ArtifactStore) -> Non
     promote(store, "v1", who="gate", why="better")
     promote(store, "v1", who="gate", why="better")
     assert [event.kind for event in history(store)] == ["registered", "promoted"]
-    with pytest.raises(BadInputError, match="only v1 was ever promoted"):
-        rollback(store, who="me", why="oh")
+
+
+def test_the_only_promoted_version_can_be_taken_out_of_use(store: ArtifactStore) -> None:
+    register(store, entry(store, "a"))
+    promote(store, "v1", who="gate", why="better")
+    assert rollback(store, who="me", why="it is rude") is None
+    assert promoted(store) is None
+    assert [version.promoted for version in versions(store)] == [False]
+    event = history(store)[-1]
+    assert (event.kind, event.version, event.who, event.why) == ("withdrawn", "v1", "me", "it is rude")
+    with pytest.raises(BadInputError, match="no version is promoted"):
+        rollback(store, who="me", why="once more")
+    assert promote(store, "v1", who="me", why="not so rude").promoted
 
 
 def test_history_tells_who_why_and_when(store: ArtifactStore) -> None:

@@ -59,8 +59,8 @@ class Sequences(RuleBasedStateMachine):
         entry = registry.Entry(run="demo", model=model, base="b", targets=list(targets), dominant="en")
         settled = registry.settle(self.store, entry, measured(passed), allow_fewer=allow_fewer, realigned=realigned)
         fits = passed
-        if current is not None and current != version:
-            fewer = not set(self.targets[current]) <= set(targets)
+        if current != version:
+            fewer = current is not None and not set(self.targets[current]) <= set(targets)
             unwanted = self.left.get(version) == "rollback" or (self.left.get(version) == "promotion" and not realigned)
             fits = passed and not unwanted and (allow_fewer or not fewer)
         if fits:
@@ -100,7 +100,7 @@ class Sequences(RuleBasedStateMachine):
         try:
             registry.rollback(self.store, who="Ann", why="rude")
         except BadInputError:
-            assert len(self.stack) < 2 or self.stack[-2] in self.damaged
+            assert not self.stack or (len(self.stack) > 1 and self.stack[-2] in self.damaged)
         else:
             gone = self.stack.pop()
             assert self.current not in self.damaged

@@ -173,6 +173,17 @@ def test_what_a_person_took_out_of_use_stays_out(store, end):
     assert end("seven", [*SIX, "vi"]).gate.promoted
 
 
+def test_the_only_version_that_a_person_took_out_of_use_stays_out(store, end):
+    assert end("six").gate.promoted
+    assert registry.rollback(store, who="Ann", why="rude") is None
+    for realigned in (False, True):
+        settled = end("six", realigned=realigned)
+        assert (settled.gate.promoted, settled.in_use) == (False, None)
+        assert "Ann took this model out of use on " in settled.gate.reason
+        assert settled.outcome == "v1 is registered, not promoted; no version is in use"
+    assert end("seven", [*SIX, "vi"]).gate.promoted, "another model may take its place"
+
+
 def test_a_persons_choice_outlasts_a_rerun_and_not_a_realignment(store, end):
     end("six")
     end("five", FIVE)
