@@ -6,7 +6,9 @@
 
 On the test split. The figures go into ROOT/methods-PROFILE.jsonl after every few trainings; a run that was stopped
 continues where it was. `--table` trains nothing, and shows what is there; a row says how many trainings are behind it.
-Trainings of other settings than the profile's present ones do not count.
+Trainings of other settings than the profile's present ones do not count. `--write` also writes each condition
+of the harder world into a block of its own, and the figures of each training into docs/comparison-hard.jsonl, which
+every later run reads, too.
 """
 
 import argparse
@@ -73,8 +75,13 @@ class Results:
     def __init__(self, arguments: argparse.Namespace) -> None:
         self._root, self._profile = arguments.root, ROOT / "deployments" / "profiles" / f"{arguments.profile}.yaml"
         self._path = Path(arguments.root) / f"methods-{arguments.profile}.jsonl"
-        lines = self._path.read_text(encoding="utf-8").splitlines() if self._path.exists() else []
-        self._figures = {entry["key"]: entry for entry in map(json.loads, lines)}
+        self._published = DOCS / f"comparison-{arguments.profile}.jsonl"
+        self._figures = {
+            entry["key"]: entry
+            for path in (self._published, self._path)
+            if path.exists()
+            for entry in map(json.loads, path.read_text(encoding="utf-8").splitlines())
+        }
         self._digests: dict[str, str] = {}
 
     def config(self, cell: Cell, methods: Sequence[str] = ()) -> Any:
@@ -105,6 +112,14 @@ class Results:
             with self._path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(entry) + "\n")
             self._figures[entry["key"]] = entry
+
+    def publish(self, cells: list[Cell]) -> None:
+        """Writes the figures of these trainings into docs/, beside those that are there."""
+        lines = self._published.read_text(encoding="utf-8").splitlines() if self._published.exists() else []
+        published = {entry["key"]: entry for entry in map(json.loads, lines)}
+        published |= {entry["key"]: entry for cell in cells if (entry := self.entry(cell))}
+        text = "".join(f"{json.dumps(rounded(entry))}\n" for entry in published.values())
+        self._published.write_text(text, encoding="utf-8")
 
     def summary(self, cells: list[Cell], condition: str) -> Any:
         """Returns the means over the trainings of one condition that are there; None if there are none."""
@@ -149,6 +164,13 @@ class Results:
             model = self.config(cell).model.model_copy(update={"path": cell.model})
             self._digests[cell.model] = find_model(model).sha256
         return f"{self.config(cell).key()}-{self._digests[cell.model]}"
+
+
+def rounded(value: Any) -> Any:
+    """Returns a JSON value with all fractions rounded to six decimal places."""
+    if isinstance(value, dict):
+        return {key: rounded(item) for key, item in value.items()}
+    return round(value, 6) if isinstance(value, float) else value
 
 
 def plan(arguments: argparse.Namespace) -> Iterator[Cell]:
@@ -205,8 +227,8 @@ def draw(summaries: dict[str, Any]) -> str:
     return re.sub(r"var\(--(\w+)\)", lambda match: COLOURS.get(match[1], "none"), drawn) + "\n"
 
 
-def tables(summaries: dict[str, Any], *, short: bool = False) -> str:
-    """Returns a table for each condition; the first has all columns, or `short` those of the others."""
+def tables(summaries: dict[str, Any], *, short: bool) -> str:
+    """Returns a table for each condition; the first has all columns unless `short`."""
     from mpo_core.reporting.methods import COLUMNS, FLIPPED_COLUMNS, lines
 
     def markdown(summary: Any, columns: Any) -> str:
@@ -223,15 +245,15 @@ def tables(summaries: dict[str, Any], *, short: bool = False) -> str:
     ).rstrip()
 
 
-def put_rows(summaries: dict[str, Any], command: str) -> None:
-    """Writes the rows of each method into its page of docs/methods."""
-    for page, methods in PAGES.items():
-        some = {}
-        for name, summary in summaries.items():
+def put_conditions(summaries: dict[str, Any], command: str, block: str) -> None:
+    """Writes each condition's table into docs/comparison.md, and the rows of each method into its page."""
+    for name, summary in summaries.items():
+        put("comparison.md", f"{block}-{name}", command, tables({name: summary}, short=name != "clean"))
+        for page, methods in PAGES.items():
             rows = [row for row in summary.methods if row.method in {"base", *methods}]
             if {row.method for row in rows} & {*methods[1:]}:
-                some[name] = summary.model_copy(update={"methods": rows})
-        put(f"methods/{page}.md", "rows", command, tables(some, short=True))
+                some = {name: summary.model_copy(update={"methods": rows})}
+                put(f"methods/{page}.md", f"rows-{name}", command, tables(some, short=True))
 
 
 def main() -> None:
@@ -260,14 +282,17 @@ def main() -> None:
     summaries = {name: summary for name in conditions if (summary := results.summary(cells, name))}
     if not summaries:
         raise SystemExit("no training of these settings is there yet")
-    print(tables(summaries))
+    print(tables(summaries, short=False))
     if arguments.write:
         shown = [argument for argument in sys.argv[1:] if argument not in {"--table", "--root", arguments.root}]
         command = f"python benchmarks/methods.py {' '.join(shown)}"
-        put("comparison.md", arguments.write, command, tables(summaries))
         if arguments.write == "comparison-hard":
-            put_rows(summaries, command)
-        if (DOCS / "comparison.md").read_text(encoding="utf-8").count(f"({arguments.write}.svg)"):
+            put_conditions(summaries, command, arguments.write)
+            results.publish(cells)
+        else:
+            put("comparison.md", arguments.write, command, tables(summaries, short=False))
+        drawn = (DOCS / "comparison.md").read_text(encoding="utf-8").count(f"({arguments.write}.svg)")
+        if drawn and "clean" in summaries:
             (DOCS / f"{arguments.write}.svg").write_text(draw(summaries), encoding="utf-8")
 
 

@@ -47,6 +47,9 @@ def mlp_inputs(model: Any, mlps: list[Mlp], prompts: list[list[int]], *, progres
 
     A prompt (token ids) that is longer than the model's context is read at its end. Each MLP's are [N, D], on the CPU
     and in the model's number format.
+
+    Raises:
+        BadInputError: a state is not finite, or an MLP does not get every token.
     """
     limit = context_length(model.config) or 0
     ids = [prompt[-limit:] for prompt in prompts]
@@ -55,6 +58,13 @@ def mlp_inputs(model: Any, mlps: list[Mlp], prompts: list[list[int]], *, progres
     for batch in batches(ids, model.device):
         for at, inputs in enumerate(_inputs(model, mlps, batch.inputs)):
             last = batch.last(inputs).cpu()
+            if not bool(last.isfinite().all()):
+                raise BadInputError(
+                    "hidden states are NaN or infinite",
+                    where=f"edit, {mlps[at].name}",
+                    fix="Check the model with `mpo evaluate`; if its weights need a wider format, set model.dtype to "
+                    "float32.",
+                )
             if not done:
                 states[at] = last.new_empty(len(ids), last.shape[1])
             states[at][batch.places] = last

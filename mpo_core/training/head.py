@@ -271,9 +271,9 @@ def chunks(tokens: int, saved: int, chunk: int) -> list[slice]:
 
 
 def compute_logits(rows: Tensor, weight: Tensor, bias: Tensor | None, head: Head, buffer: Tensor | None) -> Tensor:
-    """Computes [n, V] in float32 or wider, written into `buffer`, which is at least as long, if dtypes allow it."""
+    """Computes [n, V] in float32 or wider, written into `buffer` if that is long enough and dtypes allow it."""
     wide = torch.promote_types(rows.dtype, torch.float32)
-    if buffer is not None and buffer.dtype == rows.dtype:
+    if buffer is not None and buffer.dtype == rows.dtype and len(buffer) >= len(rows):
         logits = torch.mm(rows, weight.t(), out=buffer[: len(rows)])
     else:
         logits = (rows @ weight.t()).to(wide)

@@ -145,6 +145,16 @@ def test_what_cannot_be_edited_is_refused(tmp_path, tokenizer, prompts, name, se
     assert not (tmp_path / "new").exists()
 
 
+def test_states_that_are_not_finite_are_refused(tmp_path, tokenizer, prompts):
+    model = saved(tmp_path / "model", tokenizer)
+    with torch.no_grad():
+        model.model.embed_tokens.weight[tokenizer(prompts.translated[0]["text"])["input_ids"][-1]] = torch.nan
+    with pytest.raises(BadInputError, match=r"hidden states are NaN or infinite") as error:
+        edited(tmp_path / "model", model, tokenizer, prompts, tmp_path / "new")
+    assert error.value.where == "edit, model.layers.0.mlp"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model"]
+
+
 def test_too_few_prompts_are_refused(tmp_path, tokenizer, prompts):
     model = saved(tmp_path / "model", tokenizer)
     with pytest.raises(BadInputError, match="at least 2 harmful prompts in target languages, and there are 0"):

@@ -5,16 +5,22 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import pyarrow as pa
 import pytest
 import torch
 
+from mpo_core import microworld
 from mpo_core.contract.errors import BadInputError
+from mpo_core.contract.progress import ignore_progress
 from mpo_core.contract.training import TRAINING_METHODS
+from mpo_core.models import load_model, load_tokenizer
+from mpo_core.models.chat import encode_prompt, encode_response
+from mpo_core.settings import ModelSettings
 from mpo_core.training.checkpoints import newest_checkpoint
 from mpo_core.training.distillation import TeacherRow
 from mpo_core.training.head import Head
 from mpo_core.training.stop import Stop
-from mpo_core.training.teaching import objection, teacher_prompt
+from mpo_core.training.teaching import distributions, objection, teacher_prompt
 from mpo_core.training.top_tokens import TopTokens, distillation_loss, token_weights, top_tokens
 from tests.training.runs import equal, steps, weights
 
@@ -63,6 +69,55 @@ def test_loss_and_gradients_are_those_of_autograd_over_whole_distributions(softc
     if k == 10:  # all classes but one: the divergence of the whole distributions
         whole = (q * (q.log() - frozen)).sum(-1)
         torch.testing.assert_close(kl, whole, rtol=1e-8, atol=1e-10)
+
+
+def test_what_the_teacher_tells_is_measured_where_it_sees_the_original_too() -> None:
+    """On the model of the microworld, against transformers' own forward."""
+    settings, folder, instruction = ModelSettings(path="microworld"), microworld.checkpoint_dir(), "{original} {prompt}"
+    model, tokenizer = load_model(folder, settings), load_tokenizer(folder, settings)
+    items = dict(zip("abc", microworld.items("train", "harmful", limit=3), strict=True))
+    finishes = {"a": "stop", "b": "length", "c": "stop"}
+    answers = [
+        {"prompt_id": name, "language": "sw", "sample": 0, "prompt": item.prompt("sw"), "text": item.refusal("sw")}
+        | {"finish_reason": finishes[name]}
+        for name, item in items.items()
+    ]
+    verdicts = [
+        {"prompt_id": name, "language": "sw", "sample": 0, "kind": "harmful", "verdict": verdict, "refusal": True}
+        for name, verdict in {"a": "safe", "b": "safe", "c": "unsafe"}.items()
+    ]
+    made, rejected = distributions(
+        model,
+        tokenizer,
+        pa.Table.from_pylist(answers),
+        pa.Table.from_pylist(verdicts),
+        {name: item.prompt("en") for name, item in items.items()},
+        instruction=instruction,
+        top_k=8,
+        cutoff=200,
+        system=None,
+        digest="0" * 64,
+        precision="float32",
+        tokens_per_forward=None,
+        progress=ignore_progress,
+    )
+    assert [(row["row_id"], row["reason"]) for row in rejected.to_pylist()] == [("c/0", "unsafe")]
+    rows = made.to_pylist()
+    assert [row["prompt_id"] for row in rows] == ["a", "b"]
+    for row in rows:
+        item, tokens = items[row["prompt_id"]], row["tokens"]
+        whole = encode_response(tokenizer, item.refusal("sw"))
+        assert tokens == (whole if row["prompt_id"] == "a" else whole[:-1]), "an answer that was cut has no end"
+        assert row["prompt_tokens"] == encode_prompt(tokenizer, item.prompt("sw"))
+        seen = encode_prompt(tokenizer, f"{item.prompt('en')} {item.prompt('sw')}")
+        with torch.no_grad():
+            log_p = model(torch.tensor([seen + tokens])).logits[0, len(seen) - 1 : -1].double().log_softmax(-1)
+        top, ids = log_p.topk(8)
+        assert torch.equal(torch.tensor(row["top_ids"]).view(-1, 8), ids)
+        near = {"rtol": 0, "atol": 1e-4}
+        torch.testing.assert_close(torch.tensor(row["top_log_probs"]).double().view(-1, 8), top, **near)
+        rest = (1 - top.exp().sum(-1)).clamp_min(1e-300)
+        torch.testing.assert_close(torch.tensor(row["rest_log_probs"]).double().exp(), rest, **near)
 
 
 def taught(tiny: Any, teacher: Any, count: int = 5) -> list[TeacherRow]:

@@ -18,7 +18,7 @@ from mpo_core.training.collator import PairRow
 from mpo_core.training.compiled import compile_layers
 from mpo_core.training.encoding import EncodedText
 from mpo_core.training.stop import Stop
-from mpo_core.training.weighting import GroupDro, Weighting
+from mpo_core.training.weighting import Barfi, GroupDro, Weighting, last_layer
 from tests.training.runs import equal, steps, weights
 
 
@@ -88,6 +88,39 @@ def test_barfi_s_first_update_is_that_of_plain_gradients(tiny: Any, build_on: An
     got = made._weighting._weights().numpy()
     np.testing.assert_allclose(got, expected, rtol=1e-4)
     assert float(np.abs(got - 1).max()) > 1e-3
+
+
+def test_barfi_s_updates_are_the_formula_in_numpy_from_any_weights(tiny: Any) -> None:
+    """Three steps, none with all groups, from weights beyond both bounds; the losses are linear in the last layer."""
+    model, random = tiny.llama(0), np.random.default_rng(3)
+    rows = [row._replace(weight=1.0 + n % 3) for n, row in enumerate(tiny.rows(tiny.llama(1), 8, languages="sw ko"))]
+    trusted = trusted_rows(tiny, tiny.llama(1), 3)
+    layer = list(last_layer(model).parameters())
+    slopes = {row.pair_id: random.normal(size=sum(part.numel() for part in layer)) for row in (*rows, *trusted)}
+
+    def losses(some: list[PairRow]) -> Any:
+        flat = torch.cat([part.flatten() for part in layer])
+        for cut in (some[:2], some[2:]):  # two forwards
+            if cut:
+                yield cut, torch.stack([torch.tensor(slopes[row.pair_id], dtype=torch.float32) @ flat for row in cut])
+
+    made = Barfi(WeightingSettings(per="row", rate=0.7), rows, trusted, model, step_rows=9, seed=0)
+    phi = np.array([3.0, -2.0, 0.5, 0.0, 0.0, 0.3, -0.5, 1.0])
+    made.load_state_dict({"logits": torch.tensor(phi)})
+    clipped = np.clip(8 * np.exp(phi) / np.exp(phi).sum(), 0.2, 5)
+    assert (clipped.min(), clipped.max()) == (0.2, 5.0)
+    np.testing.assert_allclose(made.factors(rows), clipped)
+    outer = np.mean([slopes[row.pair_id] for row in trusted], axis=0)
+    for number, some in enumerate(([0, 1, 2], [4, 0, 7, 3], [5, 6]), start=1):
+        made.begin([rows[place] for place in some], number, losses)
+        w = 8 * np.exp(phi) / np.exp(phi).sum()
+        total = sum(rows[place].weight for place in some)
+        parts = np.array([rows[place].weight / total * slopes[rows[place].pair_id] for place in some])
+        whole = np.clip(w[some], 0.2, 5) @ parts
+        s = parts @ outer / (np.linalg.norm(outer) * np.linalg.norm(whole))
+        of_step = np.exp(phi[some]) / np.exp(phi[some]).sum()
+        phi[some] += 0.7 * w[some] * (s - of_step @ s)
+        np.testing.assert_allclose(made.state_dict()["logits"], phi, rtol=1e-4, atol=1e-5)
 
 
 def test_barfi_computes_without_compiled_code(tiny: Any, build_on: Any, monkeypatch: pytest.MonkeyPatch) -> None:
