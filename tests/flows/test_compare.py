@@ -59,6 +59,31 @@ def test_a_second_comparison_trains_only_what_is_new(compared):
     assert [name for name in ran if name.startswith("train-")] == ["train-sft-0-0-seed0"]
 
 
+def test_what_goes_beyond_mpo_is_compared_too_and_comes_from_the_cache(compared):
+    root, _, _ = compared
+    distillation = {"instruction": "{original} {prompt}", "top_k": 8}
+    methods = {
+        "mpo-consistency": {"consistency": {"width": 8, "every": 1}},
+        "mpo-barfi": {"weighting": {"rate": 1.0}},
+        "mpo-group_dro": {"weighting": {"kind": "group_dro", "rate": 5.0}},
+        "mpo-distillation": {"distillation": distillation},
+        "epsilon_mpo": {},
+        "balanced_dpo": {},
+    }
+    changes = {"run__name": "beyond", "compare": {"methods": methods, "seeds": [0], "flipped": [0.0]}}
+    trusted = {"source": "microworld", "kind": "harmful", "split": "validation", "limit": 4}
+    changes["prompts__sources"] = [*small_settings(root)["prompts"]["sources"], trusted]
+    summary, ran = compare(root, **changes)
+    assert {name for name in ran if name.startswith("train-")} == {f"train-{name}-0-0-seed0" for name in methods}
+    assert {name.partition("-")[0] for name in ran} >= {"teach", "distil"}
+    drift = {row.method: row.value for row in summary.runs if row.figure == "dominant_drift"}
+    assert drift.keys() == methods.keys()
+    assert len(set(drift.values())) == len(methods)
+    again, ran = compare(root, **changes)
+    assert ran == []
+    assert again.methods == summary.methods
+
+
 def test_page_and_tables_are_written(compared):
     root, summary, _ = compared
     folder = root / "runs" / "small"
