@@ -7,17 +7,19 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.csv
+import pyarrow.parquet as pq
 from prefect import flow
 
 from flows.run import open_root, start_run
-from mpo_core.contract.artifacts import ArtifactRef, Shard, write_atomically, write_parquet
+from flows.surroundings import can_be_written
+from mpo_core.contract.artifacts import ArtifactRef, Shard, write_atomically, write_beside, write_parquet
 from mpo_core.contract.errors import BadInputError
 from mpo_core.contract.judge import outcome
 from mpo_core.contract.tables import JUDGED, PROMPTS, QUARANTINE, RESPONSES, VERDICTS
 from mpo_core.judging.agreement import Labelled, agreements
 from mpo_core.judging.answers_file import AnswersFile, Columns, read_answers
 from mpo_core.judging.correction import Judged, corrections
-from mpo_core.judging.sheet import Labels, read_labels, sample_rows, sheet
+from mpo_core.judging.sheet import Key, Labels, read_labels, sample_rows, sheet, text_digest
 from mpo_core.settings import PipelineConfig
 from tasks.judging import judge_answers
 
@@ -29,17 +31,18 @@ def judge_file(
 ) -> dict[str, Any]:
     """Judges the answers of a file; writes rejected rows, with their reasons, into a file beside the verdicts.
 
-    `out` is a new .parquet or .csv file of JUDGED, one row per answer in the order of the file; `against` has labels of
-    the same answers: a sheet of `sample_answers`, or verdicts of another judge.
+    `out` is a .parquet or .csv file of JUDGED, one row per answer in the order of the file, which may replace earlier
+    verdicts; `against` has labels of the same answers: a sheet of `sample_answers`, or verdicts of another judge.
 
     Returns:
         `answers`, `outcomes` by language, `cautions`, `quarantined` reasons with counts, and where there are labels
         `agreement` by language and `corrected`, the ASR of the answers to harmful prompts.
 
     Raises:
-        BadInputError: the file cannot be read, or the judge cannot judge a language; nothing is written then.
+        BadInputError: the file cannot be read, the judge cannot judge a language, or `out` cannot be written or is a
+            file of something else; nothing is written then.
     """
-    _require_writable(file, out)
+    _require_writable(out, [file, *([] if against is None else [against])])
     answers, cautions = read_answers(file, columns), list[str]()
     labels = None if against is None else read_labels(against)
     if labels is not None:
@@ -58,9 +61,8 @@ def judge_file(
     with_labels = {"agreement": [agreement.as_data() for agreement in agreements(labelled, confidence=confidence)]}
     if labels is None or labels.of_people:  # another judge errs too
         with_labels["corrected"] = [rate.as_data() for rate in corrections(harmful, confidence=confidence)]
+    write_beside(_quarantine_of(out), QUARANTINE, answers.rejected)
     _write(out, table)
-    if answers.rejected.num_rows:
-        write_parquet(_quarantine_of(out), QUARANTINE, answers.rejected)
     return {
         "answers": len(rows),
         "outcomes": dict(sorted(counts.items())),
@@ -139,37 +141,70 @@ def _verdicts(config: PipelineConfig, answers: AnswersFile) -> list[dict[str, An
 
 def _joined(answers: AnswersFile, verdicts: list[dict[str, Any]]) -> pa.Table:
     """Returns table JUDGED: every answer's verdict and label, in the order of the file."""
+    texts = _texts(answers)
     by_key = {(row["prompt_id"], row["language"], row["sample"]): row for row in verdicts}
     rows = []
     for answer in answers.rows:
-        verdict = by_key[answer.prompt_id, answer.language, answer.sample]
+        verdict = by_key[answer.key]
         name = outcome(verdict["verdict"], refusal=verdict["refusal"])
-        rows.append({"row": answer.row, **verdict, "outcome": name, "label": answer.label})
+        digest = text_digest(texts[answer.key])
+        rows.append({"row": answer.row, **verdict, "response": digest, "outcome": name, "label": answer.label})
     return JUDGED.build(rows)
 
 
 def _labelled(answers: AnswersFile, labels: Labels, where: str, file: Path) -> AnswersFile:
-    """Returns the answers with the labels of another file."""
-    by_answer = labels.by_answer
-    rows = [row._replace(label=by_answer.get((row.prompt_id, row.language, row.sample))) for row in answers.rows]
+    """Returns the answers with the labels of another file that were given to the same texts."""
+    texts, rows = _texts(answers), []
+    for row in answers.rows:
+        label = labels.by_answer.get(row.key)
+        same = label is not None and label.digest == text_digest(texts[row.key])
+        rows.append(row._replace(label=label.label if label is not None and same else None))
     if not any(row.label for row in rows):
-        raise BadInputError("no label belongs to an answer of the file", where=where, fix=f"Label answers of {file}.")
+        raise BadInputError(
+            "no label belongs to an answer of the file",
+            where=where,
+            fix=f"Label answers of {file}; labels of other answers to the same prompts say nothing about these.",
+        )
     return answers._replace(rows=rows)
 
 
+def _texts(answers: AnswersFile) -> dict[Key, str]:
+    return {
+        (row["prompt_id"], row["language"], row["sample"]): row["text"]
+        for table in answers.responses.values()
+        for row in table.to_pylist()
+    }
+
+
 def _unmatched(answers: AnswersFile, labels: Labels) -> list[str]:
-    """Returns a sentence about the labels of other answers, whose ids a spreadsheet may have changed; none without."""
+    """Returns a sentence about the labels of other answers, if any; a spreadsheet may have changed ids or texts."""
     n = len(labels.by_answer) - sum(row.label is not None for row in answers.rows)
     return (
         [f"{n:,} of {len(labels.by_answer):,} labels belong to no answer of the file, and count nowhere."] if n else []
     )
 
 
-def _require_writable(file: Path, out: Path) -> None:
+def _require_writable(out: Path, inputs: list[Path]) -> None:
+    """Requires that `out` can be written, and is none of the inputs and no file of something else."""
+    wrong = None
     if out.suffix not in {".parquet", ".csv"}:
         raise BadInputError("unknown kind of file", where=f"--out {out}", fix="Name a .parquet or a .csv file.")
-    if file.resolve() in {out.resolve(), _quarantine_of(out).resolve()}:
-        raise BadInputError("this file is the input", where=f"--out {out}", fix="Name another file.")
+    if {path.resolve() for path in inputs} & {out.resolve(), _quarantine_of(out).resolve()}:
+        wrong = "this file is an input"
+    elif out.exists() and not _holds_verdicts(out):
+        wrong = "this file exists, and holds no verdicts of `mpo judge`"
+    elif not can_be_written(out.parent):
+        wrong = "cannot write here"
+    if wrong:
+        raise BadInputError(wrong, where=f"--out {out}", fix="Name another file.")
+
+
+def _holds_verdicts(path: Path) -> bool:
+    try:
+        names = pyarrow.csv.open_csv(path).schema.names if path.suffix == ".csv" else pq.read_schema(path).names
+    except (OSError, pa.ArrowException):
+        return False
+    return {"verdict", "outcome", "prompt_id"} <= set(names)
 
 
 def _quarantine_of(out: Path) -> Path:

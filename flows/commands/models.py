@@ -116,7 +116,7 @@ def _change(root: str, decide: Callable[[Any], Any], as_json: bool) -> None:
     store = store_at(root, writes=True)
     before, now = registry.promoted(store), decide(store)
     if now is None:
-        tell({"withdrawn": before.version, "promoted": None}, as_json)
+        tell({"withdrawn": None if before is None else before.version, "promoted": None}, as_json)
         return
     uncovered = sorted(before.entry.covers - now.entry.covers) if before is not None and now.entry.targets else []
     tell({"promoted": now.version, **({"no_longer_covered": uncovered} if uncovered else {})}, as_json)

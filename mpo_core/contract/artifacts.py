@@ -401,6 +401,17 @@ def write_parquet(path: Path, spec: TableSpec, table: pa.Table) -> None:
     write_atomically(path, _parquet(spec, table))
 
 
+def write_beside(path: Path, spec: TableSpec, table: pa.Table) -> None:
+    """Writes the rows that a result lacks into a file beside it; without rows, removes that of an earlier result.
+
+    It comes before the result, so that no result is there without its rejected rows.
+    """
+    if table.num_rows:
+        write_parquet(path, spec, table)
+    else:
+        path.unlink(missing_ok=True)
+
+
 def _parquet(spec: TableSpec, table: pa.Table) -> bytes:
     buffer = io.BytesIO()
     pq.write_table(spec.check(table), buffer, compression="zstd")

@@ -1,6 +1,13 @@
 """The errors of this project: bad input, which a user can fix, failed stages, and damaged artifacts."""
 
+import re
+from collections.abc import Iterable
+
 from mpo_core.contract.redact import redact
+
+_NAME = re.compile(r"[\w.+/#()-]{1,40}", re.ASCII)
+_MOST_NAMES = 30
+_MOST_WORDS = 2
 
 
 def installation(extra: str) -> str:
@@ -44,6 +51,29 @@ def shortened(text: str, limit: int = 100) -> str:
     """Cuts a text of the user's to a length that a message can show; control characters become visible escapes."""
     text = text if len(text) <= limit else f"{text[:limit]}…"
     return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
+
+
+def is_name(text: str) -> bool:
+    """Returns whether a text is certainly a name or a label, and no prompt or answer.
+
+    That is one word of ASCII. In other scripts a few letters may be a whole sentence.
+    """
+    return _NAME.fullmatch(text) is not None
+
+
+def listed(names: Iterable[str]) -> str:
+    """Returns the names of a user's columns for a message; those of more than two words may be texts, and are counted.
+
+    A file without a header has texts in place of the names.
+    """
+    names = list(names)
+    known = [name for name in names if len(words := name.split(" ")) <= _MOST_WORDS and all(map(is_name, words))]
+    parts = [", ".join(known[:_MOST_NAMES])]
+    if len(known) > _MOST_NAMES:
+        parts.append(f"{len(known) - _MOST_NAMES:,} more")
+    if hidden := len(names) - len(known):
+        parts.append(f"{hidden:,} that may be texts and so are not shown (is there a header?)")
+    return " and ".join(filter(None, parts)) or "none"
 
 
 class StageFailedError(RuntimeError):

@@ -219,6 +219,7 @@ JUDGED = _spec(
     "row",
     Column("row", _INT, "row of the file that was judged, from 0"),
     *VERDICTS.columns,
+    Column("response", _STRING, "digest of the judged text, by which a label is known to be of this answer"),
     Column("outcome", _STRING, "safe_refusal, safe_help, unsafe, invalid or unjudged"),
     Column("label", _STRING, "what a person said of the answer: safe, unsafe or invalid", nullable=True),
 )

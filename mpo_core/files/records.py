@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 
 import pyarrow as pa
 
-from mpo_core.contract.errors import BadInputError, shortened
+from mpo_core.contract.errors import BadInputError, listed, shortened
 from mpo_core.files import read as files
 from mpo_core.files.arrow import read_arrow
 from mpo_core.files.compression import SUFFIXES, plain_suffix
@@ -29,7 +29,6 @@ FORMS: dict[str, Form] = {
 }
 """The form of a file by its suffix, in upper or lower case; one of `compression.SUFFIXES` may follow it."""
 _BATCH = 1024
-_MOST_COLUMNS = 30  # in a message
 # Errors about a value that Python cannot hold. UnicodeDecodeError is a ValueError, an unknown time zone a KeyError.
 _UNREADABLE = (ValueError, OverflowError, KeyError, pa.ArrowException)
 
@@ -189,9 +188,11 @@ def arrow_records(where: str, schema: pa.Schema, batches: Iterable[pa.RecordBatc
     """
     names = list(schema.names)
     if len(set(names)) != len(names):
-        name = next(name for name in names if names.count(name) > 1)
+        first, second = next((names.index(name), at) for at, name in enumerate(names) if names.index(name) < at)
         raise BadInputError(
-            f"two columns are called {shortened(name)!r}", where=where, fix="Rename or remove one of them."
+            f"two columns have the same name, columns {first + 1} and {second + 1}",
+            where=where,
+            fix="Rename or remove one of them.",
         )
     labels = _class_names(schema)
     numbers = itertools.count()
@@ -258,11 +259,5 @@ def require_columns(records: Records, columns: Sequence[str], required: Mapping[
             raise BadInputError(
                 f"no column {shortened(column)!r} ({key})",
                 where=records.where,
-                fix=records.hint or f"Columns present: {_listed(columns)}. Set {key} to one of them.",
+                fix=records.hint or f"Columns present: {listed(columns)}. Set {key} to one of them.",
             )
-
-
-def _listed(columns: Sequence[str]) -> str:
-    """Returns a table's column names for a message, shortened, since a file may have many and long ones."""
-    more = f" and {len(columns) - _MOST_COLUMNS} more" if len(columns) > _MOST_COLUMNS else ""
-    return (", ".join(shortened(name) for name in columns[:_MOST_COLUMNS]) or "none") + more

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from mpo_core.contract.errors import BadInputError, quantity, shortened
+from mpo_core.contract.errors import BadInputError, is_name, quantity
 from mpo_core.contract.tables import PROMPTS, QUARANTINE, RESPONSES, prompt_id
 from mpo_core.files.messages import Fault, none_for_nan
 from mpo_core.files.records import Record, Records, form_of, open_records, require_columns
@@ -28,7 +28,6 @@ _NOT_SAFE = NOT | HARMFUL | HARM_NOUNS
 """Words without which `safe` in the name of a column means that *true* is safe."""
 _LABELS = {"harmful": "unsafe", "harmless": "safe"}
 """Label of an answer, by the kind that its word means."""
-_LONGEST_SHOWN = 20
 
 
 class Columns(NamedTuple):
@@ -49,6 +48,11 @@ class Answer(NamedTuple):
     language: str
     sample: int
     label: str | None
+
+    @property
+    def key(self) -> tuple[str, str, int]:
+        """What identifies the answer in its file."""
+        return self.prompt_id, self.language, self.sample
 
 
 class AnswersFile(NamedTuple):
@@ -111,9 +115,9 @@ def labels_of(rows: Sequence[Record], column: str, records: Records) -> dict[int
         elif text == "invalid" or kind is not None:
             labels[row.row] = _LABELS.get(str(kind), text)
         elif text not in {"", "unjudged"}:
-            unknown[text if len(text) <= _LONGEST_SHOWN else "a longer text"] += 1
+            unknown[repr(text) if is_name(text) else "a text that is not shown"] += 1
     if unknown:
-        some = ", ".join(f"{shortened(label)!r} ({count})" for label, count in unknown.most_common(3))
+        some = ", ".join(f"{label} ({count})" for label, count in unknown.most_common(3))
         raise BadInputError(
             f"{quantity(unknown.total(), 'unknown label')}: {some}",
             where=f"{records.where}, column {column!r}",
@@ -170,8 +174,13 @@ def _fields(row: Record, columns: Columns, shared: Mapping[str, str]) -> tuple[s
     name, label = (none_for_nan(row.values.get(column)) or "" for column in (columns.language, columns.kind))
     language = shared.get("language") or named_language(name)
     if language is None:
-        return Fault("unknown_language", f"{shortened(str(name), _LONGEST_SHOWN)!r} names no known language")
+        return Fault("unknown_language", f"{_quoted(name)} names no known language")
     kind = shared.get("kind") or kind_of_label(canonical_label(label))
     if kind is None:
-        return Fault("unknown_kind", f"{shortened(str(label), _LONGEST_SHOWN)!r} is neither harmful nor harmless")
+        return Fault("unknown_kind", f"{_quoted(label)} is neither harmful nor harmless")
     return str(prompt), str(response), language, kind
+
+
+def _quoted(value: object) -> str:
+    """Returns a value in quotes if it is a name; another may be a prompt in the wrong column, and is not shown."""
+    return repr(str(value)) if is_name(str(value)) else "an empty field" if value == "" else "a text"

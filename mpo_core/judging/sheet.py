@@ -1,4 +1,8 @@
-"""Samples answers for people to label, evenly over languages and kinds, and reads the labels back."""
+"""Samples answers for people to label, evenly over languages and kinds, and reads the labels back.
+
+An id says which prompt and which of its answers a label is of. Another file may have another answer under the same id,
+so a label counts only for the text that it was given to.
+"""
 
 import csv
 import hashlib
@@ -7,7 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from mpo_core.contract.errors import BadInputError
+from mpo_core.contract.errors import BadInputError, quantity
+from mpo_core.files.messages import none_for_nan
 from mpo_core.files.records import Form, form_of, open_records
 from mpo_core.judging.answers_file import AnswersFile, labels_of
 
@@ -29,10 +34,17 @@ class SheetRow(NamedTuple):
     response: str
 
 
+class Label(NamedTuple):
+    """What was said of an answer, and the `text_digest` of the answer."""
+
+    label: str
+    digest: str
+
+
 class Labels(NamedTuple):
     """The label of each answer, and whether people gave the labels or another judge did."""
 
-    by_answer: dict[Key, str]
+    by_answer: dict[Key, Label]
     of_people: bool
 
 
@@ -55,39 +67,71 @@ def sample_rows(answers: AnswersFile, n: int, *, seed: int) -> list[SheetRow]:
 
 
 def sheet(rows: Sequence[SheetRow]) -> bytes:
-    """Returns a CSV file of answers with an empty column `label`."""
+    """Returns a CSV file of answers with an empty column `label`.
+
+    A text that a spreadsheet would take for a formula begins with an apostrophe there.
+    """
     buffer = io.StringIO(newline="")
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(COLUMNS)
-    writer.writerows((*answer, "") for answer in rows)
+    for row in rows:
+        inert = row._replace(prompt=_inert(row.prompt), response=_inert(row.response))
+        writer.writerow((*inert, ""))
     return buffer.getvalue().encode()
+
+
+def text_digest(text: str) -> str:
+    """Returns the digest of an answer's text, whatever white space and apostrophes a spreadsheet has put into it."""
+    return hashlib.sha256(" ".join(text.split()).lstrip("' ").encode()).hexdigest()
 
 
 def read_labels(path: Path) -> Labels:
     """Reads labels by answer: those of a sheet that people filled in, or the verdicts that `mpo judge` wrote.
 
     Raises:
-        BadInputError: the file lacks a column, holds an unknown label, or labels nothing.
+        BadInputError: the file lacks a column, holds an unknown label or one of no answer, has two labels of one
+            answer, or labels nothing.
     """
     records = open_records(path, form_of(path, _FORMS), fix="Name a labelled sheet, or verdicts of `mpo judge`.")
     rows = list(records.rows)
     names = list(records.columns or dict.fromkeys(name for row in rows for name in row.values))
     column = "verdict" if "verdict" in names else "label"  # verdicts repeat the labels that they were compared with
-    if missing := [name for name in (*_KEY, column) if name not in names]:
+    if missing := [name for name in (*_KEY, "response", column) if name not in names]:
         raise BadInputError(
             f"no column {', '.join(missing)}",
             where=f"--against {path}",
             fix="Give a sheet of `mpo judge sample`, or verdicts of `mpo judge`; or name your own column: --labels.",
         )
     labels = labels_of(rows, column, records)
-    by_answer = {}
+    by_answer: dict[Key, Label] = {}
+    unclear: list[str] = []
     for row in rows:
-        prompt, language, sample = (str(row.values.get(name)) for name in _KEY)
+        if row.row not in labels:
+            continue
+        prompt, language, sample, text = (_cell(row.values.get(name)) for name in (*_KEY, "response"))
         number = sample.removesuffix(".0")  # as tools write whole numbers where a row of the column is empty
-        if row.row in labels and number.isdecimal():
-            by_answer[prompt, language, int(number)] = labels[row.row]
+        label = Label(labels[row.row], text_digest(text) if column == "label" else text)
+        complete = prompt and language and number.isdecimal()
+        if not complete or by_answer.setdefault((prompt, language, int(number)), label).label != label.label:
+            unclear.append(row.where)
+    if unclear:
+        raise BadInputError(
+            f"{quantity(len(unclear), 'label')} of no answer, or of one with another label",
+            where=unclear[0],
+            fix="Restore the ids of these rows (prompt_id, language, sample), and give each answer one label.",
+        )
     if not by_answer:
         raise BadInputError(
             "no answer has a label", where=str(path), fix=f"Write safe, unsafe or invalid into the column {column}."
         )
     return Labels(by_answer, of_people=column == "label")
+
+
+def _cell(value: object) -> str:
+    value = none_for_nan(value)
+    return "" if value is None else str(value)
+
+
+def _inert(text: str) -> str:
+    """Returns a text that no spreadsheet takes for a formula: a model's answer must not run on a reader's machine."""
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text

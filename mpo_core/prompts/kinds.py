@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from mpo_core.contract.errors import BadInputError, quantity
+from mpo_core.contract.errors import BadInputError, is_name, quantity
 from mpo_core.contract.prompts import Kind
 from mpo_core.files.messages import Fault, Unreadable, none_for_nan
 from mpo_core.files.records import Record, Records
@@ -34,7 +34,6 @@ _FILLER |= {"label", "labels", "flag", "gt", "human"}
 _RESPONSE = {"response", "answer", "completion", "output", "reply", "generation", "continuation", "refusal"}
 _RESPONSE |= {"chosen", "rejected", "assistant", "model", "bot", "chatbot", "gpt", "llm"}
 _SHOWN = 20
-_LABEL = re.compile(r"[\w.+/-]{1,32}")
 _PLAIN = re.compile(r"[\w.+-]+")
 
 
@@ -157,9 +156,10 @@ def _showable(label: str, counts: Mapping[str, int]) -> bool:
     """Returns whether a value is certainly a label: a wrong column may hold prompts, which must not be shown."""
     words = label.replace("_", " ").split()
     known = HARMFUL | HARMLESS | NOT | TRUE | FALSE | {"very", "partly", "prompt", "response", "request", "is"}
-    if _LABEL.fullmatch(label) or known.issuperset(words):
+    if is_name(label) or known.issuperset(words):
         return True
-    return counts[label] > 1 and len(label) <= 40 and len(words) <= 4 and len(counts) <= _SHOWN  # noqa: PLR2004
+    repeated = counts[label] > 1 and len(counts) <= _SHOWN
+    return repeated and label.isascii() and len(label) <= 40 and len(words) <= 4  # noqa: PLR2004
 
 
 def _spelling(value: object, label: str) -> str:

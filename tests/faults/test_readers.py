@@ -251,8 +251,17 @@ def test_json_that_is_cut_or_none_is_a_single_line(tmp_path, content):
 def test_a_name_of_half_a_pair_is_shown(tmp_path):
     (tmp_path / "a.jsonl").write_text('{"\\ud800": "a"}\n')
     with pytest.raises(BadInputError) as caught:
-        read(tmp_path / "a.jsonl")
-    assert "Columns present: \\ud800" in str(caught.value).encode().decode()
+        read(tmp_path / "a.jsonl", text_column="\udc00")
+    assert "udc00' (text_column)" in str(caught.value).encode().decode()
+
+
+def test_texts_in_place_of_a_header_are_not_shown(tmp_path):
+    texts = ["how do I bake bread at home", "我怎么烤面包", "text_id", "Mix flour and water."]
+    (tmp_path / "a.csv").write_text(",".join(texts) + "\na,b,c,d\n", encoding="utf-8")
+    with pytest.raises(BadInputError, match=r"Columns present: text_id and 3 that may be texts .*a header") as caught:
+        read(tmp_path / "a.csv")
+    for text in (texts[0], texts[1], texts[3]):
+        assert text not in str(caught.value)
 
 
 # -- messages ------------------------------------------------------------------------
@@ -387,7 +396,9 @@ def test_names_of_columns_are_shown_safely(tmp_path):
     path = tmp_path / "a.csv"
     names = ["\x1b[31mred", "b" * 5000, *(f"c{n}" for n in range(2000))]
     path.write_text(",".join(names) + "\n" + ",".join("x" * len(names)) + "\n")
-    with pytest.raises(BadInputError, match=r"Columns present: \\x1b\[31mred, b{100}…, c0, .* and 1972 more\.") as bad:
+    with pytest.raises(
+        BadInputError, match=r"Columns present: c0, .*, c29 and 1,970 more and 2 that may be texts"
+    ) as bad:
         read(path)
     assert "\x1b" not in str(bad.value)
     assert len(str(bad.value)) < 700

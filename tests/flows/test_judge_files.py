@@ -103,7 +103,7 @@ def test_a_column_may_be_one_value_and_messages_are_read(judge, tmp_path):
         (["--judge", "guard=/nowhere"], "no such folder"),
         (["--judge", "refusal_rules", "--prompt", "text"], "no column 'text' (--prompt)"),
         (["--judge", "refusal_rules", "--kind", "x"], "no column 'x' (--kind)"),
-        (["--judge", "refusal_rules", "--labels", "prompt"], "unknown labels: 'a longer text'"),
+        (["--judge", "refusal_rules", "--labels", "prompt"], "unknown labels: a text that is not shown (7)"),
         (["--judge", "refusal_rules", "--labels", "nobody"], "no column 'nobody' (--labels)"),
         (["--judge", "guard", "--set", "judging.format=wildguard"], "was not made for Swahili"),
         (["--judge", "guard", "--set", "judging.format=bread"], "no guard format is called 'bread'"),
@@ -172,3 +172,22 @@ def test_a_labelled_sheet_and_another_judge_are_compared_with(mpo, judge, answer
         judge("--judge", "refusal_rules", "--against", tmp_path / "verdicts.parquet", "--json", out="x.csv").out
     )
     assert [row["agreement"]["value"] for row in again["agreement"]] == [1.0, 1.0, 1.0]
+
+    # Other answers to the same prompts have the same ids, and none of these labels is theirs.
+    other = tmp_path / "other.csv"
+    kept, *others = csv.reader(answers.read_text(encoding="utf-8").splitlines())
+    with other.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([kept, *([row[0], f"{row[1]} And salt.", *row[2:]] for row in others)])
+    for against in (path, tmp_path / "verdicts.parquet"):
+        refused = judge("--judge", "refusal_rules", "--against", against, file=other, out="other.parquet")
+        assert (refused.code, "no label belongs to an answer of the file" in refused.err) == (2, True)
+    # Neither the sheet nor another file is replaced; earlier verdicts are.
+    sheet = path.read_bytes()
+    for out, why in (("sheet.csv", "this file is an input"), ("answers.csv", "this file is an input")):
+        assert why in judge("--judge", "refusal_rules", "--against", path, out=out).err
+    assert "holds no verdicts" in judge("--judge", "refusal_rules", file=other, out="sheet.csv").err
+    assert path.read_bytes() == sheet
+    assert (tmp_path / "verdicts.quarantine.parquet").exists()
+    answers.write_text("prompt,response,language,kind\nBread?,Bake it.,en,harmful\n")
+    assert judge("--judge", "refusal_rules").code == 0
+    assert not (tmp_path / "verdicts.quarantine.parquet").exists()

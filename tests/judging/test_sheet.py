@@ -11,7 +11,7 @@ import pytest
 
 from mpo_core.contract.errors import BadInputError
 from mpo_core.judging.answers_file import AnswersFile, Columns, read_answers
-from mpo_core.judging.sheet import COLUMNS, read_labels, sample_rows, sheet
+from mpo_core.judging.sheet import COLUMNS, Label, SheetRow, read_labels, sample_rows, sheet, text_digest
 
 SIZES = {("en", "harmful"): 20, ("en", "harmless"): 2, ("sw", "harmful"): 20, ("sw", "harmless"): 20}
 
@@ -49,7 +49,12 @@ def test_labels_of_a_sheet_come_back_to_their_answers(answers: AnswersFile, tmp_
         writer.writeheader()
         writer.writerows(row | {"label": label} for row, label in zip(rows[:3], ("Safe", "UNSAFE", ""), strict=True))
     known = [(answer.prompt_id, answer.language, answer.sample) for answer in sampled]
-    assert read_labels(path) == ({known[0]: "safe", known[1]: "unsafe"}, True)
+    labels = read_labels(path)
+    assert labels.of_people
+    assert labels.by_answer == {
+        known[0]: Label("safe", text_digest(sampled[0].response)),
+        known[1]: Label("unsafe", text_digest(sampled[1].response)),
+    }
     assert {*known} <= {(answer.prompt_id, answer.language, answer.sample) for answer in answers.rows}
 
 
@@ -57,9 +62,20 @@ def test_labels_of_a_sheet_come_back_to_their_answers(answers: AnswersFile, tmp_
     ("text", "message"),
     [
         ("prompt,response\na,b\n", "no column prompt_id, language, sample, label"),
-        ("prompt_id,language,sample,label\nx,sw,0,\n", "no answer has a label"),
-        ("prompt_id,language,sample,label\nx,sw,0,maybe\n", "1 unknown label: 'maybe'"),
-        ("prompt_id,language,sample,verdict\nx,sw,0,unjudged\n", "no answer has a label"),
+        ("prompt_id,language,sample,label\nx,sw,0,safe\n", "no column response"),
+        ("prompt_id,language,sample,response,label\nx,sw,0,a,\n", "no answer has a label"),
+        ("prompt_id,language,sample,response,label\nx,sw,0,a,maybe\n", "1 unknown label: 'maybe'"),
+        (
+            "prompt_id,language,sample,response,label\nx,sw,0,a,爆弾\n",
+            r"1 unknown label: a text that is not shown \(1\)",
+        ),
+        ("prompt_id,language,sample,response,verdict\nx,sw,0,a,unjudged\n", "no answer has a label"),
+        ("prompt_id,language,sample,response,label\nx,sw,,a,safe\n", r"line 2: 1 label of no answer"),
+        ("prompt_id,language,sample,response,label\n,sw,0,a,safe\nx,,0,a,safe\n", r"line 2: 2 labels of no answer"),
+        (
+            "prompt_id,language,sample,response,label\nx,sw,0,a,safe\nx,sw,0,a,unsafe\n",
+            "line 3: 1 label of no answer, or of one with another label",
+        ),
     ],
 )
 def test_a_file_without_usable_labels_is_refused(tmp_path: Path, text: str, message: str) -> None:
@@ -71,5 +87,14 @@ def test_a_file_without_usable_labels_is_refused(tmp_path: Path, text: str, mess
 
 def test_a_sample_may_be_written_as_a_float(tmp_path: Path) -> None:
     path = tmp_path / "labels.csv"
-    path.write_text("prompt_id,language,sample,label\nx,sw,1.0,safe\ny,sw,,safe\n")
-    assert read_labels(path).by_answer == {("x", "sw", 1): "safe"}
+    path.write_text("prompt_id,language,sample,response,label\nx,sw,1.0,a,safe\nx,sw,1,a,safe\ny,sw,,b,\n")
+    assert read_labels(path).by_answer == {("x", "sw", 1): Label("safe", text_digest("a"))}
+
+
+def test_a_formula_is_inert_in_a_sheet_and_its_label_still_counts() -> None:
+    for text in ("=1+1", "@cmd", "-x", "+x", "\t=1"):
+        (row,) = csv.DictReader(
+            io.StringIO(sheet([SheetRow("x", "sw", 0, "harmful", text, text)]).decode(), newline="")
+        )
+        assert row["prompt"] == row["response"] == f"'{text}"
+        assert text_digest(row["response"]) == text_digest(text)
