@@ -6,7 +6,5 @@ prefer_own_packages()
 
 from flows.cli import main  # noqa: E402 - ours, once the line above has run
 
-__all__ = ["main"]
-
 if __name__ == "__main__":
     main()

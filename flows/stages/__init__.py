@@ -14,7 +14,7 @@ from flows.stages.evaluation import (
     register,
 )
 from flows.stages.pairs import pair, preference_pairs, require_pairs
-from flows.stages.shards import Change, Evaluation, Key, Measured, Pairs, Shards, Since, split
+from flows.stages.shards import Change, Evaluation, Key, Measured, Pairs, Shards, split
 from flows.stages.training import (
     find_base,
     measure,
@@ -23,41 +23,3 @@ from flows.stages.training import (
     require_trainable,
     train,
 )
-
-__all__ = [
-    "Change",
-    "Evaluation",
-    "Key",
-    "Measured",
-    "Pairs",
-    "Shards",
-    "Since",
-    "answer_dominant",
-    "compare",
-    "decide",
-    "edit",
-    "evaluate",
-    "evaluate_change",
-    "figures",
-    "find_base",
-    "held_out_prompts",
-    "judge",
-    "measure",
-    "measure_prompts",
-    "pair",
-    "preference_pairs",
-    "read_blocks",
-    "read_prompt_blocks",
-    "reference_gaps",
-    "register",
-    "require_distilled",
-    "require_named_layers",
-    "require_pairs",
-    "require_trainable",
-    "sample",
-    "split",
-    "submit_edit",
-    "teacher",
-    "train",
-    "translate",
-]

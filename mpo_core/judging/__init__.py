@@ -2,5 +2,3 @@
 
 from mpo_core.contract.judge import JUDGES, Case, Judge, Verdict
 from mpo_core.judging.responses import judge_responses
-
-__all__ = ["JUDGES", "Case", "Judge", "Verdict", "judge_responses"]

@@ -25,24 +25,3 @@ def world_of(name: Name) -> World:
     from .hard.recipe import HARD
 
     return HARD
-
-
-__all__ = [
-    "LANGUAGES",
-    "SMALL",
-    "WORLD_VERSION",
-    "Item",
-    "Kind",
-    "Name",
-    "Split",
-    "UnknownLanguageError",
-    "Verdict",
-    "World",
-    "build",
-    "checkpoint_dir",
-    "items",
-    "judge",
-    "parse",
-    "translate",
-    "world_of",
-]

@@ -6,21 +6,3 @@ from mpo_core.models.find import local_folder, model_digest, resolve
 from mpo_core.models.folder import check_folder
 from mpo_core.models.layers import described, require_layers
 from mpo_core.models.load import LOADING, load_model, load_tokenizer, pick_device
-
-__all__ = [
-    "LOADING",
-    "check_folder",
-    "context_length",
-    "described",
-    "forget_models",
-    "forgetting",
-    "load_model",
-    "load_tokenizer",
-    "local_folder",
-    "model_digest",
-    "pick_device",
-    "refuse_longer",
-    "require_layers",
-    "resolve",
-    "shared_model",
-]

@@ -71,7 +71,7 @@ def main() -> None:
     from transformers.utils import chat_template_utils  # imported before memory is bounded
 
     # transformers 5.23 offers no other way to set `strftime_now`, which templates call.
-    chat_template_utils.datetime = _Today  # type: ignore[attr-defined]
+    chat_template_utils.datetime = _Today  # type: ignore[misc]
     sys.setrecursionlimit(1000)
     _bound_memory()
     for line in sys.stdin:

@@ -13,29 +13,3 @@ from mpo_core.pairs.source import source_pairs
 from mpo_core.pairs.swaps import find_swaps, settle_swaps
 from mpo_core.pairs.target import target_pairs
 from mpo_core.pairs.verdicts import confirmed
-
-__all__ = [
-    "FLAWS",
-    "Imported",
-    "Joining",
-    "answer_pairs",
-    "audit",
-    "confirmed",
-    "describe",
-    "export_official",
-    "export_trl",
-    "find_swaps",
-    "flip_answers",
-    "import_as_is",
-    "import_pairs",
-    "of_languages",
-    "ranked",
-    "require_safe_dominant",
-    "sample_pairs",
-    "settle_swaps",
-    "source_pairs",
-    "surplus",
-    "target_pairs",
-    "vary_pairs",
-    "within",
-]

@@ -4,31 +4,10 @@ The registry is a list of events under `<root>/registry/events/`, one JSON file 
 changed. Everything else is read from it.
 """
 
-from mpo_core.registry.events import Entry, Event
+from mpo_core.registry.events import Entry
 from mpo_core.registry.hub import push
-from mpo_core.registry.languages import RegisteredLanguage, add_language, registered_languages
+from mpo_core.registry.languages import add_language, registered_languages
 from mpo_core.registry.registry import evaluated, history, promote, promoted, register, rollback, versions
 from mpo_core.registry.settle import Settled, settle
 from mpo_core.registry.state import Version
 from mpo_core.registry.work import Need, find_work
-
-__all__ = [
-    "Entry",
-    "Event",
-    "Need",
-    "RegisteredLanguage",
-    "Settled",
-    "Version",
-    "add_language",
-    "evaluated",
-    "find_work",
-    "history",
-    "promote",
-    "promoted",
-    "push",
-    "register",
-    "registered_languages",
-    "rollback",
-    "settle",
-    "versions",
-]

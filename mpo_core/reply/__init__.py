@@ -11,18 +11,4 @@ from mpo_core.reply.thoughts import (
     separate,
     without_end,
 )
-from mpo_core.reply.wrappers import Unwrapped, unwrap_translation
-
-__all__ = [
-    "ONLY_THOUGHTS",
-    "UNFINISHED",
-    "Parts",
-    "Unwrapped",
-    "closing_of_open_thought",
-    "has_template",
-    "open_thought",
-    "own_turn",
-    "separate",
-    "unwrap_translation",
-    "without_end",
-]
+from mpo_core.reply.wrappers import unwrap_translation

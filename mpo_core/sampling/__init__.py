@@ -1,5 +1,3 @@
 """Samples answers of a model to prompts, each answer with a random seed of its own."""
 
 from mpo_core.sampling.sample import Request, sample
-
-__all__ = ["Request", "sample"]

@@ -21,35 +21,9 @@ from mpo_core.settings.pipeline import (
     GateSettings,
     LmEvalSettings,
     PipelineConfig,
-    RealignSettings,
     RunSettings,
 )
 from mpo_core.settings.translation import (
-    BackTranslationSettings,
     TranslationGates,
     TranslationSettings,
 )
-
-__all__ = [
-    "BackTranslationSettings",
-    "CompareSettings",
-    "DefinedLanguage",
-    "EditSettings",
-    "EvaluationSettings",
-    "GateSettings",
-    "LanguageSettings",
-    "LmEvalSettings",
-    "LoraSettings",
-    "ModelSettings",
-    "PairSettings",
-    "PipelineConfig",
-    "PromptSettings",
-    "RealignSettings",
-    "RunSettings",
-    "SamplingSettings",
-    "Settings",
-    "TrainingMethod",
-    "TrainingSettings",
-    "TranslationGates",
-    "TranslationSettings",
-]

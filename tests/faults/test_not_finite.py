@@ -45,7 +45,7 @@ def _takes_a_float(annotation):
 
 def _float_settings():
     """Every setting of every section that takes a number with a fraction."""
-    named = [getattr(settings, name) for name in settings.__all__]
+    named = list(vars(settings).values())
     named += TRAINING_METHODS.implementations.values()
     models = [model for model in named if isinstance(model, type) and issubclass(model, Settings)]
     return [(model, name) for model in models for name, f in model.model_fields.items() if _takes_a_float(f.annotation)]
