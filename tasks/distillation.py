@@ -23,8 +23,7 @@ def answer_as_teacher(
     language: str,
     label: str,
 ) -> Shard:
-    """Samples the teacher's answers to a block of translated prompts, each shown with its original."""
-    del label, backend
+    """Samples the teacher's answers to a block of translated prompts with originals; `backend` is for the cache key."""
     originals = _originals(store, prompts)
     texts = read_rows(store, [translations], TRANSLATIONS).to_pylist()
     requests = [
@@ -66,7 +65,6 @@ def measure_teacher(
     label: str,
 ) -> Shard:
     """Measures the teacher's likeliest tokens at each token of its answers, but of those that the judge objects to."""
-    del label
     with model.loaded(store, dtype=weights) as (network, tokenizer):
         rows, quarantine = distributions(
             network,

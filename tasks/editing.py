@@ -24,7 +24,6 @@ def edit_model(
     """Edits the model that training made of `model`, or `model` itself where nothing was trained."""
     from mpo_core.editing.edit import EditedPrompts, edit_folder  # imports torch, which takes seconds
 
-    del label
     edited = model if trained is None else trained_model(model, shard_of(trained))
     rows = EditedPrompts(
         store.read_tables(list(prompts), PROMPTS).to_pylist(), read_rows(store, translations, TRANSLATIONS).to_pylist()

@@ -17,7 +17,6 @@ def read_benchmark(
     store: ArtifactStore, *, benchmark: Benchmark, language: str, fingerprint: list[str], block_size: int, label: str
 ) -> Shard:
     """Reads a benchmark's prompts in one language; `fingerprint` (digests of the files) only takes part in the key."""
-    del fingerprint, label
     prompts, quarantine = benchmark_prompts(benchmark, language)
     cut = [
         store.write_table("evaluation", PROMPTS, block, language=language, part=f"{benchmark.benchmark}-{number:03d}")
@@ -44,7 +43,6 @@ def evaluate_model(
     label: str,
 ) -> Shard:
     """Computes one model's metrics with intervals; its drift is measured from the model `baseline`."""
-    del label
     table = metrics(
         read_rows(store, verdicts, VERDICTS),
         read_rows(store, gaps, GAPS) if gaps else None,
@@ -70,7 +68,6 @@ def compare_models(
     label: str,
 ) -> Shard:
     """Compares two models on the same prompts, by exact paired tests."""
-    del label
     first, second = (read_rows(store, shards, VERDICTS) for shards in (before, after))
     table = compare(
         first,

@@ -11,7 +11,6 @@ def judge_answers(
     store: ArtifactStore, *, responses: ShardInput, prompts: ArtifactRef, judge: Judge, label: str
 ) -> Shard:
     """Judges every answer of a block; `prompts` has the kind (harmful or harmless) of each request."""
-    del label
     responses = shard_of(responses)
     table = store.read_table(prompts, PROMPTS)
     kinds = dict(zip(table.column("prompt_id").to_pylist(), table.column("kind").to_pylist(), strict=True))

@@ -46,7 +46,6 @@ def pair_dominant(
     label: str,
 ) -> Shard:
     """Chooses the good and the bad dominant answer to every prompt of a block."""
-    del label
     rows, quarantine = source_pairs(
         store.read_table(prompts, PROMPTS),
         read_rows(store, [responses], RESPONSES),
@@ -77,7 +76,6 @@ def pair_target(
     label: str,
 ) -> Shard:
     """Mirrors a block's dominant pairs in a target language, with reference, translated or sampled answers."""
-    del label
 
     def optional(shard: ShardInput | None, spec: TableSpec) -> pa.Table | None:
         return None if shard is None else read_rows(store, [shard], spec)
@@ -102,7 +100,6 @@ def pair_target(
 @stage("pairs", verb="flip")
 def flip_pairs(store: ArtifactStore, *, pairs: ShardInput, share: float, seed: int, language: str, label: str) -> Shard:
     """Swaps the chosen and the rejected answer in a share of a block's pairs, sampled by `seed`."""
-    del label
     rows = flip_answers(read_rows(store, [pairs], PAIRS), share, seed=seed)
     return Shard(rows=store.write_table("pairs", PAIRS, rows, language=language))
 
@@ -112,7 +109,6 @@ def unswap_pairs(
     store: ArtifactStore, *, pairs: ShardInput, swaps: ShardInput, swap_back: bool, language: str, label: str
 ) -> Shard:
     """Returns the pairs of a block without the swapped ones, or with the answers of these swapped back."""
-    del label
     rows, quarantine = settle_swaps(
         read_rows(store, [pairs], PAIRS), read_rows(store, [swaps], SWAPS), swap_back=swap_back
     )
@@ -127,7 +123,6 @@ def confirm_pairs(
     store: ArtifactStore, *, pairs: ShardInput, judge: Judge, settings: PairSettings, language: str, label: str
 ) -> Shard:
     """Returns the pairs of a block without those whose answers the judge does not find good and bad."""
-    del label
     rows, quarantine = confirmed(read_rows(store, [pairs], PAIRS), judge, settings, tell_progress)
     return Shard(
         rows=store.write_table("pairs", PAIRS, rows, language=language),
@@ -146,7 +141,6 @@ def find_surplus(
     label: str,
 ) -> Shard:
     """Finds the training pairs of a language beyond the quotas; `prompts` have the harm categories."""
-    del label
     table = store.read_tables(list(prompts), PROMPTS)
     categories = dict(zip(table["prompt_id"].to_pylist(), table["category"].to_pylist(), strict=True))
     over = surplus(read_rows(store, pairs, PAIRS), categories, settings)
@@ -156,7 +150,6 @@ def find_surplus(
 @stage("pairs", verb="limit")
 def limit_pairs(store: ArtifactStore, *, pairs: ShardInput, over: ShardInput, language: str, label: str) -> Shard:
     """Returns the pairs of a block without those beyond the quotas of their language."""
-    del label
     rows, quarantine = within(read_rows(store, [pairs], PAIRS), read_rows(store, [over], QUARANTINE))
     return Shard(
         rows=store.write_table("pairs", PAIRS, rows, language=language),
@@ -169,7 +162,6 @@ def replay_pairs(
     store: ArtifactStore, *, pairs: ShardInput, share: float, seed: int, language: str, label: str
 ) -> Shard:
     """Samples a share of a block's pairs, by their ids, to train on them again in a realignment."""
-    del label
     rows = sample_pairs(read_rows(store, [pairs], PAIRS), share, seed=seed)
     return Shard(rows=store.write_table("pairs", PAIRS, rows, language=language))
 
@@ -187,7 +179,6 @@ def vary_block(
     label: str,
 ) -> Shard:
     """Makes fewer or worse pairs of a block on purpose, for a study."""
-    del label
     rows = vary_pairs(
         read_rows(store, [pairs], PAIRS), share=share, swapped=swapped, untranslated=untranslated, seed=seed
     )

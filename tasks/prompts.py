@@ -21,7 +21,6 @@ def read_prompts(
     label: str,
 ) -> Shard:
     """Reads the prompts of every source; `fingerprint` (digests of the sources) only takes part in the cache key."""
-    del fingerprint, label
     return store_prompts(store, settings, dominant=dominant, block_size=block_size)
 
 

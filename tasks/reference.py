@@ -27,7 +27,6 @@ def measure_gaps(
     label: str,
 ) -> Shard:
     """Measures the reward gap of every pair of a block; with `pooling`, for dominant pairs, the pooled states too."""
-    del label
     # Number formats are those of training, not of sampling: its weights, and autocast if training uses it.
     forward = {"cutoff": cutoff, "precision": precision, "tokens_per_forward": tokens_per_forward}
     texts = _texts(pairs, language, store, dominant=pooling is not None)
@@ -49,7 +48,6 @@ def measure_states(
     label: str,
 ) -> Shard:
     """Measures the state after the last token of every answer of a block, from the model's middle layer."""
-    del label
     forward = {"cutoff": cutoff, "precision": precision, "tokens_per_forward": tokens_per_forward}
     texts = _texts(pairs, language, store, dominant=dominant)
     return _measured(store, model, texts, language, weights=weights, pooling="last", middle=True, **forward)
@@ -60,7 +58,6 @@ def check_order(
     store: ArtifactStore, *, pairs: Sequence[ShardInput], states: Sequence[ShardInput], language: str, label: str
 ) -> Shard:
     """Finds the pairs of a language whose answers are swapped, by the states of all its and all dominant pairs."""
-    del label
     swaps = find_swaps(read_rows(store, pairs, PAIRS), read_rows(store, states, GAPS))
     return Shard(rows=store.write_table("reference", SWAPS, swaps.rows, language=language), counts=swaps.counts)
 
@@ -79,7 +76,6 @@ def rank_answers(
     label: str,
 ) -> Shard:
     """Renumbers the sampled answers of a block by their rewards under the model, the highest first."""
-    del label
     answers = read_rows(store, [responses], RESPONSES)
     texts = [PairText(key, language, a["prompt"], a["text"], b["text"]) for key, a, b in answer_pairs(answers)]
     forward = {"cutoff": cutoff, "precision": precision, "tokens_per_forward": tokens_per_forward}

@@ -23,7 +23,6 @@ def sample_answers(
     label: str,
 ) -> Shard:
     """Samples answers to a block of prompts or to their translations; `backend`, its identity, is for the cache key."""
-    del label, backend
     with model.open(store) as folder:
         rows, quarantine = sample(
             SampledModel(model.name, folder, model.settings, model.sha256),

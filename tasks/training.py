@@ -43,7 +43,6 @@ def train_model(
     The pairs are sorted by their ids; with `in_order`, they stay in the order of the shards and of their rows.
     `translations` are the pairs' prompts in languages that have no pairs, where the training compares them.
     """
-    del label
     work = store.scratch(f"training/.work/{current_key()}")
     inputs = {
         "pairs": _required(_gather(work / "pairs.parquet", pairs, PAIRS, store, in_order=in_order)),

@@ -23,7 +23,6 @@ def translate_prompts(
     label: str,
 ) -> Shard:
     """Translates one block of prompts; `fingerprint` (digests of the engines' files) is for the cache key."""
-    del fingerprint, label
     return _translate(prompt_texts(store.read_table(prompts, PROMPTS)), settings, source, target, store)
 
 
@@ -38,8 +37,7 @@ def translate_answers(
     target: str,
     label: str,
 ) -> Shard:
-    """Translates both answers, chosen and rejected, of one block of dominant pairs."""
-    del fingerprint, label
+    """Translates both answers, chosen and rejected, of a block of pairs; `fingerprint` is for the cache key."""
     return _translate(answer_texts(read_rows(store, [pairs], SOURCE_PAIRS)), settings, source, target, store)
 
 

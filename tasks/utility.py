@@ -32,7 +32,6 @@ def score_text(
     store: ArtifactStore, *, model: ModelFolder, passages: Sequence[ArtifactRef], weights: str, label: str
 ) -> Shard:
     """Computes the bits that a model needs for each passage of parallel text, in every language."""
-    del label
     table = store.read_tables(list(passages), PASSAGES)
     with model.loaded(store, dtype=weights) as (network, tokenizer):
         scores = text.score_text(network, tokenizer, table, digest=model.sha256, progress=tell_progress)
@@ -52,7 +51,6 @@ def measure_divergence(
     label: str,
 ) -> Shard:
     """Computes how far a trained model is from the base model, on the base model's harmless answers of a block."""
-    del label
     with contextlib.ExitStack() as stack:
         network, tokenizer = stack.enter_context(base.loaded(store, dtype=weights))
         # A model's lock cannot be held twice.
@@ -80,7 +78,6 @@ def score_items(
     store: ArtifactStore, *, model: ModelFolder, settings: LmEvalSettings, languages: list[str], label: str
 ) -> Shard:
     """Scores a model on the items of lm-eval's tasks; a task that lacks a language is counted under its name."""
-    del label
     forget_models()
     work = store.scratch(f"evaluation/.work/{current_key()}")
     with model.open(store) as folder:
@@ -107,7 +104,6 @@ def evaluate_utility(
     label: str,
 ) -> Shard:
     """Computes bits per byte, the divergence from the base model and the scores of lm-eval, with intervals."""
-    del label
     figures = (
         (text.text_metrics, [scores], TEXT_SCORES),
         (divergence.divergence_metrics, divergences, DIVERGENCES),
@@ -131,7 +127,6 @@ def compare_utility(
     label: str,
 ) -> Shard:
     """Compares two models on the same passages and, if there are two shards of each, the same items of lm-eval."""
-    del label
     parts = [
         compare(read_rows(store, [first], spec), read_rows(store, [second], spec), confidence=confidence)
         for first, second, (compare, spec) in zip(before, after, _COMPARED, strict=False)
@@ -154,7 +149,6 @@ def read_states(
     label: str,
 ) -> Shard:
     """Reads a model's hidden states of a block of prompts; `kinds` is the block in the dominant language."""
-    del label
     kind = {row["prompt_id"]: row["kind"] for row in store.read_table(kinds, PROMPTS).to_pylist()}
     if isinstance(prompts, ArtifactRef):
         table = store.read_table(prompts, PROMPTS)
