@@ -2,12 +2,12 @@
 
 from mpo_core.contract.artifacts import ArtifactRef, ArtifactStore, Shard
 from mpo_core.contract.sampling import SampledModel
-from mpo_core.contract.tables import PROMPTS, QUARANTINE, RESPONSES, TEACHER, TRANSLATIONS, VERDICTS
+from mpo_core.contract.tables import PROMPTS, RESPONSES, TEACHER, TRANSLATIONS, VERDICTS
 from mpo_core.sampling import Request, sample
 from mpo_core.settings import SamplingSettings
 from mpo_core.training.teaching import distributions, teacher_prompt
 from tasks.model import ModelFolder
-from tasks.stage import ShardInput, read_rows, stage, tell_progress
+from tasks.stage import ShardInput, read_rows, stage, tell_progress, write_shard
 
 
 @stage("distillation", verb="teach", version=2)
@@ -41,10 +41,7 @@ def answer_as_teacher(
     # The judge, and the student after it, see the request alone.
     by_id = {row["prompt_id"]: row["text"] for row in texts}
     seen = RESPONSES.build([row | {"prompt": by_id[row["prompt_id"]]} for row in rows.to_pylist()])
-    return Shard(
-        rows=store.write_table("distillation", RESPONSES, seen, language=language),
-        quarantine=store.write_table("distillation", QUARANTINE, quarantine, language=language),
-    )
+    return write_shard(store, "distillation", RESPONSES, seen, quarantine, language=language)
 
 
 @stage("distillation", verb="distil", version=2)
@@ -81,11 +78,8 @@ def measure_teacher(
             tokens_per_forward=tokens_per_forward,
             progress=tell_progress,
         )
-    return Shard(
-        rows=store.write_table("distillation", TEACHER, rows, language=language),
-        quarantine=store.write_table("distillation", QUARANTINE, quarantine, language=language),
-        counts={"answers": rows.num_rows, "rejected": quarantine.num_rows},
-    )
+    counts = {"answers": rows.num_rows, "rejected": quarantine.num_rows}
+    return write_shard(store, "distillation", TEACHER, rows, quarantine, language=language, counts=counts)
 
 
 def _originals(store: ArtifactStore, prompts: ArtifactRef) -> dict[str, str]:

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 
 from mpo_core.contract.artifacts import ArtifactStore, Shard
 from mpo_core.contract.benchmark import Benchmark
-from mpo_core.contract.tables import COMPARISONS, GAPS, METRICS, PROMPTS, QUARANTINE, VERDICTS
+from mpo_core.contract.tables import COMPARISONS, GAPS, METRICS, PROMPTS, VERDICTS
 from mpo_core.evaluation.comparison import compare
 from mpo_core.evaluation.metrics import metrics
 from mpo_core.prompts.benchmark import benchmark_prompts
 from mpo_core.prompts.blocks import blocks
-from tasks.stage import ShardInput, read_rows, stage
+from tasks.stage import ShardInput, read_rows, stage, write_shard
 
 
 @stage("evaluation", verb="read-benchmark", version=2)
@@ -22,11 +22,7 @@ def read_benchmark(
         store.write_table("evaluation", PROMPTS, block, language=language, part=f"{benchmark.benchmark}-{number:03d}")
         for number, block in enumerate(blocks(prompts, block_size))
     ]
-    return Shard(
-        rows=store.write_table("evaluation", PROMPTS, prompts, language=language),
-        quarantine=store.write_table("evaluation", QUARANTINE, quarantine, language=language),
-        parts=tuple(cut),
-    )
+    return write_shard(store, "evaluation", PROMPTS, prompts, quarantine, language=language, parts=tuple(cut))
 
 
 @stage("evaluation", verb="evaluate", version=3)

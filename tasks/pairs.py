@@ -30,7 +30,7 @@ from mpo_core.pairs import (
     within,
 )
 from mpo_core.settings import PairSettings
-from tasks.stage import ShardInput, read_rows, stage, tell_progress
+from tasks.stage import ShardInput, read_rows, stage, tell_progress, write_shard
 
 
 @stage("pairs", verb="pairs", version=3)
@@ -54,10 +54,7 @@ def pair_dominant(
         dominant=dominant,
         reference_answers=None if reference_answers is None else store.read_table(reference_answers, REFERENCE_ANSWERS),
     )
-    return Shard(
-        rows=store.write_table("pairs", SOURCE_PAIRS, rows, language=dominant),
-        quarantine=store.write_table("pairs", QUARANTINE, quarantine, language=dominant),
-    )
+    return write_shard(store, "pairs", SOURCE_PAIRS, rows, quarantine, language=dominant)
 
 
 @stage("pairs", verb="pairs", version=3)
@@ -91,10 +88,7 @@ def pair_target(
         responses=optional(responses, RESPONSES),
         verdicts=optional(verdicts, VERDICTS),
     )
-    return Shard(
-        rows=store.write_table("pairs", PAIRS, rows, language=language),
-        quarantine=store.write_table("pairs", QUARANTINE, quarantine, language=language),
-    )
+    return write_shard(store, "pairs", PAIRS, rows, quarantine, language=language)
 
 
 @stage("pairs", verb="flip")
@@ -112,10 +106,7 @@ def unswap_pairs(
     rows, quarantine = settle_swaps(
         read_rows(store, [pairs], PAIRS), read_rows(store, [swaps], SWAPS), swap_back=swap_back
     )
-    return Shard(
-        rows=store.write_table("pairs", PAIRS, rows, language=language),
-        quarantine=store.write_table("pairs", QUARANTINE, quarantine, language=language),
-    )
+    return write_shard(store, "pairs", PAIRS, rows, quarantine, language=language)
 
 
 @stage("pairs", verb="confirm")
@@ -124,10 +115,7 @@ def confirm_pairs(
 ) -> Shard:
     """Returns the pairs of a block without those whose answers the judge does not find good and bad."""
     rows, quarantine = confirmed(read_rows(store, [pairs], PAIRS), judge, settings, tell_progress)
-    return Shard(
-        rows=store.write_table("pairs", PAIRS, rows, language=language),
-        quarantine=store.write_table("pairs", QUARANTINE, quarantine, language=language),
-    )
+    return write_shard(store, "pairs", PAIRS, rows, quarantine, language=language)
 
 
 @stage("pairs", verb="surplus")
@@ -151,10 +139,7 @@ def find_surplus(
 def limit_pairs(store: ArtifactStore, *, pairs: ShardInput, over: ShardInput, language: str, label: str) -> Shard:
     """Returns the pairs of a block without those beyond the quotas of their language."""
     rows, quarantine = within(read_rows(store, [pairs], PAIRS), read_rows(store, [over], QUARANTINE))
-    return Shard(
-        rows=store.write_table("pairs", PAIRS, rows, language=language),
-        quarantine=store.write_table("pairs", QUARANTINE, quarantine, language=language),
-    )
+    return write_shard(store, "pairs", PAIRS, rows, quarantine, language=language)
 
 
 @stage("pairs", verb="replay")

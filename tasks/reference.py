@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from mpo_core.contract.artifacts import ArtifactStore, Shard
-from mpo_core.contract.tables import GAPS, PAIRS, QUARANTINE, RESPONSES, SOURCE_PAIRS, SWAPS, source_id
+from mpo_core.contract.tables import GAPS, PAIRS, RESPONSES, SOURCE_PAIRS, SWAPS, source_id
 from mpo_core.pairs import answer_pairs, find_swaps, ranked
 from mpo_core.training.encoding import PairText
 from mpo_core.training.reference import gaps, target_texts
 from tasks.model import ModelFolder
-from tasks.stage import ShardInput, read_rows, stage, tell_progress
+from tasks.stage import ShardInput, read_rows, stage, tell_progress, write_shard
 
 
 @stage("reference", verb="reference", version=4)
@@ -98,10 +98,7 @@ def _measured(
             progress=tell_progress,
             **forward,
         )
-    return Shard(
-        rows=store.write_table("reference", GAPS, rows, language=language),
-        quarantine=store.write_table("reference", QUARANTINE, quarantine, language=language),
-    )
+    return write_shard(store, "reference", GAPS, rows, quarantine, language=language)
 
 
 def _texts(pairs: ShardInput, language: str, store: ArtifactStore, *, dominant: bool) -> list[PairText]:

@@ -4,11 +4,11 @@ from collections import Counter
 
 from mpo_core.contract.artifacts import ArtifactRef, ArtifactStore, Shard
 from mpo_core.contract.sampling import SampledModel
-from mpo_core.contract.tables import PROMPTS, QUARANTINE, RESPONSES, TRANSLATIONS
+from mpo_core.contract.tables import PROMPTS, RESPONSES, TRANSLATIONS
 from mpo_core.sampling import Request, sample
 from mpo_core.settings import SamplingSettings
 from tasks.model import ModelFolder
-from tasks.stage import ShardInput, read_rows, stage, tell_progress
+from tasks.stage import ShardInput, read_rows, stage, tell_progress, write_shard
 
 
 @stage("sampling", verb="sample", version=5)
@@ -32,11 +32,7 @@ def sample_answers(
             progress=tell_progress,
         )
     reasons = Counter(filter(None, rows.column("finish_reason").to_pylist()))
-    return Shard(
-        counts=dict(reasons),
-        rows=store.write_table("sampling", RESPONSES, rows, language=language),
-        quarantine=store.write_table("sampling", QUARANTINE, quarantine, language=language),
-    )
+    return write_shard(store, "sampling", RESPONSES, rows, quarantine, language=language, counts=dict(reasons))
 
 
 def _requests(prompts: ArtifactRef | ShardInput, store: ArtifactStore) -> list[Request]:

@@ -28,7 +28,7 @@ from prefect.serializers import Serializer
 
 from mpo_core.contract.artifacts import ArtifactRef, ArtifactStore, Shard, write_atomically
 from mpo_core.contract.errors import BadInputError, DamagedError
-from mpo_core.contract.tables import TableSpec
+from mpo_core.contract.tables import QUARANTINE, TableSpec
 from mpo_core.languages import known as languages
 from mpo_core.settings import RunSettings, Settings
 from tasks.locks import FlockManager, LeaseManager, Locks
@@ -105,6 +105,24 @@ def shard_of(value: ShardInput) -> Shard:
 def read_rows(store: ArtifactStore, shards: Sequence[ShardInput], spec: TableSpec) -> pa.Table:
     """Reads the rows of shards, as one table."""
     return store.read_tables([shard_of(value).rows for value in shards], spec)
+
+
+def write_shard(
+    store: ArtifactStore,
+    stage_name: str,
+    spec: TableSpec,
+    rows: pa.Table,
+    quarantine: pa.Table,
+    *,
+    language: str,
+    **others: Any,
+) -> Shard:
+    """Stores the rows of a stage and those that it rejected; `others` are further fields of the shard."""
+    return Shard(
+        rows=store.write_table(stage_name, spec, rows, language=language),
+        quarantine=store.write_table(stage_name, QUARANTINE, quarantine, language=language),
+        **others,
+    )
 
 
 class ShardSerializer(Serializer):

@@ -3,12 +3,12 @@
 import itertools
 
 from mpo_core.contract.artifacts import ArtifactRef, ArtifactStore, Shard
-from mpo_core.contract.tables import PROMPTS, QUARANTINE, SOURCE_PAIRS, TRANSLATIONS
+from mpo_core.contract.tables import PROMPTS, SOURCE_PAIRS, TRANSLATIONS
 from mpo_core.settings import TranslationSettings
 from mpo_core.translation.build import build_chain
 from mpo_core.translation.replies import REPLIES_FILE, Replies
 from mpo_core.translation.translate import Text, answer_texts, prompt_texts, translate_texts
-from tasks.stage import ShardInput, read_rows, stage, tell_progress
+from tasks.stage import ShardInput, read_rows, stage, tell_progress, write_shard
 
 
 @stage("translation", verb="translate", version=6)
@@ -49,7 +49,4 @@ def _translate(
         # Engines translate texts in pieces, whose number is not known before: progress counts at most the texts.
         chain = build_chain(settings, replies, lambda: tell_progress(min(next(answered), len(texts)), len(texts)))
         rows, quarantine = translate_texts(texts, chain, source=source, target=target)
-    return Shard(
-        rows=store.write_table("translation", TRANSLATIONS, rows, language=target),
-        quarantine=store.write_table("translation", QUARANTINE, quarantine, language=target),
-    )
+    return write_shard(store, "translation", TRANSLATIONS, rows, quarantine, language=target)
