@@ -4,11 +4,11 @@ from collections import Counter
 
 from mpo_core.contract.artifacts import ArtifactRef, ArtifactStore, Shard
 from mpo_core.contract.sampling import SampledModel
-from mpo_core.contract.tables import PROMPTS, RESPONSES, TRANSLATIONS
+from mpo_core.contract.tables import RESPONSES
 from mpo_core.sampling import Request, sample
 from mpo_core.settings import SamplingSettings
 from tasks.model import ModelFolder
-from tasks.stage import ShardInput, read_rows, stage, tell_progress, write_shard
+from tasks.stage import ShardInput, read_texts, stage, tell_progress, write_shard
 
 
 @stage("sampling", verb="sample", version=5)
@@ -26,18 +26,10 @@ def sample_answers(
     with model.open(store) as folder:
         rows, quarantine = sample(
             SampledModel(model.name, folder, model.settings, model.sha256),
-            _requests(prompts, store),
+            [Request(row["prompt_id"], row["text"]) for row in read_texts(store, prompts).to_pylist()],
             settings,
             language=language,
             progress=tell_progress,
         )
     reasons = Counter(filter(None, rows.column("finish_reason").to_pylist()))
     return write_shard(store, "sampling", RESPONSES, rows, quarantine, language=language, counts=dict(reasons))
-
-
-def _requests(prompts: ArtifactRef | ShardInput, store: ArtifactStore) -> list[Request]:
-    if isinstance(prompts, ArtifactRef):
-        table = store.read_table(prompts, PROMPTS)
-    else:
-        table = read_rows(store, [prompts], TRANSLATIONS)
-    return [Request(row["prompt_id"], row["text"]) for row in table.select(["prompt_id", "text"]).to_pylist()]

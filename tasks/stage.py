@@ -28,7 +28,7 @@ from prefect.serializers import Serializer
 
 from mpo_core.contract.artifacts import ArtifactRef, ArtifactStore, Shard, write_atomically
 from mpo_core.contract.errors import BadInputError, DamagedError
-from mpo_core.contract.tables import QUARANTINE, TableSpec
+from mpo_core.contract.tables import PROMPTS, QUARANTINE, TRANSLATIONS, TableSpec
 from mpo_core.languages import known as languages
 from mpo_core.settings import RunSettings, Settings
 from tasks.locks import FlockManager, LeaseManager, Locks
@@ -105,6 +105,13 @@ def shard_of(value: ShardInput) -> Shard:
 def read_rows(store: ArtifactStore, shards: Sequence[ShardInput], spec: TableSpec) -> pa.Table:
     """Reads the rows of shards, as one table."""
     return store.read_tables([shard_of(value).rows for value in shards], spec)
+
+
+def read_texts(store: ArtifactStore, prompts: ArtifactRef | ShardInput) -> pa.Table:
+    """Reads a block of prompts, or its translation."""
+    if isinstance(prompts, ArtifactRef):
+        return store.read_table(prompts, PROMPTS)
+    return read_rows(store, [prompts], TRANSLATIONS)
 
 
 def write_shard(

@@ -17,14 +17,13 @@ from mpo_core.contract.tables import (
     RESPONSES,
     TASK_ITEMS,
     TEXT_SCORES,
-    TRANSLATIONS,
 )
 from mpo_core.evaluation import divergence, lm_eval, text
 from mpo_core.evaluation.states import hidden_states
 from mpo_core.models import forget_models
 from mpo_core.settings import LmEvalSettings
 from tasks.model import ModelFolder
-from tasks.stage import ShardInput, current_key, read_rows, stage, tell_progress
+from tasks.stage import ShardInput, current_key, read_rows, read_texts, stage, tell_progress
 
 
 @stage("evaluation", verb="read-text", version=2)
@@ -150,11 +149,7 @@ def read_states(
 ) -> Shard:
     """Reads a model's hidden states of a block of prompts; `kinds` is the block in the dominant language."""
     kind = {row["prompt_id"]: row["kind"] for row in store.read_table(kinds, PROMPTS).to_pylist()}
-    if isinstance(prompts, ArtifactRef):
-        table = store.read_table(prompts, PROMPTS)
-    else:
-        table = read_rows(store, [prompts], TRANSLATIONS)
-    texts = [{**row, "kind": kind[row["prompt_id"]]} for row in table.to_pylist()]
+    texts = [{**row, "kind": kind[row["prompt_id"]]} for row in read_texts(store, prompts).to_pylist()]
     with model.loaded(store, dtype=weights) as (network, tokenizer):
         states = hidden_states(
             network, tokenizer, texts, language=language, system=model.settings.system, progress=tell_progress
