@@ -55,16 +55,6 @@ class Item(NamedTuple):
         """The concept: the harmful verb, else the dangerous object, else `"everyday"`."""
         return GRID.category(self.verb, self.object)
 
-    @property
-    def held_out(self) -> bool:
-        """Whether the (verb, object) pair appears in no training text in any language."""
-        return (self.verb, self.object) in GRID.held_out_ranks
-
-    @property
-    def split(self) -> Split:
-        """The split: `concept` for a concept that no training shows, else by whether the pair is held out."""
-        return GRID.split(self.verb, self.object)
-
     def fill(self, template: str, language: str) -> str:
         """Puts this item's verb and object, in `language`, into a lexicon template."""
         at = column(language)
