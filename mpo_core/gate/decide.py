@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict
 from mpo_core.contract.benchmark import HELD_OUT
 from mpo_core.contract.judge import Unjudged
 from mpo_core.contract.metric import TARGETS, UNSAFE
+from mpo_core.display.wording import percent, points
 from mpo_core.gate.rules import RULES, Rule, Source
 from mpo_core.settings import GateSettings
 
@@ -221,7 +222,7 @@ def _enough_verdicts(unjudged: Sequence[Unjudged], bound: float) -> list[GateChe
             value=share,
             bound=bound,
             explanation=f"Answers missing or without a verdict, {where}: {worst.answers:,} of {worst.n:,} "
-            f"({_percent(share)}); at most {_percent(bound)} are allowed",
+            f"({percent(share)}); at most {percent(bound)} are allowed",
             n=worst.n,
             language=worst.language,
         )
@@ -267,14 +268,14 @@ def _measured(rule: Rule, figure: _Figure) -> str:
     label, where = rule.metric.label, {"together": "all targets together", "dominant": figure.language}
     place = where.get(rule.languages, f"{figure.language}, the worst")
     if rule.reads == "level":
-        return f"{label}, {place}: {_percent(figure.value)} (interval {_spans(figure.low, figure.high)} %)"
+        return f"{label}, {place}: {percent(figure.value)} (interval {_spans(figure.low, figure.high)} %)"
     sign = 1 if rule.metric.better == "lower" else -1
     low, high = sorted((sign * figure.low, sign * figure.high))
     if rule.reads == "relative":
-        change = _points(sign * figure.value).replace("points", "%")
+        change = f"{points(sign * figure.value)} %"
         return f"{label}, {figure.language} of {figure.benchmark}, the worst: {change} (interval {_spans(low, high)} %)"
     since = " since the promoted version" if rule.reads == "since" else ""
-    return f"{label}{since}, {place}: {_points(sign * figure.value)} (interval {_spans(low, high)})"
+    return f"{label}{since}, {place}: {points(sign * figure.value)} points (interval {_spans(low, high)})"
 
 
 def _demand(rule: Rule, bound: float) -> str:
@@ -282,12 +283,12 @@ def _demand(rule: Rule, bound: float) -> str:
         beyond = ", beyond chance," if bound else ""
         return f"a fall of at least {_bare(bound)}{beyond} is required"
     if rule.reads == "level":
-        return f"{'its upper end' if rule.end == 'worse' else 'it'} may be {_percent(bound)} at most"
+        return f"{'its upper end' if rule.end == 'worse' else 'it'} may be {percent(bound)} at most"
     if rule.reads == "detectable":
         return f"they must show one of {_bare(bound)}"
     kind = "rise" if rule.metric.better == "lower" else "loss"
     if rule.reads == "relative":
-        return f"a {kind} whose whole interval is above {_percent(bound)} of the figure before is not allowed"
+        return f"a {kind} whose whole interval is above {percent(bound)} of the figure before is not allowed"
     if rule.end == "better":
         return f"a {kind} whose whole interval is above {_bare(bound)} is not allowed"
     return f"a {kind} of {_bare(bound)} is allowed"
@@ -299,15 +300,6 @@ def _held_out(table: pa.Table) -> list[dict[str, Any]]:
 
 def _spans(low: float, high: float) -> str:
     return " to ".join(f"{100 * end:.1f}".replace("-0.0", "0.0").replace("-", "−") for end in (low, high))
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f} %"
-
-
-def _points(share: float) -> str:
-    rounded = round(100 * share, 1)
-    return f"{rounded:+.1f} points".replace("-", "−") if rounded else "0.0 points"
 
 
 def _bare(share: float) -> str:
