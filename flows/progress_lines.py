@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from rich.console import Console
 
 from mpo_core.contract.errors import BadInputError
+from mpo_core.display.wording import duration
 from tasks.stage import Event
 
 INTERVAL = 30.0  # seconds between two lines about the same stage
@@ -144,7 +145,7 @@ class Lines:
             if name != but and counted.done == counted.total and not counted.reported:
                 counted.reported = True
                 cached = f", {counted.cached} from cache" if counted.cached else ""
-                took = _duration(time.monotonic() - counted.begun)
+                took = duration(time.monotonic() - counted.begun)
                 self._print(f"{name}: {counted.done} of {counted.total} tasks done{cached}, {took}")
 
     def _print(self, line: str) -> None:
@@ -169,13 +170,4 @@ def _how_far(counted: _Stage) -> str:
 
 
 def _left(seconds: float | None) -> str:
-    return "time left unknown" if seconds is None else f"about {_duration(seconds)} left"
-
-
-def _duration(seconds: float) -> str:
-    """Formats a duration in seconds, minutes or hours, with two numbers at most."""
-    whole = round(seconds)
-    if whole < 60:  # noqa: PLR2004 - seconds
-        return f"{whole} s"
-    minutes, rest = divmod(whole, 60)
-    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"  # noqa: PLR2004
+    return "time left unknown" if seconds is None else f"about {duration(seconds)} left"
