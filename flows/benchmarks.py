@@ -1,6 +1,7 @@
 """The prompts of the benchmarks that the settings name beside the held-out ones."""
 
-from typing import NamedTuple
+from collections.abc import Iterable
+from typing import Any, NamedTuple
 
 from flows.run import BEFORE_EVALUATION, Future, Run
 from mpo_core.contract.artifacts import ArtifactRef
@@ -64,7 +65,9 @@ def _read(run: Run, benchmark: Benchmark, training_texts: set[str]) -> Benchmark
     judge.require_languages(judged)
     run.check_before(BEFORE_EVALUATION, judge.require_ready)
     texts: Texts = {(code, block): block for code in blocks for block in blocks[code]}
-    texts |= {(code, block): _translate(run, block, code) for code in translated for block in blocks[dominant]}
+    if translated:
+        inputs = translation_inputs(run, ((code, block) for code in translated for block in blocks[dominant]))
+        texts |= {key: run.submit(translate_prompts, **values) for key, values in inputs.items()}
     dominant_texts = [
         row["text"] for block in blocks[dominant] for row in run.store.read_table(block, PROMPTS).to_pylist()
     ]
@@ -90,14 +93,20 @@ def training_prompts(run: Run) -> set[str]:
     return {folded(row["text"]) for row in rows if row["split"] == "train"}
 
 
-def _translate(run: Run, block: ArtifactRef, target: str) -> Future:
+def translation_inputs(
+    run: Run, wanted: Iterable[tuple[str, ArtifactRef]]
+) -> dict[tuple[str, ArtifactRef], dict[str, Any]]:
+    """Returns the inputs of the tasks that translate blocks of prompts, by target language and block."""
     settings = run.config.translation
-    return run.submit(
-        translate_prompts,
-        prompts=block,
-        settings=settings,
-        fingerprint=translation_fingerprint(settings),
-        source=run.config.languages.dominant,
-        target=target,
-        label=f"{target}-{block.part}",
-    )
+    fingerprint = translation_fingerprint(settings)
+    return {
+        (target, block): {
+            "prompts": block,
+            "settings": settings,
+            "fingerprint": fingerprint,
+            "source": run.config.languages.dominant,
+            "target": target,
+            "label": f"{target}-{block.part}",
+        }
+        for target, block in wanted
+    }

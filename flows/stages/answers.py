@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from flows.benchmarks import Texts
+from flows.benchmarks import Texts, translation_inputs
 from flows.kinds import announce
 from flows.run import BEFORE_EVALUATION, TRANSLATE, Run
 from flows.stages.shards import Shards, of_split, split
@@ -139,20 +139,8 @@ def translate(run: Run, blocks: Iterable[ArtifactRef]) -> Texts:
 
 def _translations(run: Run, blocks: Iterable[ArtifactRef]) -> dict[tuple[str, ArtifactRef], dict[str, Any]]:
     """Returns the inputs of the tasks that translate the prompts, by target language and block."""
-    settings = run.config.translation
-    fingerprint = translation.fingerprint(settings)
-    return {
-        (target, block): {
-            "prompts": block,
-            "settings": settings,
-            "fingerprint": fingerprint,
-            "source": run.config.languages.dominant,
-            "target": target,
-            "label": f"{target}-{block.part}",
-        }
-        for block in blocks
-        for target in sorted(run.config.languages.targets)
-    }
+    targets = sorted(run.config.languages.targets)
+    return translation_inputs(run, ((target, block) for block in blocks for target in targets))
 
 
 def sample(run: Run, model: ModelFolder, texts: Texts) -> Shards:
