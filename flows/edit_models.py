@@ -12,7 +12,7 @@ from flows import stages
 from flows.prefect_api import require_server
 from flows.run import open_root, start_run
 from flows.stages.answers import require_split
-from flows.surroundings import can_be_written
+from flows.surroundings import require_writable
 from mpo_core.contract.artifacts import MANIFEST, Shard, sweep, temporary_for
 from mpo_core.contract.errors import BadInputError, DamagedError
 from mpo_core.contract.tables import EDITS
@@ -82,8 +82,7 @@ def change_checkpoint(config: PipelineConfig, edit: Path, out: Path, *, undo: bo
 def _require_new(out: Path) -> None:
     if out.exists():
         raise BadInputError("this exists already", where=f"--out {out}", fix="Name a new folder.")
-    if not can_be_written(out):
-        raise BadInputError("cannot write here", where=f"--out {out}", fix="Make space, or choose another folder.")
+    require_writable(out, out)
 
 
 def _write(out: Path, make: Callable[[Path], object], origin: Path) -> None:

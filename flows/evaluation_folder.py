@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
-from flows.surroundings import can_be_written
+from flows.surroundings import require_writable
 from mpo_core import reporting
 from mpo_core.contract.artifacts import ArtifactRef, ArtifactStore, write_parquet
 from mpo_core.contract.benchmark import HELD_OUT
@@ -53,10 +53,7 @@ class OutFolder(NamedTuple):
         """
         if self.path.is_dir() and any(self.path.iterdir()):
             raise BadInputError("the folder is not empty", where=f"--out {self.path}", fix="Name a new folder.")
-        if not can_be_written(self.path):
-            raise BadInputError(
-                "cannot write here", where=f"--out {self.path}", fix="Make space, or choose another folder."
-            )
+        require_writable(self.path, self.path)
 
     def write(self, store: ArtifactStore, summary: RunSummary, answered: list[Answered], rejected: pa.Table) -> None:
         """Writes everything beside the folder and gives it its name at the end: the folder is whole, or not there.

@@ -16,6 +16,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
+from mpo_core.contract.errors import BadInputError
 from mpo_core.contract.own_packages import own_path
 
 if TYPE_CHECKING:
@@ -187,6 +188,16 @@ def can_be_written(folder: Path) -> bool:
     """Returns whether a folder can be written, or made if it does not exist."""
     there = next((place for place in (folder, *folder.parents) if os.path.lexists(place)), None)
     return there is not None and there.is_dir() and os.access(there, os.W_OK | os.X_OK)
+
+
+def require_writable(place: Path, out: Path) -> None:
+    """Rejects the value of `--out`, where `place`, the folder that is to be written, can neither be written nor made.
+
+    Raises:
+        BadInputError: it cannot.
+    """
+    if not can_be_written(place):
+        raise BadInputError("cannot write here", where=f"--out {out}", fix="Make space, or choose another folder.")
 
 
 def own_modules_in_children() -> None:

@@ -14,7 +14,7 @@ from flows.pair_files import counts, usable_pairs
 from flows.pair_prompts import pair_prompts
 from flows.prefect_api import require_server
 from flows.run import Future, open_root, start_run
-from flows.surroundings import can_be_written
+from flows.surroundings import require_writable
 from flows.swaps import find_order, settle, unswap
 from mpo_core.contract.artifacts import (
     ArtifactRef,
@@ -88,8 +88,7 @@ def train_file(
     stages.require_named_layers(model, config.training)
     if (out / "model").exists():
         raise BadInputError("the folder holds a trained model already", where=f"--out {out}", fix="Name a new folder.")
-    if not can_be_written(out):
-        raise BadInputError("cannot write here", where=f"--out {out}", fix="Make space, or choose another folder.")
+    require_writable(out, out)
     pairs, rejected, marks = usable_pairs(file, languages, as_is=as_is)
     held_out, broken = None, QUARANTINE.build([])
     if validation is not None:

@@ -15,7 +15,7 @@ from prefect import flow
 from flows import stages
 from flows.prefect_api import require_server
 from flows.run import open_root, start_run
-from flows.surroundings import can_be_written
+from flows.surroundings import require_writable
 from flows.translate import Input, blocks_of, is_text, opened_chain, require_table
 from mpo_core.contract.artifacts import ArtifactRef, ArtifactStore, Shard, sweep, temporary_for
 from mpo_core.contract.errors import BadInputError
@@ -45,8 +45,7 @@ def translate_file(
     require_table(out)
     quarantine_path = out.with_suffix(f".quarantine{out.suffix}")
     _require_other(file, out, quarantine_path, config.translation)
-    if not can_be_written(out.parent):
-        raise BadInputError("cannot write here", where=f"--out {out}", fix="Make space, or choose another folder.")
+    require_writable(out.parent, out)
     source, targets = config.languages.dominant, config.languages.targets
     with opened_chain(config.translation, config.run.root) as chain:
         memories = _memories(chain, source, targets)
