@@ -5,6 +5,7 @@ import codecs
 import contextlib
 import errno
 import io
+import json
 import os
 import shutil
 import signal
@@ -30,12 +31,7 @@ def _as_ascii(error: UnicodeError) -> tuple[str, int]:
     if not isinstance(error, UnicodeEncodeError):
         raise error
     letters = error.object[error.start : error.end]
-    return "".join(_PLAIN.get(letter) or _escaped(letter) for letter in letters), error.end
-
-
-def _escaped(letter: str) -> str:
-    units = letter.encode("utf-16-be", "surrogatepass").hex()
-    return "".join(f"\\u{units[start : start + 4]}" for start in range(0, len(units), 4))
+    return "".join(_PLAIN.get(letter) or json.dumps(letter)[1:-1] for letter in letters), error.end
 
 
 codecs.register_error("mpo-ascii", _as_ascii)
