@@ -12,7 +12,7 @@ from mpo_core.contract.errors import BadInputError, quantity
 from mpo_core.contract.metric import ANSWERS, TARGETS, Metric
 from mpo_core.contract.tables import COMPARISONS
 from mpo_core.evaluation.shares import Share, prompt_shares, share_languages
-from mpo_core.evaluation.statistics import change_interval, holm, mcnemar_p, smallest_change
+from mpo_core.evaluation.statistics import add_holm, change_interval, mcnemar_p, smallest_change
 
 
 def compare(
@@ -57,9 +57,7 @@ def compare(
             if not shares.keys().isdisjoint(second.get(metric, {}))
         ]
     for metric in measured:
-        family = [row for row in rows if row["metric"] == metric.name and row["language"] != TARGETS]
-        for row, adjusted in zip(family, holm([row["p_value"] for row in family]), strict=True):
-            row["p_holm"] = adjusted
+        add_holm([row for row in rows if row["metric"] == metric.name and row["language"] != TARGETS])
     return COMPARISONS.build(rows)
 
 

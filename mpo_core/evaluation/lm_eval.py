@@ -18,7 +18,7 @@ from mpo_core.contract.tables import COMPARISONS, TASK_ITEMS
 from mpo_core.evaluation.comparison import paired_row
 from mpo_core.evaluation.metrics import mean_row
 from mpo_core.evaluation.shares import Share
-from mpo_core.evaluation.statistics import holm, share_interval
+from mpo_core.evaluation.statistics import add_holm, share_interval
 from mpo_core.languages.known import LANGUAGES
 from mpo_core.models.load import pick_device
 from mpo_core.settings import LmEvalSettings, ModelSettings
@@ -186,9 +186,7 @@ def compare_tasks(before: pa.Table, after: pa.Table, *, confidence: float) -> pa
         if not values.keys().isdisjoint(second.get((benchmark, code), {}))
     ]
     for benchmark in {row["benchmark"] for row in rows}:
-        family = [row for row in rows if row["benchmark"] == benchmark]
-        for row, adjusted in zip(family, holm([row["p_value"] for row in family]), strict=True):
-            row["p_holm"] = adjusted
+        add_holm([row for row in rows if row["benchmark"] == benchmark])
     return COMPARISONS.build(rows)
 
 

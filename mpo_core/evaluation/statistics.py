@@ -121,6 +121,12 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return [float(p) for p in np.minimum(adjusted, 1.0)]
 
 
+def add_holm(rows: Sequence[dict[str, Any]]) -> None:
+    """Adds Holm's adjusted p-values to the rows of COMPARISONS of one family of tests."""
+    for row, adjusted in zip(rows, holm([row["p_value"] for row in rows]), strict=True):
+        row["p_holm"] = adjusted
+
+
 def spearman(clusters: Sequence[Sequence[tuple[float, float]]]) -> Correlation | None:
     """Returns Spearman's rank correlation over all points (x, y); a bootstrap interval resamples whole clusters.
 

@@ -18,7 +18,7 @@ from mpo_core.contract.errors import BadInputError
 from mpo_core.contract.metric import BITS_PER_BYTE, PARALLEL_TEXT
 from mpo_core.contract.tables import COMPARISONS, PASSAGES, TEXT_SCORES
 from mpo_core.evaluation.metrics import mean_row, require_finite
-from mpo_core.evaluation.statistics import holm, mean_interval
+from mpo_core.evaluation.statistics import add_holm, mean_interval
 from mpo_core.models.chat import encode_data
 from mpo_core.models.context import context_length
 
@@ -145,8 +145,7 @@ def compare_text(before: pa.Table, after: pa.Table, *, confidence: float) -> pa.
         for code, rates in first.items()
         if len(rates) > 1
     ]
-    for row, adjusted in zip(rows, holm([row["p_value"] for row in rows]), strict=True):
-        row["p_holm"] = adjusted
+    add_holm(rows)
     return COMPARISONS.build(rows)
 
 
