@@ -20,6 +20,7 @@ from mpo_core.training.collator import PairRow
 from mpo_core.training.encoding import EncodedText
 from mpo_core.training.forward import Output, inner
 from mpo_core.training.layout import Item, Layout, pack, pad
+from mpo_core.training.plan import in_passes
 
 _TOKENS = 2048  # of a forward pass at most, unless a group has more
 
@@ -153,16 +154,9 @@ class Consistency:
 
         A group is whole whatever rows the step has of it.
         """
-        passes: list[list[Group]] = []
-        most = min(_TOKENS, self._tokens() or _TOKENS)
-        for source in dict.fromkeys(tuple(row.source.prompt) for row in rows):
-            group = self._groups.get(source)
-            if group is None:
-                continue
-            if not passes or sum(other.tokens for other in passes[-1]) + group.tokens > most:
-                passes.append([])
-            passes[-1].append(group)
-        return passes
+        sources = dict.fromkeys(tuple(row.source.prompt) for row in rows)
+        of_step = (self._groups[source] for source in sources if source in self._groups)
+        return in_passes(of_step, min(_TOKENS, self._tokens() or _TOKENS))
 
     def layout(self, of_pass: list[Group]) -> Layout:
         """Returns the tensors of a forward pass whose pooled states are those at each prompt's last token, twice."""

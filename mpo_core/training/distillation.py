@@ -19,6 +19,7 @@ from mpo_core.training.encoding import EncodedText
 from mpo_core.training.forward import Output
 from mpo_core.training.forward_size import UNMEASURED
 from mpo_core.training.layout import Item, Layout, pack, pad
+from mpo_core.training.plan import in_passes
 from mpo_core.training.schedule import EpochSteps
 from mpo_core.training.top_tokens import TopTokens
 
@@ -152,14 +153,7 @@ class Distillation:
     def of_step(self, number: int) -> list[list[TeacherRow]]:
         """Returns the answers of an optimiser step, from 1, in forward passes."""
         epoch, step = divmod(number - 1, len(self._order))
-        passes: list[list[TeacherRow]] = []
-        most = self._tokens() or UNMEASURED
-        for at in self._order.steps(epoch)[step]:
-            row = self._rows[at]
-            if not passes or sum(other.tokens for other in passes[-1]) + row.tokens > most:
-                passes.append([])
-            passes[-1].append(row)
-        return passes
+        return in_passes((self._rows[at] for at in self._order.steps(epoch)[step]), self._tokens() or UNMEASURED)
 
     def layout(self, rows: list[TeacherRow]) -> Layout:
         """Returns the tensors of a forward pass that compares the student with the teacher, token by token."""

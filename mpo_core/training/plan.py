@@ -6,11 +6,14 @@ that several rows share goes through the model once, weighted by those rows.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Iterable
+from typing import Any, NamedTuple, TypeVar
 
 from mpo_core.contract.training import Pooling
 from mpo_core.training.collator import PairRow
 from mpo_core.training.layout import Item, Layout, pack, pad
+
+T = TypeVar("T", bound=Any)
 
 
 class Source(NamedTuple):
@@ -100,6 +103,16 @@ def by_rows(rows: list[PairRow], size: int, *, sources: bool) -> list[Forward]:
             forwards.append(Forward([], _sources(batch)))
         forwards.append(Forward(batch, []))
     return forwards
+
+
+def in_passes(items: Iterable[T], budget: int) -> list[list[T]]:
+    """Divides items with `tokens` into forward passes of at most `budget` tokens, in order; a longer item is alone."""
+    passes: list[list[T]] = []
+    for item in items:
+        if not passes or sum(other.tokens for other in passes[-1]) + item.tokens > budget:
+            passes.append([])
+        passes[-1].append(item)
+    return passes
 
 
 def share(rows: list[PairRow], rank: int, processes: int) -> list[PairRow]:
