@@ -5,6 +5,7 @@ from typing import TypeVar
 
 from flows.run import Future, Run
 from flows.stages import Key, Pairs, Shards, split
+from flows.stages.shards import forward_settings
 from tasks.model import ModelFolder
 from tasks.pairs import unswap_pairs
 from tasks.reference import check_order, measure_states
@@ -41,18 +42,14 @@ def find_order(run: Run, model: ModelFolder, source: Inputs, target: Inputs) -> 
 
 
 def _states(run: Run, model: ModelFolder, pairs: Inputs, *, dominant: bool) -> Shards:
-    training = run.config.training
     return {
         (language, block): run.submit(
             measure_states,
             model=model,
             pairs=shard,
-            cutoff=training.cutoff,
-            precision=training.precision,
-            weights=training.weights,
+            **forward_settings(run.config.training),
             language=language,
             dominant=dominant,
-            tokens_per_forward=training.tokens_per_forward,
             label=f"{language}-{block.part}",
         )
         for (language, block), shard in pairs.items()

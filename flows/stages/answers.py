@@ -6,7 +6,7 @@ from typing import Any
 from flows.benchmarks import Texts, translation_inputs
 from flows.kinds import announce
 from flows.run import BEFORE_EVALUATION, TRANSLATE, Run
-from flows.stages.shards import Shards, of_split, split
+from flows.stages.shards import Shards, forward_settings, of_split, split
 from flows.stages.utility import check_utility
 from mpo_core.contract.artifacts import ArtifactRef
 from mpo_core.contract.errors import BadInputError
@@ -158,7 +158,7 @@ def sample(run: Run, model: ModelFolder, texts: Texts) -> Shards:
 
 def _candidates(run: Run, model: ModelFolder, texts: Texts) -> Shards:
     """Samples the answers of which pairs are made, in the order in which `pairs.candidates` prefers them."""
-    settings, training = run.config.sampling, run.config.training
+    settings = run.config.sampling
     answers = sample_shards(run, model, texts, settings, "pairs")
     if run.config.pairs.candidates == "first" or settings.n == 1:
         return answers
@@ -167,11 +167,8 @@ def _candidates(run: Run, model: ModelFolder, texts: Texts) -> Shards:
             rank_answers,
             model=model,
             responses=responses,
-            cutoff=training.cutoff,
-            precision=training.precision,
-            weights=training.weights,
+            **forward_settings(run.config.training),
             language=language,
-            tokens_per_forward=training.tokens_per_forward,
             label=f"{language}-{block.part}",
         )
         for (language, block), responses in answers.items()

@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from flows.run import Run
-from flows.stages.shards import Key, of_split
+from flows.stages.shards import Key, forward_settings, of_split
 from mpo_core.contract.artifacts import ArtifactRef
 from mpo_core.contract.errors import BadInputError
 from mpo_core.settings import LanguageSettings, TrainingMethod
@@ -57,11 +57,8 @@ def teacher(run: Run, model: ModelFolder, texts: Texts, training: TrainingMethod
                 verdicts=verdicts,
                 instruction=settings.instruction,
                 top_k=settings.top_k,
-                cutoff=training.cutoff,
-                precision=training.precision,
-                weights=training.weights,
+                **forward_settings(training),
                 language=language,
-                tokens_per_forward=training.tokens_per_forward,
                 label=label,
             )
         )

@@ -1,11 +1,12 @@
 """What one stage passes to the next: futures of artifacts, by language and block of prompts."""
 
 from collections.abc import Mapping
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from flows.benchmarks import BenchmarkPrompts, Texts
 from flows.run import Future
 from mpo_core.contract.artifacts import ArtifactRef
+from mpo_core.settings import TrainingSettings
 from tasks.model import ModelFolder
 
 T = TypeVar("T")
@@ -109,3 +110,9 @@ def in_languages(shards: Mapping[Key, T], codes: set[str]) -> dict[Key, T]:
 def of_split(shards: Mapping[Key, T], name: str) -> dict[Key, T]:
     """Returns the shards whose blocks belong to one split."""
     return {key: shard for key, shard in shards.items() if split(key[1]) == name}
+
+
+def forward_settings(training: TrainingSettings) -> dict[str, Any]:
+    """Returns the inputs of a task that measures a model as a training computes: cut-off, formats and memory."""
+    names = ("cutoff", "precision", "weights", "tokens_per_forward")
+    return {name: getattr(training, name) for name in names}

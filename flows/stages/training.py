@@ -7,7 +7,7 @@ from typing import Any
 from flows.run import Future, Run
 from flows.stages.distillation import require_distilled, teacher
 from flows.stages.pairs import require_pairs
-from flows.stages.shards import Key, Pairs, Shards, in_languages, split
+from flows.stages.shards import Key, Pairs, Shards, forward_settings, in_languages, split
 from mpo_core.models import described, require_layers
 from mpo_core.settings import EditSettings, PipelineConfig, TrainingMethod
 from tasks.model import ModelFolder, find_model
@@ -83,12 +83,9 @@ def reference_gaps(
             measure_gaps,
             model=model,
             pairs=shard,
-            cutoff=training.cutoff,
+            **forward_settings(training),
             pooling=training.pooling if dominant else None,
-            precision=training.precision,
-            weights=training.weights,
             language=language,
-            tokens_per_forward=training.tokens_per_forward,
             label=f"{language}-{block.part}-{purpose}",
         )
         for (language, block), shard in pairs.items()
