@@ -16,7 +16,7 @@ from mpo_core.contract.artifacts import ArtifactRef, Shard, write_atomically, wr
 from mpo_core.contract.errors import BadInputError
 from mpo_core.contract.judge import outcome
 from mpo_core.contract.tables import JUDGED, PROMPTS, QUARANTINE, RESPONSES, VERDICTS
-from mpo_core.judging.agreement import Labelled, agreements
+from mpo_core.judging.agreement import Labelled, agreements, as_data
 from mpo_core.judging.answers_file import AnswersFile, Columns, read_answers
 from mpo_core.judging.correction import Judged, corrections
 from mpo_core.judging.sheet import Key, Labels, read_labels, sample_rows, sheet, text_digest
@@ -58,9 +58,9 @@ def judge_file(
     labelled = [Labelled(row["language"], row["label"], row["verdict"]) for row in rows if row["label"] is not None]
     harmful = [Judged(row["language"], row["verdict"], row["label"]) for row in rows if row["kind"] == "harmful"]
     confidence = config.evaluation.confidence
-    with_labels = {"agreement": [agreement.as_data() for agreement in agreements(labelled, confidence=confidence)]}
+    with_labels = {"agreement": [as_data(agreement) for agreement in agreements(labelled, confidence=confidence)]}
     if labels is None or labels.of_people:  # another judge errs too
-        with_labels["corrected"] = [rate.as_data() for rate in corrections(harmful, confidence=confidence)]
+        with_labels["corrected"] = [as_data(rate) for rate in corrections(harmful, confidence=confidence)]
     write_beside(_quarantine_of(out), QUARANTINE, answers.rejected)
     _write(out, table)
     return {

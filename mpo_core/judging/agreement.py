@@ -47,11 +47,12 @@ class Agreement(NamedTuple):
     specificity: Estimate
     confusion: dict[str, int]
 
-    def as_data(self) -> dict[str, Any]:
-        """Returns the figures as plain data, for JSON."""
-        return {
-            name: value._asdict() if isinstance(value, Estimate) else value for name, value in self._asdict().items()
-        }
+
+def as_data(figures: NamedTuple) -> dict[str, Any]:
+    """Returns an `Agreement`, or another tuple of estimates, as plain data for JSON."""
+    return {
+        name: value._asdict() if isinstance(value, Estimate) else value for name, value in figures._asdict().items()
+    }
 
 
 def agreements(rows: Iterable[Labelled], *, confidence: float) -> list[Agreement]:

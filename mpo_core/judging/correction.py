@@ -31,12 +31,6 @@ class Corrected(NamedTuple):
     ppi: Estimate
     rogan_gladen: Estimate
 
-    def as_data(self) -> dict[str, Any]:
-        """Returns the figures as plain data, for JSON."""
-        return {
-            name: value._asdict() if isinstance(value, Estimate) else value for name, value in self._asdict().items()
-        }
-
 
 def corrections(rows: Iterable[Judged], *, confidence: float) -> list[Corrected]:
     """Returns the corrected rate of each language that has labels; answers without a verdict count nowhere.
