@@ -10,6 +10,7 @@ import pyarrow as pa
 from prefect import flow
 
 from flows import stages
+from flows.evaluation_folder import rejected_rows
 from flows.pair_files import counts, usable_pairs
 from flows.pair_prompts import pair_prompts
 from flows.prefect_api import require_server
@@ -109,7 +110,9 @@ def train_file(
     trained = done.model
     unusable = store.read_tables([*([trained.quarantine] if trained.quarantine else []), *done.rejected], QUARANTINE)
     tables = {
-        "quarantine": QUARANTINE.check(pa.concat_tables([rejected, broken, unusable, _not_taught(store, done)])),
+        "quarantine": QUARANTINE.check(
+            pa.concat_tables([rejected, broken, unusable, rejected_rows(store, done.not_taught)])
+        ),
         "marks": marks,
         "swaps": store.read_tables([shard.rows for shard in done.swaps.values()], SWAPS),
     }
@@ -258,12 +261,6 @@ def _summed(shards: Iterable[Shard]) -> dict[str, int]:
     for shard in shards:
         total.update(shard.counts)
     return dict(total)
-
-
-def _not_taught(store: ArtifactStore, done: _Trained) -> pa.Table:
-    """Reads why the teacher gave no answer that could be learned; a prompt's id does not tell its languages apart."""
-    rows = [row for ref in done.not_taught for row in store.read_table(ref, QUARANTINE).to_pylist()]
-    return QUARANTINE.build(row | {"row_id": f"{row['row_id']}/{row['language']}"} for row in rows)
 
 
 def _write(store: ArtifactStore, trained: Shard, tables: Mapping[str, pa.Table], card: str, out: Path) -> None:
