@@ -25,6 +25,7 @@ from pydantic import BaseModel, ConfigDict
 
 from mpo_core.contract.artifacts import write_atomically
 from mpo_core.contract.errors import BadInputError, StageFailedError
+from mpo_core.contract.own_packages import own_path
 from mpo_core.settings import ModelSettings
 from mpo_core.settings.pipeline import AnyMethod
 from mpo_core.training.cuts import Cuts
@@ -195,10 +196,8 @@ def _end(child: subprocess.Popen[bytes]) -> None:
 
 def _environment(job: TrainingJob) -> dict[str, str]:
     """Returns the child's environment: this package importable, one device, no telemetry, no hub."""
-    root = str(Path(__file__).resolve().parents[2])
-    environment = dict(os.environ)
-    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [root, environment.get("PYTHONPATH")]))
-    environment |= {
+    environment = os.environ | {
+        "PYTHONPATH": own_path(os.environ.get("PYTHONPATH")),
         "HF_HUB_OFFLINE": "1",  # the model is a folder by now
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "DO_NOT_TRACK": "1",
