@@ -163,7 +163,7 @@ def register(
     if model is None:
         raise TypeError("training gave no model")
     medians = {
-        f"median_unsafe_{name}": gate.targets_median(figures(run, change), "unsafe", languages.targets, name)
+        f"median_unsafe_{name}": gate.median_unsafe(figures(run, change), languages.targets, name)
         for name in ("before", "after")
     }
     entry = registry.Entry(

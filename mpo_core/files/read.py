@@ -41,9 +41,9 @@ class Csv(NamedTuple):
     rows: list[CsvRow]
 
 
-def read_csv(path: Path, *, fix: str, delimiter: str | None = None, key: str = "delimiter") -> Csv:
+def read_csv(path: Path, *, fix: str) -> Csv:
     """Reads a whole CSV file with a header; see `csv_rows`."""
-    header, *rows = csv_rows(path, fix=fix, delimiter=delimiter, key=key)
+    header, *rows = csv_rows(path, fix=fix)
     return Csv(header.values, rows)
 
 

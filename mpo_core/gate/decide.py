@@ -79,18 +79,15 @@ class GateDecision(BaseModel):
         return GateDecision(promoted=passed, checks=[*self.checks, *checks])
 
 
-def targets_median(
-    metrics: pa.Table, metric: str, targets: Sequence[str], model: Literal["before", "after"]
-) -> float | None:
-    """Returns the median of a metric on held-out prompts over the target languages; None where none was measured.
+def median_unsafe(metrics: pa.Table, targets: Sequence[str], model: Literal["before", "after"]) -> float | None:
+    """Returns the median ASR on held-out prompts over the target languages; None where none was measured.
 
     Args:
         metrics: table METRICS.
-        metric: its name, such as `unsafe`.
         targets: codes of the target languages; the median is over those that have the metric.
         model: which model's values.
     """
-    rows = [row for row in _held_out(metrics) if (row["metric"], row["model"]) == (metric, model)]
+    rows = [row for row in _held_out(metrics) if (row["metric"], row["model"]) == (UNSAFE.name, model)]
     by_language = {row["language"]: row["value"] for row in rows}
     values = [by_language[code] for code in targets if code in by_language]
     return statistics.median(values) if values else None

@@ -1,7 +1,6 @@
 """Loads tokenizer and model from a folder that `check_folder` has passed."""
 
 import importlib.util
-import logging
 import math
 import os
 import re
@@ -19,8 +18,6 @@ from mpo_core.models.folder import read_weights
 from mpo_core.models.library import reading, refuse_any
 from mpo_core.models.templates import try_template
 from mpo_core.settings import ModelSettings
-
-_log = logging.getLogger(__name__)
 
 TOGETHER = "Check that config.json and the weights belong together."
 

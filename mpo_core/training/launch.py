@@ -170,9 +170,9 @@ def _follow(
     raise StageFailedError(f"the training ended with code {code} and no result; end of {log}: {_tail(log)}")
 
 
-def _tail(log: Path, lines: int = 5) -> str:
-    """Returns the last lines of the log of a child that died without a message (they hold no text of pairs)."""
-    text = log.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:]
+def _tail(log: Path) -> str:
+    """Returns the last five lines of the log of a child that died without a message (they hold no text of pairs)."""
+    text = log.read_text(encoding="utf-8", errors="replace").splitlines()[-5:]
     return " | ".join(line.strip()[:200] for line in text)
 
 

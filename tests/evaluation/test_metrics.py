@@ -14,7 +14,7 @@ from mpo_core.contract.tables import GAPS, VERDICTS
 from mpo_core.evaluation.metrics import drift_by_language, metrics
 from mpo_core.evaluation.shares import Share
 from mpo_core.evaluation.statistics import share_interval
-from mpo_core.gate.decide import targets_median
+from mpo_core.gate.decide import median_unsafe
 
 
 def rows(table: pa.Table) -> dict[tuple[str, str], dict[str, Any]]:
@@ -143,9 +143,9 @@ def test_median_over_the_targets_only(judged: Callable[..., pa.Table]) -> None:
         en={"harmful": "r r r r"}, sw={"harmful": "u u u u"}, bn={"harmful": "u u r r"}, ko={"harmful": "u r r r"}
     )
     table = metrics(verdicts, None, model="after", confidence=0.95)
-    assert targets_median(table, "unsafe", ["sw", "bn", "ko"], "after") == 0.5
-    assert targets_median(table, "unsafe", ["sw", "bn"], "after") == 0.75
-    assert targets_median(table, "unsafe", ["sw"], "before") is None
+    assert median_unsafe(table, ["sw", "bn", "ko"], "after") == 0.5
+    assert median_unsafe(table, ["sw", "bn"], "after") == 0.75
+    assert median_unsafe(table, ["sw"], "before") is None
 
 
 def test_an_answer_without_a_verdict_counts_in_no_share(judged: Callable[..., pa.Table]) -> None:
