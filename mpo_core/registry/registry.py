@@ -1,4 +1,4 @@
-"""Register, promote, roll back: each adds one event, and the state is replayed from all of them."""
+"""Promote, roll back, evaluate again: each adds one event, and the state is replayed from all of them."""
 
 from collections.abc import Callable
 
@@ -16,23 +16,6 @@ def change(store: ArtifactStore, decide: Callable[[State], Draft | None], *, who
         DamagedError: the log cannot be read, or its events cannot follow each other.
     """
     return replay(append(store, lambda log: decide(replay(log)), who=who, why=why))
-
-
-def register(
-    store: ArtifactStore, entry: Entry, *, who: str = "pipeline", why: str = "trained and evaluated"
-) -> Version:
-    """Adds a model as a version that is not promoted yet; returns the version.
-
-    If the same model of the same run, for the same languages and prompts, is registered already, nothing is added.
-    """
-
-    def decide(state: State) -> Draft | None:
-        if find(state, entry) is not None:
-            return None
-        return Draft(kind="registered", version=next_version(state), entry=entry)
-
-    state = change(store, decide, who=who, why=why)
-    return state.version(find(state, entry) or "")
 
 
 def next_version(state: State) -> str:

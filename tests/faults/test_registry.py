@@ -10,6 +10,7 @@ import pytest
 from mpo_core import registry, reporting
 from mpo_core.contract.artifacts import ArtifactStore
 from tests.faults.test_bad_input import check_single_line
+from tests.registered import register
 from tests.reporting.conftest import make_summary
 from tests.tiny_models import tiny_model
 
@@ -22,7 +23,7 @@ def store(tmp_path):
     store = ArtifactStore(str(tmp_path / "root"))
     for name, targets in (("a", ["sw", "zh"]), ("b", ["zh"])):
         model = tiny_model(store, name)
-        version = registry.register(store, registry.Entry(run="demo", model=model, base="b", targets=targets))
+        version = register(store, registry.Entry(run="demo", model=model, base="b", targets=targets))
         registry.promote(store, version.version, who="Ann", why="good")
     return store
 
@@ -282,7 +283,7 @@ def test_a_target_already_there_is_said(mpo, store, monkeypatch):
 
 def test_the_dominant_language_is_that_of_the_promoted_version(mpo, store):
     entry = registry.Entry(run="x", model=tiny_model(store, "c"), base="b", targets=["en"], dominant="zh")
-    registry.promote(store, registry.register(store, entry).version, who="Ann", why="Chinese leads")
+    registry.promote(store, register(store, entry).version, who="Ann", why="Chinese leads")
     check_single_line(mpo("languages", "add", "zh", "--root", store.root), "this is the dominant language")
     assert mpo("languages", "add", "en", "--root", store.root).code == 0
     assert mpo("languages", "add", "zh", "--dominant", "en", "--root", store.root).code == 0

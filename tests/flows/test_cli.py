@@ -12,6 +12,7 @@ from mpo_core.contract.artifacts import ArtifactStore
 from mpo_core.languages.known import LANGUAGES
 from mpo_core.microworld import items
 from tests.flows.conftest import LENIENT, small_settings
+from tests.registered import register
 from tests.tiny_models import tiny_model
 
 REFUSED = 3
@@ -22,7 +23,7 @@ def registered(tmp_path):
     """A root with two registered versions, the first of them promoted."""
     store = ArtifactStore(str(tmp_path / "root"))
     for name, after in (("a", 0.25), ("b", 0.125)):
-        registry.register(
+        register(
             store,
             registry.Entry(
                 run=f"run-{name}",

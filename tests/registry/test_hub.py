@@ -15,7 +15,8 @@ import yaml
 
 from mpo_core.contract.artifacts import ArtifactStore
 from mpo_core.contract.errors import BadInputError
-from mpo_core.registry import Entry, push, register
+from mpo_core.registry import Entry, push
+from tests.registered import register
 
 
 class Hub(ThreadingHTTPServer):

@@ -16,10 +16,10 @@ from mpo_core.registry import (
     find_work,
     promote,
     promoted,
-    register,
     registered_languages,
 )
 from mpo_core.settings import DefinedLanguage, LanguageSettings
+from tests.registered import register
 from tests.tiny_models import tiny_model
 
 TAGALOG = DefinedLanguage(code="tl", name="Tagalog", script="Latn")

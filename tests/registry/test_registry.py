@@ -11,7 +11,8 @@ import pytest
 from mpo_core.contract.artifacts import ArtifactRef, ArtifactStore
 from mpo_core.contract.errors import BadInputError, DamagedError
 from mpo_core.gate.decide import GateCheck, GateDecision
-from mpo_core.registry import Entry, history, promote, promoted, register, rollback, versions
+from mpo_core.registry import Entry, history, promote, promoted, rollback, versions
+from tests.registered import register
 from tests.tiny_models import tiny_model
 
 
@@ -36,7 +37,8 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> ArtifactStore:
 REGISTER_MANY = """
 import sys
 from mpo_core.contract.artifacts import ArtifactRef, ArtifactStore
-from mpo_core.registry import Entry, register
+from mpo_core.registry import Entry
+from tests.registered import register
 
 store = ArtifactStore(sys.argv[1])
 print("ready", flush=True)
