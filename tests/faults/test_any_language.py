@@ -70,23 +70,25 @@ def forget(code):
     LANGUAGES.pop(code, None)
 
 
-@pytest.mark.parametrize("code", ADDED)
-def test_a_registered_language_is_translated_and_its_text_accepted(mpo, tmp_path, monkeypatch, code):
+def test_registered_languages_are_translated_and_their_texts_accepted(mpo, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "artifacts").mkdir()
-    name, script, text, identified = ADDED[code]
-    outcome = mpo("languages", "add", code, "--name", name, "--script", script, "--json")
-    assert outcome.code == 0, outcome.err
-    assert json.loads(outcome.out).get("identified_by") == (None if identified else "script alone")
-    forget(code)
+    for code, (name, script, _, identified) in ADDED.items():
+        outcome = mpo("languages", "add", code, "--name", name, "--script", script, "--json")
+        assert outcome.code == 0, outcome.err
+        assert json.loads(outcome.out).get("identified_by") == (None if identified else "script alone"), code
+        forget(code)
     with (tmp_path / "mem.csv").open("w", encoding="utf-8", newline="") as file:
-        csv.writer(file).writerows([["en", code], [EN, text]])
-    given = ["--column", "en", "--to", code, "--engine", "memory=mem.csv", "--out", "o.parquet"]
+        csv.writer(file).writerows([["en", *ADDED], [EN, *(text for _, _, text, _ in ADDED.values())]])
+    given = ["--column", "en", "--to", ",".join(ADDED), "--engine", "memory=mem.csv", "--out", "o.parquet"]
     outcome = mpo("translate", "mem.csv", *given)
     assert outcome.code == 0, outcome.err
-    assert ("does not know" in outcome.err) is not identified
-    (row,) = pq.read_table("o.parquet").to_pylist()
-    assert (row["text"], row["weight"], row["marks"]) == (text, 1.0, [])
+    unidentified = [line.partition(":")[0] for line in outcome.err.splitlines() if "does not know" in line]
+    assert unidentified == [code for code, (_, _, _, identified) in ADDED.items() if not identified]
+    rows = {row["language"]: row for row in pq.read_table("o.parquet").to_pylist()}
+    assert list(rows) == list(ADDED)
+    for code, (_, _, text, _) in ADDED.items():
+        assert (rows[code]["text"], rows[code]["weight"], rows[code]["marks"]) == (text, 1.0, []), code
 
 
 def test_a_text_in_another_language_or_script_is_a_fault():
