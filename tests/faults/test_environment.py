@@ -347,7 +347,9 @@ def test_an_estimate_needs_no_key(mpo, monkeypatch, tmp_path, engine):
     assert not (tmp_path / "x.csv").exists()
 
 
-@pytest.mark.parametrize(("number", "lasting"), [(signal.SIGTERM, False), (signal.SIGHUP, True)])
+@pytest.mark.parametrize(
+    ("number", "lasting"), [pytest.param(signal.SIGTERM, False, marks=pytest.mark.long), (signal.SIGHUP, True)]
+)
 def test_a_translation_that_is_ended_leaves_nothing_beside_its_output(prefect_server, tmp_path, number, lasting):
     """With a Prefect server that lasts, and with one of the command's own."""
     (tmp_path / "texts.txt").write_text("Bake bread.\n")
