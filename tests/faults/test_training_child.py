@@ -1,15 +1,15 @@
 """What goes wrong in the training process: bad input comes back as bad input, anything else without its words."""
 
 import json
-import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
 from mpo_core.contract.errors import BadInputError, StageFailedError
 from mpo_core.contract.training import TRAINING_METHODS
 from mpo_core.settings import ModelSettings
-from mpo_core.training import launch
+from mpo_core.training import child, launch
 
 
 def job(tmp_path):
@@ -23,17 +23,6 @@ def job(tmp_path):
         out=tmp_path,
         work=tmp_path,
     )
-
-
-def test_the_process_sends_bad_input_and_ends_with_2(tmp_path):
-    (tmp_path / "job.json").write_text(job(tmp_path).model_dump_json())
-    command = [sys.executable, "-m", "mpo_core.training.child", str(tmp_path / "job.json")]
-    child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-    out = child.stdout.read()
-    assert child.wait(60) == 2
-    event = json.loads(out)
-    assert event["event"] == "bad_input"
-    assert "pairs.parquet" in event["where"]
 
 
 EVENTS = {
@@ -59,3 +48,19 @@ def test_what_the_process_sends_is_raised(tmp_path, monkeypatch, case):
     monkeypatch.setattr(launch, "_command", lambda _: [sys.executable, "-c", script])
     with pytest.raises(kind, match=pattern):
         launch.train(job(tmp_path))
+
+
+def test_the_process_sends_bad_input_and_ends_with_2(tmp_path, monkeypatch):
+    sent, code, kind, _ = EVENTS["bad input"]
+    events = []
+
+    def refuse(*_):
+        raise kind(sent["what"], where=sent["where"], fix=sent["fix"])
+
+    channel = SimpleNamespace(send=lambda event, fields: events.append({"event": event, **fields}))
+    monkeypatch.setattr(child, "_Channel", lambda: channel)
+    monkeypatch.setattr(child, "_die_with_parent", lambda: None)
+    monkeypatch.setattr(child, "run", refuse)
+    (tmp_path / "job.json").write_text(job(tmp_path).model_dump_json())
+    assert child.main(tmp_path / "job.json") == code
+    assert events == [sent]
