@@ -5,9 +5,13 @@ import shutil
 
 import fsspec
 import pytest
+from prefect import flow
 
+from mpo_core.contract.artifacts import ArtifactStore
+from mpo_core.settings import RunSettings
+from tasks.stage import on_root, stopping
 from tests.store import bucket  # noqa: F401 - a fixture
-from tests.tasks.test_stage import run
+from tests.tasks.test_stage import calls, run, write
 
 NAMES = {
     "absolute": str,
@@ -39,20 +43,38 @@ def age(root, original):
         path.write_text(json.dumps(record))
 
 
-@pytest.mark.parametrize(
-    ("name", "aged"),
-    [*((name, False) for name in NAMES.values()), (NAMES["absolute"], True)],
-    ids=[*NAMES, "old records"],
-)
-def test_a_copied_root_is_verified_where_it_lies(roots, name, aged):
-    original, copy, table = roots
+def run_each(root, *texts):
+    """A task for each text, in one flow: the paths of their tables, and the texts whose tasks were computed."""
+    store = ArtifactStore(str(root))
+    task = on_root(write, store, RunSettings(retries=0))
+    futures = []
+
+    @flow(name="test-stage")
+    def whole():
+        futures.extend(task.submit(text, 0, False, store=store, label=text) for text in texts)
+        for future in futures:
+            future.wait()
+        return "done"
+
+    calls.clear()
+    stopping.clear()
+    whole()
+    return [future.result().rows.path for future in futures], sorted(calls)
+
+
+def test_a_copied_root_is_verified_where_it_lies_by_any_of_its_names(roots):
+    original, copy, _ = roots
+    (kept, table), computed = run_each(original, "kept", "gone")
+    assert computed == ["gone", "kept"]
     shutil.copytree(original, copy)
-    if aged:
-        age(copy, original)
-    assert run(name(copy))[1] == 0
-    (copy / table).unlink()
-    assert run(name(copy))[1] == 1, "the original's table is no table of the copy"
-    assert (copy / table).is_file()
+    for case in (*NAMES, "old records"):
+        name = NAMES.get(case, str)
+        if case == "old records":
+            age(copy, original)
+        (copy / table).unlink()
+        assert run_each(name(copy), "kept", "gone")[1] == ["gone"], f"{case}: the original's table is none of the copy"
+        assert (copy / table).is_file(), case
+        assert (copy / kept).is_file(), case
 
 
 def test_damage_in_the_original_is_none_in_the_copy(roots):
@@ -83,13 +105,14 @@ def test_no_file_names_its_root(roots):
     assert [path for path in files if str(original).encode() in path.read_bytes()] == []
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"metadata": 1}', b"\xff", b'{"result": "{}"}'])
-def test_a_damaged_record_is_a_miss(roots, content):
-    original, _, _ = roots
-    for path in (original / ".results").iterdir():
+def test_a_damaged_record_is_a_miss(prefect_server, tmp_path):
+    contents = [b"", b"{", b"[]", b'{"metadata": 1}', b"\xff", b'{"result": "{}"}']
+    texts = [f"text {number}" for number in range(len(contents))]
+    assert run_each(tmp_path, *texts)[1] == texts
+    for path, content in zip((tmp_path / ".results").iterdir(), contents, strict=True):
         path.write_bytes(content)
-    assert run(original)[1] == 1
-    assert run(original)[1] == 0
+    assert run_each(tmp_path, *texts)[1] == texts
+    assert run_each(tmp_path, *texts)[1] == []
 
 
 @pytest.mark.long
