@@ -46,8 +46,11 @@ def test_through_the_command(mpo, tmp_path, form):
     rows[0] |= {"weight": 0.25, "origin": "translated"}
     pq.write_table(PAIRS.build(rows), tmp_path / "a.parquet")
     out = tmp_path / FORMS[form][1]
-    assert mpo("pairs", "export", tmp_path / "a.parquet", "--format", form, "--out", out).code == 0
-    assert mpo("pairs", "import", out, "--out", tmp_path / "b.parquet").code == 0
+    exported = mpo("pairs", "export", tmp_path / "a.parquet", "--format", form, "--out", out, "--json")
+    counts = {"languages": {"sw": 2}, "kinds": {"harmful": 2}, "splits": {"train": 2}}
+    assert json.loads(exported.out) == {"pairs": 2, **counts, "out": str(out)}
+    back = json.loads(mpo("pairs", "import", out, "--out", tmp_path / "b.parquet", "--json").out)
+    assert (back["pairs"], back["quarantined"], "quarantine" in back) == (2, 0, False)
     assert pq.read_table(tmp_path / "b.parquet").equals(pq.read_table(tmp_path / "a.parquet"))
 
 

@@ -161,29 +161,6 @@ def test_evaluate_rejects_what_cannot_be_translated(mpo, prompts_csv):
     assert sorted(row["row_id"].split("/", 1)[1] for row in rows) == ["prompt/sw", "prompt/zh"]
 
 
-@pytest.mark.parametrize("form", ["official", "trl"])
-def test_pairs_go_out_and_come_back(mpo, tmp_path, form):
-    from mpo_core.contract.artifacts import write_parquet
-    from mpo_core.contract.tables import PAIRS
-    from tests.faults.conftest import pair_rows
-
-    pairs, out = tmp_path / "pairs.parquet", tmp_path / "out.json"
-    write_parquet(pairs, PAIRS, PAIRS.build(pair_rows(3, "zh")))
-    exported = mpo("pairs", "export", pairs, "--out", out, "--format", form, "--json")
-    counts = {"languages": {"zh": 3}, "kinds": {"harmful": 3}, "splits": {"train": 3}}
-    assert json.loads(exported.out) == {"pairs": 3, **counts, "out": str(out)}
-    if form == "trl":
-        lines = [json.loads(line) for line in out.read_text().splitlines()]
-        assert [line["chosen"][0]["content"] for line in lines] == pq.read_table(pairs)["target_chosen"].to_pylist()
-        return
-    back = json.loads(mpo("pairs", "import", out, "--out", tmp_path / "back.parquet", "--json").out)
-    assert (back["pairs"] + back["quarantined"], "quarantine" in back) == (3, back["quarantined"] > 0)
-    columns = ["source_prompt", "target_prompt", "target_chosen", "target_rejected"]
-    returned = pq.read_table(tmp_path / "back.parquet").select(columns).to_pylist()
-    assert returned
-    assert all(row in pq.read_table(pairs).select(columns).to_pylist() for row in returned)
-
-
 def test_an_unknown_format(mpo, tmp_path):
     outcome = mpo("pairs", "export", tmp_path / "x.parquet", "--out", tmp_path / "y", "--format", "xml")
     assert outcome.code == 2
