@@ -43,7 +43,6 @@ def shell(line, tmp_path, **variables):
 @pytest.mark.parametrize(
     ("line", "code", "err"),
     [
-        ("mpo languages | head -1", 0, ""),
         ("mpo languages --json | head -c 5; exit ${PIPESTATUS[0]}", 0, ""),
         ("mpo languages >&-", 0, ""),
         ("mpo languages <&- >&- 2>&-", 0, ""),
@@ -60,9 +59,11 @@ def test_a_stream_that_takes_nothing(tmp_path, line, code, err):
     assert done.stderr.count("\n") == bool(err)
 
 
-@pytest.mark.parametrize("variables", [{"PYTHONIOENCODING": "ascii"}, {"PYTHONIOENCODING": "latin-1"}, C_LOCALE])
-def test_output_that_is_not_utf8(tmp_path, variables):
-    done = shell("mpo languages; mpo languages --json; mpo models list --root 'ü→語'", tmp_path, **variables)
+@pytest.mark.parametrize(
+    ("first", "variables"), [("", {"PYTHONIOENCODING": "ascii"}), ("mpo languages; ", C_LOCALE)], ids=["ascii", "C"]
+)
+def test_output_that_is_not_utf8(tmp_path, first, variables):
+    done = shell(f"{first}mpo languages --json; mpo models list --root 'ü→語'", tmp_path, **variables)
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     assert "語" not in done.stderr
@@ -72,7 +73,8 @@ def test_output_that_is_not_utf8(tmp_path, variables):
 
 def test_letters_that_an_encoding_lacks_stay_json():
     text = json.dumps(["é", "語", "😀"], ensure_ascii=False)
-    assert json.loads(text.encode("ascii", "mpo-ascii")) == ["é", "語", "😀"]
+    for encoding in ("ascii", "latin-1"):
+        assert json.loads(text.encode(encoding, "mpo-ascii").decode(encoding)) == ["é", "語", "😀"]
     assert "a → b…".encode("ascii", "mpo-ascii") == b"a -> b..."
 
 
