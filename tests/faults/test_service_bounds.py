@@ -6,6 +6,7 @@ import json
 import resource
 import time
 import zlib
+from functools import cache
 from itertools import product
 
 import pytest
@@ -57,20 +58,24 @@ def endless_headers(send):
         send(b"X-A: " + b"b" * (1 << 20))
 
 
+@cache
 def bomb(wbits=31, size=300 << 20):
     packer = zlib.compressobj(9, zlib.DEFLATED, wbits)
     return b"".join(packer.compress(bytes(1 << 20)) for _ in range(size >> 20)) + packer.flush()
 
 
-GZIP_BOMB, DEFLATE_BOMB = bomb(), bomb(15, 30 << 20)
+# A bomb takes seconds to pack: only a test that serves one does so.
 SERVED = {
-    "gzip bomb": (Given(200, GZIP_BOMB, {"Content-Encoding": "gzip"}), "reply_too_large"),
-    "deflate bomb": (Given(200, DEFLATE_BOMB, {"Content-Encoding": "deflate"}), "reply_too_large"),
-    "gzip of a bomb": (Given(200, gzip.compress(GZIP_BOMB), {"Content-Encoding": "gzip, gzip"}), "unreadable_reply"),
+    "gzip bomb": (lambda: Given(200, bomb(), {"Content-Encoding": "gzip"}), "reply_too_large"),
+    "deflate bomb": (lambda: Given(200, bomb(15, 30 << 20), {"Content-Encoding": "deflate"}), "reply_too_large"),
+    "gzip of a bomb": (
+        lambda: Given(200, gzip.compress(bomb()), {"Content-Encoding": "gzip, gzip"}),
+        "unreadable_reply",
+    ),
     "a bomb of another kind": (Given(200, b"x", {"Content-Encoding": "br"}), "unreadable_reply"),
     "damaged gzip": (Given(200, b"\x1f\x8bxx", {"Content-Encoding": "gzip"}), "unreadable_reply"),
     "half a gzip": (Given(200, gzip.compress(bytes(9999))[:30], {"Content-Encoding": "gzip"}), "unreadable_reply"),
-    "a bomb as error": (Given(400, GZIP_BOMB, {"Content-Encoding": "gzip"}), "reply_too_large"),
+    "a bomb as error": (lambda: Given(400, bomb(), {"Content-Encoding": "gzip"}), "reply_too_large"),
     "a reply of 5 MB": (Given(200, bytes(5 << 20)), "reply_too_large"),
     "an endless reply": (Given(raw=endless), "reply_too_large"),
     "a byte now and then": (Given(raw=drip), "timed_out"),
@@ -78,7 +83,7 @@ SERVED = {
     "hints without end": (Given(raw=early_hints), "timed_out"),
     "endless headers": (Given(raw=endless_headers), "connection_failed"),
     "a bomb in the second part": (
-        Given(200, gzip.compress(b" ") + GZIP_BOMB, {"Content-Encoding": "gzip"}),
+        lambda: Given(200, gzip.compress(b" ") + bomb(), {"Content-Encoding": "gzip"}),
         "reply_too_large",
     ),
     "gzip and a rest": (Given(200, gzip.compress(b"{}") + b"rest", {"Content-Encoding": "gzip"}), "unreadable_reply"),
@@ -123,6 +128,7 @@ def _folder(tmp_path, monkeypatch):
 )
 def test_a_reply_is_bounded(name, case):
     given, reason = SERVED[case]
+    given = given() if callable(given) else given
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with serving(lambda _: given) as server:
         rejected_for, seconds = reasons(name, server.url, timeout=0.6 if reason == "timed_out" else 20.0)
