@@ -22,6 +22,7 @@ from mpo_core.settings.profiles import load_config
 
 ROOT = Path(__file__).resolve().parents[2]
 MPO = [sys.executable, "-c", "from mpo_command import main; main()"]
+pytestmark = pytest.mark.usefixtures("prefect_server")  # or each process would start one of its own
 C_LOCALE = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 
 

@@ -15,6 +15,8 @@ from tests.flows.conftest import LENIENT, small_settings
 from tests.registered import register
 from tests.tiny_models import tiny_model
 
+pytestmark = pytest.mark.usefixtures("prefect_server")  # or each process would start one of its own
+
 REFUSED = 3
 
 
@@ -167,7 +169,7 @@ def test_an_unknown_format(mpo, tmp_path):
     assert outcome.err == "mpo: --format xml: unknown format. Known: official, trl.\n"
 
 
-def test_a_run_that_the_gate_refuses_and_its_report(mpo, prefect_server, tmp_path):
+def test_a_run_that_the_gate_refuses_and_its_report(mpo, tmp_path):
     sources = [
         {"source": "microworld", "kind": kind, "split": split, "limit": 3}
         for split in ("train", "test")
@@ -199,7 +201,7 @@ def test_a_run_that_the_gate_refuses_and_its_report(mpo, prefect_server, tmp_pat
     assert page.stat().st_size > 10_000
 
 
-def test_a_run_without_a_pair_tells_why_and_nothing_else(mpo, prefect_server, tmp_path, caplog):
+def test_a_run_without_a_pair_tells_why_and_nothing_else(mpo, tmp_path, caplog):
     settings = small_settings(tmp_path / "root", languages__targets=["sw"])
     settings["judging"] = {"judge": "refusal_rules", "min_letters": 10_000}
     settings["pairs"] = {"min_dominant_refusal": 0.0, "min_dominant_help": 0.0}
