@@ -5,9 +5,11 @@ import json
 import pytest
 
 from mpo_core import microworld
+from mpo_core.contract.errors import BadInputError
 from mpo_core.http.words import server_words
 from tests.faults.fault_service import Given, chat, error, right, serving
 from tests.translation.service import sentences
+from tests.translation.test_services import engine, settings, translated
 
 
 @pytest.fixture
@@ -31,6 +33,18 @@ def translate(prefect_server, mpo, tmp_path, monkeypatch):
         quarantine = out.with_suffix(".quarantine.parquet")
         reasons = pq.read_table(quarantine).to_pylist() if quarantine.is_file() else []
         return outcome, rows, {int(row["row_id"].split("/")[0]): row["reason"] for row in reasons}
+
+    return run
+
+
+@pytest.fixture
+def translate_here(tmp_path, monkeypatch):
+    """The same without the command and its flow: translations and reasons, by text."""
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-neutral-0123456789")
+
+    def run(server, texts, *, target="sw", name="openai", **more):
+        chosen = settings(engine(server, name, **{"retries": 0, "timeout": 20.0, "concurrency": 8, **more}))
+        return translated(chosen, tmp_path / "kept.sqlite", texts, target)
 
     return run
 
@@ -75,17 +89,29 @@ REFUSALS = {
 @pytest.mark.parametrize(
     ("case", "count"), [*((case, 40) for case in REFUSALS), ("400", 1), ("404", 1), ("context", 2)]
 )
-def test_a_service_that_refuses_everything_stops_the_run(translate, case, count):
+def test_a_service_that_refuses_everything_stops_the_translation(translate_here, case, count):
+    given, wanted = REFUSALS[case]
+    with serving(lambda _: given) as server, pytest.raises(BadInputError) as refusal:
+        translate_here(server, sentences(count))
+    message = str(refusal.value)
+    assert message.isprintable(), message
+    for words in wanted:
+        assert words.replace(".:", "):") in message
+    assert len(server.received) <= 24  # 8 at once, and twice each where another form is tried
+
+
+@pytest.mark.parametrize("case", ["401", "bytes"])
+def test_a_service_that_refuses_everything_stops_the_run(translate, case):
     given, wanted = REFUSALS[case]
     with serving(lambda _: given) as server:
-        outcome, rows, _ = translate(server, sentences(count))
+        outcome, rows, _ = translate(server, sentences(40))
     assert outcome.code == 2
     assert len(outcome.err.splitlines()) == 1, outcome.err
     for words in wanted:
-        assert words.replace(".:", "):") in outcome.err
+        assert words in outcome.err
     assert rows == {}
     assert "\x1b" not in outcome.err
-    assert len(server.received) <= 24  # 8 at once, and twice each where another form is tried
+    assert len(server.received) <= 24
 
 
 def test_the_servers_words_hold_nothing_of_the_request(translate):
@@ -170,13 +196,12 @@ PICKY = {
 
 
 @pytest.mark.parametrize("case", PICKY)
-def test_parameters_fall_back_to_what_the_server_takes(translate, case):
+def test_parameters_fall_back_to_what_the_server_takes(translate_here, case):
     texts = sentences(6)
     with serving(takes(**PICKY[case])) as server:
-        outcome, rows, reasons = translate(server, texts, "--set", "translation.engines.0.concurrency=1")
-    assert outcome.code == 0, outcome.err
+        rows, reasons = translate_here(server, texts, concurrency=1)
     assert reasons == {}
-    assert rows == {number: microworld.translate(text, "en", "sw") for number, text in enumerate(texts)}
+    assert rows == {text: microworld.translate(text, "en", "sw") for text in texts}
     # Once, not for each text; but a limit that one text leaves no room for may fit the next.
     tried_again = len(texts) if case == "limit beyond the context" else 3
     assert len(server.received) <= len(texts) + tried_again
@@ -194,10 +219,10 @@ def test_texts_that_a_service_refuses_are_rejected_and_the_rest_goes_on(translat
     assert set(rows) == set(range(15, 40))
 
 
-@pytest.mark.parametrize("code", ["content_filter", "content_policy_violation"])
-def test_a_content_filter_is_about_the_text(translate, code):
+def test_a_content_filter_is_about_the_text(translate):
     texts = sentences(20)
-    with serving(lambda _: error(400, "filtered", code=code)) as server:
+    codes = dict(zip(texts, ["content_filter", "content_policy_violation"] * 10, strict=True))
+    with serving(lambda received: error(400, "filtered", code=codes[received.text])) as server:
         outcome, rows, reasons = translate(server, texts)
     assert outcome.code == 1  # nothing was translated
     assert (rows, reasons) == ({}, dict.fromkeys(range(20), "refusal"))
@@ -221,7 +246,7 @@ def test_deep_translators_services_refuse_too(translate, engine):
 
 
 @pytest.mark.parametrize(
-    ("engine", "keys", "body", "words"),
+    ("name", "keys", "body", "words"),
     [
         ("libre", [], {"error": "wake me first"}, "wake me first"),
         (
@@ -233,13 +258,12 @@ def test_deep_translators_services_refuse_too(translate, engine):
         ("yandex", ["YANDEX_API_KEY"], {"code": 401, "message": "API key is invalid"}, "API key is invalid"),
     ],
 )
-def test_an_error_inside_a_200_of_another_service(translate, monkeypatch, engine, keys, body, words):
+def test_an_error_inside_a_200_of_another_service(translate_here, monkeypatch, name, keys, body, words):
     for key in keys:
         monkeypatch.setenv(key, "neutral")
-    with serving(lambda _: Given(200, json.dumps(body).encode())) as server:
-        outcome, _, _ = translate(server, sentences(30), "--to", "zh", engine=engine)
-    assert outcome.code == 2
-    assert words in outcome.err
+    with serving(lambda _: Given(200, json.dumps(body).encode())) as server, pytest.raises(BadInputError) as refusal:
+        translate_here(server, sentences(30), target="zh", name=name)
+    assert words in str(refusal.value)
     assert len(server.received) <= 12
 
 
@@ -257,17 +281,18 @@ ENDS = {
 
 
 @pytest.mark.parametrize("end", ENDS)
-def test_how_an_answer_ends(translate, end):
+def test_how_an_answer_ends(translate_here, end):
+    text = "Good morning, my friend."
     with serving(lambda _: chat("Habari ya asubuhi, rafiki.", finish_reason=end)) as server:
-        _, rows, reasons = translate(server, ["Good morning, my friend."])
-    assert (reasons.get(0), len(rows)) == (ENDS[end], int(ENDS[end] is None))
+        rows, reasons = translate_here(server, [text])
+    assert (reasons.get(text), len(rows)) == (ENDS[end], int(ENDS[end] is None))
 
 
-def test_a_refusal_in_a_field_of_its_own(translate):
+def test_a_refusal_in_a_field_of_its_own(translate_here):
     message = {"content": None, "refusal": "I will not."}
+    (text,) = sentences(1)
     with serving(lambda _: chat("", message=message)) as server:
-        _, _, reasons = translate(server, sentences(1))
-    assert reasons == {0: "refusal"}
+        assert translate_here(server, [text]) == ({}, {text: "refusal"})
 
 
 DAMAGED = {
@@ -282,13 +307,22 @@ DAMAGED = {
 
 
 @pytest.mark.parametrize("case", DAMAGED)
-def test_a_reply_that_no_file_takes_rejects_its_row(translate, case):
+def test_a_reply_that_no_file_takes_rejects_its_row(translate_here, case):
     texts = sentences(6)
     with serving(lambda received: DAMAGED[case] if received.text == texts[2] else right(received)) as server:
+        rows, reasons = translate_here(server, texts)
+    assert reasons == {texts[2]: "invalid_text"}
+    assert set(rows) == {*texts} - {texts[2]}
+
+
+def test_replies_that_no_file_takes_leave_a_run_whole(translate):
+    texts = sentences(len(DAMAGED) + 1)
+    damaged = dict(zip(texts, DAMAGED.values(), strict=False))
+    with serving(lambda received: damaged.get(received.text) or right(received)) as server:
         outcome, rows, reasons = translate(server, texts)
     assert outcome.code == 0, outcome.err
-    assert reasons == {2: "invalid_text"}
-    assert set(rows) == {0, 1, 3, 4, 5}
+    assert reasons == dict.fromkeys(range(len(DAMAGED)), "invalid_text")
+    assert set(rows) == {len(DAMAGED)}
 
 
 def test_a_text_that_cannot_be_sent_rejects_its_row(translate):

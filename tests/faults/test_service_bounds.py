@@ -8,9 +8,11 @@ import time
 import zlib
 from functools import cache
 from itertools import product
+from types import SimpleNamespace
 
 import pytest
 
+from mpo_core.contract.errors import BadInputError
 from mpo_core.http.address import ServiceUrl, is_loopback
 from mpo_core.http.client import HttpClient
 from mpo_core.http.errors import LastingError, PassingError, RefusedError
@@ -19,7 +21,7 @@ from mpo_core.translation.build import build_chain
 from mpo_core.translation.replies import Replies
 from mpo_core.translation.translate import Text, translate_texts
 from tests.faults.fault_service import Given, chat, right, serving
-from tests.faults.test_refusals import translate  # noqa: F401 - a fixture
+from tests.faults.test_refusals import translate, translate_here  # noqa: F401 - fixtures
 from tests.translation.service import sentences
 from tests.translation.test_services import settings
 
@@ -175,10 +177,23 @@ def requested(url, method="GET", to=None, headers=None, **more):
 
 
 @pytest.mark.parametrize(
-    ("status", "engine"),
-    [*product([301, 302, 303, 307, 308], ["openai=tiny"]), *product([302, 307], ["libre", "google"])],
+    ("status", "name"),
+    [*product([301, 302, 303, 307, 308], ["openai"]), *product([302, 307], ["libre", "google"])],
 )
-def test_a_redirect_to_another_host_is_refused_and_that_host_receives_nothing(translate, status, engine):  # noqa: F811
+def test_a_redirect_to_another_host_is_refused_and_that_host_receives_nothing(translate_here, status, name):  # noqa: F811
+    with (
+        serving(right) as other,
+        serving(lambda _: Given(status, b"", {"Location": f"{other.url}/x?token=s"})) as server,
+        pytest.raises(BadInputError) as refusal,
+    ):
+        translate_here(server, sentences(20), name=name)
+    assert f"it redirects to {other.url}" in str(refusal.value)
+    assert "token" not in str(refusal.value)
+    assert other.received == []
+
+
+@pytest.mark.parametrize(("status", "engine"), [(307, "openai=tiny"), (302, "libre")])
+def test_a_redirect_to_another_host_ends_the_run(translate, status, engine):  # noqa: F811
     with (
         serving(right) as other,
         serving(lambda _: Given(status, b"", {"Location": f"{other.url}/x?token=s"})) as server,
@@ -258,24 +273,31 @@ def test_a_malformed_url_is_a_single_line(mpo, tmp_path, url):
 
 
 @pytest.mark.parametrize(
-    ("engine", "variable", "key"),
+    ("name", "variable", "key"),
     [
-        *product(["openai=tiny"], ["OPENAI_API_KEY"], ["clé", "a\nb", "a\x01b", "\u200bkey", "k" * 9 + "\udcff"]),
+        *product(["openai"], ["OPENAI_API_KEY"], ["clé", "a\nb", "a\x01b", "\u200bkey", "k" * 9 + "\udcff"]),
         ("deepl", "DEEPL_API_KEY", "clé"),
         ("libre", "LIBRE_API_KEY", "a\nb"),
     ],
 )
-def test_a_key_that_no_header_carries_is_a_single_line(mpo, tmp_path, monkeypatch, key, engine, variable):
+def test_a_key_that_no_header_carries_is_refused(translate_here, monkeypatch, name, variable, key):  # noqa: F811
     monkeypatch.setenv(variable, key)
-    (tmp_path / "t.txt").write_text("Hello.\n")
-    outcome = mpo(
-        *("translate", tmp_path / "t.txt", "--to", "zh", "--engine", engine, "--out", tmp_path / "o.csv"),
-        *("--set", "translation.engines.0.url=http://127.0.0.1:9", "--set", f"run.root={tmp_path / 'r'}"),
-    )
+    with pytest.raises(BadInputError) as refusal:
+        translate_here(SimpleNamespace(url="http://127.0.0.1:9"), ["Hello."], target="zh", name=name)
+    message = str(refusal.value)
+    assert message.startswith(f"environment variable {variable}: the key contains a line break")
+    assert message.isprintable()
+    assert key.strip() not in message
+
+
+def test_a_key_that_no_header_carries_is_a_single_line(translate, monkeypatch):  # noqa: F811
+    with serving(right) as server:
+        monkeypatch.setenv("OPENAI_API_KEY", "a\nb")
+        outcome, _, _ = translate(server, ["Hello."])
     assert outcome.code == 2
     assert len(outcome.err.splitlines()) == 1
-    assert f"environment variable {variable}: the key contains a line break" in outcome.err
-    assert key.strip() not in outcome.err
+    assert "environment variable OPENAI_API_KEY: the key contains a line break" in outcome.err
+    assert server.received == []
 
 
 def test_white_space_around_a_key_is_not_sent(monkeypatch):
@@ -312,10 +334,9 @@ def test_the_host_of_a_url_is_what_a_name_server_knows(url, host):
 
 
 @pytest.mark.parametrize("path", ["/v1", "/v1/", "//v1//", "/v1#part", "/v1/chat/completions", "/v0/../v1"])
-def test_the_same_address_however_it_is_written(translate, path):  # noqa: F811
+def test_the_same_address_however_it_is_written(path):
     with serving(right) as server:
-        outcome, rows, _ = translate(server, sentences(1), path=path)
-    assert (outcome.code, len(rows)) == (0, 1)
+        assert reasons("openai", f"{server.url}{path}", sentences(1))[0] == []
     assert server.received[0].path == "/v1/chat/completions"
 
 
