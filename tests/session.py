@@ -40,6 +40,14 @@ def shared_process(script, *arguments):
     return ready.read_text()
 
 
+def lives(pid):
+    """Returns whether a process runs; one that has ended and that its parent has not waited for does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
 @contextlib.contextmanager
 def forked_trainings():
     """Forks the trainings that this process starts, unless processes share a model; gives what starts them else."""

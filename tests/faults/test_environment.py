@@ -19,6 +19,7 @@ from flows.temporary_server import end_with_us
 from mpo_core.contract.artifacts import ArtifactStore, scratch_path
 from mpo_core.contract.errors import BadInputError
 from mpo_core.settings.profiles import load_config
+from tests.session import lives
 
 ROOT = Path(__file__).resolve().parents[2]
 MPO = [sys.executable, "-c", "from mpo_command import main; main()"]
@@ -298,7 +299,7 @@ def test_a_process_that_is_watched_ends_with_ours_even_by_sigkill():
         os.kill(pid, 0)
         parent.send_signal(signal.SIGKILL)
     deadline = time.monotonic() + 60
-    while runs(pid):
+    while lives(pid):
         assert time.monotonic() < deadline, "it lives on"
         time.sleep(0.05)
 
@@ -312,13 +313,6 @@ def test_a_process_is_watched_once():
         end_with_us(process.pid)
         assert len(temporary_server._watched) == before + 1
         process.kill()
-
-
-def runs(pid):
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
 
 
 def test_what_a_killed_translation_left_beside_its_output_is_swept_by_the_next(mpo, tmp_path):

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests.served import Server, postgres, served
+from tests.session import lives
 
 pytestmark = pytest.mark.long
 # Long enough to be hit in the middle; each step leaves a checkpoint.
@@ -29,16 +30,6 @@ def resumed(server: Server) -> int:
     (trained,) = [stage for stage in server.summary()["stages"] if stage["stage"] == "training"]
     assert trained["state"] == "computed"
     return int(trained["counts"].get("resumed_from", 0))
-
-
-def alive(pids: list[int]) -> list[int]:
-    def lives(pid: int) -> bool:
-        try:
-            return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-        except OSError:
-            return False
-
-    return [pid for pid in pids if lives(pid)]
 
 
 def test_a_run_without_its_worker_is_marked_crashed_and_the_next_resumes(server: Server) -> None:
@@ -73,7 +64,7 @@ def test_a_cancelled_training_ends_and_can_be_resumed(server: Server, number: in
     assert ranks(processes) == ({"0", "1"} if number == 2 else set())
     begin = time.monotonic()
     server.run("prefect", "flow-run", "cancel", run)
-    while alive(processes):
+    while any(map(lives, processes)):
         assert time.monotonic() < begin + 30, "processes of the training live on"
         time.sleep(0.2)
     assert server.ended(run) == "CANCELLED"

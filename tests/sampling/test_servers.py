@@ -17,6 +17,7 @@ from mpo_core.http import retries
 from mpo_core.models import forget_models, resolve
 from mpo_core.sampling import Request, sample, servers
 from mpo_core.settings import ModelSettings, SamplingSettings
+from tests.session import lives
 
 SERVER = str(Path(__file__).with_name("small_server.py"))
 MODEL = ModelSettings(path="microworld")
@@ -45,8 +46,7 @@ def gone(pid, *, within=120.0):
     """Whether a process has ended, or ends soon."""
     until = time.monotonic() + within
     while time.monotonic() < until:
-        status = Path(f"/proc/{pid}/status")
-        if not status.exists() or re.search(r"State:\s+Z", status.read_text()):
+        if not lives(pid):
             return True
         time.sleep(0.05)
     return False

@@ -23,6 +23,7 @@ from mpo_core.contract.tables import QUARANTINE
 from mpo_core.settings import LoraSettings
 from mpo_core.training import launch as launching
 from mpo_core.training.launch import TrainingJob, TrainingResult, train
+from tests.session import lives
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -38,13 +39,6 @@ def digests(folder: Path) -> dict[str, str]:
 
 def child_pid(job: TrainingJob) -> int:
     return int((job.work / "lock").read_text())
-
-
-def alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
 
 
 def interrupted(job: TrainingJob, kind: signal.Signals) -> None:
@@ -179,13 +173,13 @@ def test_the_child_dies_with_its_parent(world: Any, folder: Path, tmp_path: Path
     assert parent.stdout is not None
     assert parent.stdout.readline().strip() == b"1"
     pid = child_pid(job)
-    assert alive(pid)
+    assert lives(pid)
     parent.kill()
     parent.wait()
     deadline = time.monotonic() + 60
-    while alive(pid) and time.monotonic() < deadline:
+    while lives(pid) and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert not alive(pid)
+    assert not lives(pid)
 
 
 @pytest.mark.long
@@ -197,7 +191,7 @@ def test_a_cancel_ends_the_child(world: Any, folder: Path, tmp_path: Path) -> No
 
     with pytest.raises(KeyboardInterrupt):
         train(job, on_step=cancel)
-    assert not alive(child_pid(job))
+    assert not lives(child_pid(job))
     assert list(job.work.glob("*/checkpoint-*/complete.json"))  # it had time to save
 
 
