@@ -193,7 +193,7 @@ def test_a_bad_model_folder(mpo, model_copy, write_pairs, prompts_csv, tmp_path,
     out = tmp_path / "out"
     given = {
         "train": ["--pairs", write_pairs(), "--out", out],
-        "evaluate": ["--prompts", prompts_csv],
+        "evaluate": ["--prompts", prompts_csv, "--judge", "refusal_rules"],
     }
     check_single_line(mpo(command, "--model", model_copy, *given[command]), re.escape(f"model {model_copy}"), *patterns)
     assert not out.exists()
@@ -201,7 +201,8 @@ def test_a_bad_model_folder(mpo, model_copy, write_pairs, prompts_csv, tmp_path,
 
 def test_a_missing_model_folder(mpo, profile, prompts_csv, tmp_path, prefect_server):
     patterns = [r"model\.path .*none: no such folder", "Name a model folder or a hub id"]
-    check_single_line(mpo("evaluate", "--model", tmp_path / "none", "--prompts", prompts_csv), *patterns)
+    given = ["--model", tmp_path / "none", "--prompts", prompts_csv, "--judge", "refusal_rules"]
+    check_single_line(mpo("evaluate", *given), *patterns)
     check_single_line(mpo("run", profile, "--set", f"model.path={tmp_path / 'none'}"), *patterns)
 
 
