@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from prefect import flow
 
 from flows.run import open_root, start_run
-from flows.surroundings import can_be_written
+from flows.surroundings import require_writable
 from mpo_core.contract.artifacts import ArtifactRef, Shard, write_atomically, write_beside, write_parquet
 from mpo_core.contract.errors import BadInputError
 from mpo_core.contract.judge import outcome
@@ -193,10 +193,9 @@ def _require_writable(out: Path, inputs: list[Path]) -> None:
         wrong = "this file is an input"
     elif out.exists() and not _holds_verdicts(out):
         wrong = "this file exists, and holds no verdicts of `mpo judge`"
-    elif not can_be_written(out.parent):
-        wrong = "cannot write here"
     if wrong:
         raise BadInputError(wrong, where=f"--out {out}", fix="Name another file.")
+    require_writable(out.parent, out)
 
 
 def _holds_verdicts(path: Path) -> bool:
