@@ -47,13 +47,13 @@ def read_csv(path: Path, *, fix: str) -> Csv:
     return Csv(header.values, rows)
 
 
-def csv_rows(path: Path, *, fix: str, delimiter: str | None = None, key: str = "delimiter") -> Iterator[CsvRow]:
+def csv_rows(path: Path, *, fix: str, delimiter: str | None = None, key: str | None = None) -> Iterator[CsvRow]:
     """Yields the header, then the rows of a CSV file, read as they are needed; blank lines are no rows.
 
     Spaces around the names in the header are removed. A column without a name is skipped.
 
     The file may be compressed, and begin with a byte-order mark. The delimiter is by default a comma, or a tab in a
-    `.tsv` file; `key` names its setting, for an error.
+    `.tsv` file; `key` names its setting for an error, where there is one.
 
     Raises:
         BadInputError: the file cannot be read, is not UTF-8, the header names no column or one twice, or a
@@ -99,15 +99,18 @@ def default_delimiter(path: Path) -> str:
     return "\t" if plain_suffix(path) == ".tsv" else ","
 
 
-def delimiter_hint(header: list[str], delimiter: str, key: str) -> str:
-    """Returns advice to set another delimiter, where one seems to separate the header; else an empty text."""
+def delimiter_hint(header: list[str], delimiter: str, key: str | None) -> str:
+    """Returns advice where another delimiter seems to separate the header, else an empty text."""
     line = delimiter.join(header)
     counts = {other: line.count(other) for other in _DELIMITERS if other != delimiter}
     likely = max(counts, key=lambda other: counts[other])
     if counts[likely] < len(header):
         return ""
     spelling = _DELIMITERS[likely]
-    return f'The header looks separated by "{spelling}": set {key} to "{spelling}".'
+    advice = (
+        f'set {key} to "{spelling}"' if key else f'write "{_DELIMITERS.get(delimiter, delimiter)}" between the columns'
+    )
+    return f'The header looks separated by "{spelling}": {advice}.'
 
 
 def text_lines(path: Path, *, fix: str, newline: str | None = None) -> Iterator[str]:

@@ -89,7 +89,7 @@ def _form_by_name(path: Path) -> Form | None:
 
 
 def open_records(
-    path: Path, form: Form, *, fix: str, delimiter: str | None = None, key: str = "delimiter", only: str | None = None
+    path: Path, form: Form, *, fix: str, delimiter: str | None = None, key: str | None = None, only: str | None = None
 ) -> Records:
     """Opens a table of the user's, whose rows are read as they are needed.
 
@@ -98,7 +98,7 @@ def open_records(
         form: its form by the settings. A suffix of the same family, such as `.jsonl` for JSON, is followed instead.
         fix: what the user can do if the file cannot be read at all.
         delimiter: delimiter of CSV; see `files.csv_rows`.
-        key: name of the setting for the delimiter, for messages.
+        key: name of the setting for the delimiter, for messages; None if there is none.
         only: the one column that is needed, so that others need not be read; None for all columns.
 
     Raises:
@@ -127,7 +127,7 @@ def _family(form: Form) -> str:
     return {"jsonl": "json", "arrow": "parquet"}.get(form, form)
 
 
-def _csv(path: Path, fix: str, delimiter: str | None, key: str) -> Records:
+def _csv(path: Path, fix: str, delimiter: str | None, key: str | None) -> Records:
     rows = files.csv_rows(path, fix=fix, delimiter=delimiter, key=key)
     header = next(rows).values
     records = (

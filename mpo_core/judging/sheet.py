@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from mpo_core.contract.errors import BadInputError, quantity
 from mpo_core.files.messages import none_for_nan
-from mpo_core.files.records import Form, form_of, open_records
+from mpo_core.files.records import Form, Records, form_of, open_records
 from mpo_core.judging.answers_file import AnswersFile, labels_of
 
 Key = tuple[str, str, int]
@@ -92,7 +92,7 @@ def read_labels(path: Path) -> Labels:
         BadInputError: the file lacks a column, holds an unknown label or one of no answer, has two labels of one
             answer, or labels nothing.
     """
-    records = open_records(path, form_of(path, _FORMS), fix="Name a labelled sheet, or verdicts of `mpo judge`.")
+    records = _open(path)
     rows = list(records.rows)
     names = list(records.columns or dict.fromkeys(name for row in rows for name in row.values))
     column = "verdict" if "verdict" in names else "label"  # verdicts repeat the labels that they were compared with
@@ -125,6 +125,14 @@ def read_labels(path: Path) -> Labels:
             "no answer has a label", where=str(path), fix=f"Write safe, unsafe or invalid into the column {column}."
         )
     return Labels(by_answer, of_people=column == "label")
+
+
+def _open(path: Path) -> Records:
+    """Opens the file; spreadsheets of many countries write semicolons or tabs in place of a sheet's commas."""
+    form, fix = form_of(path, _FORMS), "Name a labelled sheet, or verdicts of `mpo judge`."
+    records = open_records(path, form, fix=fix)
+    others = [open_records(path, form, fix=fix, delimiter=other) for other in ";\t"] if form == "csv" else []
+    return next((other for other in others if set(_KEY) <= set(other.columns or ())), records)
 
 
 def _cell(value: object) -> str:

@@ -127,6 +127,14 @@ def test_a_file_without_a_row_to_judge(judge, tmp_path):
     assert (outcome.code, "unknown kind of file" in outcome.err) == (2, True)
 
 
+def test_advice_about_the_delimiter_can_be_followed(judge, tmp_path):
+    file = tmp_path / "answers.csv"
+    file.write_text("prompt;response;language;kind\nBread?;Yes.;en;harmful\n")
+    outcome = judge("--judge", "refusal_rules", file=file)
+    assert outcome.code == 2
+    assert 'The header looks separated by ";": write "," between the columns.' in outcome.err
+
+
 def test_a_judge_behind_a_server(judge, tmp_path, monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", "sk-neutral-0123456789")
     reply = lambda received: chat(  # noqa: E731

@@ -91,6 +91,15 @@ def test_a_sample_may_be_written_as_a_float(tmp_path: Path) -> None:
     assert read_labels(path).by_answer == {("x", "sw", 1): Label("safe", text_digest("a"))}
 
 
+def test_a_spreadsheet_may_write_semicolons_or_tabs(tmp_path: Path) -> None:
+    path, row = tmp_path / "labels.csv", ["x", "sw", "0", "a, b; and\tc", "safe"]
+    for delimiter in ";\t,":
+        with path.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file, delimiter=delimiter)
+            writer.writerows([["prompt_id", "language", "sample", "response", "label"], row])
+        assert read_labels(path).by_answer == {("x", "sw", 0): Label("safe", text_digest(row[3]))}
+
+
 def test_a_formula_is_inert_in_a_sheet_and_its_label_still_counts() -> None:
     for text in ("=1+1", "@cmd", "-x", "+x", "\t=1"):
         (row,) = csv.DictReader(
