@@ -1,6 +1,7 @@
 """The summary of a run: what its report is made of, read from the artifacts of its tasks."""
 
 import hashlib
+import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -12,10 +13,10 @@ from flows.stages import Measured
 from mpo_core import reporting
 from mpo_core.contract.artifacts import ArtifactRef
 from mpo_core.contract.judge import outcome
-from mpo_core.contract.tables import COMPARISONS, METRICS, PROMPTS, QUARANTINE, RESPONSES, VERDICTS
+from mpo_core.contract.tables import COMPARISONS, METRICS, PROMPTS, QUARANTINE, RESPONSES, TRANSLATIONS, VERDICTS
 from mpo_core.evaluation.outcomes import flips, outcome_counts
 from mpo_core.reporting import RunSummary
-from mpo_core.reporting.summary import Model
+from mpo_core.reporting.summary import BenchmarkCard, Model
 from tasks.model import ModelFolder
 
 _EXAMPLES_PER_LANGUAGE = 2
@@ -55,7 +56,29 @@ def summarise(
         "artifacts": [ref for step in steps for ref in step.shard.refs],
         "examples": _examples(run, evaluated),
     }
-    return RunSummary.model_validate(fields | more)
+    fields |= more
+    measured_by = {measured.prompts.card.name: measured for measured in next(iter(evaluated.values()))}
+    fields["benchmarks"] = [
+        _complete(run, card, measured_by[card.name]) if card.name in measured_by else card
+        for card in fields["benchmarks"]
+    ]
+    return RunSummary.model_validate(fields)
+
+
+def _complete(run: Run, card: BenchmarkCard, measured: Measured) -> BenchmarkCard:
+    """Adds to a card by what two runs can be compared: the digests of its prompts, and the card of its own judge."""
+    texts: dict[str, list[tuple[str, str]]] = {}
+    for (language, block), prompts in measured.prompts.texts.items():
+        blocks = run.store.read_table(block, PROMPTS)
+        kinds = dict(zip(blocks["prompt_id"].to_pylist(), blocks["kind"].to_pylist(), strict=True))
+        table = blocks if isinstance(prompts, ArtifactRef) else _read(run, prompts, TRANSLATIONS)
+        rows = zip(table["prompt_id"].to_pylist(), table["text"].to_pylist(), strict=True)
+        texts.setdefault(language, []).extend((kinds[prompt_id], text) for prompt_id, text in rows)
+    digests = {
+        language: hashlib.sha256(json.dumps(sorted(rows)).encode()).hexdigest() for language, rows in texts.items()
+    }
+    own = measured.prompts.benchmark.judging
+    return card.model_copy(update={"digests": digests, "judge_card": {} if own is None else own.card()})
 
 
 def _stage(run: Run, step: Step) -> reporting.StageSummary:

@@ -64,9 +64,14 @@ def _compare(names: list[str], out: Path | None, root: str, *, as_json: bool) ->
         write_atomically(out, page.encode())
     else:
         store_at(root, writes=True).write_text(place, page)
-    if not as_json:
-        output.print(reporting.runs_table(summaries, runs))
-    tell({"report": str(out or f"{root.rstrip('/')}/{place}")}, as_json)
+    notes, written = reporting.differences(summaries), {"report": str(out or f"{root.rstrip('/')}/{place}")}
+    if as_json:
+        tell({**written, "differences": notes}, as_json)
+        return
+    output.print(reporting.runs_table(summaries, runs))
+    for note in notes:
+        output.print(f"Caution: {note}", soft_wrap=True)
+    tell(written, as_json)
 
 
 def _summary(name: str, root: str) -> Any:

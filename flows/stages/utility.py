@@ -33,6 +33,7 @@ def plain_text(run: Run) -> PlainText:
             origin=text.origin,
             licence=text.licence,
             missing=[code for code in languages if code not in text.tables],
+            digests={ref.language: ref.sha256 for ref in passages if ref.language is not None},
         )
         run.plain_texts[key] = PlainText(passages, card)
     return run.plain_texts[key]

@@ -158,6 +158,10 @@ class BenchmarkCard(Record):
     """Prompts in the dominant language that are among the run's training prompts, whether or not a pair has them."""
     prompts: int = 0
     """Prompts in the dominant language."""
+    digests: dict[str, str] = Field(default_factory=dict)
+    """SHA-256 of the texts that the models read, by language; empty in older summaries, and for tests of lm-eval."""
+    judge_card: dict[str, str] = Field(default_factory=dict)
+    """The benchmark's own judge as its card shows it; empty where the run's judge judges its answers."""
 
     @field_validator("metrics")
     @classmethod

@@ -130,6 +130,22 @@ def test_evaluate_a_lone_model_and_two(mpo, prompts_csv):
     assert text not in shown.out + shown.err
 
 
+def test_evaluations_of_two_files_are_compared_with_a_caution(mpo, prompts_csv):
+    lines = prompts_csv.read_text(encoding="utf-8").splitlines()
+    harmful = [number for number, line in enumerate(lines) if line.endswith(",harmful")]
+    folders = {}
+    for name, left_out in {"first.csv": harmful[0], "second.csv": harmful[1], "renamed.csv": harmful[1]}.items():
+        file, folders[name] = prompts_csv.with_name(name), prompts_csv.with_name(name).with_suffix("")
+        file.write_text("\n".join([*lines[:left_out], *lines[left_out + 1 :]]) + "\n", encoding="utf-8")
+        given = ["--model", "microworld", "--prompts", file, "--set", "languages.targets=[sw]", "--out", folders[name]]
+        assert mpo("evaluate", *given).code == 0
+    compared = mpo("report", "compare", folders["first.csv"], folders["second.csv"], "--out", "page.html")
+    caution = "the runs have other prompts in English and Swahili, so their figures differ for that too.\n"
+    assert f"Caution: first.csv / second.csv: {caution}" in compared.out, compared
+    same = mpo("report", "compare", folders["second.csv"], folders["renamed.csv"], "--out", "page.html", "--json")
+    assert json.loads(same.out)["differences"] == []
+
+
 def assert_tables(out, result):
     """The folder of an evaluation of two models holds the answers and verdicts behind its metrics."""
     import pyarrow.parquet as pq
