@@ -44,7 +44,7 @@ from flows.commands.shared import (
 )
 from flows.commands.translate import translate
 from flows.prefect_api import REPEATED_STATUS, require_server, server_failure
-from flows.registered import define_registered, load_config, with_registered
+from flows.registered import define_registered, load_config, origin_explained, with_registered
 from mpo_core import __version__
 from mpo_core.contract.errors import BadInputError, DamagedError, StageFailedError, quantity
 from mpo_core.http.proxies import spare_loopback
@@ -103,7 +103,8 @@ def realign(profile: Profile = None, overrides: Overrides = None, as_json: AsJso
     """Align what the promoted version does not cover well: new languages, languages that got worse, new prompts."""
     config = load_config(profile, overrides)
     _require_root_and_server(config)
-    joined = parse_config(with_registered(config.model_dump(), join=True), where=f"registry of {config.run.root}")
+    with origin_explained(config):
+        joined = parse_config(with_registered(config.model_dump(), join=True), where=f"registry of {config.run.root}")
     note_unidentified(joined, as_json=as_json)
     from flows import progress
     from flows.realign import realign as realign_flow

@@ -53,7 +53,7 @@ def realign(config: PipelineConfig, overrides: dict[str, JsonValue] | None = Non
         config: the settings, as in a profile; languages added with `mpo languages add` join `languages.targets`.
         overrides: settings to change, by key, such as {"realign.start": "promoted"}.
     """
-    with start_run(config, overrides) as plain_run:
+    with start_run(config, overrides) as plain_run, registered.origin_explained(plain_run.config):
         run = plain_run.variant(with_registered(plain_run), "")
         base = stages.find_base(run.config)
         work = _find_work(run)

@@ -3,12 +3,17 @@
 The registry is a part of the folder of artifacts (`run.root`).
 """
 
+import contextlib
+import re
+import shlex
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from pydantic import JsonValue
 
 from mpo_core.contract.artifacts import ArtifactStore
+from mpo_core.contract.errors import BadInputError
 from mpo_core.contract.redact import has_password
 from mpo_core.registry import registered_languages
 from mpo_core.settings import DefinedLanguage, PipelineConfig, profiles
@@ -55,6 +60,26 @@ def with_registered(data: dict[str, Any], *, join: bool = False) -> dict[str, An
         if added or languages is not data.get("languages"):
             return data | {"languages": languages | ({"defined": [*defined, *added]} if added else {})}
     return data
+
+
+@contextlib.contextmanager
+def origin_explained(config: PipelineConfig) -> Iterator[None]:
+    """Adds to an error about a language that joined the targets where it comes from, and how to remove it.
+
+    The settings do not name it, so nobody finds it there.
+    """
+    try:
+        yield
+    except BadInputError as error:
+        root, named = config.run.root, {config.languages.dominant, *config.languages.targets}
+        message = f"{error.where} {error.what}"
+        for code, facts in registered_facts(root).items():
+            if code not in named and re.search(rf"'{re.escape(code)}'|\b{re.escape(facts.name)}\b", message):
+                origin = f"The settings do not name {code}: it is registered in {root}."
+                command = f"mpo languages remove {code} --root {shlex.quote(root)}"
+                fix = f"{origin} To go on without it: {command}. Else: {error.fix}"
+                raise BadInputError(error.what, where=error.where, fix=fix) from None
+        raise
 
 
 def registered_facts(root: str) -> dict[str, DefinedLanguage]:

@@ -22,7 +22,9 @@ from flows.prefect_api import require_server, server
 from flows.registered import define_registered
 from mpo_core.languages.known import LANGUAGES
 
-languages_app = typer.Typer(help="The languages that are known; `add` registers one to be aligned.")
+languages_app = typer.Typer(
+    help="The languages that are known; `add` registers one to be aligned, and `remove` undoes that."
+)
 
 
 @languages_app.callback(invoke_without_command=True)
@@ -104,5 +106,31 @@ def add_language(
         console.print(
             f"The judge refusal_rules needs refusal phrases in {facts.name} before a run: "
             f"mpo languages add {facts.code} --refusals FILE",
+            soft_wrap=True,
+        )
+
+
+@languages_app.command("remove")
+def remove_language(
+    code: Annotated[str, typer.Argument(help="Code of a registered language, such as sw.")],
+    root: Root = DEFAULT_ROOT,
+    as_json: AsJson = False,
+) -> None:
+    """Remove the registration of a language: `realign` no longer adds it to the targets of the settings."""
+    from flows.languages import canonical
+    from mpo_core import registry
+
+    store = store_at(root)
+    # A registration that contradicts the table can be removed too, so the registered languages are not made known here.
+    codes = {entry.facts.code for entry in registry.registered_languages(store)}
+    code = code if code in codes else canonical(code)
+    promoted = registry.promoted(store)
+    registry.remove_language(store_at(root, writes=True) if code in codes else store, code)
+    covered = promoted is not None and code in promoted.entry.targets
+    tell({"removed": code, **({"still_covered_by": promoted.version} if promoted and covered else {})}, as_json)
+    if covered and not as_json:
+        console.print(
+            f"The promoted version was aligned in {code} and stays as it is. A later version without {code} is "
+            "promoted only with the setting gate.allow_fewer_languages.",
             soft_wrap=True,
         )

@@ -6,7 +6,7 @@ changed. Everything else is read from it.
 
 from mpo_core.registry.events import Entry
 from mpo_core.registry.hub import push
-from mpo_core.registry.languages import add_language, registered_languages
+from mpo_core.registry.languages import add_language, registered_languages, remove_language
 from mpo_core.registry.registry import evaluated, history, promote, promoted, rollback, versions
 from mpo_core.registry.settle import Settled, settle
 from mpo_core.registry.state import Version

@@ -9,7 +9,7 @@ import fsspec
 from pydantic import AwareDatetime, BaseModel, ConfigDict
 
 from mpo_core.contract.artifacts import ArtifactStore
-from mpo_core.contract.errors import BadInputError, DamagedError
+from mpo_core.contract.errors import BadInputError, DamagedError, shortened
 from mpo_core.languages.known import LANGUAGES
 from mpo_core.registry.events import plain_text
 from mpo_core.settings import DefinedLanguage
@@ -50,6 +50,32 @@ def add_language(store: ArtifactStore, facts: DefinedLanguage, *, who: str) -> b
     entry = RegisteredLanguage(facts=facts, who=who, when=datetime.now(UTC).replace(microsecond=0))
     store.write_text(posixpath.join(_FOLDER, f"{facts.code}.json"), entry.model_dump_json(indent=1) + "\n")
     return earlier is None
+
+
+def remove_language(store: ArtifactStore, code: str) -> None:
+    """Removes the registration of a language; versions that cover the language stay as they are.
+
+    Raises:
+        BadInputError: the language is not registered; names those that are. Or the folder cannot be written.
+    """
+    codes = [known.facts.code for known in registered_languages(store)]
+    if code not in codes:
+        raise BadInputError(
+            f"the language {shortened(code)!r} is not registered",
+            where=f"registry of {store.root}",
+            fix=f"Registered: {', '.join(codes)}." if codes else "No language is registered there.",
+        )
+    fs, base = fsspec.url_to_fs(store.root)
+    path = posixpath.join(_FOLDER, f"{code}.json")
+    try:
+        with contextlib.suppress(FileNotFoundError):  # another process was faster
+            fs.rm_file(posixpath.join(base, path))
+    except OSError as error:
+        raise BadInputError(
+            f"cannot delete the registration ({error.strerror or type(error).__name__})",
+            where=f"run.root {store.root}, {path}",
+            fix="Allow writing into this folder; nothing was changed.",
+        ) from None
 
 
 def registered_languages(store: ArtifactStore) -> list[RegisteredLanguage]:
