@@ -49,7 +49,7 @@ from mpo_core import __version__
 from mpo_core.contract.errors import BadInputError, DamagedError, StageFailedError, quantity
 from mpo_core.http.proxies import spare_loopback
 from mpo_core.settings import PipelineConfig
-from mpo_core.settings.profiles import parse_config
+from mpo_core.settings.profiles import OptionOverride, parse_config
 
 app = typer.Typer(
     help="Make a language model as safe in every language as it is in English.",
@@ -147,9 +147,9 @@ def compare(
     """Train and evaluate several methods side by side, on the same pairs."""
     changes = list(overrides or [])
     if seeds is not None:
-        changes.append(f"compare.seeds={list(range(seeds))}")
+        changes.append(OptionOverride(f"compare.seeds={list(range(seeds))}", "--seeds"))
     if flipped is not None:
-        changes.append(f"compare.flipped=[{flipped}]")
+        changes.append(OptionOverride(f"compare.flipped=[{flipped}]", "--flipped"))
     config = load_config(profile, changes)
     if methods is not None:
         config = parse_config(with_methods(config, methods.split(",")), where=f"--methods {methods}")
@@ -263,7 +263,8 @@ def _is_model(ref: Any) -> bool:
 def _with_languages(overrides: list[str] | None, languages: str | None) -> list[str]:
     chosen = list(overrides or [])
     if languages is not None:
-        chosen.append(f"languages.targets={json.dumps([code.strip() for code in languages.split(',')])}")
+        codes = [code.strip() for code in languages.split(",")]
+        chosen.append(OptionOverride(f"languages.targets={json.dumps(codes)}", "--languages"))
     return chosen
 
 

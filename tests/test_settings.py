@@ -18,7 +18,7 @@ from mpo_core.settings import (
     Settings,
     TranslationSettings,
 )
-from mpo_core.settings.profiles import load_config, parse_config
+from mpo_core.settings.profiles import OptionOverride, load_config, parse_config
 from tests.flows.conftest import small_settings
 
 
@@ -55,7 +55,7 @@ def test_every_field_is_described_and_unknown_keys_are_refused(model):
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("training.betta=1", r"p\.yaml: unknown settings key 'training\.betta'\. Known here: lora, epochs"),
+        ("training.betta=1", r"--set training\.betta: unknown settings key 'training\.betta'\. Known.*: lora, epochs"),
         ("trainning.beta=1", r"unknown settings key 'trainning'\. Known here: run, languages,"),
         (
             "training.retention.wait=1",
@@ -339,3 +339,40 @@ def test_limits_and_places_of_a_translation_service_take_no_part_in_a_key():
     ):
         assert key(**change) == key()
     assert len({key(), key(service="libre"), key(version="2")}) == 3
+
+
+@pytest.mark.parametrize(
+    ("overrides", "where"),
+    [
+        (["gate.max_target_unsafe=20"], "--set gate.max_target_unsafe"),
+        (["training={beta: abc}", "training.epochs=1"], "--set training"),
+        (["training.beta=2", "training.beta=abc"], "--set training.beta"),
+        (["training.bet=2"], "--set training.bet"),
+        (["training.retention={waight: 2}"], "--set training.retention"),
+        (["prompts.sources.1.limit=no"], "--set prompts.sources.1.limit"),
+        (
+            ["training.method=dpo", "training.cpo_alpha=0.5"],
+            "PROFILE, changed by --set training.method, --set training.cpo_alpha",
+        ),
+        (
+            ["training.evaluate_every=null", "training.patience=2"],
+            "PROFILE, changed by --set training.evaluate_every, --set training.patience",
+        ),
+        (["run.name=x", "languages.without_pairs=[xx]"], "PROFILE, changed by --set languages.without_pairs"),
+        ([OptionOverride("languages.targets=[xx]", "--languages")], "--languages"),
+        (["languages.targets=[xx]", OptionOverride("languages.targets=[yy]", "--languages")], "--languages"),
+    ],
+)
+def test_an_error_names_what_set_the_key(profile, overrides, where):
+    for path, place in ((profile, str(profile)), (None, "the demo's settings")):
+        with pytest.raises(BadInputError) as caught:
+            load_config(path, overrides)
+        assert caught.value.where == where.replace("PROFILE", place)
+
+
+def test_an_error_of_the_profile_names_the_profile(tmp_path):
+    wrong = tmp_path / "wrong.yaml"
+    wrong.write_text("training: {beta: abc}")
+    with pytest.raises(BadInputError) as caught:
+        load_config(wrong, ["run.name=x"])
+    assert caught.value.where == str(wrong)

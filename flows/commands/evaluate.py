@@ -24,6 +24,7 @@ from mpo_core.contract.benchmark import BENCHMARKS, HELD_OUT, Benchmark, recogni
 from mpo_core.contract.errors import BadInputError
 from mpo_core.languages.known import LANGUAGES
 from mpo_core.settings import PipelineConfig
+from mpo_core.settings.profiles import OptionOverride
 
 
 def evaluate(
@@ -93,11 +94,12 @@ def evaluate(
         )
     changes = list(overrides or [])
     if judge is not None:
-        changes.append(f"judging={json.dumps(judge_settings(judge))}")
+        changes.append(OptionOverride(f"judging={json.dumps(judge_settings(judge))}", "--judge"))
     plain = load_config(profile, changes)
     sets, file = _prompt_sets(plain, prompts, benchmark or [], source)
     more = ({} if limit is None else {"limit": limit}) | ({"translate": True} if translate else {})
-    changes.append(f"evaluation.benchmarks={json.dumps([entry | more for entry in sets])}")
+    measured = json.dumps([entry | more for entry in sets])
+    changes.append(OptionOverride(f"evaluation.benchmarks={measured}", "--benchmark"))
     changes += _defaults(plain, sets, file, languages, changes, profile, model)
     config, own = with_model(profile, changes, model)
     from flows import progress
@@ -189,16 +191,18 @@ def _defaults(
     are of the demo's world. On benchmarks their own languages take their place. `refusal_rules` judges everything but
     the answers of the demo's model to a file of prompts, and with another judge goes the shipped text.
     """
-    dominant, more = config.languages.dominant, []
+    dominant = config.languages.dominant
+    more: list[str] = []
     unset = profile is None and file is None
     rules = profile is None and not (file is not None and model == "microworld")
     if languages is not None:
         codes = [code.strip() for code in languages.split(",")]
-        more.append(f"languages.targets={json.dumps([code for code in codes if code != dominant])}")
+        targets = json.dumps([code for code in codes if code != dominant])
+        more.append(OptionOverride(f"languages.targets={targets}", "--languages"))
     elif unset and not any(change.startswith("languages") for change in changes):
         entries = [BENCHMARKS.parse(entry) for entry in sets]
         codes = [code for code in LANGUAGES if code != dominant and any(_has(entry, code) for entry in entries)]
-        more.append(f"languages.targets={json.dumps(codes)}")
+        more.append(OptionOverride(f"languages.targets={json.dumps(codes)}", "--benchmark"))
     judge_chosen = any(change.startswith("judging") for change in changes)
     text_chosen = any(change.startswith("evaluation.parallel_text") for change in changes)
     if profile is None and (rules or judge_chosen) and not text_chosen:

@@ -23,6 +23,7 @@ from flows.prefect_api import require_server
 from flows.registered import define_registered, load_config
 from mpo_core.contract.errors import BadInputError
 from mpo_core.contract.judge import JUDGES
+from mpo_core.settings.profiles import OptionOverride
 
 
 class _FileFirst(TyperGroup):
@@ -80,7 +81,7 @@ def judge(
         raise BadInputError("no judge is named", where="mpo judge", fix="Write --judge NAME, or --profile FILE.")
     if labels is not None and against is not None:
         raise BadInputError("labels are named twice", where="--labels, --against", fix="Give one of the two.")
-    chosen = [] if judge is None else [f"judging={json.dumps(judge_settings(judge))}"]
+    chosen = [] if judge is None else [OptionOverride(f"judging={json.dumps(judge_settings(judge))}", "--judge")]
     config = load_config(profile, [*chosen, *(overrides or [])])
     define_registered(config.run.root)  # the answers may be in languages that the settings do not name
     from flows import progress

@@ -15,6 +15,7 @@ from flows.registered import load_config
 from mpo_core.contract.errors import BadInputError
 from mpo_core.contract.own_packages import ROOT
 from mpo_core.settings import ModelSettings, PipelineConfig
+from mpo_core.settings.profiles import OptionOverride
 
 Profile = Annotated[Path | None, typer.Argument(help="YAML profile. Default: the demo.", show_default=False)]
 Overrides = Annotated[
@@ -142,9 +143,9 @@ def with_model(profile: Path | None, overrides: list[str] | None, model: str) ->
     """
     overrides = list(overrides or [])
     own = load_config(profile, overrides).model
-    changes = [f"model.path={json.dumps(model)}"]
+    changes: list[str] = [OptionOverride(f"model.path={json.dumps(model)}", "--model")]
     if model != own.path and not any(override.startswith("model.revision=") for override in overrides):
-        changes.append("model.revision=null")
+        changes.append(OptionOverride("model.revision=null", "--model"))
     return load_config(profile, overrides + changes), own
 
 

@@ -22,6 +22,7 @@ from mpo_core.contract.errors import BadInputError
 from mpo_core.contract.settings import DELIMITER, single_character
 from mpo_core.languages.known import LANGUAGES, language
 from mpo_core.settings import PipelineConfig
+from mpo_core.settings.profiles import OptionOverride
 
 
 def translate(
@@ -62,7 +63,9 @@ def translate(
     if out is not None:
         require_table(out)
     engine_override = (
-        [f"translation.engines={json.dumps([engine_settings(name) for name in engine])}"] if engine else []
+        [OptionOverride(f"translation.engines={json.dumps([engine_settings(name) for name in engine])}", "--engine")]
+        if engine
+        else []
     )
     targets = [code.strip() for code in to.split(",")]
     # The source language of the settings, read before the command's own languages are added.

@@ -1,9 +1,9 @@
 """Reads settings from a profile (a YAML file) and `--set` overrides; every mistake is reported with its key."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, Literal, Self, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
@@ -13,10 +13,23 @@ from mpo_core.files.safe_yaml import LARGEST_FILE, YamlError, read_yaml
 from mpo_core.settings import PipelineConfig, Settings
 
 _DEEPEST_KEY = 50
+_DEMO = Path(__file__).resolve().parents[2] / "deployments" / "profiles" / "demo.yaml"
 
 
 Complete = Callable[[dict[str, Any]], dict[str, Any]]
 """Adds to plain settings what is known of them elsewhere, before they are checked."""
+
+
+class OptionOverride(str):
+    """An override that an option of a command stands for, such as `--languages`; errors name the option."""
+
+    option: str
+
+    def __new__(cls, override: str, option: str) -> Self:
+        """Makes the override, `key=value`, of this option."""
+        made = super().__new__(cls, override)
+        made.option = option
+        return made
 
 
 def load_config(
@@ -27,17 +40,32 @@ def load_config(
     Raises:
         BadInputError: the file is missing or no YAML, a key is unknown, a value has a wrong type.
     """
-    profile = profile or Path(__file__).resolve().parents[2] / "deployments" / "profiles" / "demo.yaml"
-    data = _read_profile(profile)
+    data = _read_profile(profile or _DEMO)
     if not isinstance(data, dict):
         raise BadInputError(
             "the profile is not a mapping of settings keys to values",
             where=str(profile),
             fix="See deployments/profiles/.",
         )
-    for override in overrides or []:
-        _override(data, override)
-    return parse_config(complete(data) if complete else data, where=str(profile))
+    origins = [(_override(data, override), getattr(override, "option", None)) for override in overrides or []]
+    place = "the demo's settings" if profile is None else str(profile)
+    return parse_config(complete(data) if complete else data, where=lambda key: _origin(key, place, origins))
+
+
+def _origin(key: str, place: str, origins: Sequence[tuple[str, str | None]]) -> str:
+    """Returns where a setting comes from: the last override that sets it, or the profile and what changes it.
+
+    Args:
+        key: key of the setting, or of settings of which some do not go together; empty for all.
+        place: the profile.
+        origins: the key of each override, and the option that stands for it if that is not `--set`.
+    """
+    names = [(changed.split("."), option or f"--set {shortened(changed)}") for changed, option in origins]
+    parts = key.split(".") if key else []
+    if own := [name for changed, name in names if changed == parts[: len(changed)]]:
+        return own[-1]
+    below = [name for changed, name in names if changed[: len(parts)] == parts]
+    return f"{place}, changed by {', '.join(dict.fromkeys(below))}" if below else place
 
 
 def _read_profile(profile: Path) -> Any:
@@ -79,8 +107,8 @@ def with_overrides(
     return config if completed is data and not overrides else parse_config(completed, where=where)
 
 
-def parse_config(data: dict[str, Any], *, where: str) -> PipelineConfig:
-    """Makes settings of plain data; the first error is reported with its key.
+def parse_config(data: dict[str, Any], *, where: str | Callable[[str], str]) -> PipelineConfig:
+    """Makes settings of plain data; the first error is reported with its key, and with where the key was set.
 
     Raises:
         BadInputError: a key is unknown, a value has a wrong type or is out of range.
@@ -93,6 +121,9 @@ def parse_config(data: dict[str, Any], *, where: str) -> PipelineConfig:
         related = [item for item in errors if _key(item["loc"]).startswith(_key(errors[0]["loc"]))]
         first = max(related, key=lambda item: len(_key(item["loc"])))
         key = _key(first["loc"])
+        cause = first.get("ctx", {}).get("error")
+        if not isinstance(where, str):  # a bad input within a section names its own key
+            where = where(cause.where if isinstance(cause, BadInputError) else _walk(first["loc"])[0])
         others = len(errors) - len(related)
         more = f" ({quantity(others, 'more error')})" if others else ""
         if first["type"] == FOREIGN:
@@ -161,8 +192,8 @@ def settings_in(annotation: Any) -> list[type[Settings]]:
     return [inner for argument in get_args(annotation) for inner in settings_in(argument)]
 
 
-def _override(data: dict[str, Any], override: str) -> None:
-    """Applies `a.b=value`, the value read as YAML (`1e-4` is a number here too)."""
+def _override(data: dict[str, Any], override: str) -> str:
+    """Applies `a.b=value`, the value read as YAML (`1e-4` is a number here too); returns the key."""
     key, equals, text = override.partition("=")
     if not equals or not key.strip():
         raise BadInputError(
@@ -182,6 +213,7 @@ def _override(data: dict[str, Any], override: str) -> None:
     except YamlError as error:
         raise BadInputError(f"the value is not YAML: {error.problem}", where=where, fix="Quote the value.") from None
     _set(data, key.strip(), value, where=where)
+    return key.strip()
 
 
 def _set(data: dict[str, Any], key: str, value: Any, *, where: str) -> None:

@@ -44,8 +44,11 @@ def left(folder):
 @pytest.mark.parametrize(
     ("override", "patterns"),
     [
-        ("training.betta=1", ["profile.yaml: unknown settings key 'training.betta'", "Known here: .*method, beta,"]),
-        ("training.beta=high", ["profile.yaml: training.beta: .*valid number", "See training.beta in docs"]),
+        (
+            "training.betta=1",
+            ["--set training.betta: unknown settings key 'training.betta'. Known here: .*method, beta,"],
+        ),
+        ("training.beta=high", ["--set training.beta: training.beta: .*valid number", "See training.beta in docs"]),
         ("training.batch_size=1.5", ["training.batch_size: .*valid integer"]),
         ("languages.targets=[sw, tlh]", ["languages.targets: unknown language 'tlh'", "Known: en, it,"]),
         ("training.beta", ["--set training.beta: the override has no `key=` before its value", "for example --set"]),
@@ -62,6 +65,13 @@ def test_a_wrong_setting(mpo, profile, tmp_path, override, patterns):
 
 def test_an_unknown_language_on_the_command_line(mpo, profile):
     check_single_line(mpo("run", profile, "--languages", "sw,tlh"), "unknown language 'tlh'", "Known: en")
+
+
+def test_a_wrong_setting_without_a_profile_names_no_file_of_the_installation(mpo, tmp_path):
+    (tmp_path / "a.csv").write_text("prompt,response,language,kind\n")
+    given = ["judge", tmp_path / "a.csv", "--judge", "refusal_rules", "--out", tmp_path / "v.csv"]
+    line = check_single_line(mpo(*given, "--set", "training.beta=abc"), "--set training.beta: training.beta: ")
+    assert "demo.yaml" not in line
 
 
 def test_a_missing_or_broken_profile(mpo, tmp_path):
