@@ -1,5 +1,6 @@
 """The command `mpo report`: the page of a run again, or several runs side by side."""
 
+import hashlib
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -36,8 +37,10 @@ def report(
         return
     store = store_at(root)
     folder = reporting.run_folder(store, names[0])
-    page = reporting.render(reporting.read(store, folder), texts=texts)
     place = f"{folder}/{reporting.PAGE}"
+    if out is not None:
+        reporting.require_page(out, store.local_path(place) if store.local else None)
+    page = reporting.render(reporting.read(store, folder), texts=texts)
     if out is not None:
         write_atomically(out, page.encode())
     elif store.read_text(place) != page:
@@ -57,8 +60,10 @@ def _compare(names: list[str], out: Path | None, root: str, *, as_json: bool) ->
             where=f"mpo report {' '.join(names)[:200]}",
             fix="Write mpo report NAME, or mpo report compare NAME NAME …",
         )
+    if out is not None:
+        reporting.require_page(out)
     summaries = [_summary(name, root) for name in runs]
-    place = f"comparisons/{'-'.join(Path(name).name for name in runs)[:150]}.html"
+    place = _comparison_page(runs)
     page = reporting.compare_runs(summaries, runs)
     if out is not None:
         write_atomically(out, page.encode())
@@ -72,6 +77,18 @@ def _compare(names: list[str], out: Path | None, root: str, *, as_json: bool) ->
     for note in notes:
         output.print(f"Caution: {note}", soft_wrap=True)
     tell(written, as_json)
+
+
+def _comparison_page(names: list[str]) -> str:
+    """Returns where the page of a comparison goes: it is always the same for these runs, and never that of others.
+
+    Folders may end alike, and names joined by dashes be those of other runs, so a digest keeps pages apart.
+    """
+    from mpo_core import reporting
+
+    places = [str(Path(name).resolve()) if Path(name, reporting.SUMMARY).is_file() else name for name in names]
+    digest = hashlib.sha256("\n".join(places).encode()).hexdigest()
+    return f"comparisons/{'-'.join(Path(name).name for name in names)[:150]}-{digest[:8]}.html"
 
 
 def _summary(name: str, root: str) -> Any:

@@ -1,9 +1,11 @@
 """Writes a run's summary and page into its folder, and reads the summary back."""
 
 import contextlib
+import os
 import posixpath
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import NamedTuple
 
 import fsspec
@@ -19,6 +21,8 @@ from mpo_core.settings import DefinedLanguage
 from mpo_core.settings.pipeline import RUN_NAME
 
 SUMMARY, PAGE = "summary.json", "report.html"
+# By this every page is known, near its beginning.
+_GENERATOR, _HEAD = b'<meta name="generator" content="mpo">', 2000
 
 
 class Written(NamedTuple):
@@ -44,6 +48,38 @@ def files(summary: RunSummary, *, texts: bool = False) -> dict[str, str]:
     """Returns the page and the summary by name of the file; see `render` for `texts`."""
     data = summary.model_dump_json(indent=1) + "\n"  # not json.dumps: only this writes a NaN loss as null
     return {PAGE: render(summary, texts=texts), SUMMARY: data}
+
+
+def require_page(out: Path, own: Path | None = None) -> None:
+    """Checks that a page can be written into a file of the user's without replacing anything but an earlier page.
+
+    Args:
+        out: the file.
+        own: the page of the run itself, which may be replaced.
+
+    Raises:
+        BadInputError: it is a folder, belongs to another run or evaluation, or there is a file that is no page of mpo.
+    """
+    where = f"--out {out}"
+    with contextlib.suppress(OSError):  # no file can have such a name, or the folder is closed: writing says so
+        if out.is_dir():
+            raise BadInputError("this is a folder", where=where, fix="Name a file, such as page.html.")
+        if own is not None and out.resolve() == own.resolve():
+            return
+        if (out.parent / SUMMARY).exists():
+            fix = "Name a file in another folder, or leave out --out."
+            raise BadInputError("this is in the folder of a run or an evaluation", where=where, fix=fix)
+        if os.path.lexists(out) and not _is_page(out):
+            fix = "Name a new file, or delete this one."
+            raise BadInputError("this file is not a page of mpo, and would be replaced", where=where, fix=fix)
+
+
+def _is_page(path: Path) -> bool:
+    """Returns whether a file is a page that mpo has written."""
+    if not path.is_file():  # opening a pipe would wait
+        return False
+    with path.open("rb") as file:
+        return _GENERATOR in file.read(_HEAD)
 
 
 def run_folder(store: ArtifactStore, name: str) -> str:

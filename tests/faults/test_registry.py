@@ -387,6 +387,51 @@ def test_a_link_does_not_lead_a_report_out_of_the_root(mpo, store, tmp_path, lin
     assert not list(away.rglob("report.html"))
 
 
+def test_a_page_replaces_nothing_but_pages(mpo, store, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for folder in ("root/runs/demo", "root/runs/other", "evaluation"):
+        reporting.write(make_summary(), ArtifactStore(str(tmp_path)), folder)
+    (tmp_path / "notes.md").write_text("mine")
+    (tmp_path / "mine.html").write_text("<!doctype html>\n<p>mine</p>")
+    (tmp_path / "link.html").symlink_to("nowhere")
+    (tmp_path / "folder").mkdir()
+    before = files(tmp_path)
+    for command in (["report", "demo"], ["report", "compare", "demo", "other"]):
+        given = [*command, "--root", store.root]
+        for out, message in {
+            "root/runs/demo/summary.json": r"--out root/runs/demo/summary\.json: this is in the folder of a run",
+            "root/runs/demo/new.html": "this is in the folder of a run or an evaluation. Name a file in another folder",
+            "root/runs/other/report.html": "this is in the folder of a run",
+            "evaluation/report.html": "this is in the folder of a run or an evaluation",
+            "notes.md": "this file is not a page of mpo, and would be replaced. Name a new file, or delete this one",
+            "mine.html": "this file is not a page of mpo",
+            "link.html": "this file is not a page of mpo",
+            "folder": r"--out folder: this is a folder. Name a file, such as page\.html\.",
+            "x" * 300: "cannot write",
+        }.items():
+            check_single_line(mpo(*given, "--out", out), message)
+        assert files(tmp_path) == before
+        for _ in range(2):  # an earlier page may be replaced
+            assert mpo(*given, "--out", "new.html").code == 0
+        (tmp_path / "new.html").unlink()
+    assert mpo("report", "demo", "--root", store.root, "--out", "root/runs/demo/report.html").code == 0
+    assert files(tmp_path) == before
+
+
+def test_two_comparisons_have_two_pages(mpo, store, tmp_path):
+    names = ["a", "b-c", "a-b", "c"]
+    for name in names:
+        reporting.write(make_summary(), store, f"runs/{name}")
+    folders = [tmp_path / letter / name for letter in "xyzw" for name in ("eval",)]
+    for folder in folders:
+        reporting.write(make_summary(), ArtifactStore(str(folder)), "")
+    pairs = [names[:2], names[2:], folders[:2], folders[2:]]
+    pages = [mpo("report", "compare", *pair, "--root", store.root, "--json").out for pair in pairs * 2]
+    assert pages[:4] == pages[4:]
+    assert len(set(pages)) == len(pairs)
+    assert all(Path(json.loads(page)["report"]).is_file() for page in pages)
+
+
 # -- a registration that was a mistake ---------------------------------------------------
 
 
