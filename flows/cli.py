@@ -233,7 +233,7 @@ def _print_outcome(out: Console, config: Any, summary: Any) -> None:
     if summary.gate is not None:
         out.print(f"Gate: {summary.gate.reason}", soft_wrap=True)
     if summary.registry:
-        out.print(f"Registry: {summary.registry}")
+        out.print(f"Registry: {summary.registry}", soft_wrap=True)
     model = [f"{config.run.root}/{ref.path}" for ref in summary.artifacts if _is_model(ref)][-1]
     lineage = f"version {summary.version} in the registry, made of {summary.base_model}"
     out.print(f"Model: {model} ({lineage})", soft_wrap=True)

@@ -40,7 +40,9 @@ def languages_(context: typer.Context, root: LanguagesRoot = DEFAULT_ROOT, as_js
     for entry in LANGUAGES.values():
         table.add_row(entry.code, entry.name, entry.script, entry.resource, " ".join(entry.engines))
     output.print(table)
-    output.print("Engine openai=MODEL accepts every language; it is not checked whether the model knows it.")
+    output.print(
+        "Engine openai=MODEL accepts every language; it is not checked whether the model knows it.", soft_wrap=True
+    )
 
 
 @languages_app.command("add")

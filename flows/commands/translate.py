@@ -136,7 +136,7 @@ def _tell_translated(result: dict[str, Any], *, used_machine: bool, as_json: boo
     _tell_quality(result["languages"])
     tell({name: result[name] for name in ("out", "quarantine") if name in result}, as_json=False)
     if "quarantine" in result and used_machine:
-        console.print("To request the rejected texts again: --set translation.attempt=2")
+        console.print("To request the rejected texts again: --set translation.attempt=2", soft_wrap=True)
 
 
 def _tell_estimate(load: list[dict[str, Any]], *, as_json: bool) -> None:

@@ -8,11 +8,12 @@ import pytest
 import yaml
 
 from mpo_core import registry
-from mpo_core.contract.artifacts import ArtifactStore
+from mpo_core.contract.artifacts import ArtifactRef, ArtifactStore
 from mpo_core.languages.known import LANGUAGES
 from mpo_core.microworld import items
 from tests.flows.conftest import LENIENT, small_settings
 from tests.registered import register
+from tests.reporting.conftest import make_summary
 from tests.tiny_models import tiny_model
 
 pytestmark = pytest.mark.usefixtures("prefect_server")  # or each process would start one of its own
@@ -235,3 +236,12 @@ def test_a_run_without_a_pair_tells_why_and_nothing_else(mpo, tmp_path, caplog):
     assert "translation.attempt=2" in refused.err
     # Tasks that were cancelled then have nothing to say.
     assert [record.name for record in caplog.records if record.name == "concurrent.futures"] == []
+
+
+def test_what_is_to_be_copied_is_printed_on_a_single_line(mpo, monkeypatch, tmp_path):
+    hint = "v2 is not promoted, since Ann took its model out of use: to put it back, mpo models promote v2 --why REASON"
+    model = ArtifactRef(stage="training", path="training/abc", sha256="abc")
+    summary = make_summary(registry=hint, artifacts=[model])
+    monkeypatch.setattr("flows.full_pipeline.full_pipeline", lambda _: summary)
+    monkeypatch.setenv("COLUMNS", "80")
+    assert f"Registry: {hint}\n" in mpo("run", "--set", f"run.root={tmp_path}").out
