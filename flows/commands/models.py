@@ -20,7 +20,7 @@ def list_(root: Root = "artifacts", as_json: AsJson = False) -> None:
     """List the registered versions."""
     from mpo_core import registry
 
-    versions = registry.versions(store_at(root))
+    versions = registry.versions(_root_of_runs(root))
     if as_json:
         print(json.dumps([version.model_dump(mode="json") for version in versions]))
         return
@@ -44,7 +44,7 @@ def history_(root: Root = "artifacts", as_json: AsJson = False) -> None:
     """List who registered, promoted or rolled back which version, when and why."""
     from mpo_core import registry
 
-    events = registry.history(store_at(root))
+    events = registry.history(_root_of_runs(root))
     if as_json:
         print(json.dumps([event.model_dump(mode="json", exclude={"entry"}) for event in events]))
         return
@@ -95,11 +95,29 @@ def push(
     tell({"pushed": registry.push(store_at(root), version, to, private=not public)}, as_json)
 
 
-def _person(who: str) -> str:
-    """Returns the name of the person who decides, and rejects the name that the log uses for the gate."""
-    if who.strip().lower() == "gate":
+def _root_of_runs(root: str) -> Any:
+    """Opens a folder of artifacts, and rejects another folder: an empty list would say that nothing is registered.
+
+    A run makes the folder of cache records first, before there is a version.
+    """
+    store = store_at(root)
+    if not any(store.exists(folder) for folder in ("registry", "runs", ".results")):
         raise BadInputError(
-            "a person cannot have this name: the history uses it for the gate",
+            "this is no folder of artifacts: no run has written here",
+            where=f"--root {root}",
+            fix="Name the run.root of an earlier run.",
+        )
+    return store
+
+
+def _person(who: str) -> str:
+    """Returns the name of the person who decides, and rejects the names that the history uses for mpo itself."""
+    from mpo_core import registry
+
+    name = who.strip().lower()
+    if name in {registry.GATE, registry.PIPELINE}:
+        raise BadInputError(
+            f"a person cannot have this name: the history uses it for the {name}",
             where=f"--who {who}",
             fix="Name the person who decides.",
         )

@@ -113,6 +113,10 @@ class ArtifactStore:
         """Whether `run.root` is a folder of this machine."""
         return isinstance(self.fs, LocalFileSystem)
 
+    def exists(self, path: str) -> bool:
+        """Returns whether there is a file or a folder under a path that is relative to `root`."""
+        return bool(self.fs.exists(self._full(path)))
+
     def _full(self, path: str) -> str:
         return posixpath.join(self._base, path)
 

@@ -4,7 +4,7 @@ The registry is a list of events under `<root>/registry/events/`, one JSON file 
 changed. Everything else is read from it.
 """
 
-from mpo_core.registry.events import Entry
+from mpo_core.registry.events import GATE, PIPELINE, Entry
 from mpo_core.registry.hub import push
 from mpo_core.registry.languages import add_language, registered_languages, remove_language
 from mpo_core.registry.registry import evaluated, history, promote, promoted, rollback, versions

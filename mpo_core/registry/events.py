@@ -27,6 +27,8 @@ _FOLDER = posixpath.join("registry", "events")
 _ROUNDS = 1000
 GATE = "gate"
 """Name under which the gate promotes a version. Older logs mark a decision of the gate by this name alone."""
+PIPELINE = "pipeline"
+"""Name under which a run registers a version."""
 LONGEST = 1000
 """Maximum length of a name or a reason, in characters."""
 _RESTORE = "Restore it from a copy of the root: events are written once and never changed"

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from mpo_core.contract.artifacts import ArtifactStore
 from mpo_core.gate.decide import GateCheck, GateDecision
-from mpo_core.registry.events import GATE, LONGEST, Draft, Entry, Kind
+from mpo_core.registry.events import GATE, LONGEST, PIPELINE, Draft, Entry, Kind
 from mpo_core.registry.registry import change, evaluated, find, next_version
 from mpo_core.registry.state import State, Version
 
@@ -43,7 +43,7 @@ def settle(
         checked = gate.and_checks(_checks(state, entry, name, allow_fewer=allow_fewer, realigned=realigned))
         return Draft(kind="registered", version=name, entry=entry.model_copy(update={"gate": checked}))
 
-    before = change(store, registration, who="pipeline", why="trained and evaluated")
+    before = change(store, registration, who=PIPELINE, why="trained and evaluated")
     name = find(before, entry) or ""
     if entry.evaluation is not None:
         evaluated(store, name, entry.evaluation, who=entry.run, why="evaluated again")

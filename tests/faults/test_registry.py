@@ -227,10 +227,23 @@ def test_a_reason_is_a_single_line_in_the_history(mpo, store, why):
     assert "[/x]" in listed.out
 
 
-def test_a_person_is_not_the_gate(mpo, store):
-    check_single_line(
-        mpo("models", "rollback", "--why", "x", "--who", "gate", "--root", store.root), "a person cannot have this name"
-    )
+@pytest.mark.parametrize("who", ["gate", "pipeline", " Pipeline "])
+def test_a_person_is_not_mpo_itself(mpo, store, who):
+    for command in (["rollback"], ["promote", "v1"]):
+        check_single_line(
+            mpo("models", *command, "--why", "x", "--who", who, "--root", store.root),
+            f"a person cannot have this name: the history uses it for the {who.strip().lower()}. Name the person",
+        )
+
+
+@pytest.mark.parametrize("command", ["list", "history"])
+def test_a_folder_that_is_no_root_has_no_empty_list(mpo, tmp_path, command):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("")
+    line = check_single_line(mpo("models", command, "--root", tmp_path / "mine"), "this is no folder of artifacts")
+    assert line.endswith("Name the run.root of an earlier run.")
+    (tmp_path / "begun" / ".results").mkdir(parents=True)
+    assert json.loads(mpo("models", command, "--root", tmp_path / "begun", "--json").out) == []
 
 
 @pytest.mark.parametrize("version", ["v9", "", "V1", "../v1", "\udcff", "v" * 5000, "1"])
