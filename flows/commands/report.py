@@ -1,5 +1,6 @@
 """The command `mpo report`: the page of a run again, or several runs side by side."""
 
+import contextlib
 import hashlib
 from pathlib import Path
 from typing import Annotated, Any
@@ -63,7 +64,7 @@ def _compare(names: list[str], out: Path | None, root: str, *, as_json: bool) ->
     if out is not None:
         reporting.require_page(out)
     summaries = [_summary(name, root) for name in runs]
-    place = _comparison_page(runs)
+    place = _comparison_page(runs, root)
     page = reporting.compare_runs(summaries, runs)
     if out is not None:
         write_atomically(out, page.encode())
@@ -79,14 +80,12 @@ def _compare(names: list[str], out: Path | None, root: str, *, as_json: bool) ->
     tell(written, as_json)
 
 
-def _comparison_page(names: list[str]) -> str:
+def _comparison_page(names: list[str], root: str) -> str:
     """Returns where the page of a comparison goes: it is always the same for these runs, and never that of others.
 
     Folders may end alike, and names joined by dashes be those of other runs, so a digest keeps pages apart.
     """
-    from mpo_core import reporting
-
-    places = [str(Path(name).resolve()) if Path(name, reporting.SUMMARY).is_file() else name for name in names]
+    places = [str(Path(name).resolve()) if _is_folder(name, root) else name for name in names]
     digest = hashlib.sha256("\n".join(places).encode()).hexdigest()
     return f"comparisons/{'-'.join(Path(name).name for name in names)[:150]}-{digest[:8]}.html"
 
@@ -96,7 +95,18 @@ def _summary(name: str, root: str) -> Any:
     from mpo_core import reporting
     from mpo_core.contract.artifacts import ArtifactStore
 
-    if Path(name, reporting.SUMMARY).is_file():
+    if _is_folder(name, root):
         return reporting.read(ArtifactStore(name, writes=False), "")
     store = store_at(root)
     return reporting.read(store, reporting.run_folder(store, name))
+
+
+def _is_folder(name: str, root: str) -> bool:
+    """Returns whether a folder is meant, and not a run, whose name another folder may have by chance."""
+    from mpo_core import reporting
+
+    with contextlib.suppress(OSError):  # no folder can have such a name
+        if Path(name, reporting.SUMMARY).is_file():
+            return True
+        return Path(name).is_dir() and not store_at(root).exists(f"runs/{name}")
+    return False

@@ -68,10 +68,10 @@ def store_at(root: str, *, writes: bool = False) -> Any:
     """Opens an existing folder of artifacts (`--root`); without `writes`, nothing in it is written or made."""
     from mpo_core.contract.artifacts import ArtifactStore
 
-    store = ArtifactStore(root, writes=False)
+    store = ArtifactStore(root, writes=False, option="--root")
     if store.local and not store.local_path("").is_dir():
         raise BadInputError("no such folder", where=f"--root {root}", fix="Name the run.root of an earlier run.")
-    return ArtifactStore(root) if writes else store
+    return ArtifactStore(root, option="--root") if writes else store
 
 
 def know_registered(root: str) -> None:

@@ -81,12 +81,13 @@ class ArtifactStore:
     Args:
         root: a folder, or an fsspec URL.
         writes: whether files will be written, so that it is checked first whether they can be.
+        option: what the user named the folder with, for messages: the setting `run.root`, or an option of a command.
 
     Raises:
         BadInputError: files cannot be written, or with `writes=False` not be read.
     """
 
-    def __init__(self, root: str, *, writes: bool = True) -> None:
+    def __init__(self, root: str, *, writes: bool = True, option: str = "run.root") -> None:
         self.root = root
         self.fs, self._base = _file_system(root)
         try:
@@ -99,12 +100,14 @@ class ArtifactStore:
             self.fs.rm_file(probe)
         except Exception as error:  # noqa: BLE001 - every object store has errors of its own
             fix = "Choose a writable folder with free space: --set run.root=PATH."
+            if option != "run.root":  # the command is about what lies in this folder, and cannot choose another
+                fix = "Allow this user to read and write there, and make space; nothing was changed."
             if "://" in root:
                 fix = "Check that its bucket is there and that the environment has credentials for it."
             verb, reason = "write" if writes else "read", getattr(error, "strerror", None) or type(error).__name__
             raise BadInputError(
                 f"cannot {verb} here ({reason})",
-                where=f"run.root {root}",
+                where=f"{option} {root}",
                 fix=fix,
             ) from None
 

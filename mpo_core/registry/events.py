@@ -139,7 +139,7 @@ def read(store: ArtifactStore) -> list[Event]:
         files = {posixpath.basename(file["name"]): file for file in fs.ls(folder, detail=True)}
         events = [_parse(name, fs, files[name]) for name in sorted(files) if _ours(name)]
     except OSError as error:
-        raise DamagedError(f"{_FOLDER}: unreadable ({error.strerror or type(error).__name__}). {_RESTORE}.") from error
+        raise _unreadable(_FOLDER, error) from error
     if [event.sequence for event in events] != list(range(1, len(events) + 1)):
         raise DamagedError(f"{_FOLDER}: events are missing or renamed; {len(events)} are there. {_RESTORE}.")
     return events
@@ -199,11 +199,18 @@ def _parse(name: str, fs: fsspec.AbstractFileSystem, file: dict[str, Any]) -> Ev
         raise DamagedError(f"{_FOLDER}/{name}: this is not a file. {_RESTORE}.")
     try:
         event = Event.model_validate_json(fs.cat_file(file["name"]))
+    except OSError as error:
+        raise _unreadable(f"{_FOLDER}/{name}", error) from error
     except ValidationError as error:
         raise DamagedError(f"{_FOLDER}/{name}: the file holds no event of the registry. {_RESTORE}.") from error
     if name != f"{event.sequence:08d}.json":
         raise DamagedError(f"{_FOLDER}/{name}: this is event {event.sequence}, under another name. {_RESTORE}.")
     return event
+
+
+def _unreadable(path: str, error: OSError) -> DamagedError:
+    fix = "Allow this user to read it" if isinstance(error, PermissionError) else _RESTORE
+    return DamagedError(f"{path}: unreadable ({error.strerror or type(error).__name__}). {fix}.")
 
 
 def _claim(store: ArtifactStore, event: Event) -> bool:
@@ -232,7 +239,7 @@ def _unwritable(store: ArtifactStore, path: str, error: OSError) -> BadInputErro
     return BadInputError(
         f"cannot write ({error.strerror or type(error).__name__})",
         where=f"run.root {store.root}, {path}",
-        fix="Choose a writable folder with free space; nothing was changed.",
+        fix="Allow this user to write there, and make space; nothing was changed.",
     )
 
 

@@ -99,8 +99,12 @@ def _read(fs: fsspec.AbstractFileSystem, file: dict[str, Any]) -> RegisteredLang
     name = posixpath.basename(file["name"])
     registered = None
     if file["type"] == "file":  # reading a pipe would wait forever
-        with contextlib.suppress(OSError, ValueError):
+        try:
             registered = RegisteredLanguage.model_validate_json(fs.cat_file(file["name"]))
+        except PermissionError:
+            raise DamagedError(f"{_FOLDER}/{name}: unreadable. Allow this user to read it.") from None
+        except (OSError, ValueError):
+            pass
     if registered is None or name != f"{registered.facts.code}.json":
         raise DamagedError(
             f"{_FOLDER}/{name}: the registration cannot be read. Delete it, and register the language again."

@@ -110,7 +110,8 @@ def run_folder(store: ArtifactStore, name: str) -> str:
 def read(store: ArtifactStore, folder: str) -> RunSummary:
     """Returns the summary of a run, and makes the languages known that its settings define.
 
-    Fields of a newer version are ignored.
+    `folder` is relative to the root; it is empty where the store's root is a folder of `mpo evaluate --out`. Fields of
+    a newer version are ignored.
 
     Raises:
         BadInputError: there is none, or it cannot be read.
@@ -119,16 +120,21 @@ def read(store: ArtifactStore, folder: str) -> RunSummary:
     where = posixpath.join(base, folder, SUMMARY)
     try:
         summary = RunSummary.model_validate_json(fs.cat_file(where), extra="ignore")
-    except OSError:
-        raise _no_summary(fs, where) from None
+    except OSError as error:
+        if isinstance(error, PermissionError) or fs.isfile(where):
+            reason, fix = error.strerror or type(error).__name__, "Allow this user to read the file and its folder."
+            raise BadInputError(f"cannot read the summary ({reason})", where=where, fix=fix) from None
+        raise _no_summary(fs, where, of_run=folder != "") from None
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         place = ".".join(str(part) for part in first["loc"]) or "the file"
+        of_run = folder.startswith("runs/")
+        again = "Run the pipeline again with the same settings" if of_run else "Evaluate again, into another folder"
         raise BadInputError(
             f"this is not the summary of a run: {place}: {first['msg'][:200]} "
             f"({quantity(error.error_count(), 'error')})",
             where=where,
-            fix="Run the pipeline again with the same settings; what is cached is not computed again.",
+            fix=f"{again}; what is cached is not computed again.",
         ) from None
     _define_languages(summary)
     return summary
@@ -143,8 +149,11 @@ def _define_languages(summary: RunSummary) -> None:
             DefinedLanguage.model_validate(entry).define()
 
 
-def _no_summary(fs: fsspec.AbstractFileSystem, where: str) -> BadInputError:
+def _no_summary(fs: fsspec.AbstractFileSystem, where: str, *, of_run: bool) -> BadInputError:
     folder = posixpath.dirname(where)
+    if not of_run:
+        fix = "Name a folder that `mpo evaluate --out` has written, or the name of a run."
+        return BadInputError("there is no summary of an evaluation here", where=where, fix=fix)
     if fs.exists(posixpath.join(folder, METHODS_SUMMARY)):
         page = posixpath.join(folder, METHODS_PAGE)
         return BadInputError("this run compared methods and has no summary", where=where, fix=f"Open {page}.")

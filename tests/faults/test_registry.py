@@ -445,6 +445,60 @@ def test_two_comparisons_have_two_pages(mpo, store, tmp_path):
     assert all(Path(json.loads(page)["report"]).is_file() for page in pages)
 
 
+# -- advice that can be followed ---------------------------------------------------------
+
+
+def test_a_root_that_cannot_be_written_is_named_as_it_was_given(mpo, store, monkeypatch):
+    def refuse(*_, **__):
+        raise OSError(30, "Read-only file system")
+
+    reporting.write(make_summary(), store, "runs/demo")
+    store.local_path("runs/demo/report.html").write_text("older")
+    monkeypatch.setattr(type(store.fs), "pipe_file", refuse)
+    changes = [COMMANDS[name] for name in ("promote", "rollback", "languages add")]
+    for command in (*changes, ["report", "demo"]):
+        line = check_single_line(mpo(*command, "--root", store.root), f"--root {store.root}: cannot write here")
+        assert "Allow this user to read and write there" in line
+        assert "--set" not in line
+
+
+def test_a_file_that_this_user_may_not_read_is_named(mpo, store, monkeypatch):
+    reporting.write(make_summary(), store, "runs/demo")
+    assert mpo("languages", "add", "ko", "--root", store.root).code == 0
+    read = type(store.fs).cat_file
+    closed = "00000002.json"
+
+    def refuse(fs, path, *rest, **more):
+        if path.endswith(closed):
+            raise PermissionError(13, "Permission denied")
+        return read(fs, path, *rest, **more)
+
+    monkeypatch.setattr(type(store.fs), "cat_file", refuse)
+    said = mpo("models", "list", "--root", store.root).err
+    assert said == "mpo: registry/events/00000002.json: unreadable (Permission denied). Allow this user to read it.\n"
+    closed = "ko.json"
+    said = mpo("languages", "--root", store.root).err
+    assert said == "mpo: registry/languages/ko.json: unreadable. Allow this user to read it.\n"
+    closed = "summary.json"
+    line = check_single_line(mpo("report", "demo", "--root", store.root), "runs/demo/summary.json: cannot read the")
+    assert line.endswith("(Permission denied). Allow this user to read the file and its folder.")
+
+
+def test_a_folder_without_an_evaluation_is_not_taken_for_a_run(mpo, store, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    reporting.write(make_summary(), store, "runs/demo")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "demo").mkdir()
+    given = ["report", "compare", "demo", "--root", store.root]
+    line = check_single_line(mpo(*given, "empty"), r"empty/summary\.json: there is no summary of an evaluation here")
+    assert "runs/empty" not in line
+    check_single_line(mpo(*given, "x" * 300), "there is no summary of a run here")
+    (tmp_path / "empty" / "summary.json").write_text("{}")
+    line = check_single_line(mpo(*given, "empty"), "this is not the summary of a run")
+    assert "Evaluate again, into another folder; what is cached is not computed again." in line
+    assert mpo(*given, "demo").code == 0  # the run, not the folder beside the root
+
+
 # -- a registration that was a mistake ---------------------------------------------------
 
 
