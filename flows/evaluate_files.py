@@ -1,5 +1,7 @@
 """The prompts of a file for `mpo evaluate`, read as a source of the profile is."""
 
+import json
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -27,7 +29,25 @@ def read_file(
     if limit is not None:
         source = source.model_copy(update={"limit": limit})
     settings = config.prompts.model_copy(update={"sources": [source]})
-    return store_prompts(store, settings, dominant=config.languages.dominant, block_size=config.run.block_size)
+    try:
+        return store_prompts(store, settings, dominant=config.languages.dominant, block_size=config.run.block_size)
+    except BadInputError as error:
+        raise _without_columns(error, config, source) from None
+
+
+def _without_columns(error: BadInputError, config: PipelineConfig, source: PromptSource) -> BadInputError:
+    """Says how to name the columns of the file on the command line, where an error asks for it; else the same error."""
+    present, asks, _ = error.fix.partition("Set ")
+    if (
+        not asks
+        or "column" not in error.what
+        or any(isinstance(entry, ColumnSource) for entry in config.prompts.sources)
+    ):
+        return error
+    named = {name: getattr(source, name) for name in ("source", "path")}
+    entry = json.dumps([named | {"text_column": "COLUMN", "kind_column": "COLUMN"}], ensure_ascii=False)
+    fix = f"{present}Name those of the prompt and of its kind: --set prompts.sources={shlex.quote(entry)}"
+    return BadInputError(error.what, where=error.where, fix=fix)
 
 
 def prompt_source(config: PipelineConfig, file: Path, number: int | None = None) -> PromptSource:

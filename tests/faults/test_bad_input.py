@@ -3,6 +3,7 @@
 import json
 import re
 import resource
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -157,6 +158,17 @@ def test_a_byte_order_mark_is_no_fault(mpo, prompts_csv):
     assert (plain.code, marked.code) == (0, 0)
     assert json.loads(marked.out) == json.loads(plain.out)
     assert {row["n"] for row in json.loads(marked.out)["metrics"] if row["benchmark"] == "held_out"} == {5}
+
+
+def test_columns_are_named_on_the_command_line_where_no_profile_names_them(mpo, prompts_csv):
+    text = prompts_csv.read_text(encoding="utf-8").replace("text,kind", "my request,what", 1)
+    prompts_csv.write_text(text, encoding="utf-8")
+    given = ["evaluate", "--model", "microworld", "--prompts", prompts_csv]
+    line = check_single_line(mpo(*given), "no column 'kind'", "Columns present: my request, what")
+    advice = shlex.split(line[line.index("--set") :])
+    # The advice as it is written, with the columns that the message lists.
+    advice[1] = advice[1].replace("COLUMN", "my request", 1).replace("COLUMN", "none of them", 1)
+    check_single_line(mpo(*given, *advice), r"no column 'none of them' \(kind_column\)")
 
 
 def test_another_kind_of_file(mpo, prompts_csv):
