@@ -7,7 +7,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from mpo_core import registry
+from mpo_core.contract.artifacts import ArtifactStore
 from tests.flows.conftest import small_settings
+from tests.tiny_models import tiny_model
 
 
 def pair_rows(count=4, language="sw", kind="harmful"):
@@ -81,3 +84,18 @@ def official(tmp_path):
         return path
 
     return write
+
+
+@pytest.fixture
+def store(tmp_path):
+    """Two versions, v1 promoted and then v2."""
+    store = ArtifactStore(str(tmp_path / "root"))
+    for name, targets in (("a", ["sw", "zh"]), ("b", ["zh"])):
+        model = tiny_model(store, name)
+        version = registry.register(store, registry.Entry(run="demo", model=model, base="b", targets=targets))
+        registry.promote(store, version.version, who="Ann", why="good")
+    return store
+
+
+def files(root):
+    return {str(path.relative_to(root)): path.read_bytes() for path in Path(root).rglob("*") if path.is_file()}
