@@ -237,8 +237,17 @@ def _print_outcome(out: Console, config: Any, summary: Any) -> None:
     model = [f"{config.run.root}/{ref.path}" for ref in summary.artifacts if _is_model(ref)][-1]
     lineage = f"version {summary.version} in the registry, made of {summary.base_model}"
     out.print(f"Model: {model} ({lineage})", soft_wrap=True)
-    folder = f"{config.run.root.rstrip('/')}/runs/{config.run.name}"
-    out.print(f"Report: {folder}/report.html", soft_wrap=True)
+    from mpo_core import reporting
+    from mpo_core.contract.artifacts import ArtifactStore
+
+    root = config.run.root.rstrip("/")
+    # Another run of this name may have ended since.
+    store = ArtifactStore(config.run.root, writes=False)
+    folder = reporting.report_folder(store, f"runs/{config.run.name}", summary.version)
+    if summary.earlier is not None:
+        page = f"{root}/{summary.earlier}/{reporting.PAGE}"
+        out.print(f"Report of another version, which had this name: {page}", soft_wrap=True)
+    out.print(f"Report: {root}/{folder}/{reporting.PAGE}", soft_wrap=True)
 
 
 def _version(requested: bool) -> None:

@@ -42,8 +42,11 @@ def write_report(
         kinds=_kinds(run),
         sources=sources,
     )
-    run.write_settings()
-    reporting.write(summary, store, run.folder)
+    with reporting.exclusive(store, run.folder):
+        earlier = reporting.keep_earlier(store, run.folder, summary.version)
+        summary = summary.model_copy(update={"earlier": earlier})
+        run.write_settings()
+        reporting.write(summary, store, run.folder)
     if (model := change.after.model.ref) is not None:
         store.write_text(f"{model.path}/{reporting.CARD}", reporting.model_card(summary))
     tell_prefect(summary)

@@ -27,7 +27,7 @@ from flows.registered import with_overrides
 from flows.temporary_server import temporary_address, watch
 from mpo_core.contract.artifacts import ArtifactRef, ArtifactStore, Shard
 from mpo_core.contract.errors import BadInputError, installation
-from mpo_core.reporting import BenchmarkCard
+from mpo_core.reporting import SETTINGS, BenchmarkCard
 from mpo_core.settings import PipelineConfig, RunSettings
 from tasks.stage import Event, is_cached, listeners, on_root, open_store, policy_of, stopping
 
@@ -125,7 +125,7 @@ class Run:
         note = (
             "# Without run.root, since the folder may be copied. To continue: mpo run THIS_FILE --set run.root=FOLDER\n"
         )
-        self.store.write_text(f"{self.folder}/settings.yaml", note + settings)
+        self.store.write_text(f"{self.folder}/{SETTINGS}", note + settings)
 
     def submit(self, task: Task[Concatenate[ArtifactStore, P], Shard], *args: P.args, **inputs: P.kwargs) -> Future:
         """Submits a task, with its inputs by keyword: values, or futures of other tasks."""

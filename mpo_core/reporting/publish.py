@@ -1,14 +1,18 @@
 """Writes a run's summary and page into its folder, and reads the summary back."""
 
 import contextlib
+import hashlib
+import itertools
+import json
 import os
 import posixpath
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 import fsspec
+from filelock import FileLock
 from pydantic import ValidationError
 
 from mpo_core.contract.artifacts import ArtifactStore
@@ -20,7 +24,7 @@ from mpo_core.reporting.summary import RunSummary
 from mpo_core.settings import DefinedLanguage
 from mpo_core.settings.pipeline import RUN_NAME
 
-SUMMARY, PAGE = "summary.json", "report.html"
+SUMMARY, PAGE, SETTINGS = "summary.json", "report.html", "settings.yaml"
 # By this every page is known, near its beginning.
 _GENERATOR, _HEAD = b'<meta name="generator" content="mpo">', 2000
 
@@ -48,6 +52,66 @@ def files(summary: RunSummary, *, texts: bool = False) -> dict[str, str]:
     """Returns the page and the summary by name of the file; see `render` for `texts`."""
     data = summary.model_dump_json(indent=1) + "\n"  # not json.dumps: only this writes a NaN loss as null
     return {PAGE: render(summary, texts=texts), SUMMARY: data}
+
+
+@contextlib.contextmanager
+def exclusive(store: ArtifactStore, folder: str) -> Iterator[None]:
+    """Lets one run at a time write into a folder of reports; in an object store, which has no such lock, any."""
+    if not store.local:
+        yield
+        return
+    path = store.local_path(posixpath.join(".locks", f"report-{hashlib.sha256(folder.encode()).hexdigest()[:16]}"))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path):
+        yield
+
+
+def keep_earlier(store: ArtifactStore, folder: str, version: str | None) -> str | None:
+    """Copies the report of another version out of the way of a new one, to `runs/NAME-VERSION`.
+
+    Runs of the same name share a folder, and a version has no other report.
+
+    Args:
+        store: where the reports are.
+        folder: the folder of the run, relative to `run.root`.
+        version: the version whose report is about to be written.
+
+    Returns:
+        The folder of the copy, or None where nothing needs to be kept.
+    """
+    earlier = _version(store, folder)
+    if earlier is None or earlier == version:
+        return None
+    copy = next(place for place in _copies(folder, earlier) if _version(store, place) in {None, earlier})
+    for name in (SETTINGS, PAGE, SUMMARY):  # the summary comes last, as in `write`
+        text = store.read_text(posixpath.join(folder, name))
+        if text is not None:
+            store.write_text(posixpath.join(copy, name), text)
+    return copy
+
+
+def report_folder(store: ArtifactStore, folder: str, version: str | None) -> str:
+    """Returns the folder that holds the report of a version: that of its run, or the copy that a later run made."""
+    if version is None or _version(store, folder) in {None, version}:
+        return folder
+    copies = itertools.takewhile(lambda place: _version(store, place) is not None, _copies(folder, version))
+    return next((place for place in copies if _version(store, place) == version), folder)
+
+
+def _copies(folder: str, version: str) -> Iterator[str]:
+    """Yields where the report of a version may be kept: another run may have the first name already."""
+    yield f"{folder}-{version}"
+    yield from (f"{folder}-{version}-{number}" for number in itertools.count(2))
+
+
+def _version(store: ArtifactStore, folder: str) -> str | None:
+    """Returns the version of the report in a folder; None where there is none, or one that cannot be read."""
+    try:
+        data = json.loads(store.read_text(posixpath.join(folder, SUMMARY)) or "null")
+    except ValueError:
+        return None
+    version = data.get("version") if isinstance(data, dict) else None
+    return version if isinstance(version, str) else None
 
 
 def require_page(out: Path, own: Path | None = None) -> None:

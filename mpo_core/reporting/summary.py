@@ -250,6 +250,8 @@ class RunSummary(Record):
     """Names of the files, data sets and other sources that the run read."""
     version: str | None = None
     """The registry's version of the new model."""
+    earlier: str | None = None
+    """Folder, relative to `run.root`, with the report of another version, which an earlier run of this name made."""
     kinds: dict[str, dict[str, int]] = Field(default_factory=dict)
     """The numbers of harmful and harmless prompts in each source."""
     promoted_version: str | None = None

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mpo_core import registry
+from mpo_core import registry, reporting
 from mpo_core.contract.artifacts import ArtifactStore
 from mpo_core.settings import DefinedLanguage
 from mpo_core.settings.profiles import parse_config
@@ -61,6 +61,10 @@ def test_what_changed_since_the_promoted_version_is_reported(added):
     assert any(check.name == "target_rise" and check.passed for check in summary.gate.checks)
     assert registry.promoted(store).version == "v2"
     assert registry.promoted(store).entry.targets == ["sw", "zh", "ko"]
+    # The report of the version before, of a run with the same name, is still there.
+    assert summary.earlier == "runs/small-v1"
+    assert reporting.read(store, summary.earlier).version == "v1"
+    assert reporting.read(store, "runs/small").version == "v2"
 
 
 def test_afterwards_nothing_needs_work(added):

@@ -9,7 +9,7 @@ import pytest
 
 from mpo_core.contract.artifacts import ArtifactStore
 from mpo_core.contract.errors import BadInputError
-from mpo_core.reporting import RunSummary, read, write
+from mpo_core.reporting import RunSummary, exclusive, keep_earlier, read, report_folder, write
 
 
 @pytest.mark.parametrize("remote", [False, True])
@@ -69,3 +69,26 @@ def test_a_run_without_a_summary_is_explained(tmp_path: Path, file: str, message
         path.write_text("{}")
     with pytest.raises(BadInputError, match=message):
         read(ArtifactStore(str(tmp_path)), "runs/early")
+
+
+def test_the_report_of_another_version_is_kept(make: Any, tmp_path: Path) -> None:
+    store = ArtifactStore(str(tmp_path))
+
+    def end(version: str) -> str | None:
+        with exclusive(store, "runs/demo"):
+            copy = keep_earlier(store, "runs/demo", version)
+            store.write_text("runs/demo/settings.yaml", version)
+            write(make(version=version, metrics=[], comparisons=[]), store, "runs/demo")
+        return copy
+
+    write(make(version="v9", metrics=[], comparisons=[]), store, "runs/demo-v2")  # a run that is called so
+    assert [end(version) for version in ("v1", "v1", "v2", "v1")] == [None, None, "runs/demo-v1", "runs/demo-v2-2"]
+    assert end("v3") == "runs/demo-v1"
+    folders = {"v1": "runs/demo-v1", "v2": "runs/demo-v2-2", "v3": "runs/demo"}
+    for version, folder in folders.items():
+        assert report_folder(store, "runs/demo", version) == folder
+        assert read(store, folder).version == version
+        assert (tmp_path / folder / "settings.yaml").read_text() == version
+        assert (tmp_path / folder / "report.html").is_file()
+    assert read(store, "runs/demo-v2").version == "v9"
+    assert report_folder(store, "runs/demo", "v7") == "runs/demo"
