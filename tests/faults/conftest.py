@@ -10,6 +10,7 @@ import yaml
 from mpo_core import registry
 from mpo_core.contract.artifacts import ArtifactStore
 from tests.flows.conftest import small_settings
+from tests.registered import register
 from tests.tiny_models import tiny_model
 
 
@@ -92,7 +93,7 @@ def store(tmp_path):
     store = ArtifactStore(str(tmp_path / "root"))
     for name, targets in (("a", ["sw", "zh"]), ("b", ["zh"])):
         model = tiny_model(store, name)
-        version = registry.register(store, registry.Entry(run="demo", model=model, base="b", targets=targets))
+        version = register(store, registry.Entry(run="demo", model=model, base="b", targets=targets))
         registry.promote(store, version.version, who="Ann", why="good")
     return store
 

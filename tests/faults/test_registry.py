@@ -10,6 +10,7 @@ import pytest
 from mpo_core import registry
 from tests.faults.conftest import files
 from tests.faults.test_bad_input import check_single_line
+from tests.registered import register
 from tests.tiny_models import tiny_model
 
 FAILED = 1
