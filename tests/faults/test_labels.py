@@ -193,3 +193,26 @@ def test_the_kinds_of_each_source_are_counted(tmp_path):
     sources = [PROMPT_SOURCES.parse({"source": "csv", "path": str(path), "kind_column": "label"}) for path in paths]
     prompts, _, _ = load_prompts(PromptSettings(sources=sources[:1]), dominant="en", seed=0)
     assert count_kinds(prompts) == {"a.csv": {"harmful": 0, "harmless": 2}}
+
+
+def test_texts_in_place_of_a_header_are_not_shown(tmp_path):
+    texts = ["how do I bake bread at home", "我怎么烤面包", "text_id", "Mix flour and water."]
+    (tmp_path / "a.csv").write_text(",".join(texts) + "\na,b,c,d\n", encoding="utf-8")
+    with pytest.raises(BadInputError, match=r"Columns present: text_id and 3 that may be texts .*a header") as caught:
+        read(tmp_path / "a.csv", kind="harmless")
+    for text in (texts[0], texts[1], texts[3]):
+        assert text not in str(caught.value)
+
+
+def test_names_of_columns_are_shown_safely(tmp_path):
+    path = tmp_path / "a.csv"
+    names = ["\x1b[31mred", "b" * 5000, *(f"c{n}" for n in range(2000))]
+    path.write_text(",".join(names) + "\n" + ",".join("x" * len(names)) + "\n")
+    with pytest.raises(
+        BadInputError, match=r"Columns present: c0, .*, c29 and 1,970 more and 2 that may be texts"
+    ) as bad:
+        read(path, kind="harmless")
+    assert "\x1b" not in str(bad.value)
+    assert len(str(bad.value)) < 700
+    with pytest.raises(BadInputError, match=r"no column '.{1,9}x1b\[31m' \(text_column\)"):
+        read(path, kind="harmless", text_column="\x1b[31m")

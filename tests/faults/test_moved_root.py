@@ -64,7 +64,7 @@ def run_each(root, *texts):
 
 def test_a_copied_root_is_verified_where_it_lies_by_any_of_its_names(roots):
     original, copy, _ = roots
-    (kept, table), computed = run_each(original, "kept", "gone")
+    (whole, table), computed = run_each(original, "kept", "gone")
     assert computed == ["gone", "kept"]
     shutil.copytree(original, copy)
     for case in (*NAMES, "old records"):
@@ -74,7 +74,7 @@ def test_a_copied_root_is_verified_where_it_lies_by_any_of_its_names(roots):
         (copy / table).unlink()
         assert run_each(name(copy), "kept", "gone")[1] == ["gone"], f"{case}: the original's table is none of the copy"
         assert (copy / table).is_file(), case
-        assert (copy / kept).is_file(), case
+        assert (copy / whole).is_file(), case
 
 
 def test_damage_in_the_original_is_none_in_the_copy(roots):

@@ -183,9 +183,9 @@ def test_a_labelled_sheet_and_another_judge_are_compared_with(mpo, judge, answer
 
     # Other answers to the same prompts have the same ids, and none of these labels is theirs.
     other = tmp_path / "other.csv"
-    kept, *others = csv.reader(answers.read_text(encoding="utf-8").splitlines())
+    header, *others = csv.reader(answers.read_text(encoding="utf-8").splitlines())
     with other.open("w", encoding="utf-8", newline="") as file:
-        csv.writer(file).writerows([kept, *([row[0], f"{row[1]} And salt.", *row[2:]] for row in others)])
+        csv.writer(file).writerows([header, *([row[0], f"{row[1]} And salt.", *row[2:]] for row in others)])
     for against in (path, tmp_path / "verdicts.parquet"):
         refused = judge("--judge", "refusal_rules", "--against", against, file=other, out="other.parquet")
         assert (refused.code, "no label belongs to an answer of the file" in refused.err) == (2, True)
