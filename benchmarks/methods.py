@@ -116,8 +116,8 @@ class Results:
     def publish(self, cells: list[Cell]) -> None:
         """Writes the figures of these trainings into docs/, beside those that are there."""
         lines = self._published.read_text(encoding="utf-8").splitlines() if self._published.exists() else []
-        published = {entry["key"]: entry for entry in map(json.loads, lines)}
-        published |= {entry["key"]: entry for cell in cells if (entry := self.entry(cell))}
+        published = {Cell(*(entry[name] for name in Cell._fields)): entry for entry in map(json.loads, lines)}
+        published |= {cell: entry for cell in cells if (entry := self.entry(cell))}  # instead of one of older settings
         text = "".join(f"{json.dumps(rounded(entry))}\n" for entry in published.values())
         self._published.write_text(text, encoding="utf-8")
 

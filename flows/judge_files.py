@@ -1,6 +1,7 @@
 """Verdicts on a file of answers, by the task and the cache of the pipeline: what `mpo judge` does."""
 
 import io
+import os
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from prefect import flow
 
 from flows.run import open_root, start_run
 from flows.surroundings import require_writable
-from mpo_core.contract.artifacts import ArtifactRef, Shard, write_atomically, write_beside, write_parquet
+from mpo_core.contract.artifacts import ArtifactRef, Shard, rows_beside, write_atomically, write_parquet
 from mpo_core.contract.errors import BadInputError
 from mpo_core.contract.judge import outcome
 from mpo_core.contract.tables import JUDGED, PROMPTS, QUARANTINE, RESPONSES, VERDICTS
@@ -61,8 +62,8 @@ def judge_file(
     with_labels = {"agreement": [as_data(agreement) for agreement in agreements(labelled, confidence=confidence)]}
     if labels is None or labels.of_people:  # another judge errs too
         with_labels["corrected"] = [as_data(rate) for rate in corrections(harmful, confidence=confidence)]
-    write_beside(_quarantine_of(out), QUARANTINE, answers.rejected)
-    _write(out, table)
+    with rows_beside(QUARANTINE, {_quarantine_of(out): answers.rejected}):
+        _write(out, table)
     return {
         "answers": len(rows),
         "outcomes": dict(sorted(counts.items())),
@@ -191,7 +192,7 @@ def _require_writable(out: Path, inputs: list[Path]) -> None:
         raise BadInputError("unknown kind of file", where=f"--out {out}", fix="Name a .parquet or a .csv file.")
     if {path.resolve() for path in inputs} & {out.resolve(), _quarantine_of(out).resolve()}:
         wrong = "this file is an input"
-    elif out.exists() and not _holds_verdicts(out):
+    elif os.path.lexists(out) and not _holds_verdicts(out):
         wrong = "this file exists, and holds no verdicts of `mpo judge`"
     if wrong:
         raise BadInputError(wrong, where=f"--out {out}", fix="Name another file.")
@@ -201,7 +202,7 @@ def _require_writable(out: Path, inputs: list[Path]) -> None:
 def _holds_verdicts(path: Path) -> bool:
     try:
         names = pyarrow.csv.open_csv(path).schema.names if path.suffix == ".csv" else pq.read_schema(path).names
-    except (OSError, pa.ArrowException):
+    except (OSError, ValueError, pa.ArrowException):
         return False
     return {"verdict", "outcome", "prompt_id"} <= set(names)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from mpo_core.contract.artifacts import write_beside, write_parquet
+from mpo_core.contract.artifacts import rows_beside, write_parquet
 from mpo_core.contract.errors import BadInputError
 from mpo_core.contract.tables import PAIRS, QUARANTINE
 from mpo_core.pairs import (
@@ -41,9 +41,8 @@ def import_file(file: Path, out: Path, joining: Joining = _JOINING, *, as_is: bo
     if file.resolve() in {out.resolve(), *(path.resolve() for path in beside.values())}:
         raise BadInputError("this file is the input", where=f"--out {out}", fix="Name another file.")
     pairs, rejected, marks = usable_pairs(file, joining=joining, as_is=as_is)
-    write_beside(beside["quarantine"], QUARANTINE, rejected)
-    write_beside(beside["marks"], QUARANTINE, marks)
-    write_parquet(out, PAIRS, pairs)
+    with rows_beside(QUARANTINE, {beside["quarantine"]: rejected, beside["marks"]: marks}):
+        write_parquet(out, PAIRS, pairs)
     result: dict[str, Any] = {
         "pairs": pairs.num_rows,
         "languages": counts(pairs, "language"),

@@ -68,12 +68,13 @@ def origin_explained(config: PipelineConfig) -> Iterator[None]:
 
     The settings do not name it, so nobody finds it there.
     """
+    root, named = config.run.root, {config.languages.dominant, *config.languages.targets}
+    registered = registered_facts(root)
     try:
         yield
     except BadInputError as error:
-        root, named = config.run.root, {config.languages.dominant, *config.languages.targets}
         message = f"{error.where} {error.what}"
-        for code, facts in registered_facts(root).items():
+        for code, facts in registered.items():
             if code not in named and re.search(rf"'{re.escape(code)}'|\b{re.escape(facts.name)}\b", message):
                 origin = f"The settings do not name {code}: it is registered in {root}."
                 command = f"mpo languages remove {code} --root {shlex.quote(root)}"

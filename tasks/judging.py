@@ -6,7 +6,7 @@ from mpo_core.judging import Judge, judge_responses
 from tasks.stage import ShardInput, shard_of, stage, tell_progress
 
 
-@stage("judging", verb="judge", version=5)
+@stage("judging", verb="judge", version=6)
 def judge_answers(
     store: ArtifactStore, *, responses: ShardInput, prompts: ArtifactRef, judge: Judge, label: str
 ) -> Shard:

@@ -11,7 +11,7 @@ from mpo_core.translation.translate import Text, answer_texts, prompt_texts, tra
 from tasks.stage import ShardInput, read_rows, stage, tell_progress, write_shard
 
 
-@stage("translation", verb="translate", version=6)
+@stage("translation", verb="translate", version=7)
 def translate_prompts(
     store: ArtifactStore,
     *,
@@ -26,7 +26,7 @@ def translate_prompts(
     return _translate(prompt_texts(store.read_table(prompts, PROMPTS)), settings, source, target, store)
 
 
-@stage("translation", verb="translate-answers", version=6)
+@stage("translation", verb="translate-answers", version=7)
 def translate_answers(
     store: ArtifactStore,
     *,

@@ -99,7 +99,8 @@ def evaluate(
     sets, file = _prompt_sets(plain, prompts, benchmark or [], source)
     more = ({} if limit is None else {"limit": limit}) | ({"translate": True} if translate else {})
     measured = json.dumps([entry | more for entry in sets])
-    changes.append(OptionOverride(f"evaluation.benchmarks={measured}", "--benchmark"))
+    option = "--benchmark" if benchmark else "evaluation.benchmarks" if prompts is None else f"--prompts {prompts}"
+    changes.append(OptionOverride(f"evaluation.benchmarks={measured}", option))
     changes += _defaults(plain, sets, file, languages, changes, profile, model)
     config, own = with_model(profile, changes, model)
     from flows import progress
@@ -206,12 +207,12 @@ def _defaults(
     judge_chosen = any(change.startswith("judging") for change in changes)
     text_chosen = any(change.startswith("evaluation.parallel_text") for change in changes)
     if profile is None and (rules or judge_chosen) and not text_chosen:
-        more.append("evaluation.parallel_text=shipped")
+        more.append(OptionOverride("evaluation.parallel_text=shipped", "--judge"))
     if rules and not judge_chosen:
         console.print(
             "Judge: refusal_rules, which only knows phrases of refusal. --judge chooses another one.", soft_wrap=True
         )
-        more.append("judging.judge=refusal_rules")
+        more.append(OptionOverride("judging.judge=refusal_rules", "--judge"))
     return more
 
 

@@ -108,5 +108,9 @@ def _is_folder(name: str, root: str) -> bool:
     with contextlib.suppress(OSError):  # no folder can have such a name
         if Path(name, reporting.SUMMARY).is_file():
             return True
-        return Path(name).is_dir() and not store_at(root).exists(f"runs/{name}")
+        if Path(name).is_dir():
+            try:
+                return not store_at(root).exists(f"runs/{name}")
+            except BadInputError:  # there is no root that could have a run of this name
+                return True
     return False

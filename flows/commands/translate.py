@@ -70,12 +70,15 @@ def translate(
     targets = [code.strip() for code in to.split(",")]
     # The source language of the settings, read before the command's own languages are added.
     known = [code for code in dict.fromkeys(targets) if code in LANGUAGES and code != source]
-    first = [f"languages.targets={json.dumps(known)}"] if profile is None and known else []
-    first += [f"languages.dominant={source}"] if profile is None and source else []
+    first = [OptionOverride(f"languages.targets={json.dumps(known)}", "--to")] if profile is None and known else []
+    first += [OptionOverride(f"languages.dominant={source}", "--from")] if profile is None and source else []
     first_config = load_config(profile, [*engine_override, *first, *(overrides or [])])
     source = source or first_config.languages.dominant
     _require_distinct(source, targets)
-    language_overrides = [f"languages.dominant={source}", f"languages.targets={json.dumps(targets)}"]
+    language_overrides = [
+        OptionOverride(f"languages.dominant={source}", "--from"),
+        OptionOverride(f"languages.targets={json.dumps(targets)}", "--to"),
+    ]
     config = _translation_config(profile, [*engine_override, *(overrides or []), *language_overrides], source, targets)
     note_unidentified(config, as_json=as_json)
     delimiter = _delimiter(delimiter)

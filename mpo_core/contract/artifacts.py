@@ -17,7 +17,7 @@ import shutil
 import socket
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -408,15 +408,20 @@ def write_parquet(path: Path, spec: TableSpec, table: pa.Table) -> None:
     write_atomically(path, _parquet(spec, table))
 
 
-def write_beside(path: Path, spec: TableSpec, table: pa.Table) -> None:
-    """Writes the rows that a result lacks into a file beside it; without rows, removes that of an earlier result.
+@contextlib.contextmanager
+def rows_beside(spec: TableSpec, tables: Mapping[Path, pa.Table]) -> Iterator[None]:
+    """Writes further tables of a result that the block writes, such as the rejected rows, into files beside it.
 
-    It comes before the result, so that no result is there without its rejected rows.
+    They come before the result, so that it is never there without them; what an earlier result has left in place of a
+    table without rows is removed after it.
     """
-    if table.num_rows:
-        write_parquet(path, spec, table)
-    else:
-        path.unlink(missing_ok=True)
+    for path, table in tables.items():
+        if table.num_rows:
+            write_parquet(path, spec, table)
+    yield
+    for path, table in tables.items():
+        if not table.num_rows:
+            path.unlink(missing_ok=True)
 
 
 def _parquet(spec: TableSpec, table: pa.Table) -> bytes:

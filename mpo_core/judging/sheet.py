@@ -4,6 +4,7 @@ An id says which prompt and which of its answers a label is of. Another file may
 so a label counts only for the text that it was given to.
 """
 
+import contextlib
 import csv
 import hashlib
 import io
@@ -100,7 +101,8 @@ def read_labels(path: Path) -> Labels:
         raise BadInputError(
             f"no column {', '.join(missing)}",
             where=f"--against {path}",
-            fix="Give a sheet of `mpo judge sample`, or verdicts of `mpo judge`; or name your own column: --labels.",
+            fix="Give a sheet of `mpo judge sample`, or verdicts of `mpo judge` (older ones lack the column response: "
+            "judge the file again); or name a column of the answers' own file: --labels.",
         )
     labels = labels_of(rows, column, records)
     by_answer: dict[Key, Label] = {}
@@ -130,9 +132,12 @@ def read_labels(path: Path) -> Labels:
 def _open(path: Path) -> Records:
     """Opens the file; spreadsheets of many countries write semicolons or tabs in place of a sheet's commas."""
     form, fix = form_of(path, _FORMS), "Name a labelled sheet, or verdicts of `mpo judge`."
-    records = open_records(path, form, fix=fix)
-    others = [open_records(path, form, fix=fix, delimiter=other) for other in ";\t"] if form == "csv" else []
-    return next((other for other in others if set(_KEY) <= set(other.columns or ())), records)
+    for delimiter in ",;\t" if form == "csv" else "":
+        with contextlib.suppress(BadInputError):  # quotes that another delimiter follows
+            records = open_records(path, form, fix=fix, delimiter=delimiter)
+            if set(_KEY) <= set(records.columns or ()):
+                return records
+    return open_records(path, form, fix=fix)
 
 
 def _cell(value: object) -> str:

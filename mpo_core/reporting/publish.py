@@ -62,7 +62,8 @@ def exclusive(store: ArtifactStore, folder: str) -> Iterator[None]:
         return
     path = store.local_path(posixpath.join(".locks", f"report-{hashlib.sha256(folder.encode()).hexdigest()[:16]}"))
     path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path):
+    # Without kernel locks filelock would fall back to files that outlive a killed process.
+    with FileLock(path, fallback_to_soft=False):
         yield
 
 
@@ -82,7 +83,9 @@ def keep_earlier(store: ArtifactStore, folder: str, version: str | None) -> str 
     earlier = _version(store, folder)
     if earlier is None or earlier == version:
         return None
-    copy = next(place for place in _copies(folder, earlier) if _version(store, place) in {None, earlier})
+    copy = next(
+        place for place in _copies(folder, earlier) if not store.exists(place) or _version(store, place) == earlier
+    )
     for name in (SETTINGS, PAGE, SUMMARY):  # the summary comes last, as in `write`
         text = store.read_text(posixpath.join(folder, name))
         if text is not None:

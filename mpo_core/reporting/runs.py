@@ -57,12 +57,16 @@ def differences(summaries: Sequence[RunSummary]) -> list[str]:
 def _changed(judges: Sequence[Mapping[str, str]]) -> str:
     """Returns the first entry in which the cards of judges differ, such as `format: llama_guard and qwen3guard`.
 
-    Where a model's files have a digest, it does not matter where the model lies.
+    Where a model's files have a digest, it does not matter where the model lies. A summary of an earlier version may
+    lack the whole card, which says nothing about its judge.
     """
-    has_digest = any(_DIGEST in name for card in judges for name in card)
+    if not all(len(card) > 1 for card in judges):
+        judges = [{"judge": card["judge"]} for card in judges]
+    digests = {name.rpartition(", ")[0] for card in judges for name in card if _DIGEST in name}
     for name in dict.fromkeys(["judge", *(name for card in judges for name in card)]):
         texts = sorted({card.get(name, "not stated") for card in judges})
-        if len(texts) > 1 and not (has_digest and name.rpartition(", ")[2] in {"model", "revision"}):
+        model, _, part = name.rpartition(", ")
+        if len(texts) > 1 and not (model in digests and part in {"model", "revision"}):
             shown = listed([text[:12] if _DIGEST in name else text for text in texts])
             return shown if name == "judge" else f"{name}: {shown}"
     return ""

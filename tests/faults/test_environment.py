@@ -45,6 +45,7 @@ def shell(line, tmp_path, **variables):
 @pytest.mark.parametrize(
     ("line", "code", "err"),
     [
+        pytest.param("mpo languages | head -1", 0, "", marks=pytest.mark.long),  # its twin is the next
         ("mpo languages --json | head -c 5; exit ${PIPESTATUS[0]}", 0, ""),
         ("mpo languages >&-", 0, ""),
         ("mpo languages <&- >&- 2>&-", 0, ""),

@@ -1,6 +1,7 @@
 """What goes wrong in the training process: bad input comes back as bad input, anything else without its words."""
 
 import json
+import subprocess
 import sys
 from types import SimpleNamespace
 
@@ -64,3 +65,15 @@ def test_the_process_sends_bad_input_and_ends_with_2(tmp_path, monkeypatch):
     (tmp_path / "job.json").write_text(job(tmp_path).model_dump_json())
     assert child.main(tmp_path / "job.json") == code
     assert events == [sent]
+
+
+@pytest.mark.long
+def test_the_real_process_sends_bad_input_and_ends_with_2(tmp_path):
+    (tmp_path / "job.json").write_text(job(tmp_path).model_dump_json())
+    command = [sys.executable, "-m", "mpo_core.training.child", str(tmp_path / "job.json")]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    out = process.stdout.read()
+    assert process.wait(60) == 2
+    event = json.loads(out)
+    assert event["event"] == "bad_input"
+    assert "pairs.parquet" in event["where"]

@@ -186,6 +186,7 @@ def test_a_labelled_sheet_and_another_judge_are_compared_with(mpo, judge, answer
     header, *others = csv.reader(answers.read_text(encoding="utf-8").splitlines())
     with other.open("w", encoding="utf-8", newline="") as file:
         csv.writer(file).writerows([header, *([row[0], f"{row[1]} And salt.", *row[2:]] for row in others)])
+    assert judge("--judge", "refusal_rules", "--against", tmp_path / "x.csv", out="y.csv").code == 0
     for against in (path, tmp_path / "verdicts.parquet"):
         refused = judge("--judge", "refusal_rules", "--against", against, file=other, out="other.parquet")
         assert (refused.code, "no label belongs to an answer of the file" in refused.err) == (2, True)
@@ -194,6 +195,8 @@ def test_a_labelled_sheet_and_another_judge_are_compared_with(mpo, judge, answer
     for out, why in (("sheet.csv", "this file is an input"), ("answers.csv", "this file is an input")):
         assert why in judge("--judge", "refusal_rules", "--against", path, out=out).err
     assert "holds no verdicts" in judge("--judge", "refusal_rules", file=other, out="sheet.csv").err
+    (tmp_path / "other_table.csv").write_bytes("Größe;a\n1;2\n".encode("latin-1"))
+    assert "holds no verdicts" in judge("--judge", "refusal_rules", file=other, out="other_table.csv").err
     assert path.read_bytes() == sheet
     assert (tmp_path / "verdicts.quarantine.parquet").exists()
     answers.write_text("prompt,response,language,kind\nBread?,Bake it.,en,harmful\n")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 from collections import Counter
 from pathlib import Path
 
@@ -93,9 +94,9 @@ def test_a_sample_may_be_written_as_a_float(tmp_path: Path) -> None:
 
 def test_a_spreadsheet_may_write_semicolons_or_tabs(tmp_path: Path) -> None:
     path, row = tmp_path / "labels.csv", ["x", "sw", "0", "a, b; and\tc", "safe"]
-    for delimiter in ";\t,":
+    for delimiter, quoting in itertools.product(";\t,", (csv.QUOTE_MINIMAL, csv.QUOTE_ALL)):
         with path.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file, delimiter=delimiter)
+            writer = csv.writer(file, delimiter=delimiter, quoting=quoting)
             writer.writerows([["prompt_id", "language", "sample", "response", "label"], row])
         assert read_labels(path).by_answer == {("x", "sw", 0): Label("safe", text_digest(row[3]))}
 
