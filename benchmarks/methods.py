@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow as pa
-from page import DOCS, put
+from page import DOCS, block_of, put
 from side_by_side import forked
 
 from flows.cli import quiet_surroundings
@@ -245,15 +245,40 @@ def tables(summaries: dict[str, Any], *, short: bool) -> str:
     ).rstrip()
 
 
+def merged(table: str, earlier: str, order: Sequence[str]) -> str:
+    """Returns a table with the rows that it lacks and an earlier one has, in the order of the methods."""
+
+    def rows(of: str) -> dict[str, str]:
+        lines = [line for line in of.splitlines() if line.startswith("| ") and not line.startswith("| ---")]
+        return {line.split(" | ")[0].removeprefix("| "): line for line in lines}
+
+    both = rows(earlier) | rows(table)
+    if rows(earlier).get("method") != rows(table)["method"]:
+        raise SystemExit("the earlier table has other columns: empty its block first")
+    head = table[: table.index("\n", table.index("| ---"))]
+    names = sorted(both.keys() - {"method"}, key=order.index)
+    return "\n".join([head, *(both[name] for name in names)])
+
+
 def put_conditions(summaries: dict[str, Any], command: str, block: str) -> None:
-    """Writes each condition's table into docs/comparison.md, and the rows of each method into its page."""
+    """Writes each condition's table into docs/comparison.md, and the rows of each method into its page.
+
+    Rows of methods that this run does not have stay as they are.
+    """
+    from mpo_core.evaluation.methods import BASE
+    from mpo_core.settings.profiles import load_config
+
+    order = [BASE, *load_config(ROOT / "deployments" / "profiles" / "hard.yaml").compare.methods]
     for name, summary in summaries.items():
-        put("comparison.md", f"{block}-{name}", command, tables({name: summary}, short=name != "clean"))
+        table = tables({name: summary}, short=name != "clean")
+        place = ("comparison.md", f"{block}-{name}")
+        put(*place, command, merged(table, block_of(*place), order))
         for page, methods in PAGES.items():
             rows = [row for row in summary.methods if row.method in {"base", *methods}]
             if {row.method for row in rows} & {*methods[1:]}:
-                some = {name: summary.model_copy(update={"methods": rows})}
-                put(f"methods/{page}.md", f"rows-{name}", command, tables(some, short=True))
+                table = tables({name: summary.model_copy(update={"methods": rows})}, short=True)
+                place = (f"methods/{page}.md", f"rows-{name}")
+                put(*place, command, merged(table, block_of(*place), order))
 
 
 def main() -> None:

@@ -5,6 +5,12 @@ from pathlib import Path
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 
 
+def block_of(page: str, name: str) -> str:
+    """Returns the text of a block of a page in docs/, without its marks."""
+    text = (DOCS / page).read_text(encoding="utf-8")
+    return text[text.index("-->", text.index(f"<!-- {name}: written by ")) + 3 : text.index(f"<!-- end {name} -->")]
+
+
 def put(page: str, name: str, command: str, block: str) -> None:
     """Replaces a block of a page in docs/.
 
