@@ -16,6 +16,21 @@ from tests.store import bucket  # noqa: F401 - a fixture
 EXPIRY = 4.0  # seconds; a busy machine renews late
 
 
+@pytest.fixture(autouse=True)
+def no_lease_outlives_its_test(monkeypatch):
+    """Ends the renewals, as the end of a process would: later the server is gone, and each would log an error."""
+    made, begin = [], LeaseManager.__init__
+
+    def collected(manager, *arguments, **options):
+        begin(manager, *arguments, **options)
+        made.append(manager)
+
+    monkeypatch.setattr(LeaseManager, "__init__", collected)
+    yield
+    for lease in (lease for manager in made for lease in manager._leases.values()):
+        lease.ended.set()
+
+
 @pytest.fixture
 def managers(bucket):  # noqa: F811
     """Two processes' managers of one root."""
