@@ -118,7 +118,7 @@ class Results:
         lines = self._published.read_text(encoding="utf-8").splitlines() if self._published.exists() else []
         published = {Cell(*(entry[name] for name in Cell._fields)): entry for entry in map(json.loads, lines)}
         published |= {cell: entry for cell in cells if (entry := self.entry(cell))}  # instead of one of older settings
-        text = "".join(f"{json.dumps(rounded(entry))}\n" for entry in published.values())
+        text = "".join(f"{json.dumps(round_fractions(entry))}\n" for entry in published.values())
         self._published.write_text(text, encoding="utf-8")
 
     def summary(self, cells: list[Cell], condition: str) -> Any:
@@ -166,10 +166,10 @@ class Results:
         return f"{self.config(cell).key()}-{self._digests[cell.model]}"
 
 
-def rounded(value: Any) -> Any:
+def round_fractions(value: Any) -> Any:
     """Returns a JSON value with all fractions rounded to six decimal places."""
     if isinstance(value, dict):
-        return {key: rounded(item) for key, item in value.items()}
+        return {key: round_fractions(item) for key, item in value.items()}
     return round(value, 6) if isinstance(value, float) else value
 
 
@@ -245,7 +245,7 @@ def tables(summaries: dict[str, Any], *, short: bool) -> str:
     ).rstrip()
 
 
-def merged(table: str, earlier: str, order: Sequence[str]) -> str:
+def with_earlier_rows(table: str, earlier: str, order: Sequence[str]) -> str:
     """Returns a table with the rows that it lacks and an earlier one has, in the order of the methods."""
 
     def rows(of: str) -> dict[str, str]:
@@ -272,13 +272,13 @@ def put_conditions(summaries: dict[str, Any], command: str, block: str) -> None:
     for name, summary in summaries.items():
         table = tables({name: summary}, short=name != "clean")
         place = ("comparison.md", f"{block}-{name}")
-        put(*place, command, merged(table, block_of(*place), order))
+        put(*place, command, with_earlier_rows(table, block_of(*place), order))
         for page, methods in PAGES.items():
             rows = [row for row in summary.methods if row.method in {"base", *methods}]
             if {row.method for row in rows} & {*methods[1:]}:
                 table = tables({name: summary.model_copy(update={"methods": rows})}, short=True)
                 place = (f"methods/{page}.md", f"rows-{name}")
-                put(*place, command, merged(table, block_of(*place), order))
+                put(*place, command, with_earlier_rows(table, block_of(*place), order))
 
 
 def main() -> None:

@@ -20,7 +20,7 @@ from mpo_core.contract.tables import JUDGED, PROMPTS, QUARANTINE, RESPONSES, VER
 from mpo_core.judging.agreement import Labelled, agreements, as_data
 from mpo_core.judging.answers_file import AnswersFile, Columns, read_answers
 from mpo_core.judging.correction import Judged, corrections
-from mpo_core.judging.sheet import Key, Labels, read_labels, sample_rows, sheet, text_digest
+from mpo_core.judging.sheet import Labels, read_labels, sample_rows, sheet, text_digest
 from mpo_core.settings import PipelineConfig
 from tasks.judging import judge_answers
 
@@ -142,24 +142,25 @@ def _verdicts(config: PipelineConfig, answers: AnswersFile) -> list[dict[str, An
 
 def _joined(answers: AnswersFile, verdicts: list[dict[str, Any]]) -> pa.Table:
     """Returns table JUDGED: every answer's verdict and label, in the order of the file."""
-    texts = _texts(answers)
     by_key = {(row["prompt_id"], row["language"], row["sample"]): row for row in verdicts}
     rows = []
     for answer in answers.rows:
         verdict = by_key[answer.key]
         name = outcome(verdict["verdict"], refusal=verdict["refusal"])
-        digest = text_digest(texts[answer.key])
+        digest = text_digest(answer.response)
         rows.append({"row": answer.row, **verdict, "response": digest, "outcome": name, "label": answer.label})
     return JUDGED.build(rows)
 
 
 def _labelled(answers: AnswersFile, labels: Labels, where: str, file: Path) -> AnswersFile:
     """Returns the answers with the labels of another file that were given to the same texts."""
-    texts, rows = _texts(answers), []
+    rows = []
     for row in answers.rows:
         label = labels.by_answer.get(row.key)
-        same = label is not None and label.digest == text_digest(texts[row.key])
-        rows.append(row._replace(label=label.label if label is not None and same else None))
+        if label is not None and label.digest == text_digest(row.response):
+            rows.append(row._replace(label=label.label))
+        else:
+            rows.append(row._replace(label=None))
     if not any(row.label for row in rows):
         raise BadInputError(
             "no label belongs to an answer of the file",
@@ -167,14 +168,6 @@ def _labelled(answers: AnswersFile, labels: Labels, where: str, file: Path) -> A
             fix=f"Label answers of {file}; labels of other answers to the same prompts say nothing about these.",
         )
     return answers._replace(rows=rows)
-
-
-def _texts(answers: AnswersFile) -> dict[Key, str]:
-    return {
-        (row["prompt_id"], row["language"], row["sample"]): row["text"]
-        for table in answers.responses.values()
-        for row in table.to_pylist()
-    }
 
 
 def _unmatched(answers: AnswersFile, labels: Labels) -> list[str]:

@@ -61,7 +61,7 @@ def is_name(text: str) -> bool:
     return _NAME.fullmatch(text) is not None
 
 
-def listed(names: Iterable[str]) -> str:
+def column_names(names: Iterable[str]) -> str:
     """Returns the names of a user's columns for a message; those of more than two words may be texts, and are counted.
 
     A file without a header has texts in place of the names.

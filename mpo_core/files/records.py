@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 
 import pyarrow as pa
 
-from mpo_core.contract.errors import BadInputError, listed, shortened
+from mpo_core.contract.errors import BadInputError, column_names, shortened
 from mpo_core.files import read as files
 from mpo_core.files.arrow import read_arrow
 from mpo_core.files.compression import SUFFIXES, plain_suffix
@@ -259,5 +259,5 @@ def require_columns(records: Records, columns: Sequence[str], required: Mapping[
             raise BadInputError(
                 f"no column {shortened(column)!r} ({key})",
                 where=records.where,
-                fix=records.hint or f"Columns present: {listed(columns)}. Set {key} to one of them.",
+                fix=records.hint or f"Columns present: {column_names(columns)}. Set {key} to one of them.",
             )

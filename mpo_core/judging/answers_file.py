@@ -41,12 +41,13 @@ class Columns(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """A row that can be judged: the key of its verdict, and a person's label where there is one."""
+    """A row that can be judged: the key of its verdict, its text, and a person's label where there is one."""
 
     row: int
     prompt_id: str
     language: str
     sample: int
+    response: str
     label: str | None
 
     @property
@@ -152,7 +153,7 @@ def _tables(
         responses.setdefault(language, []).append(
             {"prompt_id": key, "language": language, "prompt": prompt, "text": response, **numbers}
         )
-        answers.append(Answer(row.row, key, language, sample, labels.get(row.row)))
+        answers.append(Answer(row.row, key, language, sample, response, labels.get(row.row)))
     if not answers:
         reasons = Counter(row["reason"] for row in rejected)
         counted = ", ".join(f"{reason} {count}" for reason, count in reasons.most_common()) or "the file holds no row"

@@ -128,5 +128,5 @@ def _outcome(name: str, before: State, decision: GateDecision) -> str:
         return f"{name} was promoted before and stays in use; the gate refuses it now: mpo models rollback --why REASON"
     if not decision.promoted:
         return f"{name} is registered, not promoted; {current or 'no version'} is in use"
-    again = " again" if name in before.once_promoted else ""
+    again = " again" if name in before.ever_in_use else ""
     return f"{name} was promoted{again}" + ("" if current is None else f", in place of {current}")

@@ -38,7 +38,7 @@ class State:
     """By version, the event that registered it."""
     promotions: list[str] = field(default_factory=list)
     """Promoted versions, the last of which is in use; a rollback removes the last."""
-    once_promoted: set[str] = field(default_factory=set)
+    ever_in_use: set[str] = field(default_factory=set)
     """Versions that were promoted at some time, whatever came after."""
     evaluations: dict[str, ArtifactRef] = field(default_factory=dict)
     gates: dict[str, GateDecision] = field(default_factory=dict)
@@ -95,7 +95,7 @@ class State:
             self.evaluations[event.version] = event.evaluation
         elif event.kind == "promoted":
             self.promotions.append(event.version)
-            self.once_promoted.add(event.version)
+            self.ever_in_use.add(event.version)
         elif event.kind == "rolled_back":
             _require(self.promotions[-2:-1] == [event.version], event, "rolls back to a version that was not in use")
             self.promotions.pop()

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import langcodes
 from langcodes.tag_parser import LanguageTagError
 
-from mpo_core.contract.errors import BadInputError, listed
+from mpo_core.contract.errors import BadInputError, column_names
 from mpo_core.contract.translation import NO_TRANSLATION, Reply, UnknownLanguageError
 from mpo_core.files.compression import plain_suffix
 from mpo_core.files.records import form_of, open_records, says_its_form
@@ -112,7 +112,7 @@ class MemoryEngine:
             raise UnknownLanguageError(
                 f"no column {column!r} for language {code!r}",
                 where=str(self.path),
-                fix=f"Columns present: {listed(self._table)}. "
+                fix=f"Columns present: {column_names(self._table)}. "
                 "Name the right one in translation.engines[].columns, or remove the language.",
             )
         rows = zip(*(self._table[name] for name in names), strict=True)
